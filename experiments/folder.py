@@ -1,0 +1,86 @@
+"""ResNet-18 on your own images: one folder a class, `<class>/*.jpg` (also PNG, WebP, BMP, GIF).
+
+    python -m jaxvision.main --config=experiments/folder.py --workdir=runs/folder --config.train_dir=my_images/train \
+        --config.test_dir=my_images/test
+
+Without --config.test_dir a fifth of every class is held out. `--config.on_bad_image=skip` reports an unreadable image and
+goes on without it.
+"""
+
+import jax.numpy as jnp
+import optax
+from ml_collections import ConfigDict
+
+from jaxvision import optimize
+from jaxvision.augment.geometry import flip
+from jaxvision.checkpoint import Keep
+from jaxvision.data import folder, order, pipeline, placement
+from jaxvision.data.subset import held_out
+from jaxvision.draw import classification as pictures
+from jaxvision.experiment import Evaluation, Experiment
+from jaxvision.metrics.classification import classification as figures
+from jaxvision.nn.resnet import resnet18
+from jaxvision.tasks.classification import classification
+from jaxvision.train import Every, exponential_average
+
+
+def get_config() -> ConfigDict:
+    return ConfigDict(
+        {
+            "seed": 0,
+            "train_dir": "train_data",
+            "test_dir": "",
+            "held_out": 0.2,
+            "on_bad_image": "raise",
+            "balanced": False,
+            "image_size": 128,
+            "batch_size": 32,
+            "steps": 1000,
+            "width": 64,
+            "learning_rate": 1e-3,
+            "weight_decay": 0.05,
+            "ema": 0.99,
+            "precision": "auto",
+        }
+    )
+
+
+def build(config) -> Experiment:
+    classes = folder.classes(config.train_dir)
+    dtype = jnp.dtype(config.precision)
+    network = resnet18(len(classes), width=config.width, dtype=dtype)
+    schedule = optax.warmup_cosine_decay_schedule(0.0, config.learning_rate, config.steps // 20, config.steps)
+    size, options = config.image_size, {"batch_size": config.batch_size, "on_bad_image": config.on_bad_image}
+
+    def train_data():
+        everything = folder.source(config.train_dir)
+        return everything if config.test_dir else held_out(everything, config.held_out, config.seed)[0]
+
+    def test_data():
+        if config.test_dir:
+            found = folder.source(config.test_dir)
+            if found.classes != classes:
+                raise ValueError(f"{config.test_dir} has the classes {found.classes}, {config.train_dir} has {classes}")
+            return found
+        return held_out(folder.source(config.train_dir), config.held_out, config.seed)[1]
+
+    train = pipeline.training(
+        train_data,
+        order=order.balanced(config.seed) if config.balanced else order.shuffled(config.seed),
+        placer=placement.random_resized_crop(size, area=(0.25, 1.0)),
+        seed=config.seed,
+        **options,
+    )
+    test = pipeline.evaluation(test_data, placer=placement.resize_and_centre_crop(size * 8 // 7, size), **options)
+    return Experiment(
+        task=classification(network, dtype=dtype),
+        optimizer=optax.adamw(schedule, weight_decay=config.weight_decay, mask=optimize.kernels),
+        steps=config.steps,
+        train=train,
+        augment=flip(),
+        evaluations={"test": Evaluation(test, figures(classes), pictures.report)},
+        average=exponential_average(config.ema),
+        seed=config.seed,
+        every=Every(log=20, evaluate=-(-config.steps // 10), checkpoint=-(-config.steps // 10)),
+        keep=Keep(latest=2, best=1, by="test/accuracy"),
+    )

@@ -1,0 +1,330 @@
+"""Checkpoints on disk, by Orbax: saved asynchronously, verified when read, never half there."""
+
+import contextlib
+import itertools
+import logging
+import math
+import os
+import shutil
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Literal, NamedTuple, cast
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import PyTree
+from orbax.checkpoint import v1 as ocp
+
+from jaxvision.types import Scalar
+
+logger = logging.getLogger(__name__)
+# Where a file can't be read, Orbax logs the failure of every array besides raising it.
+logging.getLogger("asyncio").addFilter(lambda record: "exception was never retrieved" not in record.getMessage())
+policies = ocp.training.preservation_policies
+
+
+class Keep(NamedTuple):
+    """Which checkpoints stay: the `latest`, and the `best` by the evaluation figure `by`."""
+
+    latest: int = 2
+    best: int = 1
+    by: str | None = None
+    """Such as `"test/accuracy"`; None keeps no best."""
+    mode: Literal["max", "min"] = "max"
+
+
+def check(keep: Keep) -> None:
+    """Raises ValueError for values that are not allowed."""
+    if keep.mode not in ("max", "min"):
+        raise ValueError(f"keep.mode is {keep.mode!r}; allowed: 'max', 'min'")
+    if keep.latest < 1 or keep.best < 0:
+        raise ValueError(f"keep.latest is {keep.latest} and keep.best {keep.best}; they must be at least 1 and 0")
+
+
+class CheckpointError(RuntimeError):
+    """A checkpoint could not be written or read; the message names its path."""
+
+
+class Saved(NamedTuple):
+    """A checkpoint as read."""
+
+    step: int
+    state: PyTree
+    notes: dict[str, Any]
+
+
+class Checkpoints:
+    """The checkpoints of one run, in one folder, a subfolder a step."""
+
+    def __init__(self, folder: Path, keep: Keep = Keep()):  # noqa: B008  (immutable)
+        check(keep)
+        self.folder = Path(folder)
+        self.keep = keep
+        self._aside = self.folder.with_name(self.folder.name + ".replaced")
+        self._pending: tuple[int, Any] | None = None
+        self._open()
+
+    def _open(self) -> None:
+        self._put_back()
+        self._orbax = ocp.training.Checkpointer(
+            str(self.folder.absolute()),
+            save_decision_policy=_WheneverAsked(),
+            preservation_policy=_preservation(self.keep),
+            cleanup_tmp_directories=True,
+        )
+
+    @property
+    def steps(self) -> list[int]:
+        """The steps that have a checkpoint, ascending."""
+        return [checkpoint.step for checkpoint in self._orbax.checkpoints]
+
+    def best_step(self) -> int | None:
+        """The step of the best checkpoint by `keep.by`; None if none has that figure."""
+        by = self.keep.by
+        figures = [(cast(dict, c.metrics or {}), c.step) for c in self._orbax.checkpoints]
+        scored = [(row[by], step) for row, step in figures if by in row]
+        if not scored:
+            return None
+        return (max if self.keep.mode == "max" else min)(scored)[1]
+
+    def save(self, step: int, state: PyTree, notes: Mapping[str, Any], figures: Mapping[str, float] | None) -> None:
+        """Starts saving; returns when the arrays are copied, while the writing goes on.
+
+        Args:
+          step: names the checkpoint; one that exists already is written anew only to give it `figures`.
+          state: any tree of arrays.
+          notes: anything JSON.
+          figures: of the evaluation at this step, if there was one; they say which checkpoint is best.
+
+        Raises:
+          CheckpointError: if this or the previous checkpoint can't be written.
+        """
+        self.wait()
+        if step in self.steps:
+            if not figures:
+                return
+            self._set_aside(step)
+        tree = {"state": state, "digest": digest(state)}
+        comparable = {k: v for k, v in (figures or {}).items() if math.isfinite(v)}
+        with _writing(self.folder / str(step)):
+            response = self._orbax.save_async(
+                step,
+                tree,
+                force=True,
+                metrics=cast(Any, comparable or None),
+                custom_metadata={"notes": dict(notes)},
+            )
+        self._pending = (step, response)
+
+    def wait(self) -> None:
+        """Returns when what was saved is on disk.
+
+        Raises:
+          CheckpointError: if it could not be written.
+        """
+        if self._pending is None:
+            return
+        step, response = self._pending
+        self._pending = None
+        with _writing(self.folder / str(step)):
+            response.result()
+            shutil.rmtree(self._aside, ignore_errors=True)
+
+    def close(self) -> None:
+        """Waits, then gives back what Orbax holds."""
+        try:
+            self.wait()
+        finally:
+            with _writing(self.folder):
+                self._orbax.close()
+
+    def __enter__(self) -> "Checkpoints":
+        return self
+
+    def __exit__(self, kind, error, trace) -> None:
+        with contextlib.suppress(Exception) if error else contextlib.nullcontext():
+            self.close()
+
+    def newest(self, like: PyTree) -> Saved | None:
+        """The newest checkpoint that can be read, or None where there is none at all.
+
+        A damaged one is reported, moved aside into `<folder>.damaged/` and the one before it is taken.
+
+        Args:
+          like: a tree of arrays (or `ShapeDtypeStruct` with a sharding) of the structure, shapes and dtypes that were saved.
+
+        Raises:
+          CheckpointError: if there are checkpoints but none can be read, or if one holds another tree than `like`.
+        """
+        self.wait()
+        damaged: list[tuple[int, DamagedCheckpoint]] = []
+        for step in sorted(self.steps, reverse=True):
+            try:
+                saved = self.load(step, like)
+            except DamagedCheckpoint as error:
+                damaged.append((step, error))
+            else:
+                self._move_aside(damaged, step)
+                return saved
+        if damaged:
+            raise CheckpointError(
+                f"no checkpoint of {self.folder} can be read: {'; '.join(str(e) for _, e in damaged)}"
+            )
+        return None
+
+    def load(self, step: int, like: PyTree) -> Saved:
+        """The checkpoint of this step, verified against the digest that was saved with it.
+
+        Raises:
+          DamagedCheckpoint: if it can't be read, or is not what was saved.
+          CheckpointError: if it holds another tree than `like`.
+        """
+        self.wait()
+        path = self.folder / str(step)
+        wanted = jax.tree.map(_abstract, {"state": like, "digest": jax.ShapeDtypeStruct((), jnp.uint32)})
+        try:
+            metadata = self._orbax.metadata(step)
+            saved_types = _named_types(metadata.metadata)
+            notes = cast(dict, metadata.custom_metadata)["notes"]
+            if not saved_types:
+                raise ValueError("it does not tell what it holds")
+        except Exception as error:
+            raise _unreadable(path, error) from error
+        _check_same_tree(path, saved_types, _named_types(wanted))
+        try:
+            tree = self._orbax.load(step, wanted)
+        except Exception as error:
+            raise _unreadable(path, error) from error
+        if int(tree["digest"]) != int(digest(tree["state"])):
+            raise DamagedCheckpoint(f"checkpoint {path} is damaged: its arrays are not the ones that were saved")
+        return Saved(step, tree["state"], notes)
+
+    def _set_aside(self, step: int) -> None:
+        """A checkpoint that is to be written anew stays beside the folder until its successor is on disk."""
+        self._aside.mkdir(exist_ok=True)
+        os.replace(self.folder / str(step), self._aside / str(step))
+        self._orbax.reload()
+
+    def _put_back(self) -> None:
+        """Restores what was set aside by a process that died before its successor was on disk."""
+        for path in self._aside.iterdir() if self._aside.is_dir() else ():
+            if not (self.folder / path.name).exists():
+                os.replace(path, self.folder / path.name)
+        shutil.rmtree(self._aside, ignore_errors=True)
+
+    def _move_aside(self, damaged: Sequence[tuple[int, Exception]], good: int) -> None:
+        folder = self.folder.with_name(self.folder.name + ".damaged")
+        for step, error in damaged:
+            folder.mkdir(exist_ok=True)
+            names = (f"{step}.{n}" if n else str(step) for n in itertools.count())
+            aside = next(folder / name for name in names if not (folder / name).exists())
+            os.replace(self.folder / str(step), aside)
+            logger.warning("%s. It was moved to %s; going on from the checkpoint of step %d.", error, aside, good)
+        if damaged:
+            self._orbax.close()
+            self._open()
+
+
+class DamagedCheckpoint(CheckpointError):
+    """A checkpoint that is not what was saved."""
+
+
+def _unreadable(path: Path, error: Exception) -> CheckpointError:
+    """Damage, unless the error says that the machine, not the checkpoint, is at fault."""
+    text = _first_line(error)
+    machine = ("RESOURCE_EXHAUSTED", "PERMISSION_DENIED", "Permission denied", "Too many open files", "out of memory")
+    if isinstance(error, MemoryError) or any(sign in text for sign in machine):
+        return CheckpointError(f"checkpoint {path} could not be read: {text}")
+    return DamagedCheckpoint(f"checkpoint {path} is damaged: {text}")
+
+
+@jax.jit
+def digest(tree: PyTree) -> Scalar:
+    """A checksum of every bit of every array of the tree, computed where the arrays are."""
+    total = jnp.uint32(0)
+    for leaf in jax.tree.leaves(tree):
+        words = _words(leaf)
+        positions = jax.lax.iota(jnp.uint32, words.size) * jnp.uint32(2654435761) + jnp.uint32(1)
+        total = total * jnp.uint32(31) + (words * (positions | 1)).sum(dtype=jnp.uint32)
+    return total
+
+
+def _words(leaf: jax.Array) -> jax.Array:
+    if jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key):
+        leaf = jax.random.key_data(leaf)
+    if leaf.dtype == jnp.bool_:
+        return leaf.reshape(-1).astype(jnp.uint32)
+    width = leaf.dtype.itemsize
+    if width == 8:
+        return jax.lax.bitcast_convert_type(leaf, jnp.uint32).reshape(-1)
+    return jax.lax.bitcast_convert_type(leaf, f"uint{8 * width}").reshape(-1).astype(jnp.uint32)
+
+
+def _abstract(x) -> jax.ShapeDtypeStruct:
+    sharding = getattr(x, "sharding", None) or jax.sharding.SingleDeviceSharding(jax.devices()[0])
+    return jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=sharding)
+
+
+def _named_types(tree: PyTree) -> dict[str, str]:
+    leaves = jax.tree_util.tree_leaves_with_path(tree)
+    return {_name(path): _stored_type(leaf) for path, leaf in leaves if hasattr(leaf, "shape")}
+
+
+def _stored_type(leaf) -> str:
+    if jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key):
+        leaf = jax.eval_shape(jax.random.key_data, leaf)
+    return f"{jnp.dtype(leaf.dtype).name}{list(leaf.shape)}"
+
+
+def _name(path) -> str:
+    parts = (getattr(p, "key", getattr(p, "name", getattr(p, "idx", None))) for p in path)
+    return "/".join(str(part) for part in parts)
+
+
+def _check_same_tree(path: Path, saved: dict[str, str], wanted: dict[str, str]) -> None:
+    problems = [f"{name} is missing" for name in wanted if name not in saved]
+    problems += [f"{name} is not expected" for name in saved if name not in wanted]
+    problems += [
+        f"{name} is {saved[name]} there and {wanted[name]} here"
+        for name in wanted
+        if name in saved and saved[name] != wanted[name]
+    ]
+    if problems:
+        more = f", and {len(problems) - 5} more" if len(problems) > 5 else ""
+        raise CheckpointError(f"checkpoint {path} is of another model or optimizer: {'; '.join(problems[:5])}{more}")
+
+
+def _first_line(error: Exception) -> str:
+    text = str(error).strip() or type(error).__name__
+    return text.splitlines()[0][:300]
+
+
+@contextmanager
+def _writing(path: Path) -> Iterator[None]:
+    """Turns any error of the block into a `CheckpointError` that names the path."""
+    try:
+        yield
+    except Exception as error:
+        raise CheckpointError(f"checkpoint {path} could not be written: {_first_line(error)}") from error
+
+
+class _WheneverAsked:
+    """The loop decides when to save, not Orbax."""
+
+    def should_save(self, *args, **kwargs) -> bool:
+        return True
+
+
+def _preservation(keep: Keep) -> Any:
+    latest = policies.LatestN(keep.latest)
+    if not keep.by or not keep.best:
+        return latest
+    by, worst = keep.by, -math.inf if keep.mode == "max" else math.inf
+    best = policies.BestN(
+        get_metric_fn=lambda metrics: metrics.get(by, worst),
+        reverse=keep.mode == "min",
+        n=keep.best,
+        keep_checkpoints_without_metrics=False,
+    )
+    return policies.AnyPreservationPolicy([latest, best])

@@ -1,0 +1,118 @@
+"""Images in memory: a source made from arrays, and a pipeline for small images that needs no TensorFlow."""
+
+from collections.abc import Iterator, Sequence
+from os import PathLike
+
+import numpy as np
+
+from jaxvision.data import placement
+from jaxvision.data.loading import Open, as_batch, evaluation_steps, load, loading, opener, spec
+from jaxvision.data.order import Order
+from jaxvision.data.prefetch import prefetch
+from jaxvision.data.source import Example, Source, about, digest
+from jaxvision.types import Batch, Stream
+
+
+def source(
+    images: np.ndarray, labels: np.ndarray, classes: Sequence[str] | None = None, name: str = "arrays"
+) -> Source:
+    """A source of the images `n h w` or `n h w c`, uint8, c of 1 or 3, with integer labels `n`, counted from 0.
+
+    Without `classes`, they are named by their numbers. Raises ValueError for other shapes, types and labels.
+    """
+    images, labels = np.asarray(images), np.asarray(labels)
+    _check(images, labels, name)
+    labels = labels.astype(np.int64)
+    names = tuple(classes) if classes is not None else tuple(str(k) for k in range(labels.max(initial=-1) + 1))
+    if labels.size and not 0 <= labels.min() <= labels.max() < len(names):
+        raise ValueError(f"{name}: labels go from {labels.min()} to {labels.max()}, allowed are 0 to {len(names) - 1}")
+
+    def read(indices: np.ndarray) -> list[Example]:
+        return [Example(images[i], int(labels[i])) for i in indices]
+
+    return Source(
+        length=len(images),
+        read=read,
+        labels=lambda: labels,
+        classes=names,
+        name=lambda index: f"{name}[{index}]",
+        fingerprint=digest(repr(images.shape), np.ascontiguousarray(images).data, labels.tobytes(), *names),
+    )
+
+
+def open_npz(
+    path: str | PathLike, images: str = "images", labels: str = "labels", classes: Sequence[str] | None = None
+) -> Source:
+    """A source of two arrays of an `.npz` file, named by their keys. Raises ValueError, naming the file, as `source` does."""
+    try:
+        opened = np.load(path, allow_pickle=False)
+    except (ValueError, EOFError) as error:
+        raise ValueError(f"{path} is no .npz file") from error
+    if isinstance(opened, np.ndarray):
+        raise ValueError(f"{path} holds a single array, not an .npz file's named ones")
+    with opened as file:
+        for key in (images, labels):
+            if key not in file.files:
+                raise ValueError(f"{path} has no array {key!r}; it has {', '.join(sorted(file.files))}")
+        return source(file[images], file[labels], classes, name=str(path))
+
+
+def _check(images: np.ndarray, labels: np.ndarray, name: str) -> None:
+    if images.dtype != np.uint8 or not (images.ndim == 3 or (images.ndim == 4 and images.shape[3] in (1, 3))):
+        allowed = "uint8 [n, h, w], [n, h, w, 1] or [n, h, w, 3]"
+        raise ValueError(f"{name}: images must be {allowed}, got {images.dtype} {list(images.shape)}")
+    if labels.ndim != 1 or not np.issubdtype(labels.dtype, np.integer):
+        raise ValueError(f"{name}: labels must be integers [n], got {labels.dtype} {list(labels.shape)}")
+    if len(labels) != len(images):
+        raise ValueError(f"{name}: {len(images)} images, but {len(labels)} labels")
+
+
+def training(
+    open: Open,
+    *,
+    order: Order,
+    canvas: int | tuple[int, int],
+    batch_size: int,
+    channels: int = 3,
+    on_bad_image: str = "raise",
+) -> Stream:
+    """Batches without end from any source whose images fit the canvas unresized, made by a thread in the background.
+
+    Raises BadImage, when it comes to it, for an image that is larger than the canvas or can't be decoded.
+    """
+    placer = placement.keep(canvas)
+    how = loading(placer, channels, 0, on_bad_image)
+    opened = opener(open, order)
+
+    def batches(step: int) -> Iterator[Batch]:
+        ordered = opened()
+        while True:
+            yield as_batch(load(*ordered, np.arange(batch_size) + step * batch_size, how))
+            step += 1
+
+    return Stream(
+        spec(batch_size, placer.canvas, channels), lambda step: prefetch(batches(step)), lambda: about(opened()[0])
+    )
+
+
+def evaluation(
+    open: Open,
+    *,
+    canvas: int | tuple[int, int],
+    batch_size: int,
+    channels: int = 3,
+    on_bad_image: str = "raise",
+) -> Stream:
+    """Every example once, in the order of the source; the last batch is padded with rows that are not valid."""
+    placer = placement.keep(canvas)
+    how = loading(placer, channels, 0, on_bad_image)
+    opened = opener(open)
+
+    def batches(first: int) -> Iterator[Batch]:
+        ordered = opened()
+        for step in range(first, evaluation_steps(ordered[0], batch_size)):
+            yield as_batch(load(*ordered, np.arange(batch_size) + step * batch_size, how))
+
+    return Stream(
+        spec(batch_size, placer.canvas, channels), lambda step: prefetch(batches(step)), lambda: about(opened()[0])
+    )

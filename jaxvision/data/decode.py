@@ -1,0 +1,198 @@
+"""From an encoded image to pixels on a canvas: the same pixels for the same bytes, placement and channels."""
+
+import io
+import math
+import warnings
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import numpy as np
+from PIL import Image, ImageOps
+
+from jaxvision.data.host_tensorflow import loaded
+from jaxvision.data.placement import Placement, Placer, Size
+
+FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF")
+MAX_PIXELS = 178_956_970
+"""Twice what PIL calls a decompression bomb, the point where it refuses to go on."""
+
+GREY_MODES = ("1", "L", "LA", "La")
+ORIENTATION = 0x0112
+WORTH_SKIPPING = 150_000
+"""Pixels: decoding a part of a JPEG has a price, which skipping fewer than these does not repay."""
+UPSAMPLING_REACH = 16
+"""Chroma upsampling reads over the border of a JPEG crop: cut this many pixels wider, and the crop is exact."""
+
+
+class BadImage(ValueError):
+    """An image that can't be used: the message names it and says why, in one line."""
+
+
+class Decoded(NamedTuple):
+    """A canvas `h w c`, uint8; the size of its content and of the upright source image, `(height, width)`."""
+
+    image: np.ndarray
+    size: Size
+    original_size: Size
+
+
+def decode(
+    data: bytes | np.ndarray,
+    placer: Placer,
+    rng: np.random.Generator | None = None,
+    *,
+    channels: int = 3,
+    max_pixels: int = MAX_PIXELS,
+) -> Decoded:
+    """An image on its canvas.
+
+    `data` is a JPEG, PNG, WebP, BMP or GIF file (of an animation, the first frame), or uint8 pixels `h w` or `h w c`. EXIF
+    orientation is applied; grey is repeated for `channels=3`, colour weighted to luma (ITU-R 601) for `channels=1`;
+    transparency is dropped; 16-bit grey is scaled to 8. Resizing is PIL's bilinear filter, which averages when it shrinks
+    and reads beyond the border of a box that lies inside the image.
+
+    Raises BadImage for anything that is not such an image, and for one of more than `max_pixels` pixels (which can't be
+    set above PIL's own limit, the default); ValueError if the placer refuses its size.
+    """
+    if isinstance(data, np.ndarray):
+        return _on_canvas(_from_pixels(data), placer, rng, channels)
+    image = _guarded(lambda: _opened(data, max_pixels))
+    return _on_canvas(image, placer, rng, channels, data)
+
+
+def _on_canvas(
+    image: Image.Image, placer: Placer, rng: np.random.Generator | None, channels: int, data: bytes = b""
+) -> Decoded:
+    upright = _guarded(lambda: _upright(image))
+    original = upright.height, upright.width
+    placement = placer.place(rng, original)
+    content = _guarded(lambda: _content(upright, placement, channels, data))
+    canvas = np.zeros((*placer.canvas, channels), np.uint8)
+    height, width = placement.size
+    canvas[:height, :width] = content
+    return Decoded(canvas, placement.size, original)
+
+
+def _content(image: Image.Image, placement: Placement, channels: int, data: bytes) -> np.ndarray:
+    window = _jpeg_window(image, placement, data)
+    if window is None:
+        return _resized(_converted(image, channels), placement)
+    pixels, (x, y) = window
+    x0, y0, x1, y1 = placement.box
+    shifted = Placement((x0 - x, y0 - y, x1 - x, y1 - y), placement.size)
+    return _resized(_converted(Image.fromarray(pixels), channels), shifted)
+
+
+def _resized(image: Image.Image, placement: Placement) -> np.ndarray:
+    """The content `h w c`, with c = 1 for a grey image: it spreads over the channels of the canvas."""
+    height, width = placement.size
+    if (image.height, image.width) != placement.size or placement.box != (0, 0, image.width, image.height):
+        image = image.resize((width, height), Image.Resampling.BILINEAR, box=placement.box)
+    return np.asarray(image).reshape(height, width, -1)
+
+
+def _opened(data: bytes, max_pixels: int) -> Image.Image:
+    if not data:
+        raise BadImage("the file is empty (0 bytes)")
+    try:
+        image = Image.open(io.BytesIO(data), formats=FORMATS)
+    except Image.UnidentifiedImageError:
+        raise BadImage(f"not an image (readable are {', '.join(FORMATS)}): its first bytes are {data[:8]!r}") from None
+    pixels = image.width * image.height
+    if pixels > max_pixels:
+        raise BadImage(f"{image.height}x{image.width} are {pixels} pixels, more than max_pixels={max_pixels}")
+    return image
+
+
+def _upright(image: Image.Image) -> Image.Image:
+    if "exif" not in image.info or image.getexif().get(ORIENTATION, 1) == 1:
+        return image
+    return ImageOps.exif_transpose(image)
+
+
+def _from_pixels(pixels: np.ndarray) -> Image.Image:
+    shape_ok = pixels.ndim == 2 or (pixels.ndim == 3 and pixels.shape[2] in (1, 3))
+    if pixels.dtype != np.uint8 or not shape_ok or 0 in pixels.shape:
+        raise BadImage(f"pixels must be uint8 [h, w], [h, w, 1] or [h, w, 3], got {pixels.dtype} {list(pixels.shape)}")
+    return Image.fromarray(pixels[..., 0] if pixels.shape[2:] == (1,) else pixels)
+
+
+def _converted(image: Image.Image, channels: int) -> Image.Image:
+    """8-bit grey where the image is grey or one channel is asked for, else RGB."""
+    if image.mode.startswith("I"):
+        deep = np.asarray(image).astype(np.int64).clip(0, 65535)
+        image = Image.fromarray(((deep + 128) // 257).astype(np.uint8))
+    if image.mode == "P":
+        image = image.convert("RGBA" if "transparency" in image.info else "RGB")
+    mode = "L" if channels == 1 or image.mode in GREY_MODES else "RGB"
+    return image if image.mode == mode else image.convert(mode)
+
+
+def _jpeg_window(image: Image.Image, placement: Placement, data: bytes) -> tuple[np.ndarray, tuple[int, int]] | None:
+    """The part of a plain JPEG that a box of whole pixels needs, and its left top corner; None to decode all of it.
+
+    Bit for bit what decoding the whole image gives, so that pixels don't depend on whether TensorFlow is there.
+    """
+    tf = loaded()
+    if tf is None or not _plain_jpeg(image, data) or any(side != int(side) for side in placement.box):
+        return None
+    x0, y0, x1, y1 = (int(side) for side in placement.box)
+    left, right = _reach(x0, x1, placement.size[1], image.width)
+    top, bottom = _reach(y0, y1, placement.size[0], image.height)
+    if image.width * image.height - (right - left) * (bottom - top) < WORTH_SKIPPING:
+        return None
+    return _cut_jpeg(tf, data, (left, top, right, bottom), image)
+
+
+def _cut_jpeg(
+    tf: Any, data: bytes, window: tuple[int, int, int, int], image: Image.Image
+) -> tuple[np.ndarray, tuple[int, int]] | None:
+    left, top, right, bottom = window
+    wide = max(0, left - UPSAMPLING_REACH), max(0, top - UPSAMPLING_REACH)
+    end = min(image.width, right + UPSAMPLING_REACH), min(image.height, bottom + UPSAMPLING_REACH)
+    try:
+        cut = tf.io.decode_and_crop_jpeg(
+            data,
+            (wide[1], wide[0], end[1] - wide[1], end[0] - wide[0]),
+            channels=len(image.getbands()),
+            dct_method="INTEGER_ACCURATE",
+        ).numpy()
+    except tf.errors.InvalidArgumentError:
+        return None  # PIL has the last word on what is wrong with it
+    inner = cut[top - wide[1] : bottom - wide[1], left - wide[0] : right - wide[0]]
+    return (inner[..., 0] if inner.shape[2] == 1 else inner), (left, top)
+
+
+def _plain_jpeg(image: Image.Image, data: bytes) -> bool:
+    """Baseline, grey or RGB, upright, and not cut off before its end marker."""
+    plain = image.format == "JPEG" and image.mode in ("L", "RGB") and not image.info.get("progressive")
+    return plain and b"\xff\xd9" in data[-64:]
+
+
+def _reach(low: int, high: int, size: int, limit: int) -> tuple[int, int]:
+    """What the bilinear filter reads when it resizes `low..high` to `size` pixels."""
+    support = math.ceil(max(1.0, (high - low) / size)) + 1
+    return max(0, low - support), min(limit, high + support)
+
+
+def _guarded(read: Callable[[], Any]) -> Any:
+    """What `read` returns; whatever PIL raises becomes a BadImage, and what it warns of is silenced."""
+    _silence_pil()
+    try:
+        return read()
+    except (BadImage, MemoryError):
+        raise
+    except Exception as error:  # decoders raise OSError, SyntaxError, struct.error, zlib.error, ... for broken files
+        text = " ".join(str(error).split())
+        raise BadImage(f"can't be decoded: {text or type(error).__name__}") from None
+
+
+def _silence_pil() -> None:
+    # `warnings.catch_warnings` swaps a process-wide list, which decoding threads must not do: a filter for PIL alone, kept
+    # in front of those that others add.
+    if not warnings.filters or warnings.filters[0] != _PIL_FILTER:
+        warnings.filterwarnings("ignore", module=r"PIL\.")
+
+
+warnings.filterwarnings("ignore", module=r"PIL\.")
+_PIL_FILTER = warnings.filters[0]

@@ -1,0 +1,162 @@
+"""Rows of a batch from a source: what every pipeline does, whatever runs it."""
+
+import functools
+import logging
+import threading
+from collections.abc import Callable
+from typing import Any, NamedTuple, TypeVar
+
+import jax
+import numpy as np
+
+from jaxvision.data.decode import BadImage, decode
+from jaxvision.data.order import Indices, Order
+from jaxvision.data.placement import Placer
+from jaxvision.data.randomness import Purpose, checked_seed, philox
+from jaxvision.data.source import Example, Source
+from jaxvision.types import Batch, Labels
+
+logger = logging.getLogger(__name__)
+T = TypeVar("T")
+
+Open = Callable[[], Source]
+Complain = Callable[[int, BadImage], None]
+"""What is done about the unreadable image of this index: raise, or report it and go on."""
+
+
+class Rows(NamedTuple):
+    """Some rows of a batch, as NumPy arrays."""
+
+    image: np.ndarray
+    size: np.ndarray
+    original_size: np.ndarray
+    index: np.ndarray
+    valid: np.ndarray
+    label: np.ndarray
+
+
+class Loading(NamedTuple):
+    """How rows are made from a source."""
+
+    placer: Placer
+    channels: int
+    seed: int
+    complain: Complain
+
+
+def load(source: Source, indices: Indices, positions: np.ndarray, how: Loading) -> Rows:
+    """The rows at these positions; `indices` gives -1 for padding.
+
+    Padding and skipped images are zero, not valid, and as large as the canvas; padding has label 0.
+    """
+    index = indices(positions)
+    rows = empty_rows(len(positions), how.placer.canvas, how.channels)
+    rows.index[:] = index
+    real = np.flatnonzero(index >= 0)
+    for row, example in zip(real, source.read(index[real]), strict=True):
+        _fill(rows, int(row), example, int(positions[row]), source.name, how)
+    return rows
+
+
+def empty_rows(n: int, canvas: tuple[int, int], channels: int) -> Rows:
+    """Rows of padding."""
+    return Rows(
+        image=np.zeros((n, *canvas, channels), np.uint8),
+        size=np.tile(np.asarray(canvas, np.int32), (n, 1)),
+        original_size=np.tile(np.asarray(canvas, np.int32), (n, 1)),
+        index=np.full(n, -1, np.int32),
+        valid=np.zeros(n, bool),
+        label=np.zeros(n, np.int32),
+    )
+
+
+def _fill(rows: Rows, row: int, example: Example, position: int, name: Callable[[int], str], how: Loading) -> None:
+    rows.label[row] = example.label
+    rng = np.random.Generator(philox(how.seed, Purpose.PLACE, position)) if how.placer.random else None
+    try:
+        decoded = decode(example.image, how.placer, rng, channels=how.channels)
+    except BadImage as error:
+        index = int(rows.index[row])
+        how.complain(index, BadImage(f"{name(index)}: {error}"))
+        return
+    except ValueError as error:
+        raise ValueError(f"{name(int(rows.index[row]))}: {error}") from None
+    rows.image[row], rows.size[row], rows.original_size[row] = decoded
+    rows.valid[row] = True
+
+
+def complaint(policy: str) -> Complain:
+    """`"raise"`: the first unreadable image ends it. `"skip"`: each is logged once, with how many there are so far."""
+    if policy == "raise":
+        return _raise
+    if policy != "skip":
+        raise ValueError(f'on_bad_image must be "raise" or "skip", got {policy!r}')
+    seen: set[int] = set()
+    lock = threading.Lock()
+
+    def report(index: int, error: BadImage) -> None:
+        with lock:
+            if index not in seen:
+                seen.add(index)
+                logger.warning("skipped an unreadable image (%d so far): %s", len(seen), error)
+
+    return report
+
+
+def _raise(index: int, error: BadImage) -> None:
+    raise error
+
+
+def loading(placer: Placer, channels: int, seed: int, on_bad_image: str) -> Loading:
+    """`Loading` from the arguments that all pipelines share, checked."""
+    if channels not in (1, 3):
+        raise ValueError(f"channels must be 1 (grey) or 3 (RGB), got {channels}")
+    return Loading(placer, channels, checked_seed(seed), complaint(on_bad_image))
+
+
+def spec(batch_size: int, canvas: tuple[int, int], channels: int) -> Batch:
+    """Shapes and types of a batch of labelled images."""
+    if batch_size < 1:
+        raise ValueError(f"batch_size must be at least 1, got {batch_size}")
+    rows = empty_rows(1, canvas, channels)
+    return jax.tree.map(lambda x: jax.ShapeDtypeStruct((batch_size, *x.shape[1:]), x.dtype), as_batch(rows))
+
+
+def as_batch(rows: Rows) -> Batch:
+    """Rows as the batch that they make."""
+    fields: dict[str, Any] = rows._asdict()
+    label = fields.pop("label")
+    return Batch(**fields, target=Labels(label=label))
+
+
+def each_once(source: Source) -> Indices:
+    """For evaluation: every example at its own position, and -1 after the last."""
+    return lambda positions: np.where(positions < source.length, positions, -1)
+
+
+def evaluation_steps(source: Source, batch_size: int) -> int:
+    """How many batches hold every example once."""
+    return -(-source.length // batch_size)
+
+
+def opener(open: Open, order: Order = lambda source: each_once(source)) -> Callable[[], tuple[Source, Indices]]:
+    """A function that opens the source and orders it, once. Raises ValueError for a source without examples."""
+
+    def opened() -> tuple[Source, Indices]:
+        source = open()
+        if source.length < 1:
+            raise ValueError("the source has no examples")
+        return source, order(source)
+
+    return once(opened)
+
+
+def once(make: Callable[[], T]) -> Callable[[], T]:
+    """`make`, called at most once, even from several threads; a call that raised is made again."""
+    lock, made = threading.Lock(), functools.cache(make)
+
+    def get() -> T:
+        with lock:
+            return made()
+
+    return get

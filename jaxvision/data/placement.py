@@ -1,0 +1,148 @@
+"""Where an image goes on its canvas: the geometry that the host chooses, as a value.
+
+A placement resizes a box of the source image to `size` pixels in the top-left corner of the canvas. Sizes are
+`(height, width)`; boxes are `x0 y0 x1 y1` in pixels of the upright source image, `x1 y1` exclusive, and may be fractional.
+"""
+
+import math
+from collections.abc import Callable
+from typing import NamedTuple
+
+import numpy as np
+
+Size = tuple[int, int]
+
+
+class Placement(NamedTuple):
+    """A box of the source image, and its size on the canvas."""
+
+    box: tuple[float, float, float, float]
+    size: Size
+
+
+Place = Callable[[np.random.Generator | None, Size], Placement]
+"""`(random numbers, (height, width) of the source image) -> Placement`."""
+
+
+class Placer(NamedTuple):
+    """A canvas, and the rule that places an image on it."""
+
+    canvas: Size
+    place: Place
+    random: bool = False
+    """Whether `place` draws random numbers; one that does not may be given None for them."""
+
+
+def keep(canvas: int | Size) -> Placer:
+    """No resizing: the pixels as they are. Raises ValueError for an image larger than the canvas."""
+    canvas = _size(canvas)
+
+    def place(rng: np.random.Generator | None, source: Size) -> Placement:
+        if source[0] > canvas[0] or source[1] > canvas[1]:
+            raise ValueError(f"{_text(source)} is larger than the canvas {_text(canvas)} (height x width)")
+        return Placement(_whole(source), source)
+
+    return Placer(canvas, place)
+
+
+def stretch(size: int | Size) -> Placer:
+    """The whole image, stretched to the whole canvas."""
+    size = _size(size)
+    return Placer(size, lambda rng, source: Placement(_whole(source), size))
+
+
+def fit(size: int | Size) -> Placer:
+    """The whole image as large as fits, its aspect kept to the pixel; the rest of the canvas stays empty."""
+    canvas = _size(size)
+
+    def place(rng: np.random.Generator | None, source: Size) -> Placement:
+        scale = min(canvas[0] / source[0], canvas[1] / source[1])
+        height, width = (max(1, min(limit, round(side * scale))) for side, limit in zip(source, canvas, strict=True))
+        return Placement(_whole(source), (height, width))
+
+    return Placer(canvas, place)
+
+
+def resize_and_centre_crop(resize: int, crop: int | Size) -> Placer:
+    """The centre of the image, after its short side was resized to `resize`: how ImageNet networks are evaluated.
+
+    Rounds as torchvision's `Resize` and `CenterCrop` do. Raises ValueError if the crop is larger than the short side.
+    """
+    crop = _size(crop)
+    if resize < max(crop):
+        raise ValueError(f"resize={resize} must be at least as large as the crop, {_text(crop)}")
+
+    def place(rng: np.random.Generator | None, source: Size) -> Placement:
+        short, long = min(source), max(source)
+        resized = tuple(resize if side == short else int(resize * long / short) for side in source)
+        top, left = (round((side - cut) / 2) for side, cut in zip(resized, crop, strict=True))
+        y, x = source[0] / resized[0], source[1] / resized[1]
+        bottom, right = min((top + crop[0]) * y, source[0]), min((left + crop[1]) * x, source[1])
+        return Placement((left * x, top * y, right, bottom), crop)
+
+    return Placer(crop, place)
+
+
+def random_resized_crop(
+    size: int | Size,
+    area: tuple[float, float] = (0.08, 1.0),
+    ratio: tuple[float, float] = (3 / 4, 4 / 3),
+) -> Placer:
+    """A random box, stretched to the canvas (Szegedy et al., arXiv:1409.4842; drawn as torchvision's `RandomResizedCrop`).
+
+    Its share of the image's area is uniform in `area`, its aspect (width / height) log-uniform in `ratio`, its corner
+    uniform. Ten tries to fit it in; then the largest centred box within `ratio`. Boxes are whole pixels.
+    """
+    size = _size(size)
+    if not 0 < area[0] <= area[1] <= 1:
+        raise ValueError(f"area must be (low, high) with 0 < low <= high <= 1, got {area}")
+    if not 0 < ratio[0] <= ratio[1]:
+        raise ValueError(f"ratio must be (low, high) with 0 < low <= high, got {ratio}")
+
+    def place(rng: np.random.Generator | None, source: Size) -> Placement:
+        if rng is None:
+            raise ValueError("random_resized_crop needs a random generator, got None")
+        return Placement(_random_box(rng, source, area, ratio), size)
+
+    return Placer(size, place, random=True)
+
+
+def _random_box(
+    rng: np.random.Generator, source: Size, area: tuple[float, float], ratio: tuple[float, float]
+) -> tuple[float, float, float, float]:
+    height, width = source
+    for _ in range(10):
+        target = height * width * _between(rng, *area)
+        aspect = math.exp(_between(rng, math.log(ratio[0]), math.log(ratio[1])))
+        w, h = round(math.sqrt(target * aspect)), round(math.sqrt(target / aspect))
+        if 0 < w <= width and 0 < h <= height:
+            y, x = int(rng.random() * (height - h + 1)), int(rng.random() * (width - w + 1))
+            return x, y, x + w, y + h
+    return _centred_box(source, ratio)
+
+
+def _centred_box(source: Size, ratio: tuple[float, float]) -> tuple[float, float, float, float]:
+    height, width = source
+    h = min(height, max(1, round(width / ratio[0]))) if width / height < ratio[0] else height
+    w = min(width, max(1, round(height * ratio[1]))) if width / height > ratio[1] else width
+    y, x = (height - h) // 2, (width - w) // 2
+    return x, y, x + w, y + h
+
+
+def _between(rng: np.random.Generator, low: float, high: float) -> float:
+    return low + (high - low) * rng.random()
+
+
+def _whole(source: Size) -> tuple[float, float, float, float]:
+    return 0, 0, source[1], source[0]
+
+
+def _size(size: int | Size) -> Size:
+    height, width = (size, size) if isinstance(size, int) else size
+    if height < 1 or width < 1:
+        raise ValueError(f"a canvas needs a height and a width of at least 1, got {size}")
+    return int(height), int(width)
+
+
+def _text(size: Size) -> str:
+    return f"{size[0]}x{size[1]}"

@@ -1,0 +1,99 @@
+"""A whole data set on the device: for small images, where moving batches would take longer than the training step.
+
+The images are decoded and put on the default device once, as uint8; a batch is then one gather on the device.
+"""
+
+from collections.abc import Iterator
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jaxvision.data import placement
+from jaxvision.data.loading import (
+    Loading,
+    Open,
+    Rows,
+    as_batch,
+    each_once,
+    empty_rows,
+    evaluation_steps,
+    load,
+    loading,
+    once,
+    opener,
+    spec,
+)
+from jaxvision.data.order import Order
+from jaxvision.data.source import Source, about
+from jaxvision.types import Batch, Stream
+
+BLOCK = 1024
+
+
+def training(
+    open: Open,
+    *,
+    order: Order,
+    canvas: int | tuple[int, int],
+    batch_size: int,
+    channels: int = 3,
+    on_bad_image: str = "raise",
+) -> Stream:
+    """Batches without end, of `jax.Array`s, from any source whose images fit the canvas unresized.
+
+    Raises BadImage at the first batch, when all is read, for an image that is larger than the canvas or can't be decoded.
+    """
+    placer = placement.keep(canvas)
+    how = loading(placer, channels, 0, on_bad_image)
+    opened = opener(open, order)
+    resident = once(lambda: _on_device(opened()[0], how))
+
+    def batches(step: int) -> Iterator[Batch]:
+        indices = opened()[1]
+        while True:
+            yield _gather(resident(), indices(np.arange(batch_size) + step * batch_size).astype(np.int32))
+            step += 1
+
+    return Stream(spec(batch_size, placer.canvas, channels), batches, lambda: about(opened()[0]))
+
+
+def evaluation(
+    open: Open,
+    *,
+    canvas: int | tuple[int, int],
+    batch_size: int,
+    channels: int = 3,
+    on_bad_image: str = "raise",
+) -> Stream:
+    """Every example once, in the order of the source; the last batch is padded with rows that are not valid."""
+    placer = placement.keep(canvas)
+    how = loading(placer, channels, 0, on_bad_image)
+    opened = opener(open)
+    resident = once(lambda: _on_device(opened()[0], how))
+
+    def batches(first: int) -> Iterator[Batch]:
+        source, indices = opened()
+        for step in range(first, evaluation_steps(source, batch_size)):
+            yield _gather(resident(), indices(np.arange(batch_size) + step * batch_size).astype(np.int32))
+
+    return Stream(spec(batch_size, placer.canvas, channels), batches, lambda: about(opened()[0]))
+
+
+def _on_device(source: Source, how: Loading) -> Batch:
+    """Every row of the source, and after the last a row of padding, which index -1 gathers."""
+    rows = empty_rows(source.length + 1, how.placer.canvas, how.channels)
+    for start in range(0, source.length, BLOCK):
+        block = np.arange(start, min(start + BLOCK, source.length))
+        _copy(load(source, each_once(source), block, how), rows, block)
+    return jax.device_put(as_batch(rows))
+
+
+def _copy(block: Rows, rows: Rows, at: np.ndarray) -> None:
+    for part, whole in zip(block, rows, strict=True):
+        whole[at] = part
+
+
+@jax.jit
+def _gather(everything: Batch, index: jax.Array) -> Batch:
+    return jax.tree.map(lambda rows: jnp.take(rows, index, axis=0, mode="wrap"), everything)

@@ -1,0 +1,102 @@
+"""A source: labelled images that can be read in any order."""
+
+import hashlib
+from collections.abc import Callable
+from typing import NamedTuple
+
+import numpy as np
+
+from jaxvision.types import About
+
+
+class Example(NamedTuple):
+    """One labelled image as it is stored."""
+
+    image: bytes | np.ndarray
+    """An encoded file, or uint8 pixels `h w` or `h w c`."""
+    label: int
+
+
+class Source(NamedTuple):
+    """Random access to labelled images, numbered from 0."""
+
+    length: int
+    read: Callable[[np.ndarray], list[Example]]
+    """The examples of these indices, in their order; may be called from several threads at once."""
+    labels: Callable[[], np.ndarray]
+    """All labels, int64 `[length]`. May read every example on the first call."""
+    classes: tuple[str, ...]
+    name: Callable[[int], str]
+    """The file name or id of an example, for messages."""
+    fingerprint: str
+    """Changes when the data change."""
+    parts: tuple["Source", ...] = ()
+    """The sources that this one was concatenated from, if it was."""
+
+
+def about(source: Source) -> About:
+    """What a stream tells of its source."""
+    return About(source.length, source.classes, source.name, source.fingerprint)
+
+
+def digest(*parts: str | bytes | memoryview) -> str:
+    """A fingerprint of these texts and bytes in this order: 32 hexadecimal digits."""
+    state = hashlib.blake2b(digest_size=16)
+    for part in parts:
+        data = memoryview(part.encode() if isinstance(part, str) else part)
+        state.update(data.nbytes.to_bytes(8, "little"))
+        state.update(data)
+    return state.hexdigest()
+
+
+def concatenate(*sources: Source) -> Source:
+    """One source after the other, as one.
+
+    Raises ValueError if there is none, or if their classes are not the same in the same order.
+    """
+    if not sources:
+        raise ValueError("concatenate needs at least one source, got none")
+    for number, source in enumerate(sources[1:], start=1):
+        _check_same_classes(sources[0].classes, source.classes, number)
+    starts = np.cumsum([0, *(source.length for source in sources)])
+
+    def locate(indices: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        part = np.searchsorted(starts, indices, side="right") - 1
+        return part, indices - starts[part]
+
+    def read(indices: np.ndarray) -> list[Example]:
+        part, local = locate(np.asarray(indices))
+        found: dict[int, Example] = {}
+        for number in np.unique(part):
+            rows = np.flatnonzero(part == number)
+            found.update(zip(rows.tolist(), sources[number].read(local[rows]), strict=True))
+        return [found[row] for row in range(len(part))]
+
+    def name(index: int) -> str:
+        part, local = locate(np.asarray(index))
+        return sources[int(part)].name(int(local))
+
+    return Source(
+        length=int(starts[-1]),
+        read=read,
+        labels=lambda: np.concatenate([source.labels() for source in sources]),
+        classes=sources[0].classes,
+        name=name,
+        fingerprint=digest(*(source.fingerprint for source in sources)),
+        parts=sources,
+    )
+
+
+def _check_same_classes(first: tuple[str, ...], other: tuple[str, ...], number: int) -> None:
+    if other == first:
+        return
+    only = [
+        f"{which} has {names}"
+        for which, names in (
+            ("only source 0", sorted(set(first) - set(other))),
+            (f"only source {number}", sorted(set(other) - set(first))),
+        )
+        if names
+    ]
+    why = "; ".join(only) or "the same names in another order"
+    raise ValueError(f"sources must have the same classes; source 0 and source {number} differ: {why}")

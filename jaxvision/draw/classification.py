@@ -1,0 +1,80 @@
+"""The pictures of an evaluated classifier: its confusion matrix, a sample of its predictions, its worst mistakes."""
+
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+
+import numpy as np
+
+from jaxvision.draw.confusion import confusion
+from jaxvision.draw.figure import save
+from jaxvision.draw.sheet import sheet
+from jaxvision.types import Stream
+
+SHOWN = 40
+
+
+def report(folder: Path, name: str, rows: Mapping[str, np.ndarray], stream: Stream) -> None:
+    """Writes `<name>_confusion.png`, `<name>_predictions.png` and, if there are any, `<name>_mistakes.png`.
+
+    Args:
+      folder: an existing folder.
+      name: of the evaluation.
+      rows: of `metrics.classification`: label, predicted, confidence and index of every example.
+      stream: of the evaluation, for the images and the names of the classes.
+    """
+    classes = stream.about().classes
+    counts = np.zeros((len(classes), len(classes)), np.int64)
+    np.add.at(counts, (rows["label"], rows["predicted"]), 1)
+    save(confusion(counts, classes), folder / f"{name}_confusion.png")
+
+    accuracy = (rows["label"] == rows["predicted"]).mean()
+    some = spread(len(rows["index"]), SHOWN)
+    _draw(folder / f"{name}_predictions.png", f"{name}: a sample, {accuracy:.1%} of all correct", some, rows, stream)
+    worst = most_confident_mistakes(rows, SHOWN)
+    if len(worst):
+        title = f"{name}: the mistakes it is surest of"
+        _draw(folder / f"{name}_mistakes.png", title, worst, rows, stream)
+
+
+def spread(count: int, wanted: int) -> np.ndarray:
+    """Up to `wanted` of `count` row numbers, evenly spread, without repetition."""
+    return np.unique(np.linspace(0, count - 1, min(wanted, count)).round().astype(np.int64))
+
+
+def most_confident_mistakes(rows: Mapping[str, np.ndarray], wanted: int) -> np.ndarray:
+    """The numbers of up to `wanted` rows that are wrong, the most confident first."""
+    wrong = np.flatnonzero(rows["label"] != rows["predicted"])
+    return wrong[np.argsort(-rows["confidence"][wrong], kind="stable")][:wanted]
+
+
+def images_of(stream: Stream, index: Iterable[int]) -> dict[int, np.ndarray]:
+    """The images of these examples, cut to their content; reads only the batches that they are in.
+
+    Args:
+      stream: of an evaluation, which yields the examples in the order of their index.
+      index: which examples.
+    """
+    size = stream.spec.image.shape[0]
+    found = {}
+    wanted = set(map(int, index))
+    for step in sorted({i // size for i in wanted}):
+        batch = next(stream.batches(step))
+        for row, i in enumerate(np.asarray(batch.index)):
+            if int(i) in wanted:
+                height, width = np.asarray(batch.size[row])
+                found[int(i)] = np.asarray(batch.image[row])[:height, :width]
+    return found
+
+
+def _draw(path: Path, title: str, numbers: np.ndarray, rows: Mapping[str, np.ndarray], stream: Stream) -> None:
+    classes = stream.about().classes
+    images = images_of(stream, rows["index"][numbers])
+    captions = [_caption(rows, number, classes) for number in numbers]
+    correct = [bool(rows["label"][number] == rows["predicted"][number]) for number in numbers]
+    save(sheet([images[int(i)] for i in rows["index"][numbers]], captions, correct, title=title), path)
+
+
+def _caption(rows: Mapping[str, np.ndarray], number: int, classes: tuple[str, ...]) -> str:
+    label, predicted = classes[rows["label"][number]], classes[rows["predicted"][number]]
+    confidence = f"{predicted} {rows['confidence'][number]:.0%}"
+    return confidence if label == predicted else f"{confidence}\nis {label}"

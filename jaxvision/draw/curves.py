@@ -1,0 +1,275 @@
+"""Training curves: what the rows of a run's figures say."""
+
+import math
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from numbers import Real
+from typing import Any, NamedTuple
+
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.ticker import EngFormatter, FuncFormatter, MaxNLocator, NullFormatter
+
+from jaxvision.draw.style import BLUE, GREEN, INK, MUTED, ORANGE, PURPLE, RULE, SKY, VERMILLION, drawable, shorten
+
+TRAINING = "train"
+MOST_PANELS = 15
+COLUMNS = 3
+PANEL = 3.5
+"""Inches that the text above a panel may take."""
+FEW_POINTS = 40
+"""Up to so many points, each is marked."""
+
+LOWER_IS_BETTER = re.compile("loss|error|perplexity|entropy|distance|mse|rmse|mae")
+HIGHER_IS_BETTER = re.compile("accuracy|precision|recall|f1|m?ap|ar|m?iou|dice|[prs]q|auc|auroc|psnr|ssim|agreement")
+SPELLING = {"ap": "AP", "ar": "AR", "map": "mAP", "iou": "IoU", "miou": "mIoU", "pq": "PQ", "f": "F", "auc": "AUC"}
+
+
+class Curve(NamedTuple):
+    """One quantity of one part of the data, at the steps where it was measured."""
+
+    part: str
+    quantity: str
+    steps: list[float]
+    values: list[float]
+
+
+def curves(rows: Sequence[Mapping[str, Any]]) -> Figure:
+    """One panel a quantity, from rows such as {"step": 100, "loss": 0.5} and {"step": 500, "test/accuracy": 0.9}.
+
+    Names without a slash are of training, `<evaluation>/<quantity>` of an evaluation; both share the panel of the
+    quantity. Figures of single classes (two slashes) get none, nor do micro averages that repeat the accuracy. Panels
+    beyond the 15th are named below the others instead. None and NaN leave a gap in their curve and are counted above it.
+    The best point of each curve of an evaluation (or of training, where nothing else has the quantity) is marked, where
+    the name of the quantity tells whether more is better.
+
+    Raises:
+      ValueError: no rows, a row without a step, or rows without a single figure.
+    """
+    panels = _panels(_collected(rows))
+    shown, left_out = panels[:MOST_PANELS], panels[MOST_PANELS:]
+    colours = _colours([curve.part for panel in panels for curve in panel])
+    steps = [step for panel in shown for curve in panel for step in curve.steps]
+    lines = max(len(_judged(panel)) for panel in shown)
+    figure, fields = _page(len(shown), lines)
+    for axes, panel, is_lowest in zip(fields, shown, _lowest(len(shown)), strict=True):
+        _draw_panel(axes, panel, colours)
+        _write_above(axes, panel[0].quantity, _notes(panel), lines)
+        _dress(axes, is_lowest=is_lowest)
+        _scale_steps(axes, steps)
+        _scale_values(axes, panel)
+    _draw_legend(figure, colours)
+    if left_out:
+        names = ", ".join(panel[0].quantity for panel in left_out)
+        figure.supxlabel(f"not drawn: {drawable(names)}", fontsize=8, color=MUTED, wrap=True, parse_math=False)
+    return figure
+
+
+def _collected(rows: Sequence[Mapping[str, Any]]) -> list[Curve]:
+    if not rows:
+        raise ValueError("no curves to draw: there are no rows")
+    found: dict[str, Curve] = {}
+    for number, row in enumerate(rows):
+        if "step" not in row:
+            raise ValueError(f"row {number} has no step; it has {', '.join(row) or 'nothing'}")
+        for name, value in row.items():
+            if _is_figure(name, value):
+                curve = found.setdefault(name, Curve(*_parts(name), [], []))
+                curve.steps.append(row["step"])
+                curve.values.append(math.nan if value is None else value)
+    if not found:
+        raise ValueError(f"no curves to draw: {len(rows)} rows, none with a figure beside its step")
+    return list(found.values())
+
+
+def _is_figure(name: str, value: Any) -> bool:
+    number = value is None or (isinstance(value, Real) and not isinstance(value, bool))
+    return number and name not in ("step", "epoch") and name.count("/") < 2
+
+
+def _parts(name: str) -> tuple[str, str]:
+    """Part of the data and quantity."""
+    part, slash, quantity = name.partition("/")
+    return (part, quantity) if slash else (TRAINING, name)
+
+
+def _panels(found: Sequence[Curve]) -> list[list[Curve]]:
+    """The curves of each quantity: first what is good or bad, in the order of the rows, then what merely is."""
+    panels: dict[str, list[Curve]] = {}
+    for curve in sorted(found, key=lambda curve: curve.part != TRAINING):
+        panels.setdefault(curve.quantity, []).append(curve)
+    kept = [panel for quantity, panel in panels.items() if not _repeats(panel, panels.get("accuracy", []), quantity)]
+    return sorted(kept, key=lambda panel: better(panel[0].quantity) is None)
+
+
+def _repeats(panel: Sequence[Curve], accuracy: Sequence[Curve], quantity: str) -> bool:
+    known = {curve.part: curve for curve in accuracy}
+    return quantity.endswith("_micro") and all(_same(curve, known.get(curve.part)) for curve in panel)
+
+
+def _same(curve: Curve, other: Curve | None) -> bool:
+    return (
+        other is not None
+        and curve.steps == other.steps
+        and all(math.isclose(a, b, rel_tol=1e-9) for a, b in zip(curve.values, other.values, strict=True))
+    )
+
+
+def better(quantity: str) -> str | None:
+    """Whether "lower" or "higher" is better, as far as the name of the quantity says."""
+    words = re.findall(r"[a-z]+", quantity.lower()) + quantity.lower().split("_")
+    if any(map(LOWER_IS_BETTER.fullmatch, words)):
+        return "lower"
+    return "higher" if any(map(HIGHER_IS_BETTER.fullmatch, words)) else None
+
+
+def _colours(parts: Iterable[str]) -> dict[str, str]:
+    """One colour for training, others for the evaluations in the order in which they come."""
+    others = [part for part in dict.fromkeys(parts) if part != TRAINING]
+    palette = [VERMILLION, GREEN, PURPLE, SKY, ORANGE]
+    return {TRAINING: BLUE} | {part: palette[i % len(palette)] for i, part in enumerate(others)}
+
+
+def _page(panels: int, lines: int) -> tuple[Figure, list[Axes]]:
+    """A page of panels, with room for so many lines above each."""
+    columns = min(COLUMNS, panels)
+    rows = math.ceil(panels / columns)
+    size = 4.2 * max(columns, 1.2), (2.6 + 0.15 * lines) * rows + 0.45
+    figure = Figure(figsize=size, layout="constrained", facecolor="white")
+    figure.get_layout_engine().set(w_pad=0.12, h_pad=0.1)  # pyright: ignore[reportOptionalMemberAccess, reportCallIssue]
+    return figure, [figure.add_subplot(rows, columns, place + 1) for place in range(panels)]
+
+
+def _lowest(panels: int) -> list[bool]:
+    """Which panels have none below them."""
+    return [place + COLUMNS >= panels for place in range(panels)]
+
+
+def _judged(panel: Sequence[Curve]) -> list[Curve]:
+    """The curves whose best point counts: of evaluations, or of training alone."""
+    return [curve for curve in panel if curve.part != TRAINING] or list(panel)
+
+
+def _draw_panel(axes: Axes, panel: Sequence[Curve], colours: Mapping[str, str]) -> None:
+    for curve in panel:
+        _draw_curve(axes, curve, colours[curve.part])
+    for curve in _judged(panel):
+        best = _best(curve)
+        if best and better(curve.quantity):
+            _draw_star(axes, best, colours[curve.part])
+
+
+def _draw_star(axes: Axes, point: tuple[float, float], colour: str) -> None:
+    star: dict[str, Any] = {"marker": "*", "markersize": 12, "markeredgecolor": "white", "markeredgewidth": 0.8}
+    axes.plot([point[0]], [point[1]], color=colour, linestyle="none", label="_best", zorder=5, **star)
+
+
+def _notes(panel: Sequence[Curve]) -> list[str]:
+    """What there is to say of the judged curves, a line each."""
+    judged = _judged(panel)
+    notes = [_note(curve) for curve in judged]
+    if len(judged) > 1:
+        notes = [f"{shorten(curve.part, PANEL / 2, 8)}: {note}" for curve, note in zip(judged, notes, strict=True)]
+    lost = sum(not math.isfinite(value) for curve in panel for value in curve.values)
+    return notes[:-1] + [notes[-1] + (f" · {lost} not finite" if lost else "")]
+
+
+def _note(curve: Curve) -> str:
+    best = _best(curve)
+    if best is None:
+        return "no finite value"
+    return f"best {best[1]:.4g} at step {best[0]:,}" if better(curve.quantity) else f"last {best[1]:.4g}"
+
+
+def _best(curve: Curve) -> tuple[float, float] | None:
+    """Step and value of the best point; of the last one, where no value is better than another."""
+    points = [(step, value) for step, value in zip(curve.steps, curve.values, strict=True) if math.isfinite(value)]
+    direction = better(curve.quantity)
+    if not points or direction is None:
+        return points[-1] if points else None
+    return (min if direction == "lower" else max)(points, key=lambda point: point[1])
+
+
+def _write_above(axes: Axes, quantity: str, notes: Sequence[str], lines: int) -> None:
+    """The title and, below it, the notes, in a space of so many lines: the titles of a row stand at one height."""
+    text = "\n".join([shorten(note, PANEL, 8) for note in notes] + [""] * (lines - len(notes)))
+    place: dict[str, Any] = {"xycoords": "axes fraction", "textcoords": "offset points", "va": "bottom"}
+    axes.annotate(text, (0, 1), (0, 4), fontsize=8, color=MUTED, parse_math=False, in_layout=False, **place)
+    title = shorten(_title(quantity), PANEL / 1.12, 11)
+    axes.set_title(title, loc="left", fontsize=11, weight="bold", color=INK, pad=7 + 11.5 * lines, parse_math=False)
+
+
+def _draw_curve(axes: Axes, curve: Curve, colour: str) -> None:
+    finite = sum(math.isfinite(value) for value in curve.values)
+    marker = "o" if finite == 1 or (curve.part != TRAINING and finite <= FEW_POINTS) else "none"
+    width = 1.1 if curve.part == TRAINING else 1.8
+    axes.plot(
+        curve.steps,
+        curve.values,
+        color=colour,
+        linewidth=width,
+        marker=marker,
+        markersize=3.5,
+        label=drawable(curve.part),
+    )
+
+
+def _title(quantity: str) -> str:
+    words = re.sub(r"\btop(\d+)", r"top-\1", drawable(quantity).replace("_", " ")).split()
+    spelled = [re.sub(r"^([a-z]+)", lambda match: SPELLING.get(match[0], match[0]), word) for word in words]
+    title = re.sub(r" (macro|micro)$", r" (\1)", " ".join(spelled))
+    return title if spelled and spelled[0] != words[0] else title[:1].upper() + title[1:]
+
+
+def _dress(axes: Axes, *, is_lowest: bool) -> None:
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.spines[["left", "bottom"]].set_color(MUTED)
+    axes.grid(color=RULE, linewidth=0.8)
+    axes.set_axisbelow(True)
+    axes.tick_params(labelsize=8, colors=MUTED, labelcolor=INK)
+    axes.margins(y=0.1)
+    if is_lowest:
+        axes.set_xlabel("step", fontsize=9, color=INK)
+
+
+def _scale_steps(axes: Axes, steps: Sequence[float]) -> None:
+    """The same steps in every panel."""
+    first, last = min(steps), max(steps)
+    margin = 0.03 * (last - first) or 1
+    axes.set_xlim(first - margin, last + margin)
+    axes.xaxis.set_major_locator(MaxNLocator(nbins=6, integer=True, steps=[1, 2, 5, 10]))
+    axes.xaxis.set_major_formatter(EngFormatter(sep=""))
+    if first == last:
+        axes.set_xticks([first])
+
+
+def _scale_values(axes: Axes, panel: Sequence[Curve]) -> None:
+    if _wants_logarithm(panel):
+        axes.set_yscale("log")
+        axes.yaxis.set_minor_formatter(NullFormatter())
+    else:
+        axes.yaxis.set_major_locator(MaxNLocator(nbins=7, min_n_ticks=4, steps=[1, 2, 2.5, 5, 10]))
+    axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+
+
+def _wants_logarithm(panel: Sequence[Curve]) -> bool:
+    """Losses and norms that span more than two powers of ten; a learning rate is read on a linear scale."""
+    quantity = panel[0].quantity
+    values = [value for curve in panel for value in curve.values if math.isfinite(value)]
+    may = better(quantity) == "lower" or "norm" in quantity
+    return may and bool(values) and min(values) > 0 and max(values) > 100 * min(values)
+
+
+def _draw_legend(figure: Figure, colours: Mapping[str, str]) -> None:
+    drawn = {line.get_color() for axes in figure.axes for line in axes.lines}
+    used = [(part, colour) for part, colour in colours.items() if colour in drawn]
+    handles = [Line2D([], [], color=colour, linewidth=2.2, label=shorten(part, 2, 9)) for part, colour in used]
+    star = Line2D(
+        [], [], color=MUTED, marker="*", markersize=11, linestyle="none", markeredgecolor="white", label="best"
+    )
+    legend = figure.legend(
+        handles=[*handles, star], loc="outside upper right", ncols=len(handles) + 1, frameon=False, fontsize=9
+    )
+    for text in legend.get_texts():
+        text.set_parse_math(False)

@@ -1,0 +1,27 @@
+"""Figures as files."""
+
+import os
+import uuid
+from pathlib import Path
+
+from matplotlib.figure import Figure
+
+
+def save(figure: Figure, path: str | Path, *, dpi: float = 150) -> None:
+    """Writes `figure` as PNG, at once or not at all: a reader never sees half a picture, and the old one stays until then.
+
+    Missing folders are made.
+
+    Raises:
+      ValueError: a file name that does not end in .png.
+    """
+    path = Path(path)
+    if path.suffix.lower() != ".png":
+        raise ValueError(f"pictures are written as .png, not {path.suffix or 'without an ending'}: {path}")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{uuid.uuid4().hex}.png.tmp")
+    try:
+        figure.savefig(temporary, format="png", dpi=dpi)
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)

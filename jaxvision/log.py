@@ -1,0 +1,150 @@
+"""What a run writes down while it goes: figures, times, progress on the terminal."""
+
+import json
+import math
+import os
+import sys
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+from tqdm import tqdm
+
+LATCHES = ("failed_step", "skipped")
+"""Metrics of which a row of the log keeps the last value, and only where it says something."""
+
+
+def interval_mean(metrics: Sequence[Mapping[str, float]]) -> dict[str, float]:
+    """The mean of each metric over the steps of an interval; steps where it is not finite are left out."""
+    row = {}
+    for name in metrics[-1]:
+        if name in LATCHES:
+            continue
+        values = [step[name] for step in metrics if math.isfinite(step.get(name, math.nan))]
+        row[name] = math.fsum(values) / len(values) if values else math.nan
+    if metrics[-1].get("skipped"):
+        row["skipped"] = metrics[-1]["skipped"]
+    return row
+
+
+class JsonLines:
+    """A file of one JSON object a line, each with its `step`; numbers that are not finite are written as null."""
+
+    def __init__(self, path: Path):
+        self.path = path
+
+    def write(self, step: int, figures: Mapping[str, float]) -> None:
+        """Appends a row; it is with the operating system when this returns, so that a killed run keeps it."""
+        row = {"step": step, **{name: _finite_or_none(value) for name, value in figures.items()}}
+        with self.path.open("a", encoding="utf-8") as file:
+            file.write(json.dumps(row) + "\n")
+
+    def sync(self) -> None:
+        """Returns when the rows are on the disk, so that no checkpoint is newer than the log after a power loss."""
+        if self.path.exists():
+            with self.path.open("a", encoding="utf-8") as file:
+                os.fsync(file.fileno())
+
+    def read(self) -> list[dict[str, float]]:
+        """All whole rows; a half-written last line is left out."""
+        if not self.path.exists():
+            return []
+        rows = []
+        for line in self.path.read_text(encoding="utf-8").splitlines():
+            try:
+                rows.append(json.loads(line))
+            except json.JSONDecodeError:
+                break
+        return rows
+
+    def cut(self, count: int) -> None:
+        """Keeps the first `count` rows, atomically: a resumed run writes the others again."""
+        if not self.path.exists():
+            return
+        rows = self.read()[:count]
+        temporary = self.path.with_suffix(".tmp")
+        temporary.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+        os.replace(temporary, self.path)
+
+
+def _finite_or_none(value: float) -> float | None:
+    return value if math.isfinite(value) else None
+
+
+class Clock:
+    """Adds up the time spent in each named part of a run."""
+
+    def __init__(self) -> None:
+        self.seconds: dict[str, float] = {}
+        self.began = time.perf_counter()
+
+    @contextmanager
+    def __call__(self, part: str) -> Iterator[None]:
+        """Counts the time of the `with` block to `part`."""
+        start = time.perf_counter()
+        try:
+            yield
+        finally:
+            self.seconds[part] = self.seconds.get(part, 0.0) + time.perf_counter() - start
+
+    @property
+    def total(self) -> float:
+        """Seconds since the clock was made."""
+        return time.perf_counter() - self.began
+
+    def figures(self) -> dict[str, float]:
+        """The seconds in all (`seconds`) and of each part (`data_seconds`, ...), as a row of a log."""
+        return {"seconds": self.total, **{f"{part}_seconds": seconds for part, seconds in self.seconds.items()}}
+
+    def table(self) -> str:
+        """One line: each part's seconds and share of the whole."""
+        total = self.total
+        parts = {**self.seconds, "other": max(0.0, total - sum(self.seconds.values()))}
+        shares = [f"{name} {seconds:.1f} s ({seconds / total:.0%})" for name, seconds in parts.items()]
+        return f"{total:.1f} s: " + ", ".join(shares)
+
+
+class Terminal:
+    """The progress of a run for a person: a bar on a terminal, a line now and then anywhere else."""
+
+    def __init__(self, steps: int, done: int, batch_size: int, seconds_between_lines: float = 15.0):
+        self.batch_size = batch_size
+        self.bar = tqdm(total=steps, initial=done, unit="step", dynamic_ncols=True, disable=None, mininterval=0.2)
+        self.steps = steps
+        self.first: int | None = None
+        self.done = done
+        self.began = self.last_line = time.perf_counter()
+        self.between = seconds_between_lines
+
+    def step(self, step: int, figures: Mapping[str, float]) -> None:
+        """Shows that `step` steps are done, with the latest figures."""
+        self.done = step
+        now = time.perf_counter()
+        if self.first is None:  # the first step was mostly compilation
+            self.first, self.began = step, now
+            return
+        rate = (step - self.first) / max(now - self.began, 1e-9)
+        if not self.bar.disable:
+            self.bar.update(step - self.bar.n)
+            self.bar.set_postfix_str(f"{describe(figures)}{rate * self.batch_size:,.0f} images/s", refresh=False)
+        elif now - self.last_line > self.between:
+            self.last_line = now
+            left = (self.steps - step) / rate
+            self.say(
+                f"step {step:,}/{self.steps:,}  {describe(figures)}{rate * self.batch_size:,.0f} images/s  "
+                f"{tqdm.format_interval(left)} left"
+            )
+
+    def say(self, text: str) -> None:
+        """Prints a line without breaking the bar."""
+        tqdm.write(text, file=sys.stderr)
+
+    def close(self) -> None:
+        """Ends the bar."""
+        self.bar.close()
+
+
+def describe(figures: Mapping[str, float], names: Sequence[str] = ("loss", "accuracy")) -> str:
+    """The figures of these names as short text, with two spaces after each."""
+    return "".join(f"{name} {figures[name]:.4g}  " for name in names if name in figures)

@@ -1,0 +1,1 @@
+"""Networks and their parts: Flax Linen modules, channels last."""

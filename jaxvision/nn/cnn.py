@@ -1,0 +1,69 @@
+"""Small convolutional networks for small images: a good first one, and the one of the classic CIFAR-10 tutorial."""
+
+from collections.abc import Sequence
+
+import jax.numpy as jnp
+from flax import linen as nn
+from jax.typing import DTypeLike
+from jaxtyping import Array, Float
+
+from jaxvision.nn.conv import Conv, max_pool
+from jaxvision.nn.norm import BatchNorm, Norm
+from jaxvision.nn.precision import at_least_float32
+
+
+class SmallCNN(nn.Module):
+    """3x3 convolutions, each with normalisation and ReLU; pooling halves the image after every stage; then one head.
+
+    Made for 28x28 and 32x32 images. Needs an rng named "dropout" while training, unless `dropout` is 0.
+    """
+
+    classes: int
+    channels: Sequence[int] = (16, 32, 64)
+    """Channels of every stage."""
+    depth: int = 2
+    """Convolutions of every stage."""
+    dropout: float = 0.4
+    """Share of the head's inputs that are dropped while training."""
+    dtype: DTypeLike = jnp.float32
+    norm: Norm = BatchNorm
+
+    @nn.compact
+    def __call__(self, images: Float[Array, "b h w c"], *, train: bool) -> Float[Array, "b k"]:
+        """Logits of normalised images, in float32 (float64 if `dtype` is)."""
+        if not 0 <= self.dropout < 1:
+            raise ValueError(f"dropout is {self.dropout}; it must be at least 0 and less than 1")
+        x = images
+        for stage, channels in enumerate(self.channels, 1):
+            for layer in range(1, self.depth + 1):
+                name = f"stage{stage}_conv{layer}"
+                x = Conv(channels, 3, padding=1, use_bias=False, dtype=self.dtype, name=name)(x)
+                norm = self.norm(dtype=self.dtype, scale_init=nn.initializers.ones, name=f"stage{stage}_norm{layer}")
+                x = nn.relu(norm(x, use_running_average=not train))
+            x = max_pool(x, 2)
+        wide = at_least_float32(self.dtype)
+        x = x.astype(wide).reshape(x.shape[0], -1)
+        x = nn.Dropout(self.dropout, deterministic=not train)(x)
+        return nn.Dense(self.classes, dtype=wide, param_dtype=wide, name="head")(x)
+
+
+class TutorialCNN(nn.Module):
+    """Two 5x5 convolutions with pooling, three dense layers: the network of PyTorch's CIFAR-10 tutorial.
+
+    A LeNet (LeCun et al. 1998) with ReLU and max pooling: 62,006 parameters for 10 classes and 32x32 RGB images.
+    """
+
+    classes: int = 10
+    dtype: DTypeLike = jnp.float32
+
+    @nn.compact
+    def __call__(self, images: Float[Array, "b h w c"], *, train: bool) -> Float[Array, "b k"]:
+        """Logits of normalised images, in float32 (float64 if `dtype` is); `train` changes nothing."""
+        del train
+        wide = at_least_float32(self.dtype)
+        x = max_pool(nn.relu(Conv(6, 5, dtype=self.dtype, name="conv1")(images)), 2)
+        x = max_pool(nn.relu(Conv(16, 5, dtype=self.dtype, name="conv2")(x)), 2)
+        x = x.reshape(x.shape[0], -1)
+        x = nn.relu(nn.Dense(120, dtype=self.dtype, param_dtype=wide, name="dense1")(x))
+        x = nn.relu(nn.Dense(84, dtype=self.dtype, param_dtype=wide, name="dense2")(x))
+        return nn.Dense(self.classes, dtype=wide, param_dtype=wide, name="dense3")(x)

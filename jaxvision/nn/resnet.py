@@ -1,0 +1,182 @@
+"""Residual networks (arXiv 1512.03385), with the stride in the 3x3 convolution of a bottleneck ("v1.5").
+
+A `ResNet` is a `Backbone` and a head; `resnet50(...).backbone` is the backbone alone, for detection and segmentation.
+Names: `backbone/stem_conv`, `backbone/stage1_block1/conv1`, `.../norm1`, `.../shortcut_conv`, `head`.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+import jax.numpy as jnp
+from flax import linen as nn
+from jax.typing import DTypeLike
+from jaxtyping import Array, Float
+
+from jaxvision.nn.conv import Conv, max_pool
+from jaxvision.nn.norm import BatchNorm, Norm
+from jaxvision.nn.precision import at_least_float32
+
+uniform_fan_in = nn.initializers.variance_scaling(1 / 3, "fan_in", "uniform")
+"""Uniform within 1 / sqrt(inputs) of zero, as PyTorch starts its dense layers."""
+
+
+class BasicBlock(nn.Module):
+    """Two 3x3 convolutions beside a shortcut."""
+
+    channels: int
+    stride: int
+    dtype: DTypeLike
+    norm: Norm
+    last_scale: nn.initializers.Initializer
+
+    expansion = 1
+
+    @nn.compact
+    def __call__(self, x: Float[Array, "b h w i"], *, train: bool) -> Float[Array, "b y x o"]:
+        """Run the block; the result has `channels` channels."""
+        y = _conv(self, "conv1", self.channels, 3, self.stride)(x)
+        y = nn.relu(_norm(self, "norm1")(y, use_running_average=not train))
+        y = _conv(self, "conv2", self.channels, 3)(y)
+        y = _norm(self, "norm2", self.last_scale)(y, use_running_average=not train)
+        return nn.relu(y + _shortcut(self, x, y.shape[-1], train))
+
+
+class Bottleneck(nn.Module):
+    """1x1, 3x3 (which has the stride) and 1x1 convolution beside a shortcut."""
+
+    channels: int
+    stride: int
+    dtype: DTypeLike
+    norm: Norm
+    last_scale: nn.initializers.Initializer
+
+    expansion = 4
+
+    @nn.compact
+    def __call__(self, x: Float[Array, "b h w i"], *, train: bool) -> Float[Array, "b y x o"]:
+        """Run the block; the result has four times `channels` channels."""
+        y = _conv(self, "conv1", self.channels, 1)(x)
+        y = nn.relu(_norm(self, "norm1")(y, use_running_average=not train))
+        y = _conv(self, "conv2", self.channels, 3, self.stride)(y)
+        y = nn.relu(_norm(self, "norm2")(y, use_running_average=not train))
+        y = _conv(self, "conv3", self.channels * self.expansion, 1)(y)
+        y = _norm(self, "norm3", self.last_scale)(y, use_running_average=not train)
+        return nn.relu(y + _shortcut(self, x, y.shape[-1], train))
+
+
+Block = type[BasicBlock] | type[Bottleneck]
+
+
+class Backbone(nn.Module):
+    """A residual network without a head: one map of features for each stage."""
+
+    block: Block
+    stage_sizes: Sequence[int]
+    """Blocks of every stage."""
+    width: int = 64
+    """Channels of the stem and of the first stage; every further stage has twice as many."""
+    stem: str = "imagenet"
+    """"imagenet": 7x7 with stride 2, then max pooling with stride 2. "cifar": 3x3 with stride 1."""
+    dtype: DTypeLike = jnp.float32
+    norm: Norm = BatchNorm
+    zero_init_last: bool = False
+    """Start with the last scale of every block at zero, so that a block starts as its shortcut (arXiv 1706.02677)."""
+
+    @nn.compact
+    def __call__(self, images: Float[Array, "b h w c"], *, train: bool) -> list[Float[Array, "b _ _ _"]]:
+        """Features of all stages, finest first, of type `dtype`: C2, C3, C4, C5 of the literature.
+
+        Their strides are 4, 8, 16, 32 with the "imagenet" stem and 1, 2, 4, 8 with the "cifar" stem.
+
+        Raises:
+            ValueError: for another stem than these two.
+        """
+        x = self._stem(images, train)
+        last_scale = nn.initializers.zeros if self.zero_init_last else nn.initializers.ones
+        features = []
+        for stage, blocks in enumerate(self.stage_sizes):
+            for index in range(blocks):
+                x = self.block(
+                    channels=self.width * 2**stage,
+                    stride=2 if stage > 0 and index == 0 else 1,
+                    dtype=self.dtype,
+                    norm=self.norm,
+                    last_scale=last_scale,
+                    name=f"stage{stage + 1}_block{index + 1}",
+                )(x, train=train)
+            features.append(x)
+        return features
+
+    def _stem(self, images: Array, train: bool) -> Array:
+        if self.stem not in ("imagenet", "cifar"):
+            raise ValueError(f"stem={self.stem!r} is unknown; allowed: 'imagenet', 'cifar'")
+        size, stride = (7, 2) if self.stem == "imagenet" else (3, 1)
+        x = _conv(self, "stem_conv", self.width, size, stride)(images)
+        x = nn.relu(_norm(self, "stem_norm")(x, use_running_average=not train))
+        return max_pool(x, 3, stride=2, padding=1) if self.stem == "imagenet" else x
+
+
+class ResNet(nn.Module):
+    """A residual network that classifies images."""
+
+    backbone: Backbone
+    classes: int | None
+    """None: no head; the result are the averaged features of the last stage."""
+
+    @nn.compact
+    def __call__(self, images: Float[Array, "b h w c"], *, train: bool) -> Float[Array, "b k"]:
+        """Logits of normalised images, in float32 whatever the network computes in (float64 if it does in that).
+
+        `train` selects the statistics of the batch in place of the running ones.
+        """
+        wide = at_least_float32(self.backbone.dtype)
+        pooled = self.backbone(images, train=train)[-1].astype(wide).mean((1, 2))
+        if self.classes is None:
+            return pooled
+        return nn.Dense(self.classes, dtype=wide, param_dtype=wide, kernel_init=uniform_fan_in, name="head")(pooled)
+
+
+def resnet18(classes: int | None = 1000, **options: Any) -> ResNet:
+    """ResNet-18; `options` are those of `Backbone`: width, stem, dtype, norm, zero_init_last."""
+    return ResNet(Backbone(BasicBlock, (2, 2, 2, 2), **options), classes)
+
+
+def resnet34(classes: int | None = 1000, **options: Any) -> ResNet:
+    """ResNet-34; `options` as for `resnet18`."""
+    return ResNet(Backbone(BasicBlock, (3, 4, 6, 3), **options), classes)
+
+
+def resnet50(classes: int | None = 1000, **options: Any) -> ResNet:
+    """ResNet-50; `options` as for `resnet18`."""
+    return ResNet(Backbone(Bottleneck, (3, 4, 6, 3), **options), classes)
+
+
+def resnet101(classes: int | None = 1000, **options: Any) -> ResNet:
+    """ResNet-101; `options` as for `resnet18`."""
+    return ResNet(Backbone(Bottleneck, (3, 4, 23, 3), **options), classes)
+
+
+def resnet152(classes: int | None = 1000, **options: Any) -> ResNet:
+    """ResNet-152; `options` as for `resnet18`."""
+    return ResNet(Backbone(Bottleneck, (3, 8, 36, 3), **options), classes)
+
+
+def _conv(network: BasicBlock | Bottleneck | Backbone, name: str, features: int, size: int, stride: int = 1) -> Conv:
+    """A convolution that keeps the size of its input, but for the stride."""
+    return Conv(features, size, stride, padding=size // 2, use_bias=False, dtype=network.dtype, name=name)
+
+
+def _norm(
+    network: BasicBlock | Bottleneck | Backbone,
+    name: str,
+    scale_init: nn.initializers.Initializer = nn.initializers.ones,
+) -> nn.Module:
+    return network.norm(dtype=network.dtype, scale_init=scale_init, name=name)
+
+
+def _shortcut(block: BasicBlock | Bottleneck, x: Array, channels: int, train: bool) -> Array:
+    """`x` itself, or projected where the block changes its shape."""
+    if block.stride == 1 and x.shape[-1] == channels:
+        return x
+    projected = _conv(block, "shortcut_conv", channels, 1, block.stride)(x)
+    return _norm(block, "shortcut_norm")(projected, use_running_average=not train)

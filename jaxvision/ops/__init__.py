@@ -1,0 +1,1 @@
+"""Operators on one image; callers vmap them."""

@@ -1,0 +1,1 @@
+"""Weights of other libraries, by strict name maps, into our variables."""

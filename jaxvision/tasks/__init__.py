@@ -1,0 +1,1 @@
+"""One paper, one file: each makes a Task from a network."""

@@ -1,0 +1,97 @@
+"""Image classification: softmax cross-entropy on the classes of whole images."""
+
+from collections.abc import Sequence
+from typing import Any, cast
+
+import jax
+import jax.numpy as jnp
+import optax
+from flax import linen as nn
+from jaxtyping import Array, Float
+
+from jaxvision.ops import pixels
+from jaxvision.types import Batch, ClassScores, Key, Labels, LossOutput, Scalar, Task, Variables
+
+
+def classification(
+    network: nn.Module,
+    *,
+    mean: float | Sequence[float] = pixels.IMAGENET_MEAN,
+    std: float | Sequence[float] = pixels.IMAGENET_STD,
+    label_smoothing: float = 0.0,
+    dtype=jnp.float32,
+) -> Task:
+    """The task of giving each image one of `k` classes.
+
+    Args:
+      network: called as `network(images, train=...)` on normalised images `b h w c`; returns logits `b k`. Its collections
+        other than `params` (BatchNorm statistics) are updated by training; the `dropout` generator is supplied.
+      mean: of the pixels of each channel, on the scale 0-255.
+      std: likewise.
+      label_smoothing: share of the target spread evenly over all classes, in [0, 1) (arXiv:1512.00567).
+      dtype: of the normalised images.
+
+    Returns:
+      A task whose target is `Labels` and whose prediction is `ClassScores`. The loss of a weighted example whose label the
+      network does not have is NaN, so that training stops and names it.
+    """
+
+    def images(batch: Batch) -> Array:
+        return jax.vmap(lambda image, size: pixels.normalise(image, size, mean, std, dtype))(batch.image, batch.size)
+
+    def init(key: Key, batch: Batch) -> Variables:
+        return network.init(key, images(batch), train=False)
+
+    def loss(variables: Variables, batch: Batch, key: Key) -> tuple[Scalar, LossOutput]:
+        logits, collections = forward_training(network, variables, images(batch), key)
+        weight = example_weight(batch)
+        known = (batch.target.label >= 0) & (batch.target.label < logits.shape[-1])
+        terms = loss_terms(logits, batch.target, label_smoothing)
+        terms = jnp.where(known | (weight <= 0), terms, jnp.nan)
+        correct = (logits.argmax(-1) == batch.target.label).astype(terms.dtype)
+        metrics = {"accuracy": weighted_mean(correct, batch.valid.astype(terms.dtype))}
+        return weighted_mean(terms, weight), LossOutput(metrics, collections, jnp.where(weight > 0, terms, 0))
+
+    def predict(variables: Variables, batch: Batch) -> ClassScores:
+        logits = network.apply(model_variables(variables), images(batch), train=False)
+        return ClassScores(cast(Array, logits))
+
+    return Task(init, loss, predict)
+
+
+def forward_training(network: nn.Module, variables: Variables, images: Array, key: Key) -> tuple[Any, dict]:
+    """The network's output in training mode, and the collections that it changed."""
+    variables = model_variables(variables)
+    mutable = [name for name in variables if name != "params"]
+    return network.apply(variables, images, train=True, mutable=mutable, rngs={"dropout": key})  # type: ignore[return-value]
+
+
+def model_variables(variables: Variables) -> dict:
+    """The variables without the averaged ones, as Flax wants them."""
+    return {name: value for name, value in variables.items() if name != "ema"}
+
+
+def loss_terms(logits: Float[Array, "b k"], target: Labels, label_smoothing: float = 0.0) -> Float[Array, "b"]:
+    """The cross-entropy of each example, unweighted; from `target.probs` if there are any, else from `target.label`."""
+    if target.probs is None:
+        targets = jax.nn.one_hot(target.label, logits.shape[-1], dtype=logits.dtype)
+    else:
+        targets = target.probs.astype(logits.dtype)
+    return optax.softmax_cross_entropy(logits, optax.smooth_labels(targets, label_smoothing))
+
+
+def example_weight(batch: Batch) -> Float[Array, "b"]:
+    """The weight of each example: that of its label, 0 for one that is not valid."""
+    weight = batch.target.weight
+    return batch.valid.astype(jnp.float32) if weight is None else jnp.where(batch.valid, weight, 0)
+
+
+def weighted_mean(values: Float[Array, "b"], weight: Float[Array, "b"]) -> Float[Array, ""]:
+    """The mean over the examples with a weight; 0 if there is none.
+
+    Divides by the number of examples that have a weight, not by the sum of the weights, so that a class weight of 2 counts
+    double even in a batch of one.
+    """
+    weight = weight.astype(values.dtype)
+    count = jnp.maximum((weight > 0).sum(dtype=values.dtype), 1)
+    return jnp.where(weight > 0, values * weight, 0).sum() / count

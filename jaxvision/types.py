@@ -1,0 +1,150 @@
+"""The types that every room shares.
+
+Conventions that hold everywhere: images are `b h w c` with values 0-255, the content in the top-left corner of a canvas
+of fixed size; boxes are `x0 y0 x1 y1` in pixels of that canvas, `x1 y1` exclusive; class labels count from 0 and no
+label means background or padding: `valid` alone says what is real.
+"""
+
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, NamedTuple
+
+import numpy as np
+from flax import struct
+from jaxtyping import Array, Bool, Float, Int, PyTree
+
+Key = Array
+Scalar = Array
+Params = PyTree
+Variables = Mapping[str, Any]
+"""`{"params": ..., **collections}`; while training also `"ema"`, the averaged variables (or None)."""
+Prediction = Any
+Rows = Mapping[str, Any]
+"""One row an example: arrays whose first axis is the batch, as many rows as examples."""
+
+
+class Labels(struct.PyTreeNode):
+    """Image-level classes, the target of classification."""
+
+    label: Int[Array, "*b"]
+    probs: Float[Array, "*b k"] | None = None
+    """Soft targets (mixup, CutMix, distillation); they take the place of `label` in the loss."""
+    weight: Float[Array, "*b"] | None = None
+    """Weight of the example in the loss; 0 for an unlabelled one."""
+
+
+class Objects(struct.PyTreeNode):
+    """Ground-truth objects or proposals: `n` rows an image, of which `valid` marks the real ones."""
+
+    boxes: Float[Array, "*b n 4"]
+    labels: Int[Array, "*b n"]
+    valid: Bool[Array, "*b n"]
+    ignore: Bool[Array, "*b n"]
+    """COCO crowd, VOC difficult: never a training target; the metric knows what to make of them."""
+    masks: Array | None = None
+    attributes: Any = None
+    weight: Float[Array, "*b n"] | None = None
+
+
+class Detections(struct.PyTreeNode):
+    """What a detector returns: the best `n` first, `valid` marks the real ones."""
+
+    boxes: Float[Array, "*b n 4"]
+    labels: Int[Array, "*b n"]
+    scores: Float[Array, "*b n"]
+    valid: Bool[Array, "*b n"]
+    masks: Array | None = None
+    attributes: Any = None
+
+
+class SegmentationMap(struct.PyTreeNode):
+    """A class for every pixel; `valid` is False where a pixel has none (void, padding)."""
+
+    label: Int[Array, "*b h w"]
+    valid: Bool[Array, "*b h w"]
+
+
+class ClassScores(struct.PyTreeNode):
+    """What a classifier returns: unnormalised log probabilities."""
+
+    logits: Float[Array, "*b k"]
+
+
+class Batch(struct.PyTreeNode):
+    """Images of one canvas size, with what is known of them."""
+
+    image: Array
+    """`b h w c`, 0-255: uint8 from the host, float after augmentation that needs it."""
+    size: Int[Array, "b 2"]
+    """Height and width of the content on the canvas."""
+    original_size: Int[Array, "b 2"]
+    """Height and width of the image file."""
+    index: Int[Array, "b"]
+    """Which example of the source; `Stream.about().name(index)` gives its name."""
+    valid: Bool[Array, "b"]
+    """False for the padding of the last evaluation batch, and for an unreadable image that was skipped."""
+    target: Any = None
+    """Labels, Objects, SegmentationMap, or a dict of them (multi-task)."""
+    given: Any = None
+    """Extra input that `predict` may read: proposals, a second view, prompts."""
+
+
+class LossOutput(struct.PyTreeNode):
+    """What a loss reports beside its value."""
+
+    metrics: dict[str, Scalar] = struct.field(default_factory=dict)
+    """Scalars to log."""
+    collections: dict[str, Any] = struct.field(default_factory=dict)
+    """Collections that the forward pass changed (`batch_stats`)."""
+    example_loss: Float[Array, "b"] | None = None
+    """One number an example: names the example behind a NaN."""
+
+
+class Task(NamedTuple):
+    """A vision task as three pure functions.
+
+    Laws, tested for every task: `predict` ignores `batch.target`; padding (object rows, canvas outside `size`) changes
+    neither loss nor gradient; the loss is defined for a batch of one; an example that is not `valid` has no weight.
+    """
+
+    init: Callable[[Key, Batch], Variables]
+    loss: Callable[[Variables, Batch, Key], tuple[Scalar, LossOutput]]
+    predict: Callable[[Variables, Batch], Prediction]
+
+
+class Metric(NamedTuple):
+    """Figures of a prediction: rows on the device, then figures from all rows.
+
+    `observe` is pure JAX and returns fixed-shape rows, one an example. `compute` is NumPy and sees the rows of all valid
+    examples, in the order of their `index` (which is one of the columns).
+    """
+
+    observe: Callable[[Prediction, Batch], Rows]
+    compute: Callable[[Mapping[str, np.ndarray]], dict[str, float]]
+
+
+class About(NamedTuple):
+    """What is known of a stream's examples once its data are open."""
+
+    examples: int
+    classes: tuple[str, ...]
+    name: Callable[[int], str]
+    """Index of an example to its file name or id."""
+    fingerprint: str
+    """Changes when the data change."""
+
+
+class Stream(NamedTuple):
+    """Batches as a pure function of the step number.
+
+    Making a stream touches no data: `spec` is known from its arguments; `about` and `batches` open the source.
+    """
+
+    spec: Batch
+    """A `Batch` of `jax.ShapeDtypeStruct`."""
+    batches: Callable[[int], Iterator[Batch]]
+    """Batches from this step on: without end for training, to the last example for evaluation."""
+    about: Callable[[], About]
+
+
+Augment = Callable[[Key, Scalar, Batch], Batch]
+"""`(key, step, batch) -> batch`, pure JAX, inside the jitted step."""

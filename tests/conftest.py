@@ -1,0 +1,105 @@
+"""What all tests share: strictness, float64 on request, shape annotations checked, compilations kept on disk."""
+
+import os
+
+os.environ.setdefault("JAX_PLATFORMS", "cpu")
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+from flax import linen as nn
+from jaxtyping import install_import_hook
+
+# Not jaxvision.train: a pytree class that checks its fields can't hold what jax.tree.map puts there.
+install_import_hook(["jaxvision.ops", "jaxvision.nn", "jaxvision.tasks"], "beartype.beartype")
+
+from jaxvision import parallel, train  # noqa: E402
+from jaxvision.gradient import mean_gradient  # noqa: E402
+from jaxvision.types import Batch, Labels  # noqa: E402
+
+parallel.keep_compilations()
+jax.config.update("jax_numpy_rank_promotion", "raise")
+
+
+@pytest.fixture
+def float64():
+    """Makes JAX compute in float64 for one test."""
+    with jax.enable_x64(True):
+        yield
+
+
+class TinyNet(nn.Module):
+    """A convolution, a norm, a pooled linear layer: the smallest network with all that a real one has."""
+
+    classes: int = 3
+    width: int = 8
+    norm: bool = True
+    dtype: Any = jnp.float32
+    pool: bool = True
+
+    @nn.compact
+    def __call__(self, x, *, train):
+        x = nn.Conv(self.width, (3, 3), strides=2, param_dtype=self.dtype, dtype=self.dtype)(x)
+        if self.norm:
+            x = nn.BatchNorm(use_running_average=not train, param_dtype=self.dtype, dtype=self.dtype)(x)
+        x = nn.relu(x)
+        x = x.mean((1, 2)) if self.pool else x
+        return nn.Dense(self.classes, param_dtype=self.dtype, dtype=self.dtype)(x)
+
+
+@pytest.fixture(scope="session")
+def tiny_net():
+    return TinyNet
+
+
+@pytest.fixture
+def colour_batch():
+    """Makes a batch of noisy images whose class is the channel that is brighter than the others."""
+
+    def make(count=12, side=16, seed=0):
+        rng = np.random.default_rng(seed)
+        label = np.arange(count, dtype=np.int32) % 3
+        image = rng.integers(0, 120, (count, side, side, 3), dtype=np.uint8)
+        image[np.arange(count), :, :, label] += 100
+        size = np.full((count, 2), side, np.int32)
+        return Batch(image, size, size, np.arange(count, dtype=np.int32), np.ones(count, bool), Labels(label))
+
+    return make
+
+
+@pytest.fixture
+def train_steps():
+    """Runs the one train step on the same batch again and again; gives the last state and the losses."""
+
+    def run(task, batch, steps=30, optimizer=None, average=None, **options):
+        optimizer = optimizer or optax.adam(1e-2)
+        batch = jax.tree.map(jnp.asarray, batch)
+        spec = jax.eval_shape(lambda: batch)
+        state = train.init_state(task, optimizer, jax.random.key(0), spec, average=average)
+        step = jax.jit(train.make_train_step(task, optimizer, average=average, **options))
+        losses = []
+        for _ in range(steps):
+            state, metrics = step(state, batch)
+            losses.append(float(metrics["loss"]))
+        return state, losses
+
+    return run
+
+
+@pytest.fixture
+def strict_gradient():
+    """The loss and the gradient of a task, under strict dtype promotion."""
+
+    def compute(task, variables, batch, key=None):
+        batch = jax.tree.map(jnp.asarray, batch)
+        key = jax.random.key(1) if key is None else key
+        with jax.numpy_dtype_promotion("strict"):
+            (loss, _), grads = jax.jit(mean_gradient(task.loss))(variables, batch, key)
+        return float(loss), grads
+
+    return compute

@@ -1,0 +1,173 @@
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+from jaxvision.checkpoint import CheckpointError, Checkpoints, DamagedCheckpoint, Keep, digest
+from jaxvision.train import TrainState
+
+
+def state(step=0, width=3):
+    params = {
+        "w": jnp.arange(width, dtype=jnp.float32) + step,
+        "half": jnp.ones(4, jnp.bfloat16),
+        "flag": jnp.array(True),
+    }
+    opt_state = optax.adamw(1e-3).init({"w": params["w"]})
+    ema = {"params": {"w": params["w"] * 0.5}}
+    return TrainState(jnp.int32(step), params, {"batch_stats": {}}, opt_state, jax.random.key(step), ema)
+
+
+def assert_same(a, b):
+    assert jax.tree.structure(a) == jax.tree.structure(b)
+    for x, y in zip(jax.tree.leaves(a), jax.tree.leaves(b), strict=True):
+        assert x.dtype == y.dtype
+        if jnp.issubdtype(x.dtype, jax.dtypes.prng_key):
+            x, y = jax.random.key_data(x), jax.random.key_data(y)
+        np.testing.assert_array_equal(x, y)
+
+
+@pytest.fixture
+def three(tmp_path):
+    """A folder with the checkpoints 1, 2 and 3."""
+    checkpoints = Checkpoints(tmp_path / "checkpoints", Keep(latest=3))
+    for step in (1, 2, 3):
+        checkpoints.save(step, state(step), {"history": [{"step": step}]}, None)
+    checkpoints.close()
+    return tmp_path / "checkpoints"
+
+
+def arrays_file(folder):
+    """The file with the bytes of the arrays."""
+    return max((folder / "state").glob("**/d/*"), key=lambda p: p.stat().st_size)
+
+
+def test_state_and_notes_come_back_bit_for_bit(three):
+    checkpoints = Checkpoints(three)
+    saved = checkpoints.newest(state())
+    assert saved.step == 3
+    assert saved.notes == {"history": [{"step": 3}]}
+    assert_same(saved.state, state(3))
+    checkpoints.close()
+
+
+def test_no_checkpoint_is_none(tmp_path):
+    assert Checkpoints(tmp_path / "none").newest(state()) is None
+
+
+def test_saving_the_same_step_again_changes_nothing(three):
+    checkpoints = Checkpoints(three, Keep(latest=3))
+    checkpoints.save(3, state(99), {}, None)
+    assert_same(checkpoints.newest(state()).state, state(3))
+    checkpoints.close()
+
+
+@pytest.mark.parametrize(("mode", "best"), [("max", 2), ("min", 3)])
+def test_latest_and_best_are_kept(tmp_path, mode, best):
+    checkpoints = Checkpoints(tmp_path, Keep(latest=1, best=1, by="test/x", mode=mode))
+    for step, x in ((1, 0.5), (2, 0.9), (3, 0.1), (4, float("nan")), (5, 0.6), (6, None)):
+        checkpoints.save(step, state(step), {}, None if x is None else {"test/x": x})
+    checkpoints.wait()
+    assert checkpoints.steps == [best, 6]
+    assert checkpoints.best_step() == best
+    checkpoints.close()
+
+
+@pytest.mark.parametrize("damage", ["truncated", "emptied", "flipped", "deleted", "notes", "structure"])
+def test_a_damaged_checkpoint_falls_back_loudly_and_is_kept_aside(three, damage, caplog):
+    names = {"notes": three / "3" / "_CHECKPOINT_METADATA", "structure": three / "3" / "state" / "_METADATA"}
+    target = names.get(damage) or arrays_file(three / "3")
+    content = target.read_bytes()
+    if damage == "deleted":
+        target.unlink()
+    elif damage == "flipped":
+        middle = len(content) // 2
+        target.write_bytes(content[:middle] + bytes([content[middle] ^ 0x10]) + content[middle + 1 :])
+    else:
+        target.write_bytes(b"" if damage == "emptied" else content[: len(content) // 2])
+    checkpoints = Checkpoints(three)
+    saved = checkpoints.newest(state())
+    assert saved.step == 2
+    assert_same(saved.state, state(2))
+    assert "3 is damaged" in caplog.text
+    assert (three.with_name("checkpoints.damaged") / "3").is_dir()
+    checkpoints.save(3, state(33), {}, None)
+    assert_same(checkpoints.newest(state()).state, state(33))
+    checkpoints.close()
+
+
+def test_arrays_that_are_not_what_was_saved_are_noticed(three, monkeypatch):
+    import jaxvision.checkpoint as room
+
+    monkeypatch.setattr(room, "digest", lambda tree: jnp.uint32(1))
+    checkpoints = Checkpoints(three)
+    with pytest.raises(DamagedCheckpoint, match="3 is damaged: its arrays are not the ones that were saved"):
+        checkpoints.load(3, state())
+
+
+def test_nothing_readable_is_an_error_and_not_a_fresh_start(three):
+    for step in (1, 2, 3):
+        arrays_file(three / str(step)).write_bytes(b"")
+    with pytest.raises(CheckpointError, match=r"no checkpoint of .* can be read: .*3 is damaged: .*1 is damaged"):
+        Checkpoints(three).newest(state())
+    assert sorted(p.name for p in three.iterdir()) == ["1", "2", "3"]
+
+
+def test_a_checkpoint_of_another_model_is_named_not_damaged(three):
+    checkpoints = Checkpoints(three)
+    with pytest.raises(
+        CheckpointError, match=r"another model or optimizer: .*params/w is float32\[3\] there and float32\[5\] here"
+    ):
+        checkpoints.newest(state(width=5))
+    other = state().replace(params={"v": jnp.ones(2)})
+    with pytest.raises(CheckpointError, match=r"params/v is missing; .*params/\w+ is not expected"):
+        checkpoints.newest(other)
+    half = state().replace(ema={"params": {"w": jnp.zeros(3, jnp.bfloat16)}})
+    with pytest.raises(CheckpointError, match=r"ema/params/w is float32\[3\] there and bfloat16\[3\] here"):
+        checkpoints.newest(half)
+    assert checkpoints.steps == [1, 2, 3]
+    checkpoints.close()
+
+
+def test_figures_that_come_later_are_added_to_a_checkpoint(tmp_path):
+    checkpoints = Checkpoints(tmp_path, Keep(latest=1, by="test/x"))
+    checkpoints.save(1, state(1), {"history": []}, None)
+    assert checkpoints.best_step() is None
+    checkpoints.save(1, state(1), {"history": [1]}, {"test/x": 0.5})
+    checkpoints.wait()
+    assert checkpoints.best_step() == 1
+    assert checkpoints.newest(state()).notes == {"history": [1]}
+    checkpoints.close()
+
+
+def test_a_process_that_dies_while_a_checkpoint_is_replaced_loses_nothing(tmp_path):
+    folder = tmp_path / "checkpoints"
+    checkpoints = Checkpoints(folder, Keep(latest=1))
+    checkpoints.save(1, state(1), {"history": []}, None)
+    checkpoints.wait()
+    checkpoints._set_aside(1)
+    assert checkpoints.steps == []
+    checkpoints.close()
+    again = Checkpoints(folder, Keep(latest=1))
+    assert_same(again.newest(state()).state, state(1))
+    again.save(1, state(1), {"history": [1]}, {"test/x": 0.5})
+    again.close()
+    assert [path.name for path in tmp_path.iterdir()] == ["checkpoints"]
+
+
+def test_digest_sees_every_bit_and_place():
+    tree = {"a": jnp.arange(10, dtype=jnp.float32), "b": jnp.ones(3, jnp.bfloat16), "k": jax.random.key(0)}
+    base = int(digest(tree))
+    assert int(digest(jax.tree.map(lambda x: x, tree))) == base
+    flipped = tree["a"].at[4].set(np.nextafter(np.float32(4), np.float32(5)))
+    swapped = tree["a"].at[jnp.array([1, 2])].set(jnp.array([2.0, 1.0]))
+    others = [{**tree, "a": flipped}, {**tree, "a": swapped}, {**tree, "k": jax.random.key(1)}]
+    assert len({base, *(int(digest(other)) for other in others)}) == 4
+
+
+def test_bad_mode_is_refused(tmp_path):
+    with pytest.raises(ValueError, match="'best'; allowed: 'max', 'min'"):
+        Checkpoints(tmp_path, Keep(mode="best"))
+    with pytest.raises(ValueError, match=r"keep.latest is 0 and keep.best 1; they must be at least 1 and 0"):
+        Checkpoints(tmp_path, Keep(latest=0))

@@ -1,0 +1,65 @@
+import logging
+
+import numpy as np
+import pytest
+from data_encoding import encoded, labelled, noise, write_folder
+
+from jaxvision.data import folder
+
+
+def touch(root, *paths):
+    for path in paths:
+        (root / path).parent.mkdir(parents=True, exist_ok=True)
+        (root / path).write_bytes(path.encode())
+
+
+def test_images_are_found_sorted_below_their_class(tmp_path, caplog):
+    touch(
+        tmp_path, "bee/2.JPG", "bee/10.jpeg", "bee/old/1.PNG", "bee/.hidden.png", "bee/.cache/x.png", "bee/readme.txt"
+    )
+    touch(
+        tmp_path, "ant/z.webp", "ant/a.bmp", "ant/b.Gif", "cat/deep/deeper/x.png", ".git/y.png", "stray.png", "zoo.csv"
+    )
+    caplog.set_level(logging.INFO)
+    source = folder.source(tmp_path)
+    assert source.classes == folder.classes(tmp_path) == ("ant", "bee", "cat")
+    names = [
+        "ant/a.bmp",
+        "ant/b.Gif",
+        "ant/z.webp",
+        "bee/10.jpeg",
+        "bee/2.JPG",
+        "bee/old/1.PNG",
+        "cat/deep/deeper/x.png",
+    ]
+    assert [source.name(i) for i in range(source.length)] == names
+    assert source.labels().tolist() == [0, 0, 0, 1, 1, 1, 2]
+    read = source.read(np.array([6, 0, 4]))
+    assert [(example.image.decode(), example.label) for example in read] == [
+        (names[6], 2),
+        (names[0], 0),
+        (names[4], 1),
+    ]
+    assert "bee: 1 files that are no images" in caplog.text
+
+
+def test_the_fingerprint_changes_with_names_and_sizes_but_not_with_the_place(tmp_path):
+    images, labels, classes = labelled(9)
+    first = folder.source(write_folder(tmp_path / "x", images, labels, classes)).fingerprint
+    second = write_folder(tmp_path / "y", images, labels, classes)
+    assert folder.source(second).fingerprint == first
+    (second / "ant" / "extra.png").write_bytes(encoded(noise(2, 2)))
+    third = folder.source(second).fingerprint
+    (second / "ant" / "extra.png").write_bytes(encoded(noise(20, 20)))
+    assert len({first, third, folder.source(second).fingerprint}) == 3
+
+
+def test_what_is_no_folder_of_classes_is_refused(tmp_path):
+    with pytest.raises(FileNotFoundError, match="absent is no folder"):
+        folder.source(tmp_path / "absent")
+    touch(tmp_path, "a.png", ".hidden/b.png")
+    with pytest.raises(ValueError, match="has no class: expected a folder for each"):
+        folder.source(tmp_path)
+    touch(tmp_path, "ant/a.png", "bee/notes.txt", "bee/b.tiff")
+    with pytest.raises(ValueError, match=r"bee has no image \(.jpg, .*\), and 2 other files"):
+        folder.source(tmp_path)

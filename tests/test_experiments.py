@@ -1,0 +1,99 @@
+"""Every experiment file builds and its train step has the right shapes; in `slow`, it takes a real step on a small canvas."""
+
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from PIL import Image
+
+from jaxvision import experiment, parallel
+from jaxvision.evaluate import make_observe
+from jaxvision.types import Batch, Labels
+
+FILES = sorted((Path(__file__).parent.parent / "experiments").glob("*.py"))
+SMALL = {
+    "imagenet_resnet50": {"image_size": "64", "batch_size": "4", "width": "16", "warmup_epochs": "0"},
+    "cifar10_resnet18": {"batch_size": "4", "width": "16"},
+    "cifar100_resnet18": {"batch_size": "4", "width": "16"},
+    "fashion_mnist_resnet18": {"batch_size": "4", "width": "16"},
+    "folder": {"image_size": "64", "batch_size": "4", "width": "16"},
+}
+
+
+@pytest.fixture(scope="module")
+def folder_of_classes(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("classes")
+    for name in ("a", "b", "c"):
+        (folder / name).mkdir()
+        for i in range(5):
+            Image.new("RGB", (20, 30), (50 * i, 0, 0)).save(folder / name / f"{i}.png")
+    return folder
+
+
+def build(path, overrides, folder):
+    module = experiment.load(path)
+    if path.stem == "folder":
+        overrides = {**overrides, "train_dir": str(folder)}
+    config = experiment.configure(module.get_config(), overrides)
+    parallel.resolve_precision(config)
+    assert experiment.as_json(config)
+    return module.build(config)
+
+
+def random_batch(spec: Batch, classes: int) -> Batch:
+    rng = np.random.default_rng(0)
+    count, height, width, _ = spec.image.shape
+    size = np.full((count, 2), (height, width), np.int32)
+    image = rng.integers(0, 256, spec.image.shape, dtype=np.uint8)
+    labels = Labels(rng.integers(0, classes, count).astype(np.int32))
+    return Batch(image, size, size, np.arange(count, dtype=np.int32), np.ones(count, bool), labels)
+
+
+def same_shapes(a, b):
+    return jax.tree.map(lambda x: (x.shape, x.dtype), a) == jax.tree.map(lambda x: (x.shape, x.dtype), b)
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
+def test_the_train_step_keeps_the_shapes_of_the_state(path, folder_of_classes):
+    chosen = build(path, {}, folder_of_classes)
+    assert chosen.steps > 0
+    assert chosen.keep.by.split("/")[0] in chosen.evaluations
+    state = jax.eval_shape(lambda: experiment.first_state_of(chosen))
+    after, metrics = jax.eval_shape(experiment.train_step_of(chosen), state, chosen.train.spec)
+    assert same_shapes(after, state)
+    assert {"loss", "accuracy", "gradient_norm"} <= set(metrics)
+    assert all(value.shape == () for value in metrics.values())
+    for evaluation in chosen.evaluations.values():
+        observe = make_observe(chosen.task.predict, evaluation.metric)
+        rows = jax.eval_shape(observe, state.averaged, evaluation.stream.spec)
+        assert {row.shape[0] for row in rows.values()} == {evaluation.stream.spec.image.shape[0]}
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
+def test_the_docstring_gives_the_command(path):
+    text = path.read_text(encoding="utf-8")
+    assert f"python -m jaxvision.main --config=experiments/{path.name} --workdir=runs/{path.stem}" in text
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
+def test_one_real_step_on_a_small_canvas(path, folder_of_classes):
+    chosen = build(path, SMALL.get(path.stem, {}), folder_of_classes)
+    state = experiment.first_state_of(chosen)
+    logits = jax.eval_shape(chosen.task.predict, state.averaged, chosen.train.spec).logits
+    batch = random_batch(chosen.train.spec, logits.shape[-1])
+    step = jax.jit(experiment.train_step_of(chosen))
+    after, metrics = step(state, batch)
+    assert int(after.step) == 1
+    assert np.isfinite(float(metrics["loss"]))
+    assert float(metrics["gradient_norm"]) > 0
+    for _ in range(3):  # a warm-up begins with a rate of 0; scales that start at zero hold back what is before them
+        after, _ = step(after, batch)
+    moved = [
+        not np.array_equal(a, b)
+        for a, b in zip(jax.tree.leaves(after.params), jax.tree.leaves(state.params), strict=True)
+    ]
+    assert np.mean(moved) > 0.8  # tiny rates move some float32 numbers by less than their last bit
+    assert jnp.isfinite(chosen.task.predict(after.averaged, batch).logits).all()

@@ -1,0 +1,99 @@
+"""Who may import whom, as data; any other arrow fails."""
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import jaxvision
+
+ROOT = Path(jaxvision.__file__).parent
+ALLOWED = {
+    "types": set(),
+    "ops": {"types"},
+    "nn": {"types", "ops"},
+    "augment": {"types", "ops"},
+    "metrics": {"types", "ops"},
+    "draw": {"types", "ops"},
+    "tasks": {"types", "ops", "nn"},
+    "data": {"types"},
+    "pretrained": {"types", "nn", "tasks"},
+    "gradient": {"types"},
+    "log": {"types"},
+    "parallel": {"types"},
+    "optimize": {"types"},
+    "checkpoint": {"types"},
+    "train": {"types", "gradient", "log"},
+    "experiment": {"types", "gradient", "train", "checkpoint"},
+    "evaluate": {"types", "experiment", "checkpoint", "parallel", "data", "pretrained", "draw", "log"},
+    "main": {"types", "experiment", "train", "evaluate", "checkpoint", "parallel", "log", "draw"},
+}
+HEAVY = ("tensorflow", "tensorflow_datasets", "torch")
+MODULES = sorted(ROOT.rglob("*.py"))
+CHECKOUT = Path(__file__).parent.parent
+
+
+def room(path: Path) -> str:
+    return path.relative_to(ROOT).parts[0].removesuffix(".py")
+
+
+def imports(path: Path):
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path}: relative import"
+            yield node.module
+            yield from (f"{node.module}.{alias.name}" for alias in node.names)
+
+
+def rooms_imported(path: Path) -> set[str]:
+    parts = (name.split(".") for name in imports(path))
+    return {part[1] for part in parts if part[0] == "jaxvision" and len(part) > 1} - {"__version__"}
+
+
+@pytest.mark.parametrize("path", MODULES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_a_room_imports_only_what_the_table_allows(path):
+    if room(path) == "__init__":
+        assert not rooms_imported(path)
+        return
+    assert room(path) in ALLOWED, f"{path} is of no known room"
+    assert rooms_imported(path) <= ALLOWED[room(path)] | {room(path)}
+
+
+def test_the_table_has_no_circles():
+    def above(name, seen=()):
+        assert name not in seen, f"circle: {seen} {name}"
+        for below in ALLOWED[name]:
+            above(below, (*seen, name))
+
+    for name in ALLOWED:
+        above(name)
+
+
+@pytest.mark.parametrize("path", sorted((CHECKOUT / "experiments").rglob("*.py")), ids=lambda path: path.stem)
+def test_an_experiment_imports_only_installed_packages(path):
+    siblings = {other.stem for other in path.parent.glob("*.py")}
+    for name in imports(path):
+        assert name.split(".")[0] not in siblings | {"experiments"}
+        assert not name.startswith("jaxvision.main")
+
+
+def test_importing_any_module_imports_neither_tensorflow_nor_torch():
+    names = [".".join(path.relative_to(ROOT.parent).with_suffix("").parts) for path in MODULES]
+    names = [name.removesuffix(".__init__") for name in names]
+    code = f"import importlib, sys\nfor name in {names!r}: importlib.import_module(name)\n"
+    code += f"found = [name for name in {HEAVY!r} if name in sys.modules]\nassert not found, found"
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=120)
+
+
+def test_no_room_is_a_junk_room():
+    assert not [p for p in MODULES if p.stem in ("utils", "helpers", "common", "misc")]
+
+
+def test_the_command_line_parser_imports_nothing_heavy():
+    code = "import sys, jaxvision.main as m\nm.parse(['--config=a', '--workdir=b'])\n"
+    code += "assert not {'jax', 'flax', 'numpy', 'tensorflow'} & set(sys.modules)"
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=60)

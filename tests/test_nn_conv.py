@@ -1,0 +1,162 @@
+"""Convolution against SciPy and against XLA's own, max pooling against a NumPy loop."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from jax import lax
+from numpy.testing import assert_allclose, assert_array_equal
+from scipy.signal import correlate
+
+from jaxvision.nn.conv import Conv, convolve, max_pool
+
+DIMENSIONS = ("NHWC", "HWIO", "NHWC")
+
+
+def normal(*shape, seed=0):
+    return np.random.RandomState(seed).standard_normal(shape)
+
+
+def correlated(images, kernel, stride, pads, dilation, groups):
+    """The convolution by its definition, one image and one output channel at a time."""
+    spread = np.zeros((*((n - 1) * dilation + 1 for n in kernel.shape[:2]), *kernel.shape[2:]))
+    spread[::dilation, ::dilation] = kernel
+    padded = np.pad(images, ((0, 0), *pads, (0, 0)))
+    inputs, outputs = kernel.shape[2], kernel.shape[3] // groups
+    channels = []
+    for o in range(kernel.shape[3]):
+        first = o // outputs * inputs
+        own = padded[..., first : first + inputs]
+        channels.append([correlate(image, spread[..., o], mode="valid")[..., 0] for image in own])
+    return np.moveaxis(np.array(channels), 0, -1)[:, ::stride, ::stride]
+
+
+@pytest.mark.parametrize(
+    ("size", "stride", "padding", "dilation", "groups"),
+    [
+        ((3, 3), 1, 1, 1, 1),
+        ((3, 3), 2, 1, 1, 1),
+        ((7, 7), 2, 3, 1, 1),
+        ((5, 3), 1, 0, 1, 1),
+        ((2, 2), 1, ((0, 1), (1, 0)), 1, 1),
+        ((3, 3), 1, 2, 2, 1),
+        ((3, 3), 2, 1, 1, 2),
+        ((1, 1), 1, 0, 1, 1),
+        ((1, 1), 2, 0, 1, 1),
+        ((1, 1), 2, 1, 1, 1),
+        ((1, 1), 2, 0, 1, 4),
+    ],
+)
+def test_equals_scipy(float64, size, stride, padding, dilation, groups):
+    images, kernel = normal(2, 9, 8, 4), normal(*size, 4 // groups, 4, seed=1)
+    pads = ((padding, padding),) * 2 if isinstance(padding, int) else padding
+    ours = convolve(
+        jnp.asarray(images), jnp.asarray(kernel), stride=stride, padding=padding, dilation=dilation, groups=groups
+    )
+    assert_allclose(ours, correlated(images, kernel, stride, pads, dilation, groups), rtol=1e-10, atol=1e-12)
+
+
+@pytest.mark.parametrize("stride", [1, 2, 3])
+def test_pointwise_equals_xla_convolution_with_its_gradients(float64, stride):
+    images, kernel = jnp.asarray(normal(3, 7, 8, 5)), jnp.asarray(normal(1, 1, 5, 6, seed=1))
+
+    def reference(images, kernel):
+        return lax.conv_general_dilated(
+            images, kernel, (stride, stride), ((0, 0), (0, 0)), dimension_numbers=DIMENSIONS
+        )
+
+    ours, back = jax.vjp(lambda *xs: convolve(*xs, stride=stride), images, kernel)
+    theirs, back_theirs = jax.vjp(reference, images, kernel)
+    cotangent = jnp.asarray(normal(*theirs.shape, seed=2))
+    assert_allclose(ours, theirs, rtol=0, atol=1e-13)
+    for mine, its in zip(back(cotangent), back_theirs(cotangent), strict=True):
+        assert_allclose(mine, its, rtol=0, atol=1e-12)
+
+
+def test_pointwise_is_a_matrix_product_and_grouped_is_not():
+    images, kernel = jnp.zeros((1, 4, 4, 4)), jnp.zeros((1, 1, 4, 4))
+    assert "dot_general" in str(jax.make_jaxpr(convolve)(images, kernel))
+    grouped = jax.make_jaxpr(lambda x, k: convolve(x, k, groups=2))(images, kernel[:, :, :2])
+    assert "conv_general_dilated" in str(grouped)
+
+
+@pytest.mark.parametrize("dtype", [jnp.float32, jnp.bfloat16])
+def test_layer_computes_in_its_type_and_keeps_parameters_in_float32(dtype):
+    layer, x = Conv(6, (3, 1), padding=((1, 1), (0, 0)), groups=2, dtype=dtype), jnp.asarray(normal(2, 5, 5, 4), dtype)
+    with jax.numpy_dtype_promotion("strict"):
+        variables = layer.init(jax.random.key(0), x)
+        params = {**variables["params"], "bias": jnp.arange(6.0)}
+        y = layer.apply({"params": params}, x)
+    assert jax.tree.map(jnp.shape, variables["params"]) == {"kernel": (3, 1, 2, 6), "bias": (6,)}
+    assert {leaf.dtype for leaf in jax.tree.leaves(variables)} == {jnp.dtype(jnp.float32)}
+    assert y.dtype == dtype
+    rounded = np.asarray(params["kernel"].astype(dtype), np.float64)
+    expected = correlated(np.asarray(x, np.float64), rounded, 1, ((1, 1), (0, 0)), 1, 2) + np.arange(6)
+    assert_allclose(np.asarray(y, np.float64), expected, atol=1e-5 if dtype == jnp.float32 else 0.05)
+
+
+def test_layer_without_bias_has_none():
+    variables = Conv(3, 3, use_bias=False).init(jax.random.key(0), jnp.zeros((1, 4, 4, 2)))
+    assert list(variables["params"]) == ["kernel"]
+
+
+def test_groups_that_do_not_divide_are_named():
+    with pytest.raises(ValueError, match="3 groups do not divide 4 channels in and 6 out"):
+        Conv(6, 3, groups=3).init(jax.random.key(0), jnp.zeros((1, 4, 4, 4)))
+
+
+def windows(side, window, stride, pad):
+    """First and last pixel of every window along one axis, cut at the border."""
+    starts = range(-pad, side + pad - window + 1, stride)
+    return [slice(max(start, 0), min(start + window, side)) for start in starts]
+
+
+def pooled(images, window, stride, pad):
+    """Largest values, and how often each pixel is one: the first in reading order of each window."""
+    count = np.zeros_like(images)
+    rows, columns = (windows(side, window, stride, pad) for side in images.shape[1:3])
+    result = np.empty((images.shape[0], len(rows), len(columns), images.shape[3]))
+    for n, y, x, c in np.ndindex(result.shape):
+        square = images[n, rows[y], columns[x], c]
+        i, j = np.unravel_index(square.argmax(), square.shape)
+        result[n, y, x, c] = square[i, j]
+        count[n, rows[y].start + i, columns[x].start + j, c] += 1
+    return result, count
+
+
+@pytest.mark.parametrize(
+    ("window", "stride", "pad"), [(2, 2, 0), (3, 2, 1), (3, 1, 1), (2, 3, 0), (5, 1, 2), (1, 2, 0)]
+)
+@pytest.mark.parametrize("side", [6, 7])
+def test_pooling_and_its_gradient_equal_a_loop_even_on_ties(window, stride, pad, side):
+    images = np.random.RandomState(0).randint(-3, 0, size=(2, side, 8, 3)).astype(np.float32)
+    expected, count = pooled(images, window, stride, pad)
+
+    def pool(x):
+        return max_pool(x, window, stride=stride, padding=pad)
+
+    assert_array_equal(pool(jnp.asarray(images)), expected)
+    assert_array_equal(jax.grad(lambda x: pool(x).sum())(jnp.asarray(images)), count)
+
+
+def test_pooling_stride_is_the_window_unless_given():
+    assert max_pool(jnp.zeros((1, 9, 9, 1)), 3).shape == (1, 3, 3, 1)
+
+
+def test_pooling_pads_each_side_as_told():
+    images = -jnp.arange(1.0, 10).reshape(1, 3, 3, 1)
+    assert_array_equal(max_pool(images, 2, padding=((1, 0), (0, 1)))[0, :, :, 0], [[-1.0, -3.0], [-4.0, -6.0]])
+
+
+@pytest.mark.parametrize("dtype", [jnp.float32, jnp.bfloat16])
+def test_pooling_lets_nan_through_and_keeps_the_type(dtype):
+    images = jnp.zeros((1, 4, 4, 1), dtype).at[0, 1, 0, 0].set(jnp.nan)
+    with jax.numpy_dtype_promotion("strict"):
+        y = max_pool(images, 2)
+    assert y.dtype == dtype
+    assert_array_equal(np.isnan(np.asarray(y, np.float32))[0, :, :, 0], [[True, False], [False, False]])
+
+
+def test_pooling_names_a_window_that_does_not_fit():
+    with pytest.raises(ValueError, match="a window of 3 does not fit into 2 pixels"):
+        max_pool(jnp.zeros((1, 2, 5, 1)), 3)

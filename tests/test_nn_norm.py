@@ -1,0 +1,165 @@
+"""Normalisation layers against NumPy, in training and in evaluation."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from jax.test_util import check_grads
+from numpy.testing import assert_allclose, assert_array_equal
+
+from jaxvision.nn.norm import BatchNorm, FrozenBatchNorm, GroupNorm, group_norm, moments
+
+CHANNELS = 6
+
+
+def data(*shape, dtype=np.float32, seed=0):
+    return jnp.asarray(np.random.RandomState(seed).standard_normal(shape) * 3 + 2, dtype)
+
+
+def trained(layer, variables, x):
+    y, changed = layer.apply(variables, x, use_running_average=False, mutable=["batch_stats"])
+    return y, changed["batch_stats"]
+
+
+def start(layer, x):
+    return layer.init(jax.random.key(0), x, use_running_average=True)
+
+
+def with_values(layer, x):
+    """Variables of the layer, all of them away from where they start."""
+    variables = start(layer, x)
+    random = np.random.RandomState(5)
+    return jax.tree.map(lambda leaf: jnp.asarray(random.uniform(0.5, 2, leaf.shape), leaf.dtype), variables)
+
+
+@pytest.mark.parametrize("shape", [(4, 5, 3, CHANNELS), (7, CHANNELS)])
+def test_training_normalises_with_the_batch_and_follows_it_unbiased(float64, shape):
+    layer, x = BatchNorm(dtype=jnp.float64), data(*shape, dtype=np.float64)
+    variables = with_values(layer, x)
+    y, statistics = trained(layer, variables, x)
+    rows = np.asarray(x).reshape(-1, CHANNELS)
+    params, old = jax.tree.map(np.asarray, (variables["params"], variables["batch_stats"]))
+    whitened = (rows - rows.mean(0)) / np.sqrt(rows.var(0) + 1e-5)
+    assert_allclose(np.reshape(y, rows.shape), whitened * params["scale"] + params["bias"], rtol=1e-9)
+    assert_allclose(statistics["mean"], 0.9 * old["mean"] + 0.1 * rows.mean(0), rtol=1e-12)
+    assert_allclose(statistics["var"], 0.9 * old["var"] + 0.1 * rows.var(0, ddof=1), rtol=1e-12)
+
+
+def test_momentum_and_epsilon_are_used(float64):
+    layer, x = BatchNorm(momentum=0.5, epsilon=0.3, dtype=jnp.float64), data(9, CHANNELS, dtype=np.float64)
+    y, statistics = trained(layer, start(layer, x), x)
+    rows = np.asarray(x)
+    assert_allclose(y, (rows - rows.mean(0)) / np.sqrt(rows.var(0) + 0.3), rtol=1e-9, atol=1e-12)
+    assert_allclose(statistics["mean"], 0.5 * rows.mean(0), rtol=1e-12)
+
+
+def test_evaluation_normalises_with_the_running_statistics():
+    layer, x = BatchNorm(), data(2, 3, 3, CHANNELS)
+    variables = with_values(layer, x)
+    params, kept = jax.tree.map(np.asarray, (variables["params"], variables["batch_stats"]))
+    y = layer.apply(variables, x, use_running_average=True)
+    expected = (np.asarray(x) - kept["mean"]) / np.sqrt(kept["var"] + 1e-5) * params["scale"] + params["bias"]
+    assert_allclose(y, expected, rtol=1e-5, atol=1e-5)
+
+
+def test_initialising_does_not_count_as_a_batch():
+    variables = BatchNorm().init(jax.random.key(0), data(4, CHANNELS), use_running_average=False)
+    assert_array_equal(variables["batch_stats"]["mean"], np.zeros(CHANNELS))
+    assert_array_equal(variables["batch_stats"]["var"], np.ones(CHANNELS))
+
+
+def test_one_value_a_channel_gives_no_nan_and_leaves_the_variance():
+    layer, x = BatchNorm(), data(1, 1, 1, CHANNELS)
+    variables = with_values(layer, x)
+    gradient = jax.grad(lambda x: jnp.square(trained(layer, variables, x)[0]).sum())(x)
+    y, statistics = trained(layer, variables, x)
+    assert_allclose(y[0, 0, 0], variables["params"]["bias"], rtol=1e-6)
+    assert_array_equal(statistics["var"], variables["batch_stats"]["var"])
+    assert np.isfinite(statistics["mean"]).all()
+    assert_array_equal(gradient, np.zeros_like(x))
+
+
+def test_variance_stays_exact_beside_a_large_mean():
+    x = data(4000, CHANNELS) / 3 + 10_000
+    mean, variance = moments(x, near=jnp.full(CHANNELS, 9_990.0))
+    assert_allclose(mean, np.mean(np.asarray(x, np.float64), 0), rtol=1e-6)
+    assert_allclose(variance, np.var(np.asarray(x, np.float64), 0), rtol=1e-4)
+
+
+def test_moments_do_not_depend_on_the_guess(float64):
+    x = data(50, CHANNELS, dtype=np.float64)
+    for near in (0.0, -7.0, 100.0):
+        mean, variance = moments(x, near=jnp.full(CHANNELS, near))
+        assert_allclose(mean, np.mean(x, 0), rtol=1e-12)
+        assert_allclose(variance, np.var(x, 0), rtol=1e-9)
+
+
+def test_gradient_equals_finite_differences(float64):
+    layer, x = BatchNorm(dtype=jnp.float64), data(3, 2, 2, CHANNELS, dtype=np.float64)
+    variables = with_values(layer, x)
+    weight = data(*x.shape, dtype=np.float64, seed=1)
+
+    @jax.jit
+    def loss(params, x):
+        y, _ = trained(layer, {**variables, "params": jax.tree.map(jnp.asarray, params)}, jnp.asarray(x))
+        return (weight * y).sum()
+
+    check_grads(loss, (variables["params"], x), order=1, modes=["rev"], rtol=1e-6)
+
+
+@pytest.mark.parametrize("norm", [BatchNorm, FrozenBatchNorm, group_norm(2)])
+@pytest.mark.parametrize("dtype", [jnp.float32, jnp.bfloat16, jnp.float16])
+def test_only_the_result_is_in_half_precision(norm, dtype):
+    layer, x = norm(dtype=dtype), data(4, 3, 3, CHANNELS)
+    variables = with_values(layer, x)
+
+    def loss(x):
+        y, changed = layer.apply(variables, x, use_running_average=False, mutable=["batch_stats"])
+        return y.astype(jnp.float32).sum(), (y, changed)
+
+    with jax.numpy_dtype_promotion("strict"):
+        gradient, (y, changed) = jax.grad(loss, has_aux=True)(x.astype(dtype))
+    assert y.dtype == gradient.dtype == dtype
+    assert {leaf.dtype for leaf in jax.tree.leaves((variables, changed))} == {jnp.dtype(jnp.float32)}
+    reference = norm().apply(variables, x, use_running_average=False, mutable=["batch_stats"])[0]
+    assert_allclose(np.asarray(y, np.float32), reference, rtol=0.01, atol=0.05)
+
+
+@pytest.mark.parametrize("norm", [BatchNorm, FrozenBatchNorm, group_norm(2)])
+def test_scale_starts_as_told(norm):
+    variables = norm(scale_init=jax.nn.initializers.zeros).init(
+        jax.random.key(0), data(2, 4, CHANNELS), use_running_average=True
+    )
+    scales = [leaf for path, leaf in jax.tree.leaves_with_path(variables) if path[-1].key == "scale"]
+    assert_array_equal(scales, np.zeros((1, CHANNELS)))
+
+
+def test_frozen_batch_norm_never_changes_and_has_no_parameters():
+    layer, x = FrozenBatchNorm(), data(2, 3, 3, CHANNELS)
+    variables = with_values(layer, x)
+    assert list(variables) == ["batch_stats"]
+    y, statistics = trained(layer, variables, x)
+    jax.tree.map(assert_array_equal, statistics, variables["batch_stats"])
+    plain = {
+        "params": {name: statistics[name] for name in ("scale", "bias")},
+        "batch_stats": {name: statistics[name] for name in ("mean", "var")},
+    }
+    assert_array_equal(y, BatchNorm().apply(plain, x, use_running_average=True))
+
+
+def test_group_norm_equals_a_loop_over_groups(float64):
+    layer, x = GroupNorm(groups=3, dtype=jnp.float64), data(2, 4, 5, CHANNELS, dtype=np.float64)
+    variables = with_values(layer, x)
+    expected = np.empty(x.shape)
+    for example in range(2):
+        for group in range(3):
+            here = np.s_[example, :, :, 2 * group : 2 * group + 2]
+            values = np.asarray(x)[here]
+            expected[here] = (values - values.mean()) / np.sqrt(values.var() + 1e-5)
+    expected = expected * np.asarray(variables["params"]["scale"]) + np.asarray(variables["params"]["bias"])
+    assert_allclose(layer.apply(variables, x), expected, rtol=1e-9)
+
+
+def test_group_norm_names_what_does_not_divide():
+    with pytest.raises(ValueError, match="6 channels do not form 4 groups"):
+        GroupNorm(groups=4).init(jax.random.key(0), data(1, 2, CHANNELS))
