@@ -3,7 +3,6 @@
 import json
 import os
 import re
-import resource
 import shutil
 import signal
 import subprocess
@@ -284,9 +283,9 @@ def test_a_flag_without_a_value_and_an_unknown_flag_are_usage_errors(capsys):
     assert "--config.steps needs a value" in capsys.readouterr().err
 
 
-def subprocess_run(workdir, *fields, **options):
-    command = [sys.executable, "-m", "jaxvision.main", f"--config={TINY}", f"--workdir={workdir}", *fields]
-    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, **options)
+def subprocess_run(workdir, *fields, start=("-m", "jaxvision.main")):
+    command = [sys.executable, *start, f"--config={TINY}", f"--workdir={workdir}", *fields]
+    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
 
 
 def wait_for_rows(workdir, process, count):
@@ -321,11 +320,10 @@ def test_a_full_disk_is_told_and_the_checkpoints_before_it_stay(tmp_path):
     printed, _ = process.communicate(timeout=120)
     assert process.returncode == 0, printed
 
-    def small_files():
-        resource.setrlimit(resource.RLIMIT_FSIZE, (6_000, 6_000))
-
+    small_files = "import resource, runpy; resource.setrlimit(resource.RLIMIT_FSIZE, (6_000, 6_000)); "
+    small_files += "runpy.run_module('jaxvision.main', run_name='__main__', alter_sys=True)"
     fork = ["--fork", "--config.steps=15"]
-    process = subprocess_run(tmp_path / "run", *fork, preexec_fn=small_files)
+    process = subprocess_run(tmp_path / "run", *fork, start=("-c", small_files))
     printed, _ = process.communicate(timeout=120)
     assert process.returncode == 2, printed
     assert re.search(r"checkpoint .*checkpoints/10 could not be written", one_line(printed))
