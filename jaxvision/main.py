@@ -22,9 +22,10 @@ if TYPE_CHECKING:
 
     from jaxvision.checkpoint import Checkpoints
     from jaxvision.evaluate import Evaluated
-    from jaxvision.experiment import Experiment, Workdir
+    from jaxvision.experiment import Experiment
     from jaxvision.train import Figures, NonFiniteLoss, Progress, TrainState, TrainStep
     from jaxvision.types import Batch, Stream, Variables
+    from jaxvision.workdir import Workdir
 
 INTERRUPTED = 75  # EX_TEMPFAIL: run the same command again
 
@@ -114,8 +115,9 @@ def _problems() -> tuple[type[Exception], ...]:
     """The errors that are the user's to mend: told in one line."""
     from jaxvision.checkpoint import CheckpointError
     from jaxvision.evaluate import NoExamples
-    from jaxvision.experiment import ConfigError, WorkdirError
+    from jaxvision.experiment import ConfigError
     from jaxvision.train import NonFiniteLoss
+    from jaxvision.workdir import WorkdirError
 
     return (ConfigError, WorkdirError, CheckpointError, NonFiniteLoss, NoExamples, DataProblem, OSError)
 
@@ -137,6 +139,7 @@ def run(flags: Flags) -> int:
     """Trains the experiment to its end; returns the exit status. Writes nothing before all that can be checked is."""
     from jaxvision import experiment, parallel
     from jaxvision.checkpoint import Checkpoints
+    from jaxvision.workdir import Workdir, WorkdirError
 
     parallel.keep_compilations()
     module = experiment.load(flags.config)
@@ -149,10 +152,10 @@ def run(flags: Flags) -> int:
         data = open_data(chosen, mesh)
     with told_as(experiment.ConfigError):
         step, like = traced(chosen, mesh)
-    workdir = experiment.Workdir(flags.workdir)
+    workdir = Workdir(flags.workdir)
     with workdir.held():
         if workdir.newest_step() > chosen.steps:
-            raise experiment.WorkdirError(
+            raise WorkdirError(
                 f"the run in {workdir.path} is at step {workdir.newest_step():,}, past the {chosen.steps:,} asked for"
             )
         workdir.open(experiment.as_json(config), flags.config, data, flags.command, flags.fork)

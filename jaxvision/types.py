@@ -6,7 +6,7 @@ label means background or padding: `valid` alone says what is real.
 """
 
 from collections.abc import Callable, Iterator, Mapping
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 from flax import struct
@@ -133,6 +133,38 @@ class About(NamedTuple):
     """Changes when the data change."""
 
 
+class Share(NamedTuple):
+    """The part of every batch that one of several processes reads: block `index` of `count` equal blocks of its rows."""
+
+    index: int = 0
+    count: int = 1
+
+    def rows(self, batch_size: int) -> range:
+        """The numbers of its rows.
+
+        Raises:
+          ValueError: if the batch can't be split evenly.
+        """
+        if batch_size % self.count:
+            raise ValueError(f"a batch of {batch_size} examples can't be split over {self.count} processes")
+        each = batch_size // self.count
+        return range(self.index * each, (self.index + 1) * each)
+
+
+WHOLE = Share()
+
+
+class Batches(Protocol):
+    """`(step, share) -> iterator`: batches from this step on, or one process's share of the rows of each."""
+
+    def __call__(self, step: int, share: Share = WHOLE, /) -> Iterator[Batch]:  # noqa: D102
+        ...
+
+
+Canvas = tuple[np.ndarray, tuple[int, int], tuple[int, int]]
+"""One image `h w c`, uint8, on its canvas; `(height, width)` of its content there; and of the image file."""
+
+
 class Stream(NamedTuple):
     """Batches as a pure function of the step number.
 
@@ -140,10 +172,15 @@ class Stream(NamedTuple):
     """
 
     spec: Batch
-    """A `Batch` of `jax.ShapeDtypeStruct`."""
-    batches: Callable[[int], Iterator[Batch]]
+    """A whole `Batch` of `jax.ShapeDtypeStruct`."""
+    batches: Batches
     """Batches from this step on: without end for training, to the last example for evaluation."""
     about: Callable[[], About]
+    decode: Callable[[bytes | np.ndarray], Canvas] | None = None
+    """Another image, an encoded file or pixels, as this stream would have it; None where that takes random numbers.
+
+    Raises a ValueError that says why for what is no image, or none that fits.
+    """
 
 
 Augment = Callable[[Key, Scalar, Batch], Batch]

@@ -25,10 +25,11 @@ ALLOWED = {
     "parallel": {"types"},
     "optimize": {"types"},
     "checkpoint": {"types"},
+    "workdir": set(),
     "train": {"types", "gradient", "log"},
     "experiment": {"types", "gradient", "train", "checkpoint"},
     "evaluate": {"types", "experiment", "checkpoint", "parallel", "data", "pretrained", "draw", "log"},
-    "main": {"types", "experiment", "train", "evaluate", "checkpoint", "parallel", "log", "draw"},
+    "main": {"types", "experiment", "workdir", "train", "evaluate", "checkpoint", "parallel", "log", "draw"},
 }
 HEAVY = ("tensorflow", "tensorflow_datasets", "torch")
 MODULES = sorted(ROOT.rglob("*.py"))

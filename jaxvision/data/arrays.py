@@ -6,11 +6,21 @@ from os import PathLike
 import numpy as np
 
 from jaxvision.data import placement
-from jaxvision.data.loading import Open, as_batch, evaluation_steps, load, loading, opener, spec
+from jaxvision.data.loading import (
+    Open,
+    as_batch,
+    evaluation_steps,
+    load,
+    loading,
+    opener,
+    positions,
+    spec,
+    without_chance,
+)
 from jaxvision.data.order import Order
 from jaxvision.data.prefetch import prefetch
 from jaxvision.data.source import Example, Source, about, digest
-from jaxvision.types import Batch, Stream
+from jaxvision.types import WHOLE, Batch, Share, Stream
 
 
 def source(
@@ -84,15 +94,16 @@ def training(
     how = loading(placer, channels, 0, on_bad_image)
     opened = opener(open, order)
 
-    def batches(step: int) -> Iterator[Batch]:
+    def batches(step: int, rows: range) -> Iterator[Batch]:
         ordered = opened()
         while True:
-            yield as_batch(load(*ordered, np.arange(batch_size) + step * batch_size, how))
+            yield as_batch(load(*ordered, positions(step, batch_size, rows), how))
             step += 1
 
-    return Stream(
-        spec(batch_size, placer.canvas, channels), lambda step: prefetch(batches(step)), lambda: about(opened()[0])
-    )
+    def ahead(step: int, share: Share = WHOLE) -> Iterator[Batch]:
+        return prefetch(batches(step, share.rows(batch_size)))
+
+    return Stream(spec(batch_size, placer.canvas, channels), ahead, lambda: about(opened()[0]), without_chance(how))
 
 
 def evaluation(
@@ -108,11 +119,12 @@ def evaluation(
     how = loading(placer, channels, 0, on_bad_image)
     opened = opener(open)
 
-    def batches(first: int) -> Iterator[Batch]:
+    def batches(first: int, rows: range) -> Iterator[Batch]:
         ordered = opened()
         for step in range(first, evaluation_steps(ordered[0], batch_size)):
-            yield as_batch(load(*ordered, np.arange(batch_size) + step * batch_size, how))
+            yield as_batch(load(*ordered, positions(step, batch_size, rows), how))
 
-    return Stream(
-        spec(batch_size, placer.canvas, channels), lambda step: prefetch(batches(step)), lambda: about(opened()[0])
-    )
+    def ahead(step: int, share: Share = WHOLE) -> Iterator[Batch]:
+        return prefetch(batches(step, share.rows(batch_size)))
+
+    return Stream(spec(batch_size, placer.canvas, channels), ahead, lambda: about(opened()[0]), without_chance(how))

@@ -14,7 +14,7 @@ from jaxvision.data.order import Indices, Order
 from jaxvision.data.placement import Placer
 from jaxvision.data.randomness import Purpose, checked_seed, philox
 from jaxvision.data.source import Example, Source
-from jaxvision.types import Batch, Labels
+from jaxvision.types import Batch, Canvas, Labels
 
 logger = logging.getLogger(__name__)
 T = TypeVar("T")
@@ -127,6 +127,18 @@ def as_batch(rows: Rows) -> Batch:
     fields: dict[str, Any] = rows._asdict()
     label = fields.pop("label")
     return Batch(**fields, target=Labels(label=label))
+
+
+def positions(step: int, batch_size: int, rows: range) -> np.ndarray:
+    """The positions of these rows of a step's batch."""
+    return np.asarray(rows, np.int64) + step * batch_size
+
+
+def without_chance(how: Loading) -> Callable[[bytes | np.ndarray], Canvas] | None:
+    """`Stream.decode` of a pipeline: None where the placer draws random numbers."""
+    if how.placer.random:
+        return None
+    return lambda data: decode(data, how.placer, None, channels=how.channels)
 
 
 def each_once(source: Source) -> Indices:

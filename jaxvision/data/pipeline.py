@@ -12,12 +12,24 @@ from typing import Any
 import numpy as np
 
 from jaxvision.data.host_tensorflow import tensorflow
-from jaxvision.data.loading import Loading, Open, Rows, as_batch, evaluation_steps, load, loading, opener, spec
+from jaxvision.data.loading import (
+    Loading,
+    Open,
+    Rows,
+    as_batch,
+    evaluation_steps,
+    load,
+    loading,
+    opener,
+    positions,
+    spec,
+    without_chance,
+)
 from jaxvision.data.order import Indices, Order
 from jaxvision.data.placement import Placer
 from jaxvision.data.prefetch import prefetch
 from jaxvision.data.source import Source, about
-from jaxvision.types import Batch, Stream
+from jaxvision.types import WHOLE, Batch, Share, Stream
 
 LARGEST_CHUNK = 32
 ENDLESS = np.iinfo(np.int64).max
@@ -43,10 +55,10 @@ def training(
     how = loading(placer, channels, seed, on_bad_image)
     opened = opener(open, order)
 
-    def batches(step: int) -> Iterator[Batch]:
-        return prefetch(_batches(*opened(), how, batch_size, threads, step, None))
+    def batches(step: int, share: Share = WHOLE) -> Iterator[Batch]:
+        return prefetch(_batches(*opened(), how, share.rows(batch_size), batch_size, threads, step, None))
 
-    return Stream(spec(batch_size, placer.canvas, channels), batches, lambda: about(opened()[0]))
+    return Stream(spec(batch_size, placer.canvas, channels), batches, lambda: about(opened()[0]), without_chance(how))
 
 
 def evaluation(
@@ -62,24 +74,32 @@ def evaluation(
     how = loading(placer, channels, 0, on_bad_image)
     opened = opener(open)
 
-    def batches(step: int) -> Iterator[Batch]:
+    def batches(step: int, share: Share = WHOLE) -> Iterator[Batch]:
         source, indices = opened()
         end = evaluation_steps(source, batch_size)
-        return prefetch(_batches(source, indices, how, batch_size, threads, step, end))
+        return prefetch(_batches(source, indices, how, share.rows(batch_size), batch_size, threads, step, end))
 
-    return Stream(spec(batch_size, placer.canvas, channels), batches, lambda: about(opened()[0]))
+    return Stream(spec(batch_size, placer.canvas, channels), batches, lambda: about(opened()[0]), without_chance(how))
 
 
 def _batches(
-    source: Source, indices: Indices, how: Loading, batch_size: int, threads: int | None, first: int, end: int | None
+    source: Source,
+    indices: Indices,
+    how: Loading,
+    rows: range,
+    batch_size: int,
+    threads: int | None,
+    first: int,
+    end: int | None,
 ) -> Iterator[Batch]:
-    chunk = chunk_size(batch_size)
-    per_batch = batch_size // chunk
+    chunk = chunk_size(len(rows))
+    per_batch = len(rows) // chunk
     failures: dict[int, Exception] = {}
 
     def load_chunk(number: np.ndarray) -> Rows | tuple[np.ndarray, ...]:
         try:
-            return load(source, indices, np.arange(chunk) + int(number) * chunk, how)
+            step, block = divmod(int(number), per_batch)
+            return load(source, indices, positions(step, batch_size, rows[block * chunk : (block + 1) * chunk]), how)
         except Exception as error:
             # Raised by the reader of the batches, as it is: TensorFlow would bury it in a traceback of its own.
             failures[int(number)] = error
@@ -91,7 +111,7 @@ def _batches(
         for number in range(step * per_batch, (step + 1) * per_batch):
             if number in failures:
                 raise failures.pop(number)
-        yield as_batch(Rows(*(each.reshape(batch_size, *each.shape[2:]) for each in arrays)))
+        yield as_batch(Rows(*(each.reshape(len(rows), *each.shape[2:]) for each in arrays)))
 
 
 def _in_parallel(
@@ -114,6 +134,6 @@ def _in_parallel(
     return dataset.with_options(options)
 
 
-def chunk_size(batch_size: int) -> int:
-    """The largest divisor of the batch size that is not above 32."""
-    return max(size for size in range(1, LARGEST_CHUNK + 1) if batch_size % size == 0)
+def chunk_size(rows: int) -> int:
+    """The largest divisor of the number of rows that is not above 32."""
+    return max(size for size in range(1, LARGEST_CHUNK + 1) if rows % size == 0)

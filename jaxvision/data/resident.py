@@ -22,11 +22,13 @@ from jaxvision.data.loading import (
     loading,
     once,
     opener,
+    positions,
     spec,
+    without_chance,
 )
 from jaxvision.data.order import Order
 from jaxvision.data.source import Source, about
-from jaxvision.types import Batch, Stream
+from jaxvision.types import WHOLE, Batch, Share, Stream
 
 BLOCK = 1024
 
@@ -49,13 +51,13 @@ def training(
     opened = opener(open, order)
     resident = once(lambda: _on_device(opened()[0], how))
 
-    def batches(step: int) -> Iterator[Batch]:
-        indices = opened()[1]
+    def batches(step: int, share: Share = WHOLE) -> Iterator[Batch]:
+        indices, rows = opened()[1], share.rows(batch_size)
         while True:
-            yield _gather(resident(), indices(np.arange(batch_size) + step * batch_size).astype(np.int32))
+            yield _gather(resident(), indices(positions(step, batch_size, rows)).astype(np.int32))
             step += 1
 
-    return Stream(spec(batch_size, placer.canvas, channels), batches, lambda: about(opened()[0]))
+    return Stream(spec(batch_size, placer.canvas, channels), batches, lambda: about(opened()[0]), without_chance(how))
 
 
 def evaluation(
@@ -72,12 +74,13 @@ def evaluation(
     opened = opener(open)
     resident = once(lambda: _on_device(opened()[0], how))
 
-    def batches(first: int) -> Iterator[Batch]:
+    def batches(first: int, share: Share = WHOLE) -> Iterator[Batch]:
         source, indices = opened()
+        rows = share.rows(batch_size)
         for step in range(first, evaluation_steps(source, batch_size)):
-            yield _gather(resident(), indices(np.arange(batch_size) + step * batch_size).astype(np.int32))
+            yield _gather(resident(), indices(positions(step, batch_size, rows)).astype(np.int32))
 
-    return Stream(spec(batch_size, placer.canvas, channels), batches, lambda: about(opened()[0]))
+    return Stream(spec(batch_size, placer.canvas, channels), batches, lambda: about(opened()[0]), without_chance(how))
 
 
 def _on_device(source: Source, how: Loading) -> Batch:

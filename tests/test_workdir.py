@@ -1,0 +1,109 @@
+"""The folder of a run."""
+
+from pathlib import Path
+
+import pytest
+
+from jaxvision.workdir import Workdir, WorkdirError
+
+
+def source(tmp_path, text="def build(config):\n    return 1\n", name="e.py") -> Path:
+    path = tmp_path / name
+    path.write_text(text)
+    return path
+
+
+DATA = {"train": "abc"}
+
+
+def started(tmp_path, data, **changes):
+    workdir = Workdir(tmp_path / "run")
+    with workdir.held():
+        workdir.open(data, source(tmp_path), DATA, ["python", "a file"], **changes)
+    workdir.metrics.write_text('{"step": 1}\n')
+    return workdir
+
+
+def test_a_workdir_keeps_what_rebuilds_the_run(tmp_path):
+    workdir = started(tmp_path, {"a": 1})
+    names = {path.name for path in workdir.path.iterdir()}
+    assert names == {
+        "config.json",
+        "experiment.py",
+        "data.json",
+        "versions.json",
+        "command.txt",
+        "metrics.jsonl",
+        "lock",
+    }
+    workdir.open({"a": 1}, source(tmp_path), DATA, ["again"])
+    assert (workdir.path / "command.txt").read_text() == "python 'a file'\nagain\n"
+
+
+def test_another_run_in_the_workdir_is_refused_with_the_fields_that_differ(tmp_path):
+    workdir = started(tmp_path, {"a": 1, "b": {"c": 2}, "gone": 0})
+    before = {path: path.read_bytes() for path in workdir.path.iterdir()}
+    with pytest.raises(
+        WorkdirError, match="config.b.c is 2 there and 3 here; config.gone is 0 there and absent here"
+    ) as e:
+        workdir.open(
+            {"a": 1, "b": {"c": 3}}, source(tmp_path, "def build(config):\n    return 2\n"), {"train": "abd"}, ["c"]
+        )
+    assert "the data of 'train' have changed" in str(e.value)
+    assert "the code of" in str(e.value)
+    assert "--fork" in str(e.value)
+    assert {path: path.read_bytes() for path in workdir.path.iterdir()} == before
+
+
+def test_comments_and_docstrings_make_no_other_experiment(tmp_path):
+    workdir = started(tmp_path, {"a": 1})
+    changed = '"""New words."""\n\n\ndef build(config):\n    """More."""\n    return 1  # why\n'
+    workdir.open({"a": 1}, source(tmp_path, changed), DATA, ["c"])
+
+
+def test_a_fork_keeps_the_config_that_it_leaves(tmp_path):
+    workdir = started(tmp_path, {"a": 1})
+    workdir.open({"a": 2}, source(tmp_path), DATA, ["c"], fork=True)
+    assert '"a": 2' in workdir.config.read_text()
+    assert '"a": 1' in (workdir.path / "config.1.json").read_text()
+    assert (workdir.path / "experiment.1.py").exists()
+
+
+def test_a_fork_by_the_experiment_file_in_the_workdir_itself(tmp_path):
+    workdir = started(tmp_path, {"a": 1})
+    workdir.open({"a": 2}, workdir.source, DATA, ["c"], fork=True)
+    assert workdir.source.read_text() == source(tmp_path).read_text()
+    workdir.open({"a": 2}, workdir.source, DATA, ["c"])
+
+
+def test_a_run_that_has_lost_its_config_is_not_taken_for_any_other(tmp_path):
+    workdir = started(tmp_path, {"a": 1})
+    workdir.config.unlink()
+    with pytest.raises(WorkdirError, match=r"holds a run, but its config.json can't be read"):
+        workdir.open({"a": 2}, source(tmp_path), DATA, ["c"])
+
+
+def test_two_processes_can_not_hold_one_workdir(tmp_path):
+    first, second = Workdir(tmp_path / "run"), Workdir(tmp_path / "run")
+    with first.held(), pytest.raises(WorkdirError, match="in use by another process"), second.held():
+        pass
+    with Workdir(tmp_path / "run").held():
+        pass
+
+
+def test_a_workdir_without_any_result_may_be_taken_over(tmp_path):
+    workdir = Workdir(tmp_path / "run")
+    for value in (1, 2):
+        with workdir.held():
+            workdir.open({"a": value}, source(tmp_path), DATA, ["c"])
+    assert '"a": 2' in workdir.config.read_text()
+
+
+def test_a_file_in_the_place_of_the_workdir_is_an_error_and_stays(tmp_path):
+    (tmp_path / "run").write_text("mine")
+    with (
+        pytest.raises(WorkdirError, match="can't write the workdir .*run: File exists"),
+        Workdir(tmp_path / "run").held(),
+    ):
+        pass
+    assert (tmp_path / "run").read_text() == "mine"
