@@ -6,13 +6,15 @@ import logging
 import math
 import os
 import shutil
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, cast
 
 import jax
 import jax.numpy as jnp
+import numpy as np
+from jax.experimental import multihost_utils
 from jaxtyping import PyTree
 from orbax.checkpoint import v1 as ocp
 
@@ -55,23 +57,30 @@ class Saved(NamedTuple):
 
 
 class Checkpoints:
-    """The checkpoints of one run, in one folder, a subfolder a step."""
+    """The checkpoints of one run, in one folder, a subfolder a step.
 
-    def __init__(self, folder: Path, keep: Keep = Keep()):  # noqa: B008  (immutable)
+    Where a run has several processes, all of them call the same methods in the same order.
+    """
+
+    def __init__(self, folder: Path, keep: Keep = Keep(), *, read_only: bool = False):  # noqa: B008  (immutable)
         check(keep)
         self.folder = Path(folder)
         self.keep = keep
+        self.read_only = read_only
+        """Leaves the folder as it is: nothing is cleaned up, no damaged checkpoint moved."""
         self._aside = self.folder.with_name(self.folder.name + ".replaced")
+        self._replacing = False
         self._pending: tuple[int, Any] | None = None
         self._open()
 
     def _open(self) -> None:
-        self._put_back()
+        if not self.read_only:
+            _once(self._put_back)
         self._orbax = ocp.training.Checkpointer(
             str(self.folder.absolute()),
             save_decision_policy=_WheneverAsked(),
             preservation_policy=_preservation(self.keep),
-            cleanup_tmp_directories=True,
+            cleanup_tmp_directories=not self.read_only,
         )
 
     @property
@@ -104,7 +113,9 @@ class Checkpoints:
         if step in self.steps:
             if not figures:
                 return
-            self._set_aside(step)
+            _once(lambda: self._set_aside(step))
+            self._replacing = True
+            self._orbax.reload()
         tree = {"state": state, "digest": digest(state)}
         comparable = {k: v for k, v in (figures or {}).items() if math.isfinite(v)}
         with _writing(self.folder / str(step)):
@@ -129,7 +140,9 @@ class Checkpoints:
         self._pending = None
         with _writing(self.folder / str(step)):
             response.result()
-            shutil.rmtree(self._aside, ignore_errors=True)
+            if self._replacing:
+                _once(lambda: shutil.rmtree(self._aside, ignore_errors=True))
+            self._replacing = False
 
     def close(self) -> None:
         """Waits, then gives back what Orbax holds."""
@@ -160,18 +173,31 @@ class Checkpoints:
         self.wait()
         damaged: list[tuple[int, DamagedCheckpoint]] = []
         for step in sorted(self.steps, reverse=True):
-            try:
-                saved = self.load(step, like)
-            except DamagedCheckpoint as error:
-                damaged.append((step, error))
-            else:
-                self._move_aside(damaged, step)
-                return saved
+            saved = self._load_or_tell(step, like)
+            if isinstance(saved, DamagedCheckpoint):
+                damaged.append((step, saved))
+                continue
+            if damaged and not self.read_only:
+                self._orbax.close()
+                _once(lambda: self._move_aside(damaged, step))  # noqa: B023
+                self._open()
+            return saved
         if damaged:
             raise CheckpointError(
                 f"no checkpoint of {self.folder} can be read: {'; '.join(str(e) for _, e in damaged)}"
             )
         return None
+
+    def _load_or_tell(self, step: int, like: PyTree) -> "Saved | DamagedCheckpoint":
+        """The checkpoint, or that it is damaged: on every process, if it is on one."""
+        try:
+            saved = self.load(step, like)
+        except DamagedCheckpoint as error:
+            saved = error
+        fine = not isinstance(saved, DamagedCheckpoint)
+        if _on_all(fine) or not fine:
+            return saved
+        return DamagedCheckpoint(f"checkpoint {self.folder / str(step)} is damaged: another process can't read it")
 
     def load(self, step: int, like: PyTree) -> Saved:
         """The checkpoint of this step, verified against the digest that was saved with it.
@@ -204,7 +230,6 @@ class Checkpoints:
         """A checkpoint that is to be written anew stays beside the folder until its successor is on disk."""
         self._aside.mkdir(exist_ok=True)
         os.replace(self.folder / str(step), self._aside / str(step))
-        self._orbax.reload()
 
     def _put_back(self) -> None:
         """Restores what was set aside by a process that died before its successor was on disk."""
@@ -221,9 +246,47 @@ class Checkpoints:
             aside = next(folder / name for name in names if not (folder / name).exists())
             os.replace(self.folder / str(step), aside)
             logger.warning("%s. It was moved to %s; going on from the checkpoint of step %d.", error, aside, good)
-        if damaged:
-            self._orbax.close()
-            self._open()
+
+
+def load_only(folder: Path, which: Literal["best", "latest"] | int, keep: Keep, like: PyTree) -> Saved:
+    """One checkpoint of a run, which may be under way; nothing in its folder is changed.
+
+    Args:
+      folder: of the checkpoints.
+      which: the best by `keep.by`, the latest, or the one of a step.
+      keep: of the experiment.
+      like: as for `Checkpoints.newest`.
+
+    Raises:
+      CheckpointError: if there is none such, it can't be read, or it holds another tree than `like`.
+    """
+    if not folder.is_dir():
+        raise CheckpointError(f"there are no checkpoints: no folder {folder}")
+    with Checkpoints(folder, keep, read_only=True) as checkpoints:
+        steps = checkpoints.steps
+        there = f"there are: {', '.join(map(str, steps)) or 'none'}"
+        if which == "best":
+            step = checkpoints.best_step()
+            if step is None:
+                raise CheckpointError(f"{folder} has no best checkpoint (by {keep.by!r}); {there}")
+        else:
+            step = max(steps, default=None) if which == "latest" else which
+        if step not in steps:
+            raise CheckpointError(f"{folder} has no checkpoint {which}; {there}")
+        return checkpoints.load(step, like)
+
+
+def _once(action: Callable[[], Any]) -> None:
+    """Done by the first process; the others wait for it."""
+    if jax.process_index() == 0:
+        action()
+    if jax.process_count() > 1:
+        multihost_utils.sync_global_devices("jaxvision.checkpoint")
+
+
+def _on_all(fine: bool) -> bool:
+    """Whether it is so on every process."""
+    return fine if jax.process_count() == 1 else bool(np.all(multihost_utils.process_allgather(np.asarray(fine))))
 
 
 class DamagedCheckpoint(CheckpointError):

@@ -5,6 +5,7 @@ from typing import NamedTuple
 
 import jax
 import numpy as np
+from jax.sharding import Sharding
 
 from jaxvision.experiment import Evaluation
 from jaxvision.types import Batch, Metric, Prediction, Stream, Task, Variables
@@ -27,14 +28,19 @@ class Evaluated(NamedTuple):
 Observe = Callable[[Variables, Batch], Mapping[str, jax.Array]]
 
 
-def make_observe(predict: Callable[[Variables, Batch], Prediction], metric: Metric) -> Observe:
-    """The jitted function from variables and a batch to the rows of its examples."""
+def make_observe(
+    predict: Callable[[Variables, Batch], Prediction], metric: Metric, everywhere: Sharding | None = None
+) -> Observe:
+    """The jitted function from variables and a batch to the rows of its examples.
+
+    `everywhere` is a sharding that copies an array to all devices: so every one of several processes gets all rows.
+    """
 
     def observe(variables: Variables, batch: Batch) -> Mapping[str, jax.Array]:
         rows = metric.observe(predict(variables, batch.replace(target=None)), batch)
         return {**rows, "index": batch.index, "valid": batch.valid}
 
-    return jax.jit(observe)
+    return jax.jit(observe, out_shardings=everywhere)
 
 
 def evaluate(
@@ -79,9 +85,11 @@ def collect(parts: list[Mapping[str, jax.Array]]) -> dict[str, np.ndarray]:
 class Examiner:
     """Runs the evaluations of an experiment, each compiled once, and keeps the newest rows for the report."""
 
-    def __init__(self, task: Task, evaluations: Mapping[str, Evaluation]):
+    def __init__(self, task: Task, evaluations: Mapping[str, Evaluation], everywhere: Sharding | None = None):
         self.evaluations = evaluations
-        self.observers = {name: make_observe(task.predict, each.metric) for name, each in evaluations.items()}
+        self.observers = {
+            name: make_observe(task.predict, each.metric, everywhere) for name, each in evaluations.items()
+        }
         self.newest: dict[str, Evaluated] = {}
 
     def evaluate(self, variables: Variables, feed: Callable[[Stream], Iterable[Batch]]) -> dict[str, float]:

@@ -3,16 +3,18 @@
 import ast
 import contextlib
 import difflib
+import importlib.machinery
 import importlib.util
 import json
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from types import MappingProxyType, ModuleType
+from types import CodeType, MappingProxyType, ModuleType
 from typing import Any, NamedTuple
 
 import jax
 import optax
+from jaxtyping import PyTree
 from ml_collections import ConfigDict
 
 from jaxvision.checkpoint import Keep
@@ -53,6 +55,11 @@ class Experiment(NamedTuple):
     nonfinite: NonFinite = "stop"
 
 
+def streams(experiment: Experiment) -> dict[str, Stream]:
+    """All streams of an experiment, by the names under which a workdir knows their data."""
+    return {"train": experiment.train, **{f"evaluation {n}": each.stream for n, each in experiment.evaluations.items()}}
+
+
 def train_step_of(experiment: Experiment) -> TrainStep:
     """The training step of an experiment, not jitted."""
     return make_train_step(
@@ -65,8 +72,13 @@ def train_step_of(experiment: Experiment) -> TrainStep:
     )
 
 
-def first_state_of(experiment: Experiment, start: bool = True) -> TrainState:
-    """The state before the first step; `start=False` leaves out the pretrained weights, for shapes alone."""
+def first_state_of(
+    experiment: Experiment, start: bool = True, layout: Callable[[PyTree], PyTree] = lambda shapes: None
+) -> TrainState:
+    """The state before the first step; `start=False` leaves out the pretrained weights, for shapes alone.
+
+    `layout` gives the sharding of each array from the tree of their shapes (`train.init_state`).
+    """
     return init_state(
         experiment.task,
         experiment.optimizer,
@@ -74,6 +86,7 @@ def first_state_of(experiment: Experiment, start: bool = True) -> TrainState:
         experiment.train.spec,
         start=experiment.start if start else None,
         average=experiment.average,
+        layout=layout,
     )
 
 
@@ -93,7 +106,8 @@ def load(path: str | Path) -> ModuleType:
         raise ConfigError(f"no experiment file {path}{near}")
     if path.suffix != ".py":
         raise ConfigError(f"{path} is no Python file: an experiment is a .py file with get_config() and build(config)")
-    spec = importlib.util.spec_from_file_location(f"experiment_{path.stem}", path)
+    name = f"experiment_{path.stem}"
+    spec = importlib.util.spec_from_file_location(name, path, loader=_FromSource(name, str(path)))
     assert spec is not None
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
@@ -103,6 +117,13 @@ def load(path: str | Path) -> ModuleType:
         if not callable(getattr(module, name, None)):
             raise ConfigError(f"{path} has no function {name}(): an experiment file has get_config() and build(config)")
     return module
+
+
+class _FromSource(importlib.machinery.SourceFileLoader):
+    """Neither reads compiled code nor writes any beside the file."""
+
+    def get_code(self, fullname: str) -> CodeType:
+        return self.source_to_code(self.get_data(self.path), self.path)
 
 
 def configure(config: ConfigDict, overrides: Mapping[str, str]) -> ConfigDict:
@@ -129,6 +150,52 @@ def configure(config: ConfigDict, overrides: Mapping[str, str]) -> ConfigDict:
         with place.unlocked():
             place[last] = parse_value(field, text, default)
     return config.lock()
+
+
+def restored(config: ConfigDict, saved: Mapping[str, Any]) -> ConfigDict:
+    """The config with the values of `as_json`, locked.
+
+    A list becomes a tuple where the default is one, or None.
+
+    Args:
+      config: of `get_config()`; left as it is.
+      saved: a value for every field.
+
+    Raises:
+      ConfigError: for unknown and missing fields, and a value of another type.
+    """
+    config = config.copy_and_resolve_references()
+    ours, theirs = set(_fields(config)), set(_fields(ConfigDict(saved)))
+    wrong = [f"the experiment file has no field {name!r}" for name in sorted(theirs - ours)]
+    wrong += [f"there is no value for {name!r}" for name in sorted(ours - theirs)]
+    if wrong:
+        raise ConfigError("; ".join(wrong))
+    _put(config, saved)
+    return config.lock()
+
+
+def _put(config: ConfigDict, saved: Mapping[str, Any], prefix: str = "") -> None:
+    for name, value in saved.items():
+        if isinstance(config[name], ConfigDict):
+            _put(config[name], value, f"{prefix}{name}.")
+            continue
+        try:
+            with config.unlocked():
+                config[name] = _typed(value, config[name])
+        except TypeError as error:
+            default = config[name]
+            raise ConfigError(
+                f"config.{prefix}{name} is of type {type(default).__name__} (default {default!r}), not {value!r}"
+            ) from error
+
+
+def _typed(value: Any, default: Any) -> Any:
+    """A value of JSON, its lists as the default has them."""
+    if not isinstance(value, list):
+        return value
+    kind = list if isinstance(default, list) else tuple
+    likes = default if isinstance(default, list | tuple) and default else (kind(),)
+    return kind(_typed(each, likes[min(i, len(likes) - 1)]) for i, each in enumerate(value))
 
 
 def _section(place: ConfigDict, section: str, field: str, config: ConfigDict) -> ConfigDict:

@@ -108,9 +108,14 @@ class Clock:
 class Terminal:
     """The progress of a run for a person: a bar on a terminal, a line now and then anywhere else."""
 
-    def __init__(self, steps: int, done: int, batch_size: int, seconds_between_lines: float = 15.0):
+    def __init__(
+        self, steps: int, done: int, batch_size: int, seconds_between_lines: float = 15.0, quiet: bool = False
+    ):
         self.batch_size = batch_size
-        self.bar = tqdm(total=steps, initial=done, unit="step", dynamic_ncols=True, disable=None, mininterval=0.2)
+        self.quiet = quiet
+        """Shows nothing: of several processes, one speaks."""
+        hidden = True if quiet else None
+        self.bar = tqdm(total=steps, initial=done, unit="step", dynamic_ncols=True, disable=hidden, mininterval=0.2)
         self.steps = steps
         self.first: int | None = None
         self.done = done
@@ -138,7 +143,8 @@ class Terminal:
 
     def say(self, text: str) -> None:
         """Prints a line without breaking the bar."""
-        tqdm.write(text, file=sys.stderr)
+        if not self.quiet:
+            tqdm.write(text, file=sys.stderr)
 
     def close(self) -> None:
         """Ends the bar."""

@@ -6,14 +6,15 @@ python -m jaxvision.main --config=experiments/quickstart.py --workdir=runs/quick
 from __future__ import annotations
 
 import argparse
+import json
 import logging
 import os
-import shutil
 import signal
 import sys
 import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+import traceback
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
     from jaxvision.checkpoint import Checkpoints
     from jaxvision.evaluate import Evaluated
     from jaxvision.experiment import Experiment
-    from jaxvision.train import Figures, NonFiniteLoss, Progress, TrainState, TrainStep
+    from jaxvision.train import Figures, Progress, TrainState, TrainStep
     from jaxvision.types import Batch, Stream, Variables
     from jaxvision.workdir import Workdir
 
@@ -38,6 +39,9 @@ class Flags(NamedTuple):
     overrides: dict[str, str]
     fork: bool
     traceback: bool
+    fsdp: int
+    meeting: tuple[str | None, int | None, int | None, int] | None
+    """For a run of several processes: coordinator, processes, number of this one, seconds to wait."""
     command: list[str]
 
 
@@ -50,12 +54,21 @@ def main(argv: Sequence[str] | None = None) -> int:
         return run(flags)
     except KeyboardInterrupt:
         print("jaxvision: interrupted", file=sys.stderr)
-        return 130
+        status = 130
     except Exception as error:
         if flags.traceback or not isinstance(error, _problems()):
-            raise
-        print(f"jaxvision: {' '.join(str(error).split())}", file=sys.stderr)
-        return 2
+            if not flags.meeting:
+                raise
+            traceback.print_exc()
+            status = 1
+        else:
+            print(f"jaxvision: {' '.join(str(error).split())}", file=sys.stderr)
+            status = 2
+    if flags.meeting:
+        from jaxvision import processes
+
+        processes.leave(status)
+    return status
 
 
 def tell_errors_once() -> None:
@@ -85,10 +98,32 @@ def parse(argv: list[str]) -> Flags:
     parser.add_argument("--workdir", required=True, type=_path, metavar="DIR", help="the folder of this run")
     parser.add_argument("--fork", action="store_true", help="go on from another experiment's run in the workdir")
     parser.add_argument("--traceback", action="store_true", help="show where an error arose, not only what it is")
+    devices = parser.add_argument_group("devices")
+    devices.add_argument("--fsdp", type=int, default=1, metavar="N", help="split parameters over N of the devices")
+    devices.add_argument(
+        "--distributed", action="store_true", help="one of several processes, as SLURM, Open MPI or Cloud TPU tell"
+    )
+    devices.add_argument("--coordinator", metavar="HOST:PORT", help="of process 0, where nobody tells")
+    devices.add_argument("--processes", type=int, metavar="N", help="how many there are")
+    devices.add_argument("--process", type=int, metavar="I", help="which one this is, from 0")
+    devices.add_argument("--patience", type=int, default=300, metavar="SECONDS", help="how long to wait for the others")
     fields, rest = split_overrides(argv, parser.error)
     known = parser.parse_args(rest)
     command = ["python", "-m", "jaxvision.main", *argv]
-    return Flags(known.config, known.workdir, fields, known.fork, known.traceback, command)
+    meeting = meeting_of(known, parser.error)
+    return Flags(known.config, known.workdir, fields, known.fork, known.traceback, known.fsdp, meeting, command)
+
+
+def meeting_of(known: argparse.Namespace, error) -> tuple[str | None, int | None, int | None, int] | None:
+    """How this process meets the others, if it is one of several."""
+    given = (known.coordinator, known.processes, known.process)
+    if all(part is None for part in given):
+        return (None, None, None, known.patience) if known.distributed else None
+    if any(part is None for part in given):
+        error("--coordinator, --processes and --process belong together")
+    if not 0 <= known.process < known.processes:
+        error(f"--process={known.process}: with --processes={known.processes}, allowed are 0 to {known.processes - 1}")
+    return (*given, known.patience)
 
 
 def _path(text: str) -> Path:
@@ -116,10 +151,12 @@ def _problems() -> tuple[type[Exception], ...]:
     from jaxvision.checkpoint import CheckpointError
     from jaxvision.evaluate import NoExamples
     from jaxvision.experiment import ConfigError
+    from jaxvision.processes import AnotherProcessFailed
     from jaxvision.train import NonFiniteLoss
     from jaxvision.workdir import WorkdirError
 
-    return (ConfigError, WorkdirError, CheckpointError, NonFiniteLoss, NoExamples, DataProblem, OSError)
+    told = (ConfigError, WorkdirError, CheckpointError, NonFiniteLoss, NoExamples, DataProblem, OSError)
+    return (*told, AnotherProcessFailed)
 
 
 class DataProblem(ValueError):
@@ -135,32 +172,69 @@ def told_as(kind: type[Exception]) -> Iterator[None]:
         raise kind(str(error)) from error
 
 
+class Plan(NamedTuple):
+    """All that a run needs, known to fit together."""
+
+    chosen: Experiment
+    config: dict
+    data: dict[str, str]
+    """The fingerprint of the data of each stream."""
+    mesh: Mesh
+    step: TrainStep
+    like: TrainState
+    """The shapes and shardings of the state."""
+
+
 def run(flags: Flags) -> int:
     """Trains the experiment to its end; returns the exit status. Writes nothing before all that can be checked is."""
-    from jaxvision import experiment, parallel
+    from jaxvision import parallel, processes
     from jaxvision.checkpoint import Checkpoints
-    from jaxvision.workdir import Workdir, WorkdirError
+    from jaxvision.experiment import ConfigError
+    from jaxvision.workdir import Workdir
 
+    if flags.meeting is not None:
+        with told_as(ConfigError):
+            processes.meet(processes.Meeting(*flags.meeting))
     parallel.keep_compilations()
+    with processes.together():
+        plan = prepare(flags)
+    processes.check_same("config and data", json.dumps([plan.config, plan.data], sort_keys=True))
+    workdir = Workdir(flags.workdir)
+    with ExitStack() as stack:
+        with processes.together():
+            if processes.is_first():
+                stack.enter_context(workdir.held())
+                enter(workdir, plan, flags)
+        checkpoints = stack.enter_context(Checkpoints(workdir.checkpoints, plan.chosen.keep))
+        return train_and_report(plan, workdir, checkpoints)
+
+
+def prepare(flags: Flags) -> Plan:
+    """Reads and checks the experiment, opens its data, traces its training step."""
+    from jaxvision import experiment, parallel
+
     module = experiment.load(flags.config)
     config = experiment.configure(module.get_config(), flags.overrides)
-    mesh = parallel.data_mesh()
     with told_as(experiment.ConfigError):
         parallel.resolve_precision(config)
+        mesh = parallel.device_mesh(flags.fsdp)
         chosen = module.build(config)
     with told_as(DataProblem):
         data = open_data(chosen, mesh)
     with told_as(experiment.ConfigError):
         step, like = traced(chosen, mesh)
-    workdir = Workdir(flags.workdir)
-    with workdir.held():
-        if workdir.newest_step() > chosen.steps:
-            raise WorkdirError(
-                f"the run in {workdir.path} is at step {workdir.newest_step():,}, past the {chosen.steps:,} asked for"
-            )
-        workdir.open(experiment.as_json(config), flags.config, data, flags.command, flags.fork)
-        with Checkpoints(workdir.checkpoints, chosen.keep) as checkpoints:
-            return train_and_report(chosen, workdir, checkpoints, step, like, mesh)
+    return Plan(chosen, experiment.as_json(config), data, mesh, step, like)
+
+
+def enter(workdir: Workdir, plan: Plan, flags: Flags) -> None:
+    """Writes down in the workdir what this run is, or finds it there; refuses another run's."""
+    from jaxvision.workdir import WorkdirError
+
+    if workdir.newest_step() > plan.chosen.steps:
+        raise WorkdirError(
+            f"the run in {workdir.path} is at step {workdir.newest_step():,}, past the {plan.chosen.steps:,} asked for"
+        )
+    workdir.open(plan.config, flags.config, plan.data, flags.command, flags.fork)
 
 
 def open_data(chosen: Experiment, mesh: Mesh) -> dict[str, str]:
@@ -185,49 +259,55 @@ def traced(chosen: Experiment, mesh: Mesh) -> tuple[TrainStep, TrainState]:
         raise ValueError(
             f"keep.by is {chosen.keep.by!r}; the evaluations are: {', '.join(chosen.evaluations) or 'none'}"
         )
-    step = jax.jit(experiment.train_step_of(chosen), donate_argnums=0)
-    shapes = jax.eval_shape(lambda: experiment.first_state_of(chosen, start=False))
-    step.eval_shape(shapes, chosen.train.spec)
-    everywhere = parallel.replicated(mesh)
-    return step, jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=everywhere), shapes)
+    like = parallel.with_layout(mesh, jax.eval_shape(lambda: experiment.first_state_of(chosen, start=False)))
+    shared = chosen._replace(task=parallel.gathering(chosen.task, mesh))
+    step = jax.jit(
+        experiment.train_step_of(shared),
+        donate_argnums=0,
+        out_shardings=(parallel.layout(mesh, like), parallel.replicated(mesh)),
+    )
+    step.eval_shape(like, chosen.train.spec)
+    return step, like
 
 
-def first_progress(chosen: Experiment, checkpoints: Checkpoints, like: TrainState) -> tuple[Progress, int]:
+def first_progress(plan: Plan, checkpoints: Checkpoints) -> tuple[Progress, int]:
     """The run as its newest readable checkpoint has it, or before its first step, and how many rows its log had."""
-    import jax
+    from functools import partial
 
-    from jaxvision import experiment, train
+    from jaxvision import experiment, parallel, train
 
-    saved = checkpoints.newest(like)
+    saved = checkpoints.newest(plan.like)
     if saved is not None:
         return train.Progress(saved.state, saved.notes["history"], saved.notes["interval"]), saved.notes["rows"]
-    return train.Progress(jax.device_put(experiment.first_state_of(chosen), like.step.sharding)), 0
+    state = experiment.first_state_of(plan.chosen, layout=partial(parallel.layout, plan.mesh))
+    return train.Progress(state), 0
 
 
-def train_and_report(
-    chosen: Experiment, workdir: Workdir, checkpoints: Checkpoints, step: TrainStep, like: TrainState, mesh: Mesh
-) -> int:
+def train_and_report(plan: Plan, workdir: Workdir, checkpoints: Checkpoints) -> int:
     """Trains from the newest checkpoint on, then draws the report."""
-    from jaxvision import evaluate, log, parallel, train
+    from jaxvision import evaluate, fault, log, parallel, processes, train
 
-    progress, rows = first_progress(chosen, checkpoints, like)
+    chosen, mesh, writes = plan.chosen, plan.mesh, processes.is_first()
+    progress, rows = first_progress(plan, checkpoints)
     first = int(progress.state.step)
     metrics, timing, clock = log.JsonLines(workdir.metrics), log.JsonLines(workdir.timing), log.Clock()
-    metrics.cut(rows)
-    terminal = log.Terminal(chosen.steps, first, chosen.train.spec.image.shape[0])
-    place = parallel.placer(mesh)
-    examiner = evaluate.Examiner(chosen.task, chosen.evaluations)
+    if writes:
+        metrics.cut(rows)
+    terminal = log.Terminal(chosen.steps, first, chosen.train.spec.image.shape[0], quiet=not writes)
+    place, share = parallel.placer(mesh), processes.share()
+    examiner = evaluate.Examiner(parallel.gathering(chosen.task, mesh), chosen.evaluations, parallel.replicated(mesh))
     if first < chosen.steps:
         terminal.say("compiling the training step")
     if first:
         terminal.say(f"going on from step {first:,} of {chosen.steps:,} ({workdir.path})")
 
-    def feed(stream: Stream) -> Iterator[Batch]:
-        return parallel.ahead(reading(stream.batches(0)), place)
+    def feed(stream: Stream, step: int = 0) -> Iterator[Batch]:
+        return parallel.ahead(reading(stream.batches(step, share)), place)
 
     def write(step: int, figures: Figures) -> None:
-        metrics.write(step, figures)
-        timing.write(step, clock.figures())
+        if writes:
+            metrics.write(step, figures)
+            timing.write(step, clock.figures())
 
     def examine(variables: Variables) -> Figures:
         figures = examiner.evaluate(variables, feed)
@@ -236,7 +316,7 @@ def train_and_report(
         return figures
 
     def save(progress: Progress, figures: Figures | None) -> None:
-        rows = len(metrics.read())
+        rows = len(metrics.read()) if writes else 0
         notes = {"history": list(progress.history), "interval": list(progress.interval), "rows": rows}
         metrics.sync()
         checkpoints.save(int(progress.state.step), progress.state, notes, figures)
@@ -244,20 +324,25 @@ def train_and_report(
 
     with Interruption() as interruption:
         hooks = train.Hooks(write, examine, save, chosen.stop, interruption.requested, terminal.step)
-        batches = parallel.ahead(reading(chosen.train.batches(first)), place)
         try:
             progress = train.fit(
-                step, progress, batches, steps=chosen.steps, every=chosen.every, hooks=hooks, clock=clock
+                plan.step,
+                progress,
+                feed(chosen.train, first),
+                steps=chosen.steps,
+                every=chosen.every,
+                hooks=hooks,
+                clock=clock,
             )
         except train.NonFiniteLoss as error:
-            explain(error, chosen, workdir)
+            fault.explain(error, chosen, mesh, workdir.path / "nonfinite")
             raise
         finally:
             terminal.close()
         with clock("checkpoint"):
             checkpoints.wait()
     done = int(progress.state.step)
-    if interruption.requested() and done < chosen.steps:
+    if interruption.name and done < chosen.steps:
         print(
             f"stopped by {interruption.name} at step {done:,} of {chosen.steps:,}; saved in {workdir.checkpoints}. "
             "The same command goes on from there.",
@@ -267,11 +352,13 @@ def train_and_report(
     with clock("report"):
         if not examiner.newest:
             examiner.evaluate(progress.state.averaged, feed)
-        draw_report(chosen, workdir, metrics.read(), examiner.newest)
-    timing.write(done, clock.figures())
-    early = f", stopped early, of {chosen.steps:,}" if done < chosen.steps else ""
-    print(f"done: {done:,} steps{early}, in {clock.table()}")
-    print(f"{workdir.path}: metrics.jsonl, checkpoints/ {checkpoints.steps}, report/")
+        if writes:
+            draw_report(chosen, workdir, metrics.read(), examiner.newest)
+    if writes:
+        timing.write(done, clock.figures())
+        early = f", stopped early, of {chosen.steps:,}" if done < chosen.steps else ""
+        print(f"done: {done:,} steps{early}, in {clock.table()}")
+        print(f"{workdir.path}: metrics.jsonl, checkpoints/ {checkpoints.steps}, report/")
     return 0
 
 
@@ -313,57 +400,22 @@ def draw_report(chosen: Experiment, workdir: Workdir, rows: list, results: Mappi
             evaluation.report(workdir.report, name, results[name].rows, evaluation.stream)
 
 
-def explain(error: NonFiniteLoss, chosen: Experiment, workdir: Workdir) -> None:
-    """Adds to the error the names of the examples behind it, and where their batch and the state before it are saved."""
-    from jaxvision import train
-
-    batch = next(chosen.train.batches(error.step))
-    state = error.progress.state.replace(failed_step=error.progress.state.failed_step * 0 - 1)
-    good = train.example_finite(chosen.task, chosen.augment)(state, batch)
-    error.remarks.append(blame([int(i) for i in batch.index], good, chosen.train.about().name))
-    folder = workdir.path / "nonfinite"
-    try:
-        save_fault(folder, error.step, state, batch)
-        error.remarks.append(f"the batch and the state before it are in {folder}")
-    except Exception as trouble:
-        error.remarks.append(f"its batch and state could not be saved: {trouble}")
-    error.remarks.append("nonfinite='skip' in the experiment goes on without such a step")
-
-
-def blame(index: Sequence[int], good: Sequence[bool], name: Callable[[int], str]) -> str:
-    """Which examples, each alone, have a loss or a gradient that is not finite; none is named where that tells nothing."""
-    bad = [name(i) for i, fine in zip(index, good, strict=True) if not fine]
-    if not bad:
-        return f"each of its {len(good)} examples alone is finite"
-    if len(bad) == len(good) > 1:
-        return f"every one of its {len(good)} examples alone is not finite"
-    return f"not finite for {', '.join(bad[:5])}" + (f" and {len(bad) - 5} more" if len(bad) > 5 else "")
-
-
-def save_fault(folder: Path, step: int, state: TrainState, batch: Batch) -> None:
-    """Saves the batch as `batch_<step>.npz` and the state as a checkpoint, in place of an earlier fault's."""
-    import jax
-    import numpy as np
-
-    from jaxvision.checkpoint import Checkpoints
-
-    if folder.is_dir():
-        shutil.rmtree(folder)
-    with Checkpoints(folder / "checkpoints") as checkpoints:
-        checkpoints.save(step, state, {"history": [], "interval": [], "rows": 0}, None)
-    leaves = {jax.tree_util.keystr(path).strip("."): x for path, x in jax.tree_util.tree_leaves_with_path(batch)}
-    np.savez(folder / f"batch_{step}.npz", **leaves)
-
-
 class Interruption:
-    """Notes SIGTERM and SIGINT inside a `with` block instead of dying of them; a second one kills as usual."""
+    """Notes SIGTERM and SIGINT inside a `with` block instead of dying of them; a second one kills as usual.
+
+    Where a run has several processes, JAX notes SIGTERM and makes them agree on the step.
+    """
 
     def __init__(self) -> None:
         self.name: str | None = None
         self._before = {}
 
-    def requested(self) -> bool:
-        """Whether one of the signals came."""
+    def requested(self, step: int) -> bool:
+        """Whether one of the signals came; of several processes, to any of them, and told to all after the same step."""
+        from jaxvision import processes
+
+        if processes.asked_to_stop(step):
+            self.name = "SIGTERM"
         return self.name is not None
 
     def _note(self, number: int, frame) -> None:
@@ -372,7 +424,9 @@ class Interruption:
         os.write(2, f"\n{self.name}: saving a checkpoint, then ending (again to end at once)\n".encode())
 
     def __enter__(self) -> Interruption:
-        for number in (signal.SIGTERM, signal.SIGINT):
+        from jaxvision import processes
+
+        for number in () if processes.several() else (signal.SIGTERM, signal.SIGINT):
             self._before[number] = signal.signal(number, self._note)
         return self
 

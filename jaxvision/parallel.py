@@ -1,19 +1,39 @@
-"""Devices: where arrays live, and how the host feeds them."""
+"""Devices: the mesh, where arrays live on it, how the host feeds it, what crosses it.
+
+There is one mesh, of the axes `data` and `fsdp`. A batch is split over both; parameters and optimizer state are split over
+`fsdp` and copied along `data`. `jit` over it does the rest: a sum over the batch is a sum over all devices.
+"""
 
 import os
+import re
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
+from typing import NamedTuple
 
 import jax
+import numpy as np
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
+from jaxtyping import PyTree
 
-from jaxvision.types import Batch
+from jaxvision.types import Batch, Task, Variables
+
+AXES = ("data", "fsdp")
+SMALL = 1024
+"""Arrays of fewer elements are not worth splitting."""
 
 
-def data_mesh() -> Mesh:
-    """All devices along one axis, `data`."""
-    return jax.make_mesh((jax.device_count(),), ("data",), axis_types=(AxisType.Auto,))
+def device_mesh(fsdp: int = 1) -> Mesh:
+    """All devices of all processes, in the order of the processes; parameters are split over `fsdp` of them.
+
+    Raises:
+      ValueError: if the number of devices is not a multiple of `fsdp`.
+    """
+    devices = sorted(jax.devices(), key=lambda device: (device.process_index, device.id))
+    if fsdp < 1 or len(devices) % fsdp:
+        raise ValueError(f"fsdp is {fsdp}; it must divide the number of devices, {len(devices)}")
+    grid = np.array(devices).reshape(-1, fsdp)
+    return Mesh(grid, AXES, axis_types=(AxisType.Auto,) * 2)
 
 
 def replicated(mesh: Mesh) -> NamedSharding:
@@ -22,14 +42,67 @@ def replicated(mesh: Mesh) -> NamedSharding:
 
 
 def along_batch(mesh: Mesh) -> NamedSharding:
-    """The first axis of the array is split over the devices."""
-    return NamedSharding(mesh, PartitionSpec("data"))
+    """The first axis of the array is split over all devices."""
+    return NamedSharding(mesh, PartitionSpec(AXES))
+
+
+def layout(mesh: Mesh, shapes: PyTree) -> PyTree:
+    """How to lay out each array of a state on the mesh: split along its longest axis that `fsdp` divides.
+
+    Small arrays, and those with no such axis, are copied to every device.
+    """
+    return jax.tree.map(lambda x: NamedSharding(mesh, _split(x.shape, mesh.shape["fsdp"])), shapes)
+
+
+def _split(shape: tuple[int, ...], parts: int) -> PartitionSpec:
+    axes = [axis for axis, length in enumerate(shape) if length % parts == 0]
+    if parts == 1 or not axes or np.prod(shape) < SMALL:
+        return PartitionSpec()
+    axis = max(axes, key=lambda axis: shape[axis])
+    return PartitionSpec(*(None,) * axis, "fsdp")
+
+
+def with_layout(mesh: Mesh, shapes: PyTree) -> PyTree:
+    """The shapes as `ShapeDtypeStruct` with their layout."""
+    return jax.tree.map(
+        lambda x, sharding: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=sharding), shapes, layout(mesh, shapes)
+    )
+
+
+def gathering(task: Task, mesh: Mesh) -> Task:
+    """The task on parameters that are split over `fsdp`: they are gathered where they are used.
+
+    Without this the compiler may move the images instead. The task as it is, where nothing is split.
+    """
+    if mesh.shape["fsdp"] == 1:
+        return task
+
+    def whole(variables: Variables) -> Variables:
+        return {**variables, "params": jax.lax.with_sharding_constraint(variables["params"], replicated(mesh))}
+
+    return Task(
+        task.init,
+        lambda variables, batch, key: task.loss(whole(variables), batch, key),
+        lambda variables, batch: task.predict(whole(variables), batch),
+    )
 
 
 def placer(mesh: Mesh) -> Callable[[Batch], Batch]:
-    """A function that puts a host batch onto the devices, split over them."""
+    """A function that puts a batch onto the devices, split over them; of several processes, each gives its share."""
     sharding = along_batch(mesh)
-    return lambda batch: jax.device_put(batch, sharding)
+    if jax.process_count() == 1:
+        return lambda batch: jax.device_put(batch, sharding)
+
+    def put(rows: jax.Array | np.ndarray) -> jax.Array:
+        return jax.make_array_from_process_local_data(sharding, np.asarray(rows))
+
+    return lambda batch: jax.tree.map(put, batch)
+
+
+def here(tree: PyTree, mesh: Mesh) -> PyTree:
+    """The whole arrays on one device of this process; called by all processes."""
+    copies = jax.jit(lambda x: x, out_shardings=replicated(mesh))(tree)
+    return jax.tree.map(lambda x: x.addressable_data(0), copies)
 
 
 def check_divisible(spec: Batch, mesh: Mesh) -> None:
@@ -47,6 +120,39 @@ def ahead(batches: Iterable[Batch], place: Callable[[Batch], Batch], depth: int 
         if len(waiting) > depth:
             yield waiting.popleft()
     yield from waiting
+
+
+class Collective(NamedTuple):
+    """One array that the devices exchange in a compiled program."""
+
+    kind: str
+    """`all-reduce`, `all-gather`, `reduce-scatter`, `all-to-all` or `collective-permute`."""
+    dtype: str
+    shape: tuple[int, ...]
+
+    @property
+    def bytes(self) -> int:
+        """The size of the result on one device."""
+        bits = re.sub(r"\D", "", self.dtype) or "8"
+        return int(np.prod(self.shape, dtype=np.int64)) * int(bits) // 8
+
+
+_KINDS = "all-reduce|all-gather|reduce-scatter|all-to-all|collective-permute"
+_INSTRUCTION = re.compile(rf"= (.*?) ({_KINDS})(?:-start)?\(")
+_ARRAY = re.compile(r"([a-z]+\d*)\[([\d,]*)\]")
+
+
+def collectives(program: str) -> list[Collective]:
+    """What the devices exchange in one call of a compiled program, an entry an array.
+
+    Args:
+      program: `compiled.as_text()`.
+    """
+    found = []
+    for types, kind in _INSTRUCTION.findall(program):
+        for dtype, shape in _ARRAY.findall(types):
+            found.append(Collective(kind, dtype, tuple(int(n) for n in shape.split(",") if n)))
+    return found
 
 
 def keep_compilations(folder: str | None = None) -> None:

@@ -1,5 +1,6 @@
 """The state of a run, the one training step, and the one loop."""
 
+from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, Literal, NamedTuple, NoReturn
 
@@ -17,6 +18,8 @@ from jaxvision.types import Augment, Batch, Key, Params, Scalar, Task, Variables
 TrainStep = Callable[["TrainState", Batch], tuple["TrainState", dict[str, Scalar]]]
 Figures = Mapping[str, float]
 NonFinite = Literal["stop", "skip"]
+STEPS_AHEAD = 4
+"""How many steps the host may have given to the device that are not done yet."""
 
 
 class TrainState(struct.PyTreeNode):
@@ -86,6 +89,7 @@ def init_state(
     *,
     start: Callable[[Variables], Variables] | None = None,
     average: Average | None = None,
+    layout: Callable[[PyTree], PyTree] = lambda shapes: None,
 ) -> TrainState:
     """The state before the first step.
 
@@ -96,6 +100,7 @@ def init_state(
       spec: a batch of `jax.ShapeDtypeStruct`.
       start: changes the fresh variables: pretrained weights. Runs on the host, outside `jit`.
       average: keeps averaged variables.
+      layout: gives the sharding of each array from the tree of their shapes; the arrays are made where they belong.
     """
     init_key, train_key = jax.random.split(key)
 
@@ -108,10 +113,13 @@ def init_state(
         ema = average.init(variables) if average else None
         return TrainState(jnp.int32(0), params, collections, optimizer.init(params), key, ema)
 
-    variables = jax.jit(init)(init_key)
+    def placed(make: Callable, *inputs: PyTree) -> PyTree:
+        return jax.jit(make, out_shardings=layout(jax.eval_shape(make, *inputs)))(*inputs)
+
+    variables = placed(init, init_key)
     if start is not None:
         variables = start(variables)
-    return jax.jit(assemble)(variables, train_key)
+    return placed(assemble, variables, train_key)
 
 
 def make_train_step(
@@ -258,8 +266,8 @@ class Hooks(NamedTuple):
     """A checkpoint, with the figures of the evaluation at this step if there was one."""
     stop: Callable[[Sequence[Figures]], bool]
     """Whether to end early, from the history of evaluations, of which there is at least one."""
-    interrupted: Callable[[], bool]
-    """Whether the process was asked to end."""
+    interrupted: Callable[[int], bool]
+    """Whether the run was asked to end; called with the number of the steps done after each of them."""
     progress: Callable[[int, Figures], None]
     """Called after every step with its number and the latest figures."""
 
@@ -276,8 +284,9 @@ def fit(
 ) -> Progress:
     """Trains from where `progress` stands to step `steps`.
 
-    The host runs ahead of the device: the metrics of an interval are fetched when the next one is full. An evaluation, a
-    checkpoint or an interruption fetches all of them first, so that the log never lags behind a checkpoint.
+    The host runs a few steps ahead of the device, and no more: the metrics of an interval are fetched when the next one is
+    full. An evaluation, a checkpoint or an interruption fetches all of them first, so that the log never lags behind a
+    checkpoint.
 
     Args:
       train_step: jitted, with the state donated or not.
@@ -297,6 +306,7 @@ def fit(
     """
     check_intervals(every)
     state, history, done = progress.state, list(progress.history), int(progress.state.step)
+    under_way: deque[Mapping[str, Any]] = deque()
 
     def fail(step: int) -> NoReturn:
         raise NonFiniteLoss(step, Progress(state, history))
@@ -331,7 +341,7 @@ def fit(
 
         An interruption only saves, and leaves an evaluation to the resumed run.
         """
-        interrupted = hooks.interrupted()
+        interrupted = hooks.interrupted(done)
         evaluated = bool(history) and history[-1]["step"] == done
         is_due = (due(done, every.evaluate) or done == steps) and not evaluated
         figures = evaluate() if is_due and not interrupted else None
@@ -351,6 +361,9 @@ def fit(
             state, metrics = train_step(state, batch)
             done += 1
             log.add(metrics)
+            under_way.append(metrics)
+            if len(under_way) > STEPS_AHEAD:
+                jax.block_until_ready(under_way.popleft())
             if due(done, every.log) or done == steps:
                 log.end_interval(done)
         hooks.progress(done, log.latest)
