@@ -30,6 +30,7 @@ def get_config() -> ConfigDict:
             "data_dir": "",
             "test_dir": "",
             "classes": 10,
+            "test_examples": 0,
             "size": 28,
             "channels": 1,
             "batch_size": 16,
@@ -95,10 +96,13 @@ def uneven(split: str):
 
 
 @functools.cache
-def in_memory(split: str):
+def in_memory(split: str, examples: int = 0):
+    """The uneven part of the sample, or its first `examples`."""
     from jaxvision.data.decode import decode
 
     source = uneven(split)
+    if examples:
+        source = subset(tfds.directory(samples.fashion_mnist_dir(), split), np.arange(examples))
     placer = placement.keep(28)
     images = [decode(example.image, placer, None, channels=1)[0] for example in source.read(np.arange(source.length))]
     return arrays.source(np.stack(images), source.labels(), source.classes)
@@ -145,7 +149,7 @@ def memory_streams(room):
         options = {"canvas": config.size, "batch_size": config.batch_size, "channels": config.channels}
         return (
             room.training(lambda: in_memory("train"), order=chosen_order(config), **options),
-            room.evaluation(lambda: in_memory("test"), **options),
+            room.evaluation(lambda: in_memory("test", config.test_examples), **options),
         )
 
     return streams
