@@ -56,13 +56,14 @@ def main(argv: Sequence[str] | None = None) -> int:
         print("jaxvision: interrupted", file=sys.stderr)
         status = 130
     except Exception as error:
-        if flags.traceback or not isinstance(error, _problems()):
+        told = message(error, several=flags.meeting is not None)
+        if flags.traceback or told is None:
             if not flags.meeting:
                 raise
             traceback.print_exc()
             status = 1
         else:
-            print(f"jaxvision: {' '.join(str(error).split())}", file=sys.stderr)
+            print(f"jaxvision: {told}", file=sys.stderr)
             status = 2
     if flags.meeting:
         from jaxvision import processes
@@ -144,6 +145,16 @@ def split_overrides(argv: list[str], error) -> tuple[dict[str, str], list[str]]:
                 error(f"--config.{field} needs a value")
         fields[field] = value
     return fields, rest
+
+
+def message(error: Exception, several: bool) -> str | None:
+    """What to say of an error in place of a traceback; None where that would hide a fault of the program."""
+    if isinstance(error, _problems()):
+        return " ".join(str(error).split())
+    lost = ("Connection closed", "Connection reset", "Broken pipe", "heartbeat", "DEADLINE_EXCEEDED")
+    if several and any(sign in str(error) for sign in lost):
+        return f"another process has ended; its own message says why ({str(error).splitlines()[0]})"
+    return None
 
 
 def _problems() -> tuple[type[Exception], ...]:

@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import jax
+import jax.export
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -69,6 +70,16 @@ def test_the_train_step_keeps_the_shapes_of_the_state(path, folder_of_classes):
         observe = make_observe(chosen.task.predict, evaluation.metric)
         rows = jax.eval_shape(observe, state.averaged, evaluation.stream.spec)
         assert {row.shape[0] for row in rows.values()} == {evaluation.stream.spec.image.shape[0]}
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
+def test_the_train_step_lowers_for_gpu_and_tpu(path, folder_of_classes):
+    chosen = build(path, {"precision": "bfloat16"}, folder_of_classes)
+    state = jax.eval_shape(lambda: experiment.first_state_of(chosen))
+    step = jax.jit(experiment.train_step_of(chosen))
+    exported = jax.export.export(step, platforms=("cuda", "tpu"))(state, chosen.train.spec)
+    assert exported.platforms == ("cuda", "tpu")
+    assert "convolution" in exported.mlir_module()
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)

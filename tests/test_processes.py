@@ -1,0 +1,229 @@
+"""Several processes as one run: meeting, failing, stopping."""
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from jaxvision import main, processes
+from jaxvision.data import arrays, folder, order, pipeline, placement, resident
+from jaxvision.types import Share
+
+TINY = Path(__file__).parent / "tiny_experiment.py"
+
+
+def start(workdir, *more, **environment):
+    command = [sys.executable, "-m", "jaxvision.main", f"--config={TINY}", f"--workdir={workdir}", *more]
+    return subprocess.Popen(
+        command,
+        env={**os.environ, **environment},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+
+
+def meeting(index, port, count=2, patience=60):
+    address = f"--coordinator=127.0.0.1:{port}"
+    return [address, f"--processes={count}", f"--process={index}", f"--patience={patience}"]
+
+
+def ended(process):
+    printed, _ = process.communicate(timeout=180)
+    return process.returncode, " ".join(printed.split())
+
+
+@pytest.fixture
+def port():
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+def numbers(count):
+    images = np.arange(count, dtype=np.uint8)[:, None, None] * np.ones((1, 6, 6), np.uint8)
+    return lambda: arrays.source(images, np.arange(count) % 3, ("a", "b", "c"))
+
+
+STREAMS = {
+    "arrays": (arrays, {"canvas": 6}),
+    "resident": (resident, {"canvas": 6}),
+    "pipeline": (pipeline, {"placer": placement.keep(6)}),
+}
+
+
+@pytest.mark.parametrize("kind", STREAMS)
+@pytest.mark.parametrize("split", ["training", "evaluation"])
+def test_the_shares_of_all_processes_are_the_whole_batch(kind, split):
+    room, where = STREAMS[kind]
+    options = {"order": order.shuffled(3)} if split == "training" else {}
+    stream = getattr(room, split)(numbers(23), batch_size=12, channels=1, **options, **where)
+    whole, thirds = stream.batches(1), [stream.batches(1, Share(i, 3)) for i in range(3)]
+    for _ in range(3 if split == "training" else 1):
+        batch, parts = next(whole), [next(third) for third in thirds]
+        for field in ("image", "size", "index", "valid"):
+            together = np.concatenate([np.asarray(getattr(part, field)) for part in parts])
+            np.testing.assert_array_equal(together, np.asarray(getattr(batch, field)))
+    if split == "evaluation":
+        assert not [batch for stream in (whole, *thirds) for batch in stream]
+
+
+def test_random_crops_do_not_depend_on_the_number_of_processes(tmp_path):
+    (tmp_path / "a").mkdir()
+    pixels = np.random.default_rng(0).integers(0, 256, (6, 20, 30, 3), dtype=np.uint8)
+    for i, each in enumerate(pixels):
+        Image.fromarray(each).save(tmp_path / "a" / f"{i}.png")
+    stream = pipeline.training(
+        lambda: folder.source(tmp_path),
+        order=order.shuffled(0),
+        placer=placement.random_resized_crop(16),
+        batch_size=8,
+        seed=5,
+    )
+    halves = [next(stream.batches(2, Share(i, 2))).image for i in range(2)]
+    np.testing.assert_array_equal(np.concatenate(halves), next(stream.batches(2)).image)
+
+
+def test_a_batch_that_the_processes_can_not_share_is_refused():
+    with pytest.raises(ValueError, match="a batch of 10 examples can't be split over 3 processes"):
+        Share(0, 3).rows(10)
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        (["--coordinator=a:1"], "belong together"),
+        (["--coordinator=a:1", "--processes=2", "--process=2"], "allowed are 0 to 1"),
+    ],
+)
+def test_flags_that_do_not_fit_together(tmp_path, capsys, flags, message):
+    with pytest.raises(SystemExit):
+        main.main([f"--config={TINY}", f"--workdir={tmp_path}/run", *flags])
+    assert message in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("address", "message"),
+    [
+        ("localhost", "it must be HOST:PORT"),
+        ("no-such-host.invalid:1234", "the coordinator's host 'no-such-host.invalid' can't be found from"),
+    ],
+)
+def test_an_address_that_is_none_is_told_at_once(address, message):
+    with pytest.raises(ValueError, match=message):
+        processes.meet(processes.Meeting(address, 2, 1))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("index", [0, 1])
+def test_a_process_that_meets_nobody_says_so_in_time(tmp_path, port, index):
+    began = time.monotonic()
+    code, printed = ended(start(tmp_path / "run", *meeting(index, port, patience=4)))
+    assert code == processes.GIVEN_UP
+    assert f"process {index} of 2 on {socket.gethostname()} has waited 4 s to meet the others at 127.0.0.1" in printed
+    assert "Check failure" not in printed
+    assert time.monotonic() - began < 60
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.slow
+def test_without_a_cluster_distributed_says_so(tmp_path):
+    clean = {name: value for name, value in os.environ.items() if not name.startswith(("SLURM", "OMPI", "TPU"))}
+    command = [sys.executable, "-m", "jaxvision.main", f"--config={TINY}", f"--workdir={tmp_path}/run", "--distributed"]
+    done = subprocess.run(command, env=clean, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=120)
+    assert done.returncode == 2
+    assert "could not join the other processes" in done.stdout
+    assert "Traceback" not in done.stdout
+
+
+@pytest.mark.slow
+def test_processes_that_slurm_started_find_each_other(tmp_path):
+    job = 100_000 + os.getpid() % 10_000
+
+    def slurm(index):
+        return {
+            "SLURM_JOB_ID": str(job),
+            "SLURM_STEP_NODELIST": "localhost",
+            "SLURM_NTASKS": "2",
+            "SLURM_PROCID": str(index),
+            "SLURM_LOCALID": str(index),
+            "SLURM_STEP_NUM_NODES": "1",
+        }
+
+    flags = ["--distributed", "--patience=60", "--config.steps=10"]
+    both = [start(tmp_path / "run", *flags, **slurm(index)) for index in range(2)]
+    results = [ended(process) for process in both]
+    assert [code for code, _ in results] == [0, 0], results
+    rows = [json.loads(line) for line in (tmp_path / "run/metrics.jsonl").read_text().splitlines()]
+    assert rows[-1]["step"] == 10
+
+
+@pytest.mark.slow
+def test_sigterm_to_one_stops_both_at_the_same_step_and_the_run_goes_on(tmp_path, port):
+    fields = ["--config.steps=3000", "--config.log=10", "--config.checkpoint=100000", "--config.evaluate=100000"]
+    both = [start(tmp_path / "run", *fields, *meeting(index, port)) for index in range(2)]
+    while all(process.poll() is None for process in both) and not (tmp_path / "run/metrics.jsonl").exists():
+        time.sleep(0.05)
+    both[1].send_signal(signal.SIGTERM)
+    results = [ended(process) for process in both]
+    assert [code for code, _ in results] == [main.INTERRUPTED] * 2, results
+    steps = [path.name for path in (tmp_path / "run/checkpoints").iterdir() if path.name.isdecimal()]
+    assert len(steps) == 1
+    assert 0 < int(steps[0]) < 3000
+    more = start(tmp_path / "run", "--fork", f"--config.steps={int(steps[0]) + 5}", "--config.log=10")
+    code, printed = ended(more)
+    assert code == 0, printed
+    assert f"going on from step {int(steps[0]):,}" in printed
+
+
+@pytest.mark.slow
+def test_if_one_process_can_not_start_all_end(tmp_path, port):
+    first = start(tmp_path / "run", *meeting(0, port))
+    second = start(tmp_path / "run", "--config.source=folder", "--config.data_dir=/nowhere", *meeting(1, port))
+    results = [ended(process) for process in (first, second)]
+    assert [code for code, _ in results] == [2, 2], results
+    assert "process 1 failed; its own message says why" in results[0][1]
+    assert "/nowhere" in results[1][1]
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.slow
+def test_processes_with_different_settings_do_not_train(tmp_path, port):
+    both = [start(tmp_path / "run", f"--config.seed={index}", *meeting(index, port)) for index in range(2)]
+    results = [ended(process) for process in both]
+    assert [code for code, _ in results] == [2, 2], results
+    assert "process 1 has other config and data than this one" in results[0][1]
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.slow
+def test_a_bad_image_on_one_process_ends_both(tmp_path, port):
+    for label in ("a", "b"):
+        (tmp_path / "data" / label).mkdir(parents=True)
+        for i in range(20):
+            Image.new("RGB", (20, 20), (i, 0, 0)).save(tmp_path / "data" / label / f"{i:02}.png")
+    (tmp_path / "data/b/07.png").write_bytes(b"not an image")
+    fields = [
+        "--config.steps=100",
+        "--config.source=folder",
+        f"--config.data_dir={tmp_path / 'data'}",
+        "--config.channels=3",
+        "--config.order=shuffled",
+    ]
+    both = [start(tmp_path / "run", *fields, *meeting(index, port)) for index in range(2)]
+    results = [ended(process) for process in both]
+    (code, printed), (other_code, other_printed) = sorted(results, key=lambda result: "b/07.png" not in result[1])
+    assert code == 2
+    assert "b/07.png: not an image" in printed
+    assert "Traceback" not in printed
+    # The other one is told by a broken connection (status 2), or ended by JAX, whichever comes first.
+    assert other_code != 0
+    assert "another process has ended" in other_printed or "another task died" in other_printed
