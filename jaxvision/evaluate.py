@@ -1,19 +1,30 @@
-"""Evaluation: every example exactly once, its row kept."""
+"""Evaluation: every example exactly once, its row kept.
 
-from collections.abc import Callable, Iterable, Mapping
+python -m jaxvision.evaluate --workdir=runs/quickstart [--checkpoint=best] [--eval=NAME] [--config.FIELD=VALUE ...]
+"""
+
+import argparse
+import json
+import math
+import sys
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import NamedTuple
 
 import jax
 import numpy as np
 from jax.sharding import Sharding
 
-from jaxvision.experiment import Evaluation
+from jaxvision import commands, parallel, rebuilt
+from jaxvision.commands import DataProblem, Which, told_as
+from jaxvision.experiment import Evaluation, task_of
 from jaxvision.types import Batch, Metric, Prediction, Stream, Task, Variables
+from jaxvision.workdir import write_atomically
 
 BATCHES_UNDER_WAY = 3
 
 
-class NoExamples(ValueError):
+class NoExamples(DataProblem):
     """None of the examples of an evaluation could be read."""
 
 
@@ -107,3 +118,96 @@ class Examiner:
                 raise NoExamples(f"evaluation {name!r}: {error}") from None
             figures.update({f"{name}/{key}": value for key, value in self.newest[name].figures.items()})
         return figures
+
+
+class Flags(NamedTuple):
+    """The command line."""
+
+    workdir: Path
+    overrides: dict[str, str]
+    checkpoint: Which | None
+    names: tuple[str, ...]
+    output: Path | None
+    traceback: bool
+
+
+def parse(argv: list[str]) -> Flags:
+    """The flags."""
+    parser = argparse.ArgumentParser(
+        prog="python -m jaxvision.evaluate",
+        description="Evaluate a checkpoint of a run. The last line of the output is one JSON object.",
+        epilog="--config.FIELD=VALUE sets a field of the run's config: other data to evaluate on, say.",
+        allow_abbrev=False,
+    )
+    commands.add_run_flags(parser)
+    parser.add_argument(
+        "--eval", action="append", default=[], metavar="NAME", help="one evaluation, of all; may be repeated"
+    )
+    parser.add_argument("--output", type=commands.output, metavar="FILE.json", help="write the JSON object there, too")
+    fields, rest = commands.split_overrides(argv, parser.error)
+    known = parser.parse_args(rest)
+    return Flags(known.workdir, fields, known.checkpoint, tuple(known.eval), known.output, known.traceback)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs the command line; returns the exit status."""
+    flags = parse(list(sys.argv[1:] if argv is None else argv))
+    return commands.status_of(lambda: run(flags), flags.traceback)
+
+
+def run(flags: Flags) -> int:
+    """Evaluates a checkpoint as the command line asks; returns the exit status."""
+    parallel.keep_compilations()
+    found = rebuilt.rebuild(flags.workdir, flags.overrides)
+    rebuilt.check_evaluations(found, flags.names)
+    names = flags.names or tuple(found.experiment.evaluations)
+    if not names:
+        raise DataProblem(f"the experiment of {flags.workdir} has no evaluation")
+    mesh = parallel.device_mesh()
+    chosen = {name: found.experiment.evaluations[name] for name in names}
+    with told_as(DataProblem):
+        for each in chosen.values():
+            parallel.check_divisible(each.stream.spec, mesh)
+    rebuilt.warn_of_other_data(found, [f"evaluation {name}" for name in names])
+    saved = rebuilt.load_checkpoint(found, flags.checkpoint, mesh)
+    examiner = Examiner(task_of(found.experiment), chosen, parallel.replicated(mesh))
+
+    def feed(stream: Stream) -> Iterator[Batch]:
+        return parallel.ahead(stream.batches(0), parallel.placer(mesh))
+
+    with told_as(DataProblem):
+        examiner.evaluate(saved.state.averaged, feed)
+    figures = {name: result.figures for name, result in examiner.newest.items()}
+    path = found.workdir.checkpoints / str(saved.step)
+    text = as_json(saved.step, path, figures)
+    print(f"step {saved.step:,} ({path})\n{table(figures)}\n{text}")
+    if flags.output is not None:
+        write_atomically(flags.output, text + "\n")
+    return 0
+
+
+def as_json(step: int, checkpoint: Path, figures: Mapping[str, Mapping[str, float]]) -> str:
+    """The figures of each evaluation as one line of JSON; those that are not finite are null."""
+    finite = {
+        name: {key: value if math.isfinite(value) else None for key, value in each.items()}
+        for name, each in figures.items()
+    }
+    return json.dumps({"step": step, "checkpoint": str(checkpoint), "evaluations": finite})
+
+
+def table(figures: Mapping[str, Mapping[str, float]]) -> str:
+    """A line a figure, a column an evaluation."""
+    keys = list(dict.fromkeys(key for each in figures.values() for key in each))
+    wide = max(len(key) for key in keys)
+    columns = {name: max(len(name), 10) for name in figures}
+    lines = ["  ".join([" " * wide, *(f"{name:>{width}}" for name, width in columns.items())])]
+    for key in keys:
+        cells = (f"{figures[name][key]:.5g}" if key in figures[name] else "" for name in figures)
+        cells = (f"{cell:>{width}}" for cell, width in zip(cells, columns.values(), strict=True))
+        lines.append("  ".join([f"{key:<{wide}}", *cells]))
+    return "\n".join(lines)
+
+
+if __name__ == "__main__":
+    commands.tell_errors_once()
+    sys.exit(main())

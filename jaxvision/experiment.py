@@ -14,9 +14,11 @@ from typing import Any, NamedTuple
 
 import jax
 import optax
+from jax.sharding import Mesh
 from jaxtyping import PyTree
 from ml_collections import ConfigDict
 
+from jaxvision import checkpoint, optimize, parallel
 from jaxvision.checkpoint import Keep
 from jaxvision.gradient import Gradient, mean_gradient
 from jaxvision.train import Average, Every, Figures, NonFinite, TrainState, TrainStep, init_state, make_train_step
@@ -45,6 +47,8 @@ class Experiment(NamedTuple):
     evaluations: Mapping[str, Evaluation] = MappingProxyType({})
     start: Callable[[Variables], Variables] | None = None
     """Pretrained weights into fresh variables of the same structure; called only where there is no checkpoint."""
+    frozen: Sequence[str] = ()
+    """Patterns of the names of parameters that are not trained (`optimize.freeze`)."""
     gradient: Gradient = mean_gradient
     average: Average | None = None
     stop: Callable[[Sequence[Figures]], bool] = lambda history: False
@@ -60,10 +64,15 @@ def streams(experiment: Experiment) -> dict[str, Stream]:
     return {"train": experiment.train, **{f"evaluation {n}": each.stream for n, each in experiment.evaluations.items()}}
 
 
+def task_of(experiment: Experiment) -> Task:
+    """The task with the frozen parameters out of the optimizer's way: what training and evaluation run."""
+    return optimize.freeze(experiment.task, experiment.frozen)
+
+
 def train_step_of(experiment: Experiment) -> TrainStep:
     """The training step of an experiment, not jitted."""
     return make_train_step(
-        experiment.task,
+        task_of(experiment),
         experiment.optimizer,
         augment=experiment.augment,
         gradient=experiment.gradient,
@@ -80,14 +89,60 @@ def first_state_of(
     `layout` gives the sharding of each array from the tree of their shapes (`train.init_state`).
     """
     return init_state(
-        experiment.task,
+        task_of(experiment),
         experiment.optimizer,
         jax.random.key(experiment.seed),
         experiment.train.spec,
-        start=experiment.start if start else None,
+        start=_start_of(experiment) if start else None,
         average=experiment.average,
         layout=layout,
     )
+
+
+def step_on(mesh: Mesh, experiment: Experiment) -> tuple[TrainStep, TrainState]:
+    """The jitted training step over the devices, known to trace, and the shapes and shardings of its state.
+
+    Raises:
+      ValueError: for parts of the experiment that don't fit together.
+    """
+    like = state_on(mesh, experiment)
+    step = jax.jit(
+        train_step_of(_gathering(mesh, experiment)),
+        donate_argnums=0,
+        out_shardings=(parallel.layout(mesh, like), parallel.replicated(mesh)),
+    )
+    step.eval_shape(like, experiment.train.spec)
+    return step, like
+
+
+def task_on(mesh: Mesh, experiment: Experiment) -> Task:
+    """`task_of`, for variables that lie on the devices as `state_on` has it."""
+    return task_of(_gathering(mesh, experiment))
+
+
+def _gathering(mesh: Mesh, experiment: Experiment) -> Experiment:
+    return experiment._replace(task=parallel.gathering(experiment.task, mesh))
+
+
+def state_on(mesh: Mesh, experiment: Experiment) -> TrainState:
+    """The shapes of the state, and where its arrays lie on the devices."""
+    return parallel.with_layout(mesh, jax.eval_shape(lambda: first_state_of(experiment, start=False)))
+
+
+def check_keep(experiment: Experiment) -> None:
+    """Raises ValueError for values of `keep` that are not allowed."""
+    checkpoint.check(experiment.keep)
+    by = experiment.keep.by
+    if by is not None and by.partition("/")[0] not in experiment.evaluations:
+        raise ValueError(f"keep.by is {by!r}; the evaluations are: {', '.join(experiment.evaluations) or 'none'}")
+
+
+def _start_of(experiment: Experiment) -> Callable[[Variables], Variables] | None:
+    """`start`, which sees the variables whole, for variables whose frozen ones are split off."""
+    start, frozen = experiment.start, experiment.frozen
+    if start is None:
+        return None
+    return lambda variables: optimize.split(start(optimize.whole(variables)), frozen)
 
 
 class ConfigError(ValueError):
@@ -176,14 +231,14 @@ def restored(config: ConfigDict, saved: Mapping[str, Any]) -> ConfigDict:
 
 def _put(config: ConfigDict, saved: Mapping[str, Any], prefix: str = "") -> None:
     for name, value in saved.items():
-        if isinstance(config[name], ConfigDict):
-            _put(config[name], value, f"{prefix}{name}.")
+        default = config[name]
+        if isinstance(default, ConfigDict):
+            _put(default, value, f"{prefix}{name}.")
             continue
         try:
             with config.unlocked():
-                config[name] = _typed(value, config[name])
+                config[name] = _typed(value, default)
         except TypeError as error:
-            default = config[name]
             raise ConfigError(
                 f"config.{prefix}{name} is of type {type(default).__name__} (default {default!r}), not {value!r}"
             ) from error

@@ -5,182 +5,35 @@ python -m jaxvision.main --config=experiments/quickstart.py --workdir=runs/quick
 
 from __future__ import annotations
 
-import argparse
 import json
-import logging
-import os
-import signal
 import sys
-import threading
-import traceback
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
+
+from jaxvision.commands import DataProblem, reading, status_of, tell_errors_once, told_as
+from jaxvision.flags import Flags, parse
 
 if TYPE_CHECKING:
     from jax.sharding import Mesh
 
     from jaxvision.checkpoint import Checkpoints
-    from jaxvision.evaluate import Evaluated
+    from jaxvision.evaluate import Evaluated, Examiner
     from jaxvision.experiment import Experiment
-    from jaxvision.train import Figures, Progress, TrainState, TrainStep
-    from jaxvision.types import Batch, Stream, Variables
+    from jaxvision.logbook import Logbook, Wishes
+    from jaxvision.processes import Interruption
+    from jaxvision.train import Figures, Hooks, Progress, TrainState, TrainStep
+    from jaxvision.types import About, Batch, Stream, Variables
     from jaxvision.workdir import Workdir
 
 INTERRUPTED = 75  # EX_TEMPFAIL: run the same command again
 
 
-class Flags(NamedTuple):
-    """The command line."""
-
-    config: Path
-    workdir: Path
-    overrides: dict[str, str]
-    fork: bool
-    traceback: bool
-    fsdp: int
-    meeting: tuple[str | None, int | None, int | None, int] | None
-    """For a run of several processes: coordinator, processes, number of this one, seconds to wait."""
-    command: list[str]
-
-
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs the command line; returns the exit status."""
     flags = parse(list(sys.argv[1:] if argv is None else argv))
-    logging.basicConfig(format="jaxvision: %(message)s")
-    logging.getLogger("absl").setLevel(logging.CRITICAL)  # Orbax logs every save, and errors that it raises as well
-    try:
-        return run(flags)
-    except KeyboardInterrupt:
-        print("jaxvision: interrupted", file=sys.stderr)
-        status = 130
-    except Exception as error:
-        told = message(error, several=flags.meeting is not None)
-        if flags.traceback or told is None:
-            if not flags.meeting:
-                raise
-            traceback.print_exc()
-            status = 1
-        else:
-            print(f"jaxvision: {told}", file=sys.stderr)
-            status = 2
-    if flags.meeting:
-        from jaxvision import processes
-
-        processes.leave(status)
-    return status
-
-
-def tell_errors_once() -> None:
-    """Where a file of a checkpoint fails, Orbax raises the error and its threads print it too."""
-
-    def thread(args: threading.ExceptHookArgs) -> None:
-        if getattr(args.thread, "_exception", None) is None:  # else the thread keeps it for the one who waits for it
-            threading.__excepthook__(args)
-
-    def unraisable(args: sys.UnraisableHookArgs) -> None:
-        if str(args.exc_value) != "Event loop is closed":
-            sys.__unraisablehook__(args)
-
-    threading.excepthook = thread
-    sys.unraisablehook = unraisable
-
-
-def parse(argv: list[str]) -> Flags:
-    """The flags; imports nothing heavy, so that `--help` and a typo answer at once."""
-    parser = argparse.ArgumentParser(
-        prog="python -m jaxvision.main",
-        description="Train one experiment, or go on with it: the same command resumes exactly where the run stopped.",
-        epilog="Any field of the experiment's config can be set: --config.FIELD=VALUE (--config.SECTION.FIELD=VALUE).",
-        allow_abbrev=False,
-    )
-    parser.add_argument("--config", required=True, type=_path, metavar="FILE", help="the experiment file")
-    parser.add_argument("--workdir", required=True, type=_path, metavar="DIR", help="the folder of this run")
-    parser.add_argument("--fork", action="store_true", help="go on from another experiment's run in the workdir")
-    parser.add_argument("--traceback", action="store_true", help="show where an error arose, not only what it is")
-    devices = parser.add_argument_group("devices")
-    devices.add_argument("--fsdp", type=int, default=1, metavar="N", help="split parameters over N of the devices")
-    devices.add_argument(
-        "--distributed", action="store_true", help="one of several processes, as SLURM, Open MPI or Cloud TPU tell"
-    )
-    devices.add_argument("--coordinator", metavar="HOST:PORT", help="of process 0, where nobody tells")
-    devices.add_argument("--processes", type=int, metavar="N", help="how many there are")
-    devices.add_argument("--process", type=int, metavar="I", help="which one this is, from 0")
-    devices.add_argument("--patience", type=int, default=300, metavar="SECONDS", help="how long to wait for the others")
-    fields, rest = split_overrides(argv, parser.error)
-    known = parser.parse_args(rest)
-    command = ["python", "-m", "jaxvision.main", *argv]
-    meeting = meeting_of(known, parser.error)
-    return Flags(known.config, known.workdir, fields, known.fork, known.traceback, known.fsdp, meeting, command)
-
-
-def meeting_of(known: argparse.Namespace, error) -> tuple[str | None, int | None, int | None, int] | None:
-    """How this process meets the others, if it is one of several."""
-    given = (known.coordinator, known.processes, known.process)
-    if all(part is None for part in given):
-        return (None, None, None, known.patience) if known.distributed else None
-    if any(part is None for part in given):
-        error("--coordinator, --processes and --process belong together")
-    if not 0 <= known.process < known.processes:
-        error(f"--process={known.process}: with --processes={known.processes}, allowed are 0 to {known.processes - 1}")
-    return (*given, known.patience)
-
-
-def _path(text: str) -> Path:
-    return Path(text).expanduser()
-
-
-def split_overrides(argv: list[str], error) -> tuple[dict[str, str], list[str]]:
-    """Takes `--config.FIELD=VALUE` and `--config.FIELD VALUE` out of the arguments."""
-    fields, rest, arguments = {}, [], iter(argv)
-    for argument in arguments:
-        if not argument.startswith("--config."):
-            rest.append(argument)
-            continue
-        field, equals, value = argument.removeprefix("--config.").partition("=")
-        if not equals:
-            value = next(arguments, None)
-            if value is None:
-                error(f"--config.{field} needs a value")
-        fields[field] = value
-    return fields, rest
-
-
-def message(error: Exception, several: bool) -> str | None:
-    """What to say of an error in place of a traceback; None where that would hide a fault of the program."""
-    if isinstance(error, _problems()):
-        return " ".join(str(error).split())
-    lost = ("Connection closed", "Connection reset", "Broken pipe", "heartbeat", "DEADLINE_EXCEEDED")
-    if several and any(sign in str(error) for sign in lost):
-        return f"another process has ended; its own message says why ({str(error).splitlines()[0]})"
-    return None
-
-
-def _problems() -> tuple[type[Exception], ...]:
-    """The errors that are the user's to mend: told in one line."""
-    from jaxvision.checkpoint import CheckpointError
-    from jaxvision.evaluate import NoExamples
-    from jaxvision.experiment import ConfigError
-    from jaxvision.processes import AnotherProcessFailed
-    from jaxvision.train import NonFiniteLoss
-    from jaxvision.workdir import WorkdirError
-
-    told = (ConfigError, WorkdirError, CheckpointError, NonFiniteLoss, NoExamples, DataProblem, OSError)
-    return (*told, AnotherProcessFailed)
-
-
-class DataProblem(ValueError):
-    """The data can't be opened or read."""
-
-
-@contextmanager
-def told_as(kind: type[Exception]) -> Iterator[None]:
-    """Inside this block a ValueError or OSError is a problem of this kind, told without a traceback."""
-    try:
-        yield
-    except (ValueError, OSError) as error:
-        raise kind(str(error)) from error
+    return status_of(lambda: run(flags), flags.traceback, several=flags.meeting is not None)
 
 
 class Plan(NamedTuple):
@@ -188,8 +41,8 @@ class Plan(NamedTuple):
 
     chosen: Experiment
     config: dict
-    data: dict[str, str]
-    """The fingerprint of the data of each stream."""
+    data: dict[str, About]
+    """What is known of the data of each stream."""
     mesh: Mesh
     step: TrainStep
     like: TrainState
@@ -198,18 +51,24 @@ class Plan(NamedTuple):
 
 def run(flags: Flags) -> int:
     """Trains the experiment to its end; returns the exit status. Writes nothing before all that can be checked is."""
-    from jaxvision import parallel, processes
+    from jaxvision import parallel, processes, watch
     from jaxvision.checkpoint import Checkpoints
     from jaxvision.experiment import ConfigError
+    from jaxvision.logbook import Wishes
     from jaxvision.workdir import Workdir
+
+    with told_as(ConfigError):
+        wishes = Wishes(flags.wandb, None if flags.profile is None else watch.parse_steps(flags.profile))
 
     if flags.meeting is not None:
         with told_as(ConfigError):
             processes.meet(processes.Meeting(*flags.meeting))
     parallel.keep_compilations()
+    if flags.preflight:
+        return preflight(flags)
     with processes.together():
         plan = prepare(flags)
-    processes.check_same("config and data", json.dumps([plan.config, plan.data], sort_keys=True))
+    processes.check_same("config and data", json.dumps([plan.config, fingerprints(plan)], sort_keys=True))
     workdir = Workdir(flags.workdir)
     with ExitStack() as stack:
         with processes.together():
@@ -217,11 +76,11 @@ def run(flags: Flags) -> int:
                 stack.enter_context(workdir.held())
                 enter(workdir, plan, flags)
         checkpoints = stack.enter_context(Checkpoints(workdir.checkpoints, plan.chosen.keep))
-        return train_and_report(plan, workdir, checkpoints)
+        return train_and_report(plan, workdir, checkpoints, wishes)
 
 
-def prepare(flags: Flags) -> Plan:
-    """Reads and checks the experiment, opens its data, traces its training step."""
+def built(flags: Flags) -> tuple[Experiment, dict, Mesh]:
+    """The experiment of the command line, its config as JSON data, the devices."""
     from jaxvision import experiment, parallel
 
     module = experiment.load(flags.config)
@@ -229,12 +88,31 @@ def prepare(flags: Flags) -> Plan:
     with told_as(experiment.ConfigError):
         parallel.resolve_precision(config)
         mesh = parallel.device_mesh(flags.fsdp)
-        chosen = module.build(config)
+        return module.build(config), experiment.as_json(config), mesh
+
+
+def preflight(flags: Flags) -> int:
+    """Checks the experiment without training it; returns the exit status."""
+    from jaxvision.preflight.check import check
+
+    chosen, _, mesh = built(flags)
+    findings = check(chosen, mesh, flags.workdir / "preflight")
+    print(findings.report, end="")
+    return 2 if findings.problems else 0
+
+
+def prepare(flags: Flags) -> Plan:
+    """Reads and checks the experiment, opens its data, traces its training step."""
+    from jaxvision import experiment, train
+
+    chosen, config, mesh = built(flags)
     with told_as(DataProblem):
-        data = open_data(chosen, mesh)
+        abouts = open_data(chosen, mesh)
     with told_as(experiment.ConfigError):
-        step, like = traced(chosen, mesh)
-    return Plan(chosen, experiment.as_json(config), data, mesh, step, like)
+        experiment.check_keep(chosen)
+        train.check_intervals(chosen.every)
+        step, like = experiment.step_on(mesh, chosen)
+    return Plan(chosen, config, abouts, mesh, step, like)
 
 
 def enter(workdir: Workdir, plan: Plan, flags: Flags) -> None:
@@ -245,40 +123,23 @@ def enter(workdir: Workdir, plan: Plan, flags: Flags) -> None:
         raise WorkdirError(
             f"the run in {workdir.path} is at step {workdir.newest_step():,}, past the {plan.chosen.steps:,} asked for"
         )
-    workdir.open(plan.config, flags.config, plan.data, flags.command, flags.fork)
+    classes = {name: about.classes for name, about in plan.data.items()}
+    workdir.open(plan.config, flags.config, fingerprints(plan), flags.command, classes=classes, fork=flags.fork)
 
 
-def open_data(chosen: Experiment, mesh: Mesh) -> dict[str, str]:
-    """Opens the data of all streams; their fingerprints by the name of the stream."""
-    from jaxvision import parallel
+def open_data(chosen: Experiment, mesh: Mesh) -> dict[str, About]:
+    """Opens the data of all streams."""
+    from jaxvision import experiment, parallel
 
-    streams = {"train": chosen.train, **{f"evaluation {n}": each.stream for n, each in chosen.evaluations.items()}}
+    streams = experiment.streams(chosen)
     for stream in streams.values():
         parallel.check_divisible(stream.spec, mesh)
-    return {name: stream.about().fingerprint for name, stream in streams.items()}
+    return {name: stream.about() for name, stream in streams.items()}
 
 
-def traced(chosen: Experiment, mesh: Mesh) -> tuple[TrainStep, TrainState]:
-    """The jitted training step, known to trace, and the shapes and shardings of the state."""
-    import jax
-
-    from jaxvision import checkpoint, experiment, parallel, train
-
-    checkpoint.check(chosen.keep)
-    train.check_intervals(chosen.every)
-    if chosen.keep.by is not None and chosen.keep.by.partition("/")[0] not in chosen.evaluations:
-        raise ValueError(
-            f"keep.by is {chosen.keep.by!r}; the evaluations are: {', '.join(chosen.evaluations) or 'none'}"
-        )
-    like = parallel.with_layout(mesh, jax.eval_shape(lambda: experiment.first_state_of(chosen, start=False)))
-    shared = chosen._replace(task=parallel.gathering(chosen.task, mesh))
-    step = jax.jit(
-        experiment.train_step_of(shared),
-        donate_argnums=0,
-        out_shardings=(parallel.layout(mesh, like), parallel.replicated(mesh)),
-    )
-    step.eval_shape(like, chosen.train.spec)
-    return step, like
+def fingerprints(plan: Plan) -> dict[str, str]:
+    """What changes when the data of a stream do."""
+    return {name: about.fingerprint for name, about in plan.data.items()}
 
 
 def first_progress(plan: Plan, checkpoints: Checkpoints) -> tuple[Progress, int]:
@@ -294,83 +155,107 @@ def first_progress(plan: Plan, checkpoints: Checkpoints) -> tuple[Progress, int]
     return train.Progress(state), 0
 
 
-def train_and_report(plan: Plan, workdir: Workdir, checkpoints: Checkpoints) -> int:
+def train_and_report(plan: Plan, workdir: Workdir, checkpoints: Checkpoints, wishes: Wishes) -> int:
     """Trains from the newest checkpoint on, then draws the report."""
-    from jaxvision import evaluate, fault, log, parallel, processes, train
+    from jaxvision import fault, parallel, processes, train
+    from jaxvision.logbook import Logbook
+    from jaxvision.processes import Interruption
 
-    chosen, mesh, writes = plan.chosen, plan.mesh, processes.is_first()
+    chosen = plan.chosen
     progress, rows = first_progress(plan, checkpoints)
     first = int(progress.state.step)
-    metrics, timing, clock = log.JsonLines(workdir.metrics), log.JsonLines(workdir.timing), log.Clock()
-    if writes:
-        metrics.cut(rows)
-    terminal = log.Terminal(chosen.steps, first, chosen.train.spec.image.shape[0], quiet=not writes)
-    place, share = parallel.placer(mesh), processes.share()
-    examiner = evaluate.Examiner(parallel.gathering(chosen.task, mesh), chosen.evaluations, parallel.replicated(mesh))
-    if first < chosen.steps:
-        terminal.say("compiling the training step")
-    if first:
-        terminal.say(f"going on from step {first:,} of {chosen.steps:,} ({workdir.path})")
+    book = Logbook(
+        workdir.path,
+        plan.config,
+        first=first,
+        rows=rows,
+        steps=chosen.steps,
+        batch_size=chosen.train.spec.image.shape[0],
+        every=chosen.every.log,
+        process=processes.share().index,
+        wishes=wishes,
+    )
+    place, share = parallel.placer(plan.mesh), processes.share()
 
     def feed(stream: Stream, step: int = 0) -> Iterator[Batch]:
         return parallel.ahead(reading(stream.batches(step, share)), place)
 
-    def write(step: int, figures: Figures) -> None:
-        if writes:
-            metrics.write(step, figures)
-            timing.write(step, clock.figures())
-
-    def examine(variables: Variables) -> Figures:
-        figures = examiner.evaluate(variables, feed)
-        if figures:
-            terminal.say(f"step {terminal.done:,}: {summary(figures)}")
-        return figures
-
-    def save(progress: Progress, figures: Figures | None) -> None:
-        rows = len(metrics.read()) if writes else 0
-        notes = {"history": list(progress.history), "interval": list(progress.interval), "rows": rows}
-        metrics.sync()
-        checkpoints.save(int(progress.state.step), progress.state, notes, figures)
-        check_measured(chosen.keep.by, figures)
-
-    with Interruption() as interruption:
-        hooks = train.Hooks(write, examine, save, chosen.stop, interruption.requested, terminal.step)
+    with book, Interruption() as interruption:
+        if first < chosen.steps:
+            book.say("compiling the training step")
+        if first:
+            book.say(f"going on from step {first:,} of {chosen.steps:,} ({workdir.path})")
+        examiner, hooks = hooked(plan, book, checkpoints, feed, interruption)
         try:
             progress = train.fit(
-                plan.step,
+                book.watched(plan.step),
                 progress,
                 feed(chosen.train, first),
                 steps=chosen.steps,
                 every=chosen.every,
                 hooks=hooks,
-                clock=clock,
+                clock=book.clock,
             )
         except train.NonFiniteLoss as error:
-            fault.explain(error, chosen, mesh, workdir.path / "nonfinite")
+            with book.paused():
+                fault.explain(error, chosen, plan.mesh, workdir.path / "nonfinite")
             raise
-        finally:
-            terminal.close()
-        with clock("checkpoint"):
-            checkpoints.wait()
-    done = int(progress.state.step)
-    if interruption.name and done < chosen.steps:
-        print(
-            f"stopped by {interruption.name} at step {done:,} of {chosen.steps:,}; saved in {workdir.checkpoints}. "
-            "The same command goes on from there.",
-            file=sys.stderr,
-        )
-        return INTERRUPTED
-    with clock("report"):
-        if not examiner.newest:
-            examiner.evaluate(progress.state.averaged, feed)
-        if writes:
-            draw_report(chosen, workdir, metrics.read(), examiner.newest)
-    if writes:
-        timing.write(done, clock.figures())
+        book.terminal.close()
+        done = int(progress.state.step)
+        with book.paused():
+            with book.clock("checkpoint"):
+                checkpoints.wait()
+            if interruption.name and done < chosen.steps:
+                return told_interrupted(interruption.name, done, chosen.steps, workdir)
+            if not examiner.newest:
+                examiner.evaluate(progress.state.averaged, feed)
+            book.report(lambda rows: draw_report(chosen, workdir, rows, examiner.newest), done)
+    if book.writes:
         early = f", stopped early, of {chosen.steps:,}" if done < chosen.steps else ""
-        print(f"done: {done:,} steps{early}, in {clock.table()}")
+        print(f"done: {done:,} steps{early}, in {book.clock.table()}")
         print(f"{workdir.path}: metrics.jsonl, checkpoints/ {checkpoints.steps}, report/")
     return 0
+
+
+def hooked(
+    plan: Plan,
+    book: Logbook,
+    checkpoints: Checkpoints,
+    feed: Callable[[Stream], Iterator[Batch]],
+    interruption: Interruption,
+) -> tuple[Examiner, Hooks]:
+    """What the loop calls, and the examiner that evaluates for it."""
+    from jaxvision import evaluate, experiment, parallel, train
+
+    chosen = plan.chosen
+    task = experiment.task_on(plan.mesh, chosen)
+    examiner = evaluate.Examiner(task, chosen.evaluations, parallel.replicated(plan.mesh))
+
+    def examine(variables: Variables) -> Figures:
+        with book.paused():
+            figures = examiner.evaluate(variables, feed)
+        if figures:
+            book.say(f"step {book.terminal.done:,}: {summary(figures)}")
+        return figures
+
+    def save(progress: Progress, figures: Figures | None) -> None:
+        with book.paused():
+            history, interval = list(progress.history), list(progress.interval)
+            notes = {"history": history, "interval": interval, "rows": book.synced()}
+            checkpoints.save(int(progress.state.step), progress.state, notes, figures)
+        check_measured(chosen.keep.by, figures)
+
+    return examiner, train.Hooks(book.write, examine, save, chosen.stop, interruption.requested, book.stepped)
+
+
+def told_interrupted(name: str, done: int, steps: int, workdir: Workdir) -> int:
+    """Says where an interrupted run stands; returns the exit status."""
+    print(
+        f"stopped by {name} at step {done:,} of {steps:,}; saved in {workdir.checkpoints}. "
+        "The same command goes on from there.",
+        file=sys.stderr,
+    )
+    return INTERRUPTED
 
 
 def check_measured(by: str | None, figures: Figures | None) -> None:
@@ -382,24 +267,16 @@ def check_measured(by: str | None, figures: Figures | None) -> None:
         raise ConfigError(f"keep.by is {by!r}; the evaluations give: {names}")
 
 
-def reading(batches: Iterator[Batch]) -> Iterator[Batch]:
-    """The batches; a fault of the data becomes a `DataProblem`."""
-    while True:
-        with told_as(DataProblem):
-            batch = next(batches, None)
-        if batch is None:
-            return
-        yield batch
-
-
 def summary(figures: Figures) -> str:
     """The figures as one line, without those of single classes and the micro averages."""
     told = {name: value for name, value in figures.items() if name.count("/") < 2 and not name.endswith("_micro")}
     return "  ".join(f"{name} {value:.4g}" for name, value in told.items())
 
 
-def draw_report(chosen: Experiment, workdir: Workdir, rows: list, results: Mapping[str, Evaluated]) -> None:
-    """Writes the pictures of the run into `report/`."""
+def draw_report(
+    chosen: Experiment, workdir: Workdir, rows: Sequence[Mapping], results: Mapping[str, Evaluated]
+) -> Path:
+    """Writes the pictures of the run into `report/`; returns that folder."""
     from jaxvision.draw.curves import curves
     from jaxvision.draw.figure import save
 
@@ -409,41 +286,7 @@ def draw_report(chosen: Experiment, workdir: Workdir, rows: list, results: Mappi
     for name, evaluation in chosen.evaluations.items():
         if evaluation.report is not None:
             evaluation.report(workdir.report, name, results[name].rows, evaluation.stream)
-
-
-class Interruption:
-    """Notes SIGTERM and SIGINT inside a `with` block instead of dying of them; a second one kills as usual.
-
-    Where a run has several processes, JAX notes SIGTERM and makes them agree on the step.
-    """
-
-    def __init__(self) -> None:
-        self.name: str | None = None
-        self._before = {}
-
-    def requested(self, step: int) -> bool:
-        """Whether one of the signals came; of several processes, to any of them, and told to all after the same step."""
-        from jaxvision import processes
-
-        if processes.asked_to_stop(step):
-            self.name = "SIGTERM"
-        return self.name is not None
-
-    def _note(self, number: int, frame) -> None:
-        self.name = signal.Signals(number).name
-        signal.signal(number, self._before[number])
-        os.write(2, f"\n{self.name}: saving a checkpoint, then ending (again to end at once)\n".encode())
-
-    def __enter__(self) -> Interruption:
-        from jaxvision import processes
-
-        for number in () if processes.several() else (signal.SIGTERM, signal.SIGINT):
-            self._before[number] = signal.signal(number, self._note)
-        return self
-
-    def __exit__(self, *error) -> None:
-        for number, handler in self._before.items():
-            signal.signal(number, handler)
+    return workdir.report
 
 
 if __name__ == "__main__":

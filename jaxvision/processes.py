@@ -1,6 +1,7 @@
 """Several processes as one run: how they meet, what each reads, how they end together."""
 
 import os
+import signal
 import socket
 import sys
 import threading
@@ -150,3 +151,34 @@ def check_same(what: str, text: str) -> None:
 def asked_to_stop(step: int) -> bool:
     """Whether one of several processes got SIGTERM; true at the same step on all. Called after every step."""
     return several() and multihost_utils.reached_preemption_sync_point(step)
+
+
+class Interruption:
+    """Notes SIGTERM and SIGINT inside a `with` block instead of dying of them; a second one kills as usual.
+
+    Where a run has several processes, JAX notes SIGTERM and makes them agree on the step.
+    """
+
+    def __init__(self) -> None:
+        self.name: str | None = None
+        self._before = {}
+
+    def requested(self, step: int) -> bool:
+        """Whether one of the signals came; of several processes, to any of them, and told to all after the same step."""
+        if asked_to_stop(step):
+            self.name = "SIGTERM"
+        return self.name is not None
+
+    def _note(self, number: int, frame) -> None:
+        self.name = signal.Signals(number).name
+        signal.signal(number, self._before[number])
+        os.write(2, f"\n{self.name}: saving a checkpoint, then ending (again to end at once)\n".encode())
+
+    def __enter__(self) -> "Interruption":
+        for number in () if several() else (signal.SIGTERM, signal.SIGINT):
+            self._before[number] = signal.signal(number, self._note)
+        return self
+
+    def __exit__(self, *error) -> None:
+        for number, handler in self._before.items():
+            signal.signal(number, handler)

@@ -5,7 +5,7 @@ of fixed size; boxes are `x0 y0 x1 y1` in pixels of that canvas, `x1 y1` exclusi
 label means background or padding: `valid` alone says what is real.
 """
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple, Protocol
 
 import numpy as np
@@ -131,6 +131,17 @@ class About(NamedTuple):
     """Index of an example to its file name or id."""
     fingerprint: str
     """Changes when the data change."""
+    counts: Callable[[], Sequence[int]] | None = None
+    """How many examples each class has. May read all of them."""
+
+
+class Fault(NamedTuple):
+    """What is wrong with one example."""
+
+    text: str
+    """Its name, and why it can't be used."""
+    skipped: bool
+    """Whether the stream leaves it out and goes on."""
 
 
 class Share(NamedTuple):
@@ -181,6 +192,8 @@ class Stream(NamedTuple):
 
     Raises a ValueError that says why for what is no image, or none that fits.
     """
+    faults: Callable[[Sequence[int]], list[Fault]] | None = None
+    """Reads and decodes these examples whole, by their index, and tells what is wrong with any."""
 
 
 Augment = Callable[[Key, Scalar, Batch], Batch]

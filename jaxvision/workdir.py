@@ -6,10 +6,14 @@ import json
 import os
 import shlex
 import shutil
-import sys
+import socket
 from collections.abc import Iterator, Mapping, Sequence
-from importlib import metadata
+from datetime import UTC, datetime
 from pathlib import Path
+from types import MappingProxyType
+
+from jaxvision import passport
+from jaxvision.passport import Passport
 
 try:
     import fcntl
@@ -29,6 +33,9 @@ class Workdir:
         self.config = self.path / "config.json"
         self.source = self.path / "experiment.py"
         self.data = self.path / "data.json"
+        self.classes = self.path / "classes.json"
+        self.versions = self.path / "versions.json"
+        self.passport = self.path / "passport.json"
         self.checkpoints = self.path / "checkpoints"
         self.metrics = self.path / "metrics.jsonl"
         self.timing = self.path / "timing.jsonl"
@@ -53,7 +60,14 @@ class Workdir:
             yield
 
     def open(
-        self, config: Mapping, source: Path, data: Mapping[str, str], command: Sequence[str], fork: bool = False
+        self,
+        config: Mapping,
+        source: Path,
+        data: Mapping[str, str],
+        command: Sequence[str],
+        *,
+        classes: Mapping[str, Sequence[str]] = MappingProxyType({}),
+        fork: bool = False,
     ) -> None:
         """Writes down what this run is, or finds it there from an earlier start of the same run.
 
@@ -62,6 +76,7 @@ class Workdir:
           source: the experiment file.
           data: name of a stream to the fingerprint of its data.
           command: the command line.
+          classes: name of a stream to the names of its classes.
           fork: go on from the run in the folder, even if it is another one.
 
         Raises:
@@ -74,16 +89,44 @@ class Workdir:
                 f"{self.path} holds another run: {'; '.join(differences)}. Choose another --workdir, or give --fork to go on "
                 "from that run's newest checkpoint with this experiment"
             )
+        made_with = passport.take(source)
         with self._writing():
             if differences:
                 self._archive()
             if differences or not self.has_run():
                 write_atomically(self.source, text)
-                write_atomically(self.data, json.dumps(data, indent=2) + "\n")
-                write_atomically(self.path / "versions.json", json.dumps(versions(), indent=2) + "\n")
-                write_atomically(self.config, json.dumps(config, indent=2) + "\n")
-            with (self.path / "command.txt").open("a", encoding="utf-8") as file:
-                file.write(shlex.join(command) + "\n")
+                write_atomically(self.data, _json_text(data))
+                write_atomically(self.classes, _json_text({name: list(some) for name, some in classes.items()}))
+                write_atomically(self.versions, _json_text(made_with.versions))
+                write_atomically(self.passport, _json_text(made_with.as_json()))
+                write_atomically(self.config, _json_text(config))
+            self._note_start(shlex.join(command), made_with)
+
+    def _note_start(self, command: str, made_with: Passport) -> None:
+        """Adds a line to `command.txt` and a row to `starts.jsonl`: when, where and with what the run was started."""
+        row = {
+            "time": datetime.now(UTC).isoformat(timespec="seconds"),
+            "command": command,
+            "host": socket.gethostname(),
+            "devices": made_with.machine["devices"],
+            "git": made_with.commits(),
+            "patch": self._keep_patch(made_with.patch()),
+            "versions_changed": _changes(self.versions, made_with.versions),
+        }
+        for name, line in (("command.txt", command), ("starts.jsonl", json.dumps(row))):
+            with (self.path / name).open("a", encoding="utf-8") as file:
+                file.write(line + "\n")
+
+    def _keep_patch(self, patch: str) -> str | None:
+        """The name of the file that holds this patch: `git.patch`, or for another at a later start `git.1.patch`, ..."""
+        if not patch:
+            return None
+        for number in range(10**6):
+            path = self.path / (f"git.{number}.patch" if number else "git.patch")
+            if not path.exists():
+                write_atomically(path, patch)
+            if path.read_bytes() == patch.encode():
+                return path.name
 
     @contextlib.contextmanager
     def _writing(self) -> Iterator[None]:
@@ -130,8 +173,9 @@ class Workdir:
     def _archive(self) -> None:
         """Keeps a copy of what the forked run was, under the next free number."""
         number = next(n for n in range(1, 10**6) if not (self.path / f"config.{n}.json").exists())
-        for path in (self.source, self.data, self.config):
-            shutil.copyfile(path, path.with_suffix(f".{number}{path.suffix}"))
+        for path in (self.source, self.data, self.classes, self.versions, self.passport, self.config):
+            if path.exists():
+                shutil.copyfile(path, path.with_suffix(f".{number}{path.suffix}"))
 
 
 def write_atomically(path: Path, text: str) -> None:
@@ -163,14 +207,15 @@ def _flat(config: Mapping, prefix: str = "") -> dict[str, str]:
     return flat
 
 
-def versions() -> dict[str, str]:
-    """The versions of Python and of the packages that a result depends on."""
-    names = ("jaxvision", "jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy", "pillow", "ml_collections")
-    names += ("tensorflow", "tensorflow-cpu", "tensorflow-datasets")
-    found = {"python": sys.version.split()[0]}
-    for name in names:
-        try:
-            found[name] = metadata.version(name)
-        except metadata.PackageNotFoundError:
-            continue
-    return found
+def _json_text(value: Mapping) -> str:
+    return json.dumps(value, indent=2) + "\n"
+
+
+def _changes(path: Path, versions: Mapping[str, str]) -> dict[str, tuple[str | None, str | None]]:
+    """Which packages have another version than in the file: what it was and what it is, None for a missing one."""
+    try:
+        first = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, json.JSONDecodeError):
+        return {}
+    names = sorted({*first, *versions})
+    return {name: (first.get(name), versions.get(name)) for name in names if first.get(name) != versions.get(name)}

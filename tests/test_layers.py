@@ -23,15 +23,32 @@ ALLOWED = {
     "gradient": {"types"},
     "log": {"types"},
     "parallel": {"types"},
+    "processes": {"types"},
     "optimize": {"types"},
     "checkpoint": {"types"},
-    "workdir": set(),
+    "boards": {"log"},
+    "watch": set(),
+    "passport": set(),
+    "workdir": {"passport"},
     "train": {"types", "gradient", "log"},
-    "experiment": {"types", "gradient", "train", "checkpoint"},
-    "evaluate": {"types", "experiment", "checkpoint", "parallel", "data", "pretrained", "draw", "log"},
-    "main": {"types", "experiment", "workdir", "train", "evaluate", "checkpoint", "parallel", "log", "draw"},
+    "experiment": {"types", "gradient", "train", "checkpoint", "optimize", "parallel"},
+    "preflight": {
+        *("types", "experiment", "workdir", "train", "optimize", "parallel", "evaluate", "draw"),
+    },
+    "logbook": {"boards", "log", "watch"},
+    "fault": {"types", "experiment", "train", "checkpoint", "parallel", "processes"},
+    "commands": {"boards", "experiment", "workdir", "checkpoint", "train", "processes"},
+    "rebuilt": {"experiment", "workdir", "checkpoint", "parallel", "commands"},
+    "records": {"types", "experiment"},
+    "evaluate": {"types", "experiment", "workdir", "parallel", "commands", "rebuilt"},
+    "predict": {"types", "experiment", "parallel", "data", "commands", "rebuilt", "records"},
+    "flags": {"commands"},
+    "main": {
+        *("types", "commands", "flags", "experiment", "workdir", "train", "checkpoint", "parallel", "processes"),
+        *("evaluate", "fault", "logbook", "preflight", "watch", "draw"),
+    },
 }
-HEAVY = ("tensorflow", "tensorflow_datasets", "torch")
+HEAVY = ("tensorflow", "tensorflow_datasets", "torch", "wandb", "av", "tensorboardX")
 MODULES = sorted(ROOT.rglob("*.py"))
 CHECKOUT = Path(__file__).parent.parent
 

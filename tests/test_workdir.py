@@ -26,13 +26,15 @@ def started(tmp_path, data, **changes):
 
 def test_a_workdir_keeps_what_rebuilds_the_run(tmp_path):
     workdir = started(tmp_path, {"a": 1})
-    names = {path.name for path in workdir.path.iterdir()}
+    names = {path.name for path in workdir.path.iterdir() if path.suffix != ".patch"}
     assert names == {
         "config.json",
         "experiment.py",
         "data.json",
         "versions.json",
+        "passport.json",
         "command.txt",
+        "starts.jsonl",
         "metrics.jsonl",
         "lock",
     }

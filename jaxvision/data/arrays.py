@@ -14,12 +14,11 @@ from jaxvision.data.loading import (
     loading,
     opener,
     positions,
-    spec,
-    without_chance,
+    stream,
 )
 from jaxvision.data.order import Order
 from jaxvision.data.prefetch import prefetch
-from jaxvision.data.source import Example, Source, about, digest
+from jaxvision.data.source import Example, Source, digest
 from jaxvision.types import WHOLE, Batch, Share, Stream
 
 
@@ -90,8 +89,7 @@ def training(
 
     Raises BadImage, when it comes to it, for an image that is larger than the canvas or can't be decoded.
     """
-    placer = placement.keep(canvas)
-    how = loading(placer, channels, 0, on_bad_image)
+    how = loading(placement.keep(canvas), channels, 0, on_bad_image)
     opened = opener(open, order)
 
     def batches(step: int, rows: range) -> Iterator[Batch]:
@@ -103,7 +101,7 @@ def training(
     def ahead(step: int, share: Share = WHOLE) -> Iterator[Batch]:
         return prefetch(batches(step, share.rows(batch_size)))
 
-    return Stream(spec(batch_size, placer.canvas, channels), ahead, lambda: about(opened()[0]), without_chance(how))
+    return stream(ahead, opened, how, batch_size)
 
 
 def evaluation(
@@ -115,8 +113,7 @@ def evaluation(
     on_bad_image: str = "raise",
 ) -> Stream:
     """Every example once, in the order of the source; the last batch is padded with rows that are not valid."""
-    placer = placement.keep(canvas)
-    how = loading(placer, channels, 0, on_bad_image)
+    how = loading(placement.keep(canvas), channels, 0, on_bad_image)
     opened = opener(open)
 
     def batches(first: int, rows: range) -> Iterator[Batch]:
@@ -127,4 +124,4 @@ def evaluation(
     def ahead(step: int, share: Share = WHOLE) -> Iterator[Batch]:
         return prefetch(batches(step, share.rows(batch_size)))
 
-    return Stream(spec(batch_size, placer.canvas, channels), ahead, lambda: about(opened()[0]), without_chance(how))
+    return stream(ahead, opened, how, batch_size)

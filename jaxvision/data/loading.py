@@ -3,7 +3,7 @@
 import functools
 import logging
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple, TypeVar
 
 import jax
@@ -11,13 +11,15 @@ import numpy as np
 
 from jaxvision.data.decode import BadImage, decode
 from jaxvision.data.order import Indices, Order
-from jaxvision.data.placement import Placer
+from jaxvision.data.placement import Placer, stretch
 from jaxvision.data.randomness import Purpose, checked_seed, philox
-from jaxvision.data.source import Example, Source
-from jaxvision.types import Batch, Canvas, Labels
+from jaxvision.data.source import Example, Source, about
+from jaxvision.types import Batch, Batches, Canvas, Fault, Labels, Stream
 
 logger = logging.getLogger(__name__)
 T = TypeVar("T")
+WHOLE_IMAGE = stretch(8)
+"""A placement that needs every pixel of the image."""
 
 Open = Callable[[], Source]
 Complain = Callable[[int, BadImage], None]
@@ -134,11 +136,40 @@ def positions(step: int, batch_size: int, rows: range) -> np.ndarray:
     return np.asarray(rows, np.int64) + step * batch_size
 
 
+def stream(batches: Batches, opened: Callable[[], tuple[Source, Indices]], how: Loading, batch_size: int) -> Stream:
+    """The stream of a pipeline: its batches, and what all pipelines tell in the same way."""
+    shapes = spec(batch_size, how.placer.canvas, how.channels)
+    return Stream(shapes, batches, lambda: about(opened()[0]), without_chance(how), examiner(opened, how))
+
+
 def without_chance(how: Loading) -> Callable[[bytes | np.ndarray], Canvas] | None:
     """`Stream.decode` of a pipeline: None where the placer draws random numbers."""
     if how.placer.random:
         return None
     return lambda data: decode(data, how.placer, None, channels=how.channels)
+
+
+def examiner(opened: Callable[[], tuple[Source, Indices]], how: Loading) -> Callable[[Sequence[int]], list[Fault]]:
+    """`Stream.faults` of a pipeline."""
+
+    def faults(indices: Sequence[int]) -> list[Fault]:
+        found = (_fault(opened()[0], index, how) for index in indices)
+        return [fault for fault in found if fault is not None]
+
+    return faults
+
+
+def _fault(source: Source, index: int, how: Loading) -> Fault | None:
+    """What is wrong with the example: its file, its pixels (all of them are decoded), its size."""
+    rng = np.random.Generator(philox(how.seed, Purpose.PLACE, index)) if how.placer.random else None
+    try:
+        (example,) = source.read(np.asarray([index]))
+        decoded = decode(example.image, WHOLE_IMAGE, channels=how.channels)
+        how.placer.place(rng, decoded.original_size)
+    except (ValueError, OSError) as error:
+        skipped = isinstance(error, BadImage) and how.complain is not _raise
+        return Fault(f"{source.name(index)}: {error}", skipped)
+    return None
 
 
 def each_once(source: Source) -> Indices:

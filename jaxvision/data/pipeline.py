@@ -22,13 +22,12 @@ from jaxvision.data.loading import (
     loading,
     opener,
     positions,
-    spec,
-    without_chance,
+    stream,
 )
 from jaxvision.data.order import Indices, Order
 from jaxvision.data.placement import Placer
 from jaxvision.data.prefetch import prefetch
-from jaxvision.data.source import Source, about
+from jaxvision.data.source import Source
 from jaxvision.types import WHOLE, Batch, Share, Stream
 
 LARGEST_CHUNK = 32
@@ -58,7 +57,7 @@ def training(
     def batches(step: int, share: Share = WHOLE) -> Iterator[Batch]:
         return prefetch(_batches(*opened(), how, share.rows(batch_size), batch_size, threads, step, None))
 
-    return Stream(spec(batch_size, placer.canvas, channels), batches, lambda: about(opened()[0]), without_chance(how))
+    return stream(batches, opened, how, batch_size)
 
 
 def evaluation(
@@ -79,7 +78,7 @@ def evaluation(
         end = evaluation_steps(source, batch_size)
         return prefetch(_batches(source, indices, how, share.rows(batch_size), batch_size, threads, step, end))
 
-    return Stream(spec(batch_size, placer.canvas, channels), batches, lambda: about(opened()[0]), without_chance(how))
+    return stream(batches, opened, how, batch_size)
 
 
 def _batches(

@@ -23,11 +23,10 @@ from jaxvision.data.loading import (
     once,
     opener,
     positions,
-    spec,
-    without_chance,
+    stream,
 )
 from jaxvision.data.order import Order
-from jaxvision.data.source import Source, about
+from jaxvision.data.source import Source
 from jaxvision.types import WHOLE, Batch, Share, Stream
 
 BLOCK = 1024
@@ -46,8 +45,7 @@ def training(
 
     Raises BadImage at the first batch, when all is read, for an image that is larger than the canvas or can't be decoded.
     """
-    placer = placement.keep(canvas)
-    how = loading(placer, channels, 0, on_bad_image)
+    how = loading(placement.keep(canvas), channels, 0, on_bad_image)
     opened = opener(open, order)
     resident = once(lambda: _on_device(opened()[0], how))
 
@@ -57,7 +55,7 @@ def training(
             yield _gather(resident(), indices(positions(step, batch_size, rows)).astype(np.int32))
             step += 1
 
-    return Stream(spec(batch_size, placer.canvas, channels), batches, lambda: about(opened()[0]), without_chance(how))
+    return stream(batches, opened, how, batch_size)
 
 
 def evaluation(
@@ -69,8 +67,7 @@ def evaluation(
     on_bad_image: str = "raise",
 ) -> Stream:
     """Every example once, in the order of the source; the last batch is padded with rows that are not valid."""
-    placer = placement.keep(canvas)
-    how = loading(placer, channels, 0, on_bad_image)
+    how = loading(placement.keep(canvas), channels, 0, on_bad_image)
     opened = opener(open)
     resident = once(lambda: _on_device(opened()[0], how))
 
@@ -80,7 +77,7 @@ def evaluation(
         for step in range(first, evaluation_steps(source, batch_size)):
             yield _gather(resident(), indices(positions(step, batch_size, rows)).astype(np.int32))
 
-    return Stream(spec(batch_size, placer.canvas, channels), batches, lambda: about(opened()[0]), without_chance(how))
+    return stream(batches, opened, how, batch_size)
 
 
 def _on_device(source: Source, how: Loading) -> Batch:

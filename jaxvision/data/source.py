@@ -36,7 +36,15 @@ class Source(NamedTuple):
 
 def about(source: Source) -> About:
     """What a stream tells of its source."""
-    return About(source.length, source.classes, source.name, source.fingerprint)
+    return About(source.length, source.classes, source.name, source.fingerprint, lambda: class_counts(source))
+
+
+def class_counts(source: Source) -> list[int]:
+    """How many examples each class has. Raises ValueError for a label that is no class."""
+    labels, classes = source.labels(), len(source.classes)
+    if labels.size and not 0 <= labels.min() <= labels.max() < classes:
+        raise ValueError(f"labels go from {labels.min()} to {labels.max()}, allowed are 0 to {classes - 1}")
+    return np.bincount(labels, minlength=classes).tolist()
 
 
 def digest(*parts: str | bytes | memoryview) -> str:

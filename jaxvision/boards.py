@@ -1,0 +1,274 @@
+"""Where a run can be watched: TensorBoard, always, and Weights & Biases, if asked for.
+
+A figure's tag is its name, led by `train/` where it has no part of its own: `train/loss`, `test/accuracy`.
+"""
+
+import contextlib
+import json
+import logging
+import os
+import secrets
+import struct
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Protocol
+
+from jaxvision.log import Clock
+
+logger = logging.getLogger(__name__)
+
+Row = Mapping[str, Any]
+
+
+class BoardError(RuntimeError):
+    """A board that was asked for can't be had."""
+
+
+class Board(Protocol):
+    """What a board does with a run."""
+
+    def figures(self, step: int, figures: Mapping[str, float], /) -> None:
+        """Shows a row of the log."""
+        ...
+
+    def pictures(self, folder: Path, /) -> None:
+        """The run is done: shows the PNG files of its report."""
+        ...
+
+    def close(self) -> None:
+        """Gives back what the board holds, whether the run is done or not."""
+        ...
+
+
+class Boards:
+    """Several boards as one, that never ends a run: a board that fails is told of once and left out from then on."""
+
+    def __init__(self, boards: Iterable[Board]):
+        self._boards = list(boards)
+
+    def figures(self, step: int, figures: Mapping[str, float]) -> None:
+        """Shows a row of the log on every board."""
+        self._each(lambda board: board.figures(step, figures))
+
+    def pictures(self, folder: Path) -> None:
+        """Shows the PNG files of the report on every board."""
+        self._each(lambda board: board.pictures(folder))
+
+    def close(self) -> None:
+        """Closes every board."""
+        self._each(lambda board: board.close())
+
+    def _each(self, call: Callable[[Board], None]) -> None:
+        for board in list(self._boards):
+            try:
+                call(board)
+            except Exception as error:
+                self._boards.remove(board)
+                logger.warning("%s fails: %s. The run goes on without it.", type(board).__name__, error)
+                with contextlib.suppress(Exception):
+                    board.close()
+
+
+class TensorBoard:
+    """Event files that TensorBoard shows: `tensorboard --logdir=FOLDER`, or any folder above it.
+
+    Each start of a run adds a file, which hides what earlier ones hold of the steps that are done again. The config and
+    the pictures lie in files of their own, which are replaced; the pictures are the sub-run `report`.
+    """
+
+    def __init__(self, folder: Path, config: Mapping, rows: Sequence[Row]):
+        """Opens the next event file.
+
+        Args:
+          folder: for the event files; made if there is none.
+          config: as JSON data; becomes the hyper-parameters.
+          rows: of the log so far, to the checkpoint that the run goes on from; whatever is later is hidden.
+        """
+        folder.mkdir(parents=True, exist_ok=True)
+        self.folder, self.config = folder, flat(config)
+        self._measured = {name: None for row in rows for name in row if _of_evaluation(name)}
+        self._step = rows[-1]["step"] if rows else 0
+        self._write_hparams(ended=False)
+        self._file = _next_file(folder).open("xb", buffering=0)
+        self._file.write(_record(file_version=_VERSION))
+        self._file.write(_record(step=self._step + 1 if rows else 0, session_log={"status": "START"}))
+
+    def figures(self, step: int, figures: Mapping[str, float]) -> None:
+        """Writes a row; it is with the operating system when this returns."""
+        values = [{"tag": tag(name), "simple_value": value} for name, value in figures.items()]
+        self._file.write(_record(step=step, summary={"value": values}))
+        self._measured.update((name, None) for name in figures if _of_evaluation(name))
+        self._step = step
+
+    def pictures(self, folder: Path) -> None:
+        """Shows the PNG files of the folder, at the last step, in place of earlier ones, and marks the run as done."""
+        values = [{"tag": path.stem, "image": _picture(path)} for path in sorted(folder.glob("*.png"))]
+        records = [_record(step=self._step, summary={"value": [value]}) for value in values]
+        (self.folder / "report").mkdir(exist_ok=True)
+        _write_whole(self.folder / "report" / f"{_PREFIX}report", records)
+        self._write_hparams(ended=True)
+
+    def close(self) -> None:
+        """Closes the event file."""
+        self._file.close()
+
+    def _write_hparams(self, ended: bool) -> None:
+        """The config, and of which figures it is the cause; once the run is done also that it is."""
+        from tensorboardX import summary
+
+        experiment, start, end = summary.hparams(self.config, self._measured)
+        parts = [*([experiment] if self._measured else []), start, *([end] if ended else [])]
+        _write_whole(self.folder / f"{_PREFIX}000000.hparams", [_record(summary=part) for part in parts])
+
+
+_PREFIX = "events.out.tfevents."
+_VERSION = "brain.Event:2"
+
+
+def _next_file(folder: Path) -> Path:
+    """TensorBoard reads the files of a run in the order of their names."""
+    numbers = [path.name.removeprefix(_PREFIX)[:6] for path in folder.glob(f"{_PREFIX}*")]
+    return folder / f"{_PREFIX}{max((int(n) for n in numbers if n.isdecimal()), default=0) + 1:06d}"
+
+
+def _write_whole(path: Path, records: Iterable[bytes]) -> None:
+    temporary = path.with_name("new.tmp")  # TensorBoard reads any file with "tfevents" in its name
+    temporary.write_bytes(b"".join((_record(file_version=_VERSION), *records)))
+    os.replace(temporary, path)
+
+
+def _record(**fields: Any) -> bytes:
+    """An event with these fields, in the framing of a TFRecord file."""
+    from tensorboardX.proto import event_pb2
+    from tensorboardX.record_writer import masked_crc32c
+
+    def checked(data: bytes) -> bytes:
+        return data + struct.pack("<I", masked_crc32c(data))
+
+    messages: Any = event_pb2
+    data = messages.Event(wall_time=time.time(), **fields).SerializeToString()
+    return checked(struct.pack("<Q", len(data))) + checked(data)
+
+
+def _picture(path: Path) -> dict[str, Any]:
+    """The PNG file as it is."""
+    from PIL import Image
+
+    with Image.open(path) as image:
+        (width, height), channels = image.size, len(image.getbands())
+    return {"width": width, "height": height, "colorspace": channels, "encoded_image_string": path.read_bytes()}
+
+
+class WeightsAndBiases:
+    """The run on Weights & Biases; one that is resumed goes on there, and nothing is sent twice."""
+
+    def __init__(self, project: str, workdir: Path, config: Mapping, rows: Sequence[Row]):
+        """Opens the run, or opens it again, and sends what it lacks of the log.
+
+        Without a network, `WANDB_MODE=offline` keeps all in `<workdir>/wandb/`, for `wandb sync` to send.
+
+        Args:
+          project: where the run belongs.
+          workdir: of the run; `wandb.txt` there keeps the run's id, and the last step that was sent.
+          config: as JSON data.
+          rows: of the log so far.
+
+        Raises:
+          BoardError: if the package is missing, or Weights & Biases refuses.
+        """
+        try:
+            import wandb
+        except ImportError:
+            raise BoardError("--wandb needs the package wandb: pip install 'jaxvision[wandb]'") from None
+        self._note = workdir / "wandb.txt"
+        known = self._note.read_text(encoding="utf-8").split() if self._note.exists() else []
+        self._identity, self._sent = (known[0], int(known[1])) if len(known) == 2 else (secrets.token_hex(4), -1)
+        settings = wandb.Settings(silent=True, console="off", disable_git=True, save_code=False)
+        try:
+            self._run = wandb.init(
+                project=project,
+                id=self._identity,
+                resume="allow",
+                dir=workdir,
+                config=dict(config),
+                settings=settings,
+            )
+        except wandb.Error as error:
+            raise BoardError(f"Weights & Biases: {error}") from error
+        if not self._run.offline:
+            self._sent = self._run.starting_step - 1
+        self._newest = self._sent
+        self._keep_note()
+        for row in rows:
+            self.figures(row["step"], {name: x for name, x in row.items() if name != "step" and x is not None})
+
+    def figures(self, step: int, figures: Mapping[str, float]) -> None:
+        """Sends a row, unless an earlier start of the run has sent it."""
+        if step <= self._sent:
+            return
+        if step > self._newest:  # until then, more figures of the same step may have come
+            self._keep_note()
+        self._run.log({tag(name): value for name, value in figures.items()}, step=step)
+        self._newest = step
+
+    def pictures(self, folder: Path) -> None:
+        """Sends the PNG files of the folder."""
+        import wandb
+
+        images = {f"report/{path.stem}": wandb.Image(str(path)) for path in sorted(folder.glob("*.png"))}
+        self._run.log(images, step=max(self._run.step, self._newest))
+
+    def close(self) -> None:
+        """Returns when all is sent."""
+        self._run.finish()
+        self._keep_note()
+
+    def _keep_note(self) -> None:
+        temporary = self._note.with_suffix(".tmp")
+        temporary.write_text(f"{self._identity} {self._newest}\n", encoding="utf-8")
+        os.replace(temporary, self._note)
+
+
+class Speed:
+    """How fast a run trains, as figures for the boards: `speed/seconds_per_step` and `speed/images_per_second`.
+
+    Evaluations, checkpoints and the first step of this process, which is mostly compilation, don't count.
+    """
+
+    def __init__(self, clock: Clock, batch_size: int, every: int, write: Callable[[int, Mapping[str, float]], None]):
+        """Makes figures every so many steps, from the clock's `data` and `step` parts, and writes them."""
+        self.clock, self.batch_size, self.every, self.write = clock, batch_size, every, write
+        self._since: tuple[int, float] | None = None
+
+    def step(self, done: int) -> None:
+        """Called after every step with the number of the steps done."""
+        if self._since is not None and done % self.every:
+            return
+        seconds = sum(self.clock.seconds.get(part, 0.0) for part in ("data", "step"))
+        if self._since is not None:
+            each = (seconds - self._since[1]) / (done - self._since[0])
+            speed = {"speed/seconds_per_step": each, "speed/images_per_second": self.batch_size / max(each, 1e-9)}
+            self.write(done, speed)
+        self._since = (done, seconds)
+
+
+def tag(name: str) -> str:
+    """The name of a figure on a board."""
+    return name if "/" in name else f"train/{name}"
+
+
+def _of_evaluation(name: str) -> bool:
+    """Whether it is a main figure of an evaluation, not one of a single class."""
+    return name.count("/") == 1 and not name.startswith("speed/")
+
+
+def flat(config: Mapping, prefix: str = "") -> dict[str, bool | float | str]:
+    """The fields of the config by their dotted names; what is neither number, truth value nor text is JSON text."""
+    fields = {}
+    for name, value in config.items():
+        if isinstance(value, Mapping):
+            fields.update(flat(value, f"{prefix}{name}."))
+        else:
+            fields[prefix + name] = value if isinstance(value, bool | int | float | str) else json.dumps(value)
+    return fields

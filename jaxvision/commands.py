@@ -1,0 +1,169 @@
+"""What the commands share: flags of the config, and the user's errors told in one line."""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Literal, TypeVar
+
+T = TypeVar("T")
+Which = Literal["best", "latest"] | int
+"""A checkpoint: one of the two, or that of a step."""
+
+
+class DataProblem(ValueError):
+    """The data can't be opened or read."""
+
+
+@contextmanager
+def told_as(kind: type[Exception]) -> Iterator[None]:
+    """Inside this block a ValueError or OSError is a problem of this kind, told without a traceback."""
+    try:
+        yield
+    except (ValueError, OSError) as error:
+        raise kind(str(error)) from error
+
+
+def reading(batches: Iterator[T]) -> Iterator[T]:
+    """The batches; a fault of the data becomes a `DataProblem`."""
+    while True:
+        with told_as(DataProblem):
+            batch = next(batches, None)
+        if batch is None:
+            return
+        yield batch
+
+
+def problems() -> tuple[type[Exception], ...]:
+    """The errors that are the user's to mend: told in one line."""
+    from jaxvision.boards import BoardError
+    from jaxvision.checkpoint import CheckpointError
+    from jaxvision.experiment import ConfigError
+    from jaxvision.processes import AnotherProcessFailed
+    from jaxvision.train import NonFiniteLoss
+    from jaxvision.workdir import WorkdirError
+
+    told = (ConfigError, WorkdirError, CheckpointError, NonFiniteLoss, DataProblem, OSError)
+    return (*told, AnotherProcessFailed, BoardError)
+
+
+def status_of(run: Callable[[], int], traceback: bool = False, several: bool = False) -> int:
+    """Runs a command; returns its exit status: 2 after an error that is the user's to mend, 130 after Ctrl-C.
+
+    Args:
+      run: the command; returns its exit status.
+      traceback: raise such an error instead of telling it in one line.
+      several: this may be one of several processes: after an error it ends without waiting for the others.
+    """
+    logging.basicConfig(format="jaxvision: %(message)s")
+    logging.getLogger("absl").setLevel(logging.CRITICAL)  # Orbax logs every save, and errors that it raises as well
+    try:
+        return run()
+    except KeyboardInterrupt:
+        print("jaxvision: interrupted", file=sys.stderr)
+        status = 130
+    except Exception as error:
+        told = message(error, several)
+        if told is None or traceback:
+            if not several:
+                raise
+            sys.excepthook(type(error), error, error.__traceback__)
+            status = 1
+        else:
+            print(f"jaxvision: {told}", file=sys.stderr)
+            status = 2
+    if several:
+        from jaxvision import processes
+
+        processes.leave(status)
+    return status
+
+
+def message(error: Exception, several: bool) -> str | None:
+    """What to say of an error in place of a traceback; None where that would hide a fault of the program."""
+    if isinstance(error, problems()):
+        return " ".join(str(error).split())
+    lost = ("Connection closed", "Connection reset", "Broken pipe", "heartbeat", "DEADLINE_EXCEEDED")
+    if several and any(sign in str(error) for sign in lost):
+        return f"another process has ended; its own message says why ({str(error).splitlines()[0]})"
+    return None
+
+
+def tell_errors_once() -> None:
+    """Where a file of a checkpoint fails, Orbax raises the error and its threads print it too."""
+
+    def thread(args: threading.ExceptHookArgs) -> None:
+        if getattr(args.thread, "_exception", None) is None:  # else the thread keeps it for the one who waits for it
+            threading.__excepthook__(args)
+
+    def unraisable(args: sys.UnraisableHookArgs) -> None:
+        if str(args.exc_value) != "Event loop is closed":
+            sys.__unraisablehook__(args)
+
+    threading.excepthook = thread
+    sys.unraisablehook = unraisable
+
+
+def expanded(text: str) -> Path:
+    """The path that a flag gives, `~` as the home folder."""
+    return Path(text).expanduser()
+
+
+def split_overrides(argv: list[str], error: Callable[[str], object]) -> tuple[dict[str, str], list[str]]:
+    """Takes `--config.FIELD=VALUE` and `--config.FIELD VALUE` out of the arguments.
+
+    Args:
+      argv: the command line.
+      error: told of a field without a value; doesn't return.
+    """
+    fields, rest, arguments = {}, [], iter(argv)
+    for argument in arguments:
+        if not argument.startswith("--config."):
+            rest.append(argument)
+            continue
+        field, equals, value = argument.removeprefix("--config.").partition("=")
+        if not equals:
+            value = next(arguments, None)
+            if value is None:
+                error(f"--config.{field} needs a value")
+        fields[field] = value
+    return fields, rest
+
+
+def output(text: str) -> Path:
+    """The file that a flag names for output: the folder that it is to be in must be there.
+
+    Raises:
+      argparse.ArgumentTypeError: if it is not.
+    """
+    path = expanded(text)
+    if not path.parent.is_dir():
+        raise argparse.ArgumentTypeError(f"there is no folder {path.parent} to write {path.name} into")
+    if path.is_dir():
+        raise argparse.ArgumentTypeError(f"{path} is a folder, not a file")
+    return path
+
+
+def add_run_flags(parser: argparse.ArgumentParser) -> None:
+    """The flags of a command that takes a finished run: `--workdir`, `--checkpoint`, `--traceback`."""
+    parser.add_argument("--workdir", required=True, type=expanded, metavar="DIR", help="the folder of the run")
+    parser.add_argument(
+        "--checkpoint",
+        type=_checkpoint,
+        metavar="best|latest|STEP",
+        help="which variables to take; the best if the experiment keeps one, else the latest",
+    )
+    parser.add_argument("--traceback", action="store_true", help="show where an error arose, not only what it is")
+
+
+def _checkpoint(text: str) -> Which:
+    if text == "best" or text == "latest":
+        return text
+    if text.isascii() and text.isdecimal():
+        return int(text)
+    raise argparse.ArgumentTypeError(f"{text!r} is none of: best, latest, the number of a step")

@@ -1,0 +1,130 @@
+"""A batch as a sheet of pictures: what the network is shown, and what it is told."""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import jax
+import numpy as np
+from jaxtyping import Bool, UInt8
+from matplotlib.axes import Axes
+from matplotlib.colors import to_rgb
+from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
+
+from jaxvision.draw.sheet import sheet
+from jaxvision.draw.style import BLUE, GREEN, ORANGE, PURPLE, SKY, VERMILLION, drawable
+from jaxvision.types import Batch, Labels, Objects
+
+SHOWN = 40
+COLOURS = (BLUE, VERMILLION, GREEN, PURPLE, ORANGE)
+"""Of the classes of objects, again from the start after the last."""
+PADDING = SKY
+"""Of the canvas outside the content, which stays visible below it."""
+VEIL, MASK = 0.6, 0.45
+"""Share of the colour in what is painted over."""
+
+
+def batch_sheet(batch: Batch, classes: Sequence[str], name: Callable[[int], str], *, title: str = "") -> Figure:
+    """The first examples of a batch, up to 40, whole canvases; what is not content has a blue veil.
+
+    Labels are written below (soft ones: the two largest shares); objects are drawn as boxes, and masks, in a colour for
+    each class. Dashed boxes are those to ignore.
+
+    Args:
+      batch: images `b h w c` of 1 or 3 channels, 0-255, of any type; target None, Labels, Objects, or a dict of them;
+        masks are `b n h w` on the canvas.
+      classes: their names, by label.
+      name: index of an example to its name.
+      title: stands above.
+
+    Raises:
+      ValueError: for masks of another shape.
+    """
+    shown = jax.tree.map(lambda x: np.asarray(x)[:SHOWN], batch)
+    images = [_picture(image, size) for image, size in zip(shown.image, shown.size, strict=True)]
+    examples = [jax.tree.map(lambda x: x[i], shown) for i in range(len(images))]  # noqa: B023
+    captions = [_caption(example, classes, name) for example in examples]
+    for i, example in enumerate(examples):
+        for objects in _targets(example, Objects):
+            images[i] = _with_masks(images[i], objects)
+    figure = sheet(images, captions, title=title)
+    for axes, example in zip(figure.axes, examples, strict=True):
+        for objects in _targets(example, Objects):
+            _draw_boxes(axes, objects, classes)
+    return figure
+
+
+def _picture(image: np.ndarray, size: np.ndarray) -> UInt8[np.ndarray, "h w 3"]:
+    """The canvas in colour, with a veil over what lies outside the content."""
+    pixels = np.nan_to_num(np.broadcast_to(image.astype(np.float64), (*image.shape[:2], 3)))
+    outside = np.ones(image.shape[:2], bool)
+    outside[: size[0], : size[1]] = False
+    return _painted(np.clip(np.rint(pixels), 0, 255).astype(np.uint8), outside, PADDING, VEIL)
+
+
+def _painted(
+    pixels: UInt8[np.ndarray, "h w 3"], where: Bool[np.ndarray, "h w"], colour: str, share: float
+) -> UInt8[np.ndarray, "h w 3"]:
+    mixed = (1 - share) * pixels + share * 255 * np.asarray(to_rgb(colour))
+    return np.where(where[..., None], np.rint(mixed).astype(np.uint8), pixels)
+
+
+def _targets(example: Batch, kind: type) -> list[Any]:
+    """The targets of this kind: the target itself, or those in the dict of a multi-task one."""
+    each = example.target.values() if isinstance(example.target, Mapping) else [example.target]
+    return [target for target in each if isinstance(target, kind)]
+
+
+def _caption(example: Batch, classes: Sequence[str], name: Callable[[int], str]) -> str:
+    """What the example is, and below it which one."""
+    if not example.valid:
+        return "not valid\n" + (name(int(example.index)) if example.index >= 0 else "padding")
+    told = [_class(label, classes) for label in _targets(example, Labels)]
+    told += [f"{objects.valid.sum()} objects" for objects in _targets(example, Objects)]
+    return f"{', '.join(told) or 'no target'}\n{name(int(example.index))}"
+
+
+def _class(label: Labels, classes: Sequence[str]) -> str:
+    if label.weight is not None and label.weight <= 0:
+        return "unlabelled"
+    if label.probs is None:
+        return _name(int(label.label), classes)
+    shares = np.asarray(label.probs)
+    top = np.argsort(-shares, kind="stable")[:2]
+    return ", ".join(f"{_name(int(k), classes)} {shares[k]:.0%}" for k in top if shares[k] > 0)
+
+
+def _name(label: int, classes: Sequence[str]) -> str:
+    return classes[label] if 0 <= label < len(classes) else f"class {label}?"
+
+
+def _with_masks(pixels: UInt8[np.ndarray, "h w 3"], objects: Objects) -> UInt8[np.ndarray, "h w 3"]:
+    if objects.masks is None:
+        return pixels
+    if objects.masks.shape[1:] != pixels.shape[:2]:
+        raise ValueError(f"masks of the shape {objects.masks.shape[1:]} can't be drawn on a canvas {pixels.shape[:2]}")
+    for row in np.flatnonzero(objects.valid):
+        pixels = _painted(pixels, np.asarray(objects.masks[row]) > 0, _colour(objects.labels[row]), MASK)
+    return pixels
+
+
+def _draw_boxes(axes: Axes, objects: Objects, classes: Sequence[str]) -> None:
+    for row in np.flatnonzero(objects.valid):
+        x0, y0, x1, y1 = np.asarray(objects.boxes[row], np.float64) - 0.5  # a pixel is drawn around its number
+        colour = _colour(objects.labels[row])
+        style = "--" if objects.ignore[row] else "-"
+        axes.add_patch(
+            Rectangle((x0, y0), x1 - x0, y1 - y0, fill=False, edgecolor=colour, linestyle=style, linewidth=1.2)
+        )
+        label = drawable(_name(int(objects.labels[row]), classes))
+        axes.text(
+            x0, y0, label, fontsize=5, color="white", va="bottom", clip_on=True, parse_math=False, bbox=_box(colour)
+        )
+
+
+def _box(colour: str) -> dict[str, Any]:
+    return {"facecolor": colour, "edgecolor": "none", "pad": 0.6}
+
+
+def _colour(label: Any) -> str:
+    return COLOURS[int(label) % len(COLOURS)]

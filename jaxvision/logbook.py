@@ -1,0 +1,124 @@
+"""All that a run tells while it goes, as one: its two logs, the boards, the terminal, the watchdog."""
+
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, ExitStack
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from jaxvision.boards import Boards, Speed, TensorBoard, WeightsAndBiases
+from jaxvision.log import Clock, JsonLines, Terminal
+from jaxvision.watch import Profile, Recompilations, Step, Watchdog
+
+
+class Wishes(NamedTuple):
+    """What a run tells beside what it always does."""
+
+    wandb: str | None = None
+    """The project on Weights & Biases."""
+    profile: range | None = None
+    """The steps to trace."""
+
+
+class Logbook:
+    """Use it in a `with` block. Of several processes one writes and speaks; every one has its own watchdog."""
+
+    def __init__(
+        self,
+        folder: Path,
+        config: Mapping[str, Any],
+        *,
+        first: int,
+        rows: int,
+        steps: int,
+        batch_size: int,
+        every: int,
+        process: int = 0,
+        wishes: Wishes = Wishes(),  # noqa: B008  (immutable)
+    ):
+        """Opens what is to be written.
+
+        Args:
+          folder: the workdir.
+          config: as JSON data.
+          first: the step that the run starts at.
+          rows: how many rows of an earlier start stay in the log.
+          steps: of the run.
+          batch_size: of a step, for images per second.
+          every: steps between two figures of the speed.
+          process: the number of this process; 0 writes.
+          wishes: what to tell beside.
+
+        Raises:
+          BoardError: if a board that was asked for can't be had.
+        """
+        self.folder, self.first, self.process, self.wishes = folder, first, process, wishes
+        self.clock = Clock()
+        self.metrics, self.timing = JsonLines(folder / "metrics.jsonl"), JsonLines(folder / "timing.jsonl")
+        self.terminal = Terminal(steps, first, batch_size, quiet=not self.writes)
+        self.say = self.terminal.say
+        self.boards = Boards(self._boards(config, rows) if self.writes else [])
+        self.speed = Speed(self.clock, batch_size, every, self.boards.figures)
+        name = "stacks.txt" if self.writes else f"stacks.{process}.txt"
+        self.watchdog = Watchdog(folder / name, self.say)
+        self._open = ExitStack()
+
+    @property
+    def writes(self) -> bool:
+        """Whether this process writes the files of the run."""
+        return self.process == 0
+
+    def _boards(self, config: Mapping[str, Any], rows: int) -> list:
+        self.metrics.cut(rows)
+        kept = self.metrics.read()
+        boards: list = [TensorBoard(self.folder / "tensorboard", config, kept)]
+        if self.wishes.wandb is not None:
+            boards.append(WeightsAndBiases(self.wishes.wandb, self.folder, config, kept))
+        return boards
+
+    def __enter__(self) -> "Logbook":
+        self._open.callback(self.boards.close)
+        self._open.callback(self.terminal.close)
+        self._open.enter_context(self.watchdog)
+        return self
+
+    def __exit__(self, *error) -> None:
+        self._open.close()
+
+    def watched(self, step: Step) -> Step:
+        """The jitted training step, which tells of compilations and is profiled where that is wished; call it once."""
+        step = Recompilations(step, self.first, self.say)
+        if self.wishes.profile is None or not self.writes:
+            return step
+        folder = self.folder / "profile"
+        return self._open.enter_context(Profile(step, self.first, folder, self.wishes.profile, self.say))
+
+    def write(self, step: int, figures: Mapping[str, float]) -> None:
+        """Writes a row of the log."""
+        if self.writes:
+            self.metrics.write(step, figures)
+            self.timing.write(step, self.clock.figures())
+            self.boards.figures(step, figures)
+
+    def stepped(self, step: int, figures: Mapping[str, float]) -> None:
+        """Called after every step with the number of the steps done and the latest figures."""
+        self.watchdog.beat()
+        self.speed.step(step)
+        self.terminal.step(step, figures)
+
+    def paused(self) -> AbstractContextManager[None]:
+        """The time of the block is no step's."""
+        return self.watchdog.paused()
+
+    def synced(self) -> int:
+        """The number of rows of the log, when they are on the disk."""
+        if not self.writes:
+            return 0
+        self.metrics.sync()
+        return len(self.metrics.read())
+
+    def report(self, draw: Callable[[Sequence[Mapping]], Path], step: int) -> None:
+        """Draws the pictures of the run from the rows of its log, into a folder; notes the time it took in all."""
+        if self.writes:
+            with self.clock("report"):
+                self.boards.pictures(draw(self.metrics.read()))
+            self.timing.write(step, self.clock.figures())

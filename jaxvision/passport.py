@@ -1,0 +1,165 @@
+"""What a run was made with: code, packages, machine."""
+
+import os
+import platform
+import shutil
+import subprocess
+import tempfile
+from collections.abc import Mapping
+from importlib import metadata
+from pathlib import Path
+from typing import Any, NamedTuple
+
+LONGEST_PATCH = 10_000_000
+"""Bytes; a longer patch is cut."""
+SECONDS_FOR_GIT = 20.0
+"""For one git command; one that takes longer counts as failed."""
+ENVIRONMENT = ("XLA_", "JAX_", "LIBTPU_", "CUDA_VISIBLE_DEVICES", "NVIDIA_TF32_OVERRIDE", "OMP_NUM_THREADS")
+"""How the names of the environment variables begin that change what is computed, or how fast."""
+
+
+class Repository(NamedTuple):
+    """A git repository as it stood."""
+
+    root: Path
+    commit: str | None
+    """None before the first commit."""
+    changes: tuple[str, ...]
+    """The lines of `git status --short`: files that differ from the commit, `??` before those unknown to git."""
+    patch: str
+    """From the commit to the files, in the form of `git apply`; Python files unknown to git are part of it."""
+
+    @property
+    def dirty(self) -> bool:
+        """Whether the files are not those of the commit."""
+        return bool(self.changes)
+
+
+class Passport(NamedTuple):
+    """What a run was made with."""
+
+    versions: dict[str, str]
+    machine: dict[str, Any]
+    repositories: tuple[Repository, ...]
+    """That of the experiment file first, then that of jaxvision if it is another; those that there are."""
+
+    def as_json(self) -> dict[str, Any]:
+        """The machine, and what each repository stood at."""
+        return {**self.machine, "git": self.commits()}
+
+    def commits(self) -> list[dict[str, Any]]:
+        """What each repository stood at."""
+        return [{"root": str(each.root), "commit": each.commit, "dirty": each.dirty} for each in self.repositories]
+
+    def patch(self) -> str:
+        """What differs from the commits, repository by repository; empty if nothing does."""
+        return "".join(_headed_patch(each) for each in self.repositories if each.dirty)
+
+
+def take(source: Path) -> Passport:
+    """The passport of a run of this experiment file, here and now."""
+    found = [repository(folder) for folder in (source.absolute().parent, Path(__file__).parent)]
+    by_root = {each.root: each for each in found if each is not None}
+    return Passport(versions(), machine(), tuple(by_root.values()))
+
+
+def versions() -> dict[str, str]:
+    """The versions of Python and of every package that can be imported, by name."""
+    found = {"python": platform.python_version()}
+    packages = [(package.metadata["Name"], package.version) for package in metadata.distributions()]
+    for name, version in sorted(package for package in packages if package[0]):
+        found.setdefault(name.lower(), version)
+    return found
+
+
+def machine() -> dict[str, Any]:
+    """Devices, drivers, processor, memory in bytes, and the environment variables that matter."""
+    import jax  # here, so that a workdir is read without it
+
+    devices = jax.devices()
+    return {
+        "devices": {"kind": devices[0].device_kind, "count": len(devices), "processes": jax.process_count()},
+        "backend": devices[0].client.platform,
+        "backend_version": devices[0].client.platform_version,
+        "system": platform.platform(),
+        "processor": _processor(),
+        "cores": _cores(),
+        "memory": _memory(),
+        "environment": {name: value for name, value in sorted(os.environ.items()) if name.startswith(ENVIRONMENT)},
+    }
+
+
+def repository(folder: Path) -> Repository | None:
+    """The git repository that holds the folder; None if there is none, or no git."""
+    root = _git(folder, "rev-parse", "--show-toplevel")
+    if root is None:
+        return None
+    top = Path(root.rstrip("\n"))
+    commit = _git(top, "rev-parse", "--verify", "HEAD")
+    changes = _git(top, "status", "--short", "--untracked-files=normal") or ""
+    patch = _patch(top) if commit and changes else ""
+    return Repository(top, commit.strip() if commit else None, tuple(changes.splitlines()), patch)
+
+
+def _patch(root: Path) -> str:
+    """Made with a copy of the index, in which Python files unknown to git are announced."""
+    index = _git(root, "rev-parse", "--git-path", "index")
+    with tempfile.TemporaryDirectory() as scratch:
+        if index is not None and (root / index.strip()).exists():
+            shutil.copyfile(root / index.strip(), Path(scratch, "index"))
+        other = {"GIT_INDEX_FILE": str(Path(scratch, "index"))}
+        _git(root, "add", "--intent-to-add", "--", "*.py", environment=other)
+        diff = ("diff", "HEAD", "--binary", "--no-color", "--no-ext-diff", "--no-textconv")
+        return _git(root, *diff, environment=other) or "# the patch could not be made\n"
+
+
+def _headed_patch(each: Repository) -> str:
+    lines = [f"# repository {each.root}, commit {each.commit or 'none yet'}", *(f"# {line}" for line in each.changes)]
+    return "\n".join(lines) + "\n" + each.patch
+
+
+def _git(folder: Path, *arguments: str, environment: Mapping[str, str] | None = None) -> str | None:
+    """What git prints, cut where it is too long; None if it fails, takes too long, or there is no git."""
+    quiet = {"GIT_OPTIONAL_LOCKS": "0", "GIT_TERMINAL_PROMPT": "0", "LC_ALL": "C", **(environment or {})}
+    here = {
+        name: value for name, value in os.environ.items() if name not in ("GIT_DIR", "GIT_WORK_TREE", "GIT_INDEX_FILE")
+    }
+    with tempfile.TemporaryFile() as printed:
+        try:
+            subprocess.run(
+                ["git", "-c", "core.fsmonitor=false", "-c", "core.quotePath=false", *arguments],
+                cwd=folder,
+                env={**here, **quiet},
+                stdin=subprocess.DEVNULL,
+                stdout=printed,
+                stderr=subprocess.DEVNULL,
+                timeout=SECONDS_FOR_GIT,
+                check=True,
+            )
+        except (OSError, subprocess.SubprocessError):
+            return None
+        size = printed.tell()
+        printed.seek(0)
+        text = printed.read(LONGEST_PATCH).decode("utf-8", errors="replace")
+    return text if size <= LONGEST_PATCH else f"{text}\n# cut: the whole has {size:,} bytes\n"
+
+
+def _processor() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+    except OSError:
+        lines = []
+    models = (line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
+    return next(models, platform.processor() or platform.machine())
+
+
+def _cores() -> int:
+    """Those that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def _memory() -> int | None:
+    try:
+        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    except (AttributeError, OSError, ValueError):
+        return None

@@ -1,0 +1,226 @@
+"""Predictions for image files, folders and videos, by the best or another checkpoint of a run.
+
+python -m jaxvision.predict --workdir=runs/quickstart my_images clip.mp4 --output=predictions.csv
+"""
+
+import argparse
+import itertools
+import sys
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import jax
+import numpy as np
+from jax.sharding import Mesh
+from tqdm import tqdm
+
+from jaxvision import commands, parallel, rebuilt, records
+from jaxvision.commands import DataProblem, Which, told_as
+from jaxvision.data import loading, media
+from jaxvision.experiment import ConfigError, task_of
+from jaxvision.records import Form, Record, Where
+from jaxvision.types import Batch, Canvas, Prediction
+
+
+class Flags(NamedTuple):
+    """The command line."""
+
+    workdir: Path
+    overrides: dict[str, str]
+    paths: tuple[Path, ...]
+    output: Path
+    top: int
+    checkpoint: Which | None
+    evaluation: str | None
+    batch_size: int | None
+    every: int
+    strict: bool
+    traceback: bool
+
+
+def parse(argv: list[str]) -> Flags:
+    """The flags."""
+    parser = argparse.ArgumentParser(
+        prog="python -m jaxvision.predict",
+        description="Predict the classes of images and of the frames of videos, one row each, in the order given.",
+        epilog="--config.FIELD=VALUE sets a field of the run's config.",
+        allow_abbrev=False,
+    )
+    commands.add_run_flags(parser)
+    parser.add_argument("paths", nargs="+", type=commands.expanded, metavar="PATH", help="image, video or folder")
+    parser.add_argument("--output", required=True, type=_output, metavar="FILE", help="to write: .csv or .jsonl")
+    parser.add_argument("--top", type=_positive, default=5, metavar="K", help="how many classes to tell (5)")
+    parser.add_argument("--eval", metavar="NAME", help="see images as this evaluation does (the first that can)")
+    parser.add_argument("--batch-size", type=_positive, metavar="N", help="images at once (as that evaluation)")
+    parser.add_argument("--every", type=_positive, default=1, metavar="N", help="of a video, every Nth frame")
+    parser.add_argument("--strict", action="store_true", help="end at the first file that can't be read")
+    fields, rest = commands.split_overrides(argv, parser.error)
+    known = vars(parser.parse_intermixed_args(rest))
+    return Flags(overrides=fields, paths=tuple(known.pop("paths")), evaluation=known.pop("eval"), **known)
+
+
+def _output(text: str) -> Path:
+    path = commands.output(text)
+    if path.suffix not in records.SUFFIXES:
+        raise argparse.ArgumentTypeError(f"{text!r} must end in {' or '.join(records.SUFFIXES)}")
+    return path
+
+
+def _positive(text: str) -> int:
+    if not text.isascii() or not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is no whole number from 1 on")
+    return int(text)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs the command line; returns the exit status."""
+    flags = parse(list(sys.argv[1:] if argv is None else argv))
+    return commands.status_of(lambda: run(flags), flags.traceback)
+
+
+def run(flags: Flags) -> int:
+    """Predicts as the command line asks; returns the exit status."""
+    parallel.keep_compilations()
+    images, videos = count(flags.paths)
+    predictor = open_predictor(flags, parallel.device_mesh())
+    total = None if videos else images
+    faults: list[str] = []
+
+    def complain(file: str, error: str) -> None:
+        if flags.strict:
+            raise DataProblem(f"{file}: {error}")
+        faults.append(file)
+        tqdm.write(f"jaxvision: skipped {file}: {error}", file=sys.stderr)
+
+    decoded = media.decoded(media.pictures(media.files(flags.paths), flags.every), predictor.decode)
+    shown = tqdm(decoded, total=total, unit="image", dynamic_ncols=True, disable=None)
+    rows = 0
+    with records.written(flags.output) as file:
+        write = records.writer(flags.output.suffix, file, predictor.form, predictor.top)
+        for where, record in predictions(predictor, readable(shown, complain)):
+            write(where, record)
+            rows += 1
+        if not rows:
+            raise DataProblem(f"none of the {images + videos:,} files could be read")
+    if faults:
+        print(f"jaxvision: {len(faults):,} of {images + videos:,} files could not be read", file=sys.stderr)
+    print(f"{flags.output}: {rows:,} predictions, by step {predictor.step:,} of {flags.workdir}")
+    return 0
+
+
+def count(paths: Sequence[Path]) -> tuple[int, int]:
+    """How many images and how many videos there are.
+
+    Raises:
+      FileNotFoundError: if a path is not there.
+      DataProblem: if there are none at all, or videos and nothing to read them.
+    """
+    images = videos = 0
+    for path in media.files(paths):
+        videos += media.is_video(path)
+        images += not media.is_video(path)
+    if not images + videos:
+        known = ", ".join((*media.IMAGES, *media.VIDEOS))
+        raise DataProblem(f"there is no image or video in {', '.join(map(str, paths))} (known are {known})")
+    if videos:
+        with told_as(DataProblem):
+            media.check_reader()
+    return images, videos
+
+
+class Predictor(NamedTuple):
+    """A model, ready to predict."""
+
+    predict: Callable[[Batch], Prediction]
+    """From a batch on the host to predictions on the devices."""
+    spec: Batch
+    decode: Callable[[bytes | np.ndarray], Canvas]
+    classes: tuple[str, ...]
+    form: Form
+    top: int
+    step: int
+    """Of the checkpoint."""
+
+
+def open_predictor(flags: Flags, mesh: Mesh) -> Predictor:
+    """The model that the command line asks for, checked; opens no data where the workdir knows its classes."""
+    found = rebuilt.rebuild(flags.workdir, flags.overrides)
+    task, name = task_of(found.experiment), chosen_evaluation(found, flags.evaluation)
+    stream = found.experiment.evaluations[name].stream
+    assert stream.decode is not None
+    spec = stream.spec.replace(target=None)
+    if flags.batch_size:
+        spec = jax.tree.map(lambda x: jax.ShapeDtypeStruct((flags.batch_size, *x.shape[1:]), x.dtype), spec)
+    with told_as(DataProblem):
+        parallel.check_divisible(spec, mesh)
+    classes = rebuilt.class_names(found, f"evaluation {name}")
+    saved = rebuilt.load_checkpoint(found, flags.checkpoint, mesh)
+    variables, place, jitted = saved.state.averaged, parallel.placer(mesh), jax.jit(task.predict)
+    form = records.form_of(jax.eval_shape(task.predict, variables, spec), classes)
+    top = min(flags.top, len(classes))
+    return Predictor(lambda batch: jitted(variables, place(batch)), spec, stream.decode, classes, form, top, saved.step)
+
+
+def chosen_evaluation(run: rebuilt.Rebuilt, name: str | None) -> str:
+    """The evaluation as which to see images: the one asked for, or the first that can.
+
+    Raises:
+      ConfigError: if there is none, or it can't.
+    """
+    rebuilt.check_evaluations(run, [] if name is None else [name])
+    able = [key for key, each in run.experiment.evaluations.items() if each.stream.decode is not None]
+    if not able:
+        raise ConfigError(f"{run.workdir.path} has no evaluation that can take other images")
+    if name is not None and name not in able:
+        raise ConfigError(f"evaluation {name!r} can't take other images; these can: {', '.join(able)}")
+    return name or able[0]
+
+
+def readable(decoded: Iterable[media.Decoded], complain: Callable[[str, str], None]) -> Iterator[tuple[Where, Canvas]]:
+    """File and frame, and the canvas; of a file that can't be read `complain` is told, once."""
+    last = None
+    for file, frame, canvas, error in decoded:
+        if canvas is not None:
+            yield (file, frame), canvas
+        elif file != last:
+            last = file
+            complain(file, error if frame is None else f"frame {frame}: {error}")
+
+
+def predictions(predictor: Predictor, images: Iterable[tuple[Where, Canvas]]) -> Iterator[tuple[Where, Record]]:
+    """File and frame, and the record of the prediction, in order; two batches are under way."""
+    size, images = predictor.spec.image.shape[0], iter(images)
+    waiting: deque[tuple[list[Where], Prediction]] = deque()
+
+    def finished() -> Iterator[tuple[Where, Record]]:
+        places, prediction = waiting.popleft()
+        fetched = jax.device_get(prediction)
+        for row, where in enumerate(places):
+            yield where, predictor.form.record(fetched, row, predictor.classes, predictor.top)
+
+    first = 0
+    while group := list(itertools.islice(images, size)):
+        batch = batch_of([canvas for _, canvas in group], predictor.spec, first)
+        waiting.append(([where for where, _ in group], predictor.predict(batch)))
+        first += len(group)
+        if len(waiting) > 1:
+            yield from finished()
+    while waiting:
+        yield from finished()
+
+
+def batch_of(canvases: Sequence[Canvas], spec: Batch, first: int) -> Batch:
+    """The images as a batch, numbered from `first` on and padded."""
+    count, height, width, channels = spec.image.shape
+    rows = loading.empty_rows(count, (height, width), channels)
+    for row, canvas in enumerate(canvases):
+        rows.image[row], rows.size[row], rows.original_size[row] = canvas
+        rows.valid[row], rows.index[row] = True, first + row
+    return loading.as_batch(rows).replace(target=None)
+
+
+if __name__ == "__main__":
+    commands.tell_errors_once()
+    sys.exit(main())

@@ -1,0 +1,166 @@
+"""Everything that can be known to be wrong before the first step of a run, and what the run is about to do.
+
+Nothing is trained. All problems are collected; none hides another where it need not.
+"""
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+from jax.sharding import Mesh
+
+from jaxvision import parallel, train
+from jaxvision.draw.batch import batch_sheet
+from jaxvision.draw.figure import save
+from jaxvision.evaluate import make_observe
+from jaxvision.experiment import Experiment, check_keep, first_state_of, step_on, streams
+from jaxvision.preflight import cost
+from jaxvision.preflight.data import check_batches, check_data
+from jaxvision.preflight.findings import Finder, Findings, said, table
+from jaxvision.train import TrainState, TrainStep
+from jaxvision.types import About, ClassScores, Variables
+from jaxvision.workdir import write_atomically
+
+
+def check(chosen: Experiment, mesh: Mesh, folder: Path) -> Findings:
+    """Checks an experiment as it would be trained on these devices.
+
+    Args:
+      chosen: the experiment.
+      mesh: all devices of this process.
+      folder: gets `report.txt`, tables (`parameters.txt`, `classes.txt`, `unreadable.txt` if there are such) and pictures
+        (`decoded.png`, `augmented.png`).
+
+    Raises:
+      OSError: if the folder can't be written.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    found = Finder()
+    with found.part("settings"):
+        check_keep(chosen)
+    with found.part("settings"):
+        train.check_intervals(chosen.every)
+    abouts = check_data(found, streams(chosen), folder)
+    _check_network(found, chosen, abouts)
+    if _check_step(found, chosen, mesh, folder):
+        check_batches(found, streams(chosen), abouts)
+        if "train" in abouts:
+            with found.part("train"):
+                _draw(chosen, abouts["train"], folder)
+                found.tell(f"pictures: {folder / 'decoded.png'}, {folder / 'augmented.png'}")
+    findings = found.findings()
+    write_atomically(folder / "report.txt", findings.report)
+    return findings
+
+
+def _check_network(found: Finder, chosen: Experiment, abouts: Mapping[str, About]) -> None:
+    """What the network makes of the batches of each stream: its classes, and the rows that the metric observes."""
+    with found.part("the network"):
+        variables = _variables(chosen)
+        for name, about in abouts.items():
+            with found.part(name):
+                spec = streams(chosen)[name].spec.replace(target=None)
+                _check_classes(jax.eval_shape(chosen.task.predict, variables, spec), about)
+        for name, (stream, metric, _) in chosen.evaluations.items():
+            with found.part(f"the metric of evaluation {name}"):
+                make_observe(chosen.task.predict, metric).eval_shape(variables, stream.spec)
+
+
+def _variables(chosen: Experiment) -> Variables:
+    def init() -> Variables:
+        zeros = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), chosen.train.spec)
+        return chosen.task.init(jax.random.key(0), zeros)
+
+    return jax.eval_shape(init)
+
+
+def _check_classes(prediction: object, about: About) -> None:
+    if not isinstance(prediction, ClassScores) or prediction.logits.shape[-1] == len(about.classes):
+        return
+    names = ", ".join(about.classes[:5]) + (", ..." if len(about.classes) > 5 else "")
+    raise ValueError(
+        f"the network tells {prediction.logits.shape[-1]} classes apart, but the data have {len(about.classes)} ({names})"
+    )
+
+
+def _check_step(found: Finder, chosen: Experiment, mesh: Mesh, folder: Path) -> bool:
+    """Traces and compiles the training step; False if it is too large for the devices."""
+    for name, stream in streams(chosen).items():
+        with found.part(name):
+            parallel.check_divisible(stream.spec, mesh)
+    with found.part("the training step"):
+        step, like = step_on(mesh, chosen)
+        _tell_parameters(found, chosen, like, folder)
+        with found.part("start"):
+            _check_start(chosen, like)
+        parallel.check_divisible(chosen.train.spec, mesh)
+        try:
+            _check_cost(found, chosen, mesh, step, like)
+        except cost.DoesNotFit as error:
+            found.problem("memory", said(error))
+            return False
+    return True
+
+
+def _check_start(chosen: Experiment, like: TrainState) -> None:
+    """Puts the pretrained weights, if there are some, into fresh variables."""
+    if chosen.start is None:
+        return
+    shapes = jax.tree.map(lambda x: (x.shape, x.dtype), first_state_of(chosen))
+    if shapes != jax.tree.map(lambda x: (x.shape, x.dtype), like):
+        raise ValueError("it changes the structure, the shapes or the types of the variables")
+
+
+def _tell_parameters(found: Finder, chosen: Experiment, like: TrainState, folder: Path) -> None:
+    """All parameters into `parameters.txt`, those of each top-level module into the report."""
+    every = cost.parameters(like, chosen.optimizer)
+    rows = [[each.name, "x".join(map(str, each.shape)), f"{each.count:,}", _how(each)] for each in every]
+    lines = table([["parameter", "shape", "count", "trained"], *rows])
+    write_atomically(folder / "parameters.txt", "\n".join(lines) + "\n")
+    modules: dict[str, list[cost.Parameter]] = {}
+    for each in every:
+        modules.setdefault(each.name.partition("/")[0], []).append(each)
+    rows = [
+        [name, f"{sum(each.count for each in some):,}", ", ".join(dict.fromkeys(map(_how, some)))]
+        for name, some in modules.items()
+    ]
+    total, frozen = (sum(each.count for each in every if each.frozen or not only) for only in (False, True))
+    found.tell("parameters", *(f"    {line}" for line in table([["module", "parameters", "trained"], *rows])))
+    state = cost.bytes_on_device(like.opt_state)
+    found.tell(f"  {total:,} parameters, {frozen:,} of them frozen; optimizer state: {cost.size(state)} on each device")
+
+
+def _how(parameter: cost.Parameter) -> str:
+    return "no" if parameter.frozen else parameter.group or "yes"
+
+
+def _check_cost(found: Finder, chosen: Experiment, mesh: Mesh, step: TrainStep, like: TrainState) -> None:
+    """Compiles the step for the devices; it must fit their memory."""
+    batch_size, device = chosen.train.spec.image.shape[0], mesh.devices.flat[0]
+    whole = parallel.along_batch(mesh)
+    spec = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=whole), chosen.train.spec)
+    flops, memory = cost.measure(step.lower(like, spec))
+    canvas = "x".join(map(str, chosen.train.spec.image.shape[1:]))
+    found.tell(f"the training step: {batch_size:,} images {canvas} on {mesh.size} {device.device_kind} device(s)")
+    if flops is not None:
+        units = ("FLOPs", "kFLOPs", "MFLOPs", "GFLOPs", "TFLOPs")
+        found.tell(f"  {cost.scaled(flops / batch_size, units)} an image, forward and backward, as XLA counts")
+    limit = cost.capacity(device)
+    if memory is None:
+        return
+    state = cost.bytes_on_device(like)
+    there = f" of {cost.size(limit)}" if limit is not None else ""
+    found.tell(f"  memory on each device: {cost.size(memory.total)}{there}: {cost.describe(memory, state)}")
+    if limit is not None:
+        cost.check_fits(memory, limit, state, batch_size, mesh.size)
+
+
+def _draw(chosen: Experiment, about: About, folder: Path) -> None:
+    """The first batch, as it is decoded and as the first step augments it."""
+    batch = next(chosen.train.batches(0))
+    save(batch_sheet(batch, about.classes, about.name, title="the first batch, decoded"), folder / "decoded.png")
+    if chosen.augment is not None:
+        key = jax.jit(lambda: train.step_keys(first_state_of(chosen, start=False)))()[0]
+        batch = jax.jit(chosen.augment)(key, jnp.int32(0), batch)
+    save(batch_sheet(batch, about.classes, about.name, title="the first batch, augmented"), folder / "augmented.png")

@@ -1,0 +1,128 @@
+"""A run from its workdir alone: its experiment, its classes, a checkpoint of it. Nothing there is changed."""
+
+import json
+import logging
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any, NamedTuple
+
+from jax.sharding import Mesh
+
+from jaxvision import checkpoint, parallel
+from jaxvision.checkpoint import Saved
+from jaxvision.commands import DataProblem, Which, told_as
+from jaxvision.experiment import ConfigError, Experiment, configure, load, restored, state_on, streams
+from jaxvision.workdir import Workdir, WorkdirError
+
+logger = logging.getLogger(__name__)
+
+
+class Rebuilt(NamedTuple):
+    """A run as its workdir has it."""
+
+    workdir: Workdir
+    experiment: Experiment
+    fingerprints: Mapping[str, str]
+    """Of the data that it was trained and evaluated on, by the name of the stream."""
+    classes: Mapping[str, tuple[str, ...]]
+    """By the name of the stream."""
+
+
+def rebuild(folder: str | Path, overrides: Mapping[str, str] = MappingProxyType({})) -> Rebuilt:
+    """The run in a workdir, from its `experiment.py` and `config.json`; opens no data.
+
+    Args:
+      folder: the workdir.
+      overrides: of its config, as for `experiment.configure`.
+
+    Raises:
+      WorkdirError: if the folder holds no run, or one of its files can't be read.
+      ConfigError: if the two don't fit, for overrides that are not allowed, or if the experiment can't be built.
+    """
+    workdir = Workdir(folder)
+    if not workdir.path.is_dir():
+        raise WorkdirError(f"there is no workdir {workdir.path}")
+    missing = [path.name for path in (workdir.source, workdir.config) if not path.is_file()]
+    if missing:
+        raise WorkdirError(f"{workdir.path} holds no run: it has no {' and no '.join(missing)}")
+    module = load(workdir.source)
+    try:
+        config = restored(module.get_config(), _read(workdir.config))
+    except ConfigError as error:
+        raise ConfigError(f"{workdir.config} does not fit the experiment.py beside it: {error}") from None
+    config = configure(config, overrides)
+    try:
+        parallel.resolve_precision(config)
+        experiment = module.build(config)
+    except (ValueError, OSError) as error:
+        raise ConfigError(f"the experiment of {workdir.path} can't be built: {error}") from error
+    classes = workdir.path / "classes.json"
+    named = {name: tuple(names) for name, names in (_read(classes) if classes.exists() else {}).items()}
+    return Rebuilt(workdir, experiment, _read(workdir.data), named)
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise WorkdirError(f"{path} can't be read: {error}") from error
+    if not isinstance(found, dict):
+        raise WorkdirError(f"{path} can't be read: it holds no JSON object")
+    return found
+
+
+def load_checkpoint(run: Rebuilt, which: Which | None, mesh: Mesh) -> Saved:
+    """A checkpoint of the run, on all devices.
+
+    Args:
+      run: as rebuilt.
+      which: `"best"`, `"latest"`, a step, or None: the best if the experiment keeps one, else the latest.
+      mesh: of the devices.
+
+    Raises:
+      CheckpointError: if there is none such, or it doesn't fit the experiment.
+    """
+    keep = run.experiment.keep
+    if which is None:
+        which = "best" if keep.by and keep.best else "latest"
+    with told_as(ConfigError):
+        like = state_on(mesh, run.experiment)
+    return checkpoint.load_only(run.workdir.checkpoints, which, keep, like)
+
+
+def check_evaluations(run: Rebuilt, names: Iterable[str]) -> None:
+    """Raises ConfigError for a name that is no evaluation of the run."""
+    known = run.experiment.evaluations
+    for name in names:
+        if name not in known:
+            raise ConfigError(f"{run.workdir.path} has no evaluation {name!r}; there are: {', '.join(known) or 'none'}")
+
+
+def warn_of_other_data(run: Rebuilt, names: Iterable[str]) -> None:
+    """Opens the data of these streams, and logs a warning for those that are not the data of the run.
+
+    Raises:
+      DataProblem: if they can't be opened.
+    """
+    for name in names:
+        with told_as(DataProblem):
+            about = streams(run.experiment)[name].about()
+        if run.fingerprints.get(name) not in (None, about.fingerprint):
+            logger.warning("warning: the data of %r are not those that %s was made with", name, run.workdir.path)
+        if run.classes.get(name) not in (None, about.classes):
+            logger.warning(
+                "warning: the classes of %r are now %s; they were %s", name, about.classes, run.classes[name]
+            )
+
+
+def class_names(run: Rebuilt, name: str) -> tuple[str, ...]:
+    """The classes of a stream: as the workdir has them, or else from the data.
+
+    Raises:
+      DataProblem: if the data can't be opened.
+    """
+    if name in run.classes:
+        return run.classes[name]
+    with told_as(DataProblem):
+        return streams(run.experiment)[name].about().classes

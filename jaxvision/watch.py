@@ -1,0 +1,224 @@
+"""What watches a run: compilations that should not be, steps that do not end, where a step's time goes."""
+
+import contextlib
+import faulthandler
+import re
+import statistics
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Iterator
+from datetime import datetime
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+from jaxtyping import PyTree
+
+Step = Callable[[Any, Any], Any]
+Say = Callable[[str], None]
+
+
+class Signature(NamedTuple):
+    """What a compiled program is specific to: the structure of its input, the shape and dtype of each array."""
+
+    structure: Any
+    arrays: tuple[tuple[tuple[int, ...], Any], ...]
+
+    def texts(self) -> dict[str, str]:
+        """The name of each array to its dtype and shape."""
+        tree = jax.tree.unflatten(self.structure, [f"{d}[{','.join(map(str, s))}]" for s, d in self.arrays])
+        return {jax.tree_util.keystr(path): text for path, text in jax.tree_util.tree_leaves_with_path(tree)}
+
+
+def signature(tree: PyTree) -> Signature:
+    """The signature of a tree of arrays."""
+    leaves, structure = jax.tree.flatten(tree)
+    return Signature(structure, tuple([(leaf.shape, leaf.dtype) for leaf in leaves]))
+
+
+class Recompilations:
+    """A jitted training step that says when and why it is compiled again."""
+
+    def __init__(self, step: Step, done: int, say: Say):
+        """Wraps a step.
+
+        Args:
+          step: jitted; `(state, batch) -> ...`.
+          done: how many steps are done before its first call.
+          say: gets a line about each compilation but the first.
+        """
+        self.step, self.done, self.say = step, done, say
+        self._programs: Callable[[], int] = getattr(step, "_cache_size", lambda: 0)
+        self._known = self._programs()
+        self._seen: set[Signature] = set()
+        self._last: Signature | None = None
+
+    def __call__(self, state: Any, batch: Any) -> Any:
+        """Does the step."""
+        now = signature(batch)
+        new = now not in self._seen
+        if new and self._last is not None:
+            self.say(f"step {self.done:,}: compiling again: {difference(self._last, now)}")
+        result = self.step(state, batch)
+        programs = self._programs()
+        if programs > self._known and not new:
+            self.say(
+                f"step {self.done:,}: compiled again ({programs} programs), though the batch has a known shape: the state, "
+                "or where the arrays lie, has changed"
+            )
+        self._seen.add(now)
+        self._last, self._known, self.done = now, programs, self.done + 1
+        return result
+
+
+def difference(old: Signature, new: Signature, most: int = 3) -> str:
+    """What differs between two batches: `batch.image was uint8[128,28,28,1] and is uint8[64,28,28,1]`."""
+    was, now = old.texts(), new.texts()
+    lines = [f"batch{name} is gone" for name in was if name not in now]
+    lines += [f"batch{name} is new" for name in now if name not in was]
+    lines += [
+        f"batch{name} was {was[name]} and is {now[name]}" for name in now if name in was and was[name] != now[name]
+    ]
+    more = f", and {len(lines) - most} more" if len(lines) > most else ""
+    return ", ".join(lines[:most]) + more
+
+
+class Watchdog:
+    """A thread that writes down where every thread stands when a step takes far longer than usual.
+
+    Usual is the median of the last steps; nothing is told before a few of them are known. Use it in a `with` block.
+    """
+
+    TIMES = 10.0
+    STEPS = 50
+    FEWEST = 5
+
+    def __init__(self, path: Path, say: Say, floor: float = 10.0):
+        """Makes a watchdog that does not run yet.
+
+        Args:
+          path: gets the stacks, one stall after another.
+          say: gets a line about each stall.
+          floor: seconds that are never called a stall.
+        """
+        self.path, self.say, self.floor = path, say, floor
+        self._seconds: deque[float] = deque(maxlen=self.STEPS)
+        self._beat: float | None = None
+        self._told = False
+        self._pauses = 0
+        self._ended = threading.Event()
+        self._thread = threading.Thread(target=self._watch, name="watchdog", daemon=True)
+
+    def beat(self) -> None:
+        """Called after every step."""
+        now = time.monotonic()
+        if self._beat is not None:
+            self._seconds.append(now - self._beat)
+        self._beat, self._told = now, False
+
+    @contextlib.contextmanager
+    def paused(self) -> Iterator[None]:
+        """The time of the block is no step's: an evaluation, a checkpoint."""
+        self._pauses += 1
+        try:
+            yield
+        finally:
+            self._beat = time.monotonic()
+            self._pauses -= 1
+
+    def __enter__(self) -> "Watchdog":
+        self._thread.start()
+        return self
+
+    def __exit__(self, *error) -> None:
+        self._ended.set()
+        self._thread.join()
+
+    def _watch(self) -> None:
+        while not self._ended.wait(self.floor / 10):
+            beat, seconds = self._beat, list(self._seconds)
+            if beat is None or self._pauses or self._told or len(seconds) < self.FEWEST:
+                continue
+            usual, passed = statistics.median(seconds), time.monotonic() - beat
+            if passed > max(self.TIMES * usual, self.floor):
+                self._told = True
+                self._tell(passed, usual)
+
+    def _tell(self, passed: float, usual: float) -> None:
+        stall = f"no step for {passed:.1f} s, where {usual:.3g} s is usual"
+        try:
+            with self.path.open("a", encoding="utf-8") as file:
+                file.write(f"\n{datetime.now().astimezone().isoformat(timespec='seconds')}  {stall}\n\n")
+                file.flush()
+                faulthandler.dump_traceback(file, all_threads=True)
+        except OSError as error:
+            self.say(f"{stall}; the stacks could not be written: {error}")
+        else:
+            self.say(f"{stall}; where every thread stands is in {self.path}")
+
+
+def parse_steps(text: str) -> range:
+    """The steps of `FIRST:LAST`, LAST not among them.
+
+    Raises:
+      ValueError: for anything else, or no step at all.
+    """
+    match = re.fullmatch(r"(\d+):(\d+)", text)
+    if match is None or int(match[1]) >= int(match[2]):
+        raise ValueError(f"steps to profile are FIRST:LAST, such as 100:110 for the ten from step 100 on, not {text!r}")
+    return range(int(match[1]), int(match[2]))
+
+
+class Profile:
+    """A training step, some calls of which are traced; use it in a `with` block, which ends a trace under way."""
+
+    def __init__(self, step: Step, done: int, folder: Path, steps: range, say: Say):
+        """Wraps a step.
+
+        Args:
+          step: `(state, batch) -> ...`.
+          done: how many steps are done before its first call.
+          folder: gets the trace: `plugins/profile/TIME/`.
+          steps: to trace, see `parse_steps`.
+          say: gets a line: where the trace lies and how to open it, or why there is none.
+        """
+        self.step, self.done, self.folder, self.steps, self.say = step, done, folder, steps, say
+        self._tracing = False
+
+    def __enter__(self) -> "Profile":
+        if self.done > self.steps.start:
+            self.say(f"no profile: the run starts at step {self.done:,}, past step {self.steps.start:,}")
+        return self
+
+    def __call__(self, state: Any, batch: Any) -> Any:
+        """Does the step."""
+        if self.done == self.steps.start:
+            jax.block_until_ready(state)
+            jax.profiler.start_trace(self.folder, create_perfetto_trace=True)
+            self._tracing = True
+        if not self._tracing:
+            self.done += 1
+            return self.step(state, batch)
+        with jax.profiler.StepTraceAnnotation("train", step_num=self.done):
+            result = self.step(state, batch)
+        self.done += 1
+        if self.done == self.steps.stop:
+            jax.block_until_ready(result)
+            self._stop()
+        return result
+
+    def __exit__(self, *error) -> None:
+        if self._tracing:
+            self._stop()
+        elif self.done <= self.steps.start:
+            self.say(f"no profile: the run ends at step {self.done:,}, before step {self.steps.start:,} is done")
+
+    def _stop(self) -> None:
+        self._tracing = False
+        jax.profiler.stop_trace()
+        newest = max((self.folder / "plugins" / "profile").iterdir())
+        self.say(
+            f"profile of steps {self.steps.start:,} to {self.done - 1:,}: drop {newest}/perfetto_trace.json.gz on "
+            f"https://ui.perfetto.dev, or: pip install xprof && xprof --logdir={self.folder}"
+        )
