@@ -30,6 +30,7 @@ def get_config() -> ConfigDict:
             "seed": 0,
             "train_dir": "train_data",
             "test_dir": "",
+            "classes": (),
             "held_out": 0.2,
             "on_bad_image": "raise",
             "balanced": False,
@@ -46,7 +47,10 @@ def get_config() -> ConfigDict:
 
 
 def build(config) -> Experiment:
-    classes = folder.classes(config.train_dir)
+    if not config.classes:  # kept in config.json: to predict later takes no training images
+        with config.unlocked():
+            config.classes = folder.classes(config.train_dir)
+    classes = config.classes
     dtype = jnp.dtype(config.precision)
     network = resnet18(len(classes), width=config.width, dtype=dtype)
     schedule = optax.warmup_cosine_decay_schedule(0.0, config.learning_rate, config.steps // 20, config.steps)

@@ -129,6 +129,13 @@ def state_on(mesh: Mesh, experiment: Experiment) -> TrainState:
     return parallel.with_layout(mesh, jax.eval_shape(lambda: first_state_of(experiment, start=False)))
 
 
+def check_names(experiment: Experiment) -> None:
+    """Raises ValueError for a name that no evaluation can have."""
+    for name in experiment.evaluations:
+        if name == "train" or "/" in name:
+            raise ValueError(f"an evaluation is named {name!r}; 'train' and names with a '/' are not allowed")
+
+
 def check_keep(experiment: Experiment) -> None:
     """Raises ValueError for values of `keep` that are not allowed."""
     checkpoint.check(experiment.keep)

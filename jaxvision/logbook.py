@@ -5,7 +5,7 @@ from contextlib import AbstractContextManager, ExitStack
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from jaxvision.boards import Boards, Speed, TensorBoard, WeightsAndBiases
+from jaxvision.boards import Board, Boards, Speed, TensorBoard, WeightsAndBiases
 from jaxvision.log import Clock, JsonLines, Terminal
 from jaxvision.watch import Profile, Recompilations, Step, Watchdog
 
@@ -67,13 +67,11 @@ class Logbook:
         """Whether this process writes the files of the run."""
         return self.process == 0
 
-    def _boards(self, config: Mapping[str, Any], rows: int) -> list:
+    def _boards(self, config: Mapping[str, Any], rows: int) -> list[Board]:
         self.metrics.cut(rows)
         kept = self.metrics.read()
-        boards: list = [TensorBoard(self.folder / "tensorboard", config, kept)]
-        if self.wishes.wandb is not None:
-            boards.append(WeightsAndBiases(self.wishes.wandb, self.folder, config, kept))
-        return boards
+        wished = [WeightsAndBiases(self.wishes.wandb, self.folder, config, kept)] if self.wishes.wandb else []
+        return [*wished, TensorBoard(self.folder / "tensorboard", config, kept)]
 
     def __enter__(self) -> "Logbook":
         self._open.callback(self.boards.close)

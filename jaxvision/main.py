@@ -109,6 +109,7 @@ def prepare(flags: Flags) -> Plan:
     with told_as(DataProblem):
         abouts = open_data(chosen, mesh)
     with told_as(experiment.ConfigError):
+        experiment.check_names(chosen)
         experiment.check_keep(chosen)
         train.check_intervals(chosen.every)
         step, like = experiment.step_on(mesh, chosen)

@@ -91,3 +91,10 @@ def test_loading_names_a_missing_file_and_its_neighbour(tmp_path):
 def test_a_config_that_is_not_data_is_refused():
     with pytest.raises(ConfigError, match="not data"):
         experiment.as_json(ConfigDict({"f": lambda: 1}))
+
+
+@pytest.mark.parametrize("name", ["train", "a/b"])
+def test_names_that_no_evaluation_can_have(name):
+    chosen = experiment.Experiment(None, None, 1, None, evaluations={"test": None, name: None})
+    with pytest.raises(ValueError, match=f"an evaluation is named {name!r}"):
+        experiment.check_names(chosen)

@@ -1,5 +1,6 @@
 """Whole runs of the command, on a tiny experiment: what it leaves behind, and what it says to bad input."""
 
+import gzip
 import json
 import os
 import re
@@ -65,6 +66,8 @@ def test_a_run_leaves_figures_checkpoints_pictures_and_what_it_was(run):
     assert status == 0, printed
     names = {path.name for path in run.workdir.iterdir()}
     assert names >= {"config.json", "experiment.py", "command.txt", "versions.json", "metrics.jsonl", "timing.jsonl"}
+    assert names >= {"passport.json", "starts.jsonl", "data.json", "classes.json", "tensorboard"}
+    assert json.loads((run.workdir / "classes.json").read_text())["train"][0] == "T-shirt/top"
     pictures = list((run.workdir / "report").iterdir())
     names = {path.name for path in pictures}
     assert names == {"curves.png", "test_confusion.png", "test_predictions.png", "test_mistakes.png"}
@@ -85,6 +88,34 @@ def test_a_run_leaves_figures_checkpoints_pictures_and_what_it_was(run):
     status, printed = run()
     assert status == 0, printed
     assert (run.workdir / "metrics.jsonl").read_bytes() == before
+
+
+def test_tensorboard_reads_the_rows_of_the_log_and_the_pictures_also_after_a_resume(run):
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    assert run(steps=10)[0] == 0
+    assert run("--fork", "--profile=12:14", steps=20)[0] == 0
+    board = EventAccumulator(str(run.workdir / "tensorboard"))
+    board.Reload()
+    for tag, name in (("train/loss", "loss"), ("test/accuracy", "test/accuracy")):
+        expected = [(row["step"], row[name]) for row in rows(run.workdir) if name in row]
+        assert [event.step for event in board.Scalars(tag)] == [step for step, _ in expected]
+        np.testing.assert_allclose([event.value for event in board.Scalars(tag)], [x for _, x in expected], rtol=1e-6)
+    assert board.Scalars("speed/images_per_second")
+    pictures = EventAccumulator(str(run.workdir / "tensorboard" / "report"))
+    pictures.Reload()
+    assert set(pictures.Tags()["images"]) == {path.stem for path in (run.workdir / "report").iterdir()}
+    (trace,) = (run.workdir / "profile").glob("plugins/profile/*/perfetto_trace.json.gz")
+    with gzip.open(trace) as file:
+        names = {event.get("name", "") for event in json.load(file)["traceEvents"]}
+    assert any("train_step" in name for name in names)
+
+
+def test_steps_to_profile_that_are_none_are_told(run):
+    status, printed = run("--profile=5")
+    assert status == 2
+    assert "FIRST:LAST" in one_line(printed)
+    assert not run.workdir.exists()
 
 
 def test_another_experiment_in_the_workdir_is_refused_and_fork_goes_on(run):

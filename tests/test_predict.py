@@ -314,8 +314,6 @@ def test_videos_without_what_reads_them_name_the_extra(run, tmp_path, monkeypatc
 
 def test_a_workdir_alone_is_enough_and_stays_as_it_is(run, finished, tmp_path):
     copy = shutil.copytree(finished, tmp_path / "copy")
-    names = {f"evaluation {name}": CLASSES for name in ("blind", "test")}
-    (copy / "classes.json").write_text(json.dumps(names))
     config = json.loads((copy / "config.json").read_text())
     (copy / "config.json").write_text(json.dumps({**config, "data_dir": str(tmp_path / "gone")}))
     before = {path: path.read_bytes() for path in copy.rglob("*") if path.is_file()}

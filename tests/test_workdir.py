@@ -33,6 +33,7 @@ def test_a_workdir_keeps_what_rebuilds_the_run(tmp_path):
         "data.json",
         "versions.json",
         "passport.json",
+        "classes.json",
         "command.txt",
         "starts.jsonl",
         "metrics.jsonl",

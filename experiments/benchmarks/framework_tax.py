@@ -4,7 +4,7 @@
 
 Both do the same jitted step on the same batches, which lie on the device. The network is a small CNN, and the batch so
 large that a step takes about 5 ms, and about 100 ms; the two take turns. Takes about four minutes on two CPU cores.
-Prints a table; figures are in RESULTS.md.
+Prints a table; figures are in RESULTS.md beside this file.
 """
 
 import itertools
@@ -23,12 +23,11 @@ import numpy as np
 import optax
 from tqdm import tqdm
 
-from jaxvision import log, passport, train
-from jaxvision.boards import Boards, Speed, TensorBoard
+from jaxvision import passport, train
+from jaxvision.logbook import Logbook
 from jaxvision.nn.cnn import SmallCNN
 from jaxvision.tasks.classification import classification
 from jaxvision.types import Batch, Labels
-from jaxvision.watch import Recompilations, Watchdog
 
 SIDE, CLASSES, BATCHES = 28, 10, 8
 LOG_EVERY = 25
@@ -91,44 +90,28 @@ def fitted(found: Case, steps: int) -> float:
     state, batches = found.fresh()
     size = found.batches[0].image.shape[0]
     with tempfile.TemporaryDirectory() as folder, open(os.devnull, "w") as nowhere:
-        workdir = Path(folder)
-        metrics, timing = log.JsonLines(workdir / "metrics.jsonl"), log.JsonLines(workdir / "timing.jsonl")
-        boards = Boards([TensorBoard(workdir / "tensorboard", {"batch_size": size}, ())])
-        terminal, clock = log.Terminal(steps, 0, size), log.Clock()
-        terminal.bar = tqdm(total=steps, file=nowhere, mininterval=0.2)  # as on a terminal, even where there is none
-        speed = Speed(clock, size, LOG_EVERY, boards.figures)
-        step = Recompilations(found.step, 0, terminal.say)
-
-        def write(done: int, figures: train.Figures) -> None:
-            metrics.write(done, figures)
-            timing.write(done, clock.figures())
-            boards.figures(done, figures)
-
-        with Watchdog(workdir / "stacks.txt", terminal.say) as watchdog:
-
-            def progress(done: int, figures: train.Figures) -> None:
-                watchdog.beat()
-                speed.step(done)
-                terminal.step(done, figures)
-
+        config = {"batch_size": size}
+        book = Logbook(Path(folder), config, first=0, rows=0, steps=steps, batch_size=size, every=LOG_EVERY)
+        # As on a terminal, even where there is none.
+        book.terminal.bar = tqdm(total=steps, file=nowhere, mininterval=0.2)
+        with book:
+            step = book.watched(found.step)
             nothing: Any = lambda *given: None
-            hooks = train.Hooks(write, nothing, nothing, lambda history: False, lambda *done: False, progress)
+            hooks = train.Hooks(book.write, nothing, nothing, lambda history: False, lambda done: False, book.stepped)
             every = train.Every(log=LOG_EVERY, evaluate=0, checkpoint=0)
             start = time.perf_counter()
-            train.fit(step, train.Progress(state), batches, steps=steps, every=every, hooks=hooks, clock=clock)
+            train.fit(step, train.Progress(state), batches, steps=steps, every=every, hooks=hooks, clock=book.clock)
             took = time.perf_counter() - start
-        terminal.close()
-        boards.close()
     return took / steps
 
 
-def host_seconds() -> float:
-    """Seconds a step that the loop itself takes on the host: it runs with a step that returns what it returned before."""
+def host_seconds(steps: int = 2000) -> float:
+    """Seconds that the loop itself takes a step: with one that does nothing."""
     found = case(1)
     state, batches = found.fresh()
-    done = jax.block_until_ready(found.step(state, next(batches)))
-    still = found._replace(step=lambda state, batch: (state, done[1]), state=done[0])
-    return statistics.median(fitted(still, 2000) for _ in range(7))
+    _, metrics = found.step(state, next(batches))
+    idle = found._replace(step=lambda state, batch: (state, metrics))
+    return min(fitted(idle, steps) for _ in range(3))
 
 
 def measure(target: float, steps: int, repetitions: int) -> str:

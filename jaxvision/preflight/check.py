@@ -14,7 +14,7 @@ from jaxvision import parallel, train
 from jaxvision.draw.batch import batch_sheet
 from jaxvision.draw.figure import save
 from jaxvision.evaluate import make_observe
-from jaxvision.experiment import Experiment, check_keep, first_state_of, step_on, streams
+from jaxvision.experiment import Experiment, check_keep, check_names, first_state_of, step_on, streams
 from jaxvision.preflight import cost
 from jaxvision.preflight.data import check_batches, check_data
 from jaxvision.preflight.findings import Finder, Findings, said, table
@@ -37,6 +37,8 @@ def check(chosen: Experiment, mesh: Mesh, folder: Path) -> Findings:
     """
     folder.mkdir(parents=True, exist_ok=True)
     found = Finder()
+    with found.part("settings"):
+        check_names(chosen)
     with found.part("settings"):
         check_keep(chosen)
     with found.part("settings"):
