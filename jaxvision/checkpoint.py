@@ -113,9 +113,7 @@ class Checkpoints:
         if step in self.steps:
             if not figures:
                 return
-            _once(lambda: self._set_aside(step))
-            self._replacing = True
-            self._orbax.reload()
+            self._set_aside(step)
         tree = {"state": state, "digest": digest(state)}
         comparable = {k: v for k, v in (figures or {}).items() if math.isfinite(v)}
         with _writing(self.folder / str(step)):
@@ -228,8 +226,14 @@ class Checkpoints:
 
     def _set_aside(self, step: int) -> None:
         """A checkpoint that is to be written anew stays beside the folder until its successor is on disk."""
-        self._aside.mkdir(exist_ok=True)
-        os.replace(self.folder / str(step), self._aside / str(step))
+
+        def move() -> None:
+            self._aside.mkdir(exist_ok=True)
+            os.replace(self.folder / str(step), self._aside / str(step))
+
+        _once(move)
+        self._replacing = True
+        self._orbax.reload()
 
     def _put_back(self) -> None:
         """Restores what was set aside by a process that died before its successor was on disk."""

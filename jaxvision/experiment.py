@@ -111,7 +111,7 @@ def step_on(mesh: Mesh, experiment: Experiment) -> tuple[TrainStep, TrainState]:
         donate_argnums=0,
         out_shardings=(parallel.layout(mesh, like), parallel.replicated(mesh)),
     )
-    step.eval_shape(like, experiment.train.spec)
+    step.eval_shape(like, parallel.batch_on(mesh, experiment.train.spec))
     return step, like
 
 

@@ -87,6 +87,12 @@ def gathering(task: Task, mesh: Mesh) -> Task:
     )
 
 
+def batch_on(mesh: Mesh, spec: Batch) -> Batch:
+    """The shapes of a batch, split over all devices."""
+    sharding = along_batch(mesh)
+    return jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=sharding), spec)
+
+
 def placer(mesh: Mesh) -> Callable[[Batch], Batch]:
     """A function that puts a batch onto the devices, split over them; of several processes, each gives its share."""
     sharding = along_batch(mesh)

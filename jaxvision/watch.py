@@ -2,6 +2,7 @@
 
 import contextlib
 import faulthandler
+import functools
 import re
 import statistics
 import threading
@@ -13,6 +14,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
+import jax.monitoring
 from jaxtyping import PyTree
 
 Step = Callable[[Any, Any], Any]
@@ -49,10 +51,9 @@ class Recompilations:
           say: gets a line about each compilation but the first.
         """
         self.step, self.done, self.say = step, done, say
-        self._programs: Callable[[], int] = getattr(step, "_cache_size", lambda: 0)
-        self._known = self._programs()
         self._seen: set[Signature] = set()
         self._last: Signature | None = None
+        _count_compilations()
 
     def __call__(self, state: Any, batch: Any) -> Any:
         """Does the step."""
@@ -60,16 +61,35 @@ class Recompilations:
         new = now not in self._seen
         if new and self._last is not None:
             self.say(f"step {self.done:,}: compiling again: {difference(self._last, now)}")
+        before = _compilations()
         result = self.step(state, batch)
-        programs = self._programs()
-        if programs > self._known and not new:
+        if not new and _compilations() > before:
             self.say(
-                f"step {self.done:,}: compiled again ({programs} programs), though the batch has a known shape: the state, "
-                "or where the arrays lie, has changed"
+                f"step {self.done:,}: compiled again, though the batch has a known shape: the state, or where the arrays "
+                "lie, has changed"
             )
         self._seen.add(now)
-        self._last, self._known, self.done = now, programs, self.done + 1
+        self._last, self.done = now, self.done + 1
         return result
+
+
+_counts = threading.local()
+
+
+def _compilations() -> int:
+    """How many programs this thread has compiled since they are counted."""
+    return getattr(_counts, "compilations", 0)
+
+
+@functools.cache
+def _count_compilations() -> None:
+    """From now on; listeners of JAX stay."""
+
+    def listen(event: str, duration_secs: float, **more: str | int) -> None:
+        if event == "/jax/core/compile/backend_compile_duration":
+            _counts.compilations = _compilations() + 1
+
+    jax.monitoring.register_event_duration_secs_listener(listen)
 
 
 def difference(old: Signature, new: Signature, most: int = 3) -> str:

@@ -29,8 +29,9 @@ def step_of(network, channels, size, fsdp):
         donate_argnums=0,
         out_shardings=(parallel.layout(mesh, like), parallel.replicated(mesh)),
     )
-    batch = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=parallel.along_batch(mesh)), batch)
-    return first(lambda shapes: parallel.layout(mesh, shapes)), step.lower(like, batch).compile()
+    return first(lambda shapes: parallel.layout(mesh, shapes)), step.lower(
+        like, parallel.batch_on(mesh, batch)
+    ).compile()
 
 
 def exchanged(network, channels, size, fsdp=1):

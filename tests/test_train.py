@@ -56,7 +56,7 @@ class Recorder:
     def save(self, progress, figures):
         self.saved.append((int(progress.state.step), jax.device_get(progress), figures))
 
-    def interrupted(self):
+    def interrupted(self, step):
         return self.done == self.interrupt_at
 
     def progress(self, done, figures):

@@ -65,7 +65,7 @@ def test_a_compilation_without_another_shape_is_told():
     assert said == []
     run(step, [batch(4)], state=jnp.zeros((2,)) + state)
     (line,) = said
-    assert line.startswith("step 2: compiled again (2 programs), though the batch has a known shape")
+    assert line.startswith("step 2: compiled again, though the batch has a known shape")
 
 
 def test_it_costs_next_to_nothing():

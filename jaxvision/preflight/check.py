@@ -140,9 +140,7 @@ def _how(parameter: cost.Parameter) -> str:
 def _check_cost(found: Finder, chosen: Experiment, mesh: Mesh, step: TrainStep, like: TrainState) -> None:
     """Compiles the step for the devices; it must fit their memory."""
     batch_size, device = chosen.train.spec.image.shape[0], mesh.devices.flat[0]
-    whole = parallel.along_batch(mesh)
-    spec = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=whole), chosen.train.spec)
-    flops, memory = cost.measure(step.lower(like, spec))
+    flops, memory = cost.measure(step.lower(like, parallel.batch_on(mesh, chosen.train.spec)))
     canvas = "x".join(map(str, chosen.train.spec.image.shape[1:]))
     found.tell(f"the training step: {batch_size:,} images {canvas} on {mesh.size} {device.device_kind} device(s)")
     if flops is not None:
