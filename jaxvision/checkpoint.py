@@ -293,6 +293,13 @@ def _on_all(fine: bool) -> bool:
     return fine if jax.process_count() == 1 else bool(np.all(multihost_utils.process_allgather(np.asarray(fine))))
 
 
+MACHINE = (
+    *("RESOURCE_EXHAUSTED", "PERMISSION_DENIED", "DEADLINE_EXCEEDED", "Barrier timed out"),
+    *("Permission denied", "Too many open files", "out of memory"),
+)
+"""What an error says that is no damage of the checkpoint."""
+
+
 class DamagedCheckpoint(CheckpointError):
     """A checkpoint that is not what was saved."""
 
@@ -300,8 +307,7 @@ class DamagedCheckpoint(CheckpointError):
 def _unreadable(path: Path, error: Exception) -> CheckpointError:
     """Damage, unless the error says that the machine, not the checkpoint, is at fault."""
     text = _first_line(error)
-    machine = ("RESOURCE_EXHAUSTED", "PERMISSION_DENIED", "Permission denied", "Too many open files", "out of memory")
-    if isinstance(error, MemoryError) or any(sign in text for sign in machine):
+    if isinstance(error, MemoryError) or any(sign in text for sign in MACHINE):
         return CheckpointError(f"checkpoint {path} could not be read: {text}")
     return DamagedCheckpoint(f"checkpoint {path} is damaged: {text}")
 
@@ -329,7 +335,7 @@ def _words(leaf: jax.Array) -> jax.Array:
 
 
 def _abstract(x) -> jax.ShapeDtypeStruct:
-    sharding = getattr(x, "sharding", None) or jax.sharding.SingleDeviceSharding(jax.devices()[0])
+    sharding = getattr(x, "sharding", None) or jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
     return jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=sharding)
 
 

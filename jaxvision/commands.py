@@ -29,6 +29,15 @@ def told_as(kind: type[Exception]) -> Iterator[None]:
         raise kind(str(error)) from error
 
 
+@contextmanager
+def naming(what: str) -> Iterator[None]:
+    """Inside this block a ValueError says what it is about."""
+    try:
+        yield
+    except ValueError as error:
+        raise ValueError(f"{what}: {error}") from error
+
+
 def reading(batches: Iterator[T]) -> Iterator[T]:
     """The batches; a fault of the data becomes a `DataProblem`."""
     while True:
@@ -150,7 +159,7 @@ def output(text: str) -> Path:
 
 
 def add_run_flags(parser: argparse.ArgumentParser) -> None:
-    """The flags of a command that takes a finished run: `--workdir`, `--checkpoint`, `--traceback`."""
+    """The flags of a command that takes a finished run: `--workdir`, `--checkpoint`, `--fsdp`, `--traceback`."""
     parser.add_argument("--workdir", required=True, type=expanded, metavar="DIR", help="the folder of the run")
     parser.add_argument(
         "--checkpoint",
@@ -158,6 +167,7 @@ def add_run_flags(parser: argparse.ArgumentParser) -> None:
         metavar="best|latest|STEP",
         help="which variables to take; the best if the experiment keeps one, else the latest",
     )
+    parser.add_argument("--fsdp", type=int, default=1, metavar="N", help="split parameters over N of the devices")
     parser.add_argument("--traceback", action="store_true", help="show where an error arose, not only what it is")
 
 

@@ -17,7 +17,7 @@ from jax.sharding import Sharding
 
 from jaxvision import commands, parallel, rebuilt
 from jaxvision.commands import DataProblem, Which, told_as
-from jaxvision.experiment import Evaluation, task_of
+from jaxvision.experiment import ConfigError, Evaluation, task_on
 from jaxvision.types import Batch, Metric, Prediction, Stream, Task, Variables
 from jaxvision.workdir import write_atomically
 
@@ -128,6 +128,7 @@ class Flags(NamedTuple):
     checkpoint: Which | None
     names: tuple[str, ...]
     output: Path | None
+    fsdp: int
     traceback: bool
 
 
@@ -146,7 +147,8 @@ def parse(argv: list[str]) -> Flags:
     parser.add_argument("--output", type=commands.output, metavar="FILE.json", help="write the JSON object there, too")
     fields, rest = commands.split_overrides(argv, parser.error)
     known = parser.parse_args(rest)
-    return Flags(known.workdir, fields, known.checkpoint, tuple(known.eval), known.output, known.traceback)
+    names = tuple(known.eval)
+    return Flags(known.workdir, fields, known.checkpoint, names, known.output, known.fsdp, known.traceback)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -163,20 +165,21 @@ def run(flags: Flags) -> int:
     names = flags.names or tuple(found.experiment.evaluations)
     if not names:
         raise DataProblem(f"the experiment of {flags.workdir} has no evaluation")
-    mesh = parallel.device_mesh()
+    with told_as(ConfigError):
+        mesh = parallel.device_mesh(flags.fsdp)
     chosen = {name: found.experiment.evaluations[name] for name in names}
     with told_as(DataProblem):
-        for each in chosen.values():
-            parallel.check_divisible(each.stream.spec, mesh)
+        for name, each in chosen.items():
+            with commands.naming(f"evaluation {name}"):
+                parallel.check_divisible(each.stream.spec, mesh)
     rebuilt.warn_of_other_data(found, [f"evaluation {name}" for name in names])
     saved = rebuilt.load_checkpoint(found, flags.checkpoint, mesh)
-    examiner = Examiner(task_of(found.experiment), chosen, parallel.replicated(mesh))
+    examiner = Examiner(task_on(mesh, found.experiment), chosen, parallel.replicated(mesh))
 
     def feed(stream: Stream) -> Iterator[Batch]:
-        return parallel.ahead(stream.batches(0), parallel.placer(mesh))
+        return parallel.ahead(commands.reading(stream.batches(0)), parallel.placer(mesh))
 
-    with told_as(DataProblem):
-        examiner.evaluate(saved.state.averaged, feed)
+    examiner.evaluate(saved.state.averaged, feed)
     figures = {name: result.figures for name, result in examiner.newest.items()}
     path = found.workdir.checkpoints / str(saved.step)
     text = as_json(saved.step, path, figures)

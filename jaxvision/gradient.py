@@ -33,7 +33,7 @@ def mean_gradient(loss: Loss) -> ValueAndGrad:
 
 
 def accumulate(k: int) -> Gradient:
-    """The mean gradient over `k` micro-batches, one after another, in the memory of one.
+    """The mean gradient over `k` micro-batches, one after another: in the memory of one, where XLA runs them in turn.
 
     Micro-batch `i` holds the examples `i, i + k, i + 2k, ...`, so that every device of a sharded batch has its share of
     each. Collections (BatchNorm statistics) pass from one micro-batch to the next. The mean of the micro-batches is the
@@ -55,19 +55,21 @@ def accumulate(k: int) -> Gradient:
 def _accumulated(value_and_grad: ValueAndGrad, k: int, variables: Variables, batch: Batch, key: Key):
     micro_batches = jax.tree.map(partial(_interleave, k), batch)
 
-    def one(collections, i):
+    def one(carry, i):
+        collections, total = carry
         micro = jax.tree.map(lambda x: x[i], micro_batches)
         (loss, out), grads = value_and_grad({**variables, **collections}, micro, jax.random.fold_in(key, i))
         collections = {**collections, **out.collections}
-        return collections, (grads, loss, out.metrics, out.example_loss)
+        return (collections, jax.tree.map(jnp.add, total, grads)), (loss, out.metrics, out.example_loss)
 
     # The collections of the carry need their final structure from the start.
     collections = {name: value for name, value in variables.items() if name not in ("params", "ema")}
-    collections, (grads, loss, metrics, example_loss) = _loop(one, collections, k)
+    zeros = jax.tree.map(jnp.zeros_like, variables["params"])
+    (collections, total), (loss, metrics, example_loss) = _loop(one, (collections, zeros), k)
     if example_loss is not None:
         example_loss = example_loss.swapaxes(0, 1).reshape(-1)
-    mean = partial(jax.tree.map, lambda x: x.mean(0))
-    return (loss.mean(), LossOutput(mean(metrics), collections, example_loss)), mean(grads)
+    metrics = jax.tree.map(lambda x: x.mean(0), metrics)
+    return (loss.mean(), LossOutput(metrics, collections, example_loss)), jax.tree.map(lambda x: x / k, total)
 
 
 def _interleave(k: int, x: jax.Array) -> jax.Array:

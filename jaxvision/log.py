@@ -11,6 +11,8 @@ from pathlib import Path
 
 from tqdm import tqdm
 
+WARM_UP = 8
+"""Steps that say nothing of the speed: the first is mostly compilation, the next are only handed to the device."""
 LATCHES = ("failed_step", "skipped")
 """Metrics of which a row of the log keeps the last value, and only where it says something."""
 
@@ -33,12 +35,21 @@ class JsonLines:
 
     def __init__(self, path: Path):
         self.path = path
+        self._count: int | None = None
 
     def write(self, step: int, figures: Mapping[str, float]) -> None:
         """Appends a row; it is with the operating system when this returns, so that a killed run keeps it."""
         row = {"step": step, **{name: _finite_or_none(value) for name, value in figures.items()}}
         with self.path.open("a", encoding="utf-8") as file:
             file.write(json.dumps(row) + "\n")
+        if self._count is not None:
+            self._count += 1
+
+    def count(self) -> int:
+        """How many rows there are."""
+        if self._count is None:
+            self._count = len(self.read())
+        return self._count
 
     def sync(self) -> None:
         """Returns when the rows are on the disk, so that no checkpoint is newer than the log after a power loss."""
@@ -66,6 +77,7 @@ class JsonLines:
         temporary = self.path.with_suffix(".tmp")
         temporary.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
         os.replace(temporary, self.path)
+        self._count = len(rows)
 
 
 def _finite_or_none(value: float) -> float | None:
@@ -117,16 +129,15 @@ class Terminal:
         hidden = True if quiet else None
         self.bar = tqdm(total=steps, initial=done, unit="step", dynamic_ncols=True, disable=hidden, mininterval=0.2)
         self.steps = steps
-        self.first: int | None = None
-        self.done = done
+        self.first, self.done, self.seen = done, done, 0
         self.began = self.last_line = time.perf_counter()
         self.between = seconds_between_lines
 
     def step(self, step: int, figures: Mapping[str, float]) -> None:
         """Shows that `step` steps are done, with the latest figures."""
-        self.done = step
+        self.done, self.seen = step, self.seen + 1
         now = time.perf_counter()
-        if self.first is None:  # the first step was mostly compilation
+        if self.seen <= WARM_UP:
             self.first, self.began = step, now
             return
         rate = (step - self.first) / max(now - self.began, 1e-9)

@@ -60,7 +60,7 @@ class Logbook:
         self.speed = Speed(self.clock, batch_size, every, self.boards.figures)
         name = "stacks.txt" if self.writes else f"stacks.{process}.txt"
         self.watchdog = Watchdog(folder / name, self.say)
-        self._open = ExitStack()
+        self._open, self._training = ExitStack(), ExitStack()
 
     @property
     def writes(self) -> bool:
@@ -75,12 +75,17 @@ class Logbook:
 
     def __enter__(self) -> "Logbook":
         self._open.callback(self.boards.close)
-        self._open.callback(self.terminal.close)
+        self._training.callback(self.terminal.close)
         self._open.enter_context(self.watchdog)
         return self
 
     def __exit__(self, *error) -> None:
+        self.trained()
         self._open.close()
+
+    def trained(self) -> None:
+        """The last step is done: ends the progress bar, and a profile under way."""
+        self._training.close()
 
     def watched(self, step: Step) -> Step:
         """The jitted training step, which tells of compilations and is profiled where that is wished; call it once."""
@@ -88,7 +93,8 @@ class Logbook:
         if self.wishes.profile is None or not self.writes:
             return step
         folder = self.folder / "profile"
-        return self._open.enter_context(Profile(step, self.first, folder, self.wishes.profile, self.say))
+        profile = Profile(step, self.first, folder, self.wishes.profile, self.say, self.paused)
+        return self._training.enter_context(profile)
 
     def write(self, step: int, figures: Mapping[str, float]) -> None:
         """Writes a row of the log."""
@@ -112,7 +118,7 @@ class Logbook:
         if not self.writes:
             return 0
         self.metrics.sync()
-        return len(self.metrics.read())
+        return self.metrics.count()
 
     def report(self, draw: Callable[[Sequence[Mapping]], Path], step: int) -> None:
         """Draws the pictures of the run from the rows of its log, into a folder; notes the time it took in all."""

@@ -12,7 +12,7 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
-from jaxvision.commands import DataProblem, reading, status_of, tell_errors_once, told_as
+from jaxvision.commands import DataProblem, naming, reading, status_of, tell_errors_once, told_as
 from jaxvision.flags import Flags, parse
 
 if TYPE_CHECKING:
@@ -68,7 +68,8 @@ def run(flags: Flags) -> int:
         return preflight(flags)
     with processes.together():
         plan = prepare(flags)
-    processes.check_same("config and data", json.dumps([plan.config, fingerprints(plan)], sort_keys=True))
+    settings = json.dumps([plan.config, fingerprints(plan), flags.fsdp], sort_keys=True)
+    processes.check_same("config, data or --fsdp", settings)
     workdir = Workdir(flags.workdir)
     with ExitStack() as stack:
         with processes.together():
@@ -93,10 +94,14 @@ def built(flags: Flags) -> tuple[Experiment, dict, Mesh]:
 
 def preflight(flags: Flags) -> int:
     """Checks the experiment without training it; returns the exit status."""
-    from jaxvision.preflight.check import check
+    from functools import partial
 
-    chosen, _, mesh = built(flags)
-    findings = check(chosen, mesh, flags.workdir / "preflight")
+    from jaxvision.preflight.check import check
+    from jaxvision.workdir import Workdir
+
+    chosen, config, mesh = built(flags)
+    taken = partial(check_free, Workdir(flags.workdir), chosen, config, flags)
+    findings = check(chosen, mesh, flags.workdir / "preflight", taken)
     print(findings.report, end="")
     return 2 if findings.problems else 0
 
@@ -118,14 +123,22 @@ def prepare(flags: Flags) -> Plan:
 
 def enter(workdir: Workdir, plan: Plan, flags: Flags) -> None:
     """Writes down in the workdir what this run is, or finds it there; refuses another run's."""
-    from jaxvision.workdir import WorkdirError
-
-    if workdir.newest_step() > plan.chosen.steps:
-        raise WorkdirError(
-            f"the run in {workdir.path} is at step {workdir.newest_step():,}, past the {plan.chosen.steps:,} asked for"
-        )
+    check_free(workdir, plan.chosen, plan.config, flags)
     classes = {name: about.classes for name, about in plan.data.items()}
     workdir.open(plan.config, flags.config, fingerprints(plan), flags.command, classes=classes, fork=flags.fork)
+
+
+def check_free(workdir: Workdir, chosen: Experiment, config: dict, flags: Flags) -> None:
+    """Raises WorkdirError if the workdir holds another run, or one that is past the last step."""
+    from jaxvision import experiment
+    from jaxvision.workdir import WorkdirError
+
+    data = {name: stream.about().fingerprint for name, stream in experiment.streams(chosen).items()}
+    if workdir.newest_step() > chosen.steps:
+        raise WorkdirError(
+            f"the run in {workdir.path} is at step {workdir.newest_step():,}, past the {chosen.steps:,} asked for"
+        )
+    workdir.check(config, flags.config, data, flags.fork)
 
 
 def open_data(chosen: Experiment, mesh: Mesh) -> dict[str, About]:
@@ -133,8 +146,9 @@ def open_data(chosen: Experiment, mesh: Mesh) -> dict[str, About]:
     from jaxvision import experiment, parallel
 
     streams = experiment.streams(chosen)
-    for stream in streams.values():
-        parallel.check_divisible(stream.spec, mesh)
+    for name, stream in streams.items():
+        with naming(name):
+            parallel.check_divisible(stream.spec, mesh)
     return {name: stream.about() for name, stream in streams.items()}
 
 
@@ -201,12 +215,12 @@ def train_and_report(plan: Plan, workdir: Workdir, checkpoints: Checkpoints, wis
             with book.paused():
                 fault.explain(error, chosen, plan.mesh, workdir.path / "nonfinite")
             raise
-        book.terminal.close()
+        book.trained()
         done = int(progress.state.step)
         with book.paused():
             with book.clock("checkpoint"):
                 checkpoints.wait()
-            if interruption.name and done < chosen.steps:
+            if interruption.name and not finished(chosen, progress):
                 return told_interrupted(interruption.name, done, chosen.steps, workdir)
             if not examiner.newest:
                 examiner.evaluate(progress.state.averaged, feed)
@@ -226,20 +240,27 @@ def hooked(
     interruption: Interruption,
 ) -> tuple[Examiner, Hooks]:
     """What the loop calls, and the examiner that evaluates for it."""
-    from jaxvision import evaluate, experiment, parallel, train
+    from jaxvision import evaluate, experiment, parallel, processes, train
 
     chosen = plan.chosen
     task = experiment.task_on(plan.mesh, chosen)
     examiner = evaluate.Examiner(task, chosen.evaluations, parallel.replicated(plan.mesh))
 
+    evaluating = False
+
     def examine(variables: Variables) -> Figures:
+        nonlocal evaluating
+        evaluating = True
         with book.paused():
             figures = examiner.evaluate(variables, feed)
+        evaluating = False
         if figures:
             book.say(f"step {book.terminal.done:,}: {summary(figures)}")
         return figures
 
     def save(progress: Progress, figures: Figures | None) -> None:
+        if evaluating and processes.several():
+            return  # it failed here, while the others wait in it: no save that takes all can succeed
         with book.paused():
             history, interval = list(progress.history), list(progress.interval)
             notes = {"history": history, "interval": interval, "rows": book.synced()}
@@ -247,6 +268,12 @@ def hooked(
         check_measured(chosen.keep.by, figures)
 
     return examiner, train.Hooks(book.write, examine, save, chosen.stop, interruption.requested, book.stepped)
+
+
+def finished(chosen: Experiment, progress: Progress) -> bool:
+    """Whether the last step is done and evaluated."""
+    last = progress.history[-1]["step"] if progress.history else None
+    return int(progress.state.step) == chosen.steps and (not chosen.evaluations or last == chosen.steps)
 
 
 def told_interrupted(name: str, done: int, steps: int, workdir: Workdir) -> int:

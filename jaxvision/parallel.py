@@ -72,13 +72,23 @@ def with_layout(mesh: Mesh, shapes: PyTree) -> PyTree:
 def gathering(task: Task, mesh: Mesh) -> Task:
     """The task on parameters that are split over `fsdp`: they are gathered where they are used.
 
-    Without this the compiler may move the images instead. The task as it is, where nothing is split.
+    Without this the compiler may move the images instead. Each gradient is split again where it arises. The task as it
+    is, where nothing is split.
     """
     if mesh.shape["fsdp"] == 1:
         return task
 
+    @jax.custom_vjp
+    def gather(params: PyTree) -> PyTree:
+        return jax.lax.with_sharding_constraint(params, replicated(mesh))
+
+    def split(_, gradient: PyTree) -> tuple[PyTree]:
+        return (jax.lax.with_sharding_constraint(gradient, layout(mesh, gradient)),)
+
+    gather.defvjp(lambda params: (gather(params), None), split)
+
     def whole(variables: Variables) -> Variables:
-        return {**variables, "params": jax.lax.with_sharding_constraint(variables["params"], replicated(mesh))}
+        return {**variables, "params": gather(variables["params"])}
 
     return Task(
         task.init,

@@ -19,7 +19,7 @@ from tqdm import tqdm
 from jaxvision import commands, parallel, rebuilt, records
 from jaxvision.commands import DataProblem, Which, told_as
 from jaxvision.data import loading, media
-from jaxvision.experiment import ConfigError, task_of
+from jaxvision.experiment import ConfigError, task_on
 from jaxvision.records import Form, Record, Where
 from jaxvision.types import Batch, Canvas, Prediction
 
@@ -37,6 +37,7 @@ class Flags(NamedTuple):
     batch_size: int | None
     every: int
     strict: bool
+    fsdp: int
     traceback: bool
 
 
@@ -84,7 +85,9 @@ def run(flags: Flags) -> int:
     """Predicts as the command line asks; returns the exit status."""
     parallel.keep_compilations()
     images, videos = count(flags.paths)
-    predictor = open_predictor(flags, parallel.device_mesh())
+    with told_as(ConfigError):
+        mesh = parallel.device_mesh(flags.fsdp)
+    predictor = open_predictor(flags, mesh)
     total = None if videos else images
     faults: list[str] = []
 
@@ -147,7 +150,7 @@ class Predictor(NamedTuple):
 def open_predictor(flags: Flags, mesh: Mesh) -> Predictor:
     """The model that the command line asks for, checked; opens no data where the workdir knows its classes."""
     found = rebuilt.rebuild(flags.workdir, flags.overrides)
-    task, name = task_of(found.experiment), chosen_evaluation(found, flags.evaluation)
+    task, name = task_on(mesh, found.experiment), chosen_evaluation(found, flags.evaluation)
     stream = found.experiment.evaluations[name].stream
     assert stream.decode is not None
     spec = stream.spec.replace(target=None)

@@ -19,6 +19,7 @@ from jaxtyping import PyTree
 
 Step = Callable[[Any, Any], Any]
 Say = Callable[[str], None]
+Pause = Callable[[], contextlib.AbstractContextManager[None]]
 
 
 class Signature(NamedTuple):
@@ -107,12 +108,14 @@ def difference(old: Signature, new: Signature, most: int = 3) -> str:
 class Watchdog:
     """A thread that writes down where every thread stands when a step takes far longer than usual.
 
-    Usual is the median of the last steps; nothing is told before a few of them are known. Use it in a `with` block.
+    Usual is the median of the last steps; nothing is told before a few of them are known. The first ones don't count:
+    they are compiled, or only handed to the device. Use it in a `with` block.
     """
 
     TIMES = 10.0
     STEPS = 50
     FEWEST = 5
+    WARM_UP = 8
 
     def __init__(self, path: Path, say: Say, floor: float = 10.0):
         """Makes a watchdog that does not run yet.
@@ -125,6 +128,7 @@ class Watchdog:
         self.path, self.say, self.floor = path, say, floor
         self._seconds: deque[float] = deque(maxlen=self.STEPS)
         self._beat: float | None = None
+        self._beats = 0
         self._told = False
         self._pauses = 0
         self._ended = threading.Event()
@@ -133,9 +137,9 @@ class Watchdog:
     def beat(self) -> None:
         """Called after every step."""
         now = time.monotonic()
-        if self._beat is not None:
+        if self._beat is not None and self._beats >= self.WARM_UP:
             self._seconds.append(now - self._beat)
-        self._beat, self._told = now, False
+        self._beat, self._told, self._beats = now, False, self._beats + 1
 
     @contextlib.contextmanager
     def paused(self) -> Iterator[None]:
@@ -193,7 +197,9 @@ def parse_steps(text: str) -> range:
 class Profile:
     """A training step, some calls of which are traced; use it in a `with` block, which ends a trace under way."""
 
-    def __init__(self, step: Step, done: int, folder: Path, steps: range, say: Say):
+    def __init__(
+        self, step: Step, done: int, folder: Path, steps: range, say: Say, paused: Pause = contextlib.nullcontext
+    ):
         """Wraps a step.
 
         Args:
@@ -202,8 +208,10 @@ class Profile:
           folder: gets the trace: `plugins/profile/TIME/`.
           steps: to trace, see `parse_steps`.
           say: gets a line: where the trace lies and how to open it, or why there is none.
+          paused: makes a block around the writing of the trace, the time of which is no step's.
         """
         self.step, self.done, self.folder, self.steps, self.say = step, done, folder, steps, say
+        self.paused = paused
         self._tracing = False
 
     def __enter__(self) -> "Profile":
@@ -236,7 +244,8 @@ class Profile:
 
     def _stop(self) -> None:
         self._tracing = False
-        jax.profiler.stop_trace()
+        with self.paused():
+            jax.profiler.stop_trace()
         newest = max((self.folder / "plugins" / "profile").iterdir())
         self.say(
             f"profile of steps {self.steps.start:,} to {self.done - 1:,}: drop {newest}/perfetto_trace.json.gz on "

@@ -83,12 +83,7 @@ class Workdir:
           WorkdirError: if it can't be written, or holds another run and `fork` is not set; nothing is changed then.
         """
         text = source.read_text(encoding="utf-8")
-        differences = self.differences(config, source, data) if self.has_run() else []
-        if differences and not fork:
-            raise WorkdirError(
-                f"{self.path} holds another run: {'; '.join(differences)}. Choose another --workdir, or give --fork to go on "
-                "from that run's newest checkpoint with this experiment"
-            )
+        differences = self.check(config, source, data, fork)
         made_with = passport.take(source)
         with self._writing():
             if differences:
@@ -101,6 +96,20 @@ class Workdir:
                 write_atomically(self.passport, _json_text(made_with.as_json()))
                 write_atomically(self.config, _json_text(config))
             self._note_start(shlex.join(command), made_with)
+
+    def check(self, config: Mapping, source: Path, data: Mapping[str, str], fork: bool = False) -> list[str]:
+        """What differs between the run in the folder, if there is one, and this one; changes nothing.
+
+        Raises:
+          WorkdirError: if something does and `fork` is not set.
+        """
+        differences = self.differences(config, source, data) if self.has_run() else []
+        if differences and not fork:
+            raise WorkdirError(
+                f"{self.path} holds another run: {'; '.join(differences)}. Choose another --workdir, or give --fork to go on "
+                "from that run's newest checkpoint with this experiment"
+            )
+        return differences
 
     def _note_start(self, command: str, made_with: Passport) -> None:
         """Adds a line to `command.txt` and a row to `starts.jsonl`: when, where and with what the run was started."""

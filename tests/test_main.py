@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from jaxvision import main
+from jaxvision import main, processes
 from jaxvision.data import samples
 
 TINY = Path(__file__).with_name("tiny_experiment.py")
@@ -324,6 +324,22 @@ def wait_for_rows(workdir, process, count):
     path = workdir / "metrics.jsonl"
     while process.poll() is None and not (path.exists() and path.read_bytes().count(b"\n") >= count):
         os.sched_yield()
+
+
+def test_a_signal_in_the_last_step_leaves_its_evaluation_to_the_same_command(run, monkeypatch):
+    def at_the_end(interruption, step):
+        interruption.name = "SIGTERM" if step == 4 else None
+        return step == 4
+
+    fields = {"steps": 4, "checkpoint": 4, "evaluate": 4, "log": 2}
+    with monkeypatch.context() as patched:
+        patched.setattr(processes.Interruption, "requested", at_the_end)
+        status, printed = run(**fields)
+    assert status == main.INTERRUPTED, printed
+    assert "stopped by SIGTERM at step 4 of 4" in printed
+    status, printed = run(**fields)
+    assert status == 0, printed
+    assert [row["step"] for row in rows(run.workdir) if "test/accuracy" in row] == [4]
 
 
 @pytest.mark.slow

@@ -290,6 +290,7 @@ def test_the_command_leaves_a_run_as_it_is_and_ends_with_2_after_a_problem(run, 
     assert status == 2, printed
     assert re.search(r"train: cross/3.png: can't be decoded", printed)
     assert "the network tells 4 classes apart, but the data have 3 (circle, cross, dot)" in printed
+    assert re.search(r"workdir: .*run holds another run: .*config.steps is 5 there and 20 here", printed)
     assert {path: path.read_bytes() for path in before} == before
     assert {path.name for path in workdir.iterdir()} == {path.relative_to(workdir).parts[0] for path in before} | {
         "preflight"

@@ -1,5 +1,6 @@
 """Several processes as one run: meeting, failing, stopping."""
 
+import itertools
 import json
 import os
 import signal
@@ -200,7 +201,7 @@ def test_processes_with_different_settings_do_not_train(tmp_path, port):
     both = [start(tmp_path / "run", f"--config.seed={index}", *meeting(index, port)) for index in range(2)]
     results = [ended(process) for process in both]
     assert [code for code, _ in results] == [2, 2], results
-    assert "process 1 has other config and data than this one" in results[0][1]
+    assert "process 1 has other config, data or --fsdp than this one" in results[0][1]
     assert not (tmp_path / "run").exists()
 
 
@@ -225,5 +226,42 @@ def test_a_bad_image_on_one_process_ends_both(tmp_path, port):
     assert "b/07.png: not an image" in printed
     assert "Traceback" not in printed
     # The other one is told by a broken connection (status 2), or ended by JAX, whichever comes first.
+    assert other_code != 0
+    assert "another process has ended" in other_printed or "another task died" in other_printed
+
+
+@pytest.mark.slow
+def test_several_processes_resume_what_several_saved(tmp_path, port):
+    more = ("--config.checkpoint=4", "--config.evaluate=4", "--fsdp=2", "--config.network.channels=(64,64)")
+    for steps in (4, 8):
+        fields = (f"--config.steps={steps}", *more, *["--fork"] * (steps > 4))
+        both = [start(tmp_path / "run", *fields, *meeting(index, port)) for index in range(2)]
+        results = [ended(process) for process in both]
+        assert [code for code, _ in results] == [0, 0], results
+    assert "going on from step 4 of 8" in results[0][1]
+
+
+@pytest.mark.slow
+def test_an_evaluation_that_fails_on_one_process_names_the_image_and_ends_both(tmp_path, port):
+    for part, label in itertools.product(("train", "test"), ("a", "b")):
+        (tmp_path / part / label).mkdir(parents=True)
+        for i in range(20):
+            Image.new("RGB", (20, 20), (i, 0, 0)).save(tmp_path / part / label / f"{i:02}.png")
+    (tmp_path / "test/b/07.png").write_bytes(b"not an image")
+    fields = [
+        "--config.steps=4",
+        "--config.evaluate=4",
+        "--config.source=folder",
+        f"--config.data_dir={tmp_path / 'train'}",
+        f"--config.test_dir={tmp_path / 'test'}",
+        "--config.channels=3",
+        "--config.order=shuffled",
+    ]
+    both = [start(tmp_path / "run", *fields, *meeting(index, port)) for index in range(2)]
+    results = [ended(process) for process in both]
+    (code, printed), (other_code, other_printed) = sorted(results, key=lambda result: "b/07.png" not in result[1])
+    assert code == 2, printed
+    assert "b/07.png: not an image" in printed
+    assert "Traceback" not in printed
     assert other_code != 0
     assert "another process has ended" in other_printed or "another task died" in other_printed

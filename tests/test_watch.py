@@ -1,5 +1,6 @@
 """What watches a run: real compilations, real stalls, a real trace."""
 
+import contextlib
 import gzip
 import json
 import re
@@ -129,7 +130,7 @@ def test_a_stall_is_told_once_with_the_stack_of_every_thread(watched):
 def test_pauses_and_first_steps_are_no_stalls(tmp_path):
     said = []
     with Watchdog(tmp_path / "stacks.txt", said.append, floor=0.1) as watchdog:
-        for _ in range(Watchdog.FEWEST):  # one interval too few: nothing is known of what is usual
+        for _ in range(Watchdog.WARM_UP + Watchdog.FEWEST):  # one interval too few: nothing is known of what is usual
             watchdog.beat()
         time.sleep(0.5)
         with watchdog.paused():
@@ -201,6 +202,23 @@ def test_a_profile_opens_in_perfetto_and_in_tensorboard(tmp_path):
     assert any("PjitFunction" in name or "Execute" in name for name in names)
     steps = {event["args"]["step_num"] for event in events if event.get("name") == "train"}
     assert steps == {"7", "8"}
+
+
+def test_the_time_that_a_profile_takes_to_write_is_no_steps(tmp_path, monkeypatch):
+    events = []
+
+    @contextlib.contextmanager
+    def paused():
+        events.append("paused")
+        yield
+        events.append("on")
+
+    monkeypatch.setattr(jax.profiler, "stop_trace", lambda: events.append("written"))
+    monkeypatch.setattr(jax.profiler, "start_trace", lambda folder, **options: None)
+    (tmp_path / "plugins/profile/now").mkdir(parents=True)
+    with Profile(jitted(), 0, tmp_path, range(0, 1), print, paused) as step:
+        run(step, [batch(4)])
+    assert events == ["paused", "written", "on"]
 
 
 def test_a_run_that_ends_within_the_profile_keeps_what_there_is(tmp_path):

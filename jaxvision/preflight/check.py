@@ -3,7 +3,7 @@
 Nothing is trained. All problems are collected; none hides another where it need not.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import jax
@@ -23,7 +23,7 @@ from jaxvision.types import About, ClassScores, Variables
 from jaxvision.workdir import write_atomically
 
 
-def check(chosen: Experiment, mesh: Mesh, folder: Path) -> Findings:
+def check(chosen: Experiment, mesh: Mesh, folder: Path, check_workdir: Callable[[], object] = lambda: None) -> Findings:
     """Checks an experiment as it would be trained on these devices.
 
     Args:
@@ -31,6 +31,7 @@ def check(chosen: Experiment, mesh: Mesh, folder: Path) -> Findings:
       mesh: all devices of this process.
       folder: gets `report.txt`, tables (`parameters.txt`, `classes.txt`, `unreadable.txt` if there are such) and pictures
         (`decoded.png`, `augmented.png`).
+      check_workdir: raises an error if the run may not begin, or go on, where it is to be kept.
 
     Raises:
       OSError: if the folder can't be written.
@@ -44,6 +45,9 @@ def check(chosen: Experiment, mesh: Mesh, folder: Path) -> Findings:
     with found.part("settings"):
         train.check_intervals(chosen.every)
     abouts = check_data(found, streams(chosen), folder)
+    if len(abouts) == len(streams(chosen)):
+        with found.part("workdir"):
+            check_workdir()
     _check_network(found, chosen, abouts)
     if _check_step(found, chosen, mesh, folder):
         check_batches(found, streams(chosen), abouts)
@@ -95,7 +99,7 @@ def _check_step(found: Finder, chosen: Experiment, mesh: Mesh, folder: Path) -> 
         step, like = step_on(mesh, chosen)
         _tell_parameters(found, chosen, like, folder)
         with found.part("start"):
-            _check_start(chosen, like)
+            _check_start(chosen, mesh, like)
         parallel.check_divisible(chosen.train.spec, mesh)
         try:
             _check_cost(found, chosen, mesh, step, like)
@@ -105,11 +109,12 @@ def _check_step(found: Finder, chosen: Experiment, mesh: Mesh, folder: Path) -> 
     return True
 
 
-def _check_start(chosen: Experiment, like: TrainState) -> None:
+def _check_start(chosen: Experiment, mesh: Mesh, like: TrainState) -> None:
     """Puts the pretrained weights, if there are some, into fresh variables."""
     if chosen.start is None:
         return
-    shapes = jax.tree.map(lambda x: (x.shape, x.dtype), first_state_of(chosen))
+    state = first_state_of(chosen, layout=lambda shapes: parallel.layout(mesh, shapes))
+    shapes = jax.tree.map(lambda x: (x.shape, x.dtype), state)
     if shapes != jax.tree.map(lambda x: (x.shape, x.dtype), like):
         raise ValueError("it changes the structure, the shapes or the types of the variables")
 
