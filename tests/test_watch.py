@@ -130,7 +130,9 @@ def test_a_stall_is_told_once_with_the_stack_of_every_thread(watched):
 def test_pauses_and_first_steps_are_no_stalls(tmp_path):
     said = []
     with Watchdog(tmp_path / "stacks.txt", said.append, floor=0.1) as watchdog:
-        for _ in range(Watchdog.WARM_UP + Watchdog.FEWEST - 1):  # one interval too few: nothing is known of what is usual
+        for _ in range(
+            Watchdog.WARM_UP + Watchdog.FEWEST - 1
+        ):  # one interval too few: nothing is known of what is usual
             watchdog.beat()
         time.sleep(0.5)
         with watchdog.paused():
