@@ -48,8 +48,9 @@ def compute(network, variables, images, labels):
     def loss_of(params, rest):
         variables = {"params": params, **rest}
         logits, changed = network.apply(variables, images, train=True, mutable=["batch_stats"])
-        picked = jnp.take_along_axis(jax.nn.log_softmax(logits), labels[:, None], 1)
-        return -picked.mean(), changed
+        heads = logits if isinstance(logits, tuple) else (logits,)
+        picked = [jnp.take_along_axis(jax.nn.log_softmax(head), labels[:, None], 1) for head in heads]
+        return -sum(each.mean() for each in picked), changed
 
     rest = {name: tree for name, tree in variables.items() if name != "params"}
     logits = jax.jit(lambda v: network.apply(v, images, train=False))(variables)
@@ -57,14 +58,69 @@ def compute(network, variables, images, labels):
     return np.asarray(logits), float(loss), gradient, changed.get("batch_stats", {})
 
 
-def under_torch_names(sources, collection, tree):
-    """Arrays of one of our collections, under PyTorch's names and in its order of axes."""
-    axes = {1: (0,), 2: (1, 0), 4: (3, 2, 0, 1)}
-    flat = traverse_util.flatten_dict(tree)
-    return {
-        sources[(collection, *path)].name: np.transpose(np.asarray(array), axes[array.ndim])
-        for path, array in flat.items()
-    }
+def under_torch_names(sources, collection, tree, flattened=None):
+    """Arrays of one of our collections, under PyTorch's names and in its order of axes.
+
+    `flattened` gives channels, height and width of what a dense layer reads flattened, by PyTorch's name of its kernel.
+    """
+    axes = {1: (0,), 2: (1, 0), 3: (0, 1, 2), 4: (3, 2, 0, 1)}
+    named = {}
+    for path, array in traverse_util.flatten_dict(tree).items():
+        name, array = sources[(collection, *path)].name, np.asarray(array)
+        if name in (flattened or {}):
+            channels, height, width = flattened[name]
+            array = array.reshape(height, width, channels, -1).transpose(2, 0, 1, 3).reshape(array.shape)
+        named[name] = np.transpose(array, axes[array.ndim])
+    return named
+
+
+def spec_of(network, shape):
+    """Shapes and types of a network's variables for images of this shape; nothing is computed."""
+    return jax.eval_shape(lambda: network.init(jax.random.key(0), jnp.zeros(shape), train=False))
+
+
+def parameter_count(network, side):
+    """Number of parameters of a network for one RGB image of this side."""
+    return sum(leaf.size for leaf in jax.tree.leaves(spec_of(network, (1, side, side, 3))["params"]))
+
+
+def filled(spec, seed=1):
+    """Variables of these shapes and types, filled by NumPy: nothing to compile."""
+    random = np.random.RandomState(seed)
+    return jax.tree.map(lambda leaf: jnp.asarray(np.abs(random.standard_normal(leaf.shape)) * 0.1, leaf.dtype), spec)
+
+
+def trained_once(network, shape):
+    """Logits and the gradient of one training step, under strict promotion and with dropout: an array and a tree."""
+    x = jnp.asarray(np.random.RandomState(0).standard_normal(shape), jnp.float32)
+    variables = filled(spec_of(network, shape))
+    mutable = [name for name in variables if name != "params"]
+
+    def loss_of(params):
+        rngs = {"dropout": jax.random.key(1)}
+        logits, _ = network.apply({**variables, "params": params}, x, train=True, mutable=mutable, rngs=rngs)
+        return jax.nn.logsumexp(logits, 1).mean(), logits
+
+    with jax.numpy_dtype_promotion("strict"):
+        gradient, logits = jax.jit(jax.grad(loss_of, has_aux=True))(variables["params"])
+    return logits, gradient
+
+
+def assert_equals_golden(golden, network, load, sources_of, flattened=None):
+    """Logits, loss, gradients and statistics of `network` are those of a golden file, whose weights `load` fills in."""
+    seed, shape = int(golden["seed"]), tuple(golden["images_shape"])
+    x, labels = random_images(shape, golden["logits"].shape[1], seed + 1)
+    spec = spec_of(network, shape)
+    sources = sources_of(spec)
+    variables = load(random_weights(shapes_of(golden), seed), spec)
+    logits, loss, gradient, statistics = compute(network, variables, jnp.asarray(x), jnp.asarray(labels))
+    np.testing.assert_allclose(logits, golden["logits"], rtol=1e-7, atol=1e-9)
+    np.testing.assert_allclose(loss, golden["loss"], rtol=1e-9)
+    for name, collection, tree in (("gradients", "params", gradient), ("statistics", "batch_stats", statistics)):
+        ours = summary(under_torch_names(sources, collection, tree, flattened)).reshape(-1, 2)
+        norms = golden[name][:, :1]
+        norms = np.maximum(norms, 1e-6 * norms.max(initial=1e-300))  # what a norm follows has no gradient but rounding
+        np.testing.assert_allclose(ours / norms, golden[name] / norms, rtol=0, atol=1e-7)
 
 
 def compute_torch(model, weights, images, labels):
@@ -78,7 +134,12 @@ def compute_torch(model, weights, images, labels):
     batch = torch.from_numpy(np.ascontiguousarray(images.transpose(0, 3, 1, 2))).to(dtype)
     with torch.no_grad():
         logits = model.eval()(batch).numpy()
-    loss = torch.nn.functional.cross_entropy(model.train()(batch), torch.from_numpy(labels))
+    for layer in model.modules():
+        if isinstance(layer, torch.nn.Dropout):
+            layer.p = 0.0
+    outputs = model.train()(batch)
+    heads = outputs if isinstance(outputs, tuple) else (outputs,)
+    loss = sum(torch.nn.functional.cross_entropy(head, torch.from_numpy(labels)) for head in heads)
     loss.backward()
     gradients = {name: parameter.grad.numpy() for name, parameter in model.named_parameters()}
     statistics = {name: value.numpy() for name, value in model.named_buffers() if "running" in name}

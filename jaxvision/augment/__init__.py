@@ -6,7 +6,57 @@ stay 0-255 and of the type they came in, unless an augmentation says otherwise. 
 content: it stays what it is. Everything that shows the image (boxes, masks, maps) moves with it.
 """
 
-from jaxvision.augment.compose import chain, identity
-from jaxvision.augment.geometry import flip, pad_and_crop
+from jaxvision.augment.colour import (
+    autocontrast,
+    blur,
+    brightness,
+    contrast,
+    equalize,
+    gamma,
+    greyscale,
+    hue,
+    jpeg,
+    noise,
+    posterize,
+    saturation,
+    sharpness,
+    solarize,
+)
+from jaxvision.augment.compose import chain, choose, identity, sometimes
+from jaxvision.augment.geometry import flip, pad_and_crop, vertical_flip
+from jaxvision.augment.mix import cutmix, mixup, random_erasing
+from jaxvision.augment.policy import augmix, randaugment, trivialaugment
+from jaxvision.augment.warp import affine, perspective, resized_crop
 
-__all__ = ["chain", "flip", "identity", "pad_and_crop"]
+__all__ = [
+    "affine",
+    "augmix",
+    "autocontrast",
+    "blur",
+    "brightness",
+    "chain",
+    "choose",
+    "contrast",
+    "cutmix",
+    "equalize",
+    "flip",
+    "gamma",
+    "greyscale",
+    "hue",
+    "identity",
+    "jpeg",
+    "mixup",
+    "noise",
+    "pad_and_crop",
+    "perspective",
+    "posterize",
+    "randaugment",
+    "random_erasing",
+    "resized_crop",
+    "saturation",
+    "sharpness",
+    "solarize",
+    "sometimes",
+    "trivialaugment",
+    "vertical_flip",
+]

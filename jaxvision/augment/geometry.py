@@ -5,14 +5,15 @@ stays untouched.
 """
 
 import dataclasses
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Int, Num
 
+from jaxvision.augment import targets
 from jaxvision.augment.keys import row_keys
-from jaxvision.types import Augment, Batch, Key, Labels, Objects, Scalar, SegmentationMap
+from jaxvision.types import Augment, Batch, Key, Objects, Scalar, SegmentationMap
 
 
 def flip(probability: float = 0.5) -> Augment:
@@ -26,20 +27,12 @@ def flip(probability: float = 0.5) -> Augment:
       ValueError: a probability outside 0 to 1; masks or maps of another size than the canvas.
       TypeError: a target of another type, which could not be moved with its image.
     """
-    if not 0 <= probability <= 1:
-        raise ValueError(f"flip(probability={probability}): a probability lies between 0 and 1")
+    return _flip(probability, axis=1, who="flip")
 
-    def augment(key: Key, step: Scalar, batch: Batch) -> Batch:
-        del step
-        mirror = _mirror(_chosen(key, probability, batch), jnp.asarray(batch.size), batch.image.shape[1:3])
-        return dataclasses.replace(
-            batch,
-            image=_mirrored_pixels(batch.image, mirror, axis=2),
-            target=_mirrored(batch.target, mirror, "target"),
-            given=_mirrored(batch.given, mirror, "given"),
-        )
 
-    return augment
+def vertical_flip(probability: float = 0.5) -> Augment:
+    """Mirrors top and bottom, each image with this probability; in all else as `flip`."""
+    return _flip(probability, axis=0, who="vertical_flip")
 
 
 def pad_and_crop(padding: int, fill: int = 0) -> Augment:
@@ -59,20 +52,36 @@ def pad_and_crop(padding: int, fill: int = 0) -> Augment:
 
     def augment(key: Key, step: Scalar, batch: Batch) -> Batch:
         del step
-        _check_image_level(batch)
+        targets.check_image_level(batch, "pad_and_crop")
         shifts = jax.vmap(lambda k: jax.random.randint(k, (2,), -padding, padding + 1, dtype=jnp.int32))
         return dataclasses.replace(batch, image=_shift(batch.image, batch.size, shifts(_keys(key, batch)), fill))
 
     return augment
 
 
-class _Mirror(NamedTuple):
-    """Which images are mirrored; the rows of the canvas that take part, and where each column comes from."""
+def _flip(probability: float, axis: int, who: str) -> Augment:
+    if not 0 <= probability <= 1:
+        raise ValueError(f"{who}(probability={probability}): a probability lies between 0 and 1")
 
+    def augment(key: Key, step: Scalar, batch: Batch) -> Batch:
+        del step
+        mirror = _mirror(_chosen(key, probability, batch), jnp.asarray(batch.size), batch.image.shape[1:3], axis)
+        motion = targets.Motion(
+            lambda objects: _mirrored_objects(objects, mirror), lambda map: _mirrored_map(map, mirror)
+        )
+        return targets.move(batch, _mirrored_pixels(batch.image, mirror, rows_at=1), motion, who)
+
+    return augment
+
+
+class _Mirror(NamedTuple):
+    """Which images are mirrored along `axis` of the canvas; which lines take part, and where each place comes from."""
+
+    axis: int
     chosen: Bool[Array, "b"]
-    width: Int[Array, "b"]
-    rows: Bool[Array, "b h"]
-    source: Int[Array, "b w"]
+    extent: Int[Array, "b"]
+    lines: Bool[Array, "b t"]
+    source: Int[Array, "b s"]
 
 
 def _keys(key: Key, batch: Batch) -> Array:
@@ -83,11 +92,11 @@ def _chosen(key: Key, probability: float, batch: Batch) -> Bool[Array, "b"]:
     return jax.vmap(lambda k: jax.random.bernoulli(k, probability))(_keys(key, batch))
 
 
-def _mirror(chosen: Bool[Array, "b"], size: Int[Array, "b 2"], canvas: tuple[int, ...]) -> _Mirror:
-    height, width = size[:, :1], size[:, 1:]
-    row, column = (jnp.arange(length, dtype=size.dtype)[None, :] for length in canvas)
-    source = jnp.where(column < width, width - 1 - column, column)
-    return _Mirror(chosen, width[:, 0], chosen[:, None] & (row < height), source)
+def _mirror(chosen: Bool[Array, "b"], size: Int[Array, "b 2"], canvas: tuple[int, ...], axis: int) -> _Mirror:
+    extent, across = size[:, axis, None], size[:, 1 - axis, None]
+    place, line = (jnp.arange(canvas[a], dtype=size.dtype)[None, :] for a in (axis, 1 - axis))
+    source = jnp.where(place < extent, extent - 1 - place, place)
+    return _Mirror(axis, chosen, extent[:, 0], chosen[:, None] & (line < across), source)
 
 
 def _take(values: Num[Array, "b ..."], source: Int[Array, "b s"], axis: int) -> Num[Array, "b ..."]:
@@ -100,38 +109,27 @@ def _along(values: Array, axis: int, dimensions: int) -> Array:
     return jnp.expand_dims(values, [a for a in range(1, dimensions) if a != axis])
 
 
-def _mirrored_pixels(values: Num[Array, "b ..."], mirror: _Mirror, axis: int) -> Num[Array, "b ..."]:
-    """Columns along `axis`, rows along the one before."""
-    return jnp.where(_along(mirror.rows, axis - 1, values.ndim), _take(values, mirror.source, axis), values)
+def _mirrored_pixels(values: Num[Array, "b ..."], mirror: _Mirror, rows_at: int) -> Num[Array, "b ..."]:
+    """The rows of the canvas are along the axis `rows_at`, its columns along the next."""
+    lines = _along(mirror.lines, rows_at + 1 - mirror.axis, values.ndim)
+    return jnp.where(lines, _take(values, mirror.source, rows_at + mirror.axis), values)
 
 
-def _mirrored(target: Any, mirror: _Mirror, name: str) -> Any:
-    match target:
-        case None | Labels():
-            return target
-        case dict():
-            return {key: _mirrored(value, mirror, f"{name}[{key!r}]") for key, value in target.items()}
-        case Objects():
-            masks = None if target.masks is None else _mirrored_map(target.masks, mirror, f"{name}.masks")
-            return dataclasses.replace(target, boxes=_mirrored_boxes(target.boxes, mirror), masks=masks)
-        case SegmentationMap():
-            label, valid = (_mirrored_map(getattr(target, f), mirror, f"{name}.{f}") for f in ("label", "valid"))
-            return dataclasses.replace(target, label=label, valid=valid)
-    allowed = "None, Labels, Objects, SegmentationMap, or a dict of them"
-    raise TypeError(f"flip cannot mirror batch.{name}: {_kind(target)}; allowed: {allowed}")
+def _mirrored_objects(objects: Objects, mirror: _Mirror) -> Objects:
+    masks = None if objects.masks is None else _mirrored_pixels(objects.masks, mirror, rows_at=2)
+    return dataclasses.replace(objects, boxes=_mirrored_boxes(objects.boxes, mirror), masks=masks)
 
 
 def _mirrored_boxes(boxes: Num[Array, "b n 4"], mirror: _Mirror) -> Num[Array, "b n 4"]:
     x0, y0, x1, y1 = jnp.moveaxis(jnp.asarray(boxes), -1, 0)
-    width = mirror.width.astype(x0.dtype)[:, None]
-    return jnp.where(mirror.chosen[:, None, None], jnp.stack([width - x1, y0, width - x0, y1], axis=-1), boxes)
+    extent = mirror.extent.astype(x0.dtype)[:, None]
+    mirrored = [extent - x1, y0, extent - x0, y1] if mirror.axis == 1 else [x0, extent - y1, x1, extent - y0]
+    return jnp.where(mirror.chosen[:, None, None], jnp.stack(mirrored, axis=-1), boxes)
 
 
-def _mirrored_map(values: Num[Array, "b *n h w"], mirror: _Mirror, name: str) -> Num[Array, "b *n h w"]:
-    canvas = (mirror.rows.shape[1], mirror.source.shape[1])
-    if values.shape[-2:] != canvas:
-        raise ValueError(f"flip needs batch.{name} on the canvas of the image, {canvas}, got {values.shape}")
-    return _mirrored_pixels(values, mirror, axis=values.ndim - 1)
+def _mirrored_map(map: SegmentationMap, mirror: _Mirror) -> SegmentationMap:
+    label, valid = (_mirrored_pixels(values, mirror, rows_at=1) for values in (map.label, map.valid))
+    return dataclasses.replace(map, label=label, valid=valid)
 
 
 def _shift(
@@ -159,14 +157,3 @@ def _window(extent: Int[Array, "b"], shift: Int[Array, "b"], canvas: int) -> _Wi
     source = position + shift.astype(extent.dtype)[:, None]
     empty = (source < 0) | (source >= extent[:, None])
     return _Window(position < extent[:, None], jnp.clip(source, 0, canvas - 1), empty)
-
-
-def _check_image_level(batch: Batch) -> None:
-    if not (batch.target is None or isinstance(batch.target, Labels)):
-        raise TypeError(f"pad_and_crop cannot move batch.target: {_kind(batch.target)}; allowed: None or Labels")
-    if batch.given is not None:
-        raise TypeError(f"pad_and_crop cannot move batch.given: {_kind(batch.given)}; allowed: None")
-
-
-def _kind(value: Any) -> str:
-    return f"an array of shape {value.shape}" if hasattr(value, "shape") else f"of type {type(value).__name__}"

@@ -1,8 +1,14 @@
 """PyTorch's axes turned into ours: what a layer's `weight` is called and how it lies in memory there."""
 
-from collections.abc import Callable
+import re
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 import numpy as np
+from flax import traverse_util
+
+from jaxvision.pretrained.strict import Path, Source, fill
+from jaxvision.types import Variables
 
 NORM_NAMES = {"scale": "weight", "bias": "bias", "mean": "running_mean", "var": "running_var"}
 """Our names of a normalisation layer's arrays, and PyTorch's."""
@@ -37,3 +43,49 @@ def _axes(weight: np.ndarray, count: int, what: str) -> np.ndarray:
     if weight.ndim != count:
         raise ValueError(f"{what} has {count} axes, not the shape {weight.shape}")
     return weight
+
+
+def module_sources(
+    variables: Variables, module: Callable[[str], str], kernels: Mapping[str, Callable[[np.ndarray], np.ndarray]] = {}
+) -> dict[Path, Source]:
+    """For every array of a network, its name in PyTorch and how its axes turn into ours.
+
+    Args:
+        variables: the network's own; shapes are enough.
+        module: from the name of one of our modules, joined by slashes, to PyTorch's.
+        kernels: for our modules whose kernel turns otherwise than its number of axes tells.
+    """
+    sources = {}
+    flat: dict[Path, Any] = {**traverse_util.flatten_dict(variables)}
+    for path, array in flat.items():
+        ours, leaf = "/".join(path[1:-1]), path[-1]
+        if leaf == "kernel":
+            turn = kernels.get(ours, conv_kernel if len(array.shape) == 4 else dense_kernel)
+            sources[path] = Source(f"{module(ours)}.weight", turn)
+        else:
+            sources[path] = Source(f"{module(ours)}.{NORM_NAMES[leaf]}", unchanged)
+    return sources
+
+
+def block_indices(variables: Variables, first: int, step: int = 1, between_stages: int = 0) -> dict[str, int]:
+    """Where PyTorch's one sequence has what we call `stage{s}_...{n}`, for every such module; equal (s, n) share a place."""
+    ours = {name for path in traverse_util.flatten_dict(variables) for name in path if name.startswith("stage")}
+    places = {name: tuple(int(number) for number in re.findall(r"^stage(\d+)_\D+(\d+)$", name)[0]) for name in ours}
+    order = {place: index for index, place in enumerate(sorted(set(places.values())))}
+    return {name: first + order[place] * step + (place[0] - 1) * between_stages for name, place in places.items()}
+
+
+def fill_network(
+    sources: Mapping[Path, Source],
+    state_dict: Mapping[str, np.ndarray],
+    variables: Variables,
+    heads: Sequence[str] = (),
+) -> dict[str, Any]:
+    """`strict.fill` without BatchNorm's counters of batches and without `heads`: PyTorch's names of modules to leave out."""
+    dropped = tuple(f"{module}." for module in heads)
+    kept = {name: array for name, array in state_dict.items() if not name.endswith("num_batches_tracked")}
+    return fill(
+        {path: source for path, source in sources.items() if not source.name.startswith(dropped)},
+        {name: array for name, array in kept.items() if not name.startswith(dropped)},
+        variables,
+    )

@@ -2,35 +2,31 @@
 
 arrays = {name: tensor.numpy() for name, tensor in torchvision_model.state_dict().items()}
 variables = resnet(arrays, variables)
+
+All loaders have the same arguments and errors:
+    state_dict: name to array, as torchvision names them; `num_batches_tracked` is ignored.
+    variables: the network's own, from `init`; those that are replaced may be `jax.ShapeDtypeStruct`.
+    head: False keeps the head of `variables`, if it has one, and ignores the given one: for other classes.
+    ValueError: if names are missing or left over, or shapes differ; it lists them all.
+Each has a `..._sources(variables)`: for every array of the network its name in torchvision and how its axes turn into ours.
 """
 
 import re
 from collections.abc import Mapping
+from functools import partial
 from typing import Any
 
 import numpy as np
 from flax import traverse_util
 
-from jaxvision.pretrained.strict import Path, Source, fill
-from jaxvision.pretrained.torch_layout import NORM_NAMES, conv_kernel, dense_kernel, unchanged
+from jaxvision.pretrained.strict import Path, Source
+from jaxvision.pretrained.torch_layout import block_indices, dense_kernel_after_flatten, fill_network, module_sources
 from jaxvision.types import Variables
 
 
 def resnet(state_dict: Mapping[str, np.ndarray], variables: Variables, *, head: bool = True) -> dict[str, Any]:
-    """Variables of a `jaxvision.nn.resnet.ResNet` with torchvision's weights.
-
-    Args:
-        state_dict: name to array, as torchvision names them; `num_batches_tracked` is ignored.
-        variables: the network's own, from `init`; those that are replaced may be `jax.ShapeDtypeStruct`.
-        head: False keeps the head of `variables`, if it has one, and ignores the given `fc`: for other classes.
-
-    Raises:
-        ValueError: if names are missing or left over, or shapes differ; it lists them all.
-    """
-    sources = resnet_sources(variables)
-    if not head:
-        sources = {path: source for path, source in sources.items() if not source.name.startswith("fc.")}
-    return fill(sources, _without(state_dict, [] if head else ["fc.weight", "fc.bias"]), variables)
+    """Variables of a `jaxvision.nn.resnet.ResNet` with torchvision's weights; arguments and errors: see the module."""
+    return fill_network(resnet_sources(variables), state_dict, variables, () if head else ("fc",))
 
 
 def resnet_backbone(state_dict: Mapping[str, np.ndarray], variables: Variables) -> dict[str, Any]:
@@ -43,20 +39,72 @@ def resnet_backbone(state_dict: Mapping[str, np.ndarray], variables: Variables) 
     return {collection: tree["backbone"] for collection, tree in filled.items()}
 
 
+def vgg(state_dict: Mapping[str, np.ndarray], variables: Variables, *, head: bool = True) -> dict[str, Any]:
+    """Variables of a `jaxvision.nn.vgg.VGG`, with or without BatchNorm; arguments and errors: see the module."""
+    return fill_network(vgg_sources(variables), state_dict, variables, () if head else ("classifier.6",))
+
+
+def squeezenet(state_dict: Mapping[str, np.ndarray], variables: Variables, *, head: bool = True) -> dict[str, Any]:
+    """Variables of a `jaxvision.nn.squeezenet.SqueezeNet`; arguments and errors: see the module."""
+    return fill_network(squeezenet_sources(variables), state_dict, variables, () if head else ("classifier.1",))
+
+
+def mobilenet_v2(state_dict: Mapping[str, np.ndarray], variables: Variables, *, head: bool = True) -> dict[str, Any]:
+    """Variables of a `jaxvision.nn.mobilenet.mobilenet_v2`; arguments and errors: see the module."""
+    return fill_network(mobilenet_v2_sources(variables), state_dict, variables, () if head else ("classifier.1",))
+
+
+def inception_v3(state_dict: Mapping[str, np.ndarray], variables: Variables, *, head: bool = True) -> dict[str, Any]:
+    """Variables of a `jaxvision.nn.inception.InceptionV3`; arguments and errors: see the module.
+
+    A network without an auxiliary head ignores the given one; `head=False` keeps both heads. The weights that torchvision
+    distributes were trained on pixels (x - 127.5) / 127.5.
+    """
+    auxiliary = () if "AuxLogits" in variables["params"] else ("AuxLogits",)
+    heads = () if head else ("fc", "AuxLogits.fc")
+    return fill_network(inception_v3_sources(variables), state_dict, variables, auxiliary + heads)
+
+
 def resnet_sources(variables: Variables) -> dict[Path, Source]:
     """For every array of a `ResNet`, its name in torchvision and how its axes turn into ours."""
-    return {path: _resnet_source(path) for path in traverse_util.flatten_dict(variables)}
+    return module_sources(variables, _resnet_module)
 
 
-def _resnet_source(path: Path) -> Source:
-    modules, leaf = "/".join(path[1:-1]).removeprefix("backbone/"), path[-1]
-    if leaf != "kernel":
-        return Source(f"{_resnet_module(modules)}.{NORM_NAMES[leaf]}", unchanged)
-    return Source(f"{_resnet_module(modules)}.weight", dense_kernel if modules == "head" else conv_kernel)
+def vgg_sources(variables: Variables) -> dict[Path, Source]:
+    """For every array of a `VGG`, its name in torchvision and how its axes turn into ours."""
+    layers = variables["params"]["backbone"]
+    normalised = any("_norm" in name for path in traverse_util.flatten_dict(variables) for name in path)
+    indices = block_indices(variables, first=0, step=3 if normalised else 2, between_stages=1)
+    last = layers[max((layer for layer in layers if "conv" in layer), key=indices.__getitem__)]["kernel"].shape[-1]
+    return module_sources(
+        variables, partial(_vgg_module, indices=indices), {"dense1": dense_kernel_after_flatten(last, 7, 7)}
+    )
+
+
+def squeezenet_sources(variables: Variables) -> dict[Path, Source]:
+    """For every array of a `SqueezeNet`, its name in torchvision and how its axes turn into ours."""
+    indices = block_indices(variables, first=3, between_stages=1)
+    return module_sources(variables, partial(_squeezenet_module, indices=indices))
+
+
+def mobilenet_v2_sources(variables: Variables) -> dict[Path, Source]:
+    """For every array of a `mobilenet_v2`, its name in torchvision and how its axes turn into ours."""
+    indices = block_indices(variables, first=1)
+    blocks = variables["params"]["backbone"]
+    expanding = {name for name in indices if "expand_conv" in blocks[name]}
+    return module_sources(variables, partial(_mobilenet_v2_module, indices=indices, expanding=expanding))
+
+
+def inception_v3_sources(variables: Variables) -> dict[Path, Source]:
+    """For every array of an `InceptionV3`, its name in torchvision and how its axes turn into ours."""
+    return module_sources(
+        variables, lambda ours: "fc" if ours == "head" else ours.replace("norm", "bn").replace("/", ".")
+    )
 
 
 def _resnet_module(ours: str) -> str:
     """`stage1_block2/norm1` is `layer1.1.bn1`."""
+    ours = ours.removeprefix("backbone/")
     outside = {"stem_conv": "conv1", "stem_norm": "bn1", "head": "fc"}
     if ours in outside:
         return outside[ours]
@@ -68,10 +116,45 @@ def _resnet_module(ours: str) -> str:
     return f"layer{stage}.{int(block) - 1}.{shortcut.get(layer, layer.replace('norm', 'bn'))}"
 
 
-def _without(state_dict: Mapping[str, np.ndarray], names: list[str]) -> dict[str, np.ndarray]:
-    """The arrays that have a counterpart: no counters, none of `names`."""
-    return {
-        name: array
-        for name, array in state_dict.items()
-        if not name.endswith("num_batches_tracked") and name not in names
+def _vgg_module(ours: str, indices: Mapping[str, int]) -> str:
+    """`backbone/stage1_norm2` is `features.4`."""
+    outside = {"dense1": "classifier.0", "dense2": "classifier.3", "head": "classifier.6"}
+    if ours in outside:
+        return outside[ours]
+    layer = ours.removeprefix("backbone/")
+    if layer not in indices:
+        raise ValueError(f"torchvision's VGG has no counterpart of {ours!r}")
+    return f"features.{indices[layer] + ('_norm' in layer)}"
+
+
+def _squeezenet_module(ours: str, indices: Mapping[str, int]) -> str:
+    """`stage1_fire2/squeeze` is `features.4.squeeze`."""
+    outside = {"stem_conv": "features.0", "head_conv": "classifier.1"}
+    if ours in outside:
+        return outside[ours]
+    fire, _, layer = ours.partition("/")
+    if fire not in indices:
+        raise ValueError(f"torchvision's SqueezeNet has no counterpart of {ours!r}")
+    return f"features.{indices[fire]}.{layer}"
+
+
+def _mobilenet_v2_module(ours: str, indices: Mapping[str, int], expanding: set[str]) -> str:
+    """`backbone/stage2_block1/project_norm` is `features.2.conv.3`."""
+    last = max(indices.values()) + 1
+    outside = {
+        "backbone/stem_conv": "features.0.0",
+        "backbone/stem_norm": "features.0.1",
+        "last_conv": f"features.{last}.0",
+        "last_norm": f"features.{last}.1",
+        "head": "classifier.1",
     }
+    if ours in outside:
+        return outside[ours]
+    block, _, layer = ours.removeprefix("backbone/").partition("/")
+    if block not in indices:
+        raise ValueError(f"torchvision's MobileNetV2 has no counterpart of {ours!r}")
+    first = ["expand_conv", "expand_norm"] if block in expanding else []
+    pairs = [*first, "depthwise_conv", "depthwise_norm"]
+    places = {name: f"{i // 2}.{i % 2}" for i, name in enumerate(pairs)}
+    places |= {"project_conv": f"{len(pairs) // 2}", "project_norm": f"{len(pairs) // 2 + 1}"}
+    return f"features.{indices[block]}.conv.{places[layer]}"

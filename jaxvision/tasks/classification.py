@@ -1,5 +1,6 @@
-"""Image classification: softmax cross-entropy on the classes of whole images."""
+"""Image classification: one class for a whole image, by softmax cross-entropy unless told otherwise."""
 
+import dataclasses
 from collections.abc import Sequence
 from typing import Any, cast
 
@@ -10,6 +11,7 @@ from flax import linen as nn
 from jaxtyping import Array, Float
 
 from jaxvision.ops import pixels
+from jaxvision.ops.losses import Loss, targets
 from jaxvision.types import Batch, ClassScores, Key, Labels, LossOutput, Scalar, Task, Variables
 
 
@@ -19,6 +21,7 @@ def classification(
     mean: float | Sequence[float] = pixels.IMAGENET_MEAN,
     std: float | Sequence[float] = pixels.IMAGENET_STD,
     label_smoothing: float = 0.0,
+    loss: Loss | None = None,
     dtype=jnp.float32,
 ) -> Task:
     """The task of giving each image one of `k` classes.
@@ -29,12 +32,22 @@ def classification(
       mean: of the pixels of each channel, on the scale 0-255.
       std: likewise.
       label_smoothing: share of the target spread evenly over all classes, in [0, 1) (arXiv:1512.00567).
+      loss: `(logits b k, Labels) -> terms b` in place of the cross-entropy, any of `ops.losses` or a function of your own;
+        `class_weighted(cross_entropy, inverse_frequency(counts))`, say.
       dtype: of the normalised images.
 
     Returns:
       A task whose target is `Labels` and whose prediction is `ClassScores`. The loss of a weighted example whose label the
       network does not have is NaN, so that training stops and names it.
+
+    Raises:
+      ValueError: label smoothing together with a loss of its own, which would not see it.
     """
+    if loss is not None and label_smoothing:
+        raise ValueError(
+            f"label_smoothing={label_smoothing} smooths the default cross-entropy; allowed with loss= is 0"
+        )
+    terms_of = loss or (lambda logits, target: loss_terms(logits, target, label_smoothing))
 
     def images(batch: Batch) -> Array:
         return jax.vmap(lambda image, size: pixels.normalise(image, size, mean, std, dtype))(batch.image, batch.size)
@@ -42,11 +55,11 @@ def classification(
     def init(key: Key, batch: Batch) -> Variables:
         return network.init(key, images(batch), train=False)
 
-    def loss(variables: Variables, batch: Batch, key: Key) -> tuple[Scalar, LossOutput]:
+    def mean_loss(variables: Variables, batch: Batch, key: Key) -> tuple[Scalar, LossOutput]:
         logits, collections = forward_training(network, variables, images(batch), key)
         weight = example_weight(batch)
         known = (batch.target.label >= 0) & (batch.target.label < logits.shape[-1])
-        terms = loss_terms(logits, batch.target, label_smoothing)
+        terms = terms_of(logits, batch.target)
         terms = jnp.where(known | (weight <= 0), terms, jnp.nan)
         correct = (logits.argmax(-1) == batch.target.label).astype(terms.dtype)
         metrics = {"accuracy": weighted_mean(correct, batch.valid.astype(terms.dtype))}
@@ -56,7 +69,30 @@ def classification(
         logits = network.apply(model_variables(variables), images(batch), train=False)
         return ClassScores(cast(Array, logits))
 
-    return Task(init, loss, predict)
+    return Task(init, mean_loss, predict)
+
+
+def taught(student: Task, teacher: Task, teacher_variables: Variables) -> Task:
+    """The student's task with the probabilities of a fixed teacher as `target.probs` (arXiv:1503.02531).
+
+    `student = classification(network, loss=losses.distillation(temperature=4.0))`. The teacher sees the same augmented
+    images; its variables are a collection `teacher`: saved with the run, never trained. Soft targets that augmentation made
+    (mixup) give way to the teacher's. `predict` is the student's.
+    """
+
+    def init(key: Key, batch: Batch) -> Variables:
+        return {**student.init(key, batch), "teacher": teacher_variables}
+
+    def loss(variables: Variables, batch: Batch, key: Key) -> tuple[Scalar, LossOutput]:
+        logits = jax.lax.stop_gradient(teacher.predict(variables["teacher"], batch).logits)
+        target = dataclasses.replace(batch.target, probs=jax.nn.softmax(logits))
+        return student.loss(_own(variables), dataclasses.replace(batch, target=target), key)
+
+    return Task(init, loss, lambda variables, batch: student.predict(_own(variables), batch))
+
+
+def _own(variables: Variables) -> Variables:
+    return {name: value for name, value in variables.items() if name != "teacher"}
 
 
 def forward_training(network: nn.Module, variables: Variables, images: Array, key: Key) -> tuple[Any, dict]:
@@ -73,11 +109,7 @@ def model_variables(variables: Variables) -> dict:
 
 def loss_terms(logits: Float[Array, "b k"], target: Labels, label_smoothing: float = 0.0) -> Float[Array, "b"]:
     """The cross-entropy of each example, unweighted; from `target.probs` if there are any, else from `target.label`."""
-    if target.probs is None:
-        targets = jax.nn.one_hot(target.label, logits.shape[-1], dtype=logits.dtype)
-    else:
-        targets = target.probs.astype(logits.dtype)
-    return optax.softmax_cross_entropy(logits, optax.smooth_labels(targets, label_smoothing))
+    return optax.softmax_cross_entropy(logits, optax.smooth_labels(targets(logits, target), label_smoothing))
 
 
 def example_weight(batch: Batch) -> Float[Array, "b"]:

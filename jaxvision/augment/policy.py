@@ -1,0 +1,210 @@
+"""Augmentations that draw operations from a fixed list of fourteen, for each image on its own.
+
+Identity, rotation, shear and shift along x and y, brightness, saturation, contrast, sharpness, posterize, solarize,
+autocontrast, equalize. A strength from 0 to 1 says how far the first ten go towards the ends of a `Space`; motions and the
+four that have a factor go either way with the same probability. Motions are about the centre of the content.
+"""
+
+import dataclasses
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float, Int
+
+from jaxvision.augment import targets
+from jaxvision.augment.keys import row_keys
+from jaxvision.augment.warp import warped
+from jaxvision.ops import colour, filters, homography, resample
+from jaxvision.ops.levels import as_float, as_levels
+from jaxvision.ops.pixels import inside
+from jaxvision.ops.resample import Fill
+from jaxvision.types import Augment, Batch, Key, Scalar
+
+OPERATIONS = (
+    *("identity", "rotation", "shear_x", "shear_y", "shift_x", "shift_y"),
+    *("autocontrast", "equalize", "posterize", "solarize", "brightness", "saturation", "contrast", "sharpness"),
+)
+STEPS = 30
+"""Strengths go up in so many steps."""
+
+
+class Space(NamedTuple):
+    """What the operations do at strength 1."""
+
+    rotation: float
+    """Degrees."""
+    shear: float
+    """Pixels a pixel."""
+    shift: float
+    """Share of the width or height if below 1, else pixels."""
+    factor: float
+    """Factors are 1 - factor or 1 + factor."""
+    bits: int
+    """That posterize keeps."""
+
+
+USUAL = Space(rotation=30, shear=0.3, shift=150 / 331, factor=0.9, bits=4)
+"""Of AutoAugment (arXiv:1805.09501, table 6), and so of RandAugment."""
+WIDE = Space(rotation=135, shear=0.99, shift=32, factor=0.99, bits=2)
+"""Of TrivialAugment (arXiv:2103.10158, table 2)."""
+
+
+def randaugment(number: int = 2, magnitude: float = 9, fill: Fill = "constant") -> Augment:
+    """`number` operations one after the other, each drawn evenly from the fourteen (arXiv:1909.13719).
+
+    Args:
+      number: of operations.
+      magnitude: of 30, where `USUAL` is reached.
+      fill: what comes in from outside the image; see `warp.affine`.
+
+    Raises:
+      ValueError: fewer than 0 operations, a magnitude outside 0 to 30, a fill that there is not.
+      TypeError: in use, a target that cannot be moved.
+    """
+    if number < 0 or not 0 <= magnitude <= STEPS:
+        raise ValueError(
+            f"randaugment(number={number}, magnitude={magnitude}): allowed are 0 or more, and 0 to {STEPS}"
+        )
+    resample.check(fill, "nearest")
+
+    def augment(key: Key, step: Scalar, batch: Batch) -> Batch:
+        del step
+        for each in jax.random.split(key, number):
+            kind, sign = _drawn(each, len(batch.image), len(OPERATIONS))
+            batch = _applied(batch, kind, sign * (magnitude / STEPS), USUAL, fill, "randaugment")
+        return batch
+
+    return augment
+
+
+def trivialaugment(fill: Fill = "constant") -> Augment:
+    """One operation, drawn evenly from the fourteen, of a strength drawn evenly from 0/30 to 30/30 (arXiv:2103.10158).
+
+    In the wide space of that paper, `WIDE`. `fill` is what comes in from outside the image; see `warp.affine`.
+
+    Raises:
+      ValueError: a fill that there is not.
+      TypeError: in use, a target that cannot be moved.
+    """
+    resample.check(fill, "nearest")
+
+    def augment(key: Key, step: Scalar, batch: Batch) -> Batch:
+        del step
+        for_kind, for_strength = jax.random.split(key)
+        kind, sign = _drawn(for_kind, len(batch.image), len(OPERATIONS))
+        keys = row_keys(for_strength, len(batch.image))
+        steps = jax.vmap(lambda k: jax.random.randint(k, (), 0, STEPS + 1, jnp.int32))(keys)
+        return _applied(batch, kind, sign * steps.astype(jnp.float32) / STEPS, WIDE, fill, "trivialaugment")
+
+    return augment
+
+
+def augmix(severity: float = 3, width: int = 3, depth: int = 3, alpha: float = 1.0, fill: Fill = "constant") -> Augment:
+    """The image mixed with a mixture of `width` chains of operations (arXiv:1912.02781).
+
+    A chain has 1 to `depth` operations, drawn from the nine that neither do nothing nor have a factor (those are among the
+    corruptions that the paper tests on), each of a strength drawn evenly from 0.01 to severity / 10. The chains have
+    shares drawn from Dirichlet(alpha), the image itself one from Beta(alpha, alpha). For image-level targets: things are
+    in several places at once. The consistency loss of the paper is not part of it.
+
+    Raises:
+      ValueError: a severity outside 0.1 to 10, a width or depth below 1, an alpha of 0 or less, a fill that there is not.
+      TypeError: in use, a target other than Labels or None, or extra input in `given`.
+    """
+    if not 0.1 <= severity <= 10 or width < 1 or depth < 1 or alpha <= 0:
+        given = f"severity={severity}, width={width}, depth={depth}, alpha={alpha}"
+        raise ValueError(f"augmix({given}): allowed are 0.1 to 10, 1 or more, 1 or more, more than 0")
+    resample.check(fill, "nearest")
+
+    def one(key: Key, image: Array, size: Array) -> Array:
+        for_chains, for_shares, for_own = jax.random.split(key, 3)
+        chains = jax.vmap(lambda k: _chain(k, image, size, severity, depth, fill))(jax.random.split(for_chains, width))
+        levels = as_float(image)
+        shares = jax.random.dirichlet(for_shares, jnp.full(width, alpha, jnp.float32), dtype=jnp.float32)
+        own = jax.random.beta(for_own, alpha, alpha, dtype=jnp.float32).astype(levels.dtype)
+        mixture = (shares.astype(levels.dtype)[:, None, None, None] * as_float(chains)).sum(0)
+        mixed = as_levels((1 - own) * levels + own * mixture, image.dtype)
+        return jnp.where(inside(size, *image.shape[:2])[..., None], mixed, image)
+
+    def augment(key: Key, step: Scalar, batch: Batch) -> Batch:
+        del step
+        targets.check_image_level(batch, "augmix", "change")
+        image, size = jnp.asarray(batch.image), jnp.asarray(batch.size)
+        return dataclasses.replace(batch, image=jax.vmap(one)(row_keys(key, len(image)), image, size))
+
+    return augment
+
+
+def _chain(key: Key, image: Array, size: Array, severity: float, depth: int, fill: Fill) -> Array:
+    """1 to `depth` operations one after the other."""
+    for_length, key = jax.random.split(key)
+    length = jax.random.randint(for_length, (), 1, depth + 1, jnp.int32)
+
+    def link(position: Array, image: Array) -> Array:
+        for_kind, for_sign, for_strength = jax.random.split(jax.random.fold_in(key, position), 3)
+        kind = jax.random.randint(for_kind, (), 1, OPERATIONS.index("solarize") + 1, jnp.int32)
+        sign = jax.random.rademacher(for_sign, (), jnp.float32)
+        strength = jax.random.uniform(for_strength, (), jnp.float32, 0.01, severity / 10)
+        source = homography.inverse(_matrix(kind, sign * strength, size, USUAL))
+        moved = resample.warp(image, size, source, fill, "bilinear")
+        return jnp.where(position < length, _pixels(kind, strength, moved, size, USUAL), image)
+
+    return jax.lax.fori_loop(0, depth, link, image)
+
+
+def _drawn(key: Key, rows: int, kinds: int) -> tuple[Int[Array, "b"], Float[Array, "b"]]:
+    """For each row the number of an operation, and -1 or 1."""
+
+    def one(key: Key) -> tuple[Array, Array]:
+        for_kind, for_sign = jax.random.split(key)
+        kind = jax.random.randint(for_kind, (), 0, kinds, jnp.int32)
+        return kind, jax.random.rademacher(for_sign, (), jnp.float32)
+
+    return jax.vmap(one)(row_keys(key, rows))
+
+
+def _applied(batch: Batch, kind: Array, strength: Float[Array, "b"], space: Space, fill: Fill, who: str) -> Batch:
+    """One operation for each image, of a strength from -1 to 1: first its motion, then what it does to pixels."""
+    size = jnp.asarray(batch.size)
+    matrices = jax.vmap(lambda k, s, hw: _matrix(k, s, hw, space))(kind, strength, size)
+    batch = warped(batch, matrices, who, fill, "bilinear")
+
+    def one(kind: Array, strength: Array, image: Array, size: Array) -> Array:
+        changed = _pixels(kind, strength, image, size, space)
+        return jnp.where(inside(size, *image.shape[:2])[..., None], changed, image)
+
+    return dataclasses.replace(batch, image=jax.vmap(one)(kind, strength, batch.image, size))
+
+
+def _matrix(kind: Array, strength: Array, size: Array, space: Space) -> Float[Array, "3 3"]:
+    """How the operation moves the image; not at all if it is not one of the motions."""
+
+    def amount(name: str, full: Array | float) -> Array:
+        return jnp.where(kind == OPERATIONS.index(name), strength * full, 0)
+
+    reach = size.astype(jnp.float32) * space.shift if space.shift < 1 else jnp.full(2, space.shift, jnp.float32)
+    move = homography.product(
+        homography.shift(amount("shift_x", reach[1]), amount("shift_y", reach[0])),
+        homography.shear(amount("shear_x", space.shear), amount("shear_y", space.shear)),
+        homography.rotation(amount("rotation", space.rotation)),
+    )
+    return homography.about_centre(move, size)
+
+
+def _pixels(kind: Array, strength: Array, image: Array, size: Array, space: Space) -> Array:
+    """What the operation makes of the pixels; nothing if it is identity or a motion."""
+    factor = 1 + strength * space.factor
+    bits = 8 - jnp.round(jnp.abs(strength) * (8 - space.bits))
+    branches = [
+        lambda: image,
+        lambda: colour.autocontrast(image, size),
+        lambda: colour.equalize(image, size),
+        lambda: colour.posterize(image, bits),
+        lambda: colour.solarize(image, 256 * (1 - jnp.abs(strength))),
+        lambda: colour.brightness(image, factor),
+        lambda: colour.saturation(image, factor),
+        lambda: colour.contrast(image, size, factor),
+        lambda: filters.sharpness(image, size, factor),
+    ]
+    return jax.lax.switch(jnp.maximum(kind - OPERATIONS.index("shift_y"), 0), branches)

@@ -1,0 +1,67 @@
+"""What else shows the image, found in `target` and `given`, and moved with it."""
+
+import dataclasses
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+from jaxtyping import Array, Num
+
+from jaxvision.types import Batch, Labels, Objects, SegmentationMap
+
+
+class Motion(NamedTuple):
+    """How boxes, masks and maps move, for all rows of a batch."""
+
+    objects: Callable[[Objects], Objects]
+    map: Callable[[SegmentationMap], SegmentationMap]
+
+
+def move(batch: Batch, image: Num[Array, "b h w c"], motion: Motion, who: str) -> Batch:
+    """The batch with this image, its `target` and `given` moved: Labels and None stay, a dict is entered.
+
+    Raises:
+      ValueError: masks or maps of another size than the canvas.
+      TypeError: something of another type, which could not be moved with its image; `who` wanted to.
+    """
+    canvas = batch.image.shape[1:3]
+    target, given = (_moved(getattr(batch, name), canvas, motion, f"batch.{name}", who) for name in ("target", "given"))
+    return dataclasses.replace(batch, image=image, target=target, given=given)
+
+
+def check_image_level(batch: Batch, who: str, verb: str = "move") -> None:
+    """Makes sure that the image is all that is to be changed.
+
+    Raises:
+      TypeError: a target other than Labels or None, or extra input in `given`, neither of which `who` would change.
+    """
+    if not (batch.target is None or isinstance(batch.target, Labels)):
+        raise TypeError(f"{who} cannot {verb} batch.target: {_kind(batch.target)}; allowed: None or Labels")
+    if batch.given is not None:
+        raise TypeError(f"{who} cannot {verb} batch.given: {_kind(batch.given)}; allowed: None")
+
+
+def _moved(target: Any, canvas: tuple[int, ...], motion: Motion, name: str, who: str) -> Any:
+    match target:
+        case None | Labels():
+            return target
+        case dict():
+            return {key: _moved(value, canvas, motion, f"{name}[{key!r}]", who) for key, value in target.items()}
+        case Objects():
+            if target.masks is not None:
+                _check_canvas(target.masks, canvas, f"{name}.masks", who)
+            return motion.objects(target)
+        case SegmentationMap():
+            for field in ("label", "valid"):
+                _check_canvas(getattr(target, field), canvas, f"{name}.{field}", who)
+            return motion.map(target)
+    allowed = "None, Labels, Objects, SegmentationMap, or a dict of them"
+    raise TypeError(f"{who} cannot move {name}: {_kind(target)}; allowed: {allowed}")
+
+
+def _check_canvas(values: Num[Array, "b *n h w"], canvas: tuple[int, ...], name: str, who: str) -> None:
+    if tuple(values.shape[-2:]) != tuple(canvas):
+        raise ValueError(f"{who} needs {name} on the canvas of the image, {tuple(canvas)}, got {values.shape}")
+
+
+def _kind(value: Any) -> str:
+    return f"an array of shape {value.shape}" if hasattr(value, "shape") else f"of type {type(value).__name__}"

@@ -1,0 +1,177 @@
+"""Augmentations that move pixels anywhere: one resampling each, of the content about its own centre.
+
+Boxes: where Objects have masks, a moved box is the smallest around its moved mask. Without, it is the smallest around its
+moved corners: exact for shifts, zooms and crops, and no smaller than the object for rotations, shears and perspective.
+What leaves the content is cut off; an object of which nothing is left is no longer `valid`. Masks and maps are taken from
+the nearest pixel. Where a pixel comes from beyond the border of the content, no mask is on and no map `valid`, whatever the
+image shows there.
+"""
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float, Shaped
+
+from jaxvision.augment import targets, window
+from jaxvision.augment.keys import row_keys
+from jaxvision.ops import homography, resample
+from jaxvision.ops.pixels import inside
+from jaxvision.ops.resample import Fill, Interpolation
+from jaxvision.types import Augment, Batch, Key, Objects, Scalar, SegmentationMap
+
+
+def affine(
+    *,
+    rotation: float = 0.0,
+    shift: float = 0.0,
+    shear: float = 0.0,
+    zoom: float = 0.0,
+    fill: Fill = "nearest",
+    interpolation: Interpolation = "bilinear",
+) -> Augment:
+    """Zooms, shears, rotates and shifts, in this order and in one resampling; everything drawn evenly for each image.
+
+    Args:
+      rotation: up to so many degrees either way.
+      shift: up to this share of the width and of the height, either way.
+      shear: columns lean by up to so many pixels a pixel, either way.
+      zoom: width and height are multiplied, each by its own factor from 1 - zoom to 1 + zoom.
+      fill: what comes in from outside: "nearest", "reflect", "wrap", "constant" (black) or a grey level.
+      interpolation: "bilinear" or "nearest".
+
+    Raises:
+      ValueError: a negative amount, a zoom of 1 or more, a fill or interpolation that there is not; masks or maps of
+        another size than the canvas.
+      TypeError: a target that cannot be moved.
+    """
+    amounts = {"rotation": rotation, "shift": shift, "shear": shear, "zoom": zoom}
+    for name, amount in amounts.items():
+        if amount < 0 or (name == "zoom" and amount >= 1):
+            raise ValueError(f"affine({name}={amount}): allowed is 0 or more, and a zoom below 1")
+    resample.check(fill, interpolation)
+
+    def matrix(key: Key, size: Array) -> Array:
+        turn, lean, *rest = jax.random.uniform(key, (6,), jnp.float32, -1, 1)
+        y, x = size.astype(jnp.float32)
+        moves = homography.product(
+            homography.shift(rest[0] * shift * x, rest[1] * shift * y),
+            homography.rotation(turn * rotation),
+            homography.shear(lean * shear, 0),
+            homography.zoom(1 + rest[2] * zoom, 1 + rest[3] * zoom),
+        )
+        return homography.about_centre(moves, size)
+
+    def augment(key: Key, step: Scalar, batch: Batch) -> Batch:
+        del step
+        matrices = jax.vmap(matrix)(row_keys(key, len(batch.image)), jnp.asarray(batch.size))
+        return warped(batch, matrices, "affine", fill, interpolation)
+
+    return augment
+
+
+def perspective(distortion: float = 0.5, fill: Fill = "nearest", interpolation: Interpolation = "bilinear") -> Augment:
+    """Moves each corner of the content inwards, by up to half of `distortion` times its width and height, evenly drawn.
+
+    Raises:
+      ValueError: a distortion outside 0 to below 1, a fill or interpolation that there is not; masks or maps of another
+        size than the canvas.
+      TypeError: a target that cannot be moved.
+    """
+    if not 0 <= distortion < 1:
+        raise ValueError(f"perspective(distortion={distortion}): allowed is 0 or more and below 1")
+    resample.check(fill, interpolation)
+
+    def matrix(key: Key, size: Array) -> Array:
+        corners = jnp.asarray([[0, 0], [1, 0], [1, 1], [0, 1]], jnp.float32)
+        inwards = jax.random.uniform(key, (4, 2), jnp.float32, 0, distortion / 2)
+        full = jnp.maximum(size, 1)
+        return homography.onto((corners + (1 - 2 * corners) * inwards) * full[None, ::-1].astype(jnp.float32), full)
+
+    def augment(key: Key, step: Scalar, batch: Batch) -> Batch:
+        del step
+        matrices = jax.vmap(matrix)(row_keys(key, len(batch.image)), jnp.asarray(batch.size))
+        return warped(batch, matrices, "perspective", fill, interpolation)
+
+    return augment
+
+
+def resized_crop(
+    area: tuple[float, float] = (0.08, 1.0),
+    ratio: tuple[float, float] = (3 / 4, 4 / 3),
+    interpolation: Interpolation = "bilinear",
+) -> Augment:
+    """A random window of the content, stretched to the size of the content (arXiv:1409.4842, section 6).
+
+    Its share of the area is drawn from `area`, its width by height from `ratio` (evenly on a logarithmic scale); where
+    none of ten draws fits, it is the whole content.
+
+    Raises:
+      ValueError: ranges that are none, an interpolation that there is not; masks or maps of another size than the canvas.
+      TypeError: a target that cannot be moved.
+    """
+    window.check("resized_crop", area, ratio)
+    resample.check("nearest", interpolation)
+
+    def matrix(key: Key, size: Array) -> Array:
+        part = window.draw(key, size, area, ratio)
+        top, left, height, width = (number.astype(jnp.float32) for number in part[:4])
+        y, x = size.astype(jnp.float32)
+        grow = homography.zoom(x / jnp.maximum(width, 1), y / jnp.maximum(height, 1))
+        return homography.product(grow, homography.shift(-left, -top))
+
+    def augment(key: Key, step: Scalar, batch: Batch) -> Batch:
+        del step
+        matrices = jax.vmap(matrix)(row_keys(key, len(batch.image)), jnp.asarray(batch.size))
+        return warped(batch, matrices, "resized_crop", "nearest", interpolation)
+
+    return augment
+
+
+def warped(batch: Batch, matrices: Float[Array, "b 3 3"], who: str, fill: Fill, interpolation: Interpolation) -> Batch:
+    """The batch, its targets included, with the content of each image moved by its matrix (of `homography`)."""
+    batch = dataclasses.replace(batch, size=jnp.asarray(batch.size))
+    sources = jax.vmap(homography.inverse)(matrices)
+    image = _content(batch, sources, batch.image, fill, interpolation)
+
+    def maps(map: SegmentationMap) -> SegmentationMap:
+        label, valid = (_content(batch, sources, values, "nearest", "nearest") for values in (map.label, map.valid))
+        return dataclasses.replace(map, label=label, valid=valid & _known(batch, sources))
+
+    motion = targets.Motion(lambda objects: _objects(batch, matrices, sources, objects), maps)
+    return targets.move(batch, image, motion, who)
+
+
+def _content(
+    batch: Batch, sources: Array, values: Shaped[Array, "b h w *c"], fill: Fill, interpolation: Interpolation
+) -> Shaped[Array, "b h w *c"]:
+    def one(values: Array, size: Array, source: Array) -> Array:
+        content = inside(size, *values.shape[:2]).reshape(*values.shape[:2], *(1,) * (values.ndim - 2))
+        return jnp.where(content, resample.warp(values, size, source, fill, interpolation), values)
+
+    return jax.vmap(one)(values, batch.size, sources)
+
+
+def _known(batch: Batch, sources: Array) -> Array:
+    """True where a pixel comes from the content, and outside the content."""
+
+    def one(size: Array, source: Array) -> Array:
+        canvas = batch.image.shape[1:3]
+        return resample.reaches(size, source, *canvas) | ~inside(size, *canvas)
+
+    return jax.vmap(one)(batch.size, sources)
+
+
+def _objects(batch: Batch, matrices: Array, sources: Array, objects: Objects) -> Objects:
+    if objects.masks is None:
+        boxes, left = jax.vmap(_boxes)(jnp.asarray(objects.boxes), batch.size, matrices)
+        return dataclasses.replace(objects, boxes=boxes, valid=objects.valid & left)
+    masks = jnp.moveaxis(_content(batch, sources, jnp.moveaxis(objects.masks, 1, -1), "constant", "nearest"), -1, 1)
+    shown = jax.vmap(inside, (0, None, None))(batch.size, *masks.shape[2:])
+    seen = jnp.where(shown[:, None], masks, jnp.zeros((), masks.dtype))
+    boxes, left = jax.vmap(lambda masks: homography.boxes_of_masks(masks, objects.boxes.dtype))(seen)
+    return dataclasses.replace(objects, boxes=boxes, valid=objects.valid & left, masks=masks)
+
+
+def _boxes(boxes: Array, size: Array, matrix: Array) -> tuple[Array, Array]:
+    return homography.cut_boxes(homography.moved_boxes(boxes, matrix), size)

@@ -1,0 +1,59 @@
+"""Random windows of an image, by share of its area and by shape."""
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Int
+
+from jaxvision.types import Key
+
+TRIES = 10
+
+
+class Window(NamedTuple):
+    """Its top left pixel and its size; `fits` is False where none was found, and the window then all of the content."""
+
+    top: Int[Array, ""]
+    left: Int[Array, ""]
+    height: Int[Array, ""]
+    width: Int[Array, ""]
+    fits: Bool[Array, ""]
+
+
+def draw(key: Key, size: Int[Array, "2"], area: tuple[float, float], ratio: tuple[float, float]) -> Window:
+    """A window of the content (`size`: height, width), anywhere in it with the same probability.
+
+    Its share of the area is drawn evenly from `area`, its width by its height from `ratio`, evenly on a logarithmic scale;
+    the first of ten such draws that fits into the content.
+    """
+    for_area, for_ratio, for_place = jax.random.split(key, 3)
+    low, high = jnp.log(jnp.asarray(ratio, jnp.float32))
+    pixels = jax.random.uniform(for_area, (TRIES,), jnp.float32, *area) * size.prod().astype(jnp.float32)
+    shape = jnp.exp(jax.random.uniform(for_ratio, (TRIES,), jnp.float32, low, high))
+    sides = jnp.round(jnp.sqrt(jnp.stack([pixels / shape, pixels * shape], axis=-1))).astype(size.dtype)
+    fit = ((sides >= 1) & (sides <= size[None, :])).all(-1)
+    chosen = jnp.where(fit.any(), sides[fit.argmax()], size)
+    free = (size - chosen + 1).astype(jnp.float32)
+    place = jnp.floor(jax.random.uniform(for_place, (2,), jnp.float32) * free).astype(size.dtype)
+    top, left = jnp.minimum(place, size - chosen)
+    return Window(top, left, chosen[0], chosen[1], fit.any())
+
+
+def holds(window: Window, height: int, width: int) -> Bool[Array, "h w"]:
+    """True where a pixel of the canvas lies in the window."""
+    row, column = jnp.arange(height)[:, None], jnp.arange(width)[None, :]
+    rows = (row >= window.top) & (row < window.top + window.height)
+    return rows & (column >= window.left) & (column < window.left + window.width)
+
+
+def check(who: str, area: tuple[float, float], ratio: tuple[float, float]) -> None:
+    """Makes sure that these are ranges.
+
+    Raises:
+      ValueError: an area that is no range of shares, or a ratio that is no range of positive numbers.
+    """
+    if not 0 < area[0] <= area[1] <= 1:
+        raise ValueError(f"{who}(area={area}): allowed is a range of shares, 0 < low <= high <= 1")
+    if not 0 < ratio[0] <= ratio[1]:
+        raise ValueError(f"{who}(ratio={ratio}): allowed is a range of width by height, 0 < low <= high")

@@ -1,0 +1,245 @@
+"""Inception v3 (arXiv 1512.00567) for images of 299x299 pixels.
+
+Modules are named as in the figures of the original code and in torchvision: `Conv2d_1a_3x3`, `Mixed_5b/branch5x5_1`,
+each with `conv` and `norm`; `AuxLogits`; `head`.
+"""
+
+from functools import partial
+
+import jax.numpy as jnp
+from flax import linen as nn
+from jax import lax
+from jax.typing import DTypeLike
+from jaxtyping import Array, Float
+
+from jaxvision.nn.conv import Conv, max_pool
+from jaxvision.nn.norm import BatchNorm, Norm
+from jaxvision.nn.precision import at_least_float32
+
+tensorflow_norm: Norm = partial(BatchNorm, epsilon=1e-3)
+"""Batch normalisation with the epsilon of the original code."""
+
+
+class ConvNormReLU(nn.Module):
+    """A convolution without bias, a normalisation and ReLU."""
+
+    features: int
+    kernel_size: int | tuple[int, int]
+    stride: int = 1
+    padded: bool = True
+    """By half of the kernel, so that an image keeps its size; or not at all."""
+    dtype: DTypeLike = jnp.float32
+    norm: Norm = tensorflow_norm
+    deviation: float = 0.1
+    """Standard deviation of the normal distribution that the kernel starts from."""
+
+    @nn.compact
+    def __call__(self, x: Float[Array, "b h w i"], *, train: bool) -> Float[Array, "b y x o"]:
+        """Run the three layers."""
+        height, width = (self.kernel_size,) * 2 if isinstance(self.kernel_size, int) else self.kernel_size
+        sides = ((height // 2, height // 2), (width // 2, width // 2)) if self.padded else 0
+        x = Conv(
+            self.features,
+            (height, width),
+            self.stride,
+            padding=sides,
+            use_bias=False,
+            dtype=self.dtype,
+            kernel_init=nn.initializers.normal(self.deviation),
+            name="conv",
+        )(x)
+        norm = self.norm(dtype=self.dtype, scale_init=nn.initializers.ones, name="norm")
+        return nn.relu(norm(x, use_running_average=not train))
+
+
+class _Mixed(nn.Module):
+    """Branches of convolutions over the same features, concatenated."""
+
+    dtype: DTypeLike
+    norm: Norm
+
+    def run(
+        self, name: str, x: Array, features: int, size: int | tuple[int, int], train: bool, stride: int = 1
+    ) -> Array:
+        """One convolution of a branch; one with a stride is not padded."""
+        return ConvNormReLU(features, size, stride, stride == 1, dtype=self.dtype, norm=self.norm, name=name)(
+            x, train=train
+        )
+
+    def chain(self, name: str, x: Array, layers: list[tuple], train: bool) -> Array:
+        """Convolutions `(features, kernel_size[, stride])` one after another: `{name}_1`, `{name}_2`, ..."""
+        for number, (features, size, *stride) in enumerate(layers, 1):
+            x = self.run(f"{name}_{number}", x, features, size, train, *stride)
+        return x
+
+    def pooled(self, x: Array, features: int, train: bool) -> Array:
+        """Averages of 3x3 pixels, zeros beyond the border included, then a 1x1 convolution."""
+        average = average_pool(x, 3, padding=1)
+        return self.run("branch_pool", average, features, 1, train)
+
+
+class MixedA(_Mixed):
+    """1x1, 5x5, two 3x3, pooling: 224 + `pool` channels."""
+
+    pool: int
+
+    @nn.compact
+    def __call__(self, x: Float[Array, "b h w i"], *, train: bool) -> Float[Array, "b h w o"]:
+        """Run the branches."""
+        one = self.run("branch1x1", x, 64, 1, train)
+        five = self.chain("branch5x5", x, [(48, 1), (64, 5)], train)
+        three = self.chain("branch3x3dbl", x, [(64, 1), (96, 3), (96, 3)], train)
+        return jnp.concatenate([one, five, three, self.pooled(x, self.pool, train)], axis=-1)
+
+
+class MixedB(_Mixed):
+    """Halves the image: 3x3, two 3x3, max pooling; 480 channels more."""
+
+    @nn.compact
+    def __call__(self, x: Float[Array, "b h w i"], *, train: bool) -> Float[Array, "b y x o"]:
+        """Run the branches."""
+        three = self.run("branch3x3", x, 384, 3, train, 2)
+        double = self.chain("branch3x3dbl", x, [(64, 1), (96, 3), (96, 3, 2)], train)
+        return jnp.concatenate([three, double, max_pool(x, 3, stride=2)], axis=-1)
+
+
+class MixedC(_Mixed):
+    """1x1, 7x7 in two steps, 7x7 in four steps, pooling: 768 channels."""
+
+    inside: int
+    """Channels inside the long branches."""
+
+    @nn.compact
+    def __call__(self, x: Float[Array, "b h w i"], *, train: bool) -> Float[Array, "b h w o"]:
+        """Run the branches."""
+        c, row, column = self.inside, (1, 7), (7, 1)
+        one = self.run("branch1x1", x, 192, 1, train)
+        seven = self.chain("branch7x7", x, [(c, 1), (c, row), (192, column)], train)
+        double = self.chain("branch7x7dbl", x, [(c, 1), (c, column), (c, row), (c, column), (192, row)], train)
+        return jnp.concatenate([one, seven, double, self.pooled(x, 192, train)], axis=-1)
+
+
+class MixedD(_Mixed):
+    """Halves the image: 3x3, 7x7 in two steps and 3x3, max pooling; 512 channels more."""
+
+    @nn.compact
+    def __call__(self, x: Float[Array, "b h w i"], *, train: bool) -> Float[Array, "b y x o"]:
+        """Run the branches."""
+        three = self.chain("branch3x3", x, [(192, 1), (320, 3, 2)], train)
+        seven = self.chain("branch7x7x3", x, [(192, 1), (192, (1, 7)), (192, (7, 1)), (192, 3, 2)], train)
+        return jnp.concatenate([three, seven, max_pool(x, 3, stride=2)], axis=-1)
+
+
+class MixedE(_Mixed):
+    """1x1, 3x3 as a row beside a column, 3x3 and then the same, pooling: 2048 channels."""
+
+    @nn.compact
+    def __call__(self, x: Float[Array, "b h w i"], *, train: bool) -> Float[Array, "b h w o"]:
+        """Run the branches."""
+        one = self.run("branch1x1", x, 320, 1, train)
+        three = self._cross("branch3x3_2", self.chain("branch3x3", x, [(384, 1)], train), train)
+        double = self._cross("branch3x3dbl_3", self.chain("branch3x3dbl", x, [(448, 1), (384, 3)], train), train)
+        return jnp.concatenate([one, three, double, self.pooled(x, 192, train)], axis=-1)
+
+    def _cross(self, name: str, x: Array, train: bool) -> Array:
+        row, column = self.run(f"{name}a", x, 384, (1, 3), train), self.run(f"{name}b", x, 384, (3, 1), train)
+        return jnp.concatenate([row, column], axis=-1)
+
+
+class AuxiliaryHead(nn.Module):
+    """A small classifier of the 17x17 features, which trains the layers below; not used afterwards."""
+
+    classes: int
+    dtype: DTypeLike
+    norm: Norm
+
+    @nn.compact
+    def __call__(self, x: Float[Array, "b h w i"], *, train: bool) -> Float[Array, "b k"]:
+        """Logits; x: at least 17x17 features.
+
+        Raises:
+            ValueError: if there are fewer.
+        """
+        if min(x.shape[1:3]) < 17:
+            raise ValueError(f"Inception v3: the auxiliary head needs 17x17 features (299 pixels), not {x.shape[1:3]}")
+        conv = partial(ConvNormReLU, dtype=self.dtype, norm=self.norm)
+        x = average_pool(x, 5, stride=3)
+        x = conv(128, 1, name="conv0")(x, train=train)
+        x = conv(768, 5, padded=False, deviation=0.01, name="conv1")(x, train=train)
+        return _dense("fc", self.classes, 0.001, self.dtype)(x.astype(at_least_float32(self.dtype)).mean((1, 2)))
+
+
+class InceptionV3(nn.Module):
+    """Inception v3, which classifies images of at least 75x75 pixels.
+
+    Needs an rng named "dropout" while training, unless `dropout` is 0.
+    """
+
+    classes: int
+    auxiliary: bool = False
+    """Have an auxiliary head; it needs images of 299x299 pixels or more."""
+    dropout: float = 0.5
+    """Share of the averaged features that are dropped while training."""
+    dtype: DTypeLike = jnp.float32
+    norm: Norm = tensorflow_norm
+
+    @nn.compact
+    def __call__(
+        self, images: Float[Array, "b h w c"], *, train: bool
+    ) -> Float[Array, "b k"] | tuple[Float[Array, "b k"], Float[Array, "b k"]]:
+        """Logits of normalised images, in float32 (float64 if `dtype` is); training with `auxiliary`: also those of its head.
+
+        Raises:
+            ValueError: if the images are too small.
+        """
+        if min(images.shape[1:3]) < 75:
+            raise ValueError(f"Inception v3 needs images of at least 75x75 pixels, not {images.shape[1:3]}")
+        part = {"dtype": self.dtype, "norm": self.norm}
+        x = self._middle(self._stem(images, train), train)
+        second = None
+        if self.auxiliary and (train or self.is_initializing()):
+            second = AuxiliaryHead(self.classes, **part, name="AuxLogits")(x, train=train)
+        x = MixedD(**part, name="Mixed_7a")(x, train=train)
+        x = MixedE(**part, name="Mixed_7b")(x, train=train)
+        x = MixedE(**part, name="Mixed_7c")(x, train=train)
+        x = x.astype(at_least_float32(self.dtype)).mean((1, 2))
+        x = nn.Dropout(self.dropout, deterministic=not train)(x)
+        logits = _dense("head", self.classes, 0.1, self.dtype)(x)
+        return logits if second is None or not train else (logits, second)
+
+    def _stem(self, images: Array, train: bool) -> Array:
+        """35x35 features of 299x299 pixels."""
+        conv = partial(ConvNormReLU, dtype=self.dtype, norm=self.norm)
+        x = conv(32, 3, 2, padded=False, name="Conv2d_1a_3x3")(images, train=train)
+        x = conv(32, 3, padded=False, name="Conv2d_2a_3x3")(x, train=train)
+        x = max_pool(conv(64, 3, name="Conv2d_2b_3x3")(x, train=train), 3, stride=2)
+        x = conv(80, 1, name="Conv2d_3b_1x1")(x, train=train)
+        return max_pool(conv(192, 3, padded=False, name="Conv2d_4a_3x3")(x, train=train), 3, stride=2)
+
+    def _middle(self, x: Array, train: bool) -> Array:
+        """17x17 features of 35x35."""
+        part = {"dtype": self.dtype, "norm": self.norm}
+        for name, pool in (("Mixed_5b", 32), ("Mixed_5c", 64), ("Mixed_5d", 64)):
+            x = MixedA(**part, pool=pool, name=name)(x, train=train)
+        x = MixedB(**part, name="Mixed_6a")(x, train=train)
+        for name, inside in (("Mixed_6b", 128), ("Mixed_6c", 160), ("Mixed_6d", 160), ("Mixed_6e", 192)):
+            x = MixedC(**part, inside=inside, name=name)(x, train=train)
+        return x
+
+
+def inception_v3(classes: int = 1000, *, auxiliary: bool = False, dtype: DTypeLike = jnp.float32) -> InceptionV3:
+    """Inception v3; 27,161,264 parameters with the auxiliary head, which `tasks.classification` does not train."""
+    return InceptionV3(classes, auxiliary, dtype=dtype)
+
+
+def average_pool(
+    images: Float[Array, "b h w c"], window: int, *, stride: int = 1, padding: int = 0
+) -> Float[Array, "b y x c"]:
+    """The mean of every `window` x `window` square; zeros beyond the border count."""
+    area, steps, edges = (1, window, window, 1), (1, stride, stride, 1), (padding, padding)
+    return lax.reduce_window(images, 0.0, lax.add, area, steps, ((0, 0), edges, edges, (0, 0))) / window**2
+
+
+def _dense(name: str, features: int, deviation: float, dtype: DTypeLike) -> nn.Dense:
+    wide, init = at_least_float32(dtype), nn.initializers.normal(deviation)
+    return nn.Dense(features, dtype=wide, param_dtype=wide, kernel_init=init, name=name)

@@ -1,0 +1,109 @@
+"""Motions of the plane as 3x3 matrices, on points (x, y) in pixels of the canvas, y downwards; what moves with them.
+
+A point p goes to `m @ (x, y, 1)`, divided by its third number. Pixel (row i, column j) has its centre at (j + 0.5, i + 0.5).
+"""
+
+from collections.abc import Sequence
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float, Int, Shaped
+
+Matrix = Float[Array, "3 3"]
+Number = Shaped[Array, ""] | float | int
+
+
+def shift(x: Number, y: Number) -> Matrix:
+    """To the right by `x` pixels, down by `y`."""
+    return _matrix([1, 0, x, 0, 1, y, 0, 0, 1])
+
+
+def zoom(x: Number, y: Number) -> Matrix:
+    """Enlarged from the origin: `x` times as wide, `y` times as high."""
+    return _matrix([x, 0, 0, 0, y, 0, 0, 0, 1])
+
+
+def shear(x: Number, y: Number) -> Matrix:
+    """Moves (1, 1) to (1 + x, 1 + y): columns lean by `x`, rows by `y`, pixels per pixel."""
+    return _matrix([1, x, 0, y, 1, 0, 0, 0, 1])
+
+
+def rotation(degrees: Number) -> Matrix:
+    """About the origin, counter-clockwise as one sees it."""
+    angle = jnp.deg2rad(jnp.asarray(degrees, jnp.float32))
+    cos, sin = jnp.cos(angle), jnp.sin(angle)
+    return _matrix([cos, sin, 0, -sin, cos, 0, 0, 0, 1])
+
+
+def product(*matrices: Matrix) -> Matrix:
+    """Of matrices; the last is applied to a point first."""
+    result = matrices[0]
+    for each in matrices[1:]:
+        result = jnp.matmul(result, each, precision=jax.lax.Precision.HIGHEST)
+    return result
+
+
+def about_centre(matrix: Matrix, size: Int[Array, "2"]) -> Matrix:
+    """The same motion with the centre of the content (`size`: height, width) as its origin."""
+    y, x = size[0].astype(jnp.float32) / 2, size[1].astype(jnp.float32) / 2
+    return product(shift(x, y), matrix, shift(-x, -y))
+
+
+def inverse(matrix: Matrix) -> Matrix:
+    """The motion back: the adjugate, which is the inverse but for a factor that no point notices.
+
+    The factor is positive for motions that keep left and right apart.
+    """
+    a, b, c = matrix
+    return jnp.stack([jnp.cross(b, c), jnp.cross(c, a), jnp.cross(a, b)], axis=1)
+
+
+def onto(corners: Float[Array, "4 2"], size: Int[Array, "2"]) -> Matrix:
+    """Moves the corners of the content (top left, top right, bottom right, bottom left) to these (x, y); convex.
+
+    From the unit square to a quadrilateral as in Heckbert, Fundamentals of Texture Mapping (1989), section 2.2.3.
+    """
+    p0, p1, p2, p3 = corners
+    bend = p0 - p1 + p2 - p3
+    u, v = p1 - p2, p3 - p2
+    det = u[0] * v[1] - u[1] * v[0]
+    g = (bend[0] * v[1] - bend[1] * v[0]) / det
+    h = (u[0] * bend[1] - u[1] * bend[0]) / det
+    x, y = p1 - p0 + g * p1, p3 - p0 + h * p3
+    height, width = size[0].astype(jnp.float32), size[1].astype(jnp.float32)
+    return product(_matrix([x[0], y[0], p0[0], x[1], y[1], p0[1], g, h, 1]), zoom(1 / width, 1 / height))
+
+
+def moved_boxes(boxes: Float[Array, "n 4"], matrix: Matrix) -> Float[Array, "n 4"]:
+    """The smallest boxes (x0 y0 x1 y1) around the four moved corners of each."""
+    x0, y0, x1, y1 = jnp.moveaxis(boxes, -1, 0)
+    x, y = jnp.stack([x0, x1, x0, x1]), jnp.stack([y0, y0, y1, y1])
+    m = matrix.astype(boxes.dtype)
+    deep = m[2, 0] * x + m[2, 1] * y + m[2, 2]
+    to_x = (m[0, 0] * x + m[0, 1] * y + m[0, 2]) / deep
+    to_y = (m[1, 0] * x + m[1, 1] * y + m[1, 2]) / deep
+    return jnp.stack([to_x.min(0), to_y.min(0), to_x.max(0), to_y.max(0)], axis=-1)
+
+
+def cut_boxes(boxes: Float[Array, "n 4"], size: Int[Array, "2"]) -> tuple[Float[Array, "n 4"], Bool[Array, "n"]]:
+    """The part of each box inside the content (`size`: height, width), and whether there is one."""
+    limit = size[::-1].astype(boxes.dtype)
+    cut = jnp.clip(boxes, 0, jnp.concatenate([limit, limit])[None, :])
+    return cut, (cut[:, 2] > cut[:, 0]) & (cut[:, 3] > cut[:, 1])
+
+
+def boxes_of_masks(masks: Shaped[Array, "n h w"], dtype) -> tuple[Float[Array, "n 4"], Bool[Array, "n"]]:
+    """The smallest box around the pixels of each mask that are not 0, and whether there are any; zeros if not."""
+    on = masks.astype(bool)
+    rows, columns = on.any(2), on.any(1)
+
+    def first_and_end(marks: Bool[Array, "n s"]) -> tuple[Array, Array]:
+        return marks.argmax(1), marks.shape[1] - marks[:, ::-1].argmax(1)
+
+    (y0, y1), (x0, x1) = first_and_end(rows), first_and_end(columns)
+    some = rows.any(1)
+    return jnp.where(some[:, None], jnp.stack([x0, y0, x1, y1], axis=-1), 0).astype(dtype), some
+
+
+def _matrix(numbers: Sequence[Number]) -> Matrix:
+    return jnp.stack([jnp.asarray(number, jnp.float32) for number in numbers]).reshape(3, 3)

@@ -1,0 +1,180 @@
+"""Losses of classification: values `(logits b k, Labels) -> one term an example`, unweighted, at least 0.
+
+The target is `labels.probs` if there are any (soft targets, whose row sums to 1), else `labels.label`; a label that is no
+class is a target of zeros. Finite, and with a finite gradient, at logits of any size that float32 can square.
+"""
+
+from collections.abc import Callable, Sequence
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from jaxtyping import Array, Float
+
+from jaxvision.types import Labels
+
+Loss = Callable[[Array, Labels], Array]
+
+
+def targets(logits: Float[Array, "b k"], labels: Labels) -> Float[Array, "b k"]:
+    """The share of each class, in the type of the logits."""
+    if labels.probs is None:
+        return jax.nn.one_hot(labels.label, logits.shape[-1], dtype=logits.dtype)
+    return labels.probs.astype(logits.dtype)
+
+
+def cross_entropy(logits: Float[Array, "b k"], labels: Labels) -> Float[Array, "b"]:
+    """Of the softmax, in nats."""
+    return optax.softmax_cross_entropy(logits, targets(logits, labels))
+
+
+def binary_cross_entropy(logits: Float[Array, "b k"], labels: Labels) -> Float[Array, "b"]:
+    """Of the sigmoid of each class against its share, in nats; the mean over the classes (arXiv:2110.00476)."""
+    return optax.sigmoid_binary_cross_entropy(logits, targets(logits, labels)).mean(-1)
+
+
+def squared_error(logits: Float[Array, "b k"], labels: Labels) -> Float[Array, "b"]:
+    """Of the softmax against the target: the mean over the classes of the squared difference."""
+    return jnp.square(jax.nn.softmax(logits) - targets(logits, labels)).mean(-1)
+
+
+def absolute_error(logits: Float[Array, "b k"], labels: Labels) -> Float[Array, "b"]:
+    """Of the softmax against the target: the mean over the classes; robust to wrong labels (arXiv:1712.09482)."""
+    return jnp.abs(jax.nn.softmax(logits) - targets(logits, labels)).mean(-1)
+
+
+def hinge(logits: Float[Array, "b k"], labels: Labels) -> Float[Array, "b"]:
+    """`max(0, 1 + best other logit - own logit)` (Crammer and Singer, JMLR 2001); of soft targets, the mean by share.
+
+    Raises:
+      ValueError: for fewer than two classes.
+    """
+    if logits.shape[-1] < 2:
+        raise ValueError(f"hinge needs two classes or more, the logits have {logits.shape[-1]}")
+    best, second = jnp.moveaxis(jax.lax.top_k(logits, 2)[0], -1, 0)[..., None]
+    own_is_best = jnp.arange(logits.shape[-1])[None, :] == logits.argmax(-1, keepdims=True)
+    margins = jnp.maximum(1 + jnp.where(own_is_best, second, best) - logits, 0)
+    return (targets(logits, labels) * margins).sum(-1)
+
+
+def focal(gamma: float | int = 2.0) -> Loss:
+    """Cross-entropy of the softmax, each class counting by `(1 - its probability) ** gamma` (arXiv:1708.02002).
+
+    Raises:
+      ValueError: a negative gamma.
+    """
+    _check_gamma("focal", gamma)
+
+    def loss(logits: Float[Array, "b k"], labels: Labels) -> Float[Array, "b"]:
+        log_probs = jax.nn.log_softmax(logits)
+        wrong = jnp.maximum(-jnp.expm1(log_probs), jnp.finfo(logits.dtype).tiny)
+        return -(targets(logits, labels) * wrong**gamma * log_probs).sum(-1)
+
+    return loss
+
+
+def sigmoid_focal(gamma: float | int = 2.0, alpha: float | int | None = 0.25) -> Loss:
+    """Binary cross-entropy, each class counting by `|share - probability| ** gamma`; the sum (arXiv:1708.02002).
+
+    Args:
+      gamma: 0 or more.
+      alpha: weight of a class that is there, 1 - alpha of one that is not; None for no weights.
+
+    Raises:
+      ValueError: a negative gamma, an alpha outside 0 to 1.
+    """
+    _check_gamma("sigmoid_focal", gamma)
+    if alpha is not None and not 0 <= alpha <= 1:
+        raise ValueError(f"sigmoid_focal(alpha={alpha}): allowed is None or 0 to 1")
+
+    def loss(logits: Float[Array, "b k"], labels: Labels) -> Float[Array, "b"]:
+        share = targets(logits, labels)
+        off = share * jax.nn.sigmoid(-logits) + (1 - share) * jax.nn.sigmoid(logits)
+        weight = jnp.maximum(off, jnp.finfo(logits.dtype).tiny) ** gamma
+        if alpha is not None:
+            weight = weight * (alpha * share + (1 - alpha) * (1 - share))
+        return (weight * optax.sigmoid_binary_cross_entropy(logits, share)).sum(-1)
+
+    return loss
+
+
+def distillation(temperature: float | int = 4.0, share: float | int = 0.9) -> Loss:
+    """`share * T^2 * KL(teacher, student)` at temperature T, plus `(1 - share)` of the label's cross-entropy.
+
+    `labels.probs` are the probabilities of the teacher at temperature 1 (arXiv:1503.02531, section 2).
+
+    Raises:
+      ValueError: a temperature of 0 or less, a share outside 0 to 1; in use, labels without `probs`.
+    """
+    if temperature <= 0 or not 0 <= share <= 1:
+        raise ValueError(f"distillation(temperature={temperature}, share={share}): allowed are above 0, and 0 to 1")
+
+    def loss(logits: Float[Array, "b k"], labels: Labels) -> Float[Array, "b"]:
+        if labels.probs is None:
+            raise ValueError("distillation needs labels.probs, the probabilities of the teacher")
+        taught = jnp.log(jnp.maximum(targets(logits, labels), jnp.finfo(logits.dtype).tiny)) / temperature
+        student = jax.nn.log_softmax(logits / temperature)
+        soft = optax.losses.kl_divergence_with_log_targets(student, jax.nn.log_softmax(taught))
+        hard = cross_entropy(logits, labels.replace(probs=None))
+        return share * temperature**2 * soft + (1 - share) * hard
+
+    return loss
+
+
+def class_weighted(loss: Loss, weights: Sequence[float | int] | np.ndarray) -> Loss:
+    """The loss times the weight of the example's class; of soft targets, times the mean weight by share.
+
+    Raises:
+      ValueError: in use, for another number of weights than classes.
+    """
+
+    def weighted(logits: Float[Array, "b k"], labels: Labels) -> Float[Array, "b"]:
+        if len(weights) != logits.shape[-1]:
+            raise ValueError(f"{len(weights)} class weights for logits of {logits.shape[-1]} classes")
+        weight = (targets(logits, labels) * jnp.asarray(weights, logits.dtype)[None, :]).sum(-1)
+        return weight * loss(logits, labels)
+
+    return weighted
+
+
+def inverse_frequency(counts: Sequence[int] | np.ndarray) -> Float[np.ndarray, "k"]:
+    """Weights of classes by how many examples each has: `1 / count`, scaled so that their mean over the examples is 1.
+
+    A class without examples has weight 0.
+
+    Raises:
+      ValueError: negative counts, or no example at all.
+    """
+    counts = _counts("inverse_frequency", counts)
+    some = counts > 0
+    return np.where(some, counts.sum() / (some.sum() * np.where(some, counts, 1)), 0.0)
+
+
+def effective_number(counts: Sequence[int] | np.ndarray, beta: float | int = 0.999) -> Float[np.ndarray, "k"]:
+    """Weights of classes `(1 - beta) / (1 - beta ** count)`, scaled so that their sum is that of the classes that occur.
+
+    arXiv:1901.05555, equation 3 and section 4. beta 0 weighs all alike; towards 1 it becomes inverse frequency. A class
+    without examples has weight 0.
+
+    Raises:
+      ValueError: negative counts, no example at all, a beta outside 0 to below 1.
+    """
+    if not 0 <= beta < 1:
+        raise ValueError(f"effective_number(beta={beta}): allowed is 0 or more and below 1")
+    counts = _counts("effective_number", counts)
+    some = counts > 0
+    weights = np.where(some, 1 / -np.expm1(np.where(some, counts, 1) * np.log(beta)) if beta else 1.0, 0.0)
+    return weights * some.sum() / weights.sum()
+
+
+def _counts(who: str, counts: Sequence[int] | np.ndarray) -> Float[np.ndarray, "k"]:
+    values = np.asarray(counts, np.float64)
+    if np.any(values < 0) or values.sum() == 0:
+        raise ValueError(f"{who}(counts={list(counts)}): allowed are numbers of examples, 0 or more, one above 0")
+    return values
+
+
+def _check_gamma(who: str, gamma: float | int) -> None:
+    if gamma < 0:
+        raise ValueError(f"{who}(gamma={gamma}): allowed is 0 or more")
