@@ -45,7 +45,8 @@ def test_mobilenet_equals_torchvision_in_float64(float64):
     assert_equals_golden(golden, network, torchvision.mobilenet_v2, torchvision.mobilenet_v2_sources)
 
 
-@pytest.mark.parametrize("name", [pytest.param("efficientnet_lite", marks=pytest.mark.slow), "tf_efficientnet_lite"])
+@pytest.mark.parametrize("name", ["efficientnet_lite", "tf_efficientnet_lite"])
+@pytest.mark.slow
 def test_efficientnet_equals_timm_in_float64(float64, name):
     whole = getattr(efficientnet, f"{name}0")(stages=LITE, stem=8, dtype=jnp.float64)
     network = MobileNet(whole.backbone, 5, last=32, dropout=0.0)
@@ -53,7 +54,8 @@ def test_efficientnet_equals_timm_in_float64(float64, name):
     assert_equals_golden(golden, network, timm.efficientnet_lite0, timm.efficientnet_lite0_sources)
 
 
-@pytest.mark.parametrize("dtype", [pytest.param(jnp.float32, marks=pytest.mark.slow), jnp.bfloat16])
+@pytest.mark.slow
+@pytest.mark.parametrize("dtype", [jnp.float32, jnp.bfloat16])
 def test_trains_with_dropout_and_keeps_logits_and_gradients_in_float32(dtype):
     network = MobileNet(Backbone(SHORT, stem=8, dtype=dtype), 5, last=16)
     logits, gradient = trained_once(network, (2, 16, 16, 3))

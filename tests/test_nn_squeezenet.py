@@ -37,7 +37,8 @@ def test_names_are_those_of_torchvision(name):
     assert squeezes == {f"features.{index}.squeeze.weight" for index in fires}
 
 
-@pytest.mark.parametrize("dtype", [pytest.param(jnp.float32, marks=pytest.mark.slow), jnp.bfloat16])
+@pytest.mark.slow
+@pytest.mark.parametrize("dtype", [jnp.float32, jnp.bfloat16])
 def test_trains_with_dropout_and_keeps_logits_and_gradients_in_float32(dtype):
     logits, gradient = trained_once(small(dtype=dtype), (2, 24, 24, 3))
     assert {leaf.dtype for leaf in jax.tree.leaves((logits, gradient))} == {jnp.dtype(jnp.float32)}
