@@ -53,7 +53,8 @@ def kept(steps):
 
 
 def read_back(folder):
-    event_accumulator = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
+    from tensorboard.backend.event_processing import event_accumulator
+
     return event_accumulator.EventAccumulator(str(folder), size_guidance={"scalars": 0, "images": 0}).Reload()
 
 
@@ -111,7 +112,6 @@ def test_the_pictures_are_the_files_themselves_once(tmp_path, report):
 
 def hparams_tab(logdir):
     """What the HParams tab shows: run name to its hyper-parameters, its metrics, and its status."""
-    pytest.importorskip("tensorboard")
     from tensorboard import context
     from tensorboard.backend.event_processing import data_provider, plugin_event_multiplexer
     from tensorboard.plugins import base_plugin
