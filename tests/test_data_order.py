@@ -47,6 +47,7 @@ ORDERS = {
     "shuffled": lambda n: order.shuffled(3),
     "weighted": lambda n: order.weighted(np.arange(1, n + 1), 3),
     "balanced": lambda n: order.balanced(3),
+    "square root": lambda n: order.balanced(3, power=0.5),
 }
 
 
@@ -121,6 +122,21 @@ def test_balanced_draws_classes_equally():
     source = arrays.source(np.zeros((1000, 1, 1), np.uint8), labels)
     drawn = labels[order.balanced(0)(source)(np.arange(1000))]
     assert np.abs(np.bincount(drawn) - 1000 / 3).max() <= 1
+
+
+@pytest.mark.parametrize(("power", "expected"), [(0.0, [900, 90, 10]), (0.5, [703, 222, 74]), (1.0, [333, 333, 333])])
+def test_a_power_lies_between_the_shares_of_the_source_and_equal_ones(power, expected):
+    labels = np.repeat([0, 1, 2], [900, 90, 10])
+    drawn = labels[order.balanced(0, power)(arrays.source(np.zeros((1000, 1, 1), np.uint8), labels))(np.arange(1000))]
+    shares = np.array([900, 90, 10]) ** (1 - power)  # arXiv:1910.09217
+    assert np.abs(np.bincount(drawn) - 1000 * shares / shares.sum()).max() <= 1
+    np.testing.assert_allclose(np.bincount(drawn), expected, atol=1)
+
+
+@pytest.mark.parametrize("power", [-0.1, 1.1])
+def test_a_power_beyond_the_two_is_refused(power):
+    with pytest.raises(ValueError, match=f"power={power}"):
+        order.balanced(0, power)
 
 
 @pytest.mark.parametrize("weights", [[1, -1], [0, 0], [np.nan, 1], [np.inf, 1], [[1, 2]]])

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from jaxvision.data import arrays
-from jaxvision.data.subset import held_out, subset
+from jaxvision.data.subset import held_out, imbalanced, long_tailed, stepped, subset
 
 
 @pytest.fixture
@@ -34,3 +34,70 @@ def test_held_out_takes_its_share_of_every_class_and_nothing_twice(source):
     assert pixels(held_out(source, 0.2, seed=4)[1]) != pixels(out)
     with pytest.raises(ValueError, match=r"share is 1\.0"):
         held_out(source, 1.0, seed=0)
+
+
+def test_imbalanced_keeps_so_many_of_each_class_in_the_order_of_the_source(source):
+    part = imbalanced(source, [20, 10, 0], seed=1)
+    np.testing.assert_array_equal(np.bincount(part.labels(), minlength=3), [20, 10, 0])
+    assert pixels(part) == sorted(set(pixels(part)))
+    assert part.classes == source.classes
+    assert pixels(imbalanced(source, [20, 10, 0], seed=1)) == pixels(part)
+    assert pixels(imbalanced(source, [20, 10, 0], seed=2)) != pixels(part)
+    assert set(pixels(imbalanced(source, [12, 3, 0], seed=1))) < set(pixels(part))
+    assert set(pixels(part)[:20]) != set(range(20))
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_imbalanced_chooses_by_the_smallest_philox_words(source, seed):
+    words = np.random.Philox(key=seed).random_raw(61)
+    expected = sorted(sorted(range(50), key=words.__getitem__)[:5]) + sorted(range(50, 60), key=words.__getitem__)[:1]
+    assert pixels(imbalanced(source, [5, 1, 0], seed)) == expected
+
+
+@pytest.mark.parametrize(
+    ("counts", "match"),
+    [
+        ([1, 2], "2 counts for 3 classes"),
+        ([51, 1, 1], "51 examples of class 'a'; it has 50, allowed are 0 to 50"),
+        ([1, -1, 1], "-1 examples of class 'b'; it has 10"),
+    ],
+)
+def test_imbalanced_refuses_what_the_source_does_not_have(source, counts, match):
+    with pytest.raises(ValueError, match=match):
+        imbalanced(source, counts, seed=0)
+
+
+@pytest.mark.parametrize(
+    ("ratio", "published"),
+    [
+        (10, [5000, 3871, 2997, 2320, 1796, 1391, 1077, 834, 645, 500]),
+        (100, [5000, 2997, 1796, 1077, 645, 387, 232, 139, 83, 50]),
+    ],
+)
+def test_long_tailed_counts_are_those_of_cifar10_lt(ratio, published):
+    assert long_tailed(5000, ratio, 10) == published
+
+
+def test_the_ends_of_the_tail_are_exact():
+    for classes in range(2, 40):
+        for ratio in (1, 10, 50, 100, 1000):
+            counts = long_tailed(3000, ratio, classes)
+            assert (counts[0], counts[-1]) == (3000, 3000 // ratio)
+            assert counts == sorted(counts, reverse=True)
+            assert stepped(3000, ratio, classes)[-1] == 3000 // ratio
+
+
+def test_whole_counts_are_not_lost_to_rounding():
+    assert long_tailed(32, 32, 6) == [32, 16, 8, 4, 2, 1]  # 32 * 32 ** -0.4 is 7.999999999999999
+
+
+def test_stepped_counts_have_two_sizes():
+    assert stepped(5000, 100, 10) == [5000] * 5 + [50] * 5
+    assert stepped(70, 10, 5) == [70, 70, 7, 7, 7]
+
+
+@pytest.mark.parametrize("counts", [long_tailed, stepped])
+@pytest.mark.parametrize("wrong", [(100, 0.5, 10), (100, 101, 10), (100, 10, 1)])
+def test_impossible_imbalance_is_refused(counts, wrong):
+    with pytest.raises(ValueError, match=f"{counts.__name__}.largest=100.*allowed are two classes or more"):
+        counts(*wrong)

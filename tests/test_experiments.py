@@ -20,7 +20,22 @@ SMALL = {
     "cifar100_resnet18": {"batch_size": "4", "width": "16"},
     "fashion_mnist_resnet18": {"batch_size": "4", "width": "16"},
     "folder": {"image_size": "64", "batch_size": "4", "width": "16"},
+    "folder_cnn": {"image_size": "64", "batch_size": "4", "hidden": "16"},
+    "fashion_mnist_cnn": {"batch_size": "4"},
+    "fashion_mnist_rnn": {"batch_size": "4", "hidden": "16"},
+    "imagenet_vgg16": {"image_size": "32", "batch_size": "2"},
+    "imagenet_mobilenet_v2": {"image_size": "64", "batch_size": "4"},
+    "imagenet_squeezenet": {"image_size": "64", "batch_size": "4"},
+    "imagenet_inception_v3": {"image_size": "107", "batch_size": "2"},
+    "imagenet_efficientnet_lite0": {"image_size": "64", "batch_size": "4", "warmup_epochs": "0"},
+    "imagenet_vit_small": {"image_size": "32", "batch_size": "4", "warmup_epochs": "0"},
 }
+DEEP = {"imagenet_inception_v3", "imagenet_efficientnet_lite0", "imagenet_mobilenet_v2", "imagenet_vit_small"}
+"""Tracing these takes long."""
+
+
+def files(slow=()):
+    return [pytest.param(path, id=path.stem, marks=[pytest.mark.slow] * (path.stem in slow)) for path in FILES]
 
 
 @pytest.fixture(scope="module")
@@ -35,7 +50,7 @@ def folder_of_classes(tmp_path_factory):
 
 def build(path, overrides, folder):
     module = experiment.load(path)
-    if path.stem == "folder":
+    if path.stem.startswith("folder"):
         overrides = {**overrides, "train_dir": str(folder)}
     config = experiment.configure(module.get_config(), overrides)
     parallel.resolve_precision(config)
@@ -56,7 +71,7 @@ def same_shapes(a, b):
     return jax.tree.map(lambda x: (x.shape, x.dtype), a) == jax.tree.map(lambda x: (x.shape, x.dtype), b)
 
 
-@pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
+@pytest.mark.parametrize("path", files())
 def test_the_train_step_keeps_the_shapes_of_the_state(path, folder_of_classes):
     chosen = build(path, {}, folder_of_classes)
     assert chosen.steps > 0
@@ -72,24 +87,24 @@ def test_the_train_step_keeps_the_shapes_of_the_state(path, folder_of_classes):
         assert {row.shape[0] for row in rows.values()} == {evaluation.stream.spec.image.shape[0]}
 
 
-@pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
+@pytest.mark.parametrize("path", files(slow=DEEP))
 def test_the_train_step_lowers_for_gpu_and_tpu(path, folder_of_classes):
     chosen = build(path, {"precision": "bfloat16"}, folder_of_classes)
     state = jax.eval_shape(lambda: experiment.first_state_of(chosen))
     step = jax.jit(experiment.train_step_of(chosen))
     exported = jax.export.export(step, platforms=("cuda", "tpu"))(state, chosen.train.spec)
     assert exported.platforms == ("cuda", "tpu")
-    assert "convolution" in exported.mlir_module()
+    assert ("dot_general" if "rnn" in path.stem else "stablehlo.convolution") in exported.mlir_module()
 
 
-@pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
+@pytest.mark.parametrize("path", files())
 def test_the_docstring_gives_the_command(path):
     text = path.read_text(encoding="utf-8")
     assert f"python -m jaxvision.main --config=experiments/{path.name} --workdir=runs/{path.stem}" in text
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
+@pytest.mark.parametrize("path", files())
 def test_one_real_step_on_a_small_canvas(path, folder_of_classes):
     chosen = build(path, SMALL.get(path.stem, {}), folder_of_classes)
     state = experiment.first_state_of(chosen)

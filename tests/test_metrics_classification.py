@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn import metrics
 
-from jaxvision.metrics.classification import classification, confusion_matrix
+from jaxvision.metrics.classification import balanced_accuracy, classification, confusion_matrix, f1_macro
 from jaxvision.types import Batch, ClassScores, Labels
 
 oracle: Any = metrics
@@ -72,6 +72,8 @@ def test_every_figure_equals_scikit_learn(seed, n, k):
     logits, label = logits[:n], label[:n]
     predicted, probabilities = logits.argmax(-1), softmax(logits)
     expected: dict[str, Any] = {"accuracy": oracle.accuracy_score(label, predicted)}
+    # balanced_accuracy_score itself warns of predictions without examples, which it leaves out as this does.
+    expected["balanced_accuracy"] = oracle.recall_score(label, predicted, labels=np.unique(label), average="macro")
     expected["log_loss"] = oracle.log_loss(label, probabilities, labels=range(k))
     expected["calibration_error"] = calibration_error_by_hand(probabilities, label, 15)
     if k > 5:
@@ -166,6 +168,31 @@ def test_macro_means_run_over_the_classes_that_occur():
     assert figures["recall_macro"] == pytest.approx((2 / 3 + 0) / 2)
     assert figures["precision_macro"] == pytest.approx((1 + 0) / 2)
     assert figures["recall/b"] == figures["precision/b"] == figures["f1/d"] == 0
+
+
+def test_balanced_accuracy_is_scikit_learns_where_predictions_have_no_examples():
+    logits, label = draw(1, 40, 4)
+    label %= 3
+    figures = classification(4).compute(observe(classification(4), logits, label))
+    assert (logits.argmax(-1) == 3).any()
+    with pytest.warns(UserWarning, match="y_pred contains classes not in y_true"):
+        expected = oracle.balanced_accuracy_score(label, logits.argmax(-1))
+    assert figures["balanced_accuracy"] == pytest.approx(expected)
+    assert figures["balanced_accuracy"] > figures["recall_macro"]
+
+
+@pytest.mark.parametrize("objective", [balanced_accuracy, f1_macro])
+def test_figures_of_many_counts_are_those_of_each(objective):
+    random = np.random.default_rng(0)
+    right, wrong, missed = random.integers(0, 4, (3, 30, 5))
+    predictions, examples = right + wrong, right + missed
+    examples[:, 0] += 1
+    right[:, 4], predictions[:, 4], examples[:, 4] = 0, 0, 0
+    many = objective(right, predictions, examples)
+    for i in range(30):
+        f1 = [2 * r / (p + e) for r, p, e in zip(right[i], predictions[i], examples[i], strict=True) if p + e]
+        recall = [r / e for r, e in zip(right[i], examples[i], strict=True) if e]
+        assert many[i] == pytest.approx(np.mean(f1 if objective is f1_macro else recall))
 
 
 @pytest.mark.parametrize(

@@ -58,14 +58,21 @@ def weighted(weights: Sequence[float] | np.ndarray, seed: int) -> Order:
     return order
 
 
-def balanced(seed: int) -> Order:
-    """Oversampling to equal shares: every class that occurs gets the same number of draws an epoch, within rounding."""
+def balanced(seed: int, power: float = 1.0) -> Order:
+    """Oversampling to equal shares: every class that occurs gets the same number of draws an epoch, within rounding.
+
+    A `power` below 1 stops on the way there: a class of n examples gets a share in proportion to `n ** (1 - power)`. 0.5 is
+    square-root sampling, 0 the share it has (arXiv:1910.09217, whose q is 1 - power). Raises ValueError for a
+    power outside 0 to 1.
+    """
     seed = checked_seed(seed)
+    if not 0 <= power <= 1:
+        raise ValueError(f"balanced(power={power}): allowed is 0 to 1")
 
     def order(source: Source) -> Indices:
         _some(source)
         _, which, counts = np.unique(source.labels(), return_inverse=True, return_counts=True)
-        return _resampled(1.0 / counts[which], seed)
+        return _resampled(1.0 / counts[which] ** power, seed)
 
     return order
 

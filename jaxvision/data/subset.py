@@ -1,8 +1,12 @@
 """A part of a source, as a source."""
 
+import math
+from collections.abc import Sequence
+
 import numpy as np
 
-from jaxvision.data.source import Source, digest
+from jaxvision.data.randomness import checked_seed
+from jaxvision.data.source import Source, class_counts, digest
 
 
 def subset(source: Source, indices: np.ndarray) -> Source:
@@ -32,11 +36,66 @@ def held_out(source: Source, share: float, seed: int) -> tuple[Source, Source]:
     """
     if not 0 < share < 1:
         raise ValueError(f"held_out: share is {share}; it must be above 0 and below 1")
-    labels = source.labels()
-    bits = np.random.Philox(key=seed).random_raw(len(labels))
-    out = np.zeros(len(labels), bool)
-    for label in range(len(source.classes)):
-        members = np.flatnonzero(labels == label)
-        count = min(max(round(share * len(members)), 1), len(members) - 1)
-        out[members[np.argsort(bits[members], kind="stable")][: max(count, 0)]] = True
+    counts = [max(min(max(round(share * there), 1), there - 1), 0) for there in class_counts(source)]
+    out = _chosen(source, counts, seed)
     return subset(source, np.flatnonzero(~out)), subset(source, np.flatnonzero(out))
+
+
+def imbalanced(source: Source, counts: Sequence[int] | np.ndarray, seed: int) -> Source:
+    """So many examples of each class, in the order of the source: `imbalanced(source, long_tailed(700, 100, 10), seed)`.
+
+    Which ones depends on the seed and on the labels alone; of the same seed, fewer are a part of more.
+
+    Raises ValueError unless there is one count for each class, none below 0 or above the examples that the class has.
+    """
+    there = class_counts(source)
+    if len(counts) != len(there):
+        raise ValueError(f"imbalanced got {len(counts)} counts for {len(there)} classes")
+    for name, wanted, has in zip(source.classes, counts, there, strict=True):
+        if not 0 <= wanted <= has:
+            raise ValueError(f"imbalanced: {wanted} examples of class {name!r}; it has {has}, allowed are 0 to {has}")
+    return subset(source, np.flatnonzero(_chosen(source, counts, seed)))
+
+
+def long_tailed(largest: int, ratio: float, classes: int) -> list[int]:
+    """Counts that fall exponentially, `largest * ratio ** (-k / (classes - 1))`, rounded down, as CIFAR-LT has them.
+
+    arXiv:1901.05555. The last class has `largest / ratio` examples.
+
+    Raises ValueError for a ratio below 1, fewer than two classes, or a class left without examples.
+    """
+    _check_imbalance("long_tailed", largest, ratio, classes)
+    return [_floor(largest * ratio ** (-k / (classes - 1))) for k in range(classes)]
+
+
+def stepped(largest: int, ratio: float, classes: int) -> list[int]:
+    """Counts of two sizes: `largest` in the first half of the classes, `largest / ratio`, rounded down, in the second.
+
+    Step imbalance, arXiv:1710.05381; of an odd number of classes, the one in the middle is small. Raises
+    ValueError as `long_tailed` does.
+    """
+    _check_imbalance("stepped", largest, ratio, classes)
+    return [largest if k < classes // 2 else _floor(largest / ratio) for k in range(classes)]
+
+
+def _chosen(source: Source, counts: Sequence[int] | np.ndarray, seed: int) -> np.ndarray:
+    """Which examples are chosen, as many of each class as its count says."""
+    labels = source.labels()
+    bits = np.random.Philox(key=checked_seed(seed)).random_raw(len(labels))
+    chosen = np.zeros(len(labels), bool)
+    for label, count in enumerate(counts):
+        members = np.flatnonzero(labels == label)
+        chosen[members[np.argsort(bits[members], kind="stable")][:count]] = True
+    return chosen
+
+
+def _floor(value: float) -> int:
+    return math.floor(value * (1 + 1e-12))  # 32 * 32 ** -0.4 is 7.999999999999999
+
+
+def _check_imbalance(who: str, largest: int, ratio: float, classes: int) -> None:
+    if classes < 2 or not 1 <= ratio <= largest:
+        raise ValueError(
+            f"{who}(largest={largest}, ratio={ratio}, classes={classes}): allowed are two classes or more, and a ratio"
+            " from 1 to the largest count"
+        )

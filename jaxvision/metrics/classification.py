@@ -17,7 +17,7 @@ FEW_CLASSES = 20
 def classification(
     classes: Sequence[str] | int, *, top: int = 5, bins: int = 15, per_class: bool | None = None
 ) -> Metric:
-    """Accuracy, precision, recall, F1, log loss and calibration of a classifier.
+    """Accuracy, plain and balanced, precision, recall, F1, log loss and calibration of a classifier.
 
     The rows: `label` and `predicted` (int32), `rank` of the true class among the scores (0 is the best; of equal scores
     the class with the smaller number comes first), `log_probability` of the true class, `confidence` (the largest
@@ -26,6 +26,7 @@ def classification(
     The figures:
       accuracy, top5_accuracy: share of the examples whose true class has the best, or one of the `top` best scores; the
         second only for more than `top` classes.
+      balanced_accuracy: mean recall of the classes that have examples, as scikit-learn has it.
       precision_macro, recall_macro, f1_macro: means over the classes that occur, among the labels or the predictions
         (as scikit-learn and torchmetrics have it). A class without predictions has precision 0, one without examples
         recall 0, in both cases F1 0.
@@ -45,7 +46,7 @@ def classification(
         rows, or a label that is no class.
       TypeError: in `observe`, a target other than Labels.
     """
-    names = _names(classes)
+    names = class_names(classes)
     if top < 1 or bins < 1:
         raise ValueError(f"classification(top={top}, bins={bins}): both must be 1 or more")
     named = len(names) <= FEW_CLASSES if per_class is None else per_class
@@ -54,7 +55,7 @@ def classification(
         return _observe(scores.logits, _labels(batch), len(names))
 
     def compute(rows: Mapping[str, np.ndarray]) -> dict[str, float]:
-        _check_rows(rows, len(names))
+        check_rows(rows, len(names))
         figures = _ranking(rows["rank"], top, len(names)) | _agreement(rows, len(names))
         figures["log_loss"] = -_mean(rows["log_probability"])
         figures["calibration_error"] = _calibration_error(rows["confidence"], rows["predicted"] == rows["label"], bins)
@@ -65,12 +66,19 @@ def classification(
 
 def confusion_matrix(rows: Mapping[str, np.ndarray], k: int) -> Int[np.ndarray, "k k"]:
     """How many examples of class i (the row) were predicted as class j (the column)."""
-    _check_rows(rows, k)
+    check_rows(rows, k)
     label, predicted = (np.asarray(rows[name], np.int64) for name in ("label", "predicted"))
     return np.bincount(label * k + predicted, minlength=k * k).reshape(k, k)
 
 
-def _names(classes: Sequence[str] | int) -> tuple[str, ...]:
+def decision_figures(rows: Mapping[str, np.ndarray], names: Sequence[str]) -> dict[str, float]:
+    """The figures of `classification` that follow from `label` and `predicted` alone."""
+    figures = {"accuracy": _mean(rows["label"] == rows["predicted"])} | _agreement(rows, len(names))
+    return figures | (_class_figures(rows, names) if len(names) <= FEW_CLASSES else {})
+
+
+def class_names(classes: Sequence[str] | int) -> tuple[str, ...]:
+    """The names of classes, or of so many, each only once. Raises ValueError if there is none."""
     names = tuple(str(i) for i in range(classes)) if isinstance(classes, int) else tuple(classes)
     if isinstance(classes, str) or not names:
         raise ValueError(f"classification(classes={classes!r}): allowed are class names or their number, 1 or more")
@@ -106,7 +114,8 @@ def _rank(logits: Float[Array, "b k"], label: Int[Array, "b"]) -> Int[Array, "b"
     return jnp.sum(~behind, axis=-1, dtype=jnp.int32)
 
 
-def _check_rows(rows: Mapping[str, np.ndarray], k: int) -> None:
+def check_rows(rows: Mapping[str, np.ndarray], k: int) -> None:
+    """Raises ValueError for no rows, or a label that is none of k classes."""
     label = np.asarray(rows["label"])
     if not len(label):
         raise ValueError("no examples to compute figures of: the rows are empty")
@@ -134,6 +143,21 @@ def _counts(rows: Mapping[str, np.ndarray], k: int) -> tuple[np.ndarray, np.ndar
     return right, predictions, examples
 
 
+def balanced_accuracy(right: np.ndarray, predictions: np.ndarray, examples: np.ndarray) -> np.ndarray:
+    """Mean recall of the classes that have examples, from the counts of each class on the last axis.
+
+    Takes how many examples were predicted right, how many predictions and how many examples each class has.
+    """
+    recall = _precision_recall_f1(right, predictions, examples)["recall"]
+    return np.mean(recall, axis=-1, where=examples > 0)
+
+
+def f1_macro(right: np.ndarray, predictions: np.ndarray, examples: np.ndarray) -> np.ndarray:
+    """Mean F1 of the classes that occur, among the examples or the predictions; arguments as `balanced_accuracy`."""
+    f1 = _precision_recall_f1(right, predictions, examples)["f1"]
+    return np.mean(f1, axis=-1, where=predictions + examples > 0)
+
+
 def _precision_recall_f1(
     right: np.ndarray, predictions: np.ndarray, examples: np.ndarray
 ) -> dict[str, Float[np.ndarray, "k"]]:
@@ -149,7 +173,8 @@ def _agreement(rows: Mapping[str, np.ndarray], k: int) -> dict[str, float]:
     occurs = counts[1] + counts[2] > 0
     macro = {f"{name}_macro": _mean(values[occurs]) for name, values in _precision_recall_f1(*counts).items()}
     total = _precision_recall_f1(*(np.sum(count, keepdims=True) for count in counts))
-    return macro | {f"{name}_micro": float(values[0]) for name, values in total.items()}
+    micro = {f"{name}_micro": float(values[0]) for name, values in total.items()}
+    return {"balanced_accuracy": float(balanced_accuracy(*counts))} | macro | micro
 
 
 def _class_figures(rows: Mapping[str, np.ndarray], names: Sequence[str]) -> dict[str, float]:

@@ -1,0 +1,87 @@
+"""ViT-S/16 on ImageNet, by the recipe of DeiT (arXiv:2012.12877): AdamW, RandAugment, mixup and CutMix.
+
+    python -m jaxvision.main --config=experiments/imagenet_vit_small.py --workdir=runs/imagenet_vit_small
+
+The data must be prepared by TFDS as array_record (imagenet2012 asks for the two tar files of the challenge).
+Without the repeated augmentation of the paper. Expected: 79.8 % top-1 on the 50,000 validation images, what the paper
+reports for DeiT-S; not measured by us.
+"""
+
+import jax.numpy as jnp
+import optax
+from ml_collections import ConfigDict
+
+from jaxvision import optimize
+from jaxvision.augment import chain, choose, cutmix, flip, mixup, randaugment, random_erasing
+from jaxvision.checkpoint import Keep
+from jaxvision.data import order, pipeline, placement, tfds
+from jaxvision.draw import classification as pictures
+from jaxvision.experiment import Evaluation, Experiment
+from jaxvision.metrics.classification import classification as figures
+from jaxvision.nn.vit import vit_small
+from jaxvision.tasks.classification import classification
+from jaxvision.train import Every
+
+
+def get_config() -> ConfigDict:
+    return ConfigDict(
+        {
+            "seed": 0,
+            "data_dir": "~/tensorflow_datasets",
+            "image_size": 224,
+            "batch_size": 1024,
+            "epochs": 300,
+            "warmup_epochs": 5,
+            "learning_rate_per_512": 5e-4,
+            "weight_decay": 0.05,
+            "label_smoothing": 0.1,
+            "stochastic_depth": 0.1,
+            "magnitude": 9.0,
+            "erasing": 0.25,
+            "mixup": 0.8,
+            "cutmix": 1.0,
+            "precision": "auto",
+        }
+    )
+
+
+def build(config) -> Experiment:
+    classes, train_examples = 1000, 1_281_167
+    dtype = jnp.dtype(config.precision)
+    steps_per_epoch = train_examples // config.batch_size
+    steps = config.epochs * steps_per_epoch
+    peak = config.learning_rate_per_512 * config.batch_size / 512
+    schedule = optax.warmup_cosine_decay_schedule(1e-6, peak, config.warmup_epochs * steps_per_epoch, steps, 1e-5)
+    network = vit_small(classes, stochastic_depth=config.stochastic_depth, dtype=dtype)
+
+    def data(split: str):
+        return tfds.source("imagenet2012", split, config.data_dir)
+
+    train = pipeline.training(
+        lambda: data("train"),
+        order=order.shuffled(config.seed),
+        placer=placement.random_resized_crop(config.image_size),
+        batch_size=config.batch_size,
+        seed=config.seed,
+    )
+    validation = pipeline.evaluation(
+        lambda: data("validation"),
+        placer=placement.resize_and_centre_crop(config.image_size * 8 // 7, config.image_size),
+        batch_size=config.batch_size,
+    )
+    return Experiment(
+        task=classification(network, label_smoothing=config.label_smoothing, dtype=dtype),
+        optimizer=optax.adamw(schedule, weight_decay=config.weight_decay, mask=optimize.kernels),
+        steps=steps,
+        train=train,
+        augment=chain(
+            flip(),
+            randaugment(2, config.magnitude),
+            random_erasing(config.erasing),
+            choose(mixup(config.mixup, classes), cutmix(config.cutmix, classes)),
+        ),
+        evaluations={"validation": Evaluation(validation, figures(classes), pictures.report)},
+        seed=config.seed,
+        every=Every(log=100, evaluate=steps_per_epoch * 5, checkpoint=steps_per_epoch),
+        keep=Keep(latest=2, best=1, by="validation/accuracy"),
+    )
