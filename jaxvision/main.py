@@ -166,7 +166,8 @@ def first_progress(plan: Plan, checkpoints: Checkpoints) -> tuple[Progress, int]
     saved = checkpoints.newest(plan.like)
     if saved is not None:
         return train.Progress(saved.state, saved.notes["history"], saved.notes["interval"]), saved.notes["rows"]
-    state = experiment.first_state_of(plan.chosen, layout=partial(parallel.layout, plan.mesh))
+    with told_as(experiment.ConfigError):
+        state = experiment.first_state_of(plan.chosen, layout=partial(parallel.layout, plan.mesh))
     return train.Progress(state), 0
 
 
@@ -267,7 +268,11 @@ def hooked(
             checkpoints.save(int(progress.state.step), progress.state, notes, figures)
         check_measured(chosen.keep.by, figures)
 
-    return examiner, train.Hooks(book.write, examine, save, chosen.stop, interruption.requested, book.stepped)
+    def stop(history: Sequence[Figures]) -> bool:
+        with told_as(experiment.ConfigError):
+            return chosen.stop(history)
+
+    return examiner, train.Hooks(book.write, examine, save, stop, interruption.requested, book.stepped)
 
 
 def finished(chosen: Experiment, progress: Progress) -> bool:

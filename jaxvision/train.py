@@ -201,7 +201,7 @@ def step_keys(state: TrainState) -> Array:
 def finite(tree: PyTree) -> Scalar:
     """Whether every floating-point number of the tree is finite."""
     leaves = [x for x in jax.tree.leaves(tree) if jnp.issubdtype(x.dtype, jnp.floating)]
-    return jnp.stack([jnp.isfinite(x).all() for x in leaves]).all()
+    return _all([jnp.isfinite(x).all() for x in leaves])
 
 
 def broken(old: PyTree, new: PyTree) -> Scalar:
@@ -210,9 +210,17 @@ def broken(old: PyTree, new: PyTree) -> Scalar:
     (Some optimizer states are infinite from the start: the best loss so far, say.)
     """
     pairs = zip(jax.tree.leaves(old), jax.tree.leaves(new), strict=True)
-    return jnp.stack(
-        [(jnp.isfinite(a) & ~jnp.isfinite(b)).any() for a, b in pairs if jnp.issubdtype(b.dtype, jnp.floating)]
-    ).any()
+    floating = [(a, b) for a, b in pairs if jnp.issubdtype(b.dtype, jnp.floating)]
+    return ~_all([(jnp.isfinite(b) | ~jnp.isfinite(a)).all() for a, b in floating])
+
+
+def _all(flags: list[Scalar]) -> Scalar:
+    """Whether all are true: the first when sorted.
+
+    XLA on CPU would repeat a plain conjunction of the n flags in each of the n updates that depend on it, and take time
+    in proportion to n squared to compile them; it doesn't repeat a sort.
+    """
+    return jax.lax.sort(jnp.stack(flags))[0]
 
 
 class Every(NamedTuple):

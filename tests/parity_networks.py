@@ -4,6 +4,8 @@ Both sides fill their weights from one NumPy RandomState, in the sorted order of
 golden figures needs no weights. Nothing here imports torch unless a function ending in `_torch` is called.
 """
 
+from functools import partial
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -42,8 +44,15 @@ def shapes_of(golden):
     return {name: tuple(int(size) for size in sizes) for name, *sizes in fields}
 
 
-def compute(network, variables, images, labels):
-    """Evaluation logits; loss, gradient and new statistics of one training pass: logits, loss, and two trees."""
+UNOPTIMISED = {"xla_backend_optimization_level": 0, "xla_llvm_disable_expensive_passes": True}
+"""For small networks, whose compilation takes longer than what they compute."""
+
+
+def compute(network, variables, images, labels, options=None):
+    """Evaluation logits; loss, gradient and new statistics of one training pass: logits, loss, and two trees.
+
+    `options` are those of the compiler.
+    """
 
     def loss_of(params, rest):
         variables = {"params": params, **rest}
@@ -53,8 +62,9 @@ def compute(network, variables, images, labels):
         return -sum(each.mean() for each in picked), changed
 
     rest = {name: tree for name, tree in variables.items() if name != "params"}
-    logits = jax.jit(lambda v: network.apply(v, images, train=False))(variables)
-    (loss, changed), gradient = jax.jit(jax.value_and_grad(loss_of, has_aux=True))(variables["params"], rest)
+    compiled = partial(jax.jit, compiler_options=options)
+    logits = compiled(lambda v: network.apply(v, images, train=False))(variables)
+    (loss, changed), gradient = compiled(jax.value_and_grad(loss_of, has_aux=True))(variables["params"], rest)
     return np.asarray(logits), float(loss), gradient, changed.get("batch_stats", {})
 
 
@@ -74,6 +84,41 @@ def under_torch_names(sources, collection, tree, flattened=None):
     return named
 
 
+def rnn_from_torch(weights, cell):
+    """Parameters of an `RNNClassifier` of two layers: torch stacks the gates, and has a bias before and one behind."""
+    params = {"head": {"kernel": weights["head.weight"].T, "bias": weights["head.bias"]}}
+    gates = "ifgo" if cell == "lstm" else "rzn"
+    for layer in (0, 1):
+        split = {
+            name: np.split(weights[f"rnn.{name}_l{layer}"], len(gates))
+            for name in ("weight_ih", "weight_hh", "bias_ih", "bias_hh")
+        }
+        own = params[f"layer{layer + 1}"] = {}
+        for number, gate in enumerate(gates):
+            own[f"i{gate}"] = {"kernel": split["weight_ih"][number].T}
+            own[f"h{gate}"] = {"kernel": split["weight_hh"][number].T}
+            before, behind = split["bias_ih"][number], split["bias_hh"][number]
+            if cell == "gru" and gate == "n":
+                own["in"]["bias"], own["hn"]["bias"] = before, behind
+            else:
+                own[f"{'h' if cell == 'lstm' else 'i'}{gate}"]["bias"] = before + behind
+    return {"params": jax.tree.map(jnp.asarray, params)}
+
+
+def rnn_gradient_to_torch(gradient, cell):
+    """Gradients under torch's names; where torch has two biases for our one, both have its gradient."""
+    named = {"head.weight": np.asarray(gradient["head"]["kernel"]).T, "head.bias": np.asarray(gradient["head"]["bias"])}
+    gates, own_bias = ("ifgo", "h") if cell == "lstm" else ("rzn", "i")
+    for layer in (0, 1):
+        ours = gradient[f"layer{layer + 1}"]
+        for side, torchs in (("i", "ih"), ("h", "hh")):
+            kernels = [np.asarray(ours[side + gate]["kernel"]).T for gate in gates]
+            biases = [np.asarray(ours[side + gate].get("bias", ours[own_bias + gate].get("bias"))) for gate in gates]
+            named[f"rnn.weight_{torchs}_l{layer}"] = np.concatenate(kernels)
+            named[f"rnn.bias_{torchs}_l{layer}"] = np.concatenate(biases)
+    return named
+
+
 def spec_of(network, shape):
     """Shapes and types of a network's variables for images of this shape; nothing is computed."""
     return jax.eval_shape(lambda: network.init(jax.random.key(0), jnp.zeros(shape), train=False))
@@ -90,19 +135,31 @@ def filled(spec, seed=1):
     return jax.tree.map(lambda leaf: jnp.asarray(np.abs(random.standard_normal(leaf.shape)) * 0.1, leaf.dtype), spec)
 
 
-def trained_once(network, shape):
-    """Logits and the gradient of one training step, under strict promotion and with dropout: an array and a tree."""
+def traced_once(network, shape):
+    """One training step with dropout, traced under strict promotion, and the variables that it takes."""
     x = jnp.asarray(np.random.RandomState(0).standard_normal(shape), jnp.float32)
-    variables = filled(spec_of(network, shape))
-    mutable = [name for name in variables if name != "params"]
+    spec = spec_of(network, shape)
+    mutable = [name for name in spec if name != "params"]
 
-    def loss_of(params):
+    def loss_of(params, rest):
         rngs = {"dropout": jax.random.key(1)}
-        logits, _ = network.apply({**variables, "params": params}, x, train=True, mutable=mutable, rngs=rngs)
+        logits, _ = network.apply({**rest, "params": params}, x, train=True, mutable=mutable, rngs=rngs)
         return jax.nn.logsumexp(logits, 1).mean(), logits
 
+    rest = {name: tree for name, tree in spec.items() if name != "params"}
     with jax.numpy_dtype_promotion("strict"):
-        gradient, logits = jax.jit(jax.grad(loss_of, has_aux=True))(variables["params"])
+        return jax.jit(jax.grad(loss_of, has_aux=True)).trace(spec["params"], rest), (spec["params"], rest)
+
+
+def trained_types(network, shape):
+    """The types of the logits and of the gradient of one training step; nothing is compiled."""
+    return {leaf.dtype for leaf in jax.tree.leaves(traced_once(network, shape)[0].out_info)}
+
+
+def trained_once(network, shape):
+    """Logits and the gradient of one training step: an array and a tree."""
+    traced, spec = traced_once(network, shape)
+    gradient, logits = traced.lower().compile(UNOPTIMISED)(*filled(spec))  # JAX lowers bfloat16 attention by promotion
     return logits, gradient
 
 
@@ -113,7 +170,8 @@ def assert_equals_golden(golden, network, load, sources_of, flattened=None):
     spec = spec_of(network, shape)
     sources = sources_of(spec)
     variables = load(random_weights(shapes_of(golden), seed), spec)
-    logits, loss, gradient, statistics = compute(network, variables, jnp.asarray(x), jnp.asarray(labels))
+    logits, loss, gradient, statistics = compute(network, variables, jnp.asarray(x), jnp.asarray(labels), UNOPTIMISED)
+    assert logits.dtype == np.float64
     np.testing.assert_allclose(logits, golden["logits"], rtol=1e-7, atol=1e-9)
     np.testing.assert_allclose(loss, golden["loss"], rtol=1e-9)
     for name, collection, tree in (("gradients", "params", gradient), ("statistics", "batch_stats", statistics)):
@@ -135,7 +193,7 @@ def compute_torch(model, weights, images, labels):
     with torch.no_grad():
         logits = model.eval()(batch).numpy()
     for layer in model.modules():
-        if isinstance(layer, torch.nn.Dropout):
+        if isinstance(layer, torch.nn.Dropout) or type(layer).__name__ == "StochasticDepth":
             layer.p = 0.0
     outputs = model.train()(batch)
     heads = outputs if isinstance(outputs, tuple) else (outputs,)

@@ -67,6 +67,7 @@ def test_it_changes_the_content_alone_and_keeps_its_type(name):
         np.testing.assert_array_equal(content(whole.image), np.round(content(floats)))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["contrast", "noise"])
 def test_jit_changes_nothing(name):
     batch = make_batch()
@@ -103,6 +104,7 @@ def test_noise_has_the_deviation_asked_for():
     assert apart.std() == pytest.approx(4.0, rel=0.02)
 
 
+@pytest.mark.slow
 def test_erasing_fills_a_rectangle_of_the_area_and_shape_asked_for():
     batch = make_batch(60)
     shares = []

@@ -59,11 +59,12 @@ def test_every_link_has_a_key_of_its_own():
 
 def test_two_flips_are_drawn_apart():
     batch = make_batch(64)
-    result = chain(flip(), flip())(jax.random.key(0), jnp.int32(0), batch)
+    result = jax.jit(chain(flip(), flip()))(jax.random.key(0), jnp.int32(0), batch)
     flipped = np.any(np.asarray(result.image != batch.image), axis=(1, 2, 3))
     assert 0 < flipped.sum() < 64
 
 
+@pytest.mark.slow
 def test_a_chain_under_jit_and_strict_types():
     batch, key = make_batch(), jax.random.key(0)
     augment = chain(pad_and_crop(2), flip(), identity)

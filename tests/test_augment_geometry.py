@@ -12,7 +12,7 @@ from jaxvision.types import Batch, Labels, Objects, SegmentationMap
 
 CANVAS = (7, 9)
 SIZES = [(7, 9), (5, 9), (7, 4), (3, 6), (1, 1), (0, 0)]
-DTYPES = [jnp.uint8, jnp.float32, jnp.bfloat16]
+DTYPES = [jnp.uint8, *(pytest.param(dtype, marks=pytest.mark.slow) for dtype in (jnp.float32, jnp.bfloat16))]
 
 
 def make_batch(sizes=SIZES, canvas=CANVAS, *, channels=3, dtype=jnp.uint8, target=None, given=None, seed=0):
@@ -232,6 +232,7 @@ def test_pad_and_crop_refuses_what_it_cannot_move():
 AUGMENTS = pytest.mark.parametrize("augment", [flip(), pad_and_crop(2, 9)], ids=["flip", "pad_and_crop"])
 
 
+@pytest.mark.slow
 @AUGMENTS
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_jit_and_strict_types_change_nothing(augment, dtype):
@@ -253,7 +254,8 @@ def test_same_key_same_result_and_other_key_other_result(augment):
 @AUGMENTS
 def test_steps_differ_through_their_keys(augment):
     batch, run = make_batch([CANVAS] * 32), jax.random.key(0)
-    results = [np.asarray(augment(jax.random.fold_in(run, s), jnp.int32(s), batch).image) for s in range(4)]
+    jitted = jax.jit(augment)
+    results = [np.asarray(jitted(jax.random.fold_in(run, s), jnp.int32(s), batch).image) for s in range(4)]
     assert all(np.any(results[i] != results[j]) for i in range(4) for j in range(i))
 
 

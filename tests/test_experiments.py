@@ -13,7 +13,8 @@ from jaxvision import experiment, parallel
 from jaxvision.evaluate import make_observe
 from jaxvision.types import Batch, Labels
 
-FILES = sorted((Path(__file__).parent.parent / "experiments").glob("*.py"))
+ROOT = Path(__file__).parent.parent
+FILES = sorted((ROOT / "experiments").glob("*.py")) + sorted((ROOT / "experiments" / "finetune").glob("*.py"))
 SMALL = {
     "imagenet_resnet50": {"image_size": "64", "batch_size": "4", "width": "16", "warmup_epochs": "0"},
     "cifar10_resnet18": {"batch_size": "4", "width": "16"},
@@ -29,8 +30,16 @@ SMALL = {
     "imagenet_inception_v3": {"image_size": "107", "batch_size": "2"},
     "imagenet_efficientnet_lite0": {"image_size": "64", "batch_size": "4", "warmup_epochs": "0"},
     "imagenet_vit_small": {"image_size": "32", "batch_size": "4", "warmup_epochs": "0"},
+    "resnet50_folder": {"image_size": "64", "batch_size": "4", "width": "16"},
+    "vgg16_folder": {"image_size": "32", "batch_size": "2"},
+    "inception_folder": {"image_size": "75", "batch_size": "2"},
+    "efficientnet_lite0_fashion": {"batch_size": "4"},
+    "efficientnet_lite0_trees": {"batch_size": "4"},
 }
-DEEP = {"imagenet_inception_v3", "imagenet_efficientnet_lite0", "imagenet_mobilenet_v2", "imagenet_vit_small"}
+DEEP = {
+    *("imagenet_inception_v3", "imagenet_efficientnet_lite0", "imagenet_mobilenet_v2", "imagenet_vit_small"),
+    *("inception_folder", "efficientnet_lite0_fashion", "efficientnet_lite0_trees", "resnet50_folder", "vgg16_folder"),
+}
 """Tracing these takes long."""
 
 
@@ -50,9 +59,10 @@ def folder_of_classes(tmp_path_factory):
 
 def build(path, overrides, folder):
     module = experiment.load(path)
-    if path.stem.startswith("folder"):
+    config = module.get_config()
+    if "train_dir" in config:
         overrides = {**overrides, "train_dir": str(folder)}
-    config = experiment.configure(module.get_config(), overrides)
+    config = experiment.configure(config, overrides)
     parallel.resolve_precision(config)
     assert experiment.as_json(config)
     return module.build(config)
@@ -76,7 +86,7 @@ def test_the_train_step_keeps_the_shapes_of_the_state(path, folder_of_classes):
     chosen = build(path, {}, folder_of_classes)
     assert chosen.steps > 0
     assert chosen.keep.by.split("/")[0] in chosen.evaluations
-    state = jax.eval_shape(lambda: experiment.first_state_of(chosen))
+    state = jax.eval_shape(lambda: experiment.first_state_of(chosen, start=False))
     after, metrics = jax.eval_shape(experiment.train_step_of(chosen), state, chosen.train.spec)
     assert same_shapes(after, state)
     assert {"loss", "accuracy", "gradient_norm"} <= set(metrics)
@@ -90,7 +100,7 @@ def test_the_train_step_keeps_the_shapes_of_the_state(path, folder_of_classes):
 @pytest.mark.parametrize("path", files(slow=DEEP))
 def test_the_train_step_lowers_for_gpu_and_tpu(path, folder_of_classes):
     chosen = build(path, {"precision": "bfloat16"}, folder_of_classes)
-    state = jax.eval_shape(lambda: experiment.first_state_of(chosen))
+    state = jax.eval_shape(lambda: experiment.first_state_of(chosen, start=False))
     step = jax.jit(experiment.train_step_of(chosen))
     exported = jax.export.export(step, platforms=("cuda", "tpu"))(state, chosen.train.spec)
     assert exported.platforms == ("cuda", "tpu")
@@ -99,15 +109,16 @@ def test_the_train_step_lowers_for_gpu_and_tpu(path, folder_of_classes):
 
 @pytest.mark.parametrize("path", files())
 def test_the_docstring_gives_the_command(path):
-    text = path.read_text(encoding="utf-8")
-    assert f"python -m jaxvision.main --config=experiments/{path.name} --workdir=runs/{path.stem}" in text
+    text = " ".join(path.read_text(encoding="utf-8").replace("\\\n", " ").split())
+    name = path.relative_to(ROOT).as_posix()
+    assert f"python -m jaxvision.main --config={name} --workdir=runs/{path.stem}" in text
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("path", files())
 def test_one_real_step_on_a_small_canvas(path, folder_of_classes):
     chosen = build(path, SMALL.get(path.stem, {}), folder_of_classes)
-    state = experiment.first_state_of(chosen)
+    state = experiment.first_state_of(chosen, start=False)
     logits = jax.eval_shape(chosen.task.predict, state.averaged, chosen.train.spec).logits
     batch = random_batch(chosen.train.spec, logits.shape[-1])
     step = jax.jit(experiment.train_step_of(chosen))

@@ -8,7 +8,7 @@ from jax import lax
 from numpy.testing import assert_allclose, assert_array_equal
 from scipy.signal import correlate
 
-from jaxvision.nn.conv import Conv, convolve, max_pool
+from jaxvision.nn.conv import Conv, convolve, max_pool, max_pool_rounding_up
 
 DIMENSIONS = ("NHWC", "HWIO", "NHWC")
 
@@ -45,6 +45,9 @@ def correlated(images, kernel, stride, pads, dilation, groups):
         ((1, 1), 2, 0, 1, 1),
         ((1, 1), 2, 1, 1, 1),
         ((1, 1), 2, 0, 1, 4),
+        ((3, 3), 1, 1, 1, 4),
+        ((5, 3), 2, ((0, 1), (2, 1)), 1, 4),
+        ((3, 3), 1, 2, 2, 4),
     ],
 )
 def test_equals_scipy(float64, size, stride, padding, dilation, groups):
@@ -54,6 +57,24 @@ def test_equals_scipy(float64, size, stride, padding, dilation, groups):
         jnp.asarray(images), jnp.asarray(kernel), stride=stride, padding=padding, dilation=dilation, groups=groups
     )
     assert_allclose(ours, correlated(images, kernel, stride, pads, dilation, groups), rtol=1e-10, atol=1e-12)
+
+
+@pytest.mark.parametrize(("size", "stride"), [((3, 3), 1), ((5, 5), 2), ((2, 3), 3)])
+def test_depthwise_has_the_gradients_of_xlas_own(float64, size, stride):
+    images, kernel = jnp.asarray(normal(2, 9, 8, 6)), jnp.asarray(normal(*size, 1, 6, seed=1))
+    pads = ((1, 0), (2, 1))
+
+    def xla(x, k):
+        return lax.conv_general_dilated(
+            x, k, (stride, stride), pads, dimension_numbers=DIMENSIONS, feature_group_count=6
+        )
+
+    ours, back = jax.vjp(lambda x, k: convolve(x, k, stride=stride, padding=pads, groups=6), images, kernel)
+    expected, expected_back = jax.vjp(xla, images, kernel)
+    assert_allclose(ours, expected, rtol=1e-12, atol=1e-12)
+    gradient = jnp.asarray(normal(*expected.shape, seed=2))
+    for mine, theirs in zip(back(gradient), expected_back(gradient), strict=True):
+        assert_allclose(mine, theirs, rtol=1e-12, atol=1e-12)
 
 
 @pytest.mark.parametrize("stride", [1, 2, 3])
@@ -84,7 +105,7 @@ def test_pointwise_is_a_matrix_product_and_grouped_is_not():
 def test_layer_computes_in_its_type_and_keeps_parameters_in_float32(dtype):
     layer, x = Conv(6, (3, 1), padding=((1, 1), (0, 0)), groups=2, dtype=dtype), jnp.asarray(normal(2, 5, 5, 4), dtype)
     with jax.numpy_dtype_promotion("strict"):
-        variables = layer.init(jax.random.key(0), x)
+        variables = jax.jit(layer.init)(jax.random.key(0), x)
         params = {**variables["params"], "bias": jnp.arange(6.0)}
         y = layer.apply({"params": params}, x)
     assert jax.tree.map(jnp.shape, variables["params"]) == {"kernel": (3, 1, 2, 6), "bias": (6,)}
@@ -96,7 +117,7 @@ def test_layer_computes_in_its_type_and_keeps_parameters_in_float32(dtype):
 
 
 def test_layer_without_bias_has_none():
-    variables = Conv(3, 3, use_bias=False).init(jax.random.key(0), jnp.zeros((1, 4, 4, 2)))
+    variables = jax.eval_shape(Conv(3, 3, use_bias=False).init, jax.random.key(0), jnp.zeros((1, 4, 4, 2)))
     assert list(variables["params"]) == ["kernel"]
 
 
@@ -132,15 +153,23 @@ def test_pooling_and_its_gradient_equal_a_loop_even_on_ties(window, stride, pad,
     images = np.random.RandomState(0).randint(-3, 0, size=(2, side, 8, 3)).astype(np.float32)
     expected, count = pooled(images, window, stride, pad)
 
-    def pool(x):
-        return max_pool(x, window, stride=stride, padding=pad)
+    def total(x):
+        largest = max_pool(x, window, stride=stride, padding=pad)
+        return largest.sum(), largest
 
-    assert_array_equal(pool(jnp.asarray(images)), expected)
-    assert_array_equal(jax.grad(lambda x: pool(x).sum())(jnp.asarray(images)), count)
+    gradient, largest = jax.jit(jax.grad(total, has_aux=True))(jnp.asarray(images))
+    assert_array_equal(largest, expected)
+    assert_array_equal(gradient, count)
 
 
 def test_pooling_stride_is_the_window_unless_given():
     assert max_pool(jnp.zeros((1, 9, 9, 1)), 3).shape == (1, 3, 3, 1)
+
+
+def test_pooling_may_round_up():
+    images = jnp.arange(6.0).reshape(1, 6, 1, 1) * jnp.ones((1, 1, 5, 1))
+    assert_array_equal(max_pool_rounding_up(images, 3)[0, :, :, 0], [[2, 2], [4, 4], [5, 5]])
+    assert_array_equal(max_pool_rounding_up(images, 2)[0, :, :, 0], [[1, 1, 1], [3, 3, 3], [5, 5, 5]])
 
 
 def test_pooling_pads_each_side_as_told():

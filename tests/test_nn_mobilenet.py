@@ -30,7 +30,7 @@ LITE = (Stage(1, 8, 1, 1), Stage(6, 16, 2, 2), Stage(6, 16, 1, 2, 5), Stage(6, 2
     ("network", "count"),
     [
         (mobilenet_v2(), 3_504_872),
-        (mobilenet_v2(width=0.5), 1_968_680),
+        pytest.param(mobilenet_v2(width=0.5), 1_968_680, marks=pytest.mark.slow),
         (efficientnet.efficientnet_lite0(), 4_652_008),
     ],
     ids=["v2", "v2_half", "lite0"],

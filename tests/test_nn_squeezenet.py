@@ -6,7 +6,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from numpy.testing import assert_array_equal
 from parity_networks import assert_equals_golden, parameter_count, spec_of, trained_once
 
 from jaxvision.nn import squeezenet
@@ -44,13 +43,6 @@ def test_trains_with_dropout_and_keeps_logits_and_gradients_in_float32(dtype):
     assert {leaf.dtype for leaf in jax.tree.leaves((logits, gradient))} == {jnp.dtype(jnp.float32)}
     assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(gradient))
     assert np.abs(gradient["stem_conv"]["kernel"]).max() > 0
-
-
-def test_pooling_rounds_up():
-    x = jnp.arange(6.0).reshape(1, 6, 1, 1) * jnp.ones((1, 1, 5, 1))
-    pooled = squeezenet.pool_rounding_up(x)
-    assert pooled.shape == (1, 3, 2, 1)
-    assert_array_equal(pooled[0, :, 0, 0], [2, 4, 5])
 
 
 def test_a_module_that_torchvision_has_not_is_named():

@@ -25,13 +25,13 @@ def small(dropout=0.0, hidden=16, **options):
     ("name", "count"),
     [
         ("vgg11", 132_863_336),
-        ("vgg13", 133_047_848),
+        pytest.param("vgg13", 133_047_848, marks=pytest.mark.slow),
         ("vgg16", 138_357_544),
         ("vgg19", 143_667_240),
-        ("vgg11_bn", 132_868_840),
-        ("vgg13_bn", 133_053_736),
+        pytest.param("vgg11_bn", 132_868_840, marks=pytest.mark.slow),
+        pytest.param("vgg13_bn", 133_053_736, marks=pytest.mark.slow),
         ("vgg16_bn", 138_365_992),
-        ("vgg19_bn", 143_678_248),
+        pytest.param("vgg19_bn", 143_678_248, marks=pytest.mark.slow),
     ],
 )
 def test_has_the_published_number_of_parameters(name, count):

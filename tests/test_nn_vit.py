@@ -7,7 +7,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from numpy.testing import assert_allclose
-from parity_networks import assert_equals_golden, filled, parameter_count, spec_of, trained_once
+from parity_networks import assert_equals_golden, filled, parameter_count, spec_of, trained_once, trained_types
+from scipy.special import softmax
 
 from jaxvision.nn import vit
 from jaxvision.pretrained import timm
@@ -23,11 +24,11 @@ def small(**options):
     ("name", "patch", "count"),
     [
         ("vit_tiny", 16, 5_717_416),
-        ("vit_small", 16, 22_050_664),
-        ("vit_base", 16, 86_567_656),
-        ("vit_large", 16, 304_326_632),
+        pytest.param("vit_small", 16, 22_050_664, marks=pytest.mark.slow),
+        pytest.param("vit_base", 16, 86_567_656, marks=pytest.mark.slow),
+        pytest.param("vit_large", 16, 304_326_632, marks=pytest.mark.slow),
         ("vit_small", 14, 22_004_584),
-        ("vit_large", 14, 304_203_752),
+        pytest.param("vit_large", 14, 304_203_752, marks=pytest.mark.slow),
     ],
 )
 def test_has_the_published_number_of_parameters(name, patch, count):
@@ -40,12 +41,49 @@ def test_equals_timm_in_float64(float64, remat):
     assert_equals_golden(np.load(GOLDEN), network, timm.vit, timm.vit_sources)
 
 
-@pytest.mark.parametrize("dtype", [pytest.param(jnp.float32, marks=pytest.mark.slow), jnp.bfloat16])
-def test_trains_and_keeps_logits_and_gradients_in_float32(dtype):
-    logits, gradient = trained_once(small(dtype=dtype, depth=1), (2, 8, 8, 3))
-    assert {leaf.dtype for leaf in jax.tree.leaves((logits, gradient))} == {jnp.dtype(jnp.float32)}
+def test_half_precision_keeps_logits_and_gradients_in_float32():
+    assert trained_types(small(dtype=jnp.bfloat16, stochastic_depth=0.1), (2, 8, 8, 3)) == {jnp.dtype(jnp.float32)}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("dtype", [jnp.float32, jnp.bfloat16])
+def test_trains(dtype):
+    _, gradient = trained_once(small(dtype=dtype, depth=1), (2, 8, 8, 3))
     assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(gradient))
     assert np.abs(gradient["positions"]).max() > 0
+
+
+@pytest.mark.parametrize(
+    ("dtype", "tolerance"), [("float64", 1e-12), ("float32", 1e-5), ("bfloat16", 0.03), ("float16", 0.005)]
+)
+def test_attention_and_its_gradient_equal_scipy_and_float64(float64, dtype, tolerance):
+    random = np.random.RandomState(0)
+    given = [jnp.asarray(3 * random.standard_normal((2, 5, 3, 4)), dtype) for _ in "qkv"]
+    cotangent = random.standard_normal((2, 5, 3, 4))
+
+    def run(formula, dtype):
+        run = lambda *qkv: (formula(*qkv).astype(jnp.float64) * cotangent).sum()
+        qkv = [x.astype(dtype) for x in given]
+        return jax.tree.map(lambda x: np.asarray(x, np.float64), jax.jit(jax.grad(run, argnums=(0, 1, 2)))(*qkv))
+
+    def formula(query, key, value):
+        weights = jnp.exp(jnp.einsum("bqhd,bkhd->bhqk", query, key) / 2)
+        return jnp.einsum("bhqk,bkhd->bqhd", weights / weights.sum(-1, keepdims=True), value)
+
+    query, key, value = (np.asarray(x, np.float64) for x in given)
+    expected = np.einsum("bhqk,bkhd->bqhd", softmax(np.einsum("bqhd,bkhd->bhqk", query, key) / 2, -1), value)
+    ours = vit.attention(*given)
+    assert ours.dtype == jnp.dtype(dtype)
+    assert_allclose(np.asarray(ours, np.float64), expected, atol=tolerance * np.abs(expected).max())
+    for mine, theirs in zip(run(vit.attention, dtype), run(formula, jnp.float64), strict=True):
+        assert_allclose(mine, theirs, atol=tolerance * np.abs(theirs).max())
+
+
+def test_float32_and_bfloat16_take_the_attention_of_jax():
+    given = jax.ShapeDtypeStruct((2, 5, 3, 4), jnp.bfloat16)
+    with jax.numpy_dtype_promotion("strict"):
+        text = str(jax.make_jaxpr(vit.attention)(given, given, given))
+    assert "BF16_BF16_F32" in text
 
 
 def test_bfloat16_is_near_float32():

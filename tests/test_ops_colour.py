@@ -128,6 +128,7 @@ OPERATIONS = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("operation", OPERATIONS.values(), ids=OPERATIONS)
 def test_types_and_what_lies_outside(operation):
     operation = jax.jit(operation)

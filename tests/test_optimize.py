@@ -166,7 +166,7 @@ def test_groups_work_inside_a_chain_in_the_train_step_and_in_a_checkpoint(task, 
 def test_every_parameter_is_in_the_first_group_that_matches(task, batch):
     params = task.init(jax.random.key(0), batch)["params"]
     group = optimize.by_group({".*/kernel": optax.sgd(1.0), "Dense.*": optax.sgd(2.0), ".*": optax.sgd(3.0)})
-    assert flat(group.group_of(params)) == {
+    assert flat(group.init(params).group_of(params)) == {
         "Conv_0/kernel": ".*/kernel",
         "Conv_0/bias": ".*",
         "BatchNorm_0/scale": ".*",

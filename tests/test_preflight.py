@@ -83,20 +83,24 @@ def checked(tmp_path):
 
 
 def test_a_good_experiment_has_a_report_tables_and_pictures(experiment, checked, tmp_path):
-    group = optimize.by_group({"Dense.*": optax.adam(1e-3), ".*": optax.sgd(1e-3)})
-    findings = checked(experiment(optimizer=group, frozen=("Conv.*",)))
+    dense = optax.adamw(1e-3, weight_decay=0.01, mask=optimize.kernels)
+    group = optimize.by_group({"Dense.*": dense, ".*": optax.adam(5e-4)})
+    optimizer = optax.chain(optax.clip_by_global_norm(1.0), group)
+    findings = checked(experiment(optimizer=optimizer, frozen=("Conv.*",)))
     assert findings.problems == []
     assert findings.report.endswith("no problem found\n")
     assert (tmp_path / "preflight/report.txt").read_text() == findings.report
     assert "train: 30 examples of 3 classes; all read" in findings.report
     assert re.search(r"circle +10 +10\n", findings.report)
-    # A 3x3 convolution from 3 to 8 channels, a norm of 8, a linear layer from 8 to 3; Adam has two moments and a count.
+    # A 3x3 convolution from 3 to 8 channels, a norm of 8, a linear layer from 8 to 3; Adam, of each group, has two
+    # moments and a count.
     assert "267 parameters, 224 of them frozen" in findings.report
-    assert re.search(rf"optimizer state: {4 * (2 * 27 + 1)} bytes", findings.report)
+    assert re.search(rf"optimizer state: {4 * (2 * (27 + 16) + 2)} bytes", findings.report)
     table = (tmp_path / "preflight/parameters.txt").read_text()
     assert re.search(r"^Conv_0/kernel +3x3x3x8 +216 +no$", table, re.M)
-    assert re.search(r"^Dense_0/kernel +8x3 +24 +Dense\.\*$", table, re.M)
-    assert re.search(r"^BatchNorm_0/bias +8 +8 +\.\*$", table, re.M)
+    assert re.search(r"^Dense_0/kernel +8x3 +24 +Dense\.\* +1 +24$", table, re.M)
+    assert re.search(r"^BatchNorm_0/bias +8 +8 +\.\* +0\.5 +0$", table, re.M)
+    assert re.search(r"^ +Dense_0 +27 +Dense\.\* +1 +24$", findings.report, re.M)
     for name in ("decoded.png", "augmented.png"):
         with Image.open(tmp_path / "preflight" / name) as picture:
             assert min(picture.size) > 300

@@ -5,6 +5,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Int
 
 from jaxvision.augment.keys import row_keys
+from jaxvision.augment.rows import stored
 from jaxvision.types import Augment, Batch, Key, Scalar
 
 
@@ -19,6 +20,7 @@ def chain(*augments: Augment) -> Augment:
 
     def augment(key: Key, step: Scalar, batch: Batch) -> Batch:
         for position, each in enumerate(augments):
+            batch = stored(batch) if position else batch
             batch = each(jax.random.fold_in(key, position), step, batch)
         return batch
 

@@ -11,7 +11,7 @@ from typing import Literal
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, UInt8
 
 from jaxvision.augment import targets, window
 from jaxvision.augment.colour import each_content
@@ -30,8 +30,8 @@ def random_erasing(
 ) -> Augment:
     """Fills a rectangle of the content, each image with this probability (arXiv:1708.04896).
 
-    Its share of the area is drawn from `area`, its width by height from `ratio`. It is filled with even noise, 0-255 for
-    each pixel and channel, or with one grey level. Targets stay: what is covered is still there.
+    Its share of the area is drawn from `area`, its width by height from `ratio`. It is filled with even noise, a whole
+    level for each pixel and channel, or with one grey level. Targets stay: what is covered is still there.
 
     Raises:
       ValueError: a probability outside 0 to 1, ranges that are none, a fill that is neither "noise" nor 0-255.
@@ -46,13 +46,19 @@ def random_erasing(
         for_choice, for_window, for_fill = jax.random.split(key, 3)
         hole = window.draw(for_window, size, area, ratio)
         covered = window.holds(hole, *image.shape[:2]) & hole.fits & jax.random.bernoulli(for_choice, probability)
-        dtype = as_float(image).dtype
-        filling = (
-            jax.random.uniform(for_fill, image.shape, dtype, 0, 255) if fill == "noise" else jnp.full((), fill, dtype)
-        )
-        return jnp.where(covered[..., None], as_levels(filling, image.dtype), image)
+        if fill == "noise":
+            return jnp.where(covered[..., None], _even_noise(for_fill, image.shape).astype(image.dtype), image)
+        level = as_levels(jnp.full((), fill, as_float(image).dtype), image.dtype)
+        return jnp.where(covered[..., None], level, image)
 
     return each_content(one)
+
+
+def _even_noise(key: Key, shape: tuple[int, ...]) -> UInt8[Array, "h w c"]:
+    """Levels 0-255, all as probable; the channels of a pixel are the bytes of the same random words."""
+    *place, channels = shape
+    words = jax.random.bits(key, (*place, -(-channels // 4)), jnp.uint32)
+    return jax.lax.bitcast_convert_type(words, jnp.uint8).reshape(*place, -1)[..., :channels]
 
 
 def mixup(alpha: float, classes: int) -> Augment:

@@ -14,7 +14,8 @@ from jaxtyping import Array, Float, Int
 
 from jaxvision.augment import targets
 from jaxvision.augment.keys import row_keys
-from jaxvision.augment.warp import warped
+from jaxvision.augment.rows import each_row
+from jaxvision.augment.warp import accompanied
 from jaxvision.ops import colour, filters, homography, resample
 from jaxvision.ops.levels import as_float, as_levels
 from jaxvision.ops.pixels import inside
@@ -119,7 +120,8 @@ def augmix(severity: float = 3, width: int = 3, depth: int = 3, alpha: float = 1
 
     def one(key: Key, image: Array, size: Array) -> Array:
         for_chains, for_shares, for_own = jax.random.split(key, 3)
-        chains = jax.vmap(lambda k: _chain(k, image, size, severity, depth, fill))(jax.random.split(for_chains, width))
+        keys = jax.random.split(for_chains, width)
+        chains = each_row(lambda key: _chain(key, image, size, severity, depth, fill), keys)
         levels = as_float(image)
         shares = jax.random.dirichlet(for_shares, jnp.full(width, alpha, jnp.float32), dtype=jnp.float32)
         own = jax.random.beta(for_own, alpha, alpha, dtype=jnp.float32).astype(levels.dtype)
@@ -131,7 +133,7 @@ def augmix(severity: float = 3, width: int = 3, depth: int = 3, alpha: float = 1
         del step
         targets.check_image_level(batch, "augmix", "change")
         image, size = jnp.asarray(batch.image), jnp.asarray(batch.size)
-        return dataclasses.replace(batch, image=jax.vmap(one)(row_keys(key, len(image)), image, size))
+        return dataclasses.replace(batch, image=each_row(one, row_keys(key, len(image)), image, size))
 
     return augment
 
@@ -146,9 +148,8 @@ def _chain(key: Key, image: Array, size: Array, severity: float, depth: int, fil
         kind = jax.random.randint(for_kind, (), 1, OPERATIONS.index("solarize") + 1, jnp.int32)
         sign = jax.random.rademacher(for_sign, (), jnp.float32)
         strength = jax.random.uniform(for_strength, (), jnp.float32, 0.01, severity / 10)
-        source = homography.inverse(_matrix(kind, sign * strength, size, USUAL))
-        moved = resample.warp(image, size, source, fill, "bilinear")
-        return jnp.where(position < length, _pixels(kind, strength, moved, size, USUAL), image)
+        kind = jnp.where(position < length, kind, OPERATIONS.index("identity"))
+        return _changed(kind, sign * strength, image, size, USUAL, fill)
 
     return jax.lax.fori_loop(0, depth, link, image)
 
@@ -165,16 +166,16 @@ def _drawn(key: Key, rows: int, kinds: int) -> tuple[Int[Array, "b"], Float[Arra
 
 
 def _applied(batch: Batch, kind: Array, strength: Float[Array, "b"], space: Space, fill: Fill, who: str) -> Batch:
-    """One operation for each image, of a strength from -1 to 1: first its motion, then what it does to pixels."""
-    size = jnp.asarray(batch.size)
-    matrices = jax.vmap(lambda k, s, hw: _matrix(k, s, hw, space))(kind, strength, size)
-    batch = warped(batch, matrices, who, fill, "bilinear")
+    """One operation for each image, of a strength from -1 to 1."""
+    image, size = jnp.asarray(batch.image), jnp.asarray(batch.size)
 
     def one(kind: Array, strength: Array, image: Array, size: Array) -> Array:
-        changed = _pixels(kind, strength, image, size, space)
+        changed = _changed(kind, strength, image, size, space, fill)
         return jnp.where(inside(size, *image.shape[:2])[..., None], changed, image)
 
-    return dataclasses.replace(batch, image=jax.vmap(one)(kind, strength, batch.image, size))
+    image = each_row(one, kind, strength, image, size)
+    matrices = jax.vmap(lambda k, s, hw: _matrix(k, s, hw, space))(kind, strength, size)
+    return accompanied(batch, image, matrices, who)
 
 
 def _matrix(kind: Array, strength: Array, size: Array, space: Space) -> Float[Array, "3 3"]:
@@ -192,19 +193,23 @@ def _matrix(kind: Array, strength: Array, size: Array, space: Space) -> Float[Ar
     return homography.about_centre(move, size)
 
 
-def _pixels(kind: Array, strength: Array, image: Array, size: Array, space: Space) -> Array:
-    """What the operation makes of the pixels; nothing if it is identity or a motion."""
+def _changed(kind: Array, strength: Array, image: Array, size: Array, space: Space, fill: Fill) -> Array:
+    """What the operation makes of an image; what it makes of the canvas outside the content is of no meaning."""
     factor = 1 + strength * space.factor
     bits = 8 - jnp.round(jnp.abs(strength) * (8 - space.bits))
+    source = homography.inverse(_matrix(kind, strength, size, space))
     branches = [
-        lambda: image,
-        lambda: colour.autocontrast(image, size),
-        lambda: colour.equalize(image, size),
-        lambda: colour.posterize(image, bits),
-        lambda: colour.solarize(image, 256 * (1 - jnp.abs(strength))),
-        lambda: colour.brightness(image, factor),
-        lambda: colour.saturation(image, factor),
-        lambda: colour.contrast(image, size, factor),
-        lambda: filters.sharpness(image, size, factor),
+        lambda image: image,
+        lambda image: resample.warp(image, size, source, fill, "bilinear"),
+        lambda image: colour.autocontrast(image, size),
+        lambda image: colour.equalize(image, size),
+        lambda image: colour.posterize(image, bits),
+        lambda image: colour.solarize(image, 256 * (1 - jnp.abs(strength))),
+        lambda image: colour.brightness(image, factor),
+        lambda image: colour.saturation(image, factor),
+        lambda image: colour.contrast(image, size, factor),
+        lambda image: filters.sharpness(image, size, factor),
     ]
-    return jax.lax.switch(jnp.maximum(kind - OPERATIONS.index("shift_y"), 0), branches)
+    motions = OPERATIONS.index("shift_y") - OPERATIONS.index("rotation")
+    branch = jnp.where(kind > motions, kind - motions, jnp.minimum(kind, 1))
+    return jax.lax.switch(branch, branches, image)

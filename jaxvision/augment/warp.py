@@ -131,8 +131,14 @@ def resized_crop(
 def warped(batch: Batch, matrices: Float[Array, "b 3 3"], who: str, fill: Fill, interpolation: Interpolation) -> Batch:
     """The batch, its targets included, with the content of each image moved by its matrix (of `homography`)."""
     batch = dataclasses.replace(batch, size=jnp.asarray(batch.size))
+    image = _content(batch, jax.vmap(homography.inverse)(matrices), batch.image, fill, interpolation)
+    return accompanied(batch, image, matrices, who)
+
+
+def accompanied(batch: Batch, image: Shaped[Array, "b h w c"], matrices: Float[Array, "b 3 3"], who: str) -> Batch:
+    """The batch with `image`, which these matrices have moved, and its targets moved likewise."""
+    batch = dataclasses.replace(batch, size=jnp.asarray(batch.size))
     sources = jax.vmap(homography.inverse)(matrices)
-    image = _content(batch, sources, batch.image, fill, interpolation)
 
     def maps(map: SegmentationMap) -> SegmentationMap:
         label, valid = (_content(batch, sources, values, "nearest", "nearest") for values in (map.label, map.valid))

@@ -27,15 +27,16 @@ def draw(key: Key, size: Int[Array, "2"], area: tuple[float, float], ratio: tupl
     Its share of the area is drawn evenly from `area`, its width by its height from `ratio`, evenly on a logarithmic scale;
     the first of ten such draws that fits into the content.
     """
-    for_area, for_ratio, for_place = jax.random.split(key, 3)
+    numbers = jax.random.uniform(key, (2 * TRIES + 2,), jnp.float32)
+    for_area, for_ratio, for_place = numbers[:TRIES], numbers[TRIES:-2], numbers[-2:]
     low, high = jnp.log(jnp.asarray(ratio, jnp.float32))
-    pixels = jax.random.uniform(for_area, (TRIES,), jnp.float32, *area) * size.prod().astype(jnp.float32)
-    shape = jnp.exp(jax.random.uniform(for_ratio, (TRIES,), jnp.float32, low, high))
+    pixels = (area[0] + (area[1] - area[0]) * for_area) * size.prod().astype(jnp.float32)
+    shape = jnp.exp(low + (high - low) * for_ratio)
     sides = jnp.round(jnp.sqrt(jnp.stack([pixels / shape, pixels * shape], axis=-1))).astype(size.dtype)
     fit = ((sides >= 1) & (sides <= size[None, :])).all(-1)
     chosen = jnp.where(fit.any(), sides[fit.argmax()], size)
     free = (size - chosen + 1).astype(jnp.float32)
-    place = jnp.floor(jax.random.uniform(for_place, (2,), jnp.float32) * free).astype(size.dtype)
+    place = jnp.floor(for_place * free).astype(size.dtype)
     top, left = jnp.minimum(place, size - chosen)
     return Window(top, left, chosen[0], chosen[1], fit.any())
 

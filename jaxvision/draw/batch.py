@@ -13,7 +13,7 @@ from matplotlib.patches import Rectangle
 
 from jaxvision.draw.sheet import sheet
 from jaxvision.draw.style import BLUE, GREEN, ORANGE, PURPLE, SKY, VERMILLION, drawable
-from jaxvision.types import Batch, Labels, Objects
+from jaxvision.types import Batch, Labels, Objects, SegmentationMap
 
 SHOWN = 40
 COLOURS = (BLUE, VERMILLION, GREEN, PURPLE, ORANGE)
@@ -25,29 +25,40 @@ VEIL, MASK = 0.6, 0.45
 
 
 def batch_sheet(batch: Batch, classes: Sequence[str], name: Callable[[int], str], *, title: str = "") -> Figure:
-    """The first examples of a batch, up to 40, whole canvases; what is not content has a blue veil.
+    """The first examples of a batch, up to 40; see `examples_sheet`."""
+    return examples_sheet(examples_of(batch, SHOWN), classes, name, title=title)
 
-    Labels are written below (soft ones: the two largest shares); objects are drawn as boxes, and masks, in a colour for
-    each class. Dashed boxes are those to ignore.
+
+def examples_of(batch: Batch, most: int) -> list[Batch]:
+    """The first examples of a batch, at most so many, each by itself, as NumPy arrays."""
+    first = jax.tree.map(lambda x: np.asarray(x)[:most], batch)
+    return [jax.tree.map(lambda x: x[i], first) for i in range(len(first.image))]  # noqa: B023
+
+
+def examples_sheet(
+    examples: Sequence[Batch], classes: Sequence[str], name: Callable[[int], str], *, columns: int = 8, title: str = ""
+) -> Figure:
+    """Examples side by side, whole canvases; what is not content has a blue veil.
+
+    Labels are written below (soft ones: the two largest shares); objects are drawn as boxes, and masks and the pixels of
+    maps, in a colour for each class. Dashed boxes are those to ignore; pixels of a map that are not valid stay as they are.
 
     Args:
-      batch: images `b h w c` of 1 or 3 channels, 0-255, of any type; target None, Labels, Objects, or a dict of them;
-        masks are `b n h w` on the canvas.
+      examples: images `h w c` of 1 or 3 channels, 0-255, of any type; target None, Labels, Objects, SegmentationMap, or a
+        dict of them; masks are `n h w` on the canvas, maps `h w`.
       classes: their names, by label.
       name: index of an example to its name.
+      columns: examples in a row.
       title: stands above.
 
     Raises:
-      ValueError: for masks of another shape.
+      ValueError: for masks or maps of another shape.
     """
-    shown = jax.tree.map(lambda x: np.asarray(x)[:SHOWN], batch)
-    images = [_picture(image, size) for image, size in zip(shown.image, shown.size, strict=True)]
-    examples = [jax.tree.map(lambda x: x[i], shown) for i in range(len(images))]  # noqa: B023
+    images = [
+        _with_targets(_picture(np.asarray(example.image), np.asarray(example.size)), example) for example in examples
+    ]
     captions = [_caption(example, classes, name) for example in examples]
-    for i, example in enumerate(examples):
-        for objects in _targets(example, Objects):
-            images[i] = _with_masks(images[i], objects)
-    figure = sheet(images, captions, title=title)
+    figure = sheet(images, captions, columns=columns, title=title)
     for axes, example in zip(figure.axes, examples, strict=True):
         for objects in _targets(example, Objects):
             _draw_boxes(axes, objects, classes)
@@ -81,6 +92,7 @@ def _caption(example: Batch, classes: Sequence[str], name: Callable[[int], str])
         return "not valid\n" + (name(int(example.index)) if example.index >= 0 else "padding")
     told = [_class(label, classes) for label in _targets(example, Labels)]
     told += [f"{objects.valid.sum()} objects" for objects in _targets(example, Objects)]
+    told += [f"{np.unique(map.label[map.valid]).size} classes" for map in _targets(example, SegmentationMap)]
     return f"{', '.join(told) or 'no target'}\n{name(int(example.index))}"
 
 
@@ -98,14 +110,22 @@ def _name(label: int, classes: Sequence[str]) -> str:
     return classes[label] if 0 <= label < len(classes) else f"class {label}?"
 
 
-def _with_masks(pixels: UInt8[np.ndarray, "h w 3"], objects: Objects) -> UInt8[np.ndarray, "h w 3"]:
-    if objects.masks is None:
-        return pixels
-    if objects.masks.shape[1:] != pixels.shape[:2]:
-        raise ValueError(f"masks of the shape {objects.masks.shape[1:]} can't be drawn on a canvas {pixels.shape[:2]}")
-    for row in np.flatnonzero(objects.valid):
-        pixels = _painted(pixels, np.asarray(objects.masks[row]) > 0, _colour(objects.labels[row]), MASK)
+def _with_targets(pixels: UInt8[np.ndarray, "h w 3"], example: Batch) -> UInt8[np.ndarray, "h w 3"]:
+    """The pixels of masks and maps painted over."""
+    for map in _targets(example, SegmentationMap):
+        for label in np.unique(map.label[map.valid]):
+            pixels = _marked(pixels, map.valid & (map.label == label), label, "a map")
+    for objects in _targets(example, Objects):
+        if objects.masks is not None:
+            for row in np.flatnonzero(objects.valid):
+                pixels = _marked(pixels, np.asarray(objects.masks[row]) > 0, objects.labels[row], "masks")
     return pixels
+
+
+def _marked(pixels: UInt8[np.ndarray, "h w 3"], where: Bool[np.ndarray, "h w"], label: Any, what: str) -> np.ndarray:
+    if where.shape != pixels.shape[:2]:
+        raise ValueError(f"{what} of the shape {where.shape} can't be drawn on a canvas {pixels.shape[:2]}")
+    return _painted(pixels, where, _colour(label), MASK)
 
 
 def _draw_boxes(axes: Axes, objects: Objects, classes: Sequence[str]) -> None:

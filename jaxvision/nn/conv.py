@@ -3,8 +3,10 @@
 "SAME" padding is not offered: with a stride it pads unevenly, and differently from every PyTorch network.
 """
 
-from functools import reduce
+from collections.abc import Callable
+from functools import partial, reduce
 
+import jax
 import jax.numpy as jnp
 from flax import linen as nn
 from jax import lax
@@ -16,6 +18,7 @@ from jaxvision.nn.precision import at_least_float32
 
 Padding = int | tuple[tuple[int, int], tuple[int, int]]
 """Pixels on every side, or ((top, bottom), (left, right))."""
+Pads = tuple[tuple[int, int], tuple[int, int]]
 
 kaiming_normal = nn.initializers.variance_scaling(2.0, "fan_out", "normal")
 """Normal with variance 2 / (output channels * kernel area), for a ReLU behind it (arXiv 1502.01852)."""
@@ -33,12 +36,20 @@ def convolve(
     """Cross-correlate `images` with `kernel`, whose input channels are those of one group: `j = i / groups`.
 
     A 1x1 kernel becomes a matrix product over the pixels that the stride keeps: the same numbers, computed about twice
-    as fast by XLA on CPU, forward and backward.
+    as fast by XLA on CPU, forward and backward. So does a depthwise one of at most 5x5 become a sum of shifted images, on
+    CPU alone: 3 to 50 times as fast, the more channels the more, as XLA's gradient computes all pairs of channels there.
     """
     pads = _both_axes(padding)
+    depthwise = groups == images.shape[-1] == kernel.shape[3]
+    if depthwise and dilation == 1 and kernel.shape[0] * kernel.shape[1] <= 25:
+        return _depthwise(images, kernel, stride, pads)
     if kernel.shape[:2] == (1, 1) and groups == 1 and pads == ((0, 0), (0, 0)):
         kept = images[:, ::stride, ::stride, :]
         return lax.dot_general(kept, kernel[0, 0], (((3,), (0,)), ((), ())))
+    return _by_xla(images, kernel, stride, pads, dilation, groups)
+
+
+def _by_xla(images: Array, kernel: Array, stride: int, pads: Pads, dilation: int, groups: int) -> Array:
     return lax.conv_general_dilated(
         images,
         kernel,
@@ -48,6 +59,42 @@ def convolve(
         dimension_numbers=("NHWC", "HWIO", "NHWC"),
         feature_group_count=groups,
     )
+
+
+@partial(jax.custom_vjp, nondiff_argnums=(2, 3))
+def _depthwise(images: Array, kernel: Array, stride: int, pads: Pads) -> Array:
+    by_xla = partial(_by_xla, stride=stride, pads=pads, dilation=1, groups=images.shape[-1])
+    by_shifts = partial(_by_shifts, stride=stride, pads=pads)
+    return lax.platform_dependent(images, kernel, cpu=by_shifts, default=by_xla)
+
+
+def _depthwise_forward(images: Array, kernel: Array, stride: int, pads: Pads) -> tuple[Array, tuple[Array, Array]]:
+    return _depthwise(images, kernel, stride, pads), (images, kernel)
+
+
+def _depthwise_backward(stride: int, pads: Pads, inputs: tuple[Array, Array], gradient: Array) -> tuple[Array, Array]:
+    by_xla = partial(_by_xla, stride=stride, pads=pads, dilation=1, groups=inputs[0].shape[-1])
+    by_shifts = partial(_by_shifts, stride=stride, pads=pads)
+
+    def of(convolution: Callable[[Array, Array], Array]) -> Callable[..., tuple[Array, Array]]:
+        return lambda images, kernel, g: jax.vjp(convolution, images, kernel)[1](g)
+
+    return lax.platform_dependent(*inputs, gradient, cpu=of(by_shifts), default=of(by_xla))
+
+
+_depthwise.defvjp(_depthwise_forward, _depthwise_backward)
+
+
+def _by_shifts(images: Array, kernel: Array, stride: int, pads: Pads) -> Array:
+    """A depthwise convolution as the sum over the kernel's places of the image, shifted, times the weights there."""
+    images = jnp.pad(images, ((0, 0), *pads, (0, 0)))
+    last = [(size - side) // stride * stride for size, side in zip(images.shape[1:3], kernel.shape[:2], strict=True)]
+    shifted = (
+        images[:, i : i + last[0] + 1 : stride, j : j + last[1] + 1 : stride] * kernel[i, j].reshape(1, 1, 1, -1)
+        for i in range(kernel.shape[0])
+        for j in range(kernel.shape[1])
+    )
+    return reduce(jnp.add, shifted)
 
 
 class Conv(nn.Module):
@@ -108,6 +155,12 @@ def max_pool(
     vertical, horizontal = _both_axes(padding)
     along_x = _running_maximum(images, 2, window, stride, horizontal)
     return _running_maximum(along_x, 1, window, stride, vertical)
+
+
+def max_pool_rounding_up(images: Float[Array, "b h w c"], window: int) -> Float[Array, "b y x c"]:
+    """`max_pool` with stride 2 whose last window may reach one pixel over the border: PyTorch's `ceil_mode`."""
+    over = [(size - window) % 2 for size in images.shape[1:3]]
+    return max_pool(images, window, stride=2, padding=((0, over[0]), (0, over[1])))
 
 
 def _running_maximum(x: Array, axis: int, window: int, stride: int, padding: tuple[int, int]) -> Array:

@@ -23,15 +23,16 @@ tensorflow_norm: Norm = partial(BatchNorm, epsilon=1e-3)
 """Batch normalisation with the epsilon of TensorFlow's EfficientNets."""
 
 
-def efficientnet_lite0(classes: int = 1000, **options: Any) -> MobileNet:
+def efficientnet_lite0(classes: int | None = 1000, **options: Any) -> MobileNet:
     """EfficientNet-Lite0 as timm's `efficientnet_lite0`: symmetric padding, epsilon 1e-5.
 
-    `options` are those of `mobilenet.Backbone`: stages (by default the published ones), padding, dtype, norm.
+    `options` are those of `mobilenet.Backbone`: stages (by default the published ones), padding, dtype, norm,
+    stochastic_depth.
     """
     return MobileNet(Backbone(options.pop("stages", EFFICIENTNET_LITE0), **options), classes)
 
 
-def tf_efficientnet_lite0(classes: int = 1000, *, norm: Norm = tensorflow_norm, **options: Any) -> MobileNet:
+def tf_efficientnet_lite0(classes: int | None = 1000, *, norm: Norm = tensorflow_norm, **options: Any) -> MobileNet:
     """EfficientNet-Lite0 as TensorFlow's, timm's `tf_efficientnet_lite0`: "same" padding, epsilon 1e-3.
 
     Its weights were trained on pixels (x - 127) / 128. `options` as for `efficientnet_lite0`, but padding.

@@ -18,6 +18,8 @@ from jaxvision.nn.precision import at_least_float32
 
 tensorflow_norm: Norm = partial(BatchNorm, epsilon=1e-3)
 """Batch normalisation with the epsilon of the original code."""
+keras_norm: Norm = partial(BatchNorm, epsilon=1e-3, momentum=0.99, use_scale=False)
+"""Batch normalisation as Keras' Inception v3 has it."""
 
 
 class ConvNormReLU(nn.Module):
@@ -57,6 +59,8 @@ class _Mixed(nn.Module):
 
     dtype: DTypeLike
     norm: Norm
+    count_border: bool
+    """Whether the zeros beyond the border count in an average."""
 
     def run(
         self, name: str, x: Array, features: int, size: int | tuple[int, int], train: bool, stride: int = 1
@@ -73,8 +77,8 @@ class _Mixed(nn.Module):
         return x
 
     def pooled(self, x: Array, features: int, train: bool) -> Array:
-        """Averages of 3x3 pixels, zeros beyond the border included, then a 1x1 convolution."""
-        average = average_pool(x, 3, padding=1)
+        """Averages of 3x3 pixels, then a 1x1 convolution."""
+        average = average_pool(x, 3, padding=1, count_border=self.count_border)
         return self.run("branch_pool", average, features, 1, train)
 
 
@@ -175,13 +179,16 @@ class InceptionV3(nn.Module):
     Needs an rng named "dropout" while training, unless `dropout` is 0.
     """
 
-    classes: int
+    classes: int | None
+    """None: no head, and none that is auxiliary; the result are the averaged features."""
     auxiliary: bool = False
     """Have an auxiliary head; it needs images of 299x299 pixels or more."""
     dropout: float = 0.5
     """Share of the averaged features that are dropped while training."""
     dtype: DTypeLike = jnp.float32
     norm: Norm = tensorflow_norm
+    count_border: bool = True
+    """Count the zeros beyond the border in averages, as PyTorch does and TensorFlow doesn't."""
 
     @nn.compact
     def __call__(
@@ -197,12 +204,15 @@ class InceptionV3(nn.Module):
         part = {"dtype": self.dtype, "norm": self.norm}
         x = self._middle(self._stem(images, train), train)
         second = None
-        if self.auxiliary and (train or self.is_initializing()):
+        if self.auxiliary and self.classes is not None and (train or self.is_initializing()):
             second = AuxiliaryHead(self.classes, **part, name="AuxLogits")(x, train=train)
-        x = MixedD(**part, name="Mixed_7a")(x, train=train)
-        x = MixedE(**part, name="Mixed_7b")(x, train=train)
-        x = MixedE(**part, name="Mixed_7c")(x, train=train)
+        mixed = {**part, "count_border": self.count_border}
+        x = MixedD(**mixed, name="Mixed_7a")(x, train=train)
+        x = MixedE(**mixed, name="Mixed_7b")(x, train=train)
+        x = MixedE(**mixed, name="Mixed_7c")(x, train=train)
         x = x.astype(at_least_float32(self.dtype)).mean((1, 2))
+        if self.classes is None:
+            return x
         x = nn.Dropout(self.dropout, deterministic=not train)(x)
         logits = _dense("head", self.classes, 0.1, self.dtype)(x)
         return logits if second is None or not train else (logits, second)
@@ -218,7 +228,7 @@ class InceptionV3(nn.Module):
 
     def _middle(self, x: Array, train: bool) -> Array:
         """17x17 features of 35x35."""
-        part = {"dtype": self.dtype, "norm": self.norm}
+        part = {"dtype": self.dtype, "norm": self.norm, "count_border": self.count_border}
         for name, pool in (("Mixed_5b", 32), ("Mixed_5c", 64), ("Mixed_5d", 64)):
             x = MixedA(**part, pool=pool, name=name)(x, train=train)
         x = MixedB(**part, name="Mixed_6a")(x, train=train)
@@ -227,17 +237,28 @@ class InceptionV3(nn.Module):
         return x
 
 
-def inception_v3(classes: int = 1000, *, auxiliary: bool = False, dtype: DTypeLike = jnp.float32) -> InceptionV3:
-    """Inception v3; 27,161,264 parameters with the auxiliary head, which `tasks.classification` does not train."""
+def inception_v3(classes: int | None = 1000, *, auxiliary: bool = False, dtype: DTypeLike = jnp.float32) -> InceptionV3:
+    """Inception v3; 27,161,264 parameters with the auxiliary head, whose loss `classification(auxiliary=0.4)` adds."""
     return InceptionV3(classes, auxiliary, dtype=dtype)
 
 
+def keras_inception_v3(classes: int | None = 1000, *, dtype: DTypeLike = jnp.float32) -> InceptionV3:
+    """Inception v3 as `keras.applications` has it: normalisation without a scale, averages without the border."""
+    return InceptionV3(classes, dtype=dtype, norm=keras_norm, count_border=False)
+
+
 def average_pool(
-    images: Float[Array, "b h w c"], window: int, *, stride: int = 1, padding: int = 0
+    images: Float[Array, "b h w c"], window: int, *, stride: int = 1, padding: int = 0, count_border: bool = True
 ) -> Float[Array, "b y x c"]:
-    """The mean of every `window` x `window` square; zeros beyond the border count."""
+    """The mean of every `window` x `window` square; zeros beyond the border count only if `count_border`."""
     area, steps, edges = (1, window, window, 1), (1, stride, stride, 1), (padding, padding)
-    return lax.reduce_window(images, 0.0, lax.add, area, steps, ((0, 0), edges, edges, (0, 0))) / window**2
+
+    def sums(x: Array) -> Array:
+        return lax.reduce_window(x, 0.0, lax.add, area, steps, ((0, 0), edges, edges, (0, 0)))
+
+    if count_border:
+        return sums(images) / window**2
+    return sums(images) / sums(jnp.ones((1, *images.shape[1:3], 1), images.dtype))
 
 
 def _dense(name: str, features: int, deviation: float, dtype: DTypeLike) -> nn.Dense:

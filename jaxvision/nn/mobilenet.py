@@ -16,6 +16,7 @@ from jaxtyping import Array, Float
 from jaxvision.nn.conv import Conv, Padding, kaiming_normal
 from jaxvision.nn.norm import BatchNorm, Norm
 from jaxvision.nn.precision import at_least_float32
+from jaxvision.nn.stochastic_depth import StochasticDepth, linear_rates
 
 depthwise_normal = nn.initializers.variance_scaling(2.0, "fan_in", "normal")
 """Normal with variance 2 / kernel area: what reaches one output of a depthwise convolution is one channel."""
@@ -55,6 +56,7 @@ class InvertedResidual(nn.Module):
     padding: str
     dtype: DTypeLike
     norm: Norm
+    drop: float
 
     @nn.compact
     def __call__(self, x: Float[Array, "b h w i"], *, train: bool) -> Float[Array, "b y x o"]:
@@ -64,7 +66,9 @@ class InvertedResidual(nn.Module):
             y = relu6(conv_norm(self, "expand", y, inside, 1, train=train))
         y = relu6(conv_norm(self, "depthwise", y, inside, self.kernel, self.stride, groups=inside, train=train))
         y = conv_norm(self, "project", y, self.channels, 1, train=train)
-        return x + y if y.shape == x.shape and self.stride == 1 else y
+        if self.stride > 1 or y.shape != x.shape:
+            return y
+        return x + StochasticDepth(self.drop, name="drop")(y, train=train)
 
 
 class Backbone(nn.Module):
@@ -77,14 +81,20 @@ class Backbone(nn.Module):
     """"symmetric": half of the kernel on every side, as PyTorch. "same": TensorFlow's, see `same_padding`."""
     dtype: DTypeLike = jnp.float32
     norm: Norm = BatchNorm
+    stochastic_depth: float = 0.0
+    """Share of the examples whose last block is left out while training, if it has a shortcut; of the first block none.
+
+    Needs an rng named "dropout" then (arXiv:1603.09382).
+    """
 
     @nn.compact
     def __call__(self, images: Float[Array, "b h w c"], *, train: bool) -> list[Float[Array, "b _ _ _"]]:
         """The last features of every stride, finest first, of type `dtype`: strides 2, 4, 8, 16, 32 of MobileNetV2.
 
         Raises:
-            ValueError: for another padding than these two.
+            ValueError: for another padding than these two, or a rate of stochastic depth that is no share.
         """
+        rates = iter(linear_rates(self.stochastic_depth, sum(stage.blocks for stage in self.stages)))
         x = relu6(conv_norm(self, "stem", images, self.stem, 3, 2, train=train))
         features = [x]
         for number, stage in enumerate(self.stages, 1):
@@ -98,6 +108,7 @@ class Backbone(nn.Module):
                     padding=self.padding,
                     dtype=self.dtype,
                     norm=self.norm,
+                    drop=next(rates),
                     name=f"stage{number}_block{block}",
                 )(x, train=train)
                 features = [*features, x] if stride > 1 else [*features[:-1], x]
@@ -111,7 +122,8 @@ class MobileNet(nn.Module):
     """
 
     backbone: Backbone
-    classes: int
+    classes: int | None
+    """None: no head; the result are the averaged features of the last convolution."""
     last: int = 1280
     """Channels of the last 1x1 convolution."""
     dropout: float = 0.2
@@ -125,6 +137,8 @@ class MobileNet(nn.Module):
         x = Conv(self.last, 1, use_bias=False, dtype=self.backbone.dtype, name="last_conv")(x)
         norm = self.backbone.norm(dtype=self.backbone.dtype, scale_init=nn.initializers.ones, name="last_norm")
         x = relu6(norm(x, use_running_average=not train)).astype(wide).mean((1, 2))
+        if self.classes is None:
+            return x
         x = nn.Dropout(self.dropout, deterministic=not train)(x)
         head = nn.Dense(
             self.classes, dtype=wide, param_dtype=wide, kernel_init=nn.initializers.normal(0.01), name="head"
@@ -132,13 +146,13 @@ class MobileNet(nn.Module):
         return head(x)
 
 
-def mobilenet_v2(classes: int = 1000, *, width: int | float = 1, **options: Any) -> MobileNet:
+def mobilenet_v2(classes: int | None = 1000, *, width: int | float = 1, **options: Any) -> MobileNet:
     """MobileNetV2.
 
     Args:
-        classes: number of logits.
+        classes: number of logits; None for features without a head.
         width: multiple of all channels but those of the last convolution, which never has fewer than 1280.
-        options: those of `Backbone`: stages (by default those of the paper), padding, dtype, norm.
+        options: those of `Backbone`: stages (by default those of the paper), padding, dtype, norm, stochastic_depth.
     """
     stages = [
         stage._replace(channels=multiple_of_8(stage.channels * width)) for stage in options.pop("stages", MOBILENET_V2)

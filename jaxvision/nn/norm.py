@@ -54,13 +54,14 @@ class BatchNorm(nn.Module):
     PyTorch does and Flax's own layer doesn't. A channel of which a batch holds one value leaves the running variance
     as it was. Under `jax.jit` over a mesh the statistics are those of the whole batch.
 
-    Parameters `scale` and `bias`; `mean` and `var` in the collection `batch_stats`, which changes when
-    `use_running_average` is False (except while initialising).
+    Parameters `scale` (unless `use_scale` is False) and `bias`; `mean` and `var` in the collection `batch_stats`, which
+    changes when `use_running_average` is False (except while initialising).
     """
 
     momentum: float = 0.9
     """How much of the running statistics stays: new = momentum * old + (1 - momentum) * batch."""
     epsilon: float = 1e-5
+    use_scale: bool = True
     dtype: DTypeLike = jnp.float32
     scale_init: Initializer = nn.initializers.ones
 
@@ -68,7 +69,7 @@ class BatchNorm(nn.Module):
     def __call__(self, x: Float[Array, "*b c"], *, use_running_average: bool) -> Float[Array, "*b c"]:
         """Normalise `x` with its own statistics, or with the running ones."""
         channels, wide = x.shape[-1:], at_least_float32(self.dtype)
-        scale = self.param("scale", self.scale_init, channels, wide)
+        scale = self.param("scale", self.scale_init, channels, wide) if self.use_scale else jnp.ones(channels, wide)
         bias = self.param("bias", nn.initializers.zeros, channels, wide)
         running_mean = self.variable("batch_stats", "mean", jnp.zeros, channels, wide)
         running_var = self.variable("batch_stats", "var", jnp.ones, channels, wide)
@@ -142,6 +143,16 @@ class GroupNorm(nn.Module):
         variance = jnp.square(grouped - mean).mean((1, 3), keepdims=True)
         whitened = ((grouped - mean) * lax.rsqrt(variance + self.epsilon)).reshape(x.shape)
         return (whitened * _row(scale, x) + _row(bias, x)).astype(self.dtype)
+
+
+def layer_norm(name: str, x: Float[Array, "*b c"]) -> Float[Array, "*b c"]:
+    """LayerNorm over the channels (arXiv 1607.06450) as transformers and ConvNeXt have it: epsilon 1e-6, no `norm=`.
+
+    A submodule `name` with parameters `scale` and `bias`. Computed in float32 or better; so is the result.
+    """
+    wide = at_least_float32(x.dtype)
+    norm = nn.LayerNorm(epsilon=1e-6, use_fast_variance=False, dtype=wide, param_dtype=wide, name=name)
+    return norm(x.astype(wide))
 
 
 def group_norm(groups: int = 32) -> Norm:

@@ -1,10 +1,14 @@
 """Residual networks (arXiv 1512.03385), with the stride in the 3x3 convolution of a bottleneck ("v1.5").
 
+Also ResNeXt (arXiv 1611.05431), whose 3x3 convolutions have groups, and Wide ResNet (arXiv 1605.07146), where they have
+more channels.
+
 A `ResNet` is a `Backbone` and a head; `resnet50(...).backbone` is the backbone alone, for detection and segmentation.
 Names: `backbone/stem_conv`, `backbone/stage1_block1/conv1`, `.../norm1`, `.../shortcut_conv`, `head`.
 """
 
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 import jax.numpy as jnp
@@ -15,9 +19,12 @@ from jaxtyping import Array, Float
 from jaxvision.nn.conv import Conv, max_pool
 from jaxvision.nn.norm import BatchNorm, Norm
 from jaxvision.nn.precision import at_least_float32
+from jaxvision.nn.stochastic_depth import StochasticDepth, linear_rates
 
 uniform_fan_in = nn.initializers.variance_scaling(1 / 3, "fan_in", "uniform")
 """Uniform within 1 / sqrt(inputs) of zero, as PyTorch starts its dense layers."""
+keras_norm: Norm = partial(BatchNorm, epsilon=1.001e-5, momentum=0.99)
+"""Batch normalisation as Keras' ResNets have it."""
 
 
 class BasicBlock(nn.Module):
@@ -28,39 +35,61 @@ class BasicBlock(nn.Module):
     dtype: DTypeLike
     norm: Norm
     last_scale: nn.initializers.Initializer
+    drop: float
+    groups: int
+    width_per_group: int
+    bias: bool
+    stride_first: bool
 
     expansion = 1
 
     @nn.compact
     def __call__(self, x: Float[Array, "b h w i"], *, train: bool) -> Float[Array, "b y x o"]:
-        """Run the block; the result has `channels` channels."""
+        """Run the block; the result has `channels` channels.
+
+        Raises:
+            ValueError: for groups, or a width of them other than 64: only a bottleneck has them.
+        """
+        if (self.groups, self.width_per_group) != (1, 64):
+            raise ValueError(
+                f"groups={self.groups}, width_per_group={self.width_per_group}: allowed without bottlenecks are 1 and 64"
+            )
         y = _conv(self, "conv1", self.channels, 3, self.stride)(x)
         y = nn.relu(_norm(self, "norm1")(y, use_running_average=not train))
         y = _conv(self, "conv2", self.channels, 3)(y)
         y = _norm(self, "norm2", self.last_scale)(y, use_running_average=not train)
+        y = StochasticDepth(self.drop, name="drop")(y, train=train)
         return nn.relu(y + _shortcut(self, x, y.shape[-1], train))
 
 
 class Bottleneck(nn.Module):
-    """1x1, 3x3 (which has the stride) and 1x1 convolution beside a shortcut."""
+    """1x1, 3x3 (which has the stride, unless the first has it) and 1x1 convolution beside a shortcut."""
 
     channels: int
     stride: int
     dtype: DTypeLike
     norm: Norm
     last_scale: nn.initializers.Initializer
+    drop: float
+    groups: int
+    width_per_group: int
+    bias: bool
+    stride_first: bool
 
     expansion = 4
 
     @nn.compact
     def __call__(self, x: Float[Array, "b h w i"], *, train: bool) -> Float[Array, "b y x o"]:
         """Run the block; the result has four times `channels` channels."""
-        y = _conv(self, "conv1", self.channels, 1)(x)
+        inside = self.channels * self.width_per_group // 64 * self.groups
+        first, second = (self.stride, 1) if self.stride_first else (1, self.stride)
+        y = _conv(self, "conv1", inside, 1, first)(x)
         y = nn.relu(_norm(self, "norm1")(y, use_running_average=not train))
-        y = _conv(self, "conv2", self.channels, 3, self.stride)(y)
+        y = _conv(self, "conv2", inside, 3, second, self.groups)(y)
         y = nn.relu(_norm(self, "norm2")(y, use_running_average=not train))
         y = _conv(self, "conv3", self.channels * self.expansion, 1)(y)
         y = _norm(self, "norm3", self.last_scale)(y, use_running_average=not train)
+        y = StochasticDepth(self.drop, name="drop")(y, train=train)
         return nn.relu(y + _shortcut(self, x, y.shape[-1], train))
 
 
@@ -81,6 +110,19 @@ class Backbone(nn.Module):
     norm: Norm = BatchNorm
     zero_init_last: bool = False
     """Start with the last scale of every block at zero, so that a block starts as its shortcut (arXiv 1706.02677)."""
+    stochastic_depth: float = 0.0
+    """Share of the examples whose last block is left out while training; of the first block none (arXiv:1603.09382).
+
+    Needs an rng named "dropout" then.
+    """
+    groups: int = 1
+    """Groups of the 3x3 convolution of a bottleneck."""
+    width_per_group: int = 64
+    """Channels of each of them in the first stage, where `width` is 64; every further stage has twice as many."""
+    bias: bool = False
+    """Give every convolution a bias, though a normalisation follows it."""
+    stride_first: bool = False
+    """Put the stride of a bottleneck into its first convolution, as the paper has it ("v1")."""
 
     @nn.compact
     def __call__(self, images: Float[Array, "b h w c"], *, train: bool) -> list[Float[Array, "b _ _ _"]]:
@@ -89,9 +131,10 @@ class Backbone(nn.Module):
         Their strides are 4, 8, 16, 32 with the "imagenet" stem and 1, 2, 4, 8 with the "cifar" stem.
 
         Raises:
-            ValueError: for another stem than these two.
+            ValueError: for another stem than these two; see also the blocks and `stochastic_depth.linear_rates`.
         """
         x = self._stem(images, train)
+        rates = iter(linear_rates(self.stochastic_depth, sum(self.stage_sizes)))
         last_scale = nn.initializers.zeros if self.zero_init_last else nn.initializers.ones
         features = []
         for stage, blocks in enumerate(self.stage_sizes):
@@ -102,6 +145,11 @@ class Backbone(nn.Module):
                     dtype=self.dtype,
                     norm=self.norm,
                     last_scale=last_scale,
+                    drop=next(rates),
+                    groups=self.groups,
+                    width_per_group=self.width_per_group,
+                    bias=self.bias,
+                    stride_first=self.stride_first,
                     name=f"stage{stage + 1}_block{index + 1}",
                 )(x, train=train)
             features.append(x)
@@ -137,7 +185,7 @@ class ResNet(nn.Module):
 
 
 def resnet18(classes: int | None = 1000, **options: Any) -> ResNet:
-    """ResNet-18; `options` are those of `Backbone`: width, stem, dtype, norm, zero_init_last."""
+    """ResNet-18; `options` are those of `Backbone`: width, stem, dtype, norm, zero_init_last, stochastic_depth."""
     return ResNet(Backbone(BasicBlock, (2, 2, 2, 2), **options), classes)
 
 
@@ -161,9 +209,43 @@ def resnet152(classes: int | None = 1000, **options: Any) -> ResNet:
     return ResNet(Backbone(Bottleneck, (3, 8, 36, 3), **options), classes)
 
 
-def _conv(network: BasicBlock | Bottleneck | Backbone, name: str, features: int, size: int, stride: int = 1) -> Conv:
+def resnext50_32x4d(classes: int | None = 1000, **options: Any) -> ResNet:
+    """ResNeXt-50 with 32 groups of 4 channels; `options` as for `resnet18`."""
+    return resnet50(classes, groups=32, width_per_group=4, **options)
+
+
+def resnext101_32x8d(classes: int | None = 1000, **options: Any) -> ResNet:
+    """ResNeXt-101 with 32 groups of 8 channels; `options` as for `resnet18`."""
+    return resnet101(classes, groups=32, width_per_group=8, **options)
+
+
+def resnext101_64x4d(classes: int | None = 1000, **options: Any) -> ResNet:
+    """ResNeXt-101 with 64 groups of 4 channels; `options` as for `resnet18`."""
+    return resnet101(classes, groups=64, width_per_group=4, **options)
+
+
+def wide_resnet50_2(classes: int | None = 1000, **options: Any) -> ResNet:
+    """Wide ResNet-50-2: bottlenecks of twice the channels inside; `options` as for `resnet18`."""
+    return resnet50(classes, width_per_group=128, **options)
+
+
+def wide_resnet101_2(classes: int | None = 1000, **options: Any) -> ResNet:
+    """Wide ResNet-101-2: bottlenecks of twice the channels inside; `options` as for `resnet18`."""
+    return resnet101(classes, width_per_group=128, **options)
+
+
+def keras_resnet50(classes: int | None = 1000, **options: Any) -> ResNet:
+    """ResNet-50 as `keras.applications` has it: biases, "v1", epsilon 1.001e-5; `options` as for `resnet18`, but norm."""
+    return resnet50(classes, bias=True, stride_first=True, norm=keras_norm, **options)
+
+
+def _conv(
+    network: BasicBlock | Bottleneck | Backbone, name: str, features: int, size: int, stride: int = 1, groups: int = 1
+) -> Conv:
     """A convolution that keeps the size of its input, but for the stride."""
-    return Conv(features, size, stride, padding=size // 2, use_bias=False, dtype=network.dtype, name=name)
+    return Conv(
+        features, size, stride, padding=size // 2, groups=groups, use_bias=network.bias, dtype=network.dtype, name=name
+    )
 
 
 def _norm(

@@ -10,7 +10,7 @@ from flax import linen as nn
 from jax.typing import DTypeLike
 from jaxtyping import Array, Float
 
-from jaxvision.nn.conv import Conv, max_pool
+from jaxvision.nn.conv import Conv, max_pool_rounding_up
 from jaxvision.nn.precision import at_least_float32
 
 uniform_he = nn.initializers.variance_scaling(2.0, "fan_in", "uniform")
@@ -53,7 +53,7 @@ class SqueezeNet(nn.Module):
         """Logits of normalised images, in float32 (float64 if `dtype` is): never negative, a ReLU is the last layer."""
         x = nn.relu(_conv("stem_conv", self.stem, self.stem_kernel, stride=2, dtype=self.dtype)(images))
         for stage, squeezed in enumerate(self.stages, 1):
-            x = pool_rounding_up(x)
+            x = max_pool_rounding_up(x, 3)
             for number, channels in enumerate(squeezed, 1):
                 x = Fire(channels, self.dtype, name=f"stage{stage}_fire{number}")(x)
         wide = at_least_float32(self.dtype)
@@ -70,12 +70,6 @@ def squeezenet1_0(classes: int = 1000, dtype: DTypeLike = jnp.float32) -> Squeez
 def squeezenet1_1(classes: int = 1000, dtype: DTypeLike = jnp.float32) -> SqueezeNet:
     """SqueezeNet 1.1: a smaller stem and earlier pooling; 2.4 times less computation than 1.0, and as accurate."""
     return SqueezeNet(((16, 16), (32, 32), (48, 48, 64, 64)), 64, 3, classes, dtype=dtype)
-
-
-def pool_rounding_up(x: Float[Array, "b h w c"]) -> Float[Array, "b y x c"]:
-    """3x3 max pooling with stride 2 whose last window may reach over the border: PyTorch's `ceil_mode`."""
-    over = [(size - 3) % 2 for size in x.shape[1:3]]
-    return max_pool(x, 3, stride=2, padding=((0, over[0]), (0, over[1])))
 
 
 def _conv(name: str, features: int, kernel: int, *, dtype: DTypeLike, stride: int = 1, padding: int = 0) -> Conv:

@@ -6,13 +6,16 @@ Names: `patches`, `class_token`, `positions`, `block1/norm1`, `block1/qkv`, `blo
 
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 from flax import linen as nn
 from jax.typing import DTypeLike
 from jaxtyping import Array, Float
 
 from jaxvision.nn.conv import Conv
+from jaxvision.nn.norm import layer_norm
 from jaxvision.nn.precision import at_least_float32
+from jaxvision.nn.stochastic_depth import StochasticDepth, linear_rates
 
 transformer_normal = nn.initializers.normal(0.02)
 
@@ -20,11 +23,13 @@ transformer_normal = nn.initializers.normal(0.02)
 def attention(
     query: Float[Array, "b n h d"], key: Float[Array, "b n h d"], value: Float[Array, "b n h d"]
 ) -> Float[Array, "b n h d"]:
-    """`softmax(query key^T / sqrt(d)) value` for every head; the softmax is computed in float32 or better.
+    """`softmax(query key^T / sqrt(d)) value` for every head, by `jax.nn.dot_product_attention`; softmax in float32.
 
-    `jax.nn.dot_product_attention` compiles to the same products, but computes a float64 softmax in float32 and promotes
-    types implicitly.
+    In float64, all of it is in float64. That and float16, which the library multiplies on GPUs alone, are written out here.
     """
+    if query.dtype in (jnp.float32, jnp.bfloat16):
+        with jax.numpy_dtype_promotion("standard"):  # it multiplies bfloat16 into float32
+            return jax.nn.dot_product_attention(query, key, value)
     logits = jnp.einsum("bqhd,bkhd->bhqk", query * query.shape[-1] ** -0.5, key)
     weights = nn.softmax(logits.astype(at_least_float32(logits.dtype))).astype(value.dtype)
     return jnp.einsum("bhqk,bkhd->bqhd", weights, value)
@@ -35,6 +40,8 @@ class Block(nn.Module):
 
     heads: int
     dtype: DTypeLike
+    drop: float
+    """The rate of stochastic depth of either branch; 0 unless training."""
 
     @nn.compact
     def __call__(self, tokens: Float[Array, "b n d"]) -> Float[Array, "b n d"]:
@@ -46,19 +53,23 @@ class Block(nn.Module):
         width = tokens.shape[-1]
         if width % self.heads:
             raise ValueError(f"{width} channels do not form {self.heads} heads of equal size")
-        x = _layer_norm("norm1", tokens).astype(self.dtype)
+        x = layer_norm("norm1", tokens).astype(self.dtype)
         qkv = _dense("qkv", 3 * width, self.dtype)(x).reshape(*x.shape[:2], 3, self.heads, width // self.heads)
         attended = attention(qkv[:, :, 0], qkv[:, :, 1], qkv[:, :, 2]).reshape(x.shape)
-        tokens = tokens + _dense("projection", width, self.dtype)(attended)
-        x = _layer_norm("norm2", tokens).astype(self.dtype)
+        tokens = tokens + self._kept("drop1", _dense("projection", width, self.dtype)(attended))
+        x = layer_norm("norm2", tokens).astype(self.dtype)
         x = nn.gelu(_dense("dense1", 4 * width, self.dtype)(x), approximate=False)
-        return tokens + _dense("dense2", width, self.dtype)(x)
+        return tokens + self._kept("drop2", _dense("dense2", width, self.dtype)(x))
+
+    def _kept(self, name: str, branch: Array) -> Array:
+        return StochasticDepth(self.drop, name=name)(branch, train=True)
 
 
 class ViT(nn.Module):
-    """A vision transformer that classifies images by its class token. It has no dropout: `train` changes nothing.
+    """A vision transformer that classifies images by its class token.
 
-    The number of learned positions is that of the patches of the images which `init` saw, and one.
+    It has no dropout: training differs by stochastic depth alone, which needs an rng named "dropout". The number of
+    learned positions is that of the patches of the images which `init` saw, and one.
     """
 
     patch: int
@@ -69,6 +80,8 @@ class ViT(nn.Module):
     classes: int
     remat: bool = False
     """Compute the inside of a block again for its gradient: less memory, more time, the same result."""
+    stochastic_depth: float = 0.0
+    """Share of the examples whose branches of the last block are left out while training; of the first block none."""
     dtype: DTypeLike = jnp.float32
 
     @nn.compact
@@ -78,15 +91,14 @@ class ViT(nn.Module):
         Raises:
             ValueError: if the images are not whole patches, or `heads` does not divide `width`.
         """
-        del train
         if images.shape[1] % self.patch or images.shape[2] % self.patch:
             raise ValueError(f"images of {images.shape[1:3]} pixels are not whole patches of {self.patch}")
         wide = at_least_float32(self.dtype)
         tokens = self._embed(images, wide)
         block = nn.remat(Block) if self.remat else Block
-        for number in range(1, self.depth + 1):
-            tokens = block(self.heads, self.dtype, name=f"block{number}")(tokens)
-        first = _layer_norm("norm", tokens[:, 0])
+        for number, rate in enumerate(linear_rates(self.stochastic_depth, self.depth), 1):
+            tokens = block(self.heads, self.dtype, rate if train else 0.0, name=f"block{number}")(tokens)
+        first = layer_norm("norm", tokens[:, 0])
         return _dense("head", self.classes, wide)(first)
 
     def _embed(self, images: Array, wide: DTypeLike) -> Array:
@@ -101,7 +113,7 @@ class ViT(nn.Module):
 
 
 def vit_tiny(classes: int = 1000, *, patch: int = 16, **options: Any) -> ViT:
-    """ViT-Ti (arXiv 2012.12877); `options` are those of `ViT`: depth, remat, dtype."""
+    """ViT-Ti (arXiv 2012.12877); `options` are those of `ViT`: depth, remat, stochastic_depth, dtype."""
     return ViT(**{"patch": patch, "width": 192, "depth": 12, "heads": 3, "classes": classes, **options})
 
 
@@ -118,13 +130,6 @@ def vit_base(classes: int = 1000, *, patch: int = 16, **options: Any) -> ViT:
 def vit_large(classes: int = 1000, *, patch: int = 16, **options: Any) -> ViT:
     """ViT-L; `options` as for `vit_tiny`."""
     return ViT(**{"patch": patch, "width": 1024, "depth": 24, "heads": 16, "classes": classes, **options})
-
-
-def _layer_norm(name: str, tokens: Array) -> Array:
-    """LayerNorm, computed in float32 or better; so is the result."""
-    wide = at_least_float32(tokens.dtype)
-    norm = nn.LayerNorm(epsilon=1e-6, use_fast_variance=False, dtype=wide, param_dtype=wide, name=name)
-    return norm(tokens.astype(wide))
 
 
 def _dense(name: str, features: int, dtype: DTypeLike) -> nn.Dense:

@@ -68,8 +68,8 @@ def hue(image: Image, turn: Amount) -> Image:
         return image
     levels = as_float(image)
     red, green, blue = _rgb(levels)
-    value = levels.max(-1)
-    chroma = value - levels.min(-1)
+    value = jnp.maximum(jnp.maximum(red, green), blue)
+    chroma = value - jnp.minimum(jnp.minimum(red, green), blue)
     safe = jnp.where(chroma > 0, chroma, 1)
     sixths = jnp.where(
         value == red,
@@ -77,7 +77,7 @@ def hue(image: Image, turn: Amount) -> Image:
         jnp.where(value == green, (blue - red) / safe + 2, (red - green) / safe + 4),
     )
     place = sixths + 6 * jnp.asarray(turn, levels.dtype)
-    turned = [value - chroma * _dip(jnp.mod(start + place, 6)) for start in (5, 3, 1)]
+    turned = [value - chroma * _dip(start + place) for start in (5, 3, 1)]
     return as_levels(jnp.stack(turned, axis=-1), image.dtype)
 
 
@@ -143,6 +143,7 @@ def _blend(image: Image, plain: Float[Array, "..."], factor: Amount) -> Image:
 
 def _dip(place: Float[Array, "h w"]) -> Float[Array, "h w"]:
     """0 where a channel is at its highest on the way round of six sixths, 1 where at its lowest."""
+    place = place - 6 * jnp.floor(place / 6)  # `mod` is several times slower on CPUs
     return jnp.clip(jnp.minimum(place, 4 - place), 0, 1)
 
 

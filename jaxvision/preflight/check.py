@@ -3,7 +3,7 @@
 Nothing is trained. All problems are collected; none hides another where it need not.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import jax
@@ -121,25 +121,31 @@ def _check_start(chosen: Experiment, mesh: Mesh, like: TrainState) -> None:
 
 def _tell_parameters(found: Finder, chosen: Experiment, like: TrainState, folder: Path) -> None:
     """All parameters into `parameters.txt`, those of each top-level module into the report."""
-    every = cost.parameters(like, chosen.optimizer)
-    rows = [[each.name, "x".join(map(str, each.shape)), f"{each.count:,}", _how(each)] for each in every]
-    lines = table([["parameter", "shape", "count", "trained"], *rows])
+    every = cost.parameters(like, chosen.optimizer, chosen.steps)
+    head = ["trained", "rate", "decay"]
+    rows = [[each.name, "x".join(map(str, each.shape)), f"{each.count:,}", *_how([each])] for each in every]
+    lines = table([["parameter", "shape", "count", *head], *rows])
     write_atomically(folder / "parameters.txt", "\n".join(lines) + "\n")
     modules: dict[str, list[cost.Parameter]] = {}
     for each in every:
         modules.setdefault(each.name.partition("/")[0], []).append(each)
-    rows = [
-        [name, f"{sum(each.count for each in some):,}", ", ".join(dict.fromkeys(map(_how, some)))]
-        for name, some in modules.items()
-    ]
-    total, frozen = (sum(each.count for each in every if each.frozen or not only) for only in (False, True))
-    found.tell("parameters", *(f"    {line}" for line in table([["module", "parameters", "trained"], *rows])))
+    rows = [[name, f"{sum(each.count for each in some):,}", *_how(some)] for name, some in modules.items()]
+    frozen = [each for each in every if each.treatment is None]
+    found.tell("parameters", *(f"    {line}" for line in table([["module", "parameters", *head], *rows])))
+    found.tell("  rate: of the first step, beside the highest; decay: how many shrink where they have no gradient")
+    total, still = (sum(each.count for each in some) for some in (every, frozen))
     state = cost.bytes_on_device(like.opt_state)
-    found.tell(f"  {total:,} parameters, {frozen:,} of them frozen; optimizer state: {cost.size(state)} on each device")
+    found.tell(f"  {total:,} parameters, {still:,} of them frozen; optimizer state: {cost.size(state)} on each device")
 
 
-def _how(parameter: cost.Parameter) -> str:
-    return "no" if parameter.frozen else parameter.group or "yes"
+def _how(some: Sequence[cost.Parameter]) -> list[str]:
+    """Whether, or in which groups, parameters are trained; at which rates; how many numbers decay."""
+    groups = ["no" if each.treatment is None else each.treatment.group or "yes" for each in some]
+    treated = [(each.count, each.treatment) for each in some if each.treatment is not None]
+    rates = [f"{rate:.3g}" for rate in sorted({how.rate for _, how in treated if how.rate is not None})]
+    decay = sum(count for count, how in treated if how.decays)
+    told = [" to ".join(dict.fromkeys([rates[0], rates[-1]])), f"{decay:,}"] if rates else ["?" * bool(treated)] * 2
+    return [", ".join(dict.fromkeys(groups)), *told]
 
 
 def _check_cost(found: Finder, chosen: Experiment, mesh: Mesh, step: TrainStep, like: TrainState) -> None:

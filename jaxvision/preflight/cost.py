@@ -9,7 +9,8 @@ import jax
 import optax
 from jaxtyping import PyTree
 
-from jaxvision import optimize
+from jaxvision.patterns import names
+from jaxvision.preflight.treatment import Treatment, treatments
 from jaxvision.train import TrainState
 
 
@@ -18,9 +19,8 @@ class Parameter(NamedTuple):
 
     name: str
     shape: tuple[int, ...]
-    group: str
-    """The pattern that it is optimized by; empty where the optimizer has no groups, and for a frozen one."""
-    frozen: bool
+    treatment: Treatment | None
+    """What the optimizer does with it; None for a frozen one."""
 
     @property
     def count(self) -> int:
@@ -28,20 +28,18 @@ class Parameter(NamedTuple):
         return math.prod(self.shape)
 
 
-def parameters(state: TrainState, optimizer: optax.GradientTransformation) -> list[Parameter]:
-    """The parameters of a state, arrays or shapes, those that are trained first."""
-    groups = optimizer.group_of(state.params) if isinstance(optimizer, optimize.ByGroup) else None
-    frozen = state.collections.get("frozen", {})
-    trained = _by_name(state.params).items()
-    by = dict.fromkeys(dict(trained), "") if groups is None else _by_name(groups)
+def parameters(state: TrainState, optimizer: optax.GradientTransformation, steps: int) -> list[Parameter]:
+    """The parameters of a state, arrays or shapes, those that are trained first; `steps` as of `treatments`."""
+    trained, frozen = _by_name(state.params), _by_name(state.collections.get("frozen", {}))
+    how = treatments(optimizer, state.params, steps)
     return [
-        *(Parameter(name, x.shape, by[name], False) for name, x in trained),
-        *(Parameter(name, x.shape, "", True) for name, x in _by_name(frozen).items()),
+        *(Parameter(name, x.shape, each) for (name, x), each in zip(trained.items(), how, strict=True)),
+        *(Parameter(name, x.shape, None) for name, x in frozen.items()),
     ]
 
 
 def _by_name(tree: PyTree) -> dict[str, Any]:
-    return dict(zip(jax.tree.leaves(optimize.names(tree)), jax.tree.leaves(tree), strict=True))
+    return dict(zip(jax.tree.leaves(names(tree)), jax.tree.leaves(tree), strict=True))
 
 
 def bytes_on_device(shapes: PyTree) -> int:

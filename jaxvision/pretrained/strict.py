@@ -1,7 +1,10 @@
-"""Filling variables from named arrays, so that nothing is left over on either side."""
+"""Filling variables from named arrays, so that nothing is left over on either side unless it was named."""
 
+import difflib
+import math
+import re
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import jax.numpy as jnp
@@ -12,6 +15,19 @@ from jaxvision.types import Variables
 
 Path = tuple[str, ...]
 """Where an array is in our variables: ("params", "head", "kernel")."""
+COUNTERS = re.compile(r"(.*\.)?num_batches_tracked")
+"""PyTorch's counters of batches, which nothing here needs: always unused, never told."""
+
+
+class Turn(NamedTuple):
+    """A way to turn another library's axes into ours, which is called as a function, and the way back."""
+
+    forth: Callable[[np.ndarray], np.ndarray]
+    back: Callable[[np.ndarray], np.ndarray]
+
+    def __call__(self, array: np.ndarray) -> np.ndarray:
+        """The other library's array with our axes."""
+        return self.forth(array)
 
 
 class Source(NamedTuple):
@@ -19,53 +35,183 @@ class Source(NamedTuple):
 
     name: str
     convert: Callable[[np.ndarray], np.ndarray]
-    """From the other library's axes to ours."""
+    """From the other library's axes to ours; a `Turn` for what can be exported."""
+
+
+Sources = Callable[[Variables], Mapping[Path, Source]]
+"""A name map: for every array of a network, whose variables (or shapes) are given, where another library has it."""
+
+
+class Report(NamedTuple):
+    """What became of every array: ours as "params/head/kernel", theirs as they are named. `str` is for people."""
+
+    loaded: tuple[str, ...]
+    numbers: int
+    """In all arrays that were loaded."""
+    new: tuple[str, ...]
+    """Ours, left as they were because a pattern says so; the given counterpart, if any, is not used."""
+    unused: tuple[str, ...]
+    """Theirs, not used because a pattern says so."""
+    faults: Mapping[str, tuple[str, ...]]
+    """What no pattern allows, by its kind: missing there, unexpected, of another shape and so on."""
+
+    def __str__(self) -> str:
+        head = "the given arrays do not fit the network" if self.faults else ""
+        fine = {"loaded": f"{len(self.loaded)} loaded, {self.numbers:,} numbers"}
+        fine |= {what: _line(what, names) for what, names in (("new", self.new), ("unused", self.unused)) if names}
+        return "\n".join(filter(None, [head, *(_line(*fault) for fault in self.faults.items()), *fine.values()]))
+
+
+class Loaded(NamedTuple):
+    """Variables filled from named arrays, and how."""
+
+    variables: dict[str, Any]
+    report: Report
+
+
+def load(
+    sources: Mapping[Path, Source],
+    arrays: Mapping[str, np.ndarray],
+    variables: Variables,
+    *,
+    new: Sequence[str] = (),
+    unused: Sequence[str] = (),
+) -> Loaded:
+    """`variables` with every array of `sources` replaced by its source, in the type that it had.
+
+    Every array of both must be used exactly once, but for those that are named. `variables` may hold
+    `jax.ShapeDtypeStruct` where it is replaced.
+
+    Args:
+        sources: of every array of the network but the new ones.
+        arrays: by the other library's names.
+        variables: the network's own.
+        new: patterns of our names (without the collection: "head/.*") that keep their values; each must match one at
+            least, wholly. Their counterparts among `arrays` need not be there nor fit.
+        unused: patterns of names of `arrays` that are left aside; each must match one at least that is not used.
+
+    Raises:
+        ValueError: if names are missing, left over or used twice, shapes differ, or a pattern matches nothing; its text
+            is the report.
+    """
+    like: dict[Path, Any] = {**traverse_util.flatten_dict(variables)}
+    kept = [path for path in like if _matches(new, _name(path))]
+    wanted = {path: sources[path] for path in sorted(sources, key=_params_first) if path not in kept}
+    replaced = {source.name for path, source in sources.items() if path in kept}
+    spare = _spare(arrays, {source.name for source in wanted.values()} | replaced)
+    aside = [name for name in spare if _matches(unused, name)]
+    converted = {
+        path: _converted(source, arrays[source.name], like[path].shape)
+        for path, source in wanted.items()
+        if source.name in arrays
+    }
+    fine = {path: array for path, array in converted.items() if array is not None}
+    faults = {
+        "without a counterpart": [_text(path) for path in like if path not in wanted and path not in kept],
+        **_misfits(wanted, arrays, like, fine, [name for name in spare if name not in aside]),
+        "patterns that match nothing": [
+            *(f"new='{pattern}'" for pattern in _idle(new, [_name(path) for path in kept])),
+            *(f"unused='{pattern}'" for pattern in _idle(unused, aside)),
+        ],
+    }
+    report = Report(
+        tuple(_text(path) for path in fine),
+        sum(math.prod(array.shape) for array in fine.values()),
+        tuple(_text(path) for path in kept),
+        tuple(aside),
+        {kind: tuple(names) for kind, names in faults.items() if names},
+    )
+    if report.faults:
+        raise ValueError(str(report))
+    filled = {path: jnp.asarray(array, like[path].dtype) for path, array in fine.items()}
+    return Loaded(traverse_util.unflatten_dict({**like, **filled}), report)
 
 
 def fill(sources: Mapping[Path, Source], arrays: Mapping[str, np.ndarray], variables: Variables) -> dict[str, Any]:
-    """`variables` with every array of `sources` replaced by its source, in the type that it had.
+    """The variables of `load`; what `sources` does not name stays as it is."""
+    others = [_name(path) for path in traverse_util.flatten_dict(variables) if path not in sources]
+    return load(sources, arrays, variables, new=[re.escape(name) for name in others]).variables
 
-    Every array must be used exactly once. What `sources` does not name stays as it is. `variables` may hold
-    `jax.ShapeDtypeStruct` where it is replaced.
 
-    Raises:
-        ValueError: if names are missing, left over or used twice, or shapes differ; it lists them all.
-    """
-    like: dict[Path, Any] = {**traverse_util.flatten_dict(variables)}
-    given = {path: np.asarray(arrays[source.name]) for path, source in sources.items() if source.name in arrays}
-    converted = {path: _converted(sources[path], array, like[path].shape) for path, array in given.items()}
-    uses = Counter(source.name for source in sources.values())
-    _complain(
-        {
-            "missing": [f"{sources[path].name} (for {_text(path)})" for path in sources if path not in given],
-            "unexpected": sorted(set(arrays) - set(uses)),
-            "used twice": sorted(name for name, count in uses.items() if count > 1),
-            "of another shape": [
-                f"{sources[path].name} {given[path].shape} (for {_text(path)} {like[path].shape})"
-                for path, array in converted.items()
-                if array is None
-            ],
-        }
-    )
-    filled = {path: jnp.asarray(array, like[path].dtype) for path, array in converted.items()}
-    return traverse_util.unflatten_dict({**like, **filled})
+def inside(module: str, sources: Sources) -> Sources:
+    """The name map of a network that is the part `module` of another: its backbone, say."""
+
+    def found(variables: Variables) -> dict[Path, Source]:
+        part = {collection: tree[module] for collection, tree in variables.items() if module in tree}
+        return {(path[0], module, *path[1:]): source for path, source in sources(part).items()}
+
+    return found
+
+
+def without(variables: Variables, new: Sequence[str]) -> dict[str, Any]:
+    """The variables less those whose names match one of the patterns."""
+    flat: dict[Path, Any] = {**traverse_util.flatten_dict(variables)}
+    return traverse_util.unflatten_dict({path: x for path, x in flat.items() if not _matches(new, _name(path))})
+
+
+def _misfits(
+    wanted: Mapping[Path, Source],
+    arrays: Mapping[str, np.ndarray],
+    like: Mapping[Path, Any],
+    fine: Mapping[Path, np.ndarray],
+    unexpected: Sequence[str],
+) -> dict[str, list[str]]:
+    """What keeps `wanted` from being filled by exactly these arrays, in words."""
+    uses = Counter(source.name for source in wanted.values())
+    return {
+        "missing": [
+            _missing(source.name, path, unexpected) for path, source in wanted.items() if source.name not in arrays
+        ],
+        "unexpected": list(unexpected),
+        "used twice": sorted(name for name, count in uses.items() if count > 1),
+        "of another shape": [
+            f"{source.name} {np.shape(arrays[source.name])} (for {_text(path)} {like[path].shape})"
+            for path, source in wanted.items()
+            if source.name in arrays and path not in fine
+        ],
+    }
 
 
 def _converted(source: Source, given: np.ndarray, shape: tuple[int, ...]) -> np.ndarray | None:
     """The array with our axes; None if it can't have `shape` then."""
     try:
-        converted = source.convert(given)
+        converted = source.convert(np.asarray(given))
     except ValueError:
         return None
     return converted if converted.shape == shape else None
+
+
+def _spare(arrays: Mapping[str, np.ndarray], used: set[str]) -> list[str]:
+    return sorted(name for name in arrays if name not in used and not COUNTERS.fullmatch(name))
+
+
+def _matches(patterns: Sequence[str], name: str) -> bool:
+    return any(re.fullmatch(pattern, name) for pattern in patterns)
+
+
+def _idle(patterns: Sequence[str], names: Sequence[str]) -> list[str]:
+    """Patterns that match none of the names."""
+    return [pattern for pattern in patterns if not any(_matches([pattern], name) for name in names)]
+
+
+def _params_first(path: Path) -> bool:
+    return path[0] != "params"
+
+
+def _missing(name: str, path: Path, unexpected: Sequence[str]) -> str:
+    close = difflib.get_close_matches(name, unexpected, n=1, cutoff=0.8)
+    return f"{name} (for {_text(path)}){f', nearest is {close[0]}' if close else ''}"
+
+
+def _line(what: str, names: Sequence[str], most: int = 8) -> str:
+    more = f", and {len(names) - most} more" if len(names) > most else ""
+    return f"{len(names)} {what}: {', '.join(names[:most])}{more}"
 
 
 def _text(path: Path) -> str:
     return "/".join(path)
 
 
-def _complain(faults: Mapping[str, list[str]]) -> None:
-    """Raise if there is any fault."""
-    lines = [f"{len(names)} {fault}: {', '.join(names)}" for fault, names in faults.items() if names]
-    if lines:
-        raise ValueError("the given arrays do not fit the network\n" + "\n".join(lines))
+def _name(path: Path) -> str:
+    """Without the collection."""
+    return "/".join(path[1:])

@@ -7,36 +7,40 @@ from typing import Any
 import numpy as np
 from flax import traverse_util
 
-from jaxvision.pretrained.strict import Path, Source, fill
+from jaxvision.pretrained.strict import Path, Source, Turn, fill
 from jaxvision.types import Variables
 
 NORM_NAMES = {"scale": "weight", "bias": "bias", "mean": "running_mean", "var": "running_var"}
 """Our names of a normalisation layer's arrays, and PyTorch's."""
 
 
-def unchanged(array: np.ndarray) -> np.ndarray:
-    """Biases, scales and statistics: one axis on both sides."""
-    return array
+unchanged = Turn(lambda array: array, lambda array: array)
+"""Biases, scales and statistics: one axis on both sides."""
+conv_kernel = Turn(
+    lambda weight: _axes(weight, 4, "a convolution's weight").transpose(2, 3, 1, 0),
+    lambda kernel: kernel.transpose(3, 2, 0, 1),
+)
+"""`o i h w` to `h w i o`."""
+dense_kernel = Turn(lambda weight: _axes(weight, 2, "a dense layer's weight").T, lambda kernel: kernel.T)
+"""`o i` to `i o`."""
+channel_scale = Turn(
+    lambda weight: _axes(weight, 3, "a channel scale").reshape(-1), lambda scale: scale.reshape(-1, 1, 1)
+)
+"""`c 1 1` to `c`: one factor for every channel of an image."""
 
 
-def conv_kernel(weight: np.ndarray) -> np.ndarray:
-    """`o i h w` to `h w i o`."""
-    return _axes(weight, 4, "a convolution's weight").transpose(2, 3, 1, 0)
-
-
-def dense_kernel(weight: np.ndarray) -> np.ndarray:
-    """`o i` to `i o`."""
-    return _axes(weight, 2, "a dense layer's weight").T
-
-
-def dense_kernel_after_flatten(channels: int, height: int, width: int) -> Callable[[np.ndarray], np.ndarray]:
+def dense_kernel_after_flatten(channels: int, height: int, width: int) -> Turn:
     """`o (c h w)` to `(h w c) o`: a dense layer behind flattened features, which PyTorch orders by channel first."""
 
-    def convert(weight: np.ndarray) -> np.ndarray:
+    def forth(weight: np.ndarray) -> np.ndarray:
         by_channel = dense_kernel(weight).reshape(channels, height, width, -1)
         return by_channel.transpose(1, 2, 0, 3).reshape(channels * height * width, -1)
 
-    return convert
+    def back(kernel: np.ndarray) -> np.ndarray:
+        by_place = kernel.reshape(height, width, channels, -1)
+        return by_place.transpose(2, 0, 1, 3).reshape(channels * height * width, -1).T
+
+    return Turn(forth, back)
 
 
 def _axes(weight: np.ndarray, count: int, what: str) -> np.ndarray:

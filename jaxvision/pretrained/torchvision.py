@@ -20,7 +20,13 @@ import numpy as np
 from flax import traverse_util
 
 from jaxvision.pretrained.strict import Path, Source
-from jaxvision.pretrained.torch_layout import block_indices, dense_kernel_after_flatten, fill_network, module_sources
+from jaxvision.pretrained.torch_layout import (
+    block_indices,
+    channel_scale,
+    dense_kernel_after_flatten,
+    fill_network,
+    module_sources,
+)
 from jaxvision.types import Variables
 
 
@@ -65,6 +71,22 @@ def inception_v3(state_dict: Mapping[str, np.ndarray], variables: Variables, *, 
     return fill_network(inception_v3_sources(variables), state_dict, variables, auxiliary + heads)
 
 
+def googlenet(state_dict: Mapping[str, np.ndarray], variables: Variables, *, head: bool = True) -> dict[str, Any]:
+    """Variables of a `jaxvision.nn.googlenet.GoogLeNet`; arguments and errors: see the module.
+
+    A network without auxiliary heads ignores the given ones; `head=False` keeps all heads. The weights that torchvision
+    distributes were trained on pixels (x - 127.5) / 127.5, and have no auxiliary heads of use.
+    """
+    auxiliary = () if "aux1" in variables["params"] else ("aux1", "aux2")
+    heads = () if head else ("fc", "aux1.fc2", "aux2.fc2")
+    return fill_network(googlenet_sources(variables), state_dict, variables, auxiliary + heads)
+
+
+def convnext(state_dict: Mapping[str, np.ndarray], variables: Variables, *, head: bool = True) -> dict[str, Any]:
+    """Variables of a `jaxvision.nn.convnext.ConvNeXt`; arguments and errors: see the module."""
+    return fill_network(convnext_sources(variables), state_dict, variables, () if head else ("classifier.2",))
+
+
 def resnet_sources(variables: Variables) -> dict[Path, Source]:
     """For every array of a `ResNet`, its name in torchvision and how its axes turn into ours."""
     return module_sources(variables, _resnet_module)
@@ -100,6 +122,50 @@ def inception_v3_sources(variables: Variables) -> dict[Path, Source]:
     return module_sources(
         variables, lambda ours: "fc" if ours == "head" else ours.replace("norm", "bn").replace("/", ".")
     )
+
+
+def googlenet_sources(variables: Variables) -> dict[Path, Source]:
+    """For every array of a `GoogLeNet`, its name in torchvision and how its axes turn into ours."""
+    flattened = dense_kernel_after_flatten(128, 4, 4)
+    return module_sources(variables, _googlenet_module, {"aux1/fc1": flattened, "aux2/fc1": flattened})
+
+
+def convnext_sources(variables: Variables) -> dict[Path, Source]:
+    """For every array of a `ConvNeXt`, its name in torchvision and how its axes turn into ours."""
+    flat: dict[Path, Any] = {**traverse_util.flatten_dict(variables)}
+    scales = {
+        path: Source(_convnext_module("/".join(path[1:])), channel_scale) for path in flat if path[-1] == "layer_scale"
+    }
+    modules = traverse_util.unflatten_dict({path: array for path, array in flat.items() if path not in scales})
+    return {**scales, **module_sources(modules, _convnext_module)}
+
+
+def _googlenet_module(ours: str) -> str:
+    """`inception3a/branch2_1/norm` is `inception3a.branch2.0.bn`."""
+    if ours == "head":
+        return "fc"
+    theirs = re.sub(r"_(\d)/", lambda found: f".{int(found[1]) - 1}/", ours.replace("branch4/", "branch4_2/"))
+    return theirs.replace("norm", "bn").replace("/", ".")
+
+
+def _convnext_module(ours: str) -> str:
+    """`backbone/stage2_block1/dense1` is `features.3.0.block.3`, `backbone/stage2_conv` is `features.2.1`."""
+    outside = {
+        "backbone/stem_conv": "features.0.0",
+        "backbone/stem_norm": "features.0.1",
+        "norm": "classifier.0",
+        "head": "classifier.2",
+    }
+    if ours in outside:
+        return outside[ours]
+    inside = re.fullmatch(r"backbone/stage(\d+)_block(\d+)/(\w+)", ours)
+    between = re.fullmatch(r"backbone/stage(\d+)_(norm|conv)", ours)
+    if between is not None:
+        return f"features.{2 * int(between[1]) - 2}.{('norm', 'conv').index(between[2])}"
+    if inside is None:
+        raise ValueError(f"torchvision's ConvNeXt has no counterpart of {ours!r}")
+    places = {"conv": "block.0", "norm": "block.2", "dense1": "block.3", "dense2": "block.5"}
+    return f"features.{2 * int(inside[1]) - 1}.{int(inside[2]) - 1}.{places.get(inside[3], inside[3])}"
 
 
 def _resnet_module(ours: str) -> str:

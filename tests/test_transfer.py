@@ -1,0 +1,44 @@
+"""A run that starts from another run's checkpoint."""
+
+import jax
+import numpy as np
+import pytest
+from finished_run import finished_run
+from numpy.testing import assert_array_equal
+from parity_networks import filled
+
+from jaxvision import parallel, rebuilt
+from jaxvision.experiment import first_state_of
+from jaxvision.transfer import from_run
+
+
+@pytest.fixture(scope="module")
+def workdir(tmp_path_factory):
+    return finished_run(tmp_path_factory.getbasetemp() / "finished_run")
+
+
+def fresh_variables(run):
+    """As `Experiment.start` is given them; filled by NumPy."""
+    state = jax.eval_shape(lambda: first_state_of(run.experiment, start=False))
+    return filled({name: tree for name, tree in state.variables.items() if name != "ema"})
+
+
+def test_starts_from_the_averaged_weights(workdir, capsys):
+    run = rebuilt.rebuild(workdir)
+    fresh = fresh_variables(run)
+    saved = rebuilt.load_checkpoint(run, 8, parallel.device_mesh()).state
+    found = from_run(workdir, 8, new=(".*/bias",))(fresh)
+    flat, averaged, first = (dict(jax.tree_util.tree_leaves_with_path(t)) for t in (found, saved.averaged, fresh))
+    assert flat.keys() == first.keys()
+    for path, leaf in flat.items():
+        expected = first if path[-1].key == "bias" else averaged
+        assert_array_equal(leaf, np.asarray(expected[path]))
+    said = capsys.readouterr().out
+    assert "run, step 8: " in said
+    assert " new: params/" in said
+
+
+def test_another_network_is_refused_with_the_report(workdir):
+    run = rebuilt.rebuild(workdir, {"classes": "7"})
+    with pytest.raises(ValueError, match=r"run, step \d+: the given arrays do not fit(.|\n)*of another shape: params/"):
+        from_run(workdir)(fresh_variables(run))
