@@ -41,7 +41,7 @@ from jaxvision.train import Every
 from jaxvision.transfer import extract
 
 CLASSES, WIDTH, CROP = ("background", "tree"), 1280, 64
-PIXELS = {"mean": LITE0.preprocessing.mean, "std": LITE0.preprocessing.std}
+MEAN, STD = LITE0.preprocessing.mean, LITE0.preprocessing.std
 
 
 def get_config() -> ConfigDict:
@@ -85,7 +85,13 @@ def on_images(config, optimizer: optax.GradientTransformation) -> Experiment:
     train = pipeline.training(lambda: train_data(config), order=order.shuffled(config.seed), **how(config))
     test = pipeline.evaluation(test_data, **how(config))
     return experiment(
-        config, classification(network, **PIXELS, dtype=dtype), optimizer, train, test, flip(), pictures.report
+        config,
+        classification(network, mean=MEAN, std=STD, dtype=dtype),
+        optimizer,
+        train,
+        test,
+        flip(),
+        pictures.report,
     )
 
 
@@ -175,4 +181,4 @@ def path_of(config, fingerprint: str) -> Path:
 
 def computed(stream):
     model = load_published(LITE0, head=False)
-    return extract(classification(model.network, **PIXELS), model.variables, stream)
+    return extract(classification(model.network, mean=MEAN, std=STD), model.variables, stream)
