@@ -17,6 +17,7 @@ from jaxvision.data.samples import photos_dir
 from jaxvision.types import Batch, Labels
 
 FALSE_ALARM = 1e-6
+pytestmark = pytest.mark.slow
 CLASSES = 3
 
 

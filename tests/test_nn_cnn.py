@@ -8,7 +8,17 @@ import numpy as np
 import optax
 import pytest
 from numpy.testing import assert_allclose, assert_array_equal
-from parity_networks import UNOPTIMISED, compute, random_images, random_weights, shapes_of, summary, trained_types
+from parity_networks import (
+    UNOPTIMISED,
+    compute,
+    filled,
+    random_images,
+    random_weights,
+    shapes_of,
+    spec_of,
+    summary,
+    trained_types,
+)
 
 from jaxvision.nn.cnn import SmallCNN, TutorialCNN
 from jaxvision.pretrained.torch_tutorial import tutorial_cnn
@@ -75,7 +85,7 @@ def test_small_network_has_the_layers_asked_for(side, channels, depth):
 
 def test_dropout_acts_in_training_only():
     network, x = SmallCNN(5, channels=(4,), dropout=0.5), images(4, 8, 8, 1)
-    variables = start(network, x)
+    variables = filled(spec_of(network, x.shape))
 
     @jax.jit
     def run(key):

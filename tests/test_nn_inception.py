@@ -33,6 +33,7 @@ def test_equals_torchvision_in_float64(float64):
     assert_equals_golden(np.load(GOLDEN), network, torchvision.inception_v3, torchvision.inception_v3_sources)
 
 
+@pytest.mark.slow
 def test_training_with_the_auxiliary_head_returns_both(both_heads):
     network, x = inception_v3(7, auxiliary=True, dtype=jnp.bfloat16), jnp.zeros((2, 299, 299, 3))
 

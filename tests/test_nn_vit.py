@@ -61,10 +61,16 @@ def test_attention_and_its_gradient_equal_scipy_and_float64(float64, dtype, tole
     given = [jnp.asarray(3 * random.standard_normal((2, 5, 3, 4)), dtype) for _ in "qkv"]
     cotangent = random.standard_normal((2, 5, 3, 4))
 
-    def run(formula, dtype):
-        run = lambda *qkv: (formula(*qkv).astype(jnp.float64) * cotangent).sum()
-        qkv = [x.astype(dtype) for x in given]
-        return jax.tree.map(lambda x: np.asarray(x, np.float64), jax.jit(jax.grad(run, argnums=(0, 1, 2)))(*qkv))
+    def run(attend, dtype):
+        def total(*qkv):
+            attended = attend(*qkv)
+            return (attended.astype(jnp.float64) * cotangent).sum(), attended
+
+        gradient, attended = jax.jit(jax.grad(total, argnums=(0, 1, 2), has_aux=True))(
+            *(x.astype(dtype) for x in given)
+        )
+        assert {x.dtype for x in (attended, *gradient)} == {jnp.dtype(dtype)}
+        return [np.asarray(x, np.float64) for x in (attended, *gradient)]
 
     def formula(query, key, value):
         weights = jnp.exp(jnp.einsum("bqhd,bkhd->bhqk", query, key) / 2)
@@ -72,11 +78,10 @@ def test_attention_and_its_gradient_equal_scipy_and_float64(float64, dtype, tole
 
     query, key, value = (np.asarray(x, np.float64) for x in given)
     expected = np.einsum("bhqk,bkhd->bqhd", softmax(np.einsum("bqhd,bkhd->bhqk", query, key) / 2, -1), value)
-    ours = vit.attention(*given)
-    assert ours.dtype == jnp.dtype(dtype)
-    assert_allclose(np.asarray(ours, np.float64), expected, atol=tolerance * np.abs(expected).max())
-    for mine, theirs in zip(run(vit.attention, dtype), run(formula, jnp.float64), strict=True):
-        assert_allclose(mine, theirs, atol=tolerance * np.abs(theirs).max())
+    written_out = run(formula, jnp.float64)
+    assert_allclose(written_out[0], expected, rtol=1e-12)
+    for ours, theirs in zip(run(vit.attention, dtype), written_out, strict=True):
+        assert_allclose(ours, theirs, atol=tolerance * np.abs(theirs).max())
 
 
 def test_float32_and_bfloat16_take_the_attention_of_jax():

@@ -149,6 +149,7 @@ def check_equal(killed, whole):
     assert (killed / "metrics.jsonl").read_bytes() == (whole / "metrics.jsonl").read_bytes()
 
 
+@pytest.mark.slow
 def test_a_run_that_crashed_stops_and_lowers_its_rate_where_an_uninterrupted_one_does(tmp_path, monkeypatch):
     def run(name):
         return main.main([f"--config={EXPERIMENT}", f"--workdir={tmp_path / name}", *FIELDS])

@@ -47,7 +47,7 @@ def get_config() -> ConfigDict:
             "examples": 40,
             "image_size": 64,
             "batch_size": 32,
-            "steps": 200,
+            "steps": 100,
             "learning_rate": 3e-3,
             "backbone_rate": 0.1,
             "weight_decay": 1e-3,
