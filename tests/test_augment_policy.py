@@ -8,6 +8,7 @@ from jaxvision.augment import augmix, policy, randaugment, trivialaugment
 from jaxvision.data.samples import photos_dir
 from jaxvision.types import Batch, Labels, Objects
 
+pytestmark = pytest.mark.slow
 SIDE = 20
 CENTRE = SIDE / 2
 

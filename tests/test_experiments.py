@@ -41,6 +41,15 @@ DEEP = {
     *("inception_folder", "efficientnet_lite0_fashion", "efficientnet_lite0_trees", "resnet50_folder", "vgg16_folder"),
 }
 """Tracing these takes long."""
+ALIKE = {
+    "imagenet_vgg16",
+    "imagenet_squeezenet",
+    "folder_cnn",
+    "fashion_mnist_cnn",
+    "optimizers",
+    "imbalanced_fashion_mnist",
+}
+"""Plain convolutions, as others have them, too."""
 
 
 def files(slow=()):
@@ -102,7 +111,7 @@ def test_the_train_step_keeps_the_shapes_of_the_state(path, folder_of_classes):
         assert {row.shape[0] for row in rows.values()} == {evaluation.stream.spec.image.shape[0]}
 
 
-@pytest.mark.parametrize("path", files(slow=DEEP))
+@pytest.mark.parametrize("path", files(slow=DEEP | ALIKE))
 def test_the_train_step_lowers_for_gpu_and_tpu(path, folder_of_classes):
     chosen = build(path, {"precision": "bfloat16"}, folder_of_classes)
     state = jax.eval_shape(lambda: experiment.first_state_of(chosen, start=False))
