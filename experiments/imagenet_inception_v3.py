@@ -3,7 +3,7 @@
     python -m jaxvision.main --config=experiments/imagenet_inception_v3.py --workdir=runs/imagenet_inception_v3
 
 The data must be prepared by TFDS as array_record (imagenet2012 asks for the two tar files of the challenge).
-The rate falls by 6 % every two epochs, gradients are clipped, the auxiliary head counts 0.4, and the averaged weights
+The rate falls by 6 % every two epochs, gradients are clipped, the auxiliary head counts 0.4 (0: none), and the averaged weights
 are evaluated. The paper's 50 replicas of 32 images are one batch of 1600 here. Expected: 77.3 % top-1 on the 50,000
 validation images, what torchvision reports for the published weights; not measured by us.
 """
@@ -49,7 +49,7 @@ def build(config) -> Experiment:
     steps_per_epoch = train_examples // config.batch_size
     steps = config.epochs * steps_per_epoch
     schedule = optax.exponential_decay(config.learning_rate, 2 * steps_per_epoch, 0.94, staircase=True)
-    network = inception_v3(classes, auxiliary=True, dtype=dtype)
+    network = inception_v3(classes, auxiliary=config.auxiliary > 0, dtype=dtype)
 
     def data(split: str):
         return tfds.source("imagenet2012", split, config.data_dir)
@@ -67,7 +67,9 @@ def build(config) -> Experiment:
         batch_size=config.batch_size,
     )
     return Experiment(
-        task=classification(network, label_smoothing=config.label_smoothing, auxiliary=config.auxiliary, dtype=dtype),
+        task=classification(
+            network, label_smoothing=config.label_smoothing, auxiliary=config.auxiliary or None, dtype=dtype
+        ),
         optimizer=optax.chain(
             optax.add_decayed_weights(config.weight_decay, mask=optimize.kernels),
             optax.clip_by_global_norm(config.clip),

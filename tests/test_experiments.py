@@ -27,7 +27,7 @@ SMALL = {
     "imagenet_vgg16": {"image_size": "32", "batch_size": "2"},
     "imagenet_mobilenet_v2": {"image_size": "64", "batch_size": "4"},
     "imagenet_squeezenet": {"image_size": "64", "batch_size": "4"},
-    "imagenet_inception_v3": {"image_size": "107", "batch_size": "2"},
+    "imagenet_inception_v3": {"image_size": "75", "batch_size": "2", "auxiliary": "0.0"},
     "imagenet_efficientnet_lite0": {"image_size": "64", "batch_size": "4", "warmup_epochs": "0"},
     "imagenet_vit_small": {"image_size": "32", "batch_size": "4", "warmup_epochs": "0"},
     "resnet50_folder": {"image_size": "64", "batch_size": "4", "width": "16"},
