@@ -3,8 +3,8 @@
     python -m jaxvision.main --config=experiments/imagenet_inception_v3.py --workdir=runs/imagenet_inception_v3
 
 The data must be prepared by TFDS as array_record (imagenet2012 asks for the two tar files of the challenge).
-The rate falls by 6 % every two epochs, gradients are clipped, the auxiliary head counts 0.4 (0: none), and the averaged weights
-are evaluated. The paper's 50 replicas of 32 images are one batch of 1600 here. Expected: 77.3 % top-1 on the 50,000
+The rate falls by 6 % every two epochs, gradients are clipped, the auxiliary head counts 0.4 (0: none), and the averaged
+weights are evaluated. The paper's 50 replicas of 32 images are one batch of 1600 here. Expected: 77.3 % top-1 on the 50,000
 validation images, what torchvision reports for the published weights; not measured by us.
 """
 
