@@ -11,7 +11,7 @@ from jaxtyping import Float
 Anchors = Float[np.ndarray, "n 4"]
 
 
-def around_zero(sizes: Sequence[float], ratios: Sequence[float]) -> Float[np.ndarray, "k 4"]:
+def around_zero(sizes: Sequence[float | int], ratios: Sequence[float | int]) -> Float[np.ndarray, "k 4"]:
     """Anchors of every height-to-width ratio in every size, ratios first, rounded to whole pixels as torchvision has them.
 
     Sizes are the square roots of the areas.
@@ -34,8 +34,8 @@ def grid(shape: tuple[int, int], stride: tuple[int, int], cell: Float[np.ndarray
 def pyramid(
     shapes: Sequence[tuple[int, int]],
     canvas: tuple[int, int],
-    sizes: Sequence[Sequence[float]],
-    ratios: Sequence[float] = (0.5, 1.0, 2.0),
+    sizes: Sequence[Sequence[float | int]],
+    ratios: Sequence[float | int] = (0.5, 1.0, 2.0),
 ) -> list[Anchors]:
     """Those of every level of a feature pyramid (arXiv:1612.03144); the stride is the canvas by the level, rounded down.
 
@@ -52,8 +52,8 @@ def pyramid(
 def ssd_default_boxes(
     shapes: Sequence[tuple[int, int]],
     canvas: tuple[int, int],
-    scales: Sequence[float],
-    ratios: Sequence[Sequence[float]],
+    scales: Sequence[float | int],
+    ratios: Sequence[Sequence[float | int]],
     strides: Sequence[int],
 ) -> Anchors:
     """The default boxes of SSD (arXiv:1512.02325, section 2.2); none wider or higher than the canvas, none cut at it.
@@ -84,7 +84,7 @@ def ssd_default_boxes(
 
 
 def _default_boxes(
-    shape: tuple[int, int], cells: tuple[float, float], scale: float, following: float, ratios: Sequence[float]
+    shape: tuple[int, int], cells: tuple[float, float], scale: float, following: float, ratios: Sequence[float | int]
 ) -> Anchors:
     """Those of one map, as shares of the canvas."""
     between = np.sqrt(scale * following)

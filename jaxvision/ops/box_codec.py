@@ -9,7 +9,7 @@ from jaxtyping import Array, Float
 from jaxvision.ops.boxes import from_centre, to_centre
 
 Boxes = Float[Array, "*b 4"]
-Weights = tuple[float, float, float, float]
+Weights = tuple[float | int, float | int, float | int, float | int]
 
 FASTER_RCNN: Weights = (10.0, 10.0, 5.0, 5.0)
 """Of the second stage; the region proposals have ones."""
@@ -40,7 +40,9 @@ def decode(offsets: Boxes, references: Boxes, weights: Weights = (1.0, 1.0, 1.0,
     return from_centre(jnp.concatenate([centre, side], -1))
 
 
-def decode_yolo(offsets: Boxes, cells: Float[Array, "*b 2"], priors: Float[Array, "*b 2"], stride: float) -> Boxes:
+def decode_yolo(
+    offsets: Boxes, cells: Float[Array, "*b 2"], priors: Float[Array, "*b 2"], stride: float | int
+) -> Boxes:
     """The boxes of YOLOv2 and v3 (arXiv:1804.02767, section 2.1).
 
     Args:
@@ -54,7 +56,7 @@ def decode_yolo(offsets: Boxes, cells: Float[Array, "*b 2"], priors: Float[Array
 
 
 def encode_yolo(
-    boxes: Boxes, cells: Float[Array, "*b 2"], priors: Float[Array, "*b 2"], stride: float
+    boxes: Boxes, cells: Float[Array, "*b 2"], priors: Float[Array, "*b 2"], stride: float | int
 ) -> tuple[Float[Array, "*b 2"], Float[Array, "*b 2"]]:
     """What YOLO learns for these boxes: where the centre lies in its cell, 0 to 1, and `tw th`.
 

@@ -17,7 +17,7 @@ def nms(
     boxes: Float[Array, "n 4"],
     scores: Float[Array, "n"],
     valid: Bool[Array, "n"],
-    threshold: float,
+    threshold: float | int,
     labels: Int[Array, "n"] | None = None,
 ) -> Bool[Array, "n"]:
     """The boxes that greedy suppression keeps: from the best score down, each that none kept before overlaps too much.
@@ -43,7 +43,7 @@ def nms(
     return jnp.zeros(n, bool).at[order].set(kept)
 
 
-def _suppresses(a: Array, labels_a: Array, b: Array, labels_b: Array, threshold: float) -> Bool[Array, "n m"]:
+def _suppresses(a: Array, labels_a: Array, b: Array, labels_b: Array, threshold: float | int) -> Bool[Array, "n m"]:
     """Whether a box of `a`, if it is kept, suppresses one of `b` behind it."""
     return (pairwise(iou, a, b) > threshold) & (labels_a[:, None] == labels_b[None])
 
@@ -61,7 +61,7 @@ def _settle(overlaps: Bool[Array, "n n"], alive: Bool[Array, "n"]) -> Bool[Array
     return jax.lax.while_loop(lambda state: state[1], again, (alive, alive.any()))[0]
 
 
-def _by_block(boxes: Array, labels: Array, valid: Array, threshold: float, size: int) -> Bool[Array, "n"]:
+def _by_block(boxes: Array, labels: Array, valid: Array, threshold: float | int, size: int) -> Bool[Array, "n"]:
     """The same for many boxes: block after block, each first cleared of what earlier blocks suppress."""
     n = len(boxes)
     padding = -n % size

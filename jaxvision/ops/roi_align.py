@@ -14,7 +14,7 @@ Pooled = Float[Array, "n {size} {size} c"]
 
 
 def roi_align(
-    features: Features, boxes: Regions, *, size: int, scale: float, samples: int = 2, aligned: bool = False
+    features: Features, boxes: Regions, *, size: int, scale: float | int, samples: int = 2, aligned: bool = False
 ) -> Pooled:
     """The mean of `samples x samples` bilinear samples in each of `size x size` cells of a box.
 
@@ -43,7 +43,7 @@ def roi_align(
     return total / samples**2
 
 
-def roi_pool(features: Features, boxes: Regions, *, size: int, scale: float) -> Pooled:
+def roi_pool(features: Features, boxes: Regions, *, size: int, scale: float | int) -> Pooled:
     """The maximum of each of `size x size` cells of a box whose corners are rounded to whole pixels; 0 of an empty cell."""
     height, width, _ = features.shape
     corners = _round_half_away(boxes * scale)
@@ -62,7 +62,7 @@ def roi_pool(features: Features, boxes: Regions, *, size: int, scale: float) -> 
     return jax.lax.map(lambda each: one(*each), (rows, columns), batch_size=16)
 
 
-def _extent(boxes: Regions, scale: float, aligned: bool) -> tuple[Float[Array, "n 2"], Float[Array, "n 2"]]:
+def _extent(boxes: Regions, scale: float | int, aligned: bool) -> tuple[Float[Array, "n 2"], Float[Array, "n 2"]]:
     """The low corner of each box on the features, and its width and height there."""
     corners = boxes * scale - (0.5 if aligned else 0.0)
     extent = corners[:, 2:] - corners[:, :2]

@@ -1,0 +1,95 @@
+"""Pooling of regions against loops over samples and pixels; gradients against finite differences."""
+
+import math
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from jaxvision.ops.roi_align import roi_align, roi_pool
+
+SCALE = 1 / 4
+BOXES = np.array(
+    [(3, 5, 40, 33), (-30, -9, 10, 12), (50, 40, 90, 70), (8, 8, 8, 8), (20, 30, 12, 9), (200, 200, 240, 220)]
+)
+
+
+def features():
+    return np.random.RandomState(0).standard_normal((11, 13, 2))
+
+
+def bilinear(image, y, x):
+    """The value at a place; 0 more than a pixel outside, else that of the nearest place inside."""
+    height, width, _ = image.shape
+    if not (-1 <= y <= height and -1 <= x <= width):
+        return np.zeros(image.shape[2])
+    y, x = min(max(y, 0), height - 1), min(max(x, 0), width - 1)
+    top, left = math.floor(y), math.floor(x)
+    bottom, right = min(top + 1, height - 1), min(left + 1, width - 1)
+    upper = (1 - (x - left)) * image[top, left] + (x - left) * image[top, right]
+    lower = (1 - (x - left)) * image[bottom, left] + (x - left) * image[bottom, right]
+    return (1 - (y - top)) * upper + (y - top) * lower
+
+
+def aligned_by_loops(image, box, size, samples, aligned):
+    x0, y0, x1, y1 = np.asarray(box) * SCALE - (0.5 if aligned else 0)
+    width, height = (x1 - x0, y1 - y0) if aligned else (max(x1 - x0, 1), max(y1 - y0, 1))
+    pooled = np.zeros((size, size, image.shape[2]))
+    for row in range(size):
+        for column in range(size):
+            values = [
+                bilinear(
+                    image,
+                    y0 + (row + (i + 0.5) / samples) * height / size,
+                    x0 + (column + (j + 0.5) / samples) * width / size,
+                )
+                for i in range(samples)
+                for j in range(samples)
+            ]
+            pooled[row, column] = np.mean(values, 0)
+    return pooled
+
+
+@pytest.mark.parametrize(("aligned", "samples"), [(False, 2), (True, 3)])
+def test_align_equals_the_loop(float64, aligned, samples):
+    image = features()
+    expected = [aligned_by_loops(image, box, 3, samples, aligned) for box in BOXES]
+    found = roi_align(
+        jnp.asarray(image), jnp.asarray(BOXES, jnp.float64), size=3, scale=SCALE, samples=samples, aligned=aligned
+    )
+    np.testing.assert_allclose(found, expected, atol=1e-12)
+
+
+def pooled_by_loops(image, box, size):
+    def whole(value):
+        return math.floor(abs(value) + 0.5) * (1 if value >= 0 else -1)
+
+    x0, y0, x1, y1 = (whole(value * SCALE) for value in box)
+    width, height = max(x1 - x0 + 1, 1), max(y1 - y0 + 1, 1)
+    pooled = np.zeros((size, size, image.shape[2]))
+    for row in range(size):
+        for column in range(size):
+            rows = range(y0 + math.floor(row * height / size), y0 + math.ceil((row + 1) * height / size))
+            columns = range(x0 + math.floor(column * width / size), x0 + math.ceil((column + 1) * width / size))
+            cell = [image[i, j] for i in rows for j in columns if 0 <= i < image.shape[0] and 0 <= j < image.shape[1]]
+            if cell:
+                pooled[row, column] = np.max(cell, 0)
+    return pooled
+
+
+def test_pool_equals_the_loop(float64):
+    image = features()
+    expected = [pooled_by_loops(image, box, 3) for box in BOXES]
+    found = roi_pool(jnp.asarray(image), jnp.asarray(BOXES, jnp.float64), size=3, scale=SCALE)
+    np.testing.assert_array_equal(found, expected)
+
+
+@pytest.mark.parametrize("pool", [roi_align, roi_pool])
+def test_the_gradient_is_that_of_finite_differences(float64, pool):
+    image, weights = jnp.asarray(features()), np.random.RandomState(1).standard_normal((6, 2, 2, 2))
+    total = jax.jit(lambda f: (pool(f, jnp.asarray(BOXES, jnp.float64), size=2, scale=SCALE) * weights).sum())
+    gradient, step = jax.grad(total)(image), 1e-6
+    for place in [(0, 0, 0), (2, 3, 1), (5, 5, 0), (10, 12, 1)]:
+        difference = (total(image.at[place].add(step)) - total(image.at[place].add(-step))) / (2 * step)
+        assert float(gradient[place]) == pytest.approx(float(difference), abs=1e-7)
