@@ -69,7 +69,8 @@ def test_an_invalid_image_neither_mixes_nor_is_mixed(mix):
     assert np.isfinite(result.target.probs).all()
 
 
-@pytest.mark.parametrize("mix", [mixup(0.4, K), pytest.param(cutmix(1.0, K), marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("mix", [mixup(0.4, K), cutmix(1.0, K)])
 def test_weights_make_the_loss_the_mixture_of_both(mix):
     weight = np.array([0, 1, 2, 0.5], np.float32)[np.arange(200) % 4]
     unlabelled = np.where(weight > 0, LABEL, -1)
@@ -90,6 +91,7 @@ def test_a_label_that_is_no_class_is_not_mixed_in_silence():
     np.testing.assert_array_equal(np.flatnonzero(np.isnan(probs).any(-1)), [3, 4])
 
 
+@pytest.mark.slow
 def test_another_size_is_stretched():
     image = np.zeros((2, *CANVAS, 1), np.float32)
     image[0, :5, :6] = np.arange(6)[None, :, None] * 40

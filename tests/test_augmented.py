@@ -83,6 +83,7 @@ def test_a_row_shows_an_image_as_it_is_and_then_augmented(tmp_path, capsys):
     assert {"class 0", "class 1"} < set(texts)
 
 
+@pytest.mark.slow
 def test_the_seed_decides_and_files_can_be_named():
     chosen = str(photos_dir() / "rocket.jpg")
     first, again, other = (pictures(figure_of(TINY, chosen, "--columns=3", f"--seed={s}")) for s in (0, 0, 1))

@@ -67,6 +67,7 @@ class OneModule(Inception):
         return AuxiliaryHead(3, 0.7, self.dtype, self.norm)(super().__call__(x, train=train), train=train)
 
 
+@pytest.mark.slow
 def test_a_module_and_an_auxiliary_head_train():
     logits, gradient = trained_once(OneModule((2, 2, 3, 2, 3, 2), jnp.bfloat16, BatchNorm), (2, 9, 9, 2))
     assert logits.shape == (2, 3)

@@ -64,6 +64,7 @@ def test_a_network_without_auxiliary_head_ignores_the_given_one(both_heads):
         torchvision.inception_v3(without, both_heads)
 
 
+@pytest.mark.slow
 def test_a_block_trains():
     class Network(MixedE):
         def __call__(self, x, *, train):

@@ -48,7 +48,7 @@ def block_of(name):
 
 @pytest.mark.parametrize(
     "name",
-    ["bottleneck", "attention", *(pytest.param(n, marks=pytest.mark.slow) for n in ("basic", "inverted", "dense"))],
+    ["attention", *(pytest.param(n, marks=pytest.mark.slow) for n in ("bottleneck", "basic", "inverted", "dense"))],
 )
 def test_every_example_keeps_or_loses_its_branch_and_the_mean_is_the_whole(name):
     block, variables, x = block_of(name)
@@ -84,7 +84,9 @@ def transformer(rate=0.0, remat=False):
     return vit.ViT(patch=16, width=8, depth=3, heads=2, classes=3, remat=remat, stochastic_depth=rate)
 
 
-NETWORKS = pytest.mark.parametrize("network", [residual, inverted, transformer])
+NETWORKS = pytest.mark.parametrize(
+    "network", [residual, *(pytest.param(n, marks=pytest.mark.slow) for n in (inverted, transformer))]
+)
 
 
 def applied(network, train, rngs=None):

@@ -91,6 +91,7 @@ def test_float32_and_bfloat16_take_the_attention_of_jax():
     assert "BF16_BF16_F32" in text
 
 
+@pytest.mark.slow
 def test_bfloat16_is_near_float32():
     x = jnp.asarray(np.random.RandomState(0).standard_normal((2, 8, 8, 3)), jnp.float32)
     variables = filled(spec_of(small(depth=1), x.shape))

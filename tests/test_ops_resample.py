@@ -63,7 +63,9 @@ def test_warp_equals_affine_transform_of_scipy():
     np.testing.assert_allclose(found, expected, atol=0.05)
 
 
-@pytest.mark.parametrize("dtype", [jnp.uint8, jnp.bool_, jnp.int32])
+@pytest.mark.parametrize(
+    "dtype", [jnp.uint8, *(pytest.param(d, marks=pytest.mark.slow) for d in (jnp.bool_, jnp.int32))]
+)
 def test_nearest_keeps_values_of_any_type(dtype):
     canvas = jnp.asarray(random_canvas(dtype=np.int32) > 100 if dtype == jnp.bool_ else random_canvas(), dtype)
     size, source = jnp.int32([HEIGHT, WIDTH]), jnp.asarray(random_motion(1), jnp.float32)

@@ -20,6 +20,7 @@ def build(**fields):
     return study.build(config)
 
 
+@pytest.mark.slow
 def test_every_optimizer_with_every_schedule_keeps_the_shapes_of_its_state():
     chosen = build()
     params = jax.eval_shape(lambda: experiment.first_state_of(chosen).params)

@@ -42,7 +42,9 @@ def leaves(tree):
     return jax.tree_util.tree_leaves_with_path(tree)
 
 
-@pytest.mark.parametrize("gradient", [mean_gradient, accumulate(2)], ids=["at once", "accumulated"])
+@pytest.mark.parametrize(
+    "gradient", [mean_gradient, pytest.param(accumulate(2), marks=pytest.mark.slow)], ids=["at once", "accumulated"]
+)
 def test_the_loss_and_its_gradient_have_the_penalties_of_the_kernels(task, batch, gradient):
     variables, key = task.init(jax.random.key(0), batch), jax.random.key(1)
     both = penalty.l2(penalty.l1(task, L1), L2)

@@ -42,6 +42,7 @@ def test_it_predicts_by_probability_over_threshold(both):
     assert (after.argmax(-1) != before.argmax(-1)).any()
 
 
+@pytest.mark.slow
 def test_training_is_the_same(both):
     task, adjusted, variables, batch = both
     key = jax.random.key(1)
