@@ -43,6 +43,8 @@ class Objects(struct.PyTreeNode):
     masks: Array | None = None
     attributes: Any = None
     weight: Float[Array, "*b n"] | None = None
+    area: Float[Array, "*b n"] | None = None
+    """As annotated, in square pixels of the image file: what COCO's sizes go by. It never moves; None: that of the box."""
 
 
 class Detections(struct.PyTreeNode):

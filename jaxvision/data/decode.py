@@ -11,6 +11,7 @@ from PIL import Image, ImageOps
 
 from jaxvision.data.host_tensorflow import loaded
 from jaxvision.data.placement import Placement, Placer, Size
+from jaxvision.types import Canvas
 
 FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF")
 MAX_PIXELS = 178_956_970
@@ -34,6 +35,13 @@ class Decoded(NamedTuple):
     image: np.ndarray
     size: Size
     original_size: Size
+    placement: Placement
+    """Which part of the source image the content shows."""
+
+    @property
+    def canvas(self) -> Canvas:
+        """All but the placement."""
+        return self[:3]
 
 
 def decode(
@@ -70,7 +78,7 @@ def _on_canvas(
     canvas = np.zeros((*placer.canvas, channels), np.uint8)
     height, width = placement.size
     canvas[:height, :width] = content
-    return Decoded(canvas, placement.size, original)
+    return Decoded(canvas, placement.size, original, placement)
 
 
 def _content(image: Image.Image, placement: Placement, channels: int, data: bytes) -> np.ndarray:

@@ -106,7 +106,7 @@ def _batch(source: Source, indices: Callable[[np.ndarray], np.ndarray], at: np.n
     for row, example in zip(real, source.read(index[real]), strict=True):
         if np.shape(example.image) != (width,):
             raise ValueError(f"{source.name(int(index[row]))} has {np.shape(example.image)} features, not {width}")
-        image[row], rows.label[row] = np.asarray(example.image), example.label
+        image[row], rows.target.label[row] = np.asarray(example.image), example.label
     return as_batch(rows._replace(image=image))
 
 

@@ -14,7 +14,8 @@ from jaxvision.data.order import Indices, Order
 from jaxvision.data.placement import Placer, stretch
 from jaxvision.data.randomness import Purpose, checked_seed, philox
 from jaxvision.data.source import Example, Source, about
-from jaxvision.types import Batch, Batches, Canvas, Fault, Labels, Stream
+from jaxvision.data.target import LABELS, TargetForm
+from jaxvision.types import Batch, Batches, Canvas, Fault, Stream
 
 logger = logging.getLogger(__name__)
 T = TypeVar("T")
@@ -34,7 +35,8 @@ class Rows(NamedTuple):
     original_size: np.ndarray
     index: np.ndarray
     valid: np.ndarray
-    label: np.ndarray
+    target: Any
+    """Labels or Objects."""
 
 
 class Loading(NamedTuple):
@@ -44,6 +46,9 @@ class Loading(NamedTuple):
     channels: int
     seed: int
     complain: Complain
+    target: TargetForm = LABELS
+    complete: bool = False
+    """An image with more objects than rows is an error: the figures of an evaluation would be wrong. Else it is told of."""
 
 
 def load(source: Source, indices: Indices, positions: np.ndarray, how: Loading) -> Rows:
@@ -52,7 +57,7 @@ def load(source: Source, indices: Indices, positions: np.ndarray, how: Loading) 
     Padding and skipped images are zero, not valid, and as large as the canvas; padding has label 0.
     """
     index = indices(positions)
-    rows = empty_rows(len(positions), how.placer.canvas, how.channels)
+    rows = empty_rows(len(positions), how.placer.canvas, how.channels, how.target)
     rows.index[:] = index
     real = np.flatnonzero(index >= 0)
     for row, example in zip(real, source.read(index[real]), strict=True):
@@ -60,7 +65,7 @@ def load(source: Source, indices: Indices, positions: np.ndarray, how: Loading) 
     return rows
 
 
-def empty_rows(n: int, canvas: tuple[int, int], channels: int) -> Rows:
+def empty_rows(n: int, canvas: tuple[int, int], channels: int, target: TargetForm = LABELS) -> Rows:
     """Rows of padding."""
     return Rows(
         image=np.zeros((n, *canvas, channels), np.uint8),
@@ -68,12 +73,11 @@ def empty_rows(n: int, canvas: tuple[int, int], channels: int) -> Rows:
         original_size=np.tile(np.asarray(canvas, np.int32), (n, 1)),
         index=np.full(n, -1, np.int32),
         valid=np.zeros(n, bool),
-        label=np.zeros(n, np.int32),
+        target=target.empty(n, canvas),
     )
 
 
 def _fill(rows: Rows, row: int, example: Example, position: int, name: Callable[[int], str], how: Loading) -> None:
-    rows.label[row] = example.label
     rng = np.random.Generator(philox(how.seed, Purpose.PLACE, position)) if how.placer.random else None
     try:
         decoded = decode(example.image, how.placer, rng, channels=how.channels)
@@ -83,8 +87,26 @@ def _fill(rows: Rows, row: int, example: Example, position: int, name: Callable[
         return
     except ValueError as error:
         raise ValueError(f"{name(int(rows.index[row]))}: {error}") from None
-    rows.image[row], rows.size[row], rows.original_size[row] = decoded
+    rows.image[row], rows.size[row], rows.original_size[row] = decoded.canvas
     rows.valid[row] = True
+    try:
+        left_out = how.target.fill(rows.target, row, example, decoded.placement)
+    except ValueError as error:
+        raise ValueError(f"{name(int(rows.index[row]))}: {error}") from None
+    if left_out:
+        _tell_of_overflow(name(int(rows.index[row])), left_out, how)
+
+
+def _tell_of_overflow(name: str, left_out: str, how: Loading) -> None:
+    """Raises ValueError where all objects count; else tells of each image once."""
+    if how.complete:
+        raise ValueError(f"{name}: {left_out}")
+    if name not in _told:
+        _told.add(name)
+        logger.warning("%s: %s", name, left_out)
+
+
+_told: set[str] = set()
 
 
 def complaint(policy: str) -> Complain:
@@ -109,26 +131,32 @@ def _raise(index: int, error: BadImage) -> None:
     raise error
 
 
-def loading(placer: Placer, channels: int, seed: int, on_bad_image: str) -> Loading:
+def loading(
+    placer: Placer,
+    channels: int,
+    seed: int,
+    on_bad_image: str,
+    target: TargetForm = LABELS,
+    *,
+    complete: bool = False,
+) -> Loading:
     """`Loading` from the arguments that all pipelines share, checked."""
     if channels not in (1, 3):
         raise ValueError(f"channels must be 1 (grey) or 3 (RGB), got {channels}")
-    return Loading(placer, channels, checked_seed(seed), complaint(on_bad_image))
+    return Loading(placer, channels, checked_seed(seed), complaint(on_bad_image), target, complete)
 
 
-def spec(batch_size: int, canvas: tuple[int, int], channels: int) -> Batch:
+def spec(batch_size: int, canvas: tuple[int, int], channels: int, target: TargetForm = LABELS) -> Batch:
     """Shapes and types of a batch of labelled images."""
     if batch_size < 1:
         raise ValueError(f"batch_size must be at least 1, got {batch_size}")
-    rows = empty_rows(1, canvas, channels)
+    rows = empty_rows(1, canvas, channels, target)
     return jax.tree.map(lambda x: jax.ShapeDtypeStruct((batch_size, *x.shape[1:]), x.dtype), as_batch(rows))
 
 
 def as_batch(rows: Rows) -> Batch:
     """Rows as the batch that they make."""
-    fields: dict[str, Any] = rows._asdict()
-    label = fields.pop("label")
-    return Batch(**fields, target=Labels(label=label))
+    return Batch(**rows._asdict())
 
 
 def positions(step: int, batch_size: int, rows: range) -> np.ndarray:
@@ -138,7 +166,7 @@ def positions(step: int, batch_size: int, rows: range) -> np.ndarray:
 
 def stream(batches: Batches, opened: Callable[[], tuple[Source, Indices]], how: Loading, batch_size: int) -> Stream:
     """The stream of a pipeline: its batches, and what all pipelines tell in the same way."""
-    shapes = spec(batch_size, how.placer.canvas, how.channels)
+    shapes = spec(batch_size, how.placer.canvas, how.channels, how.target)
     return Stream(shapes, batches, lambda: about(opened()[0]), without_chance(how), examiner(opened, how))
 
 
@@ -146,7 +174,7 @@ def without_chance(how: Loading) -> Callable[[bytes | np.ndarray], Canvas] | Non
     """`Stream.decode` of a pipeline: None where the placer draws random numbers."""
     if how.placer.random:
         return None
-    return lambda data: decode(data, how.placer, None, channels=how.channels)
+    return lambda data: decode(data, how.placer, None, channels=how.channels).canvas
 
 
 def examiner(opened: Callable[[], tuple[Source, Indices]], how: Loading) -> Callable[[Sequence[int]], list[Fault]]:
@@ -165,7 +193,10 @@ def _fault(source: Source, index: int, how: Loading) -> Fault | None:
     try:
         (example,) = source.read(np.asarray([index]))
         decoded = decode(example.image, WHOLE_IMAGE, channels=how.channels)
-        how.placer.place(rng, decoded.original_size)
+        placement = how.placer.place(rng, decoded.original_size)
+        left_out = how.target.fill(how.target.empty(1, how.placer.canvas), 0, example, placement)
+        if left_out and how.complete:
+            raise ValueError(left_out)
     except (ValueError, OSError) as error:
         skipped = isinstance(error, BadImage) and how.complain is not _raise
         return Fault(f"{source.name(index)}: {error}", skipped)

@@ -9,13 +9,13 @@ import os
 from collections.abc import Callable, Iterator
 from typing import Any
 
+import jax
 import numpy as np
 
 from jaxvision.data.host_tensorflow import tensorflow
 from jaxvision.data.loading import (
     Loading,
     Open,
-    Rows,
     as_batch,
     evaluation_steps,
     load,
@@ -28,6 +28,7 @@ from jaxvision.data.order import Indices, Order
 from jaxvision.data.placement import Placer
 from jaxvision.data.prefetch import prefetch
 from jaxvision.data.source import Source
+from jaxvision.data.target import LABELS, TargetForm
 from jaxvision.types import WHOLE, Batch, Share, Stream
 
 LARGEST_CHUNK = 32
@@ -42,6 +43,7 @@ def training(
     batch_size: int,
     seed: int = 0,
     channels: int = 3,
+    target: TargetForm = LABELS,
     on_bad_image: str = "raise",
     threads: int | None = None,
 ) -> Stream:
@@ -51,7 +53,7 @@ def training(
     with `valid=False` and logs its name; `"raise"` raises BadImage where its batch would have come. `threads` read and
     decode; None takes one per core.
     """
-    how = loading(placer, channels, seed, on_bad_image)
+    how = loading(placer, channels, seed, on_bad_image, target)
     opened = opener(open, order)
 
     def batches(step: int, share: Share = WHOLE) -> Iterator[Batch]:
@@ -66,11 +68,12 @@ def evaluation(
     placer: Placer,
     batch_size: int,
     channels: int = 3,
+    target: TargetForm = LABELS,
     on_bad_image: str = "raise",
     threads: int | None = None,
 ) -> Stream:
     """Every example once, in the order of the source; the last batch is padded with rows that are not valid."""
-    how = loading(placer, channels, 0, on_bad_image)
+    how = loading(placer, channels, 0, on_bad_image, target, complete=True)
     opened = opener(open)
 
     def batches(step: int, share: Share = WHOLE) -> Iterator[Batch]:
@@ -95,26 +98,30 @@ def _batches(
     per_batch = len(rows) // chunk
     failures: dict[int, Exception] = {}
 
-    def load_chunk(number: np.ndarray) -> Rows | tuple[np.ndarray, ...]:
+    def load_chunk(number: np.ndarray) -> list[np.ndarray]:
         try:
             step, block = divmod(int(number), per_batch)
-            return load(source, indices, positions(step, batch_size, rows[block * chunk : (block + 1) * chunk]), how)
+            part = positions(step, batch_size, rows[block * chunk : (block + 1) * chunk])
+            return jax.tree.leaves(load(source, indices, part, how))
         except Exception as error:
             # Raised by the reader of the batches, as it is: TensorFlow would bury it in a traceback of its own.
             failures[int(number)] = error
-            return failed
+            return jax.tree.leaves(failed)
 
     failed = load(source, lambda positions: np.full(len(positions), -1), np.arange(chunk), how)
-    chunks = _in_parallel(load_chunk, failed, (first * per_batch, ENDLESS if end is None else end * per_batch), threads)
+    chunks = _in_parallel(
+        load_chunk, jax.tree.leaves(failed), (first * per_batch, ENDLESS if end is None else end * per_batch), threads
+    )
     for step, arrays in enumerate(chunks.batch(per_batch).as_numpy_iterator(), start=first):
         for number in range(step * per_batch, (step + 1) * per_batch):
             if number in failures:
                 raise failures.pop(number)
-        yield as_batch(Rows(*(each.reshape(len(rows), *each.shape[2:]) for each in arrays)))
+        whole = [each.reshape(len(rows), *each.shape[2:]) for each in arrays]
+        yield as_batch(jax.tree.unflatten(jax.tree.structure(failed), whole))
 
 
 def _in_parallel(
-    load_chunk: Callable[[np.ndarray], Any], like: Rows, numbers: tuple[int, int], threads: int | None
+    load_chunk: Callable[[np.ndarray], Any], like: list[np.ndarray], numbers: tuple[int, int], threads: int | None
 ) -> Any:
     """A `tf.data.Dataset` of chunks, in order. `like` has their shapes and types."""
     tf = tensorflow()

@@ -27,6 +27,7 @@ from jaxvision.data.loading import (
 )
 from jaxvision.data.order import Order
 from jaxvision.data.source import Source
+from jaxvision.data.target import LABELS, TargetForm
 from jaxvision.types import WHOLE, Batch, Share, Stream
 
 BLOCK = 1024
@@ -39,13 +40,14 @@ def training(
     canvas: int | tuple[int, int],
     batch_size: int,
     channels: int = 3,
+    target: TargetForm = LABELS,
     on_bad_image: str = "raise",
 ) -> Stream:
     """Batches without end, of `jax.Array`s, from any source whose images fit the canvas unresized.
 
     Raises BadImage at the first batch, when all is read, for an image that is larger than the canvas or can't be decoded.
     """
-    how = loading(placement.keep(canvas), channels, 0, on_bad_image)
+    how = loading(placement.keep(canvas), channels, 0, on_bad_image, target)
     opened = opener(open, order)
     resident = once(lambda: _on_device(opened()[0], how))
 
@@ -64,10 +66,11 @@ def evaluation(
     canvas: int | tuple[int, int],
     batch_size: int,
     channels: int = 3,
+    target: TargetForm = LABELS,
     on_bad_image: str = "raise",
 ) -> Stream:
     """Every example once, in the order of the source; the last batch is padded with rows that are not valid."""
-    how = loading(placement.keep(canvas), channels, 0, on_bad_image)
+    how = loading(placement.keep(canvas), channels, 0, on_bad_image, target, complete=True)
     opened = opener(open)
     resident = once(lambda: _on_device(opened()[0], how))
 
@@ -82,7 +85,7 @@ def evaluation(
 
 def _on_device(source: Source, how: Loading) -> Batch:
     """Every row of the source, and after the last a row of padding, which index -1 gathers."""
-    rows = empty_rows(source.length + 1, how.placer.canvas, how.channels)
+    rows = empty_rows(source.length + 1, how.placer.canvas, how.channels, how.target)
     for start in range(0, source.length, BLOCK):
         block = np.arange(start, min(start + BLOCK, source.length))
         _copy(load(source, each_once(source), block, how), rows, block)
@@ -90,7 +93,7 @@ def _on_device(source: Source, how: Loading) -> Batch:
 
 
 def _copy(block: Rows, rows: Rows, at: np.ndarray) -> None:
-    for part, whole in zip(block, rows, strict=True):
+    for part, whole in zip(jax.tree.leaves(block), jax.tree.leaves(rows), strict=True):
         whole[at] = part
 
 

@@ -9,12 +9,31 @@ import numpy as np
 from jaxvision.types import About
 
 
+class Annotations(NamedTuple):
+    """The objects of one image, in pixels of the upright image file."""
+
+    boxes: np.ndarray
+    """float32 `n 4`: x0 y0 x1 y1, x1 y1 exclusive."""
+    labels: np.ndarray
+    """int32 `n`, counted from 0."""
+    ignore: np.ndarray
+    """bool `n`: crowds, difficult ones."""
+    area: np.ndarray
+    """float32 `n`: as annotated, or that of the box."""
+    masks: np.ndarray | None = None
+    """bool `n h w`."""
+    attributes: dict[str, np.ndarray] | None = None
+    """More of each object, by name: arrays `n ...`."""
+
+
 class Example(NamedTuple):
     """One labelled image as it is stored."""
 
     image: bytes | np.ndarray
     """An encoded file, or uint8 pixels `h w` or `h w c`."""
-    label: int
+    label: int = -1
+    """Of the whole image; -1 where it has none."""
+    objects: Annotations | None = None
 
 
 class Source(NamedTuple):
@@ -32,6 +51,8 @@ class Source(NamedTuple):
     """Changes when the data change."""
     parts: tuple["Source", ...] = ()
     """The sources that this one was concatenated from, if it was."""
+    objects: Callable[[], list[Annotations]] | None = None
+    """The objects of every image, without masks; None where images have labels alone. May read all of them."""
 
 
 def about(source: Source) -> About:
@@ -39,9 +60,36 @@ def about(source: Source) -> About:
     return About(source.length, source.classes, source.name, source.fingerprint, lambda: class_counts(source))
 
 
+def annotations(
+    boxes: np.ndarray, labels: np.ndarray, ignore: np.ndarray | None = None, area: np.ndarray | None = None
+) -> Annotations:
+    """Objects from whatever arrays or lists there are; none is to be ignored and areas are those of the boxes by default."""
+    boxes = np.asarray(boxes, np.float32).reshape(-1, 4)
+    sides = np.maximum(boxes[:, 2:] - boxes[:, :2], 0)
+    return Annotations(
+        boxes,
+        np.asarray(labels, np.int32).reshape(-1),
+        np.zeros(len(boxes), bool) if ignore is None else np.asarray(ignore, bool).reshape(-1),
+        sides.prod(1) if area is None else np.asarray(area, np.float32).reshape(-1),
+    )
+
+
+def no_labels(what: str) -> Callable[[], np.ndarray]:
+    """`Source.labels` of a source of objects: raises ValueError, naming it."""
+
+    def labels() -> np.ndarray:
+        raise ValueError(f"{what} has objects, no label for a whole image")
+
+    return labels
+
+
 def class_counts(source: Source) -> list[int]:
-    """How many examples each class has. Raises ValueError for a label that is no class."""
-    labels, classes = source.labels(), len(source.classes)
+    """How many examples each class has, or how many objects. Raises ValueError for a label that is no class."""
+    classes = len(source.classes)
+    if source.objects is None:
+        labels = source.labels()
+    else:
+        labels = np.concatenate([np.zeros(0, np.int64), *(each.labels for each in source.objects())])
     if labels.size and not 0 <= labels.min() <= labels.max() < classes:
         raise ValueError(f"labels go from {labels.min()} to {labels.max()}, allowed are 0 to {classes - 1}")
     return np.bincount(labels, minlength=classes).tolist()
@@ -92,6 +140,9 @@ def concatenate(*sources: Source) -> Source:
         name=name,
         fingerprint=digest(*(source.fingerprint for source in sources)),
         parts=sources,
+        objects=None
+        if any(source.objects is None for source in sources)
+        else lambda: [each for source in sources if source.objects is not None for each in source.objects()],
     )
 
 

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from jaxvision.data.randomness import checked_seed
-from jaxvision.data.source import Source, class_counts, digest
+from jaxvision.data.source import Annotations, Source, class_counts, digest
 
 
 def subset(source: Source, indices: np.ndarray) -> Source:
@@ -24,7 +24,14 @@ def subset(source: Source, indices: np.ndarray) -> Source:
         classes=source.classes,
         name=lambda index: source.name(int(indices[index])),
         fingerprint=digest(source.fingerprint, indices.tobytes()),
+        objects=None if source.objects is None else lambda: _of(source, indices),
     )
+
+
+def _of(source: Source, indices: np.ndarray) -> list[Annotations]:
+    assert source.objects is not None
+    objects = source.objects()
+    return [objects[i] for i in indices]
 
 
 def held_out(source: Source, share: float, seed: int) -> tuple[Source, Source]:
