@@ -1,0 +1,107 @@
+"""What a row of a batch says of its example beside the image: a class, or objects on the canvas."""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import numpy as np
+from PIL import Image
+
+from jaxvision.data.placement import Placement, Size
+from jaxvision.data.source import Annotations, Example
+from jaxvision.types import Labels, Objects
+
+FEWEST_PIXELS = 1.0
+"""Of either side: an object that the border cut, and of which less is left, is not there."""
+
+
+class TargetForm(NamedTuple):
+    """How targets are laid out: rows of padding, and how one is filled."""
+
+    empty: Callable[[int, Size], Any]
+    """`(rows, canvas) -> target`: a tree of NumPy arrays."""
+    fill: Callable[[Any, int, Example, Placement], str | None]
+    """`(target, row, example, placement)`: writes the row; says what it had no place for, if anything.
+
+    Raises ValueError for an example without what the target is made of.
+    """
+
+
+def _fill_label(target: Labels, row: int, example: Example, placement: Placement) -> str | None:
+    del placement
+    np.asarray(target.label)[row] = example.label
+    return None
+
+
+def _no_labels(n: int, canvas: Size) -> Labels:
+    del canvas
+    label: Any = np.zeros(n, np.int32)
+    return Labels(label)
+
+
+LABELS = TargetForm(_no_labels, _fill_label)
+"""The class of the image."""
+
+
+def objects(rows: int, *, masks: bool = False) -> TargetForm:
+    """`Objects` of so many rows; the boxes go with the image to the canvas, cut at the border of its content.
+
+    An object that the border cut, and of which less than a pixel in height or width is left, is dropped. Where an image
+    has more objects than rows, the largest stay, those to ignore last. With `masks`, masks `n h w` of the canvas come along.
+
+    Raises:
+      ValueError: for less than one row.
+    """
+    if rows < 1:
+        raise ValueError(f"objects(rows={rows}): allowed is 1 or more")
+
+    def empty(n: int, canvas: Size) -> Objects:
+        arrays: dict[str, Any] = {
+            "boxes": np.zeros((n, rows, 4), np.float32),
+            "labels": np.zeros((n, rows), np.int32),
+            "valid": np.zeros((n, rows), bool),
+            "ignore": np.zeros((n, rows), bool),
+            "masks": np.zeros((n, rows, *canvas), bool) if masks else None,
+            "area": np.zeros((n, rows), np.float32),
+        }
+        return Objects(**arrays)
+
+    def fill(target: Objects, row: int, example: Example, placement: Placement) -> str | None:
+        if example.objects is None:
+            raise ValueError("the source has no objects, only labels of whole images")
+        if masks and example.objects.masks is None:
+            raise ValueError("the source has no masks of its objects, only boxes")
+        found, kept = placed(example.objects, placement)
+        left_out = max(len(kept) - rows, 0)
+        if left_out:
+            first = np.lexsort((-found.area[kept], found.ignore[kept]))[:rows]
+            kept = kept[np.sort(first)]
+        n = len(kept)
+        for name in ("boxes", "labels", "ignore", "area"):
+            getattr(target, name)[row, :n] = getattr(found, name)[kept]
+        np.asarray(target.valid)[row, :n] = True
+        if found.masks is not None and target.masks is not None:
+            height, width = placement.size
+            for place, number in enumerate(kept):
+                np.asarray(target.masks)[row, place, :height, :width] = _placed_mask(found.masks[number], placement)
+        return f"{n + left_out} objects, but rows for {rows}: {left_out} left out" if left_out else None
+
+    return TargetForm(empty, fill)
+
+
+def placed(found: Annotations, placement: Placement) -> tuple[Annotations, np.ndarray]:
+    """The objects in pixels of the canvas, cut at the content, and the numbers of those that are left; areas stay."""
+    x0, y0, x1, y1 = placement.box
+    height, width = placement.size
+    scale = np.asarray([width / (x1 - x0), height / (y1 - y0)] * 2)
+    whole = (found.boxes.astype(np.float64) - [x0, y0, x0, y0]) * scale
+    boxes = np.clip(whole, 0, [width, height, width, height])
+    uncut = np.abs(boxes - whole).max(1, initial=0) < 1e-3
+    left = (boxes[:, 2:] - boxes[:, :2] >= FEWEST_PIXELS).all(1)
+    return found._replace(boxes=boxes.astype(np.float32)), np.flatnonzero(uncut | left)
+
+
+def _placed_mask(mask: np.ndarray, placement: Placement) -> np.ndarray:
+    """The mask on the content, each pixel from the nearest."""
+    height, width = placement.size
+    image = Image.fromarray(np.asarray(mask, np.uint8))
+    return np.asarray(image.resize((width, height), Image.Resampling.NEAREST, box=placement.box)) > 0
