@@ -3,11 +3,10 @@
 It is a `MobileNet` with another table of stages, and takes its names.
 """
 
-from functools import partial
 from typing import Any
 
-from jaxvision.nn.mobilenet import Backbone, MobileNet, Stage
-from jaxvision.nn.norm import BatchNorm, Norm
+from jaxvision.nn.mobilenet import Backbone, MobileNet, Stage, tensorflow_norm
+from jaxvision.nn.norm import Norm
 
 EFFICIENTNET_LITE0 = (
     Stage(1, 16, 1, 1, 3),
@@ -18,9 +17,6 @@ EFFICIENTNET_LITE0 = (
     Stage(6, 192, 4, 2, 5),
     Stage(6, 320, 1, 1, 3),
 )
-
-tensorflow_norm: Norm = partial(BatchNorm, epsilon=1e-3)
-"""Batch normalisation with the epsilon of TensorFlow's EfficientNets."""
 
 
 def efficientnet_lite0(classes: int | None = 1000, **options: Any) -> MobileNet:

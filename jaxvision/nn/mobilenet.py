@@ -5,6 +5,7 @@ A `MobileNet` is a `Backbone`, a last 1x1 convolution and a head. Names: `backbo
 """
 
 from collections.abc import Sequence
+from functools import partial
 from typing import Any, NamedTuple
 
 import jax.numpy as jnp
@@ -18,6 +19,8 @@ from jaxvision.nn.norm import BatchNorm, Norm
 from jaxvision.nn.precision import at_least_float32
 from jaxvision.nn.stochastic_depth import StochasticDepth, linear_rates
 
+tensorflow_norm: Norm = partial(BatchNorm, epsilon=1e-3)
+"""Batch normalisation with the epsilon of TensorFlow's networks of this kind."""
 depthwise_normal = nn.initializers.variance_scaling(2.0, "fan_in", "normal")
 """Normal with variance 2 / kernel area: what reaches one output of a depthwise convolution is one channel."""
 
@@ -58,17 +61,24 @@ class InvertedResidual(nn.Module):
     norm: Norm
     drop: float
 
-    @nn.compact
     def __call__(self, x: Float[Array, "b h w i"], *, train: bool) -> Float[Array, "b y x o"]:
         """Run the block; the result has `channels` channels."""
+        return self.run(x, train=train)[0]
+
+    @nn.compact
+    def run(
+        self, x: Float[Array, "b h w i"], *, train: bool
+    ) -> tuple[Float[Array, "b y x o"], Float[Array, "b h w e"]]:
+        """The result, and what was expanded for it."""
         inside, y = self.expansion * x.shape[-1], x
         if self.expansion > 1:
             y = relu6(conv_norm(self, "expand", y, inside, 1, train=train))
+        expanded = y
         y = relu6(conv_norm(self, "depthwise", y, inside, self.kernel, self.stride, groups=inside, train=train))
         y = conv_norm(self, "project", y, self.channels, 1, train=train)
         if self.stride > 1 or y.shape != x.shape:
-            return y
-        return x + StochasticDepth(self.drop, name="drop")(y, train=train)
+            return y, expanded
+        return x + StochasticDepth(self.drop, name="drop")(y, train=train), expanded
 
 
 class Backbone(nn.Module):
@@ -86,6 +96,8 @@ class Backbone(nn.Module):
 
     Needs an rng named "dropout" then (arXiv:1603.09382).
     """
+    expanded: bool = False
+    """Take the features of every stride but the last inside the block that leaves it, six times as many: for SSD."""
 
     @nn.compact
     def __call__(self, images: Float[Array, "b h w c"], *, train: bool) -> list[Float[Array, "b _ _ _"]]:
@@ -100,7 +112,7 @@ class Backbone(nn.Module):
         for number, stage in enumerate(self.stages, 1):
             for block in range(1, stage.blocks + 1):
                 stride = stage.stride if block == 1 else 1
-                x = InvertedResidual(
+                x, inside = InvertedResidual(
                     expansion=stage.expansion,
                     channels=stage.channels,
                     stride=stride,
@@ -110,7 +122,9 @@ class Backbone(nn.Module):
                     norm=self.norm,
                     drop=next(rates),
                     name=f"stage{number}_block{block}",
-                )(x, train=train)
+                ).run(x, train=train)
+                if stride > 1 and self.expanded:
+                    features[-1] = inside
                 features = [*features, x] if stride > 1 else [*features[:-1], x]
         return features
 

@@ -14,7 +14,7 @@ from jax import lax
 from jax.typing import DTypeLike
 from jaxtyping import Array, Float
 
-from jaxvision.nn.conv import Conv, max_pool
+from jaxvision.nn.conv import Conv, max_pool, max_pool_rounding_up
 from jaxvision.nn.norm import BatchNorm, Norm
 from jaxvision.nn.precision import at_least_float32
 
@@ -31,6 +31,8 @@ class Backbone(nn.Module):
     """Channels of every stage."""
     dtype: DTypeLike = jnp.float32
     norm: Norm | None = None
+    ceil_pooling: bool = False
+    """Sides of an odd number of pixels are halved upwards, as SSD has it."""
 
     @nn.compact
     def __call__(self, images: Float[Array, "b h w c"], *, train: bool) -> list[Float[Array, "b _ _ _"]]:
@@ -43,7 +45,8 @@ class Backbone(nn.Module):
             raise ValueError(f"VGG: depths {self.depths} and channels {self.channels} must name the same stages")
         x, features = images, []
         for stage, (depth, channels) in enumerate(zip(self.depths, self.channels, strict=True), 1):
-            x = max_pool(x, 2) if stage > 1 else x
+            if stage > 1:
+                x = max_pool_rounding_up(x, 2) if self.ceil_pooling else max_pool(x, 2)
             for layer in range(1, depth + 1):
                 x = Conv(channels, 3, padding=1, dtype=self.dtype, name=f"stage{stage}_conv{layer}")(x)
                 if self.norm is not None:

@@ -1,0 +1,47 @@
+"""What detectors share: their input, the objects they are trained on, and their output from the scores of many boxes."""
+
+from collections.abc import Callable, Sequence
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float
+
+from jaxvision.ops import boxes, pixels
+from jaxvision.ops.selection import Best
+from jaxvision.types import Batch, Detections, Objects
+
+AT_ONCE = 8
+"""So many images are suppressed together: memory grows with classes times candidates squared of each."""
+
+
+def images(batch: Batch, mean: float | Sequence[float], std: float | Sequence[float], dtype) -> Float[Array, "b h w c"]:
+    """Normalised pixels; 0 outside the content."""
+    return jax.vmap(lambda image, size: pixels.normalise(image, size, mean, std, dtype))(batch.image, batch.size)
+
+
+def trained_on(objects: Objects) -> Bool[Array, "*b n"]:
+    """Which objects are targets: those that are there, have an area, and are not to be ignored."""
+    return objects.valid & ~objects.ignore & (boxes.area(objects.boxes) > 0)
+
+
+def weights(objects: Objects) -> Float[Array, "*b n"]:
+    """Of each object in the loss: 1 unless the target says otherwise."""
+    return jnp.ones_like(objects.boxes[..., 0]) if objects.weight is None else objects.weight
+
+
+def targets(batch: Batch) -> Objects:
+    """The objects of the valid images of a batch.
+
+    Raises:
+      TypeError: if the target is something else.
+    """
+    if not isinstance(batch.target, Objects):
+        raise TypeError(f"a detector needs batch.target to be Objects, got {type(batch.target).__name__}")
+    return batch.target.replace(valid=batch.target.valid & batch.valid[:, None])
+
+
+def detections(one: Callable[..., Best], *each: Array) -> Detections:
+    """The detections of every image of a batch, `one` giving those of one from the rows of `each`."""
+    found = jax.lax.map(lambda rows: one(*rows), each, batch_size=AT_ONCE)
+    kept, labels, scores, valid = found
+    return Detections(kept, labels, scores, valid)

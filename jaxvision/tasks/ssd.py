@@ -1,0 +1,185 @@
+"""SSD (arXiv:1512.02325): default boxes over several maps, matched by overlap, hard negatives mined three to one."""
+
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from flax import linen as nn
+from jaxtyping import Array, Bool, Float, Int
+
+from jaxvision.nn.ssd import Outputs
+from jaxvision.ops import box_codec, matching
+from jaxvision.ops.anchors import Anchors, ssd_default_boxes
+from jaxvision.ops.boxes import clip, iou, pairwise
+from jaxvision.ops.selection import Best, best_of_each_class
+from jaxvision.tasks import detection
+from jaxvision.tasks.classification import forward_training, model_variables
+from jaxvision.types import Batch, Detections, Key, LossOutput, Objects, Scalar, Task, Variables
+
+CAFFE_MEAN = (123.0, 117.0, 104.0)
+"""Of the pixels, as SSD on VGG16 has it; the standard deviation there is 1."""
+
+
+class Scores(NamedTuple):
+    """How logits become scores, and what a wrong one costs."""
+
+    of: Callable[[Float[Array, "*a n"]], Float[Array, "*a k"]]
+    """Scores of the classes, 0 to 1, without background."""
+    loss: Callable[[Float[Array, "a n"], Int[Array, "a"]], Float[Array, "a"]]
+    """Of boxes that are each of a class, or background: -1."""
+
+
+def _softmax_loss(logits: Float[Array, "a n"], label: Int[Array, "a"]) -> Float[Array, "a"]:
+    return optax.softmax_cross_entropy_with_integer_labels(logits, label + 1)
+
+
+def _sigmoid_loss(logits: Float[Array, "a n"], label: Int[Array, "a"]) -> Float[Array, "a"]:
+    return optax.sigmoid_binary_cross_entropy(logits, jax.nn.one_hot(label + 1, logits.shape[-1])).sum(-1)
+
+
+SOFTMAX = Scores(lambda logits: jax.nn.softmax(logits)[..., 1:], _softmax_loss)
+"""Background competes with the classes: the paper's."""
+SIGMOID = Scores(lambda logits: jax.nn.sigmoid(logits)[..., 1:], _sigmoid_loss)
+"""Every class, and background, by itself: TensorFlow's."""
+
+Defaults = Callable[[Sequence[tuple[int, int]], tuple[int, int]], Anchors]
+"""`(rows and columns of each map, height and width of the canvas) -> default boxes`."""
+
+
+def paper(scales: Sequence[float | int], ratios: Sequence[Sequence[float | int]], strides: Sequence[int]) -> Defaults:
+    """Default boxes of the paper, see `ops.anchors.ssd_default_boxes`."""
+    return lambda shapes, canvas: ssd_default_boxes(shapes, canvas, scales, ratios, strides)
+
+
+SSD300 = paper(
+    (0.07, 0.15, 0.33, 0.51, 0.69, 0.87, 1.05), ((2,), (2, 3), (2, 3), (2, 3), (2,), (2,)), (8, 16, 32, 64, 100, 300)
+)
+"""Of COCO at 300 px; 8,732 boxes."""
+SSD512 = paper(
+    (0.04, 0.1, 0.26, 0.42, 0.58, 0.74, 0.9, 1.06),
+    ((2,), (2, 3), (2, 3), (2, 3), (2, 3), (2,), (2,)),
+    (8, 16, 32, 64, 128, 256, 512),
+)
+"""Of COCO at 512 px; 24,564 boxes."""
+
+
+def ssd(
+    network: nn.Module,
+    defaults: Defaults,
+    *,
+    mean: float | Sequence[float] = CAFFE_MEAN,
+    std: float | Sequence[float] = 1.0,
+    scores: Scores = SOFTMAX,
+    match: float = 0.5,
+    negatives: float | int = 3,
+    score_threshold: float | int = 0.01,
+    overlap: float = 0.45,
+    candidates: int = 400,
+    count: int = 200,
+    dtype=jnp.float32,
+) -> Task:
+    """The task of SSD.
+
+    Args:
+      network: an `nn.ssd.SSD`.
+      defaults: its default boxes, from the shapes of its maps: `SSD300`, or `paper(...)` of one's own.
+      mean: of the pixels of each channel (or of all), on the scale 0-255.
+      std: likewise.
+      scores: `SOFTMAX` or `SIGMOID`.
+      match: a default box that overlaps an object by this IoU is matched to it, beside the best one of each object.
+      negatives: so many boxes of background for each matched one, those with the largest loss.
+      score_threshold: detections have a score above it.
+      overlap: IoU above which the better of two detections of a class suppresses the other.
+      candidates: of each class go on to the suppression.
+      count: detections an image.
+      dtype: of the normalised images.
+
+    Returns:
+      A task whose target is `Objects` and whose prediction is `Detections`. Its loss is the sum of `class_loss` and
+      `box_loss`, each over all images by the number of boxes matched in all of them. Boxes that overlap an object to be
+      ignored by `match` are no background. An object's `weight` multiplies the losses of the boxes matched to it.
+    """
+
+    def init(key: Key, batch: Batch) -> Variables:
+        return network.init(key, detection.images(batch, mean, std, dtype), train=False)
+
+    def loss(variables: Variables, batch: Batch, key: Key) -> tuple[Scalar, LossOutput]:
+        outputs, collections = forward_training(network, variables, detection.images(batch, mean, std, dtype), key)
+        logits, offsets, boxes = _flat(outputs, defaults, batch.image.shape)
+        terms = jax.vmap(lambda l, o, t: loss_terms(l, o, boxes, t, scores, match, negatives))
+        class_loss, box_loss, matched = terms(logits, offsets, detection.targets(batch))
+        total = jnp.maximum(matched.sum(), 1).astype(class_loss.dtype)
+        metrics = {"class_loss": class_loss.sum() / total, "box_loss": box_loss.sum() / total}
+        own = (class_loss + box_loss) / jnp.maximum(matched, 1).astype(class_loss.dtype)
+        return metrics["class_loss"] + metrics["box_loss"], LossOutput(metrics, collections, own)
+
+    def predict(variables: Variables, batch: Batch) -> Detections:
+        pixels = detection.images(batch, mean, std, dtype)
+        outputs = network.apply(model_variables(variables), pixels, train=False)
+        logits, offsets, boxes = _flat(outputs, defaults, batch.image.shape)  # type: ignore[arg-type]
+
+        def one(logits: Array, offsets: Array, size: Array) -> Best:
+            found = clip(box_codec.decode(offsets, jnp.asarray(boxes), box_codec.SSD), size)
+            return best_of_each_class(
+                found,
+                scores.of(logits),
+                above=score_threshold,
+                candidates=candidates,
+                overlap=overlap,
+                count=count,
+            )
+
+        return detection.detections(one, logits, offsets, jnp.asarray(batch.size))
+
+    return Task(init, loss, predict)
+
+
+def loss_terms(
+    logits: Float[Array, "a n"],
+    offsets: Float[Array, "a 4"],
+    defaults: Float[Array, "a 4"] | np.ndarray,
+    target: Objects,
+    scores: Scores = SOFTMAX,
+    match: float = 0.5,
+    negatives: float | int = 3,
+) -> tuple[Float[Array, ""], Float[Array, ""], Int[Array, ""]]:
+    """Of one image: the sums of the losses of classes and of boxes, and how many default boxes are matched."""
+    defaults = jnp.asarray(defaults, offsets.dtype)
+    boxes = target.boxes.astype(offsets.dtype)
+    overlap = pairwise(iou, boxes, defaults)
+    matched = matching.bipartite(overlap, detection.trained_on(target), threshold=match)
+    positive = matched >= 0
+    weight = jnp.where(positive, detection.weights(target)[matched], 1).astype(logits.dtype)
+
+    each = scores.loss(logits, jnp.where(positive, target.labels[matched], -1))
+    near_ignored = ((overlap >= match) & (target.valid & target.ignore)[:, None]).any(0)
+    mined = hardest(each, ~positive & ~near_ignored, (negatives * positive.sum()).astype(jnp.int32))
+    class_loss = jnp.where(positive | mined, each * weight, 0).sum()
+
+    wanted = box_codec.encode(boxes[matched], defaults, box_codec.SSD)
+    by_box = optax.huber_loss(offsets, jax.lax.stop_gradient(wanted)).sum(-1)
+    return class_loss, jnp.where(positive, by_box * weight, 0).sum(), positive.sum()
+
+
+def hardest(loss: Float[Array, "a"], among: Bool[Array, "a"], count: Int[Array, ""]) -> Bool[Array, "a"]:
+    """So many of these with the largest losses, of equal ones the first; all, where there are fewer."""
+    order = jnp.argsort(jnp.where(among, -loss, jnp.inf), stable=True)
+    rank = jnp.zeros(len(order), jnp.int32).at[order].set(jnp.arange(len(order), dtype=jnp.int32))
+    return among & (rank < count)
+
+
+def _flat(
+    outputs: Sequence[Outputs], defaults: Defaults, images: tuple[int, ...]
+) -> tuple[Float[Array, "b a n"], Float[Array, "b a 4"], Anchors]:
+    """The outputs of all maps in one row, and the boxes that they are about."""
+    logits, offsets = (
+        jnp.concatenate([x.reshape(len(x), -1, x.shape[-1]) for x in maps], 1) for maps in zip(*outputs, strict=True)
+    )
+    shapes = [(each.logits.shape[1], each.logits.shape[2]) for each in outputs]
+    boxes = defaults(shapes, (images[1], images[2]))
+    if len(boxes) != logits.shape[1]:
+        raise ValueError(f"the network has outputs for {logits.shape[1]} default boxes, and there are {len(boxes)}")
+    return logits, offsets, boxes
