@@ -1,4 +1,4 @@
-"""SSD (arXiv:1512.02325): a 3x3 (or 1x1) convolution on each of several maps says what is in its default boxes, and where.
+"""SSD (arXiv:1512.02325): a 3x3 convolution on each of several maps says what is in its default boxes, and where.
 
 `features` is any module that returns maps, finest first: `VGGFeatures` is the paper's, `Features` puts further maps behind
 chosen ones of any backbone, `MobileNetFeatures` is TensorFlow's SSD-MobileNetV2.
@@ -117,34 +117,37 @@ class MobileNetFeatures(nn.Module):
     backbone: mobilenet.Backbone
     """With `expanded=True` and padding "same"."""
     extras: Sequence[tuple[int, int]] = ((256, 512), (128, 256), (128, 256), (64, 128))
-    """Channels inside and of each further map."""
+    """Channels inside and of each further map, whose 3x3 convolution is depthwise."""
     last: int = 1280
 
     @nn.compact
     def __call__(self, images: Float[Array, "b h w c"], *, train: bool) -> Maps:
         """The maps."""
         *_, inside, x = self.backbone(images, train=train)
-        x = self._layer(x, "last", self.last, 1, 1, train)
+        x = self._layer(x, "last", self.last, train)
         maps = [inside, x]
         for number, (squeeze, channels) in enumerate(self.extras, 1):
-            x = self._layer(x, f"extra{number}_squeeze", squeeze, 1, 1, train)
-            x = self._layer(x, f"extra{number}", channels, 3, 2, train)
+            x = self._layer(x, f"extra{number}_squeeze", squeeze, train)
+            x = self._layer(x, f"extra{number}_depthwise", squeeze, train, kernel=3, stride=2, groups=squeeze)
+            x = self._layer(x, f"extra{number}", channels, train)
             maps.append(x)
         return maps
 
-    def _layer(self, x: Array, name: str, channels: int, kernel: int, stride: int, train: bool) -> Array:
+    def _layer(
+        self, x: Array, name: str, channels: int, train: bool, *, kernel: int = 1, stride: int = 1, groups: int = 1
+    ) -> Array:
         dtype = self.backbone.dtype
         pads = same_padding(x.shape[1], kernel, stride), same_padding(x.shape[2], kernel, stride)
-        x = Conv(channels, kernel, stride, pads, use_bias=False, dtype=dtype, name=f"{name}_conv")(x)
+        conv = Conv(channels, kernel, stride, pads, groups=groups, use_bias=False, dtype=dtype, name=f"{name}_conv")
         norm = self.backbone.norm(dtype=dtype, scale_init=nn.initializers.ones, name=f"{name}_norm")
-        return relu6(norm(x, use_running_average=not train))
+        return relu6(norm(conv(x), use_running_average=not train))
 
 
 class Outputs(NamedTuple):
     """What SSD predicts on one map, for `k` default boxes a cell."""
 
     logits: Float[Array, "b h w k n"]
-    """Background first, then the classes; no background where the network has none."""
+    """Background first, then the classes."""
     offsets: Float[Array, "b h w k 4"]
     """As `ops.box_codec` encodes them."""
 
@@ -156,8 +159,6 @@ class SSD(nn.Module):
     classes: int
     kinds: Sequence[int]
     """Default boxes a cell of each map."""
-    kernel: int = 3
-    background: bool = True
     dtype: DTypeLike = jnp.float32
 
     @nn.compact
@@ -172,16 +173,13 @@ class SSD(nn.Module):
             raise ValueError(
                 f"SSD: the features are {len(maps)} maps, and kinds={tuple(self.kinds)} is for {len(self.kinds)}"
             )
-        logits = self.classes + self.background
         return [
-            Outputs(self._head(x, f"classes{n}", kinds, logits), self._head(x, f"boxes{n}", kinds, 4))
+            Outputs(self._head(x, f"classes{n}", kinds, self.classes + 1), self._head(x, f"boxes{n}", kinds, 4))
             for n, (x, kinds) in enumerate(zip(maps, self.kinds, strict=True), 1)
         ]
 
     def _head(self, x: Array, name: str, kinds: int, each: int) -> Array:
-        conv = Conv(
-            kinds * each, self.kernel, padding=self.kernel // 2, dtype=self.dtype, kernel_init=xavier, name=name
-        )
+        conv = Conv(kinds * each, 3, padding=1, dtype=self.dtype, kernel_init=xavier, name=name)
         y = conv(x).astype(at_least_float32(self.dtype))
         return y.reshape(*y.shape[:3], kinds, each)
 
@@ -201,7 +199,7 @@ def ssd300_mobilenet_v2(classes: int, *, dtype: DTypeLike = jnp.float32) -> SSD:
     backbone = mobilenet.mobilenet_v2(
         padding="same", norm=mobilenet.tensorflow_norm, dtype=dtype, expanded=True
     ).backbone
-    return SSD(MobileNetFeatures(backbone), classes, (3, 6, 6, 6, 6, 6), kernel=1, dtype=dtype)
+    return SSD(MobileNetFeatures(backbone), classes, (3, 6, 6, 6, 6, 6), dtype=dtype)
 
 
 def _vgg16(dtype: DTypeLike) -> vgg.Backbone:

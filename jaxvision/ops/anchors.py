@@ -96,3 +96,29 @@ def _default_boxes(
     y, x = np.meshgrid(*((np.arange(n) + 0.5) / c for n, c in zip(shape, cells, strict=True)), indexing="ij")
     centre = np.stack([x, y], -1).reshape(-1, 1, 2).astype(np.float32)
     return np.concatenate([centre - half, centre + half], -1).reshape(-1, 4)
+
+
+def tensorflow_default_boxes(
+    shapes: Sequence[tuple[int, int]], canvas: tuple[int, int], scales: tuple[float, float] = (0.2, 0.95)
+) -> Anchors:
+    """The default boxes of TensorFlow's SSDs: evenly spread scales, ratios 1, 2, 1/2, 3, 1/3, and a larger square.
+
+    The first map has three kinds, a square of half the least scale and the ratios 2 and 1/2. Cells divide the canvas
+    evenly, so that their stride need not be whole; nothing is cut.
+    """
+    ratios = (1.0, 2.0, 0.5, 3.0, 0.3333)
+    evenly = [*np.linspace(*scales, len(shapes)), 1.0]
+    first = [(scales[0] / 2, 1.0), (scales[0], 2.0), (scales[0], 0.5)]
+    kinds = [
+        first if number == 0 else [*((scale, ratio) for ratio in ratios), (np.sqrt(scale * evenly[number + 1]), 1.0)]
+        for number, scale in enumerate(evenly[:-1])
+    ]
+    extent = np.asarray([canvas[1], canvas[0]], np.float64)
+    boxes = []
+    for (rows, columns), own in zip(shapes, kinds, strict=True):
+        sides = np.asarray([(scale * np.sqrt(ratio), scale / np.sqrt(ratio)) for scale, ratio in own])
+        y, x = np.meshgrid((np.arange(rows) + 0.5) / rows, (np.arange(columns) + 0.5) / columns, indexing="ij")
+        centre = np.stack([x, y], -1).reshape(-1, 1, 2)
+        corners = np.concatenate([centre - sides / 2, centre + sides / 2], -1)
+        boxes.append(corners.reshape(-1, 4) * np.tile(extent, 2))
+    return np.concatenate(boxes).astype(np.float32)

@@ -1,0 +1,177 @@
+"""Darknet's networks: Darknet-53 with YOLOv3 (arXiv:1804.02767), and YOLOv3-tiny.
+
+Convolutions are numbered from 0 in the order of their `.cfg` file, in the backbone and behind it: `conv12` is the
+thirteenth. Each, but those of the outputs, has batch normalisation and a leaky ReLU: `conv12/conv`, `conv12/norm`.
+"""
+
+from collections.abc import Sequence
+from functools import partial
+
+import jax.numpy as jnp
+from flax import linen as nn
+from jax.typing import DTypeLike
+from jaxtyping import Array, Float
+
+from jaxvision.nn.conv import Conv, max_pool
+from jaxvision.nn.norm import BatchNorm, Norm
+from jaxvision.nn.precision import at_least_float32
+
+darknet_norm: Norm = partial(BatchNorm, epsilon=1e-6, momentum=0.99)
+"""Batch normalisation with Darknet's constants."""
+Maps = list[Float[Array, "b _ _ _"]]
+
+
+class Layer(nn.Module):
+    """Convolution, normalisation, leaky ReLU of slope 0.1."""
+
+    channels: int
+    kernel: int
+    stride: int
+    dtype: DTypeLike
+    norm: Norm
+
+    @nn.compact
+    def __call__(self, x: Float[Array, "b h w i"], *, train: bool) -> Float[Array, "b y x o"]:
+        """Run the layer."""
+        conv = Conv(
+            self.channels,
+            self.kernel,
+            self.stride,
+            padding=self.kernel // 2,
+            use_bias=False,
+            dtype=self.dtype,
+            name="conv",
+        )
+        norm = self.norm(dtype=self.dtype, scale_init=nn.initializers.ones, name="norm")
+        return nn.leaky_relu(norm(conv(x), use_running_average=not train), 0.1)
+
+
+class Darknet53(nn.Module):
+    """The 52 convolutions of Darknet-53: pairs of 1x1 and 3x3 beside shortcuts."""
+
+    blocks: Sequence[int] = (1, 2, 8, 8, 4)
+    """Pairs in each stage."""
+    width: int = 32
+    """Channels of the first convolution; every stage has twice as many as the one before."""
+    dtype: DTypeLike = jnp.float32
+    norm: Norm = darknet_norm
+    convolutions = property(lambda self: 1 + sum(1 + 2 * blocks for blocks in self.blocks))
+
+    @nn.compact
+    def __call__(self, images: Float[Array, "b h w c"], *, train: bool) -> Maps:
+        """Features of all stages, finest first: strides 2, 4, 8, 16, 32."""
+        layer = _Numbered(self.dtype, self.norm, train, 0)
+        x, features, channels = layer(images, self.width, 3), [], self.width
+        for blocks in self.blocks:
+            channels *= 2
+            x = layer(x, channels, 3, 2)
+            for _ in range(blocks):
+                x = x + layer(layer(x, channels // 2, 1), channels, 3)
+            features.append(x)
+        return features
+
+
+class DarknetTiny(nn.Module):
+    """The seven convolutions of YOLOv3-tiny before its outputs, with 2x2 max pooling between them."""
+
+    width: int = 16
+    """Channels of the first; every one has twice as many as the one before."""
+    layers: int = 7
+    """Convolutions; the pooling before the last has stride 1."""
+    dtype: DTypeLike = jnp.float32
+    norm: Norm = darknet_norm
+    convolutions = property(lambda self: self.layers)
+
+    @nn.compact
+    def __call__(self, images: Float[Array, "b h w c"], *, train: bool) -> Maps:
+        """The last but two of these maps and the last: strides 16 and 32."""
+        layer = _Numbered(self.dtype, self.norm, train, 0)
+        x, features = images, []
+        for number in range(self.layers):
+            if number == self.layers - 1:
+                x = max_pool(x, 2, stride=1, padding=((0, 1), (0, 1)))
+            elif number > 0:
+                x = max_pool(x, 2)
+            x = layer(x, self.width * 2**number, 3)
+            features.append(x)
+        return [features[-3], features[-1]]
+
+
+class _Numbered:
+    """Makes layers `conv0`, `conv1`, ... of the module that is being run."""
+
+    def __init__(self, dtype: DTypeLike, norm: Norm, train: bool, first: int):
+        self.dtype, self.norm, self.train, self.number = dtype, norm, train, first
+
+    def name(self) -> str:
+        self.number += 1
+        return f"conv{self.number - 1}"
+
+    def __call__(self, x: Array, channels: int, kernel: int, stride: int = 1) -> Array:
+        layer = Layer(channels, kernel, stride, self.dtype, self.norm, name=self.name())
+        return layer(x, train=self.train)
+
+    def output(self, x: Array, priors: int, each: int) -> Array:
+        """A 1x1 convolution without normalisation, in float32 at least: `b h w priors each`."""
+        y = Conv(priors * each, 1, dtype=self.dtype, name=self.name())(x)
+        return y.reshape(*y.shape[:3], priors, each).astype(at_least_float32(self.dtype))
+
+
+class YOLOv3(nn.Module):
+    """Outputs on the last three maps of Darknet-53, each but the coarsest joined by the one below, enlarged."""
+
+    backbone: Darknet53
+    classes: int
+    priors: int = 3
+    """For every cell of each map."""
+
+    @nn.compact
+    def __call__(self, images: Float[Array, "b h w c"], *, train: bool) -> Maps:
+        """`b h w priors (5 + classes)`, coarsest first: `tx ty tw th`, objectness, classes; sides are multiples of 32 px."""
+        maps = self.backbone(images, train=train)
+        layer = _Numbered(self.backbone.dtype, self.backbone.norm, train, self.backbone.convolutions)
+        outputs, x = [], maps[-1]
+        for number, joined in enumerate(reversed(maps[-3:])):
+            channels = joined.shape[-1] // 2
+            if number:
+                x = jnp.concatenate([enlarged(layer(x, channels, 1)), joined], -1)
+            for _ in range(2):
+                x = layer(layer(x, channels, 1), 2 * channels, 3)
+            x = layer(x, channels, 1)
+            outputs.append(layer.output(layer(x, 2 * channels, 3), self.priors, 5 + self.classes))
+        return outputs
+
+
+class YOLOv3Tiny(nn.Module):
+    """Outputs on the two maps of `DarknetTiny`, the finer one joined by the coarser, enlarged."""
+
+    backbone: DarknetTiny
+    classes: int
+    priors: int = 3
+
+    @nn.compact
+    def __call__(self, images: Float[Array, "b h w c"], *, train: bool) -> Maps:
+        """As `YOLOv3`, of two maps."""
+        fine, coarse = self.backbone(images, train=train)
+        layer = _Numbered(self.backbone.dtype, self.backbone.norm, train, self.backbone.convolutions)
+        channels = fine.shape[-1]
+        x = layer(coarse, channels, 1)
+        first = layer.output(layer(x, 2 * channels, 3), self.priors, 5 + self.classes)
+        y = enlarged(layer(x, channels // 2, 1))
+        y = layer(jnp.concatenate([y, fine], -1), channels, 3)
+        return [first, layer.output(y, self.priors, 5 + self.classes)]
+
+
+def enlarged(x: Float[Array, "b h w c"]) -> Float[Array, "b y x c"]:
+    """Every pixel twice along both axes."""
+    return jnp.repeat(jnp.repeat(x, 2, axis=1), 2, axis=2)
+
+
+def yolov3(classes: int, *, dtype: DTypeLike = jnp.float32) -> YOLOv3:
+    """YOLOv3."""
+    return YOLOv3(Darknet53(dtype=dtype), classes)
+
+
+def yolov3_tiny(classes: int, *, dtype: DTypeLike = jnp.float32) -> YOLOv3Tiny:
+    """YOLOv3-tiny."""
+    return YOLOv3Tiny(DarknetTiny(dtype=dtype), classes)
