@@ -1,0 +1,186 @@
+"""YOLOv3 (arXiv:1804.02767) and YOLOv3-tiny, with Darknet's loss: one cell and one prior is responsible for an object.
+
+Where the paper says little, Darknet's code is followed: the centre's logistic regression, the larger weight of smaller
+boxes, what counts as ignored.
+"""
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from flax import linen as nn
+from jaxtyping import Array, Float, Int
+
+from jaxvision.ops import box_codec
+from jaxvision.ops.boxes import area, clip, iou, pairwise
+from jaxvision.ops.selection import Best, best_of_each_class
+from jaxvision.tasks import detection
+from jaxvision.tasks.classification import forward_training, model_variables
+from jaxvision.types import Batch, Detections, Key, LossOutput, Objects, Scalar, Task, Variables
+
+Priors = Sequence[Sequence[tuple[float | int, float | int]]]
+"""Widths and heights in pixels of the priors of each map, coarsest first."""
+YOLOV3: Priors = (
+    ((116, 90), (156, 198), (373, 326)),
+    ((30, 61), (62, 45), (59, 119)),
+    ((10, 13), (16, 30), (33, 23)),
+)
+"""For COCO at 416 px, strides 32, 16, 8."""
+YOLOV3_TINY: Priors = (((81, 82), (135, 169), (344, 319)), ((10, 14), (23, 27), (37, 58)))
+"""For COCO at 416 px, strides 32, 16."""
+
+
+class Anchors(NamedTuple):
+    """What each of `a` predictions of an image is about: rows, columns, priors of one map after another."""
+
+    cells: Float[np.ndarray, "a 2"]
+    """Column and row."""
+    priors: Float[np.ndarray, "a 2"]
+    strides: Float[np.ndarray, "a 1"]
+    """Pixels a cell."""
+
+
+def yolo(
+    network: nn.Module,
+    priors: Priors,
+    *,
+    ignore: float = 0.7,
+    score_threshold: float | int = 0.005,
+    overlap: float = 0.45,
+    candidates: int = 400,
+    count: int = 100,
+    dtype=jnp.float32,
+) -> Task:
+    """The task of YOLOv3.
+
+    Pixels are shares of 255; the canvas outside the content is grey, 0.5.
+
+    Args:
+      network: an `nn.darknet.YOLOv3` or `YOLOv3Tiny`: one output for each map of `priors`.
+      priors: of its maps: `YOLOV3`, `YOLOV3_TINY`, or one's own.
+      ignore: a prediction that overlaps an object by a larger IoU is no background.
+      score_threshold: detections have a score, objectness times class, above it.
+      overlap: IoU above which the better of two detections of a class suppresses the other.
+      candidates: of each class go on to the suppression.
+      count: detections an image.
+      dtype: of the pixels.
+
+    Returns:
+      A task whose target is `Objects` and whose prediction is `Detections`. Its loss is the sum of `box_loss`,
+      `objectness_loss` and `class_loss`, each the mean over the images of its sum in each.
+    """
+
+    def pixels(batch: Batch) -> Array:
+        return detection.images(batch, 127.5, 255.0, dtype) + jnp.asarray(0.5, dtype)
+
+    def init(key: Key, batch: Batch) -> Variables:
+        return network.init(key, pixels(batch), train=False)
+
+    def loss(variables: Variables, batch: Batch, key: Key) -> tuple[Scalar, LossOutput]:
+        outputs, collections = forward_training(network, variables, pixels(batch), key)
+        predicted, anchors = _flat(outputs, priors, batch.image.shape)
+        canvas = (batch.image.shape[1], batch.image.shape[2])
+        terms = jax.vmap(lambda p, t: loss_terms(p, anchors, t, canvas, ignore))(predicted, detection.targets(batch))
+        terms = {name: jnp.where(batch.valid, term, 0) for name, term in terms.items()}
+        images = jnp.maximum(batch.valid.sum(), 1)
+        metrics = {name: term.sum() / images.astype(term.dtype) for name, term in terms.items()}
+        total = jnp.stack(list(metrics.values())).sum()
+        return total, LossOutput(metrics, collections, jnp.stack(list(terms.values())).sum(0))
+
+    def predict(variables: Variables, batch: Batch) -> Detections:
+        outputs: Any = network.apply(model_variables(variables), pixels(batch), train=False)
+        predicted, anchors = _flat(outputs, priors, batch.image.shape)
+
+        def one(predicted: Array, size: Array) -> Best:
+            return best_of_each_class(
+                clip(boxes_of(predicted, anchors), size),
+                jax.nn.sigmoid(predicted[:, 4:5]) * jax.nn.sigmoid(predicted[:, 5:]),
+                above=score_threshold,
+                candidates=candidates,
+                overlap=overlap,
+                count=count,
+            )
+
+        return detection.detections(one, predicted, jnp.asarray(batch.size))
+
+    return Task(init, loss, predict)
+
+
+def loss_terms(
+    predicted: Float[Array, "a c"], anchors: Anchors, target: Objects, canvas: tuple[int, int], ignore: float = 0.7
+) -> dict[str, Float[Array, ""]]:
+    """Of one image: the sums of the losses of boxes, objectness and classes."""
+    boxes, real = target.boxes.astype(predicted.dtype), detection.trained_on(target)
+    owner = responsible(target.replace(boxes=boxes, valid=real), anchors)
+    positive = owner >= 0
+    mine = boxes[owner]
+    weight = jnp.where(positive, detection.weights(target)[owner], 1).astype(predicted.dtype)
+
+    centre, side = box_codec.encode_yolo(mine, *(jnp.asarray(each, predicted.dtype) for each in anchors))
+    smaller = 2 - area(mine) / (canvas[0] * canvas[1])
+    by_centre = optax.sigmoid_binary_cross_entropy(predicted[:, :2], centre).sum(-1)
+    by_side = jnp.square(predicted[:, 2:4] - side).sum(-1) / 2
+    by_class = optax.sigmoid_binary_cross_entropy(
+        predicted[:, 5:], jax.nn.one_hot(target.labels[owner], predicted.shape[1] - 5, dtype=predicted.dtype)
+    ).sum(-1)
+
+    found = jax.lax.stop_gradient(boxes_of(predicted, anchors))
+    overlapped = ((pairwise(iou, boxes, found) > ignore) & (real | (target.valid & target.ignore))[:, None]).any(0)
+    by_objectness = optax.sigmoid_binary_cross_entropy(predicted[:, 4], positive.astype(predicted.dtype))
+    return {
+        "box_loss": jnp.where(positive, (by_centre + by_side) * smaller * weight, 0).sum(),
+        "objectness_loss": jnp.where(positive | ~overlapped, by_objectness * weight, 0).sum(),
+        "class_loss": jnp.where(positive, by_class * weight, 0).sum(),
+    }
+
+
+def responsible(objects: Objects, anchors: Anchors) -> Int[Array, "a"]:
+    """The number of the object that each prediction is responsible for, or -1.
+
+    For an object it is the prediction in the cell that holds its centre, of the prior whose shape overlaps its own best,
+    of all maps; of equal ones the first. Of several objects with the same one, the last has it.
+    """
+    cells, priors, strides = (jnp.asarray(each, objects.boxes.dtype) for each in anchors)
+    side = objects.boxes[:, 2:] - objects.boxes[:, :2]
+    shape = lambda size: jnp.concatenate([-size / 2, size / 2], -1)
+    likeness = pairwise(iou, shape(side), shape(priors))
+    centre = (objects.boxes[:, None, :2] + objects.boxes[:, None, 2:]) / 2
+    inside = (jnp.floor(centre / strides[None]) == cells[None]).all(-1)
+    best = (likeness == likeness.max(1, keepdims=True)) & inside
+    which = jnp.where(objects.valid & best.any(1), best.argmax(1), len(cells))
+    number = jnp.arange(len(side), dtype=jnp.int32)
+    return jnp.full(len(cells), -1, jnp.int32).at[which].max(number, mode="drop")
+
+
+def boxes_of(predicted: Float[Array, "a c"], anchors: Anchors) -> Float[Array, "a 4"]:
+    """The boxes that are predicted, in pixels of the canvas."""
+    return box_codec.decode_yolo(predicted[:, :4], *(jnp.asarray(each, predicted.dtype) for each in anchors))
+
+
+def anchors_of(shapes: Sequence[tuple[int, int]], priors: Priors, canvas: tuple[int, int]) -> Anchors:
+    """The anchors of maps of these rows and columns.
+
+    Raises:
+      ValueError: unless there are priors for every map, and each divides the canvas into square cells of whole pixels.
+    """
+    if len(shapes) != len(priors):
+        raise ValueError(f"the network has {len(shapes)} maps, and there are priors for {len(priors)}")
+    parts = []
+    for (rows, columns), own in zip(shapes, priors, strict=True):
+        stride = canvas[0] // rows
+        if (rows * stride, columns * stride) != canvas:
+            raise ValueError(f"a canvas of {canvas} pixels has no square cells for a map of {(rows, columns)}")
+        y, x, kind = np.meshgrid(np.arange(rows), np.arange(columns), np.arange(len(own)), indexing="ij")
+        sides = np.asarray(own, np.float32)[kind.reshape(-1)]
+        cells = np.stack([x, y], -1).reshape(-1, 2).astype(np.float32)
+        parts.append((cells, sides, np.full((len(cells), 1), stride, np.float32)))
+    return Anchors(*(np.concatenate(each) for each in zip(*parts, strict=True)))
+
+
+def _flat(outputs: Sequence[Array], priors: Priors, images: tuple[int, ...]) -> tuple[Float[Array, "b a c"], Anchors]:
+    """The outputs of all maps in one row, and what they are about."""
+    anchors = anchors_of([(x.shape[1], x.shape[2]) for x in outputs], priors, (images[1], images[2]))
+    return jnp.concatenate([x.reshape(len(x), -1, x.shape[-1]) for x in outputs], 1), anchors
