@@ -19,6 +19,7 @@ from jaxvision.nn.precision import at_least_float32
 darknet_norm: Norm = partial(BatchNorm, epsilon=1e-6, momentum=0.99)
 """Batch normalisation with Darknet's constants."""
 Maps = list[Float[Array, "b _ _ _"]]
+Outputs = list[Float[Array, "b _ _ _ _"]]
 
 
 class Layer(nn.Module):
@@ -126,7 +127,7 @@ class YOLOv3(nn.Module):
     """For every cell of each map."""
 
     @nn.compact
-    def __call__(self, images: Float[Array, "b h w c"], *, train: bool) -> Maps:
+    def __call__(self, images: Float[Array, "b h w c"], *, train: bool) -> Outputs:
         """`b h w priors (5 + classes)`, coarsest first: `tx ty tw th`, objectness, classes; sides are multiples of 32 px."""
         maps = self.backbone(images, train=train)
         layer = _Numbered(self.backbone.dtype, self.backbone.norm, train, self.backbone.convolutions)
@@ -150,7 +151,7 @@ class YOLOv3Tiny(nn.Module):
     priors: int = 3
 
     @nn.compact
-    def __call__(self, images: Float[Array, "b h w c"], *, train: bool) -> Maps:
+    def __call__(self, images: Float[Array, "b h w c"], *, train: bool) -> Outputs:
         """As `YOLOv3`, of two maps."""
         fine, coarse = self.backbone(images, train=train)
         layer = _Numbered(self.backbone.dtype, self.backbone.norm, train, self.backbone.convolutions)
@@ -175,3 +176,25 @@ def yolov3(classes: int, *, dtype: DTypeLike = jnp.float32) -> YOLOv3:
 def yolov3_tiny(classes: int, *, dtype: DTypeLike = jnp.float32) -> YOLOv3Tiny:
     """YOLOv3-tiny."""
     return YOLOv3Tiny(DarknetTiny(dtype=dtype), classes)
+
+
+class GridHead(nn.Module):
+    """YOLO's grid (arXiv:1506.02640) over the last map of a backbone, by convolutions where the paper has dense layers."""
+
+    backbone: nn.Module
+    """Returns a list of maps; the grid has the cells of the last."""
+    classes: int
+    boxes: int = 2
+    """Of every cell."""
+    channels: int = 512
+    """Of the convolution before the outputs."""
+    dtype: DTypeLike = jnp.float32
+    norm: Norm = darknet_norm
+
+    @nn.compact
+    def __call__(self, images: Float[Array, "b h w c"], *, train: bool) -> Float[Array, "b y x o"]:
+        """`b rows columns (5 boxes + classes)`, as `tasks.yolo_v1` takes it, in float32 at least."""
+        x = self.backbone(images, train=train)[-1]
+        x = Layer(self.channels, 3, 1, self.dtype, self.norm, name="before")(x, train=train)
+        x = Conv(5 * self.boxes + self.classes, 1, dtype=self.dtype, name="grid")(x)
+        return x.astype(at_least_float32(self.dtype))

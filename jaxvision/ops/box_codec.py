@@ -9,6 +9,7 @@ from jaxtyping import Array, Float
 from jaxvision.ops.boxes import from_centre, to_centre
 
 Boxes = Float[Array, "*b 4"]
+Stride = float | int | Float[Array, "*#b 1"]
 Weights = tuple[float | int, float | int, float | int, float | int]
 
 FASTER_RCNN: Weights = (10.0, 10.0, 5.0, 5.0)
@@ -41,7 +42,7 @@ def decode(offsets: Boxes, references: Boxes, weights: Weights = (1.0, 1.0, 1.0,
 
 
 def decode_yolo(
-    offsets: Boxes, cells: Float[Array, "*b 2"], priors: Float[Array, "*b 2"], stride: float | int
+    offsets: Boxes, cells: Float[Array, "*b 2"], priors: Float[Array, "*b 2"], stride: Stride
 ) -> Boxes:
     """The boxes of YOLOv2 and v3 (arXiv:1804.02767, section 2.1).
 
@@ -56,7 +57,7 @@ def decode_yolo(
 
 
 def encode_yolo(
-    boxes: Boxes, cells: Float[Array, "*b 2"], priors: Float[Array, "*b 2"], stride: float | int
+    boxes: Boxes, cells: Float[Array, "*b 2"], priors: Float[Array, "*b 2"], stride: Stride
 ) -> tuple[Float[Array, "*b 2"], Float[Array, "*b 2"]]:
     """What YOLO learns for these boxes: where the centre lies in its cell, 0 to 1, and `tw th`.
 

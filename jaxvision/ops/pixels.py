@@ -36,7 +36,7 @@ def normalise(
     Raises:
       ValueError: if mean or std has neither one value nor as many as the image has channels.
     """
-    wide = jnp.promote_types(dtype, jnp.float32)
+    wide = dtype if jnp.finfo(dtype).bits > 32 else jnp.float32
     channels = image.shape[-1]
     scaled = (image.astype(wide) - _per_channel(mean, channels, wide)) / _per_channel(std, channels, wide)
     return jnp.where(inside(size, *image.shape[:2])[..., None], scaled, 0).astype(dtype)

@@ -1,7 +1,8 @@
 """Files of weights, read as named arrays; nothing in a file is ever run, and no library that wrote one is needed.
 
 The format is told by the content: safetensors, NumPy's `.npz`, PyTorch's `.pth` (also from before 1.6), pickles of NumPy
-arrays, Keras' `.h5` and `.weights.h5`.
+arrays, Keras' `.h5` and `.weights.h5`. Two formats have nothing to be told by but the end of their names: `.weights` of
+Darknet, which needs its `.cfg` beside it, of the same name, and `.pb`, a frozen graph of TensorFlow.
 """
 
 import pickle
@@ -14,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from jaxvision.pretrained import hdf5, pickled
+from jaxvision.pretrained import darknet, frozen_graph, hdf5, pickled
 from jaxvision.pretrained.fetch import check_digest, fetched, is_url
 
 Arrays = dict[str, np.ndarray]
@@ -61,6 +62,10 @@ DAMAGE = (
 
 def _tree(path: Path) -> Any:
     """What the file holds, by the format that its first bytes tell."""
+    if path.suffix == ".weights":
+        return darknet.read_weights(path, darknet.read_cfg(_beside(path, ".cfg")))
+    if path.suffix == ".pb":
+        return frozen_graph.read_constants(path)
     with path.open("rb") as file:
         start = file.read(9)
     if start.startswith(b"PK"):
@@ -71,7 +76,15 @@ def _tree(path: Path) -> Any:
         return pickled.read_plain(path)
     if start[8:] == b"{":
         return _safetensors(path)
-    raise ValueError("no file of weights; known are safetensors, npz, PyTorch's .pth, NumPy pickles and Keras' .h5")
+    known = "safetensors, npz, PyTorch's .pth, NumPy pickles, Keras' .h5, Darknet's .weights and TensorFlow's .pb"
+    raise ValueError(f"no file of weights; known are {known}")
+
+
+def _beside(path: Path, suffix: str) -> Path:
+    other = path.with_suffix(suffix)
+    if not other.is_file():
+        raise ValueError(f"a Darknet .weights file needs its .cfg: there is no {other}")
+    return other
 
 
 def _archive(path: Path) -> Any:

@@ -25,7 +25,7 @@ def read_constants(path: Path) -> dict[str, np.ndarray]:
         ValueError: for what is no such file, or is cut off.
     """
     try:
-        nodes = [_fields(memoryview(value)) for number, value in _items(memoryview(path.read_bytes())) if number == 1]
+        nodes = [_fields(node) for node in _fields(memoryview(path.read_bytes())).get(1, [])]
         constants = [
             (str(bytes(node[1][0]), "utf-8"), _tensor(node)) for node in nodes if bytes(node[2][0]) == b"Const"
         ]

@@ -5,6 +5,7 @@ loaded = strict.load(sources(variables), arrays, variables, unused=UNUSED)
 """
 
 import re
+from typing import Any
 
 import numpy as np
 from flax import traverse_util
@@ -43,7 +44,7 @@ SWAPPED = Turn(_swapped, _swapped)
 
 def sources(variables: Variables) -> dict[Path, Source]:
     """For every array of the network, its name in the graph and how its axes turn into ours."""
-    flat = traverse_util.flatten_dict(variables)
+    flat: dict[Path, Any] = {**traverse_util.flatten_dict(variables)}
     blocks = sorted({path[3] for path in flat if path[2] == "backbone" and path[3].startswith("stage")}, key=_in_order)
     extras = {
         path[2].removesuffix("_conv"): flat[path].shape[-1]

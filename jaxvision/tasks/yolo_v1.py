@@ -1,0 +1,165 @@
+"""YOLO, the first (arXiv:1506.02640): a grid of cells, each with one class and a few boxes; squared errors alone.
+
+The plainest of the detectors with one stage, to learn and to teach with.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from flax import linen as nn
+from jaxtyping import Array, Float, Int
+
+from jaxvision.ops import pixels
+from jaxvision.ops.boxes import clip, from_centre, iou, to_centre
+from jaxvision.ops.selection import Best, best_of_each_class
+from jaxvision.tasks import detection
+from jaxvision.tasks.classification import forward_training, model_variables
+from jaxvision.types import Batch, Detections, Key, LossOutput, Objects, Scalar, Task, Variables
+
+
+def yolo_v1(
+    network: nn.Module,
+    *,
+    boxes: int = 2,
+    coordinates: float | int = 5.0,
+    no_object: float | int = 0.5,
+    mean: float | Sequence[float] = pixels.IMAGENET_MEAN,
+    std: float | Sequence[float] = pixels.IMAGENET_STD,
+    score_threshold: float | int = 0.005,
+    overlap: float = 0.5,
+    count: int = 100,
+    dtype=jnp.float32,
+) -> Task:
+    """The task of YOLO.
+
+    Args:
+      network: returns `b rows columns (5 * boxes + classes)`: of every box `x y` in its cell, 0 to 1, the square roots of
+        width and height as shares of the canvas, and the confidence; then the classes. `nn.darknet.GridHead`, say.
+      boxes: of every cell.
+      coordinates: weight of the errors of places and sizes.
+      no_object: weight of the confidence of boxes that are responsible for nothing.
+      mean: of the pixels of each channel (or of all), on the scale 0-255.
+      std: likewise.
+      score_threshold: detections have a score, confidence times class, above it.
+      overlap: IoU above which the better of two detections of a class suppresses the other.
+      count: detections an image.
+      dtype: of the normalised images.
+
+    Returns:
+      A task whose target is `Objects` and whose prediction is `Detections`. Its loss is the sum of `box_loss`,
+      `confidence_loss` and `class_loss`, each the mean over the images of its sum in each.
+    """
+
+    def init(key: Key, batch: Batch) -> Variables:
+        return network.init(key, detection.images(batch, mean, std, dtype), train=False)
+
+    def loss(variables: Variables, batch: Batch, key: Key) -> tuple[Scalar, LossOutput]:
+        images = detection.images(batch, mean, std, dtype)
+        outputs, collections = forward_training(network, variables, images, key)
+        canvas = (batch.image.shape[1], batch.image.shape[2])
+        terms = jax.vmap(lambda o, t: loss_terms(o, t, canvas, boxes, coordinates, no_object))(
+            outputs, detection.targets(batch)
+        )
+        terms = {name: jnp.where(batch.valid, term, 0) for name, term in terms.items()}
+        images = jnp.maximum(batch.valid.sum(), 1)
+        metrics = {name: term.sum() / images.astype(term.dtype) for name, term in terms.items()}
+        each = jnp.stack(list(terms.values())).sum(0)
+        return jnp.stack(list(metrics.values())).sum(), LossOutput(metrics, collections, each)
+
+    def predict(variables: Variables, batch: Batch) -> Detections:
+        outputs: Any = network.apply(model_variables(variables), detection.images(batch, mean, std, dtype), train=False)
+        canvas = (batch.image.shape[1], batch.image.shape[2])
+
+        def one(output: Array, size: Array) -> Best:
+            predicted, classes = _split(output, boxes)
+            found = boxes_of(predicted, canvas).reshape(-1, 4)
+            scores = predicted[..., 4:] * classes[:, :, None]
+            return best_of_each_class(
+                clip(found, size),
+                scores.reshape(len(found), -1),
+                above=score_threshold,
+                candidates=len(found),
+                overlap=overlap,
+                count=count,
+            )
+
+        return detection.detections(one, outputs, jnp.asarray(batch.size))
+
+    return Task(init, loss, predict)
+
+
+def loss_terms(
+    output: Float[Array, "h w c"],
+    target: Objects,
+    canvas: tuple[int, int],
+    boxes: int = 2,
+    coordinates: float | int = 5.0,
+    no_object: float | int = 0.5,
+) -> dict[str, Float[Array, ""]]:
+    """Of one image, the paper's equation 3 as the sums of the losses of boxes, confidences and classes.
+
+    A cell is about the object whose centre it holds, of several the last; of its boxes the one that overlaps it best is
+    responsible, and its confidence should be that overlap. An object's `weight` multiplies what it adds.
+    """
+    predicted, classes = _split(output, boxes)
+    owner = _owner(target, output.shape[:2], canvas)
+    some = owner >= 0
+    mine, weight = target.boxes[owner].astype(output.dtype), detection.weights(target)[owner].astype(output.dtype)
+
+    overlaps = jax.lax.stop_gradient(iou(boxes_of(predicted, canvas), mine[:, :, None]))
+    best = overlaps == overlaps.max(-1, keepdims=True)
+    first = best & (jnp.cumsum(best, axis=-1) == 1)
+    chosen = some[..., None] & first
+
+    by_place = jnp.square(predicted[..., :4] - _encoded(mine, output.shape[:2], canvas)[:, :, None]).sum(-1)
+    by_confidence = jnp.square(predicted[..., 4] - jnp.where(chosen, overlaps, 0))
+    by_class = jnp.square(classes - jax.nn.one_hot(target.labels[owner], classes.shape[-1], dtype=output.dtype)).sum(-1)
+    share = jnp.where(chosen, weight[..., None], no_object)
+    return {
+        "box_loss": coordinates * jnp.where(chosen, by_place * weight[..., None], 0).sum(),
+        "confidence_loss": (by_confidence * share).sum(),
+        "class_loss": jnp.where(some, by_class * weight, 0).sum(),
+    }
+
+
+def boxes_of(predicted: Float[Array, "h w k c"], canvas: tuple[int, int]) -> Float[Array, "h w k 4"]:
+    """The boxes that are predicted, in pixels of the canvas."""
+    rows, columns = predicted.shape[:2]
+    y, x = jnp.meshgrid(jnp.arange(rows), jnp.arange(columns), indexing="ij")
+    cells = jnp.stack([x, y], -1)[:, :, None].astype(predicted.dtype)
+    extent = jnp.asarray([canvas[1], canvas[0]], predicted.dtype).reshape(1, 1, 1, 2)
+    number = jnp.asarray([columns, rows], predicted.dtype).reshape(1, 1, 1, 2)
+    centre = (predicted[..., :2] + cells) / number * extent
+    return from_centre(jnp.concatenate([centre, jnp.square(predicted[..., 2:4]) * extent], -1))
+
+
+def _encoded(mine: Float[Array, "h w 4"], shape: tuple[int, ...], canvas: tuple[int, int]) -> Float[Array, "h w 4"]:
+    """What the responsible box of each cell should be: place in the cell, and roots of the sides."""
+    extent = jnp.asarray([canvas[1], canvas[0]], mine.dtype).reshape(1, 1, 2)
+    number = jnp.asarray([shape[1], shape[0]], mine.dtype).reshape(1, 1, 2)
+    box = to_centre(mine)
+    place = box[..., :2] / extent * number
+    return jnp.concatenate([place - jnp.floor(place), jnp.sqrt(jnp.maximum(box[..., 2:], 0) / extent)], -1)
+
+
+def _owner(target: Objects, shape: tuple[int, ...], canvas: tuple[int, int]) -> Int[Array, "h w"]:
+    """The number of the object whose centre each cell holds, or -1."""
+    rows, columns = shape[0], shape[1]
+    cells = _cell(target.boxes, canvas, rows, columns)
+    real = detection.trained_on(target) & (cells >= 0).all(-1) & (cells[:, 0] < columns) & (cells[:, 1] < rows)
+    flat = jnp.where(real, cells[:, 1] * columns + cells[:, 0], rows * columns)
+    number = jnp.arange(len(flat), dtype=jnp.int32)
+    return jnp.full(rows * columns, -1, jnp.int32).at[flat].max(number, mode="drop").reshape(rows, columns)
+
+
+def _cell(boxes: Float[Array, "n 4"], canvas: tuple[int, int], rows: int, columns: int) -> Int[Array, "n 2"]:
+    centre = (boxes[:, :2] + boxes[:, 2:]) / 2
+    scale = jnp.asarray([columns / canvas[1], rows / canvas[0]], boxes.dtype).reshape(1, 2)
+    return jnp.floor(centre * scale).astype(jnp.int32)
+
+
+def _split(output: Float[Array, "h w c"], boxes: int) -> tuple[Float[Array, "h w k 5"], Float[Array, "h w n"]]:
+    """The boxes and the classes of every cell."""
+    return output[..., : 5 * boxes].reshape(*output.shape[:2], boxes, 5), output[..., 5 * boxes :]

@@ -1,0 +1,183 @@
+"""The laws of every detector."""
+
+import functools
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from detectors import EVERY, ROWS, loss_and_gradient, make_batch, variables_of
+from numpy.testing import assert_allclose, assert_array_equal
+
+HERE = Path(__file__).parent
+QUICK = ("ssd", "yolov3_tiny")
+NAMES = [name if name in QUICK else pytest.param(name, marks=pytest.mark.slow) for name in EVERY]
+detectors = pytest.mark.parametrize("name", NAMES)
+pytestmark = pytest.mark.usefixtures("float64")
+
+
+@functools.cache
+def made(name):
+    """The task, its variables, and its jitted loss with gradient and prediction."""
+    task = EVERY[name](jnp.float64)
+    variables = variables_of(task, make_batch())
+    return task, variables, jax.jit(loss_and_gradient(task)), jax.jit(task.predict)
+
+
+def run(name, batch):
+    """Loss and gradient, as one list of arrays."""
+    _, variables, step, _ = made(name)
+    (loss, out), gradient = step(variables, batch)
+    return jax.device_get([loss, out.example_loss, *jax.tree.leaves(gradient)])
+
+
+def assert_same(found, expected, **tolerance):
+    for ours, theirs in zip(found, expected, strict=True):
+        assert_allclose(ours, theirs, **({"rtol": 0, "atol": 0} | tolerance))
+
+
+@detectors
+def test_padded_rows_change_nothing(name):
+    batch = make_batch()
+    padded = ~np.asarray(batch.target.valid)
+    rubbish = np.where(padded[..., None], [-1e3, 5, 7e4, 9], batch.target.boxes)
+    target = batch.target.replace(
+        boxes=jnp.asarray(rubbish),
+        labels=jnp.where(padded, 2, batch.target.labels),
+        ignore=batch.target.ignore | padded,
+    )
+    expected = run(name, batch)
+    assert_same(run(name, batch.replace(target=target)), expected)
+    assert expected[0] > 0
+    assert all(np.isfinite(x).all() for x in expected)
+    assert max(np.abs(x).max() for x in expected[2:]) > 0
+
+
+@detectors
+def test_the_canvas_outside_the_content_changes_nothing(name):
+    batch = make_batch()
+    outside = batch.image.at[:, 28:].set(200.0).at[:, :, 30:].set(13.0)
+    assert_same(run(name, batch.replace(image=outside)), run(name, batch))
+    _, variables, _, predict = made(name)
+    found, other = (jax.device_get(predict(variables, batch.replace(image=x))) for x in (batch.image, outside))
+    assert_same(jax.tree.leaves(other), jax.tree.leaves(found))
+    boxes = found.boxes[found.valid]
+    assert len(boxes)
+    assert (boxes >= 0).all()
+    assert (boxes <= [30, 28, 30, 28]).all()
+
+
+@detectors
+def test_an_invalid_image_has_no_part_in_the_loss(name):
+    batch = make_batch((3, 1, 0, 4))
+    valid = batch.valid.at[3].set(False)
+    found = run(name, batch.replace(valid=valid))
+    target = batch.target.replace(boxes=batch.target.boxes.at[3].add(2.0), valid=batch.target.valid.at[3].set(True))
+    assert_same(run(name, batch.replace(valid=valid, target=target)), found)
+    assert found[1][3] == 0
+
+
+@detectors
+def test_no_objects_leave_loss_and_gradient_finite_and_counts_compile_once(name):
+    step = made(name)[2]
+    for counts in ((0, 0, 0, 0), (1, 0, 0, 0), (ROWS, ROWS, ROWS, ROWS)):
+        assert all(np.isfinite(x).all() for x in run(name, make_batch(counts)))
+    assert step._cache_size() == 1
+
+
+@detectors
+def test_objects_to_be_ignored_and_without_area_are_no_targets(name):
+    batch = make_batch((2, 1, 0, 4))
+    degenerate = batch.target.boxes.at[0, 1, 2].set(batch.target.boxes[0, 1, 0])
+    found = run(name, batch.replace(target=batch.target.replace(boxes=degenerate)))
+    without = batch.target.replace(valid=batch.target.valid.at[0, 1].set(False))
+    assert_same(found, run(name, batch.replace(target=without)))
+    ignored = batch.target.replace(ignore=batch.target.ignore.at[0, 1].set(True))
+    as_target = run(name, batch)
+    assert not np.allclose(run(name, batch.replace(target=ignored))[0], as_target[0])
+
+
+@detectors
+def test_weights_multiply_what_an_object_adds(name):
+    batch = make_batch((2, 0, 0, 0))
+    weighted = lambda w: batch.replace(target=batch.target.replace(weight=jnp.full(batch.target.valid.shape, w)))
+    expected, same = run(name, batch), run(name, weighted(1.0))
+    assert_same(same, expected, rtol=1e-12)
+    half, none = run(name, weighted(0.5))[0], run(name, weighted(0.0))[0]
+    assert_allclose(half, (expected[0] + none) / 2, rtol=1e-9)
+    assert none < half
+
+
+@detectors
+def test_prediction_ignores_the_target_and_is_ordered(name):
+    _, variables, _, predict = made(name)
+    batch = make_batch()
+    found = jax.device_get(predict(variables, batch.replace(target=None)))
+    assert_same(jax.tree.leaves(jax.device_get(predict(variables, batch))), jax.tree.leaves(found))
+    assert (np.diff(np.where(found.valid, found.scores, -1), axis=1) <= 0).all()
+    assert not found.boxes[~found.valid].any()
+    assert not found.scores[~found.valid].any()
+
+
+@pytest.mark.parametrize("name", EVERY)
+def test_types_are_strict_for_a_batch_of_one(name):
+    with jax.enable_x64(False), jax.numpy_dtype_promotion("strict"):
+        task, batch = EVERY[name](), make_batch((2,), dtype=np.float32)
+        batch = batch.replace(image=batch.image.astype(jnp.uint8))
+        variables = jax.eval_shape(task.init, jax.random.key(0), batch)
+        (loss, _), gradient = jax.eval_shape(loss_and_gradient(task), variables, batch)
+        found = jax.eval_shape(task.predict, variables, batch)
+    assert {x.dtype for x in jax.tree.leaves((loss, gradient))} == {jnp.dtype(jnp.float32)}
+    assert found.boxes.shape == (1, 20, 4)
+
+
+@pytest.mark.slow
+@detectors
+def test_jitted_or_not_and_one_image_or_many(name):
+    task, variables, _, predict = made(name)
+    batch = make_batch((3,))
+    assert_same(
+        jax.tree.leaves(jax.jit(loss_and_gradient(task))(variables, batch)[1]),
+        jax.tree.leaves(loss_and_gradient(task)(variables, batch)[1]),
+        rtol=1e-9,
+        atol=1e-12,
+    )
+    many = make_batch((3, 1, 0, 5))
+    first = jax.tree.map(lambda x: x[:1], many)
+    alone, among = jax.device_get((jax.jit(task.predict)(variables, first), predict(variables, many)))
+    for ours, theirs in zip(jax.tree.leaves(alone), jax.tree.leaves(among), strict=True):
+        assert_allclose(ours[0], theirs[0], rtol=1e-9, atol=1e-9)
+
+
+@pytest.mark.slow
+def test_eight_devices_compute_what_one_does():
+    environment = os.environ | {"XLA_FLAGS": "--xla_force_host_platform_device_count=8", "JAX_ENABLE_X64": "1"}
+    command = [sys.executable, HERE / "detectors_on_eight_devices.py"]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
+    errors = json.loads(done.stdout)
+    assert set(errors) == set(EVERY)
+    assert all(error < 1e-9 for error in errors.values()), errors
+
+
+def test_another_target_is_refused():
+    task, variables, _, _ = made("ssd")
+    with pytest.raises(TypeError, match=r"needs batch\.target to be Objects, got dict"):
+        jax.eval_shape(lambda batch: task.loss(variables, batch, jax.random.key(0)), make_batch().replace(target={}))
+
+
+def test_a_network_that_does_not_fit_its_boxes_is_refused():
+    from jaxvision.tasks.yolo import anchors_of
+
+    with pytest.raises(ValueError, match="2 maps, and there are priors for 1"):
+        anchors_of([(2, 2), (4, 4)], [[(1, 1)]], (32, 32))
+    with pytest.raises(ValueError, match=r"no square cells for a map of \(3, 3\)"):
+        anchors_of([(3, 3)], [[(1, 1)]], (32, 32))
+    anchors = anchors_of([(2, 3)], [[(5, 7), (9, 11)]], (64, 96))
+    assert_array_equal(anchors.cells[:4], [[0, 0], [0, 0], [1, 0], [1, 0]])
+    assert_array_equal(anchors.priors[:2], [[5, 7], [9, 11]])
+    assert set(anchors.strides.ravel()) == {32}

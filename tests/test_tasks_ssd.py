@@ -1,0 +1,114 @@
+"""SSD's loss against loops over its default boxes, and all of it against torchvision's figures."""
+
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import parity_detectors
+import pytest
+from numpy.testing import assert_allclose
+from parity_networks import shapes_of
+
+from jaxvision.ops.anchors import ssd_default_boxes, tensorflow_default_boxes
+from jaxvision.tasks import ssd
+from jaxvision.types import Objects
+
+GOLDEN = Path(__file__).parent / "golden" / "ssd300_vgg16.npz"
+CANVAS = (40, 60)
+
+
+def iou(a, b):
+    w = min(a[2], b[2]) - max(a[0], b[0])
+    h = min(a[3], b[3]) - max(a[1], b[1])
+    shared = max(w, 0) * max(h, 0)
+    return shared / ((a[2] - a[0]) * (a[3] - a[1]) + (b[2] - b[0]) * (b[3] - b[1]) - shared)
+
+
+def offsets_of(box, default):
+    w, h = default[2] - default[0], default[3] - default[1]
+    shift = ((box[0] + box[2] - default[0] - default[2]) / 2 / w, (box[1] + box[3] - default[1] - default[3]) / 2 / h)
+    return 10 * shift[0], 10 * shift[1], 5 * np.log((box[2] - box[0]) / w), 5 * np.log((box[3] - box[1]) / h)
+
+
+def by_loops(logits, offsets, defaults, boxes, labels, ignored, sigmoid):
+    """Class loss, box loss, how many are matched."""
+    owner = [-1] * len(defaults)
+    for a, default in enumerate(defaults):
+        overlaps = [iou(box, default) for box in boxes]
+        if max(overlaps) >= 0.5:
+            owner[a] = int(np.argmax(overlaps))
+    for g, box in enumerate(boxes):
+        owner[int(np.argmax([iou(box, default) for default in defaults]))] = g
+    costs, box_loss = [], 0.0
+    for a, default in enumerate(defaults):
+        label = 0 if owner[a] < 0 else labels[owner[a]] + 1
+        z = logits[a]
+        if sigmoid:
+            target = np.eye(len(z))[label]
+            costs.append(np.sum(np.log1p(np.exp(z)) - target * z))
+        else:
+            costs.append(np.log(np.exp(z).sum()) - z[label])
+        if owner[a] >= 0:
+            for d in np.abs(offsets[a] - offsets_of(boxes[owner[a]], default)):
+                box_loss += d * d / 2 if d < 1 else d - 0.5
+    positive = [a for a in range(len(defaults)) if owner[a] >= 0]
+    negative = [a for a in range(len(defaults)) if owner[a] < 0 and all(iou(box, defaults[a]) < 0.5 for box in ignored)]
+    hard = sorted(negative, key=lambda a: -costs[a])[: 3 * len(positive)]
+    return sum(costs[a] for a in positive + hard), box_loss, len(positive)
+
+
+@pytest.mark.parametrize("sigmoid", [False, True])
+def test_the_loss_equals_loops_over_the_default_boxes(float64, sigmoid):
+    random = np.random.default_rng(0)
+    defaults = ssd_default_boxes([(4, 6), (2, 3)], CANVAS, (0.3, 0.5, 0.8), ((2,), (2,)), (10, 20)).astype(float)
+    terms = jax.jit(lambda l, o, t: ssd.loss_terms(l, o, defaults, t, ssd.SIGMOID if sigmoid else ssd.SOFTMAX))
+    for n in (1, 2, 4):
+        logits, offsets = random.normal(size=(len(defaults), 4)), random.normal(size=(len(defaults), 4))
+        corner = random.uniform(0, 30, (6, 2))
+        boxes = np.concatenate([corner, corner + random.uniform(5, 25, (6, 2))], 1)
+        labels = random.integers(0, 3, 6).astype(np.int32)
+        valid, ignore = np.arange(6) < n + 1, np.arange(6) == n
+        target = Objects(*map(jnp.asarray, (boxes, labels, valid, ignore)))
+        found = terms(jnp.asarray(logits), jnp.asarray(offsets), target)
+        expected = by_loops(logits, offsets, defaults, boxes[:n], labels, boxes[n : n + 1], sigmoid)
+        assert_allclose(found, expected, rtol=1e-9)
+
+
+def test_hard_ones_are_the_costliest_and_no_more_than_there_are():
+    loss, among = jnp.asarray([3.0, 5.0, 1.0, 5.0, 9.0]), jnp.asarray([True, True, True, True, False])
+    for count, expected in ((2, [1, 3]), (3, [0, 1, 3]), (9, [0, 1, 2, 3]), (1, [1]), (0, [])):
+        assert np.flatnonzero(ssd.hardest(loss, among, jnp.int32(count))).tolist() == expected
+
+
+def test_the_default_boxes_have_the_published_numbers():
+    assert len(ssd.SSD300([(38, 38), (19, 19), (10, 10), (5, 5), (3, 3), (1, 1)], (300, 300))) == 8732
+    sides = (64, 32, 16, 8, 4, 2, 1)
+    assert len(ssd.SSD512([(side, side) for side in sides], (512, 512))) == 24564
+
+
+def test_tensorflows_default_boxes_are_those_of_its_graph():
+    # Widths and heights as OpenCV's description of ssd_mobilenet_v2_coco_2018_03_29 lists them; it takes 0.333 where the
+    # graph itself has 0.3333.
+    boxes = tensorflow_default_boxes([(19, 19), (10, 10), (5, 5), (3, 3), (2, 2), (1, 1)], (300, 300))
+    assert len(boxes) == 1917
+    first = {0: (30.0, 30.0), 1: (84.8528137207, 42.4264068604), 2: (42.4264068604, 84.8528137207)}
+    start = 19 * 19 * 3
+    second = {
+        start: (105.0, 105.0),
+        start + 1: (148.492431641, 74.2462158203),
+        start + 3: (181.865341187, 60.6217765808),
+        start + 4: (60.5914611816, 181.956329346),
+        start + 5: (125.499000549, 125.499000549),
+    }
+    for row, sides in (first | second).items():
+        assert_allclose(boxes[row, 2:] - boxes[row, :2], sides, rtol=5e-4 if row > start else 1e-6)
+    assert_allclose((boxes[0, :2] + boxes[0, 2:]) / 2, 300 * 0.5 / 19, rtol=1e-6)
+
+
+@pytest.mark.slow
+def test_all_of_it_equals_torchvision(float64):
+    with np.load(GOLDEN) as golden:
+        shapes = shapes_of(golden)
+        found = parity_detectors.golden_of(shapes, parity_detectors.ssd_figures(shapes))
+        parity_detectors.assert_same(found, golden)
