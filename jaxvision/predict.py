@@ -1,6 +1,7 @@
 """Predictions for image files, folders and videos, by the best or another checkpoint of a run.
 
 python -m jaxvision.predict --workdir=runs/quickstart my_images clip.mp4 --output=predictions.csv
+python -m jaxvision.predict --workdir=runs/detector my_images --output=objects.jsonl --score=0.5 --draw=drawn
 """
 
 import argparse
@@ -16,11 +17,11 @@ import numpy as np
 from jax.sharding import Mesh
 from tqdm import tqdm
 
-from jaxvision import commands, parallel, rebuilt, records
+from jaxvision import commands, drawn, parallel, rebuilt, records
 from jaxvision.commands import DataProblem, Which, told_as
 from jaxvision.data import loading, media
 from jaxvision.experiment import ConfigError, task_on
-from jaxvision.records import Form, Record, Where
+from jaxvision.records import Form, Record, Shown, Wanted, Where
 from jaxvision.types import Batch, Canvas, Prediction
 
 
@@ -32,6 +33,8 @@ class Flags(NamedTuple):
     paths: tuple[Path, ...]
     output: Path
     top: int
+    score: float
+    draw: Path | None
     checkpoint: Which | None
     evaluation: str | None
     batch_size: int | None
@@ -45,14 +48,18 @@ def parse(argv: list[str]) -> Flags:
     """The flags."""
     parser = argparse.ArgumentParser(
         prog="python -m jaxvision.predict",
-        description="Predict the classes of images and of the frames of videos, one row each, in the order given.",
+        description="Predict the classes of images and of the frames of videos, or the objects in them, in the order given.",
         epilog="--config.FIELD=VALUE sets a field of the run's config.",
         allow_abbrev=False,
     )
     commands.add_run_flags(parser)
     parser.add_argument("paths", nargs="+", type=commands.expanded, metavar="PATH", help="image, video or folder")
-    parser.add_argument("--output", required=True, type=_output, metavar="FILE", help="to write: .csv or .jsonl")
+    parser.add_argument("--output", required=True, type=_output, metavar="FILE", help="to write: .csv, .jsonl, .json")
     parser.add_argument("--top", type=_positive, default=5, metavar="K", help="how many classes to tell (5)")
+    parser.add_argument(
+        "--score", type=float, default=0.3, metavar="T", help="leave out objects with a lower score (0.3)"
+    )
+    parser.add_argument("--draw", type=_folder, metavar="FOLDER", help="write images with the objects drawn there")
     parser.add_argument("--eval", metavar="NAME", help="see images as this evaluation does (the first that can)")
     parser.add_argument("--batch-size", type=_positive, metavar="N", help="images at once (as that evaluation)")
     parser.add_argument("--every", type=_positive, default=1, metavar="N", help="of a video, every Nth frame")
@@ -66,6 +73,13 @@ def _output(text: str) -> Path:
     path = commands.output(text)
     if path.suffix not in records.SUFFIXES:
         raise argparse.ArgumentTypeError(f"{text!r} must end in {' or '.join(records.SUFFIXES)}")
+    return path
+
+
+def _folder(text: str) -> Path:
+    path = commands.expanded(text)
+    if not path.is_dir() and (path.exists() or not path.parent.is_dir()):
+        raise argparse.ArgumentTypeError(f"{text!r} is neither a folder nor one that can be made")
     return path
 
 
@@ -88,6 +102,7 @@ def run(flags: Flags) -> int:
     with told_as(ConfigError):
         mesh = parallel.device_mesh(flags.fsdp)
     predictor = open_predictor(flags, mesh)
+    originals = drawn.Originals(predictor.decode)
     total = None if videos else images
     faults: list[str] = []
 
@@ -97,14 +112,17 @@ def run(flags: Flags) -> int:
         faults.append(file)
         tqdm.write(f"jaxvision: skipped {file}: {error}", file=sys.stderr)
 
-    decoded = media.decoded(media.pictures(media.files(flags.paths), flags.every), predictor.decode)
+    decode = originals.decode if flags.draw else predictor.decode
+    decoded = media.decoded(media.pictures(media.files(flags.paths), flags.every), decode)
     shown = tqdm(decoded, total=total, unit="image", dynamic_ncols=True, disable=None)
     rows = 0
     with records.written(flags.output) as file:
-        write = records.writer(flags.output.suffix, file, predictor.form, predictor.top)
-        for where, record in predictions(predictor, readable(shown, complain)):
-            write(where, record)
-            rows += 1
+        with records.writer(flags.output.suffix, file, predictor.form, predictor.wanted) as write:
+            for where, canvas, record in predictions(predictor, readable(shown, complain)):
+                write(where, record)
+                if flags.draw:
+                    drawn.save(flags.draw, rows, where, originals.of(canvas), record)
+                rows += 1
         if not rows:
             raise DataProblem(f"none of the {images + videos:,} files could be read")
     if faults:
@@ -140,9 +158,8 @@ class Predictor(NamedTuple):
     """From a batch on the host to predictions on the devices."""
     spec: Batch
     decode: Callable[[bytes | np.ndarray], Canvas]
-    classes: tuple[str, ...]
     form: Form
-    top: int
+    wanted: Wanted
     step: int
     """Of the checkpoint."""
 
@@ -162,8 +179,10 @@ def open_predictor(flags: Flags, mesh: Mesh) -> Predictor:
     saved = rebuilt.load_checkpoint(found, flags.checkpoint, mesh)
     variables, place, jitted = saved.state.averaged, parallel.placer(mesh), jax.jit(task.predict)
     form = records.form_of(jax.eval_shape(task.predict, variables, spec), classes)
-    top = min(flags.top, len(classes))
-    return Predictor(lambda batch: jitted(variables, place(batch)), spec, stream.decode, classes, form, top, saved.step)
+    if not form.objects and (flags.draw or flags.output.suffix == ".json"):
+        raise ConfigError("--draw and .json are for a model that finds objects; this one tells classes of whole images")
+    wanted = Wanted(classes, min(flags.top, len(classes)), flags.score)
+    return Predictor(lambda batch: jitted(variables, place(batch)), spec, stream.decode, form, wanted, saved.step)
 
 
 def chosen_evaluation(run: rebuilt.Rebuilt, name: str | None) -> str:
@@ -192,21 +211,29 @@ def readable(decoded: Iterable[media.Decoded], complain: Callable[[str, str], No
             complain(file, error if frame is None else f"frame {frame}: {error}")
 
 
-def predictions(predictor: Predictor, images: Iterable[tuple[Where, Canvas]]) -> Iterator[tuple[Where, Record]]:
-    """File and frame, and the record of the prediction, in order; two batches are under way."""
-    size, images = predictor.spec.image.shape[0], iter(images)
-    waiting: deque[tuple[list[Where], Prediction]] = deque()
+class Predicted(NamedTuple):
+    """An image, and the record of its prediction."""
 
-    def finished() -> Iterator[tuple[Where, Record]]:
-        places, prediction = waiting.popleft()
+    where: Where
+    canvas: Canvas
+    record: Record
+
+
+def predictions(predictor: Predictor, images: Iterable[tuple[Where, Canvas]]) -> Iterator[Predicted]:
+    """Each image with its record, in order; two batches are under way."""
+    size, images = predictor.spec.image.shape[0], iter(images)
+    waiting: deque[tuple[list[tuple[Where, Canvas]], Prediction]] = deque()
+
+    def finished() -> Iterator[Predicted]:
+        group, prediction = waiting.popleft()
         fetched = jax.device_get(prediction)
-        for row, where in enumerate(places):
-            yield where, predictor.form.record(fetched, row, predictor.classes, predictor.top)
+        for row, (where, canvas) in enumerate(group):
+            yield Predicted(where, canvas, predictor.form.record(fetched, row, Shown(*canvas[1:]), predictor.wanted))
 
     first = 0
     while group := list(itertools.islice(images, size)):
         batch = batch_of([canvas for _, canvas in group], predictor.spec, first)
-        waiting.append(([where for where, _ in group], predictor.predict(batch)))
+        waiting.append((group, predictor.predict(batch)))
         first += len(group)
         if len(waiting) > 1:
             yield from finished()

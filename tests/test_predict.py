@@ -275,6 +275,7 @@ def test_what_can_not_be_predicted_is_told_in_one_line_and_leaves_the_output_as_
         ([image, "--checkpoint=5"], "has no checkpoint 5; there are: 4, 8, 12"),
         ([image, "--config.network.channels=(4, 6)"], "is of another model or optimizer"),
         ([image, "--config.colour=1"], "config has no field 'colour'"),
+        ([image, f"--draw={tmp_path / 'drawn'}"], "--draw and .json are for a model that finds objects"),
     ]
     for options, message in cases:
         status, said = run(*options)
@@ -343,7 +344,7 @@ def test_the_record_of_a_classifier():
 
 
 def test_predictions_that_can_not_be_written_are_told():
-    with pytest.raises(ConfigError, match="of type dict can't be written; those of type ClassScores can"):
+    with pytest.raises(ConfigError, match="of type dict can't be written; those of type ClassScores, Detections can"):
         records.form_of({}, ("a", "b"))
     with pytest.raises(ConfigError, match="scores for 3 classes, the data have 2"):
         records.form_of(ClassScores(jax.ShapeDtypeStruct((4, 3), np.float32)), ("a", "b"))

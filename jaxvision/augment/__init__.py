@@ -4,6 +4,9 @@ What the room shares: `key` is already that of the training step, `step` is ther
 on. An example draws from (key, its row in the batch), so that its neighbours do not change what happens to it. Pixels
 stay 0-255 and of the type they came in, unless an augmentation says otherwise. What lies outside `batch.size` is nobody's
 content: it stays what it is. Everything that shows the image (boxes, masks, maps) moves with it.
+
+For detection: `iou_crop`, `expand`, `scale_jitter`, `mosaic` and `mixup_objects`. The last two put images together and need
+Objects; `mixup`, `cutmix` and `augmix` mix what is told of whole images and need Labels.
 """
 
 from jaxvision.augment.colour import (
@@ -23,9 +26,13 @@ from jaxvision.augment.colour import (
     solarize,
 )
 from jaxvision.augment.compose import chain, choose, identity, sometimes
+from jaxvision.augment.crop import iou_crop
 from jaxvision.augment.geometry import flip, pad_and_crop, vertical_flip
 from jaxvision.augment.mix import cutmix, mixup, random_erasing
+from jaxvision.augment.mix_objects import mixup_objects
+from jaxvision.augment.mosaic import mosaic
 from jaxvision.augment.policy import augmix, randaugment, trivialaugment
+from jaxvision.augment.rescale import expand, scale_jitter
 from jaxvision.augment.warp import affine, perspective, resized_crop
 
 __all__ = [
@@ -39,13 +46,17 @@ __all__ = [
     "contrast",
     "cutmix",
     "equalize",
+    "expand",
     "flip",
     "gamma",
     "greyscale",
     "hue",
     "identity",
+    "iou_crop",
     "jpeg",
     "mixup",
+    "mixup_objects",
+    "mosaic",
     "noise",
     "pad_and_crop",
     "perspective",
@@ -54,6 +65,7 @@ __all__ = [
     "random_erasing",
     "resized_crop",
     "saturation",
+    "scale_jitter",
     "sharpness",
     "solarize",
     "sometimes",

@@ -11,7 +11,7 @@ import dataclasses
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, Shaped
+from jaxtyping import Array, Float, Int, Shaped
 
 from jaxvision.augment import targets, window
 from jaxvision.augment.keys import row_keys
@@ -135,45 +135,65 @@ def warped(batch: Batch, matrices: Float[Array, "b 3 3"], who: str, fill: Fill, 
     return accompanied(batch, image, matrices, who)
 
 
-def accompanied(batch: Batch, image: Shaped[Array, "b h w c"], matrices: Float[Array, "b 3 3"], who: str) -> Batch:
-    """The batch with `image`, which these matrices have moved, and its targets moved likewise."""
+def accompanied(
+    batch: Batch,
+    image: Shaped[Array, "b h w c"],
+    matrices: Float[Array, "b 3 3"],
+    who: str,
+    size: Int[Array, "b 2"] | None = None,
+) -> Batch:
+    """The batch with `image`, which these matrices have moved, and its targets moved likewise.
+
+    With `size`, that is how large the contents are now; targets are cut there, and masks and maps empty outside it.
+    """
     batch = dataclasses.replace(batch, size=jnp.asarray(batch.size))
     sources = jax.vmap(homography.inverse)(matrices)
 
     def maps(map: SegmentationMap) -> SegmentationMap:
-        label, valid = (_content(batch, sources, values, "nearest", "nearest") for values in (map.label, map.valid))
-        return dataclasses.replace(map, label=label, valid=valid & _known(batch, sources))
+        label, valid = (_content(batch, sources, each, "nearest", "nearest", size) for each in (map.label, map.valid))
+        return dataclasses.replace(map, label=label, valid=valid & _known(batch, sources, size))
 
-    motion = targets.Motion(lambda objects: _objects(batch, matrices, sources, objects), maps)
-    return targets.move(batch, image, motion, who)
+    motion = targets.Motion(lambda objects: _objects(batch, matrices, sources, objects, size), maps)
+    moved = targets.move(batch, image, motion, who)
+    return moved if size is None else dataclasses.replace(moved, size=size)
 
 
 def _content(
-    batch: Batch, sources: Array, values: Shaped[Array, "b h w *c"], fill: Fill, interpolation: Interpolation
+    batch: Batch,
+    sources: Array,
+    values: Shaped[Array, "b h w *c"],
+    fill: Fill,
+    interpolation: Interpolation,
+    size: Int[Array, "b 2"] | None = None,
 ) -> Shaped[Array, "b h w *c"]:
-    def one(values: Array, size: Array, source: Array) -> Array:
-        content = inside(size, *values.shape[:2]).reshape(*values.shape[:2], *(1,) * (values.ndim - 2))
-        return jnp.where(content, resample.warp(values, size, source, fill, interpolation), values)
+    """Moved within the content, what lies outside stays; or moved into content of another size, nothing outside it."""
 
-    return jax.vmap(one)(values, batch.size, sources)
+    def one(values: Array, old: Array, new: Array, source: Array) -> Array:
+        content = inside(new, *values.shape[:2]).reshape(*values.shape[:2], *(1,) * (values.ndim - 2))
+        outside = values if size is None else jnp.zeros_like(values)
+        return jnp.where(content, resample.warp(values, old, source, fill, interpolation), outside)
+
+    return jax.vmap(one)(values, batch.size, batch.size if size is None else size, sources)
 
 
-def _known(batch: Batch, sources: Array) -> Array:
-    """True where a pixel comes from the content, and outside the content."""
+def _known(batch: Batch, sources: Array, size: Array | None) -> Array:
+    """True where a pixel comes from the content, and outside what is content now."""
 
-    def one(size: Array, source: Array) -> Array:
+    def one(old: Array, new: Array, source: Array) -> Array:
         canvas = batch.image.shape[1:3]
-        return resample.reaches(size, source, *canvas) | ~inside(size, *canvas)
+        return resample.reaches(old, source, *canvas) | ~inside(new, *canvas)
 
-    return jax.vmap(one)(batch.size, sources)
+    return jax.vmap(one)(batch.size, batch.size if size is None else size, sources)
 
 
-def _objects(batch: Batch, matrices: Array, sources: Array, objects: Objects) -> Objects:
+def _objects(batch: Batch, matrices: Array, sources: Array, objects: Objects, size: Array | None) -> Objects:
+    shows = batch.size if size is None else size
     if objects.masks is None:
-        boxes, left = jax.vmap(_boxes)(jnp.asarray(objects.boxes), batch.size, matrices)
+        boxes, left = jax.vmap(_boxes)(jnp.asarray(objects.boxes), shows, matrices)
         return dataclasses.replace(objects, boxes=boxes, valid=objects.valid & left)
-    masks = jnp.moveaxis(_content(batch, sources, jnp.moveaxis(objects.masks, 1, -1), "constant", "nearest"), -1, 1)
-    shown = jax.vmap(inside, (0, None, None))(batch.size, *masks.shape[2:])
+    moved = _content(batch, sources, jnp.moveaxis(objects.masks, 1, -1), "constant", "nearest", size)
+    masks = jnp.moveaxis(moved, -1, 1)
+    shown = jax.vmap(inside, (0, None, None))(shows, *masks.shape[2:])
     seen = jnp.where(shown[:, None], masks, jnp.zeros((), masks.dtype))
     boxes, left = jax.vmap(lambda masks: homography.boxes_of_masks(masks, objects.boxes.dtype))(seen)
     return dataclasses.replace(objects, boxes=boxes, valid=objects.valid & left, masks=masks)

@@ -57,10 +57,57 @@ def fit(size: int | Size) -> Placer:
 
     def place(rng: np.random.Generator | None, source: Size) -> Placement:
         scale = min(canvas[0] / source[0], canvas[1] / source[1])
-        height, width = (max(1, min(limit, round(side * scale))) for side, limit in zip(source, canvas, strict=True))
-        return Placement(_whole(source), (height, width))
+        return Placement(_whole(source), _scaled(source, scale, canvas))
 
     return Placer(canvas, place)
+
+
+def shortest_side(short: int, longest: int, canvas: int | Size) -> Placer:
+    """The whole image, its short side resized to `short`, or less: as far as the long one stays within `longest`.
+
+    And as far as it fits the canvas: one that is not square is for images that lie as it does. Detectron's canvas
+    (arXiv:1506.01497 has 600 and 1000). Raises ValueError if `short` is below 1 or above `longest`.
+    """
+    canvas = _size(canvas)
+    if not 1 <= short <= longest:
+        raise ValueError(f"shortest_side(short={short}, longest={longest}): allowed is 1 <= short <= longest")
+
+    def place(rng: np.random.Generator | None, source: Size) -> Placement:
+        scale = min(short / min(source), longest / max(source), canvas[0] / source[0], canvas[1] / source[1])
+        return Placement(_whole(source), _scaled(source, scale, canvas))
+
+    return Placer(canvas, place)
+
+
+def large_scale_jitter(size: int | Size, scale: tuple[float, float] = (0.1, 2.0)) -> Placer:
+    """The image as `fit` has it, times a random factor: what is larger than the canvas is cropped, at random.
+
+    Large-scale jitter (arXiv:2012.07177); the factor is uniform in `scale`. Raises ValueError for a scale that is no range
+    above 0.
+    """
+    canvas = _size(size)
+    if not 0 < scale[0] <= scale[1]:
+        raise ValueError(f"scale must be (low, high) with 0 < low <= high, got {scale}")
+
+    def place(rng: np.random.Generator | None, source: Size) -> Placement:
+        if rng is None:
+            raise ValueError("large_scale_jitter needs a random generator, got None")
+        factor = _between(rng, *scale) * min(canvas[0] / source[0], canvas[1] / source[1])
+        resized = _scaled(source, factor)
+        height, width = (min(side, limit) for side, limit in zip(resized, canvas, strict=True))
+        top = int(rng.random() * (resized[0] - height + 1)) * source[0] / resized[0]
+        left = int(rng.random() * (resized[1] - width + 1)) * source[1] / resized[1]
+        bottom = min(top + height * source[0] / resized[0], source[0])
+        right = min(left + width * source[1] / resized[1], source[1])
+        return Placement((left, top, right, bottom), (height, width))
+
+    return Placer(canvas, place, random=True)
+
+
+def _scaled(source: Size, scale: float, limits: Size | None = None) -> Size:
+    """Both sides times the scale, rounded; at least one pixel, and within the limits."""
+    height, width = (max(1, round(side * scale)) for side in source)
+    return (height, width) if limits is None else (min(height, limits[0]), min(width, limits[1]))
 
 
 def resize_and_centre_crop(resize: int, crop: int | Size) -> Placer:

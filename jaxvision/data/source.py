@@ -5,6 +5,7 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from jaxvision.types import About
 
@@ -53,6 +54,8 @@ class Source(NamedTuple):
     """The sources that this one was concatenated from, if it was."""
     objects: Callable[[], list[Annotations]] | None = None
     """The objects of every image, without masks; None where images have labels alone. May read all of them."""
+    sizes: Callable[[], np.ndarray] | None = None
+    """Height and width of every image, int64 `[length, 2]`; None where that takes reading all of them."""
 
 
 def about(source: Source) -> About:
@@ -61,15 +64,15 @@ def about(source: Source) -> About:
 
 
 def annotations(
-    boxes: np.ndarray, labels: np.ndarray, ignore: np.ndarray | None = None, area: np.ndarray | None = None
+    boxes: ArrayLike, labels: ArrayLike, ignore: ArrayLike | None = None, area: ArrayLike | None = None
 ) -> Annotations:
     """Objects from whatever arrays or lists there are; none is to be ignored and areas are those of the boxes by default."""
-    boxes = np.asarray(boxes, np.float32).reshape(-1, 4)
-    sides = np.maximum(boxes[:, 2:] - boxes[:, :2], 0)
+    corners = np.asarray(boxes, np.float32).reshape(-1, 4)
+    sides = np.maximum(corners[:, 2:] - corners[:, :2], 0)
     return Annotations(
-        boxes,
+        corners,
         np.asarray(labels, np.int32).reshape(-1),
-        np.zeros(len(boxes), bool) if ignore is None else np.asarray(ignore, bool).reshape(-1),
+        np.zeros(len(corners), bool) if ignore is None else np.asarray(ignore, bool).reshape(-1),
         sides.prod(1) if area is None else np.asarray(area, np.float32).reshape(-1),
     )
 
@@ -143,6 +146,9 @@ def concatenate(*sources: Source) -> Source:
         objects=None
         if any(source.objects is None for source in sources)
         else lambda: [each for source in sources if source.objects is not None for each in source.objects()],
+        sizes=None
+        if any(source.sizes is None for source in sources)
+        else lambda: np.concatenate([source.sizes() for source in sources if source.sizes is not None]),
     )
 
 

@@ -25,6 +25,7 @@ def subset(source: Source, indices: np.ndarray) -> Source:
         name=lambda index: source.name(int(indices[index])),
         fingerprint=digest(source.fingerprint, indices.tobytes()),
         objects=None if source.objects is None else lambda: _of(source, indices),
+        sizes=None if source.sizes is None else lambda: _sizes_of(source, indices),
     )
 
 
@@ -32,6 +33,11 @@ def _of(source: Source, indices: np.ndarray) -> list[Annotations]:
     assert source.objects is not None
     objects = source.objects()
     return [objects[i] for i in indices]
+
+
+def _sizes_of(source: Source, indices: np.ndarray) -> np.ndarray:
+    assert source.sizes is not None
+    return source.sizes()[indices]
 
 
 def held_out(source: Source, share: float, seed: int) -> tuple[Source, Source]:

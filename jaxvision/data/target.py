@@ -45,8 +45,9 @@ LABELS = TargetForm(_no_labels, _fill_label)
 def objects(rows: int, *, masks: bool = False) -> TargetForm:
     """`Objects` of so many rows; the boxes go with the image to the canvas, cut at the border of its content.
 
-    An object that the border cut, and of which less than a pixel in height or width is left, is dropped. Where an image
-    has more objects than rows, the largest stay, those to ignore last. With `masks`, masks `n h w` of the canvas come along.
+    An object without area is dropped, and one that the border cut, and of which less than a pixel in height or width is
+    left. Where an image has more objects than rows, the largest stay, those to ignore last. With `masks`, masks `n h w` of
+    the canvas come along.
 
     Raises:
       ValueError: for less than one row.
@@ -90,6 +91,7 @@ def objects(rows: int, *, masks: bool = False) -> TargetForm:
 
 def placed(found: Annotations, placement: Placement) -> tuple[Annotations, np.ndarray]:
     """The objects in pixels of the canvas, cut at the content, and the numbers of those that are left; areas stay."""
+    there = (found.boxes[:, 2:] > found.boxes[:, :2]).all(1)
     x0, y0, x1, y1 = placement.box
     height, width = placement.size
     scale = np.asarray([width / (x1 - x0), height / (y1 - y0)] * 2)
@@ -97,7 +99,7 @@ def placed(found: Annotations, placement: Placement) -> tuple[Annotations, np.nd
     boxes = np.clip(whole, 0, [width, height, width, height])
     uncut = np.abs(boxes - whole).max(1, initial=0) < 1e-3
     left = (boxes[:, 2:] - boxes[:, :2] >= FEWEST_PIXELS).all(1)
-    return found._replace(boxes=boxes.astype(np.float32)), np.flatnonzero(uncut | left)
+    return found._replace(boxes=boxes.astype(np.float32)), np.flatnonzero(there & (uncut | left))
 
 
 def _placed_mask(mask: np.ndarray, placement: Placement) -> np.ndarray:

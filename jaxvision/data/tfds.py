@@ -1,20 +1,24 @@
-"""TensorFlow Datasets as a source: any dataset of images with one label, prepared as array_record.
+"""TensorFlow Datasets as a source: any dataset of images with one label, or with objects, prepared as array_record.
 
 array_record files can be read in any order; TFRecord files can't, and are refused with the command that converts them.
 """
 
 import functools
 import shlex
+from collections.abc import Callable, Iterator
 from os import PathLike
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from jaxvision.data.annotation_files import upright_size
 from jaxvision.data.host_tensorflow import tensorflow
-from jaxvision.data.source import Example, Source, digest
+from jaxvision.data.source import Annotations, Example, Source, annotations, digest, no_labels
 
-NAMING_FEATURES = ("file_name", "id")
+NAMING_FEATURES = ("file_name", "image/filename", "id")
+FEATURES = ("label", "is_crowd", "is_difficult", "area")
+"""Of an object, beside its box; label alone must be there."""
 BLOCK = 1024
 
 
@@ -28,15 +32,77 @@ def source(
     every record once. Raises FileNotFoundError if the dataset is not there, ValueError for a wrong split, a wrong feature
     or files without random access; each says what would be right.
     """
+    return _labelled(_builder(name, data_dir), split, image, label)
+
+
+def objects_source(
+    name: str, split: str, data_dir: str | PathLike | None = None, image: str = "image", objects: str = "objects"
+) -> Source:
+    """A split of a dataset of objects, as `coco/2017` and `voc/2007` are: `objects_source("voc/2007", "train")`.
+
+    `objects` names a sequence of `bbox` and `label`; `is_crowd` or `is_difficult` are those to ignore, `area` is taken where
+    there is one. TFDS has the corners of VOC as in its files, counted from 1: the upper left one is put right. Raises as
+    `source` does.
+    """
+    builder = _builder(name, data_dir)
+    classes = _object_classes(builder.info, image, objects)
+    first = 1 if builder.info.name == "voc" else 0
+
+    records = _records(builder, split)
+
+    def found(features: Any) -> Annotations:
+        return _objects(features, f"{objects}/", features[image].bytes_list.value[0], first)
+
+    def example(features: Any) -> Example:
+        return Example(features[image].bytes_list.value[0], objects=found(features))
+
+    @functools.cache
+    def all_objects() -> list[Annotations]:
+        return [found(each) for each in _all(records)]
+
+    title = f"{builder.info.full_name} {split}"
+    return _source(builder, split, records, classes, example)._replace(labels=no_labels(title), objects=all_objects)
+
+
+def _objects(features: Any, prefix: str, image: bytes, first: int) -> Annotations:
+    """The objects of an image; none if it can't be read, and so has no size."""
+    size = upright_size(image)
+    if size is None:
+        return annotations([], [])
+    height, width = size
+    box = np.asarray(features[f"{prefix}bbox"].float_list.value, np.float64).reshape(-1, 4)
+    corners = box[:, [1, 0, 3, 2]] * [width, height, width, height] - [first, first, 0, 0]
+    columns = {name: features[prefix + name].int64_list.value for name in FEATURES if prefix + name in features}
+    ignore = columns.get("is_crowd", columns.get("is_difficult"))
+    return annotations(corners, columns["label"], ignore, columns.get("area"))
+
+
+def _object_classes(info: Any, image: str, objects: str) -> tuple[str, ...]:
+    import tensorflow_datasets as tfds
+
+    features = tfds.features
+    sequence = dict(info.features.items()).get(objects)
+    inner = sequence.feature if isinstance(sequence, features.Sequence) else None
+    there: dict[str, Any] = dict(inner.items()) if isinstance(inner, features.FeaturesDict) else {}
+    there[image] = dict(info.features.items()).get(image)
+    wanted = {image: features.Image, "bbox": features.BBoxFeature, "label": features.ClassLabel}
+    if not all(isinstance(there.get(name), kind) for name, kind in wanted.items()):
+        raise ValueError(
+            f"{info.full_name} has no feature {image!r} of type Image, and {objects!r}, a sequence of bbox (BBoxFeature) and"
+            f" label (ClassLabel); it has {_present(info)}"
+        )
+    return tuple(there["label"].names)
+
+
+def _builder(name: str, data_dir: str | PathLike | None) -> Any:
     tensorflow()
     from tensorflow_datasets.core import constants, read_only_builder, registered
 
     data_dir = Path(data_dir if data_dir is not None else constants.DATA_DIR).expanduser()
     try:
-        builder = read_only_builder.builder_from_files(name, data_dir=data_dir)
+        return read_only_builder.builder_from_files(name, data_dir=data_dir)
     except registered.DatasetNotFoundError:
         raise FileNotFoundError(_missing(name, data_dir)) from None
-    return _from_builder(builder, split, image, label)
 
 
 def directory(folder: str | PathLike, split: str, image: str = "image", label: str = "label") -> Source:
@@ -46,34 +112,53 @@ def directory(folder: str | PathLike, split: str, image: str = "image", label: s
     tensorflow()
     import tensorflow_datasets as tfds
 
-    return _from_builder(tfds.builder_from_directory(folder), split, image, label)
+    return _labelled(tfds.builder_from_directory(folder), split, image, label)
 
 
-def _from_builder(builder: Any, split: str, image: str, label: str) -> Source:
+def _labelled(builder: Any, split: str, image: str, label: str) -> Source:
     classes = _classes(builder.info, image, label)
     records = _records(builder, split)
-    title = f"{builder.info.full_name} {split}"
 
-    def parsed(indices: np.ndarray) -> list[Any]:
-        return [_features(record) for record in records.__getitems__(np.asarray(indices).tolist())]
-
-    def read(indices: np.ndarray) -> list[Example]:
-        found = parsed(indices)
-        return [Example(each[image].bytes_list.value[0], each[label].int64_list.value[0]) for each in found]
+    def example(features: Any) -> Example:
+        return Example(features[image].bytes_list.value[0], features[label].int64_list.value[0])
 
     @functools.cache
     def labels() -> np.ndarray:
-        blocks = (np.arange(start, min(start + BLOCK, len(records))) for start in range(0, len(records), BLOCK))
-        return np.asarray([example.label for block in blocks for example in read(block)], np.int64)
+        return np.asarray([example(each).label for each in _all(records)], np.int64)
+
+    return _source(builder, split, records, classes, example)._replace(labels=labels)
+
+
+def _source(
+    builder: Any, split: str, records: Any, classes: tuple[str, ...], example: Callable[[Any], Example]
+) -> Source:
+    """A source of these records; its labels are still to be said."""
+    title = f"{builder.info.full_name} {split}"
 
     def name(index: int) -> str:
-        features = parsed(np.asarray([index]))[0]
+        features = _parsed(records, [index])[0]
         for key in NAMING_FEATURES:
             if key in features and features[key].bytes_list.value:
                 return f"{title} {features[key].bytes_list.value[0].decode()}"
         return f"{title}[{index}]"
 
-    return Source(len(records), read, labels, classes, name, _fingerprint(builder.info, split, classes))
+    return Source(
+        length=len(records),
+        read=lambda indices: [example(each) for each in _parsed(records, np.asarray(indices).tolist())],
+        labels=no_labels(title),
+        classes=classes,
+        name=name,
+        fingerprint=_fingerprint(builder.info, split, classes),
+    )
+
+
+def _parsed(records: Any, indices: list[int]) -> list[Any]:
+    return [_features(record) for record in records.__getitems__(indices)]
+
+
+def _all(records: Any) -> Iterator[Any]:
+    for start in range(0, len(records), BLOCK):
+        yield from _parsed(records, list(range(start, min(start + BLOCK, len(records)))))
 
 
 def _features(record: bytes) -> Any:
@@ -103,9 +188,14 @@ def _classes(info: Any, image: str, label: str) -> tuple[str, ...]:
 
     for feature, kind in ((image, tfds.features.Image), (label, tfds.features.ClassLabel)):
         if feature not in info.features or not isinstance(info.features[feature], kind):
-            present = ", ".join(f"{name} ({type(each).__name__})" for name, each in sorted(info.features.items()))
-            raise ValueError(f"{info.full_name} has no feature {feature!r} of type {kind.__name__}; it has {present}")
+            raise ValueError(
+                f"{info.full_name} has no feature {feature!r} of type {kind.__name__}; it has {_present(info)}"
+            )
     return tuple(info.features[label].names)
+
+
+def _present(info: Any) -> str:
+    return ", ".join(f"{name} ({type(each).__name__})" for name, each in sorted(info.features.items()))
 
 
 def _fingerprint(info: Any, split: str, classes: tuple[str, ...]) -> str:

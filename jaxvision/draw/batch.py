@@ -9,15 +9,13 @@ from jaxtyping import Bool, UInt8
 from matplotlib.axes import Axes
 from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
-from matplotlib.patches import Rectangle
 
+from jaxvision.draw.boxes import colour_of, draw_box
 from jaxvision.draw.sheet import sheet
-from jaxvision.draw.style import BLUE, GREEN, ORANGE, PURPLE, SKY, VERMILLION, drawable
+from jaxvision.draw.style import SKY
 from jaxvision.types import Batch, Labels, Objects, SegmentationMap
 
 SHOWN = 40
-COLOURS = (BLUE, VERMILLION, GREEN, PURPLE, ORANGE)
-"""Of the classes of objects, again from the start after the last."""
 PADDING = SKY
 """Of the canvas outside the content, which stays visible below it."""
 VEIL, MASK = 0.6, 0.45
@@ -125,26 +123,11 @@ def _with_targets(pixels: UInt8[np.ndarray, "h w 3"], example: Batch) -> UInt8[n
 def _marked(pixels: UInt8[np.ndarray, "h w 3"], where: Bool[np.ndarray, "h w"], label: Any, what: str) -> np.ndarray:
     if where.shape != pixels.shape[:2]:
         raise ValueError(f"{what} of the shape {where.shape} can't be drawn on a canvas {pixels.shape[:2]}")
-    return _painted(pixels, where, _colour(label), MASK)
+    return _painted(pixels, where, colour_of(label), MASK)
 
 
 def _draw_boxes(axes: Axes, objects: Objects, classes: Sequence[str]) -> None:
     for row in np.flatnonzero(objects.valid):
-        x0, y0, x1, y1 = np.asarray(objects.boxes[row], np.float64) - 0.5  # a pixel is drawn around its number
-        colour = _colour(objects.labels[row])
-        style = "--" if objects.ignore[row] else "-"
-        axes.add_patch(
-            Rectangle((x0, y0), x1 - x0, y1 - y0, fill=False, edgecolor=colour, linestyle=style, linewidth=1.2)
-        )
-        label = drawable(_name(int(objects.labels[row]), classes))
-        axes.text(
-            x0, y0, label, fontsize=5, color="white", va="bottom", clip_on=True, parse_math=False, bbox=_box(colour)
-        )
-
-
-def _box(colour: str) -> dict[str, Any]:
-    return {"facecolor": colour, "edgecolor": "none", "pad": 0.6}
-
-
-def _colour(label: Any) -> str:
-    return COLOURS[int(label) % len(COLOURS)]
+        label = objects.labels[row]
+        box, name = np.asarray(objects.boxes[row]), _name(int(label), classes)
+        draw_box(axes, box, name, colour_of(label), dashed=bool(objects.ignore[row]))

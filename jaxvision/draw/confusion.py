@@ -24,12 +24,13 @@ NAME_WIDTH, NAME_SIZE, SUMMARY_SIZE = 1.4, 9, 8.5
 """Inches, points, points."""
 
 
-def confusion(matrix: Num[np.ndarray, "k k"], classes: Sequence[str]) -> Figure:
+def confusion(matrix: Num[np.ndarray, "k k"], classes: Sequence[str], *, summary: str = "") -> Figure:
     """How the examples of each true class (row) were predicted (columns), as shares of the row.
 
     Args:
       matrix: counts of examples, the true class along the first axis.
       classes: k names.
+      summary: stands above; the accuracy and the number of examples unless given.
 
     Up to 20 classes, each cell says its share and count; beyond, names are thinned out, small shares are lifted by a
     square-root colour scale, and the most confused pairs are listed beside the matrix. From 500 classes on, a dot shows
@@ -41,15 +42,16 @@ def confusion(matrix: Num[np.ndarray, "k k"], classes: Sequence[str]) -> Figure:
     counts = _checked(np.asarray(matrix), classes)
     shares = _shares(counts)
     names = [shorten(name, NAME_WIDTH, NAME_SIZE) for name in classes]
+    summary = summary or _summary(counts)
     if len(names) <= MOST_CELLS_WRITTEN:
-        figure, axes = _small(names, text_width(_summary(counts), SUMMARY_SIZE))
+        figure, axes = _small(names, text_width(summary, SUMMARY_SIZE))
         _draw_matrix(axes, shares, names, gamma=1.0)
         _draw_cells(axes, shares, counts)
     else:
         figure, axes, scale, aside = _large(names)
         _draw_scale(figure, scale, _draw_matrix(axes, shares, names, gamma=0.5))
         _draw_pairs(aside, counts, names)
-    _draw_title(axes, counts)
+    _draw_title(axes, summary)
     return figure
 
 
@@ -211,10 +213,10 @@ def _most_confused(counts: Int[np.ndarray, "k k"]) -> list[tuple[int, int]]:
     return [(int(true[i]), int(predicted[i])) for i in order]
 
 
-def _draw_title(axes: Axes, counts: Int[np.ndarray, "k k"]) -> None:
+def _draw_title(axes: Axes, summary: str) -> None:
     axes.set_title("Confusion matrix", loc="left", fontsize=12, weight="bold", color=INK, pad=20)
     place: dict[str, Any] = {"xycoords": "axes fraction", "textcoords": "offset points", "va": "bottom"}
-    axes.annotate(_summary(counts), (0, 1), (0, 5), fontsize=SUMMARY_SIZE, color=MUTED, **place)
+    axes.annotate(summary, (0, 1), (0, 5), fontsize=SUMMARY_SIZE, color=MUTED, **place)
 
 
 def _summary(counts: Int[np.ndarray, "k k"]) -> str:

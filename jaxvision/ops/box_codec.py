@@ -41,9 +41,7 @@ def decode(offsets: Boxes, references: Boxes, weights: Weights = (1.0, 1.0, 1.0,
     return from_centre(jnp.concatenate([centre, side], -1))
 
 
-def decode_yolo(
-    offsets: Boxes, cells: Float[Array, "*b 2"], priors: Float[Array, "*b 2"], stride: Stride
-) -> Boxes:
+def decode_yolo(offsets: Boxes, cells: Float[Array, "*b 2"], priors: Float[Array, "*b 2"], stride: Stride) -> Boxes:
     """The boxes of YOLOv2 and v3 (arXiv:1804.02767, section 2.1).
 
     Args:

@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+from jax.typing import DTypeLike
 
 from jaxvision.nn.darknet import yolov3_tiny
 from jaxvision.nn.ssd import ssd300_mobilenet_v2
@@ -30,8 +31,8 @@ from jaxvision.types import Batch, Task, Variables
 class PublishedDetector(NamedTuple):
     """A detector for which there are trained weights."""
 
-    task: Callable[[int], Task]
-    """Of so many classes."""
+    task: Callable[..., Task]
+    """`(classes, dtype=float32) -> Task`."""
     sources: Sources
     file: Callable[[], Path]
     """The file of weights, downloaded if need be."""
@@ -73,9 +74,13 @@ def _blank(side: int) -> Batch:
     return Batch(jnp.zeros((1, side, side, 3), jnp.uint8), size, size, jnp.zeros(1, jnp.int32), jnp.ones(1, bool))
 
 
-def _tensorflow_ssd(classes: int) -> Task:
+def _yolov3_tiny(classes: int, dtype: DTypeLike = jnp.float32) -> Task:
+    return yolo(yolov3_tiny(classes, dtype=dtype), TINY_PRIORS, dtype=dtype)
+
+
+def _tensorflow_ssd(classes: int, dtype: DTypeLike = jnp.float32) -> Task:
     return ssd(
-        ssd300_mobilenet_v2(classes),
+        ssd300_mobilenet_v2(classes, dtype=dtype),
         tensorflow_default_boxes,
         mean=127.5,
         std=127.5,
@@ -83,6 +88,7 @@ def _tensorflow_ssd(classes: int) -> Task:
         overlap=0.6,
         candidates=100,
         count=100,
+        dtype=dtype,
     )
 
 
@@ -102,7 +108,7 @@ def _darknet_files() -> Path:
 
 
 YOLOV3_TINY = PublishedDetector(
-    lambda classes: yolo(yolov3_tiny(classes), TINY_PRIORS),
+    _yolov3_tiny,
     darknet.sources,
     _darknet_files,
     416,

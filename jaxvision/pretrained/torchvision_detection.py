@@ -4,6 +4,7 @@ import re
 
 from jaxvision.pretrained.strict import Path, Source
 from jaxvision.pretrained.torch_layout import module_sources, unchanged
+from jaxvision.pretrained.torchvision import vgg_sources
 from jaxvision.types import Variables
 
 VGG16_CONVOLUTIONS = {1: (0, 2), 2: (5, 7), 3: (10, 12, 14), 4: (17, 19, 21), 5: (1, 3, 5)}
@@ -17,6 +18,13 @@ def ssd_sources(variables: Variables) -> dict[Path, Source]:
     del params["features"]["norm4"]
     found = module_sources({**variables, "params": params}, _ssd_module)
     return {**found, scale: Source("backbone.scale_weight", unchanged)}
+
+
+def ssd_backbone_sources(variables: Variables) -> dict[Path, Source]:
+    """For the VGG16 within such a network, its names in torchvision's VGG16: `features.21`; nothing for the rest."""
+    backbone = {"params": {"backbone": variables["params"]["features"]["backbone"]}}
+    found = vgg_sources({"params": {**backbone["params"]}})
+    return {("params", "features", *path[1:]): source for path, source in found.items()}
 
 
 def _ssd_module(ours: str) -> str:

@@ -1,0 +1,96 @@
+"""SSD300 on VGG16, trained on VOC 2007 and 2012, tested on VOC 2007 (arXiv:1512.02325).
+
+    python -m jaxvision.main --config=experiments/voc_ssd300.py --workdir=runs/voc_ssd300
+
+`data_dir` holds `VOC2007/` and `VOC2012/`, as in VOCdevkit; `vgg16` is as in coco_ssd300.py. The recipe is the paper's with
+its later augmentation: 120,000 steps of 32 images, the rate divided by ten after 80,000 and 100,000. Expected: 77.2
+mAP (VOC07's 11 points, `test/AP_voc07`; 74.3 without shrinking images). Not measured by us.
+"""
+
+from pathlib import Path
+
+import jax.numpy as jnp
+import optax
+from ml_collections import ConfigDict
+
+from jaxvision import optimize
+from jaxvision.augment import brightness, chain, contrast, expand, flip, hue, iou_crop, saturation, sometimes
+from jaxvision.checkpoint import Keep
+from jaxvision.data import order, pipeline, placement, target, voc
+from jaxvision.data.source import concatenate
+from jaxvision.draw import detection as pictures
+from jaxvision.experiment import Evaluation, Experiment
+from jaxvision.metrics.detection import detection as figures
+from jaxvision.nn.ssd import ssd300_vgg16
+from jaxvision.pretrained import torchvision_detection
+from jaxvision.pretrained.start import start
+from jaxvision.tasks.ssd import CAFFE_MEAN, SSD300, ssd
+from jaxvision.train import Every
+
+CLASSES = voc.VOC_CLASSES
+
+
+def get_config() -> ConfigDict:
+    return ConfigDict(
+        {
+            "seed": 0,
+            "data_dir": "~/datasets/VOCdevkit",
+            "vgg16": "",
+            "batch_size": 32,
+            "steps": 120_000,
+            "learning_rate": 1e-3,
+            "warmup": 1_000,
+            "momentum": 0.9,
+            "weight_decay": 5e-4,
+            "max_objects": 100,
+            "precision": "auto",
+        }
+    )
+
+
+def build(config) -> Experiment:
+    dtype = jnp.dtype(config.precision)
+    options = {
+        "placer": placement.stretch(300),
+        "batch_size": config.batch_size,
+        "target": target.objects(config.max_objects),
+    }
+
+    def data(year: int, split: str):
+        return voc.source(Path(config.data_dir).expanduser() / f"VOC{year}", split)
+
+    train = pipeline.training(
+        lambda: concatenate(data(2007, "trainval"), data(2012, "trainval")),
+        order=order.shuffled(config.seed),
+        seed=config.seed,
+        on_bad_image="skip",
+        **options,
+    )
+    test = pipeline.evaluation(lambda: data(2007, "test"), **options)
+    thirds = [config.steps * 2 // 3, config.steps * 5 // 6]
+    constant = optax.piecewise_constant_schedule(config.learning_rate, dict.fromkeys(thirds, 0.1))
+    warmup = optax.linear_schedule(0.1, 1.0, config.warmup)
+    sgd = optax.sgd(lambda step: constant(step) * warmup(step), config.momentum)
+    decay = optax.add_decayed_weights(config.weight_decay, optimize.kernels)
+    begin = start(
+        torchvision_detection.ssd_backbone_sources,
+        config.vgg16,
+        new=("features/(conv|extra|norm).*", "(classes|boxes).*"),
+        unused=("classifier.*",),
+    )
+    return Experiment(
+        task=ssd(ssd300_vgg16(len(CLASSES), dtype=dtype), SSD300, dtype=dtype),
+        optimizer=optax.chain(decay, sgd),
+        steps=config.steps,
+        train=train,
+        augment=chain(
+            *(brightness(0.125), contrast(0.5), saturation(0.5), hue(0.05)),
+            sometimes(0.5, expand(4.0, CAFFE_MEAN)),
+            *(iou_crop(), flip()),
+        ),
+        evaluations={"test": Evaluation(test, figures(CLASSES, voc=True), pictures.report)},
+        start=begin if config.vgg16 else None,
+        seed=config.seed,
+        every=Every(log=100, evaluate=10_000, checkpoint=5_000),
+        keep=Keep(latest=2, best=1, by="test/AP_voc07"),
+    )

@@ -1,0 +1,149 @@
+"""Training on a few canvases: an image goes to the one of the nearest aspect, and all images of a batch have the same.
+
+A canvas for wide images and one for tall ones have less padding than one that holds both. The step is compiled once for
+each, so the network must take any canvas.
+"""
+
+import functools
+from collections.abc import Callable, Iterator, Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+from jaxvision.data import pipeline
+from jaxvision.data.annotation_files import upright_size
+from jaxvision.data.loading import Open, once
+from jaxvision.data.order import EPOCHS_KEPT, Indices, Order
+from jaxvision.data.placement import Placer, Size
+from jaxvision.data.randomness import Purpose, checked_seed, permutation
+from jaxvision.data.source import Source, about
+from jaxvision.data.subset import subset
+from jaxvision.data.target import LABELS, TargetForm
+from jaxvision.types import WHOLE, Batch, Fault, Share, Stream
+
+BLOCK = 256
+
+
+class Turn(NamedTuple):
+    """Whose turn a step is: a bucket, and the number of the step among those of the bucket."""
+
+    bucket: int
+    step: int
+
+
+def training(
+    open: Open,
+    *,
+    order: Order,
+    placers: Sequence[Placer],
+    batch_size: int,
+    seed: int = 0,
+    channels: int = 3,
+    target: TargetForm = LABELS,
+    on_bad_image: str = "raise",
+    threads: int | None = None,
+) -> Stream:
+    """Batches without end as `pipeline.training` gives them, each on the canvas of one of the placers.
+
+    Whose turn a step is, is a function of the seed and the step; of n steps, n the number of images, a bucket has as many
+    as it has images. In a bucket, the order is the given one, of its images alone. The stream announces the largest canvas
+    and begins with it, so that a step that does not fit into memory shows at once.
+
+    Raises:
+      ValueError: for less than two canvases that differ; with the first batch, for one that is nearest to no image.
+    """
+    canvases = [placer.canvas for placer in placers]
+    if len(canvases) < 2 or len(set(canvases)) < len(canvases):
+        raise ValueError(f"buckets need two canvases or more that differ, got {canvases}")
+    seed, source = checked_seed(seed), once(open)
+    bucket = once(lambda: nearest_canvas(image_sizes(source()), canvases))
+    options = {"batch_size": batch_size, "seed": seed, "channels": channels, "target": target}
+    parts = [
+        pipeline.training(
+            source,
+            order=_within(order, bucket, k),
+            placer=placer,
+            on_bad_image=on_bad_image,
+            threads=threads,
+            **options,
+        )
+        for k, placer in enumerate(placers)
+    ]
+    largest = max(range(len(canvases)), key=lambda k: canvases[k][0] * canvases[k][1])
+    turns = once(lambda: turn_of(bucket(), seed, largest))
+
+    def batches(step: int, share: Share = WHOLE) -> Iterator[Batch]:
+        running: dict[int, Iterator[Batch]] = {}
+        while True:
+            turn = turns()(step)
+            if turn.bucket not in running:
+                running[turn.bucket] = parts[turn.bucket].batches(turn.step, share)
+            yield next(running[turn.bucket])
+            step += 1
+
+    def faults(indices: Sequence[int]) -> list[Fault]:
+        whole = (parts[bucket()[index]].faults for index in indices)
+        return [fault for index, find in zip(indices, whole, strict=True) if find for fault in find([index])]
+
+    return Stream(parts[largest].spec, batches, lambda: about(source()), None, faults)
+
+
+def image_sizes(source: Source) -> np.ndarray:
+    """Height and width of every image, int64 `[length, 2]`; reads all images of a source that does not know them."""
+    if source.sizes is not None:
+        return source.sizes()
+    sizes = []
+    for start in range(0, source.length, BLOCK):
+        for example in source.read(np.arange(start, min(start + BLOCK, source.length))):
+            image = example.image
+            sizes.append(image.shape[:2] if isinstance(image, np.ndarray) else upright_size(image) or (1, 1))
+    return np.asarray(sizes, np.int64)
+
+
+def nearest_canvas(sizes: np.ndarray, canvases: Sequence[Size]) -> np.ndarray:
+    """For each image the canvas of the nearest aspect, by the logarithm, int64 `[n]`.
+
+    Raises ValueError if a canvas has no image.
+    """
+    aspect = np.log(sizes[:, 0] / sizes[:, 1])
+    of_canvas = np.log([height / width for height, width in canvases])
+    nearest = np.abs(aspect[:, None] - of_canvas).argmin(1)
+    for canvas, count in zip(canvases, np.bincount(nearest, minlength=len(canvases)), strict=True):
+        if not count:
+            raise ValueError(
+                f"no image is nearest to the canvas {canvas[0]}x{canvas[1]} (height x width): leave it out"
+            )
+    return nearest
+
+
+def turn_of(bucket: np.ndarray, seed: int, first: int) -> Callable[[int], Turn]:
+    """Whose turn each step is; the very first one is that of the bucket `first`."""
+    n, counts = len(bucket), np.bincount(bucket)
+
+    @functools.lru_cache(maxsize=EPOCHS_KEPT)
+    def cycle(number: int) -> tuple[np.ndarray, np.ndarray]:
+        drawn = bucket[permutation(seed, Purpose.INTERLEAVE, number, n)]
+        if number == 0:
+            at = int(np.argmax(drawn == first))
+            drawn[[0, at]] = drawn[[at, 0]]
+        rank = np.empty(n, np.int64)
+        rank[np.argsort(drawn, kind="stable")] = np.concatenate([np.arange(count) for count in counts])
+        return drawn, number * counts[drawn] + rank
+
+    def turn(step: int) -> Turn:
+        number, place = divmod(step, n)
+        drawn, steps = cycle(number)
+        return Turn(int(drawn[place]), int(steps[place]))
+
+    return turn
+
+
+def _within(order: Order, bucket: Callable[[], np.ndarray], number: int) -> Order:
+    """The order of the images of one bucket, by their index in the whole source."""
+
+    def within(source: Source) -> Indices:
+        members = np.flatnonzero(bucket() == number)
+        inner = order(subset(source, members))
+        return lambda positions: members[inner(positions)]
+
+    return within

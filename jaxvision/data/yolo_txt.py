@@ -1,0 +1,157 @@
+"""Text files as Darknet and Ultralytics have them, one an image: `class cx cy width height` a line, in its shares."""
+
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from os import PathLike
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from jaxvision.data import annotation_files, folder
+from jaxvision.data.annotation_files import Entry, Finding, Kind, Listing, Picture, Tell, nearest, number_in, refuse
+from jaxvision.data.source import Source, digest
+
+BESIDE = 0.01
+"""How far from 0 to 1 a centre or a side may be: files are rounded."""
+
+
+class Labelled(NamedTuple):
+    """An image, and where its text is or would be."""
+
+    name: str
+    image: Path
+    text: Path
+
+
+class Description(NamedTuple):
+    """What a `data.yaml` says."""
+
+    root: Path
+    classes: tuple[str, ...]
+    splits: dict[str, list[Path]]
+    """Folders of images, or text files that list images."""
+
+
+def source(images: str | PathLike, labels: str | PathLike, classes: Sequence[str]) -> Source:
+    """The images below a folder, sorted by path, and their objects from `<labels>/<same path>.txt`.
+
+    A text that is empty, or not there, says that the image has no object. Sizes come from the images, turned upright.
+
+    Raises:
+      ValueError: for what can't be used, with file, line and value.
+      FileNotFoundError: if a folder is not there.
+    """
+    found = in_folder(Path(images), Path(labels))
+    return annotation_files.source(str(images), read_listing(found, Path(images), classes, refuse))
+
+
+def open_yaml(path: str | PathLike, split: str) -> Source:
+    """A split (`"train"`, `"val"`) of the `data.yaml` that Ultralytics describes a dataset by.
+
+    Texts lie where the last folder `images` of an image's path is called `labels`. Raises as `source` does, and ValueError
+    for a file that is no such description.
+    """
+    described = read_yaml(path)
+    if split not in described.splits:
+        raise ValueError(f"{path} has no split {split!r}; {nearest(split, list(described.splits))}")
+    found = [each for place in described.splits[split] for each in listed(place, described.root)]
+    return annotation_files.source(f"{path} {split}", read_listing(found, described.root, described.classes, refuse))
+
+
+def read_yaml(path: str | PathLike) -> Description:
+    """What a `data.yaml` says. Raises ValueError if it is none."""
+    import yaml
+
+    path = Path(path)
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise ValueError(f"{path} is no YAML: {' '.join(str(error).split())}") from None
+    if not isinstance(content, Mapping) or "names" not in content:
+        raise ValueError(f"{path} has no `names` of classes, so it describes no dataset")
+    root = path.parent / str(content.get("path") or ".")
+    splits = {
+        name: [root / str(each) for each in (value if isinstance(value, list) else [value])]
+        for name, value in content.items()
+        if name in ("train", "val", "test") and value
+    }
+    return Description(root, _names(content["names"], path), splits)
+
+
+def _names(names: Any, path: Path) -> tuple[str, ...]:
+    if isinstance(names, list):
+        return tuple(map(str, names))
+    if isinstance(names, Mapping) and sorted(names) == list(range(len(names))):
+        return tuple(str(names[number]) for number in range(len(names)))
+    raise ValueError(f"{path}: names is {names!r}; allowed are a list, or numbers from 0 without a gap to names")
+
+
+def listed(place: Path, root: Path) -> list[Labelled]:
+    """The images of a folder, or of a text file that lists them; names are relative to the root."""
+    if place.is_dir():
+        texts = _beside(place)
+        return [each._replace(name=os.path.relpath(each.image, root)) for each in in_folder(place, texts)]
+    if not place.is_file():
+        raise FileNotFoundError(f"there is no file or folder {place}")
+    lines = (line.strip() for line in place.read_text(encoding="utf-8").splitlines())
+    images = [place.parent / line for line in lines if line]
+    return [Labelled(os.path.relpath(image, root), image, _beside(image).with_suffix(".txt")) for image in images]
+
+
+def _beside(path: Path) -> Path:
+    """The path with its last folder `images` called `labels`."""
+    parts = list(path.parts)
+    if "images" in parts:
+        parts[len(parts) - 1 - parts[::-1].index("images")] = "labels"
+    return Path(*parts)
+
+
+def in_folder(images: Path, labels: Path) -> list[Labelled]:
+    """The images below a folder, sorted by path."""
+    for place in (images, labels):
+        if not place.is_dir():
+            raise FileNotFoundError(f"there is no folder {place}")
+    names = (os.path.relpath(path, images) for path in files_below(images, folder.SUFFIXES))
+    return [Labelled(name, images / name, (labels / name).with_suffix(".txt")) for name in sorted(names)]
+
+
+def files_below(place: Path, suffixes: tuple[str, ...]) -> Iterator[Path]:
+    """The files with one of these endings, hidden ones passed over."""
+    for path, folders, names in os.walk(place):
+        folders[:] = [name for name in folders if not name.startswith(".")]
+        for name in names:
+            if name.lower().endswith(suffixes) and not name.startswith("."):
+                yield Path(path) / name
+
+
+def read_listing(found: Sequence[Labelled], root: Path, classes: Sequence[str], tell: Tell) -> Listing:
+    """What the texts say."""
+    pictures, texts = [], []
+    for place, each in enumerate(found, start=1):
+        texts.append(each.text.read_bytes() if each.text.is_file() else b"")
+        entries = _entries(texts[-1], str(each.text), classes, tell)
+        pictures.append(Picture(each.name, each.image, str(each.text), place, None, entries))
+    ids = tuple(range(1, len(classes) + 1))
+    return Listing("YOLO text", root, tuple(classes), ids, pictures, digest(*texts), relative=True)
+
+
+def _entries(text: bytes, file: str, classes: Sequence[str], tell: Tell) -> list[Entry]:
+    lines = enumerate(text.decode("utf-8", "replace").splitlines(), start=1)
+    found = (_entry(line.split(), f"line {place}", file, classes, tell) for place, line in lines if line.strip())
+    return [each for each in found if each is not None]
+
+
+def _entry(words: list[str], where: str, file: str, classes: Sequence[str], tell: Tell) -> Entry | None:
+    def malformed(allowed: str) -> None:
+        tell(Finding(Kind.MALFORMED, file, where, f"is {' '.join(words)!r}; allowed are {allowed}"))
+
+    values = [each for each in map(number_in, words) if each is not None]
+    if len(words) != 5 or len(values) != 5 or values[0] != int(values[0]):
+        return malformed("a whole number and four finite ones, class cx cy width height")
+    label, (x, y, width, height) = int(values[0]), values[1:]
+    if not all(-BESIDE <= value <= 1 + BESIDE for value in values[1:]) or min(width, height) < 0:
+        return malformed("cx cy width height in shares of the image's sides, 0 to 1")
+    if not 0 <= label < len(classes):
+        value = f"class is {label}; allowed are 0 to {len(classes) - 1} ({', '.join(classes[:8])})"
+        tell(Finding(Kind.UNKNOWN_CATEGORY, file, where, value))
+        return None
+    return Entry(where, label, (x - width / 2, y - height / 2, x + width / 2, y + height / 2))

@@ -1,0 +1,186 @@
+"""The pictures of an evaluated detector: predictions beside the truth, the worst images, precision and recall, confusions."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from jaxvision.draw.boxes import COLOURS, draw_box
+from jaxvision.draw.classification import images_of, spread
+from jaxvision.draw.confusion import confusion
+from jaxvision.draw.figure import save
+from jaxvision.draw.style import GREEN, INK, MUTED, ORANGE, RULE, VERMILLION, shorten
+from jaxvision.metrics import coco_ap
+from jaxvision.metrics.matching import Pairs, best_score, confusion_matrix, image_costs, matches, pairs, verdict
+from jaxvision.metrics.tables import Tables, tables
+from jaxvision.types import Stream
+
+SHOWN, COLUMNS = 12, 2
+"""Images on a sheet, and how many of them in a row, each of them twice."""
+CELL, GAP, MARGIN, CAPTION, HEAD = 2.9, 0.08, 0.25, 0.42, 0.62
+"""Inches."""
+FEW_CURVES = len(COLOURS)
+"""Up to so many classes, each has a curve with a name."""
+
+
+def report(folder: Path, name: str, rows: Mapping[str, np.ndarray], stream: Stream) -> None:
+    """Writes `<name>_predictions.png`, `<name>_worst.png`, `<name>_precision_recall.png` and `<name>_confusion.png`.
+
+    Sheets and confusions are of the detections above the score at which F1 over all images is largest. The worst images have
+    the largest sum of: 1 less the score of its finder for every object (1 for one that is missed), and the score of every
+    false detection (all at IoU 0.5, whatever the score). Pictures of which there is nothing to draw are left out.
+
+    Args:
+      folder: an existing folder.
+      name: of the evaluation.
+      rows: of `metrics.detection`, of every example.
+      stream: of the evaluation, for the images and the names of the classes.
+    """
+    classes = stream.about().classes
+    found = tables(rows, len(classes))
+    near = pairs(found)
+    score = best_score(found, near)
+    counts = confusion_matrix(rows, len(classes), score=score)
+    if counts.any():
+        summary = f"score {score:.2f} or more, IoU 0.5"
+        save(confusion(counts, [*classes, "background"], summary=summary), folder / f"{name}_confusion.png")
+    curves = coco_ap.curves(found)
+    if (curves.recall >= 0).any():
+        save(precision_recall(curves, classes), folder / f"{name}_precision_recall.png")
+    cost = image_costs(found, near)
+    worst = np.argsort(-cost, kind="stable")[:SHOWN]
+    sheets = {
+        "predictions": (f"{name}: a sample", spread(found.images, SHOWN)),
+        "worst": (f"{name}: the worst images", worst[cost[worst] > 0]),
+    }
+    seen = Seen(found, near, score, rows, stream)
+    for kind, (title, numbers) in sheets.items():
+        if len(numbers):
+            save(pairs_sheet(seen, numbers, title), folder / f"{name}_{kind}.png")
+
+
+class Seen(NamedTuple):
+    """What a sheet is drawn from."""
+
+    found: Tables
+    near: Pairs
+    score: float
+    rows: Mapping[str, np.ndarray]
+    stream: Stream
+
+
+def pairs_sheet(seen: Seen, numbers: Sequence[int] | np.ndarray, title: str) -> Figure:
+    """These rows' images, each twice: with what is annotated on the left, what was found on the right.
+
+    Green: found, and right; orange: missed; vermillion: false; grey and dashed: to ignore, or found there.
+    """
+    index = [int(seen.rows["index"][number]) for number in numbers]
+    images = images_of(seen.stream, index)
+    about = seen.stream.about()
+    tall = max(image.shape[0] / max(image.shape[:2]) for image in images.values())
+    pitch = 2 * CELL + GAP + 0.3, CELL * tall + CAPTION
+    columns = min(COLUMNS, len(numbers))
+    page = columns * pitch[0] - 0.3 + 2 * MARGIN, -(-len(numbers) // columns) * pitch[1] + HEAD + 2 * MARGIN
+    figure = Figure(figsize=page, facecolor="white")
+    _write_head(figure, title, seen.score)
+    for place, (number, example) in enumerate(zip(numbers, index, strict=True)):
+        left, top = MARGIN + place % columns * pitch[0], MARGIN + HEAD + place // columns * pitch[1]
+        height, width = (CELL * side / max(images[example].shape[:2]) for side in images[example].shape[:2])
+        both = [_image_axes(figure, images[example], x, top, width, height) for x in (left, left + width + GAP)]
+        found, missed, false = _draw_pair(both, seen, int(number), images[example].shape[:2], about.classes)
+        told = f"{found} found, {missed} missed, {false} false"
+        caption = (shorten(about.name(example), 2 * width, 8), told)
+        for line, (text, colour) in enumerate(zip(caption, (INK, MUTED), strict=True)):
+            y = 1 - (top + height + 0.16 + 0.14 * line) / page[1]
+            figure.text(left / page[0], y, text, fontsize=8, color=colour, parse_math=False)
+    return figure
+
+
+def _write_head(figure: Figure, title: str, score: float) -> None:
+    width, height = figure.get_size_inches()
+    style: dict[str, Any] = {"x": MARGIN / width, "parse_math": False}
+    figure.text(y=1 - (MARGIN + 0.12) / height, s=title, fontsize=12, weight="bold", color=INK, **style)
+    text = f"Left: annotated. Right: found, with a score of {score:.2f} or more (the best F1)."
+    figure.text(y=1 - (MARGIN + 0.32) / height, s=text, fontsize=8.5, color=MUTED, **style)
+    x = MARGIN / width
+    for text, colour in (("right", GREEN), ("missed", ORANGE), ("false", VERMILLION), ("ignored", MUTED)):
+        figure.text(x, 1 - (MARGIN + 0.5) / height, f"■ {text}", fontsize=8.5, color=colour, weight="bold")
+        x += (0.3 + 0.075 * len(text)) / width + 0.08 / width
+
+
+def _image_axes(figure: Figure, image: np.ndarray, left: float, top: float, width: float, height: float) -> Axes:
+    """The image at this place, in inches from the upper left corner of the page."""
+    page = figure.get_size_inches()
+    axes = figure.add_axes((left / page[0], 1 - (top + height) / page[1], width / page[0], height / page[1]))
+    axes.imshow(np.repeat(image, 3, axis=2) if image.shape[2] == 1 else image, aspect="auto")
+    axes.set_xticks([])
+    axes.set_yticks([])
+    axes.spines[:].set(color=RULE, linewidth=1)
+    return axes
+
+
+def _draw_pair(
+    both: Sequence[Axes], seen: Seen, number: int, size: tuple[int, int], classes: Sequence[str]
+) -> tuple[int, int, int]:
+    """Draws the boxes; returns how many objects were found and missed, and how many detections are false."""
+    detected, annotated = seen.found.detected, seen.found.annotated
+    height, width = size / np.asarray(seen.rows["original_size"][number], np.float64)
+    scale = np.asarray([width, height, width, height])
+    match = np.where(detected.score >= seen.score, matches(seen.found, seen.near), -1)
+    right, wrong = verdict(seen.found, match)
+    there = np.flatnonzero(annotated.image == number)
+    hit = np.isin(there, match)
+    names = list(classes) if len(classes) > 1 else [""]
+    for row, is_found in zip(there, hit, strict=True):
+        ignored = bool(annotated.ignore[row])
+        colour = MUTED if ignored else GREEN if is_found else ORANGE
+        draw_box(both[0], annotated.box[row] * scale, names[int(annotated.label[row])], colour, dashed=ignored, size=6)
+    shown = np.flatnonzero((detected.image == number) & (detected.score >= seen.score))
+    for row in shown[::-1]:
+        colour = GREEN if right[row] else VERMILLION if wrong[row] else MUTED
+        text = f"{names[int(detected.label[row])]} {detected.score[row]:.2f}".strip()
+        draw_box(both[1], detected.box[row] * scale, text, colour, dashed=colour == MUTED, size=6)
+    real = ~annotated.ignore[there]
+    return int((hit & real).sum()), int((~hit & real).sum()), int(wrong[shown].sum())
+
+
+def precision_recall(curves: coco_ap.Curves, classes: Sequence[str]) -> Figure:
+    """Precision against recall at IoU 0.5 and 0.75: the mean over classes, and each class; up to five have names."""
+    figure = Figure(figsize=(9.5, 4.3), layout="constrained", facecolor="white")
+    for place, threshold in enumerate((0.5, 0.75)):
+        axes = figure.add_subplot(1, 2, place + 1)
+        precision = curves.precision[coco_ap.THRESHOLDS.index(threshold), :, :, 0, -1]
+        known = np.flatnonzero(precision[0] >= 0).tolist()
+        few = 1 < len(known) <= FEW_CURVES
+        for turn, k in enumerate(known if len(known) > 1 else ()):
+            style: dict[str, Any] = (
+                {"color": COLOURS[turn], "linewidth": 1.4} if few else {"color": MUTED, "alpha": 0.4, "linewidth": 1}
+            )
+            label = f"{shorten(classes[k], 1.4, 8)} {precision[:, k].mean():.3f}" if few else None
+            axes.plot(np.linspace(0, 1, 101), precision[:, k], label=label, **style)
+        mean = precision[:, known].mean(1) if len(known) else np.zeros(101)
+        name = "mean" if len(known) > 1 else classes[known[0]] if len(known) else ""
+        axes.plot(
+            np.linspace(0, 1, 101), mean, color=INK, linewidth=2.2, label=f"{shorten(name, 1.4, 8)} {mean.mean():.3f}"
+        )
+        _dress(axes, f"IoU {threshold}: AP{100 * threshold:.0f} {mean.mean():.3f}", few=few or len(known) <= 1)
+    return figure
+
+
+def _dress(axes: Axes, title: str, *, few: bool) -> None:
+    axes.set(xlim=(0, 1), ylim=(0, 1.02))
+    axes.set_title(title, loc="left", fontsize=11, weight="bold", color=INK)
+    axes.set_xlabel("recall", fontsize=9, color=INK)
+    axes.set_ylabel("precision", fontsize=9, color=INK)
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.spines[["left", "bottom"]].set_color(MUTED)
+    axes.grid(color=RULE, linewidth=0.8)
+    axes.set_axisbelow(True)
+    axes.tick_params(labelsize=8, colors=MUTED, labelcolor=INK)
+    title = "AP" if few else "AP; grey: each class"
+    legend = axes.legend(frameon=False, fontsize=8, title=title, title_fontsize=8, loc="best")
+    for text in legend.get_texts():
+        text.set_parse_math(False)

@@ -1,0 +1,78 @@
+"""COCO's average precision and recall. The only module that knows the evaluator, hotcoco; it equals pycocotools.
+
+Categories, images and annotations are numbered from 1, as pycocotools needs it: a match to annotation 0 is none there.
+"""
+
+from typing import NamedTuple
+
+import numpy as np
+from jaxtyping import Float
+
+from jaxvision.metrics.tables import Tables
+
+THRESHOLDS = tuple(np.linspace(0.5, 0.95, 10).round(2).tolist())
+"""Of the IoU."""
+AREAS = ("", "_small", "_medium", "_large")
+"""All; below 32² square pixels; up to 96²; above."""
+MOST = (1, 10, 100)
+"""Detections of a class in an image that count."""
+
+
+class Curves(NamedTuple):
+    """Of every class; -1 where it has no object of that size. Axes: IoU threshold, (recall,) class, size, most detections."""
+
+    precision: Float[np.ndarray, "10 101 k 4 3"]
+    """At recall 0, 0.01, ..., 1."""
+    recall: Float[np.ndarray, "10 k 4 3"]
+    """That of all detections."""
+
+
+def curves(found: Tables) -> Curves:
+    """Matches detections with objects at ten thresholds, and follows precision from one detection to the next."""
+    import hotcoco
+
+    detected, annotated = found.detected, found.annotated
+    truth = hotcoco.COCO.from_arrays(
+        [{"id": i, "width": 0, "height": 0} for i in range(1, found.images + 1)],
+        [{"id": c, "name": str(c)} for c in range(1, found.classes + 1)],
+        annotated.image + 1,
+        annotated.label + 1,
+        _corner(annotated.box),
+        area=annotated.area,
+        iscrowd=annotated.ignore,
+    )
+    columns = (detected.image + 1, _corner(detected.box), detected.score, detected.label + 1)
+    evaluation = hotcoco.COCOeval(truth, truth.load_res(np.column_stack(columns)), "bbox")
+    evaluation.evaluate()
+    evaluation.accumulate()
+    result = evaluation.eval
+    assert result is not None
+    return Curves(np.asarray(result["precision"]), np.asarray(result["recall"]))
+
+
+def _corner(box: Float[np.ndarray, "n 4"]) -> Float[np.ndarray, "n 4"]:
+    """`x0 y0 w h`."""
+    return np.concatenate([box[:, :2], box[:, 2:] - box[:, :2]], 1)
+
+
+def figures(of: Curves) -> dict[str, float]:
+    """COCO's twelve figures by plain names; NaN where there is no object of that size."""
+    precision, recall = of.precision[..., -1], of.recall
+    found = {
+        "AP": _mean(precision[..., 0]),
+        "AP50": _mean(precision[THRESHOLDS.index(0.5), ..., 0]),
+        "AP75": _mean(precision[THRESHOLDS.index(0.75), ..., 0]),
+    }
+    found |= {f"AP{size}": _mean(precision[..., i]) for i, size in enumerate(AREAS) if size}
+    found |= {f"AR{most}": _mean(recall[..., 0, i]) for i, most in enumerate(MOST)}
+    return found | {f"AR{size}": _mean(recall[..., i, -1]) for i, size in enumerate(AREAS) if size}
+
+
+def class_ap(of: Curves) -> Float[np.ndarray, "k"]:
+    """AP of each class; NaN for one without objects."""
+    return np.array([_mean(of.precision[:, :, k, 0, -1]) for k in range(of.precision.shape[2])])
+
+
+def _mean(values: np.ndarray) -> float:
+    known = values[values > -1]
+    return float(known.mean()) if known.size else float("nan")

@@ -1,0 +1,59 @@
+"""Average precision as Pascal VOC defines it, with 11 points (2007) or the whole area (2010 on).
+
+From the development kit: a detection belongs to the object of its class and image that it overlaps most, taken or not; from
+an IoU of 0.5 on it is a hit, or a false one if a detection with a higher score was first. Objects to ignore ("difficult")
+don't count, nor do detections that belong to them.
+"""
+
+from typing import NamedTuple
+
+import numpy as np
+from jaxtyping import Bool, Float, Int
+
+from jaxvision.metrics.matching import IOU, Pairs, same_class
+from jaxvision.metrics.tables import Tables
+
+
+class VocAP(NamedTuple):
+    """Of each class; NaN for one without objects."""
+
+    eleven_points: Float[np.ndarray, "k"]
+    area: Float[np.ndarray, "k"]
+
+
+def voc_ap(found: Tables, near: Pairs) -> VocAP:
+    """Both kinds of average precision; equal scores go by the order of the images."""
+    target = _targets(found, near)
+    objects = np.bincount(found.annotated.label[~found.annotated.ignore], minlength=found.classes)
+    each = [_ranked(found, target, k) for k in range(found.classes)]
+    both = [_average_precision(right, n) if n else (np.nan, np.nan) for right, n in zip(each, objects, strict=True)]
+    return VocAP(*np.array(both, np.float64).reshape(-1, 2).T)
+
+
+def _targets(found: Tables, near: Pairs) -> Int[np.ndarray, "n"]:
+    """The object that each detection belongs to, -1 for none; of equally near ones the first."""
+    able = np.flatnonzero(same_class(found, near) & (near.iou >= IOU))
+    order = able[np.lexsort((near.object[able], -near.iou[able], near.detection[able]))]
+    detection, first = np.unique(near.detection[order], return_index=True)
+    target = np.full(len(found.detected.image), -1)
+    target[detection] = near.object[order][first]
+    return target
+
+
+def _ranked(found: Tables, target: Int[np.ndarray, "n"], k: int) -> Bool[np.ndarray, "d"]:
+    """Whether the detections of a class are hits, the best first, without those that don't count."""
+    own = np.flatnonzero(found.detected.label == k)
+    own = target[own[np.argsort(-found.detected.score[own], kind="stable")]]
+    own = own[~np.append(found.annotated.ignore, False)[own]]
+    right = np.zeros(len(own), bool)
+    _, first = np.unique(own, return_index=True)
+    right[first] = own[first] >= 0
+    return right
+
+
+def _average_precision(right: Bool[np.ndarray, "d"], objects: int) -> tuple[float, float]:
+    hits = np.cumsum(right)
+    recall, precision = hits / objects, hits / np.arange(1, len(right) + 1)
+    best = np.append(np.maximum.accumulate(precision[::-1])[::-1], 0)
+    eleven = best[np.searchsorted(recall, np.arange(11) / 10)]
+    return float(eleven.mean()), float(best[:-1] @ np.diff(recall, prepend=0))

@@ -1,0 +1,190 @@
+import itertools
+import logging
+
+import jax
+import numpy as np
+import pytest
+from data_encoding import encoded, noise
+from detection_files import write_coco
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from jaxvision.data import arrays, coco, order, pipeline, placement, resident, samples, target
+from jaxvision.data.annotation_files import upright_size
+from jaxvision.data.decode import decode
+from jaxvision.data.source import Example, annotations
+from jaxvision.types import Labels
+
+PLACERS = {
+    "keep": placement.keep((64, 64)),
+    "stretch": placement.stretch((48, 64)),
+    "fit": placement.fit((48, 64)),
+    "shortest side": placement.shortest_side(32, 50, 60),
+    "centre crop": placement.resize_and_centre_crop(40, 32),
+    "random crop": placement.random_resized_crop(32, area=(0.2, 1.0)),
+    "jitter": placement.large_scale_jitter(48, (0.5, 2.0)),
+}
+side = st.integers(0, 400).map(lambda value: value / 8)
+boxes = st.lists(st.tuples(side, side, side, side), max_size=6)
+
+
+def row_of(form, example, where, canvas):
+    """The row that one example fills."""
+    rows = form.empty(1, canvas)
+    told = form.fill(rows, 0, example, where)
+    return jax.tree.map(lambda x: x[0], rows), told
+
+
+def by_hand(corners, where):
+    """The box on the canvas, side by side, or None if too little of it is left."""
+    (left, top, right, bottom), (height, width) = where
+    x0, y0, x1, y1 = corners
+    if x1 <= x0 or y1 <= y0:
+        return None
+    x = [(x - left) * width / (right - left) for x in (x0, x1)]
+    y = [(y - top) * height / (bottom - top) for y in (y0, y1)]
+    cut = [min(max(x[0], 0), width), min(max(y[0], 0), height), min(max(x[1], 0), width), min(max(y[1], 0), height)]
+    whole = max(abs(a - b) for a, b in zip(cut, (x[0], y[0], x[1], y[1]), strict=True)) < 1e-3
+    return cut if whole or (cut[2] - cut[0] >= 1 and cut[3] - cut[1] >= 1) else None
+
+
+@settings(max_examples=30, deadline=None)
+@given(boxes, st.sampled_from(sorted(PLACERS)), st.integers(0, 2**32 - 1), st.integers(1, 64), st.integers(1, 64))
+def test_boxes_go_where_the_placer_puts_the_image(found, name, seed, height, width):
+    placer = PLACERS[name]
+    where = placer.place(np.random.default_rng(seed), (height, width))
+    example = Example(b"", objects=annotations(np.reshape(found, (-1, 4)), np.arange(len(found))))
+    row, told = row_of(target.objects(8), example, where, placer.canvas)
+    expected = [(label, by_hand(box, where)) for label, box in enumerate(found)]
+    expected = [(label, box) for label, box in expected if box is not None]
+    assert told is None
+    assert row.valid.tolist() == [True] * len(expected) + [False] * (8 - len(expected))
+    np.testing.assert_allclose(row.boxes[row.valid], np.reshape([box for _, box in expected], (-1, 4)), atol=1e-3)
+    assert row.labels[row.valid].tolist() == [label for label, _ in expected]
+    areas = [(x1 - x0) * (y1 - y0) for x0, y0, x1, y1 in (found[label] for label, _ in expected)]
+    np.testing.assert_allclose(row.area[row.valid], areas, rtol=1e-6)
+    for name in ("boxes", "labels", "ignore", "area"):
+        assert not getattr(row, name)[~row.valid].any()
+
+
+@pytest.mark.parametrize("name", sorted(PLACERS))
+def test_boxes_and_masks_stay_around_the_pixels_that_they_were_around(name):
+    image, corners = np.zeros((50, 60, 3), np.uint8), np.asarray([[8, 6, 30, 26], [34, 20, 52, 46]])
+    masks = np.zeros((2, 50, 60), bool)
+    for number, (x0, y0, x1, y1) in enumerate(corners):
+        image[y0:y1, x0:x1, number] = 255
+        masks[number, y0:y1, x0:x1] = True
+    example = Example(image, objects=annotations(corners, [0, 1])._replace(masks=masks))
+    for seed in range(12):
+        placed = decode(image, PLACERS[name], np.random.default_rng(seed))
+        row, _ = row_of(target.objects(2, masks=True), example, placed.placement, PLACERS[name].canvas)
+        for box, label, mask in zip(row.boxes[row.valid], row.labels[row.valid], row.masks[row.valid], strict=True):
+            shown = placed.image[..., label] > 127
+            assert (shown != mask).sum() <= 0.15 * max(shown.sum(), 30)
+            if shown.sum() > 8:
+                rows, columns = np.nonzero(shown)
+                seen = [columns.min(), rows.min(), columns.max() + 1, rows.max() + 1]
+                np.testing.assert_allclose(box, seen, atol=1.5)
+        gone = {0, 1} - set(row.labels[row.valid].tolist())
+        assert all((placed.image[..., label] > 127).sum() <= 64 for label in gone)
+
+
+def test_the_largest_stay_and_those_to_ignore_go_first():
+    corners = [[0, 0, 9, 9], [0, 0, 4, 4], [0, 0, 6, 6], [0, 0, 8, 8]]
+    found = annotations(corners, range(4), ignore=[True, False, False, False])
+    where = placement.keep(64).place(None, (64, 64))
+    row, told = row_of(target.objects(2), Example(b"", objects=found), where, (64, 64))
+    assert row.labels.tolist() == [2, 3]
+    assert told == "4 objects, but rows for 2: 2 left out"
+
+
+def test_what_has_no_objects_is_refused():
+    where = placement.keep(4).place(None, (4, 4))
+    with pytest.raises(ValueError, match="no objects, only labels"):
+        row_of(target.objects(2), Example(b"", 1), where, (4, 4))
+    with pytest.raises(ValueError, match="no masks of its objects"):
+        row_of(target.objects(2, masks=True), Example(b"", objects=annotations([], [])), where, (4, 4))
+    with pytest.raises(ValueError, match=r"objects\(rows=0\): allowed is 1 or more"):
+        target.objects(0)
+    assert isinstance(target.LABELS.empty(3, (4, 4)), Labels)
+
+
+TREES = samples.trees_dir()
+FORM = target.objects(64)
+
+
+def trees(split="train"):
+    return coco.source(TREES / f"{split}.json", TREES / split)
+
+
+def take(stream, count):
+    batches = stream.batches(0)
+    taken = [jax.tree.map(np.asarray, batch) for batch in itertools.islice(batches, count)]
+    batches.close()
+    return taken
+
+
+def test_every_pipeline_gives_the_same_boxes_and_they_are_those_of_the_file():
+    options = {"order": order.shuffled(3), "batch_size": 24, "target": FORM}
+    streams = [
+        pipeline.training(trees, placer=placement.keep(256), **options),
+        arrays.training(trees, canvas=256, **options),
+        resident.training(trees, canvas=256, **options),
+    ]
+    first, *others = [take(stream, 3) for stream in streams]
+    for other in others:
+        jax.tree.map(np.testing.assert_array_equal, first, other)
+    found = trees().objects()
+    indices = np.concatenate([batch.index for batch in first])
+    assert sorted(indices) == list(range(72))
+    for batch in first:
+        for row, index in enumerate(batch.index):
+            valid = batch.target.valid[row]
+            np.testing.assert_array_equal(batch.target.boxes[row][valid], found[index].boxes)
+            np.testing.assert_array_equal(batch.target.labels[row][valid], found[index].labels)
+    assert sum(batch.target.valid.sum() for batch in first) == 481
+    spec = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype), first[0])
+    assert all(stream.spec == spec for stream in streams)
+
+
+def test_a_program_is_compiled_once_for_any_number_of_objects():
+    compiled = []
+
+    @jax.jit
+    def count(batch):
+        compiled.append(batch.image.shape)
+        return batch.target.valid.sum()
+
+    stream = arrays.evaluation(trees, canvas=256, batch_size=10, target=FORM)
+    counts = [int(count(batch)) for batch in stream.batches(0)]
+    assert (sum(counts), len(set(counts)) > 3, len(compiled)) == (481, True, 1)
+
+
+@pytest.mark.parametrize("room", [pipeline, arrays, resident])
+def test_more_objects_than_rows_are_told_in_training_and_end_an_evaluation(room, caplog, monkeypatch, tmp_path):
+    path = write_coco(tmp_path)
+    make = lambda: coco.source(path, path.with_suffix(""))
+    place = {"placer": placement.keep(64)} if room is pipeline else {"canvas": 64}
+    options = {"batch_size": 4, "target": target.objects(2), **place}
+    monkeypatch.setattr("jaxvision.data.loading._told", set())
+    with caplog.at_level(logging.WARNING, "jaxvision.data.loading"):
+        batches = take(room.training(make, order=order.sequential(), **options), 3)
+    assert batches[2].target.valid.sum(1).tolist() == [2, 1, 0, 2]
+    assert [record.getMessage() for record in caplog.records] == ["003.png: 3 objects, but rows for 2: 1 left out"]
+    with pytest.raises(ValueError, match=r"^003\.png: 3 objects, but rows for 2: 1 left out$"):
+        take(room.evaluation(make, **options), 1)
+    faults = room.evaluation(make, **options).faults(range(4))
+    assert [(fault.text, fault.skipped) for fault in faults] == [
+        ("003.png: 3 objects, but rows for 2: 1 left out", False)
+    ]
+
+
+def test_an_unreadable_image_is_skipped_with_its_objects(tmp_path):
+    path = write_coco(tmp_path)
+    (path.with_suffix("") / "001.png").write_bytes(encoded(noise(9, 9, 3))[:60])
+    make = lambda: coco.source(path, path.with_suffix(""))
+    stream = arrays.evaluation(make, canvas=64, batch_size=4, target=target.objects(4), on_bad_image="skip")
+    (batch,) = take(stream, 1)
+    assert batch.valid.tolist() == [True, False, True, True]
+    assert batch.target.valid.sum(1).tolist() == [2, 0, 0, 3]
+    assert upright_size(path.with_suffix("") / "000.png") == (40, 60)

@@ -1,0 +1,123 @@
+import numpy as np
+import pytest
+from data_encoding import encoded, smooth
+from detection_files import CLASSES, OBJECTS, name, write_yolo
+from PIL import Image
+
+from jaxvision.data import yolo_txt
+from jaxvision.data.annotation_files import upright_size
+from jaxvision.data.decode import decode
+from jaxvision.data.placement import stretch
+
+DESCRIPTION = """
+path: ..
+train: images
+val: lists/val.txt
+test:
+names: {names}
+"""
+
+
+def read(root):
+    return yolo_txt.source(root / "images", root / "labels", CLASSES)
+
+
+def assert_holds(source, order):
+    for number, example, alone in zip(order, source.read(np.arange(len(order))), source.objects(), strict=True):
+        boxes = np.reshape([box for _, box, _ in OBJECTS[number]], (-1, 4))
+        np.testing.assert_allclose(example.objects.boxes, boxes, atol=1e-4)
+        np.testing.assert_array_equal(alone.boxes, example.objects.boxes)
+        assert example.objects.labels.tolist() == [label for label, _, _ in OBJECTS[number]]
+        areas = [(x1 - x0) * (y1 - y0) for x0, y0, x1, y1 in boxes]
+        np.testing.assert_allclose(example.objects.area, areas, rtol=1e-4)
+        assert not example.objects.ignore.any()
+
+
+def test_texts_become_boxes_in_pixels_of_their_image(tmp_path):
+    root = write_yolo(tmp_path)
+    (root / "labels" / "deep" / "002.txt").write_text("\n \n")
+    source = read(root)
+    assert [source.name(index) for index in range(4)] == [f"deep/{name(index)}" for index in range(4)]
+    assert_holds(source, range(4))
+
+
+@pytest.mark.parametrize("names", ["[cat, dog, owl]", "{0: cat, 1: dog, 2: owl}"])
+def test_a_description_names_splits_and_classes(tmp_path, names):
+    root = write_yolo(tmp_path)
+    (root / "a").mkdir()
+    (root / "lists").mkdir()
+    (root / "lists" / "val.txt").write_text(f"../images/deep/{name(3)}\n../images/deep/{name(1)}\n")
+    (root / "a" / "data.yaml").write_text(DESCRIPTION.format(names=names))
+    train = yolo_txt.open_yaml(root / "a" / "data.yaml", "train")
+    assert train.classes == CLASSES
+    assert train.name(0) == f"images/deep/{name(0)}"
+    assert_holds(train, range(4))
+    assert_holds(yolo_txt.open_yaml(root / "a" / "data.yaml", "val"), (3, 1))
+    with pytest.raises(ValueError, match=r"has no split 'test'; .*'train'|allowed are train, val"):
+        yolo_txt.open_yaml(root / "a" / "data.yaml", "test")
+
+
+@pytest.mark.parametrize(
+    ("text", "match"),
+    [
+        ("[", r"data\.yaml is no YAML: "),
+        ("- 3", r"data\.yaml has no `names` of classes"),
+        ("names: {1: a, 2: b}", r"names is \{1: 'a', 2: 'b'\}; allowed are a list, or numbers from 0 without a gap"),
+        ("names: !!python/object/apply:os.system [exit]", r"data\.yaml is no YAML"),
+        ("train: nowhere\nnames: [a]", r"there is no file or folder .*nowhere"),
+    ],
+)
+def test_what_describes_nothing_is_refused(tmp_path, text, match):
+    (tmp_path / "data.yaml").write_text(text)
+    with pytest.raises((ValueError, FileNotFoundError), match=match) as raised:
+        yolo_txt.open_yaml(tmp_path / "data.yaml", "train")
+    assert "\n" not in str(raised.value)
+
+
+@pytest.mark.parametrize(
+    ("line", "match"),
+    [
+        ("3 .5 .5 .1 .1", r"class is 3; allowed are 0 to 2 \(cat, dog, owl\)"),
+        ("-1 .5 .5 .1 .1", "class is -1; allowed are 0 to 2"),
+        ("1.5 .5 .5 .1 .1", "is '1.5 .5 .5 .1 .1'; allowed are a whole number and four finite ones"),
+        ("cat .5 .5 .1 .1", "is 'cat .5 .5 .1 .1'; allowed are a whole number"),
+        ("1 .5 .5 .1", "is '1 .5 .5 .1'; allowed are a whole number"),
+        ("1 .5 .5 .1 .1 .9", "is '1 .5 .5 .1 .1 .9'; allowed"),
+        ("1 .5 .5 nan .1", "is '1 .5 .5 nan .1'; allowed"),
+        ("1 320 .5 .1 .1", r"is '1 320 .5 .1 .1'; allowed are cx cy width height in shares .* 0 to 1"),
+        ("1 .5 .5 -.005 .1", r"is '1 .5 .5 -.005 .1'; allowed are cx cy width height in shares"),
+    ],
+)
+def test_what_can_not_be_used_is_refused_with_file_line_and_value(tmp_path, line, match):
+    root = write_yolo(tmp_path)
+    path = root / "labels" / "deep" / "001.txt"
+    path.write_text(f"0 .5 .5 .1 .1\n\n{line}\n")
+    with pytest.raises(ValueError, match=match) as raised:
+        read(root)
+    assert str(raised.value).startswith(f"{path}: line 3: ")
+
+
+def test_missing_folders_are_named(tmp_path):
+    with pytest.raises(FileNotFoundError, match="there is no folder .*images"):
+        read(tmp_path)
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+@pytest.mark.parametrize("kind", ["JPEG", "PNG"])
+def test_sizes_are_those_of_the_upright_image(tmp_path, orientation, kind):
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    data = encoded(smooth(20, 30), kind, exif=exif)
+    assert upright_size(data) == ((20, 30) if orientation < 5 else (30, 20))
+    assert upright_size(data) == decode(data, stretch(4)).original_size
+    (tmp_path / "x").write_bytes(data)
+    assert upright_size(tmp_path / "x") == upright_size(data)
+
+
+def test_an_image_that_can_not_be_read_has_no_objects_and_is_left_to_decoding(tmp_path):
+    root = write_yolo(tmp_path)
+    (root / "images" / "deep" / name(0)).write_bytes(b"<html>")
+    source = read(root)
+    example = source.read(np.array([0]))[0]
+    assert (example.image, len(example.objects.labels)) == (b"<html>", 0)
+    assert [len(each.labels) for each in source.objects()] == [0, 1, 0, 3]

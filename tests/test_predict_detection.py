@@ -1,0 +1,209 @@
+"""The predict command and the report of a detector, whose boxes are known."""
+
+import csv
+import json
+from pathlib import Path
+
+import av
+import numpy as np
+import pytest
+from boxes_experiment import CLASSES, COUNT, SCORES, scene
+from finished_run import one_line, save
+from matplotlib.colors import to_rgb
+from PIL import Image
+from pycocotools.coco import COCO
+
+from jaxvision import main, predict, records
+from jaxvision.draw.boxes import COLOURS, with_boxes
+from jaxvision.experiment import ConfigError
+from jaxvision.records import Shown, Wanted
+from jaxvision.types import Detections
+
+HERE = Path(__file__).parent
+SIZE = 32
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    """A run of `boxes_experiment.py`, and beside it its scenes as files."""
+    place = tmp_path_factory.mktemp("detector")
+    assert main.main([f"--config={HERE / 'boxes_experiment.py'}", f"--workdir={place / 'run'}"]) == 0
+    for i in range(COUNT):
+        save(place / "scenes" / f"{i}.png", scene(i)[0])
+    return place / "run"
+
+
+@pytest.fixture
+def run(finished, tmp_path, capfd):
+    def command(*options, name="out.jsonl"):
+        output = tmp_path / name
+        capfd.readouterr()
+        status = predict.main([f"--workdir={finished}", *map(str, options), f"--output={output}"])
+        printed = capfd.readouterr()
+        return status, printed.out + printed.err, output
+
+    return command
+
+
+def expected(i, least=0.0):
+    """What there is in a scene, as (label, score, box)."""
+    return [(CLASSES[k], SCORES[k], box) for k, box in enumerate(scene(i)[1]) if SCORES[k] >= least]
+
+
+def check(objects, i, least=0.0):
+    """A pixel of the canvas is up to five of the file: so exact boxes can be, and no more."""
+    height, width = scene(i)[0].shape[:2]
+    there = expected(i, least)
+    assert [each["label"] for each in objects] == [label for label, _, _ in there]
+    for each, (label, score, box) in zip(objects, there, strict=True):
+        assert each["score"] == pytest.approx(score)
+        assert each["category_id"] == CLASSES.index(label) + 1
+        limit = np.array([width, height] * 2) / SIZE
+        assert (np.abs(each["box"] - box) <= 1.01 * limit).all()
+
+
+def test_a_run_of_a_detector_has_its_figures_and_pictures(finished):
+    rows = [json.loads(line) for line in (finished / "metrics.jsonl").read_text().splitlines()]
+    figures = next(row for row in rows if "test/AP" in row)
+    assert figures["test/AP50"] > 0.9
+    assert figures["test/recall"] == pytest.approx(12 / 15)  # blue has a score below 0.5
+    pictures = {path.name for path in (finished / "report").iterdir()}
+    assert {f"test_{what}.png" for what in ("predictions", "worst", "precision_recall", "confusion")} <= pictures
+
+
+def test_boxes_are_in_pixels_of_the_files(run, finished):
+    status, said, output = run(finished.parent / "scenes", "--score=0")
+    assert status == 0, said
+    rows = [json.loads(line) for line in output.read_text().splitlines()]
+    assert [Path(row["file"]).name for row in rows] == [f"{i}.png" for i in range(COUNT)]
+    for i, row in enumerate(rows):
+        assert (row["height"], row["width"]) == scene(i)[0].shape[:2]
+        check(row["objects"], i)
+    assert sum(len(row["objects"]) for row in rows) == 15
+
+    status, said, output = run(finished.parent / "scenes")
+    for i, line in enumerate(output.read_text().splitlines()):
+        check(json.loads(line)["objects"], i, least=0.3)
+
+
+def test_a_table_has_a_row_an_object(run, finished, tmp_path):
+    dark = save(tmp_path / "dark.png", np.zeros((40, 50, 3), np.uint8))
+    status, said, output = run(finished.parent / "scenes" / "1.png", dark, "--score=0", name="out.csv")
+    assert status == 0, said
+    assert "2 predictions" in said
+    with output.open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert list(rows[0]) == ["file", "frame", "label", "score", "x0", "y0", "x1", "y1"]
+    assert [(Path(row["file"]).name, row["label"]) for row in rows] == [("1.png", name) for name in CLASSES]
+    for row, (label, score, box) in zip(rows, expected(1), strict=True):
+        assert float(row["score"]) == pytest.approx(score)
+        assert np.abs([float(row[side]) for side in ("x0", "y0", "x1", "y1")] - box).max() < 6, label
+
+
+def test_a_json_file_is_read_by_pycocotools(run, finished):
+    status, said, output = run(finished.parent / "scenes", "--score=0.5", name="out.json")
+    assert status == 0, said
+    data = COCO(str(output))
+    assert [data.cats[k]["name"] for k in (1, 2, 3)] == list(CLASSES)
+    assert [Path(data.imgs[i + 1]["file_name"]).name for i in range(COUNT)] == [f"{i}.png" for i in range(COUNT)]
+    for i in range(COUNT):
+        found = data.loadAnns(data.getAnnIds(imgIds=[i + 1]))
+        objects = [
+            {
+                **each,
+                "label": CLASSES[each["category_id"] - 1],
+                "box": np.cumsum([each["bbox"][:2], each["bbox"][2:]], 0),
+            }
+            for each in found
+        ]
+        check([{**each, "box": each["box"].reshape(-1)} for each in objects], i, least=0.5)
+        assert all(each["area"] == pytest.approx(each["bbox"][2] * each["bbox"][3], abs=0.01) for each in found)
+    assert sorted(data.anns) == list(range(1, 13))
+    status, said, output = run(finished.parent / "scenes", "--score=1", name="out.json")
+    assert json.loads(output.read_text())["annotations"] == []
+
+
+def clip(path, frames):
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("ffv1", rate=10)
+        stream.height, stream.width = frames[0].shape[:2]
+        stream.pix_fmt = "bgr0"
+        for pixels in frames:
+            for packet in stream.encode(av.VideoFrame.from_ndarray(pixels, format="rgb24")):
+                container.mux(packet)
+        for packet in stream.encode():
+            container.mux(packet)
+    return path
+
+
+def test_images_and_frames_are_drawn_in_their_own_size(run, finished, tmp_path):
+    image = scene(0)[0][:60, :60]
+    image[10:30, 20:50, 1] = 250
+    video = clip(tmp_path / "clip.mkv", [image] * 2)
+    (tmp_path / "a_bad.png").write_bytes(b"no image")
+    first = finished.parent / "scenes" / "0.png"
+    status, said, output = run(first, tmp_path / "a_bad.png", video, first, f"--draw={tmp_path / 'drawn'}")
+    assert status == 0, said
+    names = ["000000_0.jpg", "000001_clip_000000.jpg", "000002_clip_000001.jpg", "000003_0.jpg"]
+    assert sorted(path.name for path in (tmp_path / "drawn").iterdir()) == names
+    rows = [json.loads(line) for line in output.read_text().splitlines()]
+    for name, row in zip(names, rows, strict=True):
+        with Image.open(tmp_path / "drawn" / name) as picture:
+            assert picture.size == (row["width"], row["height"])
+            pixels = np.asarray(picture.convert("RGB"))
+        x0, _, x1, y1 = row["objects"][0]["box"]
+        below = pixels[round(y1) - 1, round(x0) + 2 : round(x1) - 2].mean(0)
+        colour = 255 * np.asarray(to_rgb(COLOURS[row["objects"][0]["category_id"] - 1]))
+        assert np.abs(below - colour).max() < 40
+
+
+def test_a_folder_that_can_not_be_made(run, tmp_path, capfd):
+    with pytest.raises(SystemExit):
+        run("x.png", f"--draw={tmp_path / 'no' / 'where'}")
+    assert "neither a folder nor one that can be made" in capfd.readouterr().err
+
+
+def found(boxes, labels=None, scores=None, valid=None):
+    n = len(boxes)
+    ones = np.ones((1, n))
+    labels = np.zeros((1, n), int) if labels is None else np.array([labels])
+    scores = ones if scores is None else np.array([scores], np.float32)
+    return Detections(np.array([boxes], np.float32), labels, scores, ones > 0 if valid is None else np.array([valid]))
+
+
+def test_boxes_are_scaled_and_cut_and_what_is_outside_goes():
+    boxes = [[-5, 10, 30, 40], [90, 10, 120, 40], [100, 10, 120, 40], [1, 1, 2, 2], [0, 0, 5, 5], [3, 3, 4, 4]]
+    detections = found(boxes, scores=[0.9, 0.8, 0.7, 0.1, np.nan, 0.6], valid=[True] * 5 + [False])
+    record = records.objects_record(detections, 0, Shown((50, 100), (25, 400)), Wanted(("a",), 5, 0.3))
+    assert (record["height"], record["width"]) == (25, 400)
+    assert [each["box"] for each in record["objects"]] == [[0, 5, 120, 20], [360, 5, 400, 20]]
+    assert [each["score"] for each in record["objects"]] == pytest.approx([0.9, 0.8])
+
+
+def test_a_class_that_the_data_do_not_have_is_told():
+    with pytest.raises(ConfigError, match="finds classes 0 to 2, the data have 2"):
+        records.objects_record(found([[0, 0, 5, 5]] * 2, [0, 2]), 0, Shown((9, 9), (9, 9)), Wanted(("a", "b"), 5, 0.3))
+
+
+def test_boxes_are_drawn_around_their_pixels():
+    picture = np.asarray(
+        with_boxes(np.zeros((100, 80, 3), np.uint8), np.array([[10, 40, 30, 60.0]]), ["a"], ["#FF0000"])
+    )
+    red = (picture == [255, 0, 0]).all(-1)
+    assert red[59, 10:30].all()
+    assert red[40:60, 10].all()
+    assert red[40:60, 29].all()
+    assert not red[60:].any()
+    assert not red[:, 30:].any()
+    assert not red[:, :10].any()
+    assert (picture[:40] == 255).all(-1).any()  # the label above it is white on red
+
+
+def test_unreadable_files_are_told(run, tmp_path):
+    (tmp_path / "bad.png").write_bytes(b"no image")
+    status, said, output = run(tmp_path / "bad.png", name="out.json")
+    assert status == 2
+    assert "none of the 1 files could be read" in said
+    assert not output.exists()
+    assert not list(tmp_path.glob("*.partial"))
+    assert one_line(said.replace("jaxvision: skipped", "skipped"))
