@@ -127,7 +127,7 @@ def pictured(chosen: Experiment, paths: Sequence[Path], rows: int) -> Given:
     _, height, width, channels = chosen.train.spec.image.shape
     fit = placement.fit((height, width))
     pictures = media.pictures(media.files(paths or [samples.photos_dir()]))
-    found = list(islice(media.decoded(pictures, lambda data: decode(data, fit, channels=channels)), rows))
+    found = list(islice(media.decoded(pictures, lambda data: decode(data, fit, channels=channels).canvas), rows))
     if not found:
         raise DataProblem(f"there is no image in {', '.join(map(str, paths))}")
     batch = loading.empty_rows(len(found), (height, width), channels)

@@ -35,7 +35,8 @@ def stream(count=3, classes=CLASSES):
 def rows(times=2):
     """Of three images whose files are so many times as large as what the stream shows of them.
 
-    In the first a cat is found, a dog missed, another false with a low score, the dog with a lower one; in the second a crowd has a dog in it.
+    In the first a cat is found, a dog missed, another false with a low score, the dog with a
+    lower one; in the second a crowd has a dog in it.
     """
     boxes = np.zeros((3, 4, 4), np.float32)
     boxes[0] = [[2, 2, 12, 12], [20, 5, 30, 15], [2, 2, 12, 12], [30, 2, 38, 8]]
