@@ -32,7 +32,7 @@ def get_config() -> ConfigDict:
             "weights": "",
             "size": 300,
             "batch_size": 8,
-            "steps": 400,
+            "steps": 300,
             "learning_rate": 1e-3,
             "weight_decay": 1e-4,
             "ema": 0.98,
