@@ -55,6 +55,7 @@ ALIKE = {
     "fashion_mnist_cnn",
     "optimizers",
     "imbalanced_fashion_mnist",
+    "shapes_yolo",
 }
 """Plain convolutions, as others have them, too."""
 SAME = ("voc_ssd300",)

@@ -1,0 +1,46 @@
+"""Detectors learn: 32 drawn images by heart, by the commands that a user gives. Two to three minutes each."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from jaxvision.data import synthetic
+
+ROOT = Path(__file__).parent.parent
+pytestmark = pytest.mark.slow
+
+
+@pytest.mark.parametrize(
+    ("name", "steps", "least"),
+    [("shapes_ssd", 400, {"AP50": 0.95, "AP": 0.7}), ("shapes_yolo", 800, {"AP50": 0.9, "AP": 0.5})],
+)
+def test_32_images_are_learned_by_heart_and_their_objects_written(name, steps, least, tmp_path):
+    workdir = tmp_path / "run"
+    fields = {"examples": 32, "test_on_train": True, "steps": steps}
+    options = [f"--config.{field}={value}" for field, value in fields.items()]
+    command = [f"--config={ROOT}/experiments/{name}.py", f"--workdir={workdir}", *options]
+    subprocess.run([sys.executable, "-m", "jaxvision.main", *command], check=True, capture_output=True)
+    rows = [json.loads(line) for line in (workdir / "metrics.jsonl").read_text().splitlines()]
+    figures = [row for row in rows if "test/AP" in row][-1]
+    for figure, bar in least.items():
+        assert figures[f"test/{figure}"] >= bar, figures
+    pictures = {path.name for path in (workdir / "report").glob("test_*.png")}
+    assert {"test_predictions.png", "test_precision_recall.png", "test_confusion.png"} <= pictures
+
+    from PIL import Image
+
+    (example,) = synthetic.shapes(1, seed=0, size=96, max_objects=6).read([0])
+    Image.fromarray(example.image).resize((192, 192)).save(tmp_path / "twice_as_large.png")
+    written = tmp_path / "found.jsonl"
+    command = [f"--workdir={workdir}", str(tmp_path / "twice_as_large.png"), f"--output={written}", "--score=0.5"]
+    subprocess.run([sys.executable, "-m", "jaxvision.predict", *command], check=True, capture_output=True)
+    (line,) = written.read_text().splitlines()
+    found = json.loads(line)["objects"]
+    assert len(found) == len(example.objects.boxes)
+    for each in found:
+        label = ("circle", "square", "triangle").index(each["label"])
+        same = example.objects.labels == label
+        assert abs(2 * example.objects.boxes[same] - each["box"]).max(1).min() < 12
