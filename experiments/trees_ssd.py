@@ -30,9 +30,9 @@ def get_config() -> ConfigDict:
         {
             "seed": 0,
             "weights": "",
-            "size": 300,
+            "size": 256,
             "batch_size": 8,
-            "steps": 300,
+            "steps": 250,
             "learning_rate": 1e-3,
             "weight_decay": 1e-4,
             "ema": 0.98,
