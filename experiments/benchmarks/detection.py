@@ -69,8 +69,8 @@ def alignment(regions: int = 512, channels: int = 256, side: int = 50) -> tuple[
 def training_step(count: int = 2) -> tuple[Callable, Callable]:
     random = np.random.default_rng(0)
     pixels = random.uniform(0, 255, (count, 300, 300, 3)).astype(np.float32)
-    boxes = np.float32([[[10, 20, 110, 90], [150, 30, 290, 260]]] * count)
-    labels, there = np.int32([[1, 5]] * count), np.ones((count, 2), bool)
+    boxes = np.asarray([[[10, 20, 110, 90], [150, 30, 290, 260]]] * count, np.float32)
+    labels, there = np.asarray([[1, 5]] * count, np.int32), np.ones((count, 2), bool)
     size, index = jnp.full((count, 2), 300, jnp.int32), jnp.arange(count, dtype=jnp.int32)
     target = Objects(jnp.asarray(boxes), jnp.asarray(labels), jnp.asarray(there), jnp.asarray(~there))
     batch = Batch(jnp.asarray(pixels), size, size, index, index >= 0, target)
@@ -87,7 +87,7 @@ def training_step(count: int = 2) -> tuple[Callable, Callable]:
 
     def theirs() -> None:
         model.zero_grad()
-        sum(model(images, targets).values()).backward()
+        torch.stack(list(model(images, targets).values())).sum().backward()
 
     return lambda: jax.block_until_ready(run(variables, batch)), theirs
 
@@ -111,7 +111,7 @@ def compare(name: str, pair: tuple[Callable, Callable], times: int) -> str:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(description="Detection beside torchvision.")
     parser.add_argument("--times", type=int, default=9, help="turns of each (9)")
     times = parser.parse_args().times
     print(f"JAX {jax.__version__} on {jax.devices()[0].device_kind}, torch {torch.__version__} on {DEVICE}")
