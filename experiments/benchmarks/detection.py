@@ -5,7 +5,7 @@
 Suppression of 1,000, 5,000 and 20,000 boxes at IoU 0.5, ROIAlign of 512 regions on a 50x50 map of 256 channels with its
 gradient, and one step of SSD300-VGG16 on two images (forward, loss, gradient). Ours and theirs take turns; float32, on
 whatever device JAX and torch each find (CPU both, unless both have a GPU). Needs torch and torchvision (the extra
-`parity`). About five minutes on two CPU cores. Prints a table; figures are in RESULTS.md beside this file.
+`parity`). About two minutes on two CPU cores. Prints a table; figures are in RESULTS.md beside this file.
 """
 
 import argparse
