@@ -168,14 +168,14 @@ def enlarged(x: Float[Array, "b h w c"]) -> Float[Array, "b y x c"]:
     return jnp.repeat(jnp.repeat(x, 2, axis=1), 2, axis=2)
 
 
-def yolov3(classes: int, *, dtype: DTypeLike = jnp.float32) -> YOLOv3:
+def yolov3(classes: int, *, norm: Norm = darknet_norm, dtype: DTypeLike = jnp.float32) -> YOLOv3:
     """YOLOv3."""
-    return YOLOv3(Darknet53(dtype=dtype), classes)
+    return YOLOv3(Darknet53(norm=norm, dtype=dtype), classes)
 
 
-def yolov3_tiny(classes: int, *, dtype: DTypeLike = jnp.float32) -> YOLOv3Tiny:
+def yolov3_tiny(classes: int, *, norm: Norm = darknet_norm, dtype: DTypeLike = jnp.float32) -> YOLOv3Tiny:
     """YOLOv3-tiny."""
-    return YOLOv3Tiny(DarknetTiny(dtype=dtype), classes)
+    return YOLOv3Tiny(DarknetTiny(norm=norm, dtype=dtype), classes)
 
 
 class GridHead(nn.Module):

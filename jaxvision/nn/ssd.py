@@ -194,11 +194,9 @@ def ssd512_vgg16(classes: int, *, dtype: DTypeLike = jnp.float32) -> SSD:
     return SSD(VGGFeatures(_vgg16(dtype), SSD512_EXTRAS), classes, (4, 6, 6, 6, 6, 4, 4), dtype=dtype)
 
 
-def ssd300_mobilenet_v2(classes: int, *, dtype: DTypeLike = jnp.float32) -> SSD:
+def ssd300_mobilenet_v2(classes: int, *, norm: Norm = mobilenet.tensorflow_norm, dtype: DTypeLike = jnp.float32) -> SSD:
     """TensorFlow's SSD-MobileNetV2, for images of 300x300 pixels."""
-    backbone = mobilenet.mobilenet_v2(
-        padding="same", norm=mobilenet.tensorflow_norm, dtype=dtype, expanded=True
-    ).backbone
+    backbone = mobilenet.mobilenet_v2(padding="same", norm=norm, dtype=dtype, expanded=True).backbone
     return SSD(MobileNetFeatures(backbone), classes, (3, 6, 6, 6, 6, 6), dtype=dtype)
 
 

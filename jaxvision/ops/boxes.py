@@ -96,8 +96,9 @@ def _sides(boxes: Array) -> tuple[Array, Array]:
 
 
 def _intersection(a: Array, b: Array) -> Array:
-    low, high = jnp.maximum(a[..., :2], b[..., :2]), jnp.minimum(a[..., 2:], b[..., 2:])
-    return area(jnp.concatenate([low, high], -1))
+    # Side by side, not as boxes: over many pairs several times as fast.
+    width, height = (jnp.minimum(a[..., i + 2], b[..., i + 2]) - jnp.maximum(a[..., i], b[..., i]) for i in (0, 1))
+    return jnp.maximum(width, 0) * jnp.maximum(height, 0)
 
 
 def _around(a: Array, b: Array) -> Array:

@@ -3,14 +3,19 @@
 Rows that are not `valid` are never kept and suppress nothing. Of equal scores the earlier row goes first.
 """
 
+from collections.abc import Callable
+from typing import NamedTuple
+
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
 from jaxvision.ops.boxes import iou, pairwise
 
-BLOCK = 1024
-"""So many boxes are settled at a time: memory grows with BLOCK * n, not with n * n."""
+WHOLE = 1024
+"""So many boxes at most are settled at once, all pairs of them compared."""
+BLOCK = 128
+"""Of more, so many at a time: memory grows with BLOCK * n, not with n * n."""
 
 
 def nms(
@@ -34,48 +39,49 @@ def nms(
     """
     order = jnp.argsort(jnp.where(valid, -scores, jnp.inf), stable=True)
     labels = jnp.zeros_like(order) if labels is None else labels
-    sorted_boxes, sorted_valid, sorted_labels = boxes[order], valid[order], labels[order]
-    n, size = len(boxes), min(BLOCK, len(boxes))
-    if n <= BLOCK:
-        kept = _settle(_suppresses(sorted_boxes, sorted_labels, sorted_boxes, sorted_labels, threshold), sorted_valid)
+    rows = _Rows(boxes[order].T, labels[order])
+    n = len(boxes)
+    if n <= WHOLE:
+        kept = _settle(_suppresses(rows, rows, threshold), valid[order])
     else:
-        kept = _by_block(sorted_boxes, sorted_labels, sorted_valid, threshold, size)
+        kept = _by_block(rows, valid[order], threshold)
     return jnp.zeros(n, bool).at[order].set(kept)
 
 
-def _suppresses(a: Array, labels_a: Array, b: Array, labels_b: Array, threshold: float | int) -> Bool[Array, "n m"]:
+class _Rows(NamedTuple):
+    """Boxes in order of their scores."""
+
+    sides: Float[Array, "4 n"]
+    label: Int[Array, "n"]
+
+
+def _suppresses(a: _Rows, b: _Rows, threshold: float | int) -> Bool[Array, "n m"]:
     """Whether a box of `a`, if it is kept, suppresses one of `b` behind it."""
-    return (pairwise(iou, a, b) > threshold) & (labels_a[:, None] == labels_b[None])
+    return (pairwise(iou, a.sides.T, b.sides.T) > threshold) & (a.label[:, None] == b.label[None])
 
 
 def _settle(overlaps: Bool[Array, "n n"], alive: Bool[Array, "n"]) -> Bool[Array, "n"]:
     """The greedy choice among boxes in order of their scores."""
-    before = jnp.triu(overlaps, 1).astype(jnp.float32)
+    before = jnp.triu(overlaps, 1)
 
     def again(state: tuple[Array, Array]) -> tuple[Array, Array]:
         kept, _ = state
-        hit = jnp.matmul(kept.astype(jnp.float32)[None], before)[0] > 0
-        new = alive & ~hit
+        new = alive & ~(before & kept[:, None]).any(0)
         return new, (new != kept).any()
 
     return jax.lax.while_loop(lambda state: state[1], again, (alive, alive.any()))[0]
 
 
-def _by_block(boxes: Array, labels: Array, valid: Array, threshold: float | int, size: int) -> Bool[Array, "n"]:
+def _by_block(rows: _Rows, valid: Bool[Array, "n"], threshold: float | int) -> Bool[Array, "n"]:
     """The same for many boxes: block after block, each first cleared of what earlier blocks suppress."""
-    n = len(boxes)
-    padding = -n % size
-    boxes = jnp.pad(boxes, ((0, padding), (0, 0)))
-    labels, alive = jnp.pad(labels, (0, padding)), jnp.pad(valid, (0, padding))
+    n, padding = len(valid), (0, -len(valid) % BLOCK)
+    rows, alive = _Rows(jnp.pad(rows.sides, ((0, 0), padding)), jnp.pad(rows.label, padding)), jnp.pad(valid, padding)
 
     def block(number: Array, alive: Array) -> Array:
-        start = number * size
-        mine = jax.lax.dynamic_slice_in_dim(boxes, start, size)
-        my_labels = jax.lax.dynamic_slice_in_dim(labels, start, size)
-        overlaps = _suppresses(mine, my_labels, boxes, labels, threshold)
-        inside = jax.lax.dynamic_slice_in_dim(overlaps, start, size, axis=1)
-        kept = _settle(inside, jax.lax.dynamic_slice_in_dim(alive, start, size))
-        hit = (overlaps & kept[:, None]).any(0) & (jnp.arange(len(alive)) >= start + size)
+        start = number * BLOCK
+        mine = _Rows(*(jax.lax.dynamic_slice_in_dim(each, start, BLOCK, axis=-1) for each in rows))
+        kept = _settle(_suppresses(mine, mine, threshold), jax.lax.dynamic_slice_in_dim(alive, start, BLOCK))
+        hit = (_suppresses(mine, rows, threshold) & kept[:, None]).any(0) & (jnp.arange(len(alive)) >= start + BLOCK)
         return jax.lax.dynamic_update_slice_in_dim(alive & ~hit, kept, start, axis=0)
 
-    return jax.lax.fori_loop(0, len(boxes) // size, block, alive)[:n]
+    return jax.lax.fori_loop(0, len(alive) // BLOCK, block, alive)[:n]
