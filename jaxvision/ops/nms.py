@@ -3,7 +3,6 @@
 Rows that are not `valid` are never kept and suppress nothing. Of equal scores the earlier row goes first.
 """
 
-from collections.abc import Callable
 from typing import NamedTuple
 
 import jax
@@ -49,7 +48,7 @@ def nms(
 
 
 class _Rows(NamedTuple):
-    """Boxes in order of their scores."""
+    """Boxes in order of their scores; a row a side, so that loops over pairs of them vectorise."""
 
     sides: Float[Array, "4 n"]
     label: Int[Array, "n"]
