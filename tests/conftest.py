@@ -14,6 +14,7 @@ import optax
 import pytest
 from flax import linen as nn
 from jaxtyping import install_import_hook
+from PIL import Image
 
 # Not jaxvision.train: a pytree class that checks its fields can't hold what jax.tree.map puts there.
 install_import_hook(["jaxvision.ops", "jaxvision.nn", "jaxvision.tasks"], "beartype.beartype")
@@ -103,3 +104,13 @@ def strict_gradient():
         return float(loss), grads
 
     return compute
+
+
+@pytest.fixture(scope="module")
+def folder_of_classes(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("classes")
+    for name in ("a", "b", "c"):
+        (folder / name).mkdir()
+        for i in range(5):
+            Image.new("RGB", (20, 30), (50 * i, 0, 0)).save(folder / name / f"{i}.png")
+    return folder

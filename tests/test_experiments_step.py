@@ -1,0 +1,80 @@
+"""Every experiment file takes real steps on a small canvas."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from experiment_files import build, files
+from parity_networks import UNOPTIMISED
+
+from jaxvision import experiment
+from jaxvision.types import Batch, ClassScores, Labels, Objects
+
+SMALL = {
+    "imagenet_resnet50": {"image_size": "64", "batch_size": "4", "width": "16", "warmup_epochs": "0"},
+    "cifar10_resnet18": {"batch_size": "4", "width": "16"},
+    "cifar100_resnet18": {"batch_size": "4", "width": "16"},
+    "fashion_mnist_resnet18": {"batch_size": "4", "width": "16"},
+    "folder": {"image_size": "64", "batch_size": "4", "width": "16"},
+    "folder_cnn": {"image_size": "64", "batch_size": "4", "hidden": "16"},
+    "fashion_mnist_cnn": {"batch_size": "4"},
+    "fashion_mnist_rnn": {"batch_size": "4", "hidden": "16"},
+    "imagenet_vgg16": {"image_size": "32", "batch_size": "2"},
+    "imagenet_mobilenet_v2": {"image_size": "64", "batch_size": "4"},
+    "imagenet_squeezenet": {"image_size": "64", "batch_size": "4"},
+    "imagenet_inception_v3": {"image_size": "75", "batch_size": "2", "auxiliary": "0.0"},
+    "imagenet_efficientnet_lite0": {"image_size": "64", "batch_size": "4", "warmup_epochs": "0"},
+    "imagenet_vit_small": {"image_size": "32", "batch_size": "4", "warmup_epochs": "0"},
+    "resnet50_folder": {"image_size": "64", "batch_size": "4", "width": "16"},
+    "vgg16_folder": {"image_size": "32", "batch_size": "2"},
+    "inception_folder": {"image_size": "75", "batch_size": "2"},
+    "efficientnet_lite0_fashion": {"batch_size": "4"},
+    "efficientnet_lite0_trees": {"batch_size": "4"},
+    "shapes_ssd": {"batch_size": "2", "width": "8"},
+    "shapes_yolo": {"batch_size": "2", "width": "4"},
+    "trees_ssd": {"batch_size": "2", "size": "96"},
+    "trees_yolo": {"batch_size": "2", "size": "64"},
+    "coco_ssd300": {"batch_size": "1"},
+    "coco_yolov3": {"batch_size": "1", "size": "64"},
+}
+SAME = ("voc_ssd300",)
+"""But for the classes the same step as another file's."""
+
+
+def random_batch(spec: Batch, classes: int) -> Batch:
+    rng = np.random.default_rng(0)
+    count, height, width, _ = spec.image.shape
+    size = np.full((count, 2), (height, width), np.int32)
+    image = rng.integers(0, 256, spec.image.shape, dtype=np.uint8)
+    target = Labels(rng.integers(0, classes, count).astype(np.int32))
+    if isinstance(spec.target, Objects):
+        shape = spec.target.labels.shape
+        corner = rng.uniform(0, min(height, width) / 2, (*shape, 2))
+        boxes = np.concatenate([corner, corner + rng.uniform(4, min(height, width) / 2, corner.shape)], -1)
+        valid = np.broadcast_to(np.arange(shape[1]) < 3, shape)
+        labels, area = np.zeros(shape, np.int32), np.zeros(shape, np.float32)
+        target = Objects(boxes.astype(np.float32), labels, valid, ~valid, area=area)
+    return Batch(image, size, size, np.arange(count, dtype=np.int32), np.ones(count, bool), target)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("path", [each for each in files() if each.id not in SAME])
+def test_one_real_step_on_a_small_canvas(path, folder_of_classes):
+    chosen = build(path, SMALL.get(path.stem, {}), folder_of_classes)
+    state = experiment.first_state_of(chosen, start=False)
+    foreseen = jax.eval_shape(chosen.task.predict, state.averaged, chosen.train.spec)
+    batch = random_batch(chosen.train.spec, foreseen.logits.shape[-1] if isinstance(foreseen, ClassScores) else 1)
+    step = jax.jit(experiment.train_step_of(chosen), compiler_options=UNOPTIMISED)
+    after, metrics = step(state, batch)
+    assert int(after.step) == 1
+    assert np.isfinite(float(metrics["loss"]))
+    assert float(metrics["gradient_norm"]) > 0
+    for _ in range(3):  # a warm-up begins with a rate of 0; scales that start at zero hold back what is before them
+        after, _ = step(after, batch)
+    moved = [
+        not np.array_equal(a, b)
+        for a, b in zip(jax.tree.leaves(after.params), jax.tree.leaves(state.params), strict=True)
+    ]
+    assert np.mean(moved) > 0.8  # tiny rates move some float32 numbers by less than their last bit
+    found = jax.jit(chosen.task.predict, compiler_options=UNOPTIMISED)(after.averaged, batch)
+    assert all(jnp.isfinite(leaf).all() for leaf in jax.tree.leaves(found))
