@@ -16,7 +16,7 @@ import optax
 from ml_collections import ConfigDict
 
 from jaxvision import optimize
-from jaxvision.augment import brightness, chain, contrast, flip, iou_crop, saturation, vertical_flip
+from jaxvision.augment import affine, brightness, chain, contrast, flip, saturation, vertical_flip
 from jaxvision.checkpoint import Keep
 from jaxvision.data import coco, order, pipeline, placement, samples, target
 from jaxvision.draw import detection as pictures
@@ -26,6 +26,8 @@ from jaxvision.pretrained import detectors
 from jaxvision.train import Every, exponential_average
 
 CLASSES = ("Tree",)
+EARLY = (r"backbone/conv[012]/.*",)
+"""Layers that stay as COCO left them, and with them all normalisation."""
 
 
 def get_config() -> ConfigDict:
@@ -33,9 +35,9 @@ def get_config() -> ConfigDict:
         {
             "seed": 0,
             "weights": "",
-            "size": 320,
-            "batch_size": 8,
-            "steps": 500,
+            "size": 416,
+            "batch_size": 4,
+            "steps": 600,
             "learning_rate": 1e-3,
             "weight_decay": 1e-4,
             "ema": 0.98,
@@ -61,16 +63,21 @@ def build(config) -> Experiment:
     test = pipeline.evaluation(lambda: tiles("test"), **options)
     schedule = optax.warmup_cosine_decay_schedule(0.0, config.learning_rate, config.steps // 10, config.steps)
     adam = optax.adamw(schedule, weight_decay=config.weight_decay, mask=optimize.kernels)
+    pretrained = config.weights == "coco"
     experiment = Experiment(
-        task=published.task(len(CLASSES), dtype=jnp.dtype(config.precision)),
+        task=published.task(len(CLASSES), dtype=jnp.dtype(config.precision), frozen_norm=pretrained),
         optimizer=optax.chain(optax.clip_by_global_norm(10.0), adam),
         steps=config.steps,
         train=train,
-        augment=chain(iou_crop(), flip(), vertical_flip(), brightness(0.2), contrast(0.2), saturation(0.2)),
+        augment=chain(
+            affine(zoom=0.3, shift=0.1), flip(), vertical_flip(), brightness(0.3), contrast(0.3), saturation(0.3)
+        ),
         evaluations={"test": Evaluation(test, figures(CLASSES), pictures.report)},
         average=exponential_average(config.ema),
         seed=config.seed,
         every=Every(log=10, evaluate=-(-config.steps // 4), checkpoint=-(-config.steps // 4)),
         keep=Keep(latest=1, best=1, by="test/AP50"),
     )
-    return experiment._replace(start=detectors.start_from(published)) if config.weights else experiment
+    if pretrained:
+        return experiment._replace(start=detectors.start_from(published), frozen=EARLY)
+    return experiment

