@@ -67,8 +67,7 @@ def build(config) -> Experiment:
     test = pipeline.evaluation(lambda: data("val2017"), **options)
     drops = [config.steps * 4 // 5, config.steps * 9 // 10]
     constant = optax.piecewise_constant_schedule(config.learning_rate, dict.fromkeys(drops, 0.1))
-    warmup = optax.polynomial_schedule(0.0, 1.0, 4, config.warmup)
-    sgd = optax.sgd(lambda step: constant(step) * warmup(step), config.momentum)
+    sgd = optax.sgd(lambda step: constant(step) * jnp.minimum(step / config.warmup, 1.0) ** 4, config.momentum)
     decay = optax.add_decayed_weights(config.weight_decay, optimize.kernels)
     begin = start(darknet.sources, config.darknet53, new=(r"conv\d+/.*",))
     return Experiment(
