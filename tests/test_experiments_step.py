@@ -35,7 +35,7 @@ SMALL = {
     "trees_ssd": {"batch_size": "2", "size": "96"},
     "trees_yolo": {"batch_size": "2", "size": "64"},
     "coco_ssd300": {"batch_size": "1"},
-    "coco_yolov3": {"batch_size": "1", "size": "64"},
+    "coco_yolov3": {"batch_size": "1", "size": "64", "warmup": "2"},
 }
 SAME = ("voc_ssd300",)
 """But for the classes the same step as another file's."""

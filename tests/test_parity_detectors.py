@@ -18,7 +18,8 @@ def test_ssd300_equals_torchvision(float64, capsys):
         name: np.linalg.norm(ours["gradients"][name] - gradient) / max(norms[name], least)
         for name, gradient in theirs["gradients"].items()
     }
-    errors["losses"] = np.abs(np.subtract(ours["losses"], theirs["losses"])).max()
+    # torchvision measures its default boxes in float32 even so.
+    errors["losses"] = np.abs(np.divide(ours["losses"], theirs["losses"]) - 1).max()
     errors["gradients"] = max(worst.values())
     with capsys.disabled():
         print(f"\nSSD300-VGG16, largest errors: { {name: f'{error:.1e}' for name, error in errors.items()} }")
