@@ -5,10 +5,24 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxvision.nn import darknet, resnet
+from jaxvision.nn.detr import DETR
+from jaxvision.nn.fast_rcnn import fast_rcnn_resnet, rcnn_resnet
+from jaxvision.nn.faster_rcnn import faster_rcnn_fpn
+from jaxvision.nn.norm import FrozenBatchNorm
+from jaxvision.nn.retinanet import retinanet_fpn
 from jaxvision.nn.ssd import SSD, Extra, Features
+from jaxvision.nn.yolox import YOLOX, Make
+from jaxvision.tasks.detr import detr
+from jaxvision.tasks.fast_rcnn import fast_rcnn
+from jaxvision.tasks.faster_rcnn import faster_rcnn
+from jaxvision.tasks.proposals import Proposing
+from jaxvision.tasks.rcnn import rcnn
+from jaxvision.tasks.regions import Classifying
+from jaxvision.tasks.retinanet import retinanet
 from jaxvision.tasks.ssd import paper, ssd
 from jaxvision.tasks.yolo import yolo
 from jaxvision.tasks.yolo_v1 import yolo_v1
+from jaxvision.tasks.yolox import yolox
 from jaxvision.types import Batch, Objects
 
 CLASSES, SIDE, ROWS = 3, 32, 5
@@ -42,16 +56,75 @@ def small_yolo_v1(dtype=jnp.float32):
     return yolo_v1(network, mean=127.5, std=64.0, dtype=dtype, count=20)
 
 
+def small_retinanet(dtype=jnp.float32):
+    """Strides 8, 16 and 32, the last two convolved."""
+    backbone = resnet.Backbone(resnet.BasicBlock, (1, 1), width=8, dtype=dtype)
+    network = retinanet_fpn(backbone, CLASSES, channels=16, kinds=2, depth=1)
+    sizes = ((6, 9), (12, 16), (20, 26))
+    return retinanet(network, sizes=sizes, ratios=(1.0,), mean=127.5, std=64.0, dtype=dtype, count=20)
+
+
+def small_detr(dtype=jnp.float32):
+    """A map of stride 8, one layer of encoder and two of decoder, without dropout."""
+    backbone = resnet.Backbone(resnet.BasicBlock, (1, 1), width=8, norm=FrozenBatchNorm, dtype=dtype)
+    layers = {"encoder_layers": 1, "decoder_layers": 2, "dropout": 0.0}
+    network = DETR(backbone, CLASSES, queries=20, width=16, heads=2, hidden=24, dtype=dtype, **layers)
+    return detr(network, mean=127.5, std=64.0, dtype=dtype)
+
+
+def small_yolox(dtype=jnp.float32):
+    """Strides 4 and 8 of a residual network."""
+    backbone = resnet.Backbone(resnet.BasicBlock, (1, 1), width=8, dtype=dtype)
+    return yolox(YOLOX(backbone, CLASSES, 1, Make(dtype=dtype)), dtype=dtype, count=20)
+
+
+def small_faster_rcnn(dtype=jnp.float32):
+    """Strides 4, 8 and 16, regions from the first two; few are drawn, so that the draw matters."""
+    backbone = resnet.Backbone(resnet.BasicBlock, (1, 1), width=8, norm=FrozenBatchNorm, dtype=dtype)
+    network = faster_rcnn_fpn(backbone, CLASSES, channels=16, hidden=32, kinds=1)
+    proposing = Proposing(sampled=24, candidates=(40, 30), count=(30, 20))
+    classifying = Classifying(sampled=16, count=20)
+    settings = {"proposing": proposing, "classifying": classifying}
+    return faster_rcnn(
+        network, sizes=((7,), (11,), (16,)), ratios=(1.0,), mean=127.5, std=64.0, dtype=dtype, **settings
+    )
+
+
+def small_fast_rcnn(dtype=jnp.float32):
+    """Regions pooled from a map of stride 8; few are drawn, so that the draw matters."""
+    backbone = resnet.Backbone(resnet.BasicBlock, (1, 1), width=8, norm=FrozenBatchNorm, dtype=dtype)
+    classifying = Classifying(sampled=12, overlap=0.3, count=20)
+    network = fast_rcnn_resnet(backbone, CLASSES, hidden=32)
+    return fast_rcnn(network, mean=127.5, std=64.0, classifying=classifying, dtype=dtype)
+
+
+def small_rcnn(dtype=jnp.float32):
+    """Crops of 16 pixels, 2 of them context."""
+    backbone = resnet.Backbone(resnet.BasicBlock, (1, 1), width=8, norm=FrozenBatchNorm, dtype=dtype)
+    classifying = Classifying(sampled=12, overlap=0.3, count=20)
+    network = rcnn_resnet(backbone, CLASSES)
+    return rcnn(network, size=16, context=2, mean=127.5, std=64.0, classifying=classifying, dtype=dtype)
+
+
 EVERY = {
     "ssd": small_ssd,
     "yolov3_tiny": small_yolov3_tiny,
     "yolov3": small_yolov3,
     "yolo_v1": small_yolo_v1,
+    "detr": small_detr,
+    "retinanet": small_retinanet,
+    "faster_rcnn": small_faster_rcnn,
+    "fast_rcnn": small_fast_rcnn,
+    "rcnn": small_rcnn,
+    "yolox": small_yolox,
 }
 
 
 def make_batch(counts=(3, 1, 0, 5), seed=0, dtype=np.float64):
-    """Noise with so many objects an image; the content is 28 x 30 pixels of the canvas; one object is to be ignored."""
+    """Noise with so many objects an image; the content is 28 x 30 pixels of the canvas; one object is to be ignored.
+
+    What is given are proposals near the places of objects, and some anywhere, the last of them not valid.
+    """
     random, n = np.random.default_rng(seed), len(counts)
     image = np.zeros((n, SIDE, SIDE, 3), dtype)
     image[:, :28, :30] = random.uniform(0, 255, (n, 28, 30, 3))
@@ -63,7 +136,13 @@ def make_batch(counts=(3, 1, 0, 5), seed=0, dtype=np.float64):
     labels = np.where(valid, random.integers(0, CLASSES, (n, ROWS)), 0).astype(np.int32)
     size, index = jnp.tile(jnp.int32([[28, 30]]), (n, 1)), jnp.arange(n, dtype=jnp.int32)
     target = Objects(*map(jnp.asarray, (boxes, labels, valid, ignore)))
-    return Batch(jnp.asarray(image), size, size, index, index >= 0, target)
+    near = np.concatenate([corner, corner + 9], -1) + random.uniform(-2, 2, (n, ROWS, 4))
+    corner = random.uniform(0, 20, (n, 15, 2))
+    anywhere = np.concatenate([corner, corner + random.uniform(2, 20, (n, 15, 2))], -1)
+    proposed = jnp.asarray(np.concatenate([near, anywhere], 1).astype(dtype))
+    there = jnp.tile(jnp.arange(ROWS + 15) < ROWS + 12, (n, 1))
+    given = Objects(proposed, jnp.zeros(there.shape, jnp.int32), there, jnp.zeros(there.shape, bool))
+    return Batch(jnp.asarray(image), size, size, index, index >= 0, target, given)
 
 
 def variables_of(task, batch, seed=1):

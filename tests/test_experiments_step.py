@@ -36,6 +36,10 @@ SMALL = {
     "trees_yolo": {"batch_size": "2", "size": "64"},
     "coco_ssd300": {"batch_size": "1"},
     "coco_yolov3": {"batch_size": "1", "size": "64", "warmup": "2"},
+    "coco_detr": {"batch_size": "1", "short": "64", "longest": "96", "layers": "1"},
+    "shapes_detr": {"batch_size": "2", "width": "8", "layers": "1"},
+    "coco_yolox": {"batch_size": "1", "size": "64", "network": "nano", "warmup_epochs": "0"},
+    "shapes_yolox": {"batch_size": "2", "width": "4"},
 }
 SAME = ("voc_ssd300",)
 """But for the classes the same step as another file's."""

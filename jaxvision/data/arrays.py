@@ -19,7 +19,7 @@ from jaxvision.data.loading import (
 from jaxvision.data.order import Order
 from jaxvision.data.prefetch import prefetch
 from jaxvision.data.source import Example, Source, digest
-from jaxvision.data.target import LABELS, TargetForm
+from jaxvision.data.target import LABELS, NOTHING, TargetForm
 from jaxvision.types import WHOLE, Batch, Share, Stream
 
 
@@ -85,13 +85,14 @@ def training(
     batch_size: int,
     channels: int = 3,
     target: TargetForm = LABELS,
+    given: TargetForm = NOTHING,
     on_bad_image: str = "raise",
 ) -> Stream:
     """Batches without end from any source whose images fit the canvas unresized, made by a thread in the background.
 
     Raises BadImage, when it comes to it, for an image that is larger than the canvas or can't be decoded.
     """
-    how = loading(placement.keep(canvas), channels, 0, on_bad_image, target)
+    how = loading(placement.keep(canvas), channels, 0, on_bad_image, target, given)
     opened = opener(open, order)
 
     def batches(step: int, rows: range) -> Iterator[Batch]:
@@ -113,10 +114,11 @@ def evaluation(
     batch_size: int,
     channels: int = 3,
     target: TargetForm = LABELS,
+    given: TargetForm = NOTHING,
     on_bad_image: str = "raise",
 ) -> Stream:
     """Every example once, in the order of the source; the last batch is padded with rows that are not valid."""
-    how = loading(placement.keep(canvas), channels, 0, on_bad_image, target, complete=True)
+    how = loading(placement.keep(canvas), channels, 0, on_bad_image, target, given, complete=True)
     opened = opener(open)
 
     def batches(first: int, rows: range) -> Iterator[Batch]:

@@ -18,7 +18,7 @@ from jaxvision.data.placement import Placer, Size
 from jaxvision.data.randomness import Purpose, checked_seed, permutation
 from jaxvision.data.source import Source, about
 from jaxvision.data.subset import subset
-from jaxvision.data.target import LABELS, TargetForm
+from jaxvision.data.target import LABELS, NOTHING, TargetForm
 from jaxvision.types import WHOLE, Batch, Fault, Share, Stream
 
 BLOCK = 256
@@ -40,6 +40,7 @@ def training(
     seed: int = 0,
     channels: int = 3,
     target: TargetForm = LABELS,
+    given: TargetForm = NOTHING,
     on_bad_image: str = "raise",
     threads: int | None = None,
 ) -> Stream:
@@ -57,7 +58,7 @@ def training(
         raise ValueError(f"buckets need two canvases or more that differ, got {canvases}")
     seed, source = checked_seed(seed), once(open)
     bucket = once(lambda: nearest_canvas(image_sizes(source()), canvases))
-    options = {"batch_size": batch_size, "seed": seed, "channels": channels, "target": target}
+    options = {"batch_size": batch_size, "seed": seed, "channels": channels, "target": target, "given": given}
     parts = [
         pipeline.training(
             source,

@@ -5,6 +5,7 @@ Augmentation is then out of reach. Nothing here needs TensorFlow.
 """
 
 import os
+import threading
 import zipfile
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -77,7 +78,7 @@ def cached(path: str | os.PathLike, make: Callable[[], tuple[np.ndarray, np.ndar
     path = Path(path)
     if not path.exists():
         features, labels, classes = make()
-        _write(path, features=np.asarray(features, np.float32), labels=labels, classes=np.asarray(list(classes)))
+        write_npz(path, features=np.asarray(features, np.float32), labels=labels, classes=np.asarray(list(classes)))
     try:
         with path.open("rb") as opened, np.load(opened, allow_pickle=False) as file:
             features, labels, classes = (file[name] for name in ("features", "labels", "classes"))
@@ -86,9 +87,10 @@ def cached(path: str | os.PathLike, make: Callable[[], tuple[np.ndarray, np.ndar
     return source(features, labels, [str(name) for name in classes], name=path.name)
 
 
-def _write(path: Path, **arrays: Any) -> None:
+def write_npz(path: Path, **arrays: Any) -> None:
+    """Writes the arrays, whole or not at all, and the folder if need be."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f"{path.name}.{os.getpid()}.partial.npz")
+    temporary = path.with_name(f"{path.name}.{os.getpid()}-{threading.get_ident()}.partial.npz")
     try:
         np.savez(temporary, **arrays)
         os.replace(temporary, path)

@@ -14,7 +14,7 @@ from jaxvision.data.order import Indices, Order
 from jaxvision.data.placement import Placer, stretch
 from jaxvision.data.randomness import Purpose, checked_seed, philox
 from jaxvision.data.source import Example, Source, about
-from jaxvision.data.target import LABELS, TargetForm
+from jaxvision.data.target import LABELS, NOTHING, TargetForm
 from jaxvision.types import Batch, Batches, Canvas, Fault, Stream
 
 logger = logging.getLogger(__name__)
@@ -37,6 +37,8 @@ class Rows(NamedTuple):
     valid: np.ndarray
     target: Any
     """Labels or Objects."""
+    given: Any = None
+    """Objects, or None."""
 
 
 class Loading(NamedTuple):
@@ -49,6 +51,7 @@ class Loading(NamedTuple):
     target: TargetForm = LABELS
     complete: bool = False
     """An image with more objects than rows is an error: the figures of an evaluation would be wrong. Else it is told of."""
+    given: TargetForm = NOTHING
 
 
 def load(source: Source, indices: Indices, positions: np.ndarray, how: Loading) -> Rows:
@@ -57,7 +60,7 @@ def load(source: Source, indices: Indices, positions: np.ndarray, how: Loading) 
     Padding and skipped images are zero, not valid, and as large as the canvas; padding has label 0.
     """
     index = indices(positions)
-    rows = empty_rows(len(positions), how.placer.canvas, how.channels, how.target)
+    rows = empty_rows(len(positions), how.placer.canvas, how.channels, how.target, how.given)
     rows.index[:] = index
     real = np.flatnonzero(index >= 0)
     for row, example in zip(real, source.read(index[real]), strict=True):
@@ -65,7 +68,9 @@ def load(source: Source, indices: Indices, positions: np.ndarray, how: Loading) 
     return rows
 
 
-def empty_rows(n: int, canvas: tuple[int, int], channels: int, target: TargetForm = LABELS) -> Rows:
+def empty_rows(
+    n: int, canvas: tuple[int, int], channels: int, target: TargetForm = LABELS, given: TargetForm = NOTHING
+) -> Rows:
     """Rows of padding."""
     return Rows(
         image=np.zeros((n, *canvas, channels), np.uint8),
@@ -74,6 +79,7 @@ def empty_rows(n: int, canvas: tuple[int, int], channels: int, target: TargetFor
         index=np.full(n, -1, np.int32),
         valid=np.zeros(n, bool),
         target=target.empty(n, canvas),
+        given=given.empty(n, canvas),
     )
 
 
@@ -91,6 +97,7 @@ def _fill(rows: Rows, row: int, example: Example, position: int, name: Callable[
     rows.valid[row] = True
     try:
         left_out = how.target.fill(rows.target, row, example, decoded.placement)
+        how.given.fill(rows.given, row, example, decoded.placement)
     except ValueError as error:
         raise ValueError(f"{name(int(rows.index[row]))}: {error}") from None
     if left_out:
@@ -137,20 +144,27 @@ def loading(
     seed: int,
     on_bad_image: str,
     target: TargetForm = LABELS,
+    given: TargetForm = NOTHING,
     *,
     complete: bool = False,
 ) -> Loading:
     """`Loading` from the arguments that all pipelines share, checked."""
     if channels not in (1, 3):
         raise ValueError(f"channels must be 1 (grey) or 3 (RGB), got {channels}")
-    return Loading(placer, channels, checked_seed(seed), complaint(on_bad_image), target, complete)
+    return Loading(placer, channels, checked_seed(seed), complaint(on_bad_image), target, complete, given)
 
 
-def spec(batch_size: int, canvas: tuple[int, int], channels: int, target: TargetForm = LABELS) -> Batch:
+def spec(
+    batch_size: int,
+    canvas: tuple[int, int],
+    channels: int,
+    target: TargetForm = LABELS,
+    given: TargetForm = NOTHING,
+) -> Batch:
     """Shapes and types of a batch of labelled images."""
     if batch_size < 1:
         raise ValueError(f"batch_size must be at least 1, got {batch_size}")
-    rows = empty_rows(1, canvas, channels, target)
+    rows = empty_rows(1, canvas, channels, target, given)
     return jax.tree.map(lambda x: jax.ShapeDtypeStruct((batch_size, *x.shape[1:]), x.dtype), as_batch(rows))
 
 
@@ -166,7 +180,7 @@ def positions(step: int, batch_size: int, rows: range) -> np.ndarray:
 
 def stream(batches: Batches, opened: Callable[[], tuple[Source, Indices]], how: Loading, batch_size: int) -> Stream:
     """The stream of a pipeline: its batches, and what all pipelines tell in the same way."""
-    shapes = spec(batch_size, how.placer.canvas, how.channels, how.target)
+    shapes = spec(batch_size, how.placer.canvas, how.channels, how.target, how.given)
     return Stream(shapes, batches, lambda: about(opened()[0]), without_chance(how), examiner(opened, how))
 
 
@@ -194,6 +208,7 @@ def _fault(source: Source, index: int, how: Loading) -> Fault | None:
         (example,) = source.read(np.asarray([index]))
         decoded = decode(example.image, WHOLE_IMAGE, channels=how.channels)
         placement = how.placer.place(rng, decoded.original_size)
+        how.given.fill(how.given.empty(1, how.placer.canvas), 0, example, placement)
         left_out = how.target.fill(how.target.empty(1, how.placer.canvas), 0, example, placement)
         if left_out and how.complete:
             raise ValueError(left_out)

@@ -28,7 +28,7 @@ from jaxvision.data.order import Indices, Order
 from jaxvision.data.placement import Placer
 from jaxvision.data.prefetch import prefetch
 from jaxvision.data.source import Source
-from jaxvision.data.target import LABELS, TargetForm
+from jaxvision.data.target import LABELS, NOTHING, TargetForm
 from jaxvision.types import WHOLE, Batch, Share, Stream
 
 LARGEST_CHUNK = 32
@@ -44,16 +44,18 @@ def training(
     seed: int = 0,
     channels: int = 3,
     target: TargetForm = LABELS,
+    given: TargetForm = NOTHING,
     on_bad_image: str = "raise",
     threads: int | None = None,
 ) -> Stream:
     """Batches without end; row r of step s is a function of `(seed, s * batch_size + r)`.
 
+    `target` says what is told of the images, `given` what a model is given beside them: `target.proposals(2000)`, say.
     `seed` keys what the placer draws; the order has its own. `on_bad_image="skip"` keeps the place of an unreadable image
     with `valid=False` and logs its name; `"raise"` raises BadImage where its batch would have come. `threads` read and
     decode; None takes one per core.
     """
-    how = loading(placer, channels, seed, on_bad_image, target)
+    how = loading(placer, channels, seed, on_bad_image, target, given)
     opened = opener(open, order)
 
     def batches(step: int, share: Share = WHOLE) -> Iterator[Batch]:
@@ -69,11 +71,12 @@ def evaluation(
     batch_size: int,
     channels: int = 3,
     target: TargetForm = LABELS,
+    given: TargetForm = NOTHING,
     on_bad_image: str = "raise",
     threads: int | None = None,
 ) -> Stream:
     """Every example once, in the order of the source; the last batch is padded with rows that are not valid."""
-    how = loading(placer, channels, 0, on_bad_image, target, complete=True)
+    how = loading(placer, channels, 0, on_bad_image, target, given, complete=True)
     opened = opener(open)
 
     def batches(step: int, share: Share = WHOLE) -> Iterator[Batch]:

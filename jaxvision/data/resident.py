@@ -27,7 +27,7 @@ from jaxvision.data.loading import (
 )
 from jaxvision.data.order import Order
 from jaxvision.data.source import Source
-from jaxvision.data.target import LABELS, TargetForm
+from jaxvision.data.target import LABELS, NOTHING, TargetForm
 from jaxvision.types import WHOLE, Batch, Share, Stream
 
 BLOCK = 1024
@@ -41,13 +41,14 @@ def training(
     batch_size: int,
     channels: int = 3,
     target: TargetForm = LABELS,
+    given: TargetForm = NOTHING,
     on_bad_image: str = "raise",
 ) -> Stream:
     """Batches without end, of `jax.Array`s, from any source whose images fit the canvas unresized.
 
     Raises BadImage at the first batch, when all is read, for an image that is larger than the canvas or can't be decoded.
     """
-    how = loading(placement.keep(canvas), channels, 0, on_bad_image, target)
+    how = loading(placement.keep(canvas), channels, 0, on_bad_image, target, given)
     opened = opener(open, order)
     resident = once(lambda: _on_device(opened()[0], how))
 
@@ -67,10 +68,11 @@ def evaluation(
     batch_size: int,
     channels: int = 3,
     target: TargetForm = LABELS,
+    given: TargetForm = NOTHING,
     on_bad_image: str = "raise",
 ) -> Stream:
     """Every example once, in the order of the source; the last batch is padded with rows that are not valid."""
-    how = loading(placement.keep(canvas), channels, 0, on_bad_image, target, complete=True)
+    how = loading(placement.keep(canvas), channels, 0, on_bad_image, target, given, complete=True)
     opened = opener(open)
     resident = once(lambda: _on_device(opened()[0], how))
 
@@ -85,7 +87,7 @@ def evaluation(
 
 def _on_device(source: Source, how: Loading) -> Batch:
     """Every row of the source, and after the last a row of padding, which index -1 gathers."""
-    rows = empty_rows(source.length + 1, how.placer.canvas, how.channels, how.target)
+    rows = empty_rows(source.length + 1, how.placer.canvas, how.channels, how.target, how.given)
     for start in range(0, source.length, BLOCK):
         block = np.arange(start, min(start + BLOCK, source.length))
         _copy(load(source, each_once(source), block, how), rows, block)

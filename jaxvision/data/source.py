@@ -35,6 +35,8 @@ class Example(NamedTuple):
     label: int = -1
     """Of the whole image; -1 where it has none."""
     objects: Annotations | None = None
+    proposals: np.ndarray | None = None
+    """float32 `n 4`: regions that may hold objects, in pixels of the upright image file; of fewer rows the first count."""
 
 
 class Source(NamedTuple):

@@ -1,4 +1,4 @@
-"""What a row of a batch says of its example beside the image: a class, or objects on the canvas."""
+"""What a row of a batch says of its example beside the image: a class, or objects or proposals on the canvas."""
 
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -7,7 +7,7 @@ import numpy as np
 from PIL import Image
 
 from jaxvision.data.placement import Placement, Size
-from jaxvision.data.source import Annotations, Example
+from jaxvision.data.source import Annotations, Example, annotations
 from jaxvision.types import Labels, Objects
 
 FEWEST_PIXELS = 1.0
@@ -40,6 +40,8 @@ def _no_labels(n: int, canvas: Size) -> Labels:
 
 LABELS = TargetForm(_no_labels, _fill_label)
 """The class of the image."""
+NOTHING = TargetForm(lambda n, canvas: None, lambda target, row, example, placement: None)
+"""For `Batch.given`."""
 
 
 def objects(rows: int, *, masks: bool = False) -> TargetForm:
@@ -56,15 +58,9 @@ def objects(rows: int, *, masks: bool = False) -> TargetForm:
         raise ValueError(f"objects(rows={rows}): allowed is 1 or more")
 
     def empty(n: int, canvas: Size) -> Objects:
-        arrays: dict[str, Any] = {
-            "boxes": np.zeros((n, rows, 4), np.float32),
-            "labels": np.zeros((n, rows), np.int32),
-            "valid": np.zeros((n, rows), bool),
-            "ignore": np.zeros((n, rows), bool),
-            "masks": np.zeros((n, rows, *canvas), bool) if masks else None,
-            "area": np.zeros((n, rows), np.float32),
-        }
-        return Objects(**arrays)
+        area: Any = np.zeros((n, rows), np.float32)
+        masked: Any = np.zeros((n, rows, *canvas), bool) if masks else None
+        return _no_objects(n, rows).replace(area=area, masks=masked)
 
     def fill(target: Objects, row: int, example: Example, placement: Placement) -> str | None:
         if example.objects is None:
@@ -87,6 +83,38 @@ def objects(rows: int, *, masks: bool = False) -> TargetForm:
         return f"{n + left_out} objects, but rows for {rows}: {left_out} left out" if left_out else None
 
     return TargetForm(empty, fill)
+
+
+def proposals(rows: int) -> TargetForm:
+    """For `Batch.given`: `Objects` of so many rows, an example's first proposals, moved to the canvas as its objects are.
+
+    Their labels mean nothing. Proposals of which less than a pixel is left make room for later ones.
+
+    Raises:
+      ValueError: for less than one row.
+    """
+    if rows < 1:
+        raise ValueError(f"proposals(rows={rows}): allowed is 1 or more")
+
+    def fill(given: Objects, row: int, example: Example, placement: Placement) -> None:
+        if example.proposals is None:
+            raise ValueError("the source has no proposals; `data.proposals.searched` adds some")
+        found, kept = placed(annotations(example.proposals, np.zeros(len(example.proposals))), placement)
+        boxes = found.boxes[kept[:rows]]
+        np.asarray(given.boxes)[row, : len(boxes)] = boxes
+        np.asarray(given.valid)[row, : len(boxes)] = True
+
+    return TargetForm(lambda n, canvas: _no_objects(n, rows), fill)
+
+
+def _no_objects(n: int, rows: int) -> Objects:
+    arrays: dict[str, Any] = {
+        "boxes": np.zeros((n, rows, 4), np.float32),
+        "labels": np.zeros((n, rows), np.int32),
+        "valid": np.zeros((n, rows), bool),
+        "ignore": np.zeros((n, rows), bool),
+    }
+    return Objects(**arrays)
 
 
 def placed(found: Annotations, placement: Placement) -> tuple[Annotations, np.ndarray]:

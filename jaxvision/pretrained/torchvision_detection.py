@@ -1,10 +1,11 @@
 """torchvision's detectors for ours, from a `state_dict` of NumPy arrays: torch itself is not needed."""
 
 import re
+from collections.abc import Callable, Mapping
 
-from jaxvision.pretrained.strict import Path, Source
-from jaxvision.pretrained.torch_layout import module_sources, unchanged
-from jaxvision.pretrained.torchvision import vgg_sources
+from jaxvision.pretrained.strict import Path, Source, Sources, Turn
+from jaxvision.pretrained.torch_layout import dense_kernel_after_flatten, module_sources, unchanged
+from jaxvision.pretrained.torchvision import resnet_sources, vgg_sources
 from jaxvision.types import Variables
 
 VGG16_CONVOLUTIONS = {1: (0, 2), 2: (5, 7), 3: (10, 12, 14), 4: (17, 19, 21), 5: (1, 3, 5)}
@@ -41,3 +42,95 @@ def _ssd_module(ours: str) -> str:
     if ours not in dense:
         raise ValueError(f"torchvision's SSD has no counterpart of {ours!r}")
     return dense[ours]
+
+
+def faster_rcnn_sources(variables: Variables) -> dict[Path, Source]:
+    """For every array of an `nn.faster_rcnn.faster_rcnn_fpn` its name in torchvision's `FasterRCNN` on a ResNet.
+
+    The distributed `fasterrcnn_resnet50_fpn` has 90 classes, labels being COCO's ids less 1 (`coco.BY_ID`); its batch
+    normalisation has no epsilon, `norm=partial(FrozenBatchNorm, epsilon=0.0)`; its file has older names: `as_distributed`.
+    """
+    head = variables["params"]["box_head"]["dense1"]["kernel"].shape[0]
+    channels = variables["params"]["region_head"]["conv"]["kernel"].shape[2]
+    side = round((head / channels) ** 0.5)
+    flattened = {"box_head/dense1": dense_kernel_after_flatten(channels, side, side)}
+    return _on_pyramid(variables, _faster_rcnn_module, flattened)
+
+
+def retinanet_sources(variables: Variables) -> dict[Path, Source]:
+    """For every array of an `nn.retinanet.retinanet_fpn` its name in torchvision's `RetinaNet` on a ResNet.
+
+    The distributed `retinanet_resnet50_fpn` has 91 classes, labels being COCO's ids, of which there is no 0; the rest is as
+    for `faster_rcnn_sources`.
+    """
+    return _on_pyramid(variables, _retinanet_module)
+
+
+def fpn_backbone_sources(variables: Variables) -> dict[Path, Source]:
+    """For the ResNet within such a network, its names in torchvision's ResNet: `layer1.0.conv1`; nothing for the rest."""
+    backbone = {
+        collection: {"backbone": tree["features"]["backbone"]}
+        for collection, tree in variables.items()
+        if "features" in tree
+    }
+    return {(path[0], "features", *path[1:]): source for path, source in resnet_sources(backbone).items()}
+
+
+def as_distributed(sources: Sources) -> Sources:
+    """The name map for the files that torchvision distributes, which are older than the names of its modules.
+
+    `fasterrcnn_resnet50_fpn_coco-258fb6c6.pth` and `retinanet_resnet50_fpn_coco-eeacb38b.pth`.
+    """
+    return lambda variables: {
+        path: source._replace(name=_before_modules(source.name)) for path, source in sources(variables).items()
+    }
+
+
+def _before_modules(name: str) -> str:
+    """`fpn.inner_blocks.0.0.weight` was `fpn.inner_blocks.0.weight`, and a tower's `conv.1.0.weight` `conv.2.weight`."""
+    name = re.sub(r"(_blocks\.\d)\.0\.", r"\1.", name).replace("rpn.head.conv.0.0.", "rpn.head.conv.")
+    return re.sub(r"(_head\.conv)\.(\d)\.0\.", lambda found: f"{found[1]}.{2 * int(found[2])}.", name)
+
+
+def _on_pyramid(
+    variables: Variables, module: Callable[[str], str], kernels: Mapping[str, Turn] = {}
+) -> dict[Path, Source]:
+    """The names of a detector on a ResNet and a pyramid, given those of the modules but the backbone."""
+    params = {**variables["params"], "features": {**variables["params"]["features"]}}
+    del params["features"]["backbone"]
+    backbone = fpn_backbone_sources(variables).items()
+    inside = {path: source._replace(name=f"backbone.body.{source.name}") for path, source in backbone}
+    return {**inside, **module_sources({"params": params}, module, kernels)}
+
+
+def _faster_rcnn_module(ours: str) -> str:
+    """`box_head/dense2` is `roi_heads.box_head.fc7`."""
+    heads = {
+        "region_head/conv": "rpn.head.conv.0.0",
+        "region_head/logits": "rpn.head.cls_logits",
+        "region_head/offsets": "rpn.head.bbox_pred",
+        "box_head/dense1": "roi_heads.box_head.fc6",
+        "box_head/dense2": "roi_heads.box_head.fc7",
+        "box_head/logits": "roi_heads.box_predictor.cls_score",
+        "box_head/offsets": "roi_heads.box_predictor.bbox_pred",
+    }
+    return heads.get(ours) or _fpn_module(ours)
+
+
+def _retinanet_module(ours: str) -> str:
+    """`class_tower/conv2` is `head.classification_head.conv.1.0`."""
+    tower = re.fullmatch(r"(class|box)_tower/(?:conv(\d)|predict)", ours)
+    if tower is None:
+        return _fpn_module(ours)
+    head, last = {"class": ("classification", "cls_logits"), "box": ("regression", "bbox_reg")}[tower[1]]
+    return f"head.{head}_head.{f'conv.{int(tower[2]) - 1}.0' if tower[2] else last}"
+
+
+def _fpn_module(ours: str) -> str:
+    """`features/lateral1` is `backbone.fpn.inner_blocks.0.0`, `features/top/p6` is `backbone.fpn.extra_blocks.p6`."""
+    if layer := re.fullmatch(r"features/(lateral|output)(\d)", ours):
+        blocks = {"lateral": "inner_blocks", "output": "layer_blocks"}[layer[1]]
+        return f"backbone.fpn.{blocks}.{int(layer[2]) - 1}.0"
+    if top := re.fullmatch(r"features/top/(p\d)", ours):
+        return f"backbone.fpn.extra_blocks.{top[1]}"
+    raise ValueError(f"torchvision's detectors on a pyramid have no counterpart of {ours!r}")

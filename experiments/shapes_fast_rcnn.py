@@ -1,0 +1,87 @@
+"""Fast R-CNN with a small residual network on drawn shapes: circles, squares and triangles of 96 px images, made from a seed.
+
+    python -m jaxvision.main --config=experiments/shapes_fast_rcnn.py --workdir=runs/shapes_fast_rcnn
+
+A proof that the detector learns: nothing is downloaded. Tested on shapes of another seed. `--config.examples=32
+--config.test_on_train=True` shows instead how far 32 images are learned by heart. Regions come from selective search
+(`pip install 'jaxvision[proposals]'`), computed once, a fifth of a second an image, and kept: of 24 images of seed 0
+every object has one with an IoU of 0.5 or more, the mean best IoU is 0.97.
+"""
+
+import jax.numpy as jnp
+import optax
+from ml_collections import ConfigDict
+
+from jaxvision.augment import flip, vertical_flip
+from jaxvision.augment.compose import chain, identity
+from jaxvision.checkpoint import Keep
+from jaxvision.data import order, resident, synthetic, target
+from jaxvision.data.proposals import Search, searched
+from jaxvision.draw import detection as pictures
+from jaxvision.experiment import Evaluation, Experiment
+from jaxvision.metrics.detection import detection as figures
+from jaxvision.nn import resnet
+from jaxvision.nn.fast_rcnn import fast_rcnn_fpn
+from jaxvision.tasks.fast_rcnn import fast_rcnn
+from jaxvision.tasks.regions import Classifying
+from jaxvision.train import Every, exponential_average
+
+CLASSES = ("circle", "square", "triangle")
+
+
+def get_config() -> ConfigDict:
+    return ConfigDict(
+        {
+            "seed": 0,
+            "size": 96,
+            "examples": 1000,
+            "test_examples": 200,
+            "test_on_train": False,
+            "max_objects": 6,
+            "proposals": 200,
+            "width": 24,
+            "channels": 64,
+            "hidden": 128,
+            "regions": 32,
+            "batch_size": 16,
+            "steps": 2500,
+            "learning_rate": 2e-3,
+            "weight_decay": 1e-4,
+            "ema": 0.99,
+            "precision": "auto",
+        }
+    )
+
+
+def build(config) -> Experiment:
+    dtype = jnp.dtype(config.precision)
+    classifying = Classifying(sampled=config.regions, overlap=0.3, count=50)
+    backbone = resnet.Backbone(resnet.BasicBlock, (1, 1, 1), width=config.width, dtype=dtype)
+    network = fast_rcnn_fpn(backbone, len(CLASSES), channels=config.channels, hidden=config.hidden)
+    task = fast_rcnn(network, mean=127.5, std=64.0, classifying=classifying, dtype=dtype)
+
+    def shapes(count, seed):
+        drawn = synthetic.shapes(count, seed=seed, size=config.size, max_objects=config.max_objects, classes=CLASSES)
+        return searched(drawn, Search(width=2 * config.size, smallest=8))
+
+    learned = lambda: shapes(config.examples, config.seed)
+    options = {
+        "canvas": config.size,
+        "batch_size": config.batch_size,
+        "target": target.objects(config.max_objects),
+        "given": target.proposals(config.proposals),
+    }
+    tested = learned if config.test_on_train else lambda: shapes(config.test_examples, config.seed + 1000)
+    schedule = optax.warmup_cosine_decay_schedule(0.0, config.learning_rate, config.steps // 20, config.steps)
+    return Experiment(
+        task=task,
+        optimizer=optax.chain(optax.clip_by_global_norm(10.0), optax.adamw(schedule, weight_decay=config.weight_decay)),
+        steps=config.steps,
+        train=resident.training(learned, order=order.shuffled(config.seed), **options),
+        augment=identity if config.test_on_train else chain(flip(), vertical_flip()),
+        evaluations={"test": Evaluation(resident.evaluation(tested, **options), figures(CLASSES), pictures.report)},
+        average=exponential_average(config.ema),
+        seed=config.seed,
+        every=Every(log=50, evaluate=-(-config.steps // 5), checkpoint=-(-config.steps // 5)),
+        keep=Keep(latest=2, best=1, by="test/AP"),
+    )

@@ -1,0 +1,93 @@
+"""R-CNN on VGG16 and selective search, trained and tested on VOC 2007 (arXiv:1311.2524).
+
+    python -m jaxvision.data.proposals ~/datasets/VOCdevkit/VOC2007
+    python -m jaxvision.main --config=experiments/voc_rcnn.py --workdir=runs/voc_rcnn
+
+The first command searches all images once and keeps what it finds; it prints the recall. `data_dir` holds `VOC2007/`;
+`vgg16` is as in coco_ssd300.py. The recipe is that of the paper's fine-tuning: batches of 128 regions, here of two images,
+32 of objects, 50,000 steps, the rate divided by ten after 20,000 and 40,000. The paper reaches 66.0 mAP (VOC07's 11 points,
+`test/AP_voc07`; table 3) with support vector machines and regressions trained afterwards; here classes and boxes are
+learned together, for which it gives no figure. Not measured by us.
+"""
+
+from pathlib import Path
+
+import jax.numpy as jnp
+import optax
+from ml_collections import ConfigDict
+
+from jaxvision import optimize
+from jaxvision.augment import flip
+from jaxvision.checkpoint import Keep
+from jaxvision.data import order, pipeline, placement, target, voc
+from jaxvision.data.proposals import searched
+from jaxvision.draw import detection as pictures
+from jaxvision.experiment import Evaluation, Experiment
+from jaxvision.metrics.detection import detection as figures
+from jaxvision.nn.fast_rcnn import rcnn_vgg16
+from jaxvision.pretrained.start import start
+from jaxvision.pretrained.torchvision_regions import vgg16_sources
+from jaxvision.tasks.rcnn import rcnn
+from jaxvision.train import Every
+
+CLASSES = voc.VOC_CLASSES
+LARGEST = 500
+"""Pixels of a side: VOC's images have no more."""
+
+
+def get_config() -> ConfigDict:
+    return ConfigDict(
+        {
+            "seed": 0,
+            "data_dir": "~/datasets/VOCdevkit",
+            "vgg16": "",
+            "hidden": 4096,
+            "batch_size": 2,
+            "steps": 50_000,
+            "learning_rate": 1e-3,
+            "momentum": 0.9,
+            "weight_decay": 5e-4,
+            "proposals": 2000,
+            "max_objects": 100,
+            "precision": "auto",
+        }
+    )
+
+
+def build(config) -> Experiment:
+    dtype = jnp.dtype(config.precision)
+    options = {
+        "placer": placement.keep(LARGEST),
+        "batch_size": config.batch_size,
+        "target": target.objects(config.max_objects),
+        "given": target.proposals(config.proposals),
+    }
+
+    def data(split: str):
+        return searched(voc.source(Path(config.data_dir).expanduser() / "VOC2007", split))
+
+    train = pipeline.training(
+        lambda: data("trainval"),
+        order=order.shuffled(config.seed),
+        seed=config.seed,
+        on_bad_image="skip",
+        **options,
+    )
+    test = pipeline.evaluation(lambda: data("test"), **options)
+    fifths = [config.steps * 2 // 5, config.steps * 4 // 5]
+    schedule = optax.piecewise_constant_schedule(config.learning_rate, dict.fromkeys(fifths, 0.1))
+    begin = start(vgg16_sources, config.vgg16, new=("box_head/(logits|offsets).*",), unused=("classifier.6.*",))
+    return Experiment(
+        task=rcnn(rcnn_vgg16(len(CLASSES), hidden=config.hidden, dtype=dtype), dtype=dtype),
+        optimizer=optax.chain(
+            optax.add_decayed_weights(config.weight_decay, optimize.kernels), optax.sgd(schedule, config.momentum)
+        ),
+        steps=config.steps,
+        train=train,
+        augment=flip(),
+        evaluations={"test": Evaluation(test, figures(CLASSES, voc=True), pictures.report)},
+        start=begin if config.vgg16 else None,
+        seed=config.seed,
+        every=Every(log=100, evaluate=25_000, checkpoint=5_000),
+        keep=Keep(latest=2, best=1, by="test/AP_voc07"),
+    )

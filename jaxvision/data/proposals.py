@@ -1,0 +1,227 @@
+"""Selective search (Uijlings et al., IJCV 2013): regions that may hold objects, computed once and kept on disk.
+
+python -m jaxvision.data.proposals PATH [--images DIR] computes those of a dataset and prints how well they fit its objects.
+
+OpenCV returns the same regions in another order every time. Here they are sorted, then drawn by lot: which ones are the
+first N is a function of the image and the settings.
+"""
+
+import argparse
+import os
+import sys
+import zipfile
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any, Literal, NamedTuple, get_args
+
+import numpy as np
+
+from jaxvision.data import annotation_files, check
+from jaxvision.data.annotation_files import refuse, upright_size
+from jaxvision.data.decode import BadImage, decode
+from jaxvision.data.features import write_npz
+from jaxvision.data.placement import stretch
+from jaxvision.data.randomness import Purpose, permutation
+from jaxvision.data.source import Annotations, Example, Source, digest
+
+VERSION = "1"
+"""Of what is kept: part of the names of the files."""
+Mode = Literal["fast", "quality"]
+
+
+class Search(NamedTuple):
+    """How regions are searched for; the defaults are those of R-CNN (arXiv:1311.2524)."""
+
+    mode: Mode = "fast"
+    """"fast": 2 colour spaces, 2 scales and 2 similarities; "quality": 5, 4 and 4."""
+    width: int = 500
+    """Of the image as it is searched, in pixels; its aspect is kept."""
+    smallest: int = 20
+    """Regions with a shorter side, in pixels of the image as it is searched, are left out."""
+
+
+SEARCH = Search()
+
+
+def searched(source: Source, search: Search = SEARCH, cache: str | os.PathLike | None = None) -> Source:
+    """The source with proposals for every image, found by selective search when they are first asked for.
+
+    They are kept in the folder `cache` (by default `~/.cache/jaxvision/proposals`, or below `$JAXVISION_CACHE`), a file for
+    each image, named by its content and the settings. Two seconds an image of 500 pixels, so
+    `python -m jaxvision.data.proposals` first. An image that can't be read has none.
+
+    Raises:
+      ValueError: for settings that are not allowed; when an image is read, for a file of something else in the cache.
+      ImportError: when a search is needed, and OpenCV's contributed modules are not installed.
+    """
+    if search.mode not in get_args(Mode) or search.width < 1 or search.smallest < 1:
+        raise ValueError(f"{search}: allowed are the modes {', '.join(get_args(Mode))}, and sizes from 1")
+    folder = Path(cache).expanduser() if cache is not None else cache_folder()
+
+    def read(indices: np.ndarray) -> list[Example]:
+        return [each._replace(proposals=_kept(each.image, search, folder)) for each in source.read(indices)]
+
+    return source._replace(read=read, fingerprint=digest(source.fingerprint, "proposals", VERSION, repr(search)))
+
+
+def cache_folder() -> Path:
+    """Where proposals are kept unless told otherwise."""
+    return Path(os.environ.get("JAXVISION_CACHE") or Path.home() / ".cache" / "jaxvision") / "proposals"
+
+
+def _kept(image: bytes | np.ndarray, search: Search, folder: Path) -> np.ndarray:
+    """The proposals of an image in their order, from the cache or put there."""
+    content = (image,) if isinstance(image, bytes) else (repr(image.shape), np.ascontiguousarray(image).data)
+    name = digest(VERSION, repr(search), *content)
+    path = folder / name[:2] / f"{name}.npz"
+    if not path.exists():
+        try:
+            write_npz(path, boxes=selective_search(image, search))
+        except BadImage:
+            return np.zeros((0, 4), np.float32)
+    try:
+        with path.open("rb") as opened, np.load(opened, allow_pickle=False) as file:
+            boxes = file["boxes"]
+    except (ValueError, KeyError, EOFError, OSError, zipfile.BadZipFile) as error:
+        raise ValueError(f"{path} holds no proposals: {error}; remove it to have them computed again") from error
+    return boxes[permutation(int(name[:16], 16), Purpose.DRAW, 0, len(boxes))]
+
+
+def selective_search(image: bytes | np.ndarray, search: Search = SEARCH) -> np.ndarray:
+    """The regions of an image, float32 `n 4` in its pixels, each once, sorted by x0, y0, x1, y1.
+
+    Raises:
+      BadImage: for what is no image.
+      ImportError: if OpenCV's contributed modules are not installed.
+    """
+    segmentation = _opencv()
+    height, width = (image.shape[:2] if isinstance(image, np.ndarray) else upright_size(image)) or (1, 1)
+    decoded = decode(image, stretch((max(1, round(height * search.width / width)), search.width)))
+    if min(decoded.size) < search.smallest:
+        return np.zeros((0, 4), np.float32)
+    algorithm = segmentation.createSelectiveSearchSegmentation()
+    algorithm.setBaseImage(np.ascontiguousarray(decoded.image[..., ::-1]))
+    start = {"fast": algorithm.switchToSelectiveSearchFast, "quality": algorithm.switchToSelectiveSearchQuality}
+    start[search.mode]()
+    found = np.unique(np.asarray(algorithm.process(), np.int64).reshape(-1, 4), axis=0)
+    found = found[(found[:, 2:] >= search.smallest).all(1)]
+    corners = np.concatenate([found[:, :2], found[:, :2] + found[:, 2:]], 1)
+    (rows, columns), (height, width) = decoded.size, decoded.original_size
+    boxes = corners * np.asarray([width / columns, height / rows] * 2)
+    return boxes[np.lexsort(boxes.T[::-1])].astype(np.float32)
+
+
+def _opencv() -> Any:
+    """OpenCV's module of segmentation."""
+    try:
+        import cv2
+
+        return cv2.ximgproc.segmentation
+    except (ImportError, AttributeError):
+        raise ImportError(
+            "selective search needs OpenCV with its contributed modules: pip install 'jaxvision[proposals]'"
+        ) from None
+
+
+class Fit(NamedTuple):
+    """How well proposals fit objects."""
+
+    recall: float
+    """The share of the objects that a proposal overlaps by an IoU of 0.5 or more."""
+    mean_best_overlap: float
+    """The mean over the objects of the best IoU with a proposal."""
+    objects: int
+    proposals: float
+    """A mean image has so many."""
+
+
+def fit(proposals: Sequence[np.ndarray], objects: Sequence[Annotations], rows: int | None = None) -> Fit:
+    """How well the first `rows` proposals of every image, boxes `n 4`, fit its objects; those to ignore don't count.
+
+    Without objects recall and overlap are NaN.
+    """
+    first = [boxes[:rows] for boxes in proposals]
+    best = [_best_overlap(boxes, each.boxes[~each.ignore]) for boxes, each in zip(first, objects, strict=True)]
+    overlap = np.concatenate([np.zeros(0), *best])
+    there = float(np.mean([len(boxes) for boxes in first])) if first else 0.0
+    if not len(overlap):
+        return Fit(float("nan"), float("nan"), 0, there)
+    return Fit(float(np.mean(overlap >= 0.5)), float(overlap.mean()), len(overlap), there)
+
+
+def _best_overlap(proposals: np.ndarray, boxes: np.ndarray) -> np.ndarray:
+    """Of each of the boxes the best IoU with a proposal; 0 without proposals."""
+    a, b = boxes[:, None].astype(np.float64), proposals[None].astype(np.float64)
+    shared = np.maximum(np.minimum(a[..., 2:], b[..., 2:]) - np.maximum(a[..., :2], b[..., :2]), 0).prod(-1)
+    whole = (a[..., 2:] - a[..., :2]).prod(-1) + (b[..., 2:] - b[..., :2]).prod(-1) - shared
+    return (shared / np.maximum(whole, 1e-9)).max(1, initial=0)
+
+
+class Flags(NamedTuple):
+    """The command line."""
+
+    path: Path
+    images: Path | None
+    cache: Path | None
+    search: Search
+    rows: int
+
+
+def parse(argv: Sequence[str]) -> Flags:
+    """The flags."""
+    parser = argparse.ArgumentParser(
+        prog="python -m jaxvision.data.proposals",
+        description="Compute and keep selective search's proposals for the images of a dataset: a COCO JSON file, a Pascal"
+        " VOC folder, a data.yaml of YOLO. Prints their recall.",
+        allow_abbrev=False,
+    )
+    parser.add_argument("path", type=_path, metavar="PATH", help="the dataset")
+    parser.add_argument("--images", type=_path, metavar="DIR", help="the folder of the images of a COCO file")
+    parser.add_argument("--cache", type=_path, metavar="DIR", help=f"where they are kept ({cache_folder()})")
+    parser.add_argument("--mode", choices=get_args(Mode), default=SEARCH.mode, help="(%(default)s)")
+    for name in ("width", "smallest"):
+        parser.add_argument(f"--{name}", type=int, default=getattr(SEARCH, name), help="in pixels (%(default)s)")
+    parser.add_argument("--rows", type=int, default=2000, help="so many proposals an image count (%(default)s)")
+    known = vars(parser.parse_args(argv))
+    search = Search(*(known.pop(name) for name in Search._fields))
+    return Flags(search=search, **known)
+
+
+def _path(text: str) -> Path:
+    return Path(text).expanduser()
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs the command line; returns the exit status."""
+    flags = parse(list(sys.argv[1:] if argv is None else argv))
+    try:
+        print(run(flags))
+    except (ValueError, OSError, ImportError) as error:
+        print(f"jaxvision: {' '.join(str(error).split())}", file=sys.stderr)
+        return 2
+    return 0
+
+
+def run(flags: Flags) -> str:
+    """Computes what is not there yet, on all cores; returns what to print."""
+    from tqdm import tqdm
+
+    listing = check.opened(check.Flags(flags.path, flags.images, (), None, False), refuse)
+    source = searched(annotation_files.source(str(flags.path), listing), flags.search, flags.cache)
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        read = pool.map(lambda index: source.read(np.asarray([index]))[0], range(source.length))
+        examples = [each._replace(image=b"") for each in tqdm(read, total=source.length, unit="image", disable=None)]
+    found = fit(
+        [each.proposals for each in examples if each.proposals is not None],
+        [each.objects for each in examples if each.objects is not None],
+        flags.rows,
+    )
+    return (
+        f"{flags.path}: {source.length} images, {found.proposals:.0f} proposals each, {found.objects} objects:"
+        f" recall {found.recall:.3f} at IoU 0.5, mean best overlap {found.mean_best_overlap:.3f}"
+    )
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,87 @@
+"""SimOTA, YOLOX's assignment (arXiv:2107.08430, section 2.1): of the cells near an object, those that it costs least.
+
+As the authors' code has it since version 0.3: a cell is near if its centre is within 1.5 cells of the object's on both axes.
+"""
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float, Int
+
+from jaxvision.ops.boxes import iou, pairwise
+from jaxvision.ops.matching import BACKGROUND, Match
+
+RADIUS = 1.5
+"""In cells, on either axis."""
+FAR = 1e6
+"""What it costs an object to take a cell that is near another one, and not near itself."""
+OVERLAP = 3.0
+"""Weight of the overlap in the cost."""
+MOST = 10
+"""An object takes as many cells as its best overlaps add up to, of so many."""
+EPSILON = 1e-8
+"""Added to an overlap before its logarithm is taken."""
+LARGEST = 100.0
+"""What a class costs at most, as in PyTorch's cross-entropy."""
+
+
+def simota(
+    predicted: Float[Array, "a 4"],
+    log_probability: Float[Array, "a k"],
+    centres: Float[Array, "a 2"],
+    strides: Float[Array, "a 1"],
+    boxes: Float[Array, "g 4"],
+    labels: Int[Array, "g"],
+    valid: Bool[Array, "g"],
+) -> Match:
+    """Which object each prediction is trained on.
+
+    Args:
+      predicted: boxes, as predicted.
+      log_probability: of each class there, the logarithm.
+      centres: of the cells that predict, in pixels.
+      strides: pixels a cell.
+      boxes: of the objects.
+      labels: of the objects.
+      valid: which objects there are.
+    """
+    near = _near(boxes, centres, strides) & valid[:, None]
+    allowed = near.any(0)[None] & valid[:, None]
+    overlap = jnp.where(allowed, pairwise(iou, boxes, predicted), 0)
+    cost = class_cost(log_probability, labels) - OVERLAP * jnp.log(overlap + EPSILON)
+    return dynamic_k(cost + jnp.where(near, 0, FAR), overlap, allowed)
+
+
+def dynamic_k(cost: Float[Array, "g a"], overlap: Float[Array, "g a"], allowed: Bool[Array, "g a"]) -> Match:
+    """Each object to the cells that cost it least; as many as its ten best overlaps add up to, rounded down, one at least.
+
+    A cell that several take is that of the object, any object, that it costs least. Of equal costs the first cell is
+    taken, and the first object has it.
+
+    Args:
+      cost: of giving a cell to an object.
+      overlap: of the cell's predicted box with the object, 0 to 1.
+      allowed: what may be given at all.
+    """
+    objects, cells = cost.shape
+    most = min(MOST, cells)
+    best = jax.lax.top_k(jnp.where(allowed, overlap, 0), most)[0]
+    wanted = jnp.maximum(best.sum(1).astype(jnp.int32), 1)
+    cost = jnp.where(allowed, cost, jnp.inf)
+    least, cell = jax.lax.top_k(-cost, most)
+    takes = (jnp.arange(most)[None] < wanted[:, None]) & jnp.isfinite(least)
+    row = jnp.arange(objects, dtype=jnp.int32)[:, None]
+    taken = jnp.zeros((objects, cells), bool).at[row, cell].set(takes)
+    owner = jnp.where(taken.sum(0) > 1, cost.argmin(0), taken.argmax(0))
+    return jnp.where(taken.any(0), owner, BACKGROUND).astype(jnp.int32)
+
+
+def class_cost(log_probability: Float[Array, "a k"], labels: Int[Array, "g"]) -> Float[Array, "g a"]:
+    """Binary cross-entropy of the classes predicted in every cell against the label of every object, summed."""
+    present = jnp.minimum(-log_probability, LARGEST)
+    absent = jnp.minimum(-jnp.log(-jnp.expm1(log_probability)), LARGEST)
+    return absent.sum(1)[None] + (present - absent)[:, labels].T
+
+
+def _near(boxes: Float[Array, "g 4"], centres: Float[Array, "a 2"], strides: Float[Array, "a 1"]) -> Bool[Array, "g a"]:
+    middle = (boxes[:, None, :2] + boxes[:, None, 2:]) / 2
+    return (jnp.abs(centres[None] - middle) < RADIUS * strides[None]).all(-1)

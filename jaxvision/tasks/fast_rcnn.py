@@ -1,0 +1,136 @@
+"""Fast R-CNN (arXiv:1504.08083): regions that are given, classified; all are pooled from maps of the whole image."""
+
+from collections.abc import Sequence
+
+import jax
+import jax.numpy as jnp
+from flax import linen as nn
+from jaxtyping import Array, Bool, Float, Int
+
+from jaxvision.nn.faster_rcnn import RegionScores
+from jaxvision.nn.precision import at_least_float32
+from jaxvision.ops import pixels
+from jaxvision.ops.boxes import area, clip, iou, pairwise
+from jaxvision.ops.selection import Best
+from jaxvision.tasks import detection
+from jaxvision.tasks.anchored import padded
+from jaxvision.tasks.classification import model_variables
+from jaxvision.tasks.regions import Classifying, Regions, box_loss_terms, detect, draw_regions
+from jaxvision.types import Batch, Detections, Key, LossOutput, Objects, Scalar, Task, Variables
+
+FAST = Classifying(sampled=64, overlap=0.3)
+"""The paper's numbers for two images a batch."""
+
+
+def fast_rcnn(
+    network: nn.Module,
+    *,
+    mean: float | Sequence[float] = pixels.IMAGENET_MEAN,
+    std: float | Sequence[float] = pixels.IMAGENET_STD,
+    classifying: Classifying = FAST,
+    background: float = 0.1,
+    dtype=jnp.float32,
+) -> Task:
+    """The task of Fast R-CNN.
+
+    Args:
+      network: an `nn.fast_rcnn.FastRCNN`, or what is called as it is: `network(images, boxes, train=...) -> RegionScores`.
+      mean: of the pixels of each channel (or of all), on the scale 0-255.
+      std: likewise.
+      classifying: how regions are trained on, and become detections.
+      background: a region is background if its best IoU with an object is at least this, and below that of a match.
+      dtype: of the normalised images.
+
+    Returns:
+      A task whose `batch.given` are its proposals as `Objects` (their labels mean nothing), whose target is `Objects` and
+      whose prediction is `Detections`. What of a proposal lies beyond the content is cut off. In training, regions are drawn
+      from the proposals and the objects themselves; an image without objects has no background. The loss is the sum of
+      `class_loss` and `box_loss` (smooth, its bend at 1/9 as in Faster R-CNN, not at 1), each over all images by the number
+      of regions drawn in all of them. Without proposals, `loss` and `predict` raise TypeError. The canvas is padded to a
+      multiple of 32 pixels.
+    """
+
+    def images(batch: Batch) -> Float[Array, "b h w c"]:
+        return padded(detection.images(batch, mean, std, dtype))
+
+    def init(key: Key, batch: Batch) -> Variables:
+        shown = images(batch)
+        boxes = jnp.zeros((len(shown), 1, 4), at_least_float32(dtype))
+        return network.init(key, shown, boxes, train=False)
+
+    def loss(variables: Variables, batch: Batch, key: Key) -> tuple[Scalar, LossOutput]:
+        target, (boxes, there) = detection.targets(batch), proposals(batch, dtype)
+        draw_key, dropout_key = jax.random.split(key)
+        there = there & jax.vmap(lambda b, t: nearest(b, t) >= background)(boxes, target)
+        drawn = draw(draw_key, boxes, there, target, classifying)
+        scores, collections = _forward_training(network, variables, images(batch), drawn.boxes, dropout_key)
+        by_class, by_box, count = jax.vmap(
+            lambda s, r, t: box_loss_terms(s.logits, s.offsets, r, t, classifying.weights)
+        )(scores, drawn, target)
+        return total(by_class, by_box, count, collections)
+
+    def predict(variables: Variables, batch: Batch) -> Detections:
+        boxes, there = proposals(batch, dtype)
+        scores: RegionScores = network.apply(model_variables(variables), images(batch), boxes, train=False)  # type: ignore[assignment]
+        return detected(scores, boxes, there, batch, classifying)
+
+    return Task(init, loss, predict)
+
+
+def _forward_training(
+    network: nn.Module, variables: Variables, images: Array, boxes: Array, key: Key
+) -> tuple[RegionScores, dict]:
+    """The scores in training mode, and the collections that the network changed."""
+    own = model_variables(variables)
+    mutable = [name for name in own if name != "params"]
+    return network.apply(own, images, boxes, train=True, mutable=mutable, rngs={"dropout": key})  # type: ignore[return-value]
+
+
+def proposals(batch: Batch, dtype) -> tuple[Float[Array, "b n 4"], Bool[Array, "b n"]]:
+    """The given boxes, cut at the content, and which rows there are: those of which something is left, of valid images.
+
+    Raises:
+      TypeError: if `batch.given` is something else.
+    """
+    given = batch.given
+    if not isinstance(given, Objects):
+        what = "None" if given is None else type(given).__name__
+        raise TypeError(f"a detector on given regions needs batch.given to be Objects, its proposals, got {what}")
+    boxes = jnp.asarray(given.boxes, at_least_float32(dtype))
+    boxes = jax.vmap(clip)(boxes, jnp.asarray(batch.size))
+    there = jnp.asarray(given.valid) & jnp.asarray(batch.valid)[:, None] & (area(boxes) > 0)
+    return jnp.where(there[..., None], boxes, 0), there
+
+
+def nearest(boxes: Float[Array, "n 4"], target: Objects) -> Float[Array, "n"]:
+    """The best IoU of each box with an object that is trained on; 0 where there is none."""
+    overlap = pairwise(iou, boxes, target.boxes.astype(boxes.dtype))
+    return jnp.where(detection.trained_on(target)[None], overlap, 0).max(1)
+
+
+def draw(
+    key: Key, boxes: Float[Array, "b n 4"], there: Bool[Array, "b n"], target: Objects, settings: Classifying
+) -> Regions:
+    """The regions of every image that are trained on."""
+    keys = jax.random.split(key, len(boxes))
+    return jax.vmap(lambda k, b, v, t: draw_regions(k, b, v, t, settings))(keys, boxes, there, target)
+
+
+def total(
+    by_class: Float[Array, "b"], by_box: Float[Array, "b"], count: Int[Array, "b"], collections: dict
+) -> tuple[Scalar, LossOutput]:
+    """The loss of all images from the sums of each over its regions."""
+    everywhere, each = (jnp.maximum(n, 1).astype(by_class.dtype) for n in (count.sum(), count))
+    metrics = {"class_loss": by_class.sum() / everywhere, "box_loss": by_box.sum() / everywhere}
+    return sum(metrics.values()), LossOutput(metrics, collections, (by_class + by_box) / each)  # type: ignore[return-value]
+
+
+def detected(
+    scores: RegionScores, boxes: Float[Array, "b n 4"], there: Bool[Array, "b n"], batch: Batch, settings: Classifying
+) -> Detections:
+    """What is detected in every image."""
+
+    def one(logits: Array, offsets: Array, boxes: Array, there: Array, size: Array) -> Best:
+        return detect(logits, offsets, boxes, there, size, settings)
+
+    return detection.detections(one, scores.logits, scores.offsets, boxes, there, jnp.asarray(batch.size))

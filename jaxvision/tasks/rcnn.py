@@ -1,0 +1,113 @@
+"""R-CNN (arXiv:1311.2524): regions that are given, each cut out of the image, warped to one size and classified.
+
+The paper trains in three stages: a network by softmax, then support vector machines for the classes and ridge regressions
+for the boxes on its features. Here the softmax stays and the boxes are learned together with it.
+"""
+
+from collections.abc import Sequence
+
+import jax
+import jax.numpy as jnp
+from flax import linen as nn
+from jaxtyping import Array, Float
+
+from jaxvision.nn.faster_rcnn import RegionScores
+from jaxvision.ops import pixels
+from jaxvision.ops.matching import BACKGROUND
+from jaxvision.ops.roi_align import roi_align
+from jaxvision.tasks import detection
+from jaxvision.tasks.classification import forward_training, model_variables
+from jaxvision.tasks.fast_rcnn import detected, draw, nearest, proposals, total
+from jaxvision.tasks.regions import Classifying, Regions, box_loss_terms
+from jaxvision.types import Batch, Detections, Key, LossOutput, Objects, Scalar, Task, Variables
+
+RCNN_SETTINGS = Classifying(sampled=64, overlap=0.3)
+"""The paper's numbers for two images a batch: 32 regions of objects, 96 of background."""
+AT_ONCE = 128
+"""So many regions at most are cut out and classified together in prediction."""
+
+
+def rcnn(
+    network: nn.Module,
+    *,
+    size: int = 224,
+    context: int = 16,
+    mean: float | Sequence[float] = pixels.IMAGENET_MEAN,
+    std: float | Sequence[float] = pixels.IMAGENET_STD,
+    classifying: Classifying = RCNN_SETTINGS,
+    box_overlap: float = 0.6,
+    dtype=jnp.float32,
+) -> Task:
+    """The task of R-CNN.
+
+    Args:
+      network: an `nn.fast_rcnn.RCNN`, or what is called as it is: `network(crops, train=...) -> RegionScores`.
+      size: of the crops along each side, in pixels.
+      context: so many of these pixels on every side show what is around the region.
+      mean: of the pixels of each channel (or of all), on the scale 0-255.
+      std: likewise.
+      classifying: how regions are trained on, and become detections.
+      box_overlap: from this IoU with its object on a region learns the object's box.
+      dtype: of the normalised images.
+
+    Returns:
+      A task whose `batch.given` are its proposals, as that of `fast_rcnn`; target, prediction and losses as there. All
+      regions that match no object are background. Beyond the content crops show the mean colour.
+
+    Raises:
+      ValueError: if the context leaves nothing of a crop.
+    """
+    if not 0 <= 2 * context < size:
+        raise ValueError(f"rcnn(size={size}, context={context}): allowed is a context from 0 to below half the size")
+
+    def images(batch: Batch) -> Float[Array, "b h w c"]:
+        return detection.images(batch, mean, std, dtype)
+
+    def init(key: Key, batch: Batch) -> Variables:
+        return network.init(key, jnp.zeros((1, size, size, batch.image.shape[-1]), dtype), train=False)
+
+    def loss(variables: Variables, batch: Batch, key: Key) -> tuple[Scalar, LossOutput]:
+        target, (boxes, there) = detection.targets(batch), proposals(batch, dtype)
+        draw_key, dropout_key = jax.random.split(key)
+        drawn = draw(draw_key, boxes, there, target, classifying)
+        seen = jax.vmap(lambda image, boxes: crops(image, boxes, size, context))(images(batch), drawn.boxes)
+        scores, collections = forward_training(network, variables, seen, dropout_key)
+
+        def terms(scores: RegionScores, regions: Regions, target: Objects) -> tuple[Array, Array, Array]:
+            by_class, _, count = box_loss_terms(scores.logits, scores.offsets, regions, target, classifying.weights)
+            near = jnp.where(nearest(regions.boxes, target) >= box_overlap, regions.match, BACKGROUND)
+            regions = regions._replace(match=near)
+            by_box = box_loss_terms(scores.logits, scores.offsets, regions, target, classifying.weights)[1]
+            return by_class, by_box, count
+
+        by_class, by_box, count = jax.vmap(terms)(scores, drawn, target)
+        return total(by_class, by_box, count, collections)
+
+    def predict(variables: Variables, batch: Batch) -> Detections:
+        boxes, there = proposals(batch, dtype)
+        own = model_variables(variables)
+
+        def one(row: tuple[Array, Array]) -> RegionScores:
+            image, boxes = row
+            classify = lambda box: network.apply(own, crops(image, box[None], size, context), train=False)
+            scores: RegionScores = jax.lax.map(classify, boxes, batch_size=AT_ONCE)
+            return jax.tree.map(lambda x: x[:, 0], scores)
+
+        return detected(jax.lax.map(one, (images(batch), boxes)), boxes, there, batch, classifying)
+
+    return Task(init, loss, predict)
+
+
+def crops(
+    image: Float[Array, "h w c"], boxes: Float[Array, "n 4"], size: int, context: int
+) -> Float[Array, "n {size} {size} c"]:
+    """What the boxes show, stretched to squares, with some of what is around them (the paper's appendix A, "warp").
+
+    Each pixel lies between four of the image's (bilinear, as in the original code without averaging where a region
+    shrinks); beyond the image is 0.
+    """
+    inside = size - 2 * context
+    centre, half = (boxes[:, :2] + boxes[:, 2:]) / 2, (boxes[:, 2:] - boxes[:, :2]) / 2 * (size / inside)
+    around = jnp.concatenate([centre - half, centre + half], 1)
+    framed = jnp.pad(image, ((1, 1), (1, 1), (0, 0)))
+    return roi_align(framed, around + 1, size=size, scale=1, samples=1, aligned=True)

@@ -1,0 +1,139 @@
+"""RetinaNet (arXiv:1708.02002): anchors on a feature pyramid, trained on all by a loss that forgets the easy ones."""
+
+from collections.abc import Sequence
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import linen as nn
+from jaxtyping import Array, Float, Int
+
+from jaxvision.nn.fpn import Predictions
+from jaxvision.ops import anchors, box_codec, losses, pixels
+from jaxvision.ops.boxes import clip
+from jaxvision.ops.candidates import best_candidates
+from jaxvision.ops.matching import IGNORED
+from jaxvision.ops.selection import Best
+from jaxvision.tasks import detection
+from jaxvision.tasks.anchored import Matching, anchors_of, assign, by_level, padded
+from jaxvision.tasks.classification import forward_training, model_variables
+from jaxvision.types import Batch, Detections, Key, Labels, LossOutput, Objects, Scalar, Task, Variables
+
+SIZES = tuple(tuple(int(base * 2 ** (third / 3)) for third in range(3)) for base in (32, 64, 128, 256, 512))
+"""Of the anchors on P3 to P7: three in an octave."""
+MATCHING = Matching(0.5, 0.4, low_quality=True)
+
+
+def retinanet(
+    network: nn.Module,
+    *,
+    sizes: Sequence[Sequence[float | int]] = SIZES,
+    ratios: Sequence[float | int] = (0.5, 1.0, 2.0),
+    mean: float | Sequence[float] = pixels.IMAGENET_MEAN,
+    std: float | Sequence[float] = pixels.IMAGENET_STD,
+    matching: Matching = MATCHING,
+    gamma: float | int = 2,
+    alpha: float = 0.25,
+    score_threshold: float | int = 0.05,
+    candidates: int = 1000,
+    overlap: float = 0.5,
+    count: int = 300,
+    dtype=jnp.float32,
+) -> Task:
+    """The task of RetinaNet; defaults are torchvision's, the paper's but for `count` (100 there).
+
+    Args:
+      network: an `nn.retinanet.RetinaNet`, with an anchor a cell for each size and ratio.
+      sizes: of the anchors on every map: the square roots of their areas in pixels.
+      ratios: heights by widths of them.
+      mean: of the pixels of each channel (or of all), on the scale 0-255.
+      std: likewise.
+      matching: of anchors to objects.
+      gamma: of the focal loss.
+      alpha: weight of the class that is there in it, `1 - alpha` of those that are not.
+      score_threshold: detections have a score above it.
+      candidates: boxes of every map, each with one class, go on to the suppression.
+      overlap: IoU above which the better of two detections of a class suppresses the other.
+      count: detections an image.
+      dtype: of the normalised images.
+
+    Returns:
+      A task whose target is `Objects` and whose prediction is `Detections`. Its loss is the sum of `class_loss` and
+      `box_loss` (absolute differences), each the mean over images of its sum by the number of anchors matched there.
+      Anchors that overlap an object to be ignored by `matching.low` are no background. An object's `weight` multiplies the
+      losses of the anchors matched to it. The canvas is padded to a multiple of 32 pixels.
+    """
+
+    def images(batch: Batch) -> Float[Array, "b h w c"]:
+        return padded(detection.images(batch, mean, std, dtype))
+
+    def init(key: Key, batch: Batch) -> Variables:
+        return network.init(key, images(batch), train=False)
+
+    def loss(variables: Variables, batch: Batch, key: Key) -> tuple[Scalar, LossOutput]:
+        given = images(batch)
+        outputs, collections = forward_training(network, variables, given, key)
+        logits, offsets = (jnp.concatenate(each, 1) for each in by_level(outputs))
+        boxes = np.concatenate(anchors_of(outputs, given.shape, sizes, ratios))
+        terms = jax.vmap(lambda l, o, t: loss_terms(l, o, boxes, t, matching, gamma, alpha))
+        class_loss, box_loss, matched = terms(logits, offsets, detection.targets(batch))
+        each = jnp.maximum(matched, 1).astype(class_loss.dtype)
+        own = [jnp.where(batch.valid, x / each, 0) for x in (class_loss, box_loss)]
+        there = jnp.maximum(batch.valid.sum(), 1).astype(class_loss.dtype)
+        metrics = {name: x.sum() / there for name, x in zip(("class_loss", "box_loss"), own, strict=True)}
+        return metrics["class_loss"] + metrics["box_loss"], LossOutput(metrics, collections, own[0] + own[1])
+
+    def predict(variables: Variables, batch: Batch) -> Detections:
+        given = images(batch)
+        outputs: list[Predictions] = network.apply(model_variables(variables), given, train=False)  # type: ignore[assignment]
+        boxes = anchors_of(outputs, given.shape, sizes, ratios)
+        logits, offsets = by_level(outputs)
+
+        def one(size: Array, *levels: Array) -> Best:
+            of_each = zip(levels[: len(boxes)], levels[len(boxes) :], boxes, strict=True)
+            found = [_candidates(*level, size, score_threshold, candidates) for level in of_each]
+            flat = (jnp.concatenate(each) for each in zip(*found, strict=True))
+            return best_candidates(*flat, overlap=overlap, count=count)
+
+        return detection.detections(one, jnp.asarray(batch.size), *logits, *offsets)
+
+    return Task(init, loss, predict)
+
+
+def loss_terms(
+    logits: Float[Array, "a k"],
+    offsets: Float[Array, "a 4"],
+    boxes: Float[Array, "a 4"] | np.ndarray,
+    target: Objects,
+    matching: Matching = MATCHING,
+    gamma: float | int = 2,
+    alpha: float = 0.25,
+) -> tuple[Float[Array, ""], Float[Array, ""], Int[Array, ""]]:
+    """Of one image: the sums of the losses of classes and of boxes over its anchors, and how many of these are matched."""
+    boxes, real = jnp.asarray(boxes, offsets.dtype), target.boxes.astype(offsets.dtype)
+    match = assign(boxes, target, matching)
+    positive = match >= 0
+    weight = jnp.where(positive, detection.weights(target)[match], 1).astype(logits.dtype)
+
+    label = Labels(jnp.where(positive, target.labels[match], -1))
+    by_class = losses.sigmoid_focal(gamma, alpha)(logits, label)
+    class_loss = jnp.where(match != IGNORED, by_class * weight, 0).sum()
+
+    wanted = jnp.where(positive[:, None], box_codec.encode(real[match], boxes), 0)
+    by_box = jnp.abs(offsets - jax.lax.stop_gradient(wanted)).sum(-1)
+    return class_loss, jnp.where(positive, by_box * weight, 0).sum(), positive.sum()
+
+
+def _candidates(
+    logits: Float[Array, "a k"],
+    offsets: Float[Array, "a 4"],
+    boxes: anchors.Anchors,
+    size: Int[Array, "2"],
+    above: float | int,
+    count: int,
+) -> tuple[Array, Array, Array, Array]:
+    """Boxes, labels and scores of the best pairs of anchor and class of one level, and which are above the threshold."""
+    scores, pair = jax.lax.top_k(jax.nn.sigmoid(logits).reshape(-1), min(count, logits.size))
+    which, label = jnp.divmod(pair, logits.shape[1])
+    found = box_codec.decode(offsets[which], jnp.asarray(boxes, offsets.dtype)[which])
+    return clip(found, size), label.astype(jnp.int32), scores, scores > above

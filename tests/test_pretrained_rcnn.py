@@ -1,0 +1,78 @@
+"""torchvision's names for detectors on pyramids: the golden files list them all."""
+
+import functools
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from parity_networks import shapes_of
+
+from jaxvision.nn import resnet
+from jaxvision.nn.faster_rcnn import faster_rcnn_fpn
+from jaxvision.nn.norm import FrozenBatchNorm
+from jaxvision.nn.retinanet import retinanet_fpn
+from jaxvision.pretrained import torchvision, torchvision_detection
+from jaxvision.pretrained.strict import load
+
+GOLDEN = Path(__file__).parent / "golden"
+DETECTORS = {
+    "retinanet": (lambda backbone: retinanet_fpn(backbone, 5), torchvision_detection.retinanet_sources),
+    "faster_rcnn": (lambda backbone: faster_rcnn_fpn(backbone, 5), torchvision_detection.faster_rcnn_sources),
+}
+OLD = {
+    "retinanet": {
+        "backbone.fpn.layer_blocks.2.weight",
+        "head.classification_head.conv.2.bias",
+        "head.regression_head.conv.6.weight",
+        "backbone.fpn.extra_blocks.p7.bias",
+    },
+    "faster_rcnn": {
+        "backbone.fpn.inner_blocks.3.bias",
+        "rpn.head.conv.weight",
+        "roi_heads.box_head.fc6.weight",
+        "backbone.body.layer1.0.bn1.running_mean",
+    },
+}
+"""Some names of the files that torchvision distributes."""
+
+
+@functools.cache
+def spec_of(detector):
+    network = DETECTORS[detector][0](resnet.resnet18(None, norm=FrozenBatchNorm).backbone)
+    boxes = [jnp.zeros((1, 1, 4))] if detector == "faster_rcnn" else []
+    return jax.eval_shape(lambda: network.init(jax.random.key(0), jnp.zeros((1, 32, 32, 3)), *boxes, train=False))
+
+
+@pytest.mark.parametrize("detector", DETECTORS)
+def test_every_array_is_used_once_under_both_kinds_of_names(detector):
+    with np.load(GOLDEN / f"{detector}_resnet18.npz") as golden:
+        shapes = shapes_of(golden)
+    spec, sources = spec_of(detector), DETECTORS[detector][1]
+    count = sum(leaf.size for leaf in jax.tree.leaves(spec))
+    zeros = {name: np.zeros(shape, np.float32) for name, shape in shapes.items()}
+    assert load(sources(spec), zeros, spec).report.numbers == count
+
+    old = torchvision_detection.as_distributed(sources)(spec)
+    renamed = {old[path].name: zeros[source.name] for path, source in sources(spec).items()}
+    assert load(old, renamed, spec).report.numbers == count
+    assert OLD[detector] <= set(renamed)
+    assert not [name for name in renamed if ".0.0." in name and "layer" not in name]
+
+
+def test_the_weights_of_a_residual_network_fill_the_backbone():
+    network = resnet.resnet18(7, norm=FrozenBatchNorm)
+    plain = jax.eval_shape(lambda: network.init(jax.random.key(0), jnp.zeros((1, 32, 32, 3)), train=False))
+    given = {source.name for source in torchvision.resnet_sources(plain).values()}
+    found = torchvision_detection.fpn_backbone_sources(spec_of("retinanet"))
+    assert {source.name for source in found.values()} == given - {"fc.weight", "fc.bias"}
+    path = ("params", "features", "backbone", "stage1_block1", "conv1", "kernel")
+    assert found[path].name == "layer1.0.conv1.weight"
+
+
+def test_another_module_is_refused():
+    spec = spec_of("retinanet")
+    params = {**spec["params"], "mask_tower": {"conv1": spec["params"]["box_tower"]["conv1"]}}
+    with pytest.raises(ValueError, match="no counterpart of 'mask_tower/conv1'"):
+        torchvision_detection.retinanet_sources({**spec, "params": params})

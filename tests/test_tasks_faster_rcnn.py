@@ -1,0 +1,161 @@
+"""Faster R-CNN's draws, losses, proposals and detections against loops, and all of it against torchvision's figures."""
+
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import parity_rcnn
+import pytest
+from detectors import make_batch
+from numpy.testing import assert_allclose, assert_array_equal
+from parity_networks import shapes_of
+from test_ops_nms import greedy
+from test_tasks_retinanet import BOXES, box_of, objects, offsets_of, owners
+
+from jaxvision.nn.faster_rcnn import faster_rcnn_vgg16
+from jaxvision.tasks.faster_rcnn import SINGLE_SIZES, faster_rcnn
+from jaxvision.tasks.proposals import Proposing, propose, region_loss_terms
+from jaxvision.tasks.regions import Classifying, Regions, box_loss_terms, detect, draw_regions
+
+GOLDEN = Path(__file__).parent / "golden"
+WEIGHTS = (10, 10, 5, 5)
+
+
+def drawn(key, owner, valid, count, share):
+    """Rows of objects, rows of background: those with the largest random numbers."""
+    priority = np.asarray(jax.random.uniform(key, (len(owner),)))
+    rows = sorted(np.flatnonzero(valid), key=lambda row: -priority[row])
+    positive = [row for row in rows if owner[row] >= 0][: int(count * share)]
+    return positive, [row for row in rows if owner[row] == -1][: count - len(positive)]
+
+
+def smooth(difference):
+    """Equation 3 of Fast R-CNN, its bend at 1/9."""
+    return sum(4.5 * d * d if d < 1 / 9 else d - 1 / 18 for d in np.abs(difference))
+
+
+def test_the_loss_of_regions_equals_loops_over_the_anchors_drawn(float64):
+    settings, key = Proposing(sampled=20), jax.random.key(3)
+    terms = jax.jit(lambda l, o, t, v: region_loss_terms(key, l, o, BOXES, t, v, settings))
+    for n in (1, 3):
+        random = np.random.default_rng(n)
+        logits, offsets = random.normal(size=len(BOXES)), random.normal(size=(len(BOXES), 4))
+        boxes, _, target = objects(random, n)
+        owner = owners(BOXES, boxes[:n], boxes[n : n + 1], 0.7, 0.3, True)
+        positive, negative = drawn(key, owner, np.ones(len(BOXES), bool), 20, 0.5)
+        by_logit = sum(np.log1p(np.exp(-logits[a])) for a in positive) + sum(
+            np.log1p(np.exp(logits[a])) for a in negative
+        )
+        by_box = sum(smooth(offsets[a] - offsets_of(boxes[owner[a]], BOXES[a])) for a in positive)
+        found = terms(logits, offsets, target, np.array(True))
+        assert_allclose(found, (by_logit, by_box, len(positive + negative)), rtol=1e-9)
+        assert_array_equal(terms(logits, offsets, target, np.array(False)), (0, 0, 0))
+
+
+@pytest.mark.parametrize("train", [True, False])
+def test_proposals_equal_the_loop(float64, train):
+    settings = Proposing(candidates=(25, 12), count=(18, 30), overlap=0.5, smallest=4)
+    random, size = np.random.default_rng(0), (28, 44)
+    cut = 4 * 6 * 6
+    levels = [BOXES[:cut].astype(np.float32), BOXES[cut:].astype(np.float32)]
+    logits, offsets = ([random.normal(size=(len(x), *last)) for x in levels] for last in ((), (4,)))
+    run = jax.jit(lambda l, o, s: propose(l, o, levels, s, train=train, settings=settings))
+    found, there = map(np.asarray, run(logits, offsets, np.int32(size)))
+    rows = []
+    for level, anchors in enumerate(levels):
+        best = sorted(range(len(anchors)), key=lambda a: -logits[level][a])[: settings.candidates[not train]]
+        boxes = [(logits[level][a], level, box_of(offsets[level][a], anchors[a], size)) for a in best]
+        rows += [row for row in boxes if min(row[2][2:] - row[2][:2]) >= 4]
+    scores, level, boxes = map(np.array, zip(*rows, strict=True))
+    kept = np.flatnonzero(greedy(boxes, scores, np.ones(len(rows), bool), 0.5, level))
+    expected = sorted(kept, key=lambda row: -scores[row])[: settings.count[not train]]
+    n = len(expected)
+    assert n == 18 if train else n < 30
+    assert there.tolist() == [True] * n + [False] * (len(there) - n)
+    assert_allclose(found[:n], boxes[expected], atol=1e-9)
+    assert not found[n:].any()
+
+
+def test_regions_are_drawn_among_proposals_and_objects(float64):
+    settings, key, random = Classifying(sampled=12), jax.random.key(4), np.random.default_rng(2)
+    boxes, _, target = objects(random, 3)
+    near = boxes[[0, 1, 2, 0, 1]] + random.normal(size=(5, 4))
+    proposals = np.concatenate([near, BOXES[::9], boxes[3:4] + 0.1])
+    valid = np.arange(len(proposals)) != 1
+    found = jax.device_get(jax.jit(lambda b, v, t: draw_regions(key, b, v, t, settings))(proposals, valid, target))
+    everything = np.concatenate([proposals, boxes])
+    there = np.concatenate([valid, np.arange(5) < 3])
+    owner = owners(everything, boxes[:3], boxes[3:4], 0.5, 0.5, False)
+    positive, negative = drawn(key, owner, there, 12, 0.25)
+    assert len(positive) == 3
+    assert found.valid.tolist() == [True] * (3 + len(negative)) + [False] * (9 - len(negative))
+    assert_array_equal(found.boxes[:3], everything[positive])
+    assert found.match[:3].tolist() == [owner[row] for row in positive]
+    assert sorted(map(tuple, found.boxes[found.valid][3:])) == sorted(map(tuple, everything[negative]))
+    assert (found.match[3:] == -1).all()
+    assert len(proposals) - 1 not in negative  # it overlaps the object to be ignored
+
+
+def test_the_loss_of_boxes_equals_loops_over_the_regions(float64):
+    random = np.random.default_rng(1)
+    boxes, labels, target = objects(random, 3)
+    match = np.int32([2, 0, 0, -1, -1, -1])
+    regions = Regions(BOXES[20:26] + 0.5, np.arange(6) < 5, match)  # type: ignore[arg-type]
+    logits, offsets = random.normal(size=(6, 4)), random.normal(size=(6, 4, 4))
+    found = jax.jit(lambda l, o, r, t: box_loss_terms(l, o, r, t))(logits, offsets, regions, target)
+    class_loss = box_loss = 0.0
+    for row in range(5):
+        label = labels[match[row]] + 1 if match[row] >= 0 else 0
+        class_loss += np.log(np.exp(logits[row]).sum()) - logits[row, label]
+        if match[row] >= 0:
+            wanted = offsets_of(boxes[match[row]], regions.boxes[row], WEIGHTS)
+            box_loss += smooth(offsets[row, label] - wanted)
+    assert_allclose(found, (class_loss, box_loss, 5), rtol=1e-9)
+
+
+def test_detections_equal_the_loop(float64):
+    settings = Classifying(score_threshold=0.2, candidates=40, overlap=0.1, count=25)
+    random, size = np.random.default_rng(3), (30, 46)
+    boxes = BOXES[::7][:20]
+    n = len(boxes)
+    valid = np.arange(n) != 2
+    logits, offsets = random.normal(size=(n, 4)), random.normal(size=(n, 4, 4))
+    run = jax.jit(lambda *rows: detect(*rows, settings))
+    found, names, values, there = map(np.asarray, run(logits, offsets, boxes, valid, np.int32(size)))
+    scores = np.exp(logits) / np.exp(logits).sum(1, keepdims=True)
+    pairs = [
+        (scores[r, k], k - 1, box_of(offsets[r, k], boxes[r], size, WEIGHTS))
+        for r in np.flatnonzero(valid)
+        for k in (1, 2, 3)
+    ]
+    pairs = sorted(pairs, key=lambda pair: -pair[0])[:40]
+    rows = [pair for pair in pairs if pair[0] > 0.2 and min(pair[2][2:] - pair[2][:2]) >= 0.01]
+    best, labels, corners = map(np.array, zip(*rows, strict=True))
+    kept = np.flatnonzero(greedy(corners, best, np.ones(len(rows), bool), 0.1, labels))
+    assert 5 < len(kept) < 25
+    assert there.sum() == len(kept)
+    assert_allclose(found[: len(kept)], corners[kept], atol=1e-9)
+    assert names[: len(kept)].tolist() == labels[kept].tolist()
+    assert_allclose(values[: len(kept)], best[kept], rtol=1e-12)
+
+
+@pytest.mark.slow
+def test_the_form_of_the_paper_is_traced_in_strict_types():
+    task = faster_rcnn(faster_rcnn_vgg16(3, hidden=16), sizes=SINGLE_SIZES, mean=(123.0, 117.0, 104.0), std=1.0)
+    batch = make_batch((2, 0), dtype=np.float32)
+    variables = jax.eval_shape(task.init, jax.random.key(0), batch)
+    assert variables["params"]["box_head"]["dense1"]["kernel"].shape == (7 * 7 * 512, 16)
+    with jax.numpy_dtype_promotion("strict"):
+        loss, out = jax.eval_shape(task.loss, variables, batch, jax.random.key(0))
+        found = jax.eval_shape(task.predict, variables, batch)
+    assert set(out.metrics) == {"objectness_loss", "rpn_box_loss", "class_loss", "box_loss"}
+    assert (loss.dtype, found.boxes.shape) == (jnp.float32, (2, 100, 4))
+
+
+@pytest.mark.slow
+def test_all_of_it_equals_torchvision(float64):
+    with np.load(GOLDEN / "faster_rcnn_resnet18.npz") as golden:
+        shapes = shapes_of(golden)
+        found = parity_rcnn.golden_of(shapes, parity_rcnn.figures("faster_rcnn", "resnet18", shapes))
+        parity_rcnn.assert_same(found, golden)
