@@ -40,9 +40,12 @@ SMALL = {
     "shapes_detr": {"batch_size": "2", "width": "8", "layers": "1"},
     "coco_yolox": {"batch_size": "1", "size": "64", "network": "nano", "warmup_epochs": "0"},
     "shapes_yolox": {"batch_size": "2", "width": "4"},
+    "shapes_fast_rcnn": {"batch_size": "2", "width": "8", "proposals": "20"},
+    "shapes_rcnn": {"batch_size": "2", "width": "8", "proposals": "20"},
+    "voc_fast_rcnn": {"batch_size": "1", "short": "64", "longest": "96", "hidden": "64", "proposals": "20"},
 }
-SAME = ("voc_ssd300",)
-"""But for the classes the same step as another file's."""
+SAME = ("voc_ssd300", "voc_rcnn")
+"""But for the classes, or the backbone, the same step as another file's."""
 
 
 def random_batch(spec: Batch, classes: int) -> Batch:
@@ -51,14 +54,18 @@ def random_batch(spec: Batch, classes: int) -> Batch:
     size = np.full((count, 2), (height, width), np.int32)
     image = rng.integers(0, 256, spec.image.shape, dtype=np.uint8)
     target = Labels(rng.integers(0, classes, count).astype(np.int32))
-    if isinstance(spec.target, Objects):
-        shape = spec.target.labels.shape
+
+    def objects(like: Objects) -> Objects:
+        shape = like.labels.shape
         corner = rng.uniform(0, min(height, width) / 2, (*shape, 2))
         boxes = np.concatenate([corner, corner + rng.uniform(4, min(height, width) / 2, corner.shape)], -1)
         valid = np.broadcast_to(np.arange(shape[1]) < 3, shape)
-        labels, area = np.zeros(shape, np.int32), np.zeros(shape, np.float32)
-        target = Objects(boxes.astype(np.float32), labels, valid, ~valid, area=area)
-    return Batch(image, size, size, np.arange(count, dtype=np.int32), np.ones(count, bool), target)
+        area = None if like.area is None else np.zeros(shape, np.float32)
+        return Objects(boxes.astype(np.float32), np.zeros(shape, np.int32), valid, ~valid, area=area)
+
+    target = objects(spec.target) if isinstance(spec.target, Objects) else target
+    given = None if spec.given is None else objects(spec.given)
+    return Batch(image, size, size, np.arange(count, dtype=np.int32), np.ones(count, bool), target, given)
 
 
 @pytest.mark.slow
