@@ -44,7 +44,7 @@ def get_config() -> ConfigDict:
             "context": 2,
             "regions": 32,
             "batch_size": 8,
-            "steps": 2000,
+            "steps": 1200,
             "learning_rate": 2e-3,
             "weight_decay": 1e-4,
             "ema": 0.99,

@@ -93,3 +93,19 @@ def test_the_gradient_is_that_of_finite_differences(float64, pool):
     for place in [(0, 0, 0), (2, 3, 1), (5, 5, 0), (10, 12, 1)]:
         difference = (total(image.at[place].add(step)) - total(image.at[place].add(-step))) / (2 * step)
         assert float(gradient[place]) == pytest.approx(float(difference), abs=1e-7)
+
+
+def test_roi_pool_in_float32_takes_in_whole_pixels_exactly():
+    random = np.random.RandomState(0)
+    features = random.standard_normal((38, 63, 1)).astype(np.float32)
+    corner = random.randint(0, 30, (60, 2))
+    boxes = np.concatenate([corner, corner + random.randint(1, 30, (60, 2))], 1).astype(np.float32)
+    found = jax.jit(lambda x, boxes: roi_pool(x, boxes, size=7, scale=1.0))(features, boxes)
+    for box, cells in zip(boxes.astype(int), np.asarray(found)[..., 0], strict=True):
+        width, height = box[2:] - box[:2] + 1
+        for i in range(7):
+            for j in range(7):
+                rows = slice(box[1] + i * height // 7, box[1] - (-(i + 1) * height // 7))
+                columns = slice(box[0] + j * width // 7, box[0] - (-(j + 1) * width // 7))
+                part = features[rows, columns]
+                assert cells[i, j] == (part.max() if part.size else 0)

@@ -48,7 +48,7 @@ def searched(source: Source, search: Search = SEARCH, cache: str | os.PathLike |
     """The source with proposals for every image, found by selective search when they are first asked for.
 
     They are kept in the folder `cache` (by default `~/.cache/jaxvision/proposals`, or below `$JAXVISION_CACHE`), a file for
-    each image, named by its content and the settings. Two seconds an image of 500 pixels, so
+    each image, named by its content and the settings. It takes seconds an image, so
     `python -m jaxvision.data.proposals` first. An image that can't be read has none.
 
     Raises:

@@ -95,10 +95,13 @@ def _round_half_away(x: Array) -> Array:
 
 
 def _cells(start: Float[Array, "n"], extent: Float[Array, "n"], size: int, limit: int) -> Bool[Array, "n s {limit}"]:
-    """Which pixels along one axis each cell of each box takes in."""
-    number = jnp.arange(size, dtype=start.dtype)[None]
-    step = (extent / size)[:, None]
-    low = jnp.clip(jnp.floor(number * step) + start[:, None], 0, limit)
-    high = jnp.clip(jnp.ceil((number + 1) * step) + start[:, None], 0, limit)
-    pixel = jnp.arange(limit, dtype=start.dtype)[None, None]
+    """Which pixels along one axis each cell of each box takes in.
+
+    In whole numbers: XLA divides by a constant as it likes, and rounding up would then take in one pixel too many.
+    """
+    number = jnp.arange(size, dtype=jnp.int32)[None]
+    begin, whole = (x.astype(jnp.int32)[:, None] for x in (start, extent))
+    low = jnp.clip(number * whole // size + begin, 0, limit)
+    high = jnp.clip(-(-(number + 1) * whole // size) + begin, 0, limit)
+    pixel = jnp.arange(limit, dtype=jnp.int32)[None, None]
     return (pixel >= low[..., None]) & (pixel < high[..., None])
