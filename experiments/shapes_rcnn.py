@@ -16,7 +16,7 @@ from jaxvision.augment import flip, vertical_flip
 from jaxvision.augment.compose import chain, identity
 from jaxvision.checkpoint import Keep
 from jaxvision.data import order, resident, synthetic, target
-from jaxvision.data.proposals import Search, searched
+from jaxvision.data.proposals import Search, finder
 from jaxvision.draw import detection as pictures
 from jaxvision.experiment import Evaluation, Experiment
 from jaxvision.metrics.detection import detection as figures
@@ -61,15 +61,14 @@ def build(config) -> Experiment:
     task = rcnn(rcnn_resnet(backbone, len(CLASSES)), **crop, mean=127.5, std=64.0, classifying=classifying, dtype=dtype)
 
     def shapes(count, seed):
-        drawn = synthetic.shapes(count, seed=seed, size=config.size, max_objects=config.max_objects, classes=CLASSES)
-        return searched(drawn, Search(width=2 * config.size, smallest=8))
+        return synthetic.shapes(count, seed=seed, size=config.size, max_objects=config.max_objects, classes=CLASSES)
 
     learned = lambda: shapes(config.examples, config.seed)
     options = {
         "canvas": config.size,
         "batch_size": config.batch_size,
         "target": target.objects(config.max_objects),
-        "given": target.proposals(config.proposals),
+        "given": target.proposals(config.proposals, finder(Search(width=2 * config.size, smallest=8))),
     }
     tested = learned if config.test_on_train else lambda: shapes(config.test_examples, config.seed + 1000)
     schedule = optax.warmup_cosine_decay_schedule(0.0, config.learning_rate, config.steps // 20, config.steps)

@@ -20,7 +20,7 @@ from jaxvision import optimize
 from jaxvision.augment import flip
 from jaxvision.checkpoint import Keep
 from jaxvision.data import buckets, order, pipeline, placement, target, voc
-from jaxvision.data.proposals import searched
+from jaxvision.data.proposals import finder
 from jaxvision.draw import detection as pictures
 from jaxvision.experiment import Evaluation, Experiment
 from jaxvision.metrics.detection import detection as figures
@@ -59,14 +59,14 @@ def build(config) -> Experiment:
     options = {
         "batch_size": config.batch_size,
         "target": target.objects(config.max_objects),
-        "given": target.proposals(config.proposals),
+        "given": target.proposals(config.proposals, finder()),
     }
 
     def placer(height: int, width: int) -> placement.Placer:
         return placement.shortest_side(config.short, config.longest, (height, width))
 
     def data(split: str):
-        return searched(voc.source(Path(config.data_dir).expanduser() / "VOC2007", split))
+        return voc.source(Path(config.data_dir).expanduser() / "VOC2007", split)
 
     train = buckets.training(
         lambda: data("trainval"),

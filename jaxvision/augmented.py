@@ -134,7 +134,7 @@ def pictured(chosen: Experiment, paths: Sequence[Path], rows: int) -> Given:
     for row, each in enumerate(found):
         if each.canvas is None:
             raise DataProblem(f"{each.file}: {each.error}")
-        batch.image[row], batch.size[row], batch.original_size[row] = each.canvas
+        batch.image[row], batch.size[row], batch.original_size[row] = each.canvas[:3]
         batch.valid[row], batch.index[row] = True, row
     count = classes_of(chosen)
     target = None if count is None else Labels(jnp.arange(len(found), dtype=jnp.int32) % count)

@@ -228,7 +228,11 @@ def predictions(predictor: Predictor, images: Iterable[tuple[Where, Canvas]]) ->
         group, prediction = waiting.popleft()
         fetched = jax.device_get(prediction)
         for row, (where, canvas) in enumerate(group):
-            yield Predicted(where, canvas, predictor.form.record(fetched, row, Shown(*canvas[1:]), predictor.wanted))
+            yield Predicted(
+                where,
+                canvas,
+                predictor.form.record(fetched, row, Shown(canvas.size, canvas.original_size), predictor.wanted),
+            )
 
     first = 0
     while group := list(itertools.islice(images, size)):
@@ -245,9 +249,12 @@ def batch_of(canvases: Sequence[Canvas], spec: Batch, first: int) -> Batch:
     """The images as a batch, numbered from `first` on and padded."""
     count, height, width, channels = spec.image.shape
     rows = loading.empty_rows(count, (height, width), channels)
+    rows = rows._replace(given=jax.tree.map(lambda x: np.zeros(x.shape, x.dtype), spec.given))
     for row, canvas in enumerate(canvases):
-        rows.image[row], rows.size[row], rows.original_size[row] = canvas
+        rows.image[row], rows.size[row], rows.original_size[row] = canvas[:3]
         rows.valid[row], rows.index[row] = True, first + row
+        for whole, one in zip(jax.tree.leaves(rows.given), jax.tree.leaves(canvas.given), strict=True):
+            whole[row] = one[0]
     return loading.as_batch(rows).replace(target=None)
 
 

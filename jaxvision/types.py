@@ -174,8 +174,17 @@ class Batches(Protocol):
         ...
 
 
-Canvas = tuple[np.ndarray, tuple[int, int], tuple[int, int]]
-"""One image `h w c`, uint8, on its canvas; `(height, width)` of its content there; and of the image file."""
+class Canvas(NamedTuple):
+    """One image as a model is shown it, on its canvas."""
+
+    image: np.ndarray
+    """`h w c`, uint8."""
+    size: tuple[int, int]
+    """Height and width of its content there."""
+    original_size: tuple[int, int]
+    """Of the image file."""
+    given: Any = None
+    """A row of `Batch.given`, as a batch of one; None where a model is given nothing beside the image."""
 
 
 class Stream(NamedTuple):

@@ -6,6 +6,7 @@ import optax
 from ml_collections import ConfigDict
 
 from jaxvision.data import order, pipeline, placement, target
+from jaxvision.data.decode import decode
 from jaxvision.data.source import Example, Source, annotations, no_labels
 from jaxvision.draw import detection as pictures
 from jaxvision.experiment import Evaluation, Experiment
@@ -19,7 +20,7 @@ COUNT = 6
 
 
 def get_config() -> ConfigDict:
-    return ConfigDict({"size": 32, "precision": "auto"})
+    return ConfigDict({"size": 32, "given": False, "precision": "auto"})
 
 
 def scene(seed: int):
@@ -69,12 +70,27 @@ def predict(variables, batch):
     return Detections(boxes, labels, scores, valid)
 
 
+def proposed(image):
+    """The same boxes in pixels of a file, as what is given to a model: larger by one on every side."""
+    channels = np.moveaxis(decode(image, placement.keep(200)).image > 145, -1, 0)
+    found = [np.asarray(box) + [-1, -1, 1, 1] for box, there in map(around, channels) if there]
+    return np.array(found, np.float32).reshape(-1, 4)
+
+
+def predict_given(variables, batch):
+    given, labels = batch.given, jnp.arange(3, dtype=jnp.int32)
+    every = lambda row: jnp.broadcast_to(row, given.valid.shape)
+    return Detections(given.boxes, every(labels), every(jnp.asarray(SCORES)), given.valid)
+
+
 def build(config) -> Experiment:
     options = {"batch_size": 4, "target": target.objects(4), "placer": placement.stretch(config.size)}
+    if config.given:
+        options["given"] = target.proposals(3, proposed)
     task = Task(
         init=lambda key, batch: {"params": {"scale": jnp.ones(())}},
         loss=lambda variables, batch, key: (variables["params"]["scale"] ** 2, LossOutput()),
-        predict=predict,
+        predict=predict_given if config.given else predict,
     )
     test = pipeline.evaluation(source, **options)
     return Experiment(

@@ -13,7 +13,7 @@ from test_ops_nms import overlap
 
 from jaxvision.augment import flip
 from jaxvision.data import arrays, loading, order, placement, proposals, resident, synthetic, target
-from jaxvision.data.proposals import Search, fit, searched, selective_search
+from jaxvision.data.proposals import Search, finder, fit, selective_search
 from jaxvision.data.source import Example, Source, annotations
 
 SEARCH = Search(width=64, smallest=4)
@@ -36,10 +36,6 @@ def source_of(*images, objects=None, proposed=None):
     return Source(len(images), read, lambda: np.zeros(0, int), ("a", "b"), lambda i: f"image {i}", "fixed")
 
 
-def read_one(source):
-    return source.read(np.array([0]))[0].proposals
-
-
 def test_it_finds_what_was_drawn_each_once_and_in_order(drawn):
     boxes = selective_search(drawn, SEARCH)
     assert (boxes.dtype, boxes.shape[1]) == (np.float32, 4)
@@ -59,40 +55,36 @@ def test_a_file_is_searched_as_its_pixels_are_at_any_width(drawn):
 
 
 def test_proposals_are_the_same_every_time_and_kept_by_content_and_settings(drawn, tmp_path):
-    source = source_of(drawn)
-    first = read_one(searched(source, SEARCH, tmp_path / "a"))
-    assert_array_equal(read_one(searched(source, SEARCH, tmp_path / "b")), first)
+    first = finder(SEARCH, tmp_path / "a")(drawn)
+    assert_array_equal(finder(SEARCH, tmp_path / "b")(drawn), first)
     assert first.tolist() != sorted(first.tolist())
     assert_array_equal(np.unique(first, axis=0), np.unique(selective_search(drawn, SEARCH), axis=0))
     (file,) = (tmp_path / "a").rglob("*.npz")
     np.savez(file, boxes=np.ones((1, 4), np.float32))
-    assert read_one(searched(source, SEARCH, tmp_path / "a")).tolist() == [[1, 1, 1, 1]]
-    other = searched(source, SEARCH._replace(smallest=6), tmp_path / "a")
-    assert len(read_one(other)) > 1
+    assert finder(SEARCH, tmp_path / "a")(drawn).tolist() == [[1, 1, 1, 1]]
+    assert len(finder(SEARCH._replace(smallest=6), tmp_path / "a")(drawn)) > 1
     changed = drawn.copy()
     changed[0, 0] += 1
-    assert len(read_one(searched(source_of(changed), SEARCH, tmp_path / "a"))) > 1
+    assert len(finder(SEARCH, tmp_path / "a")(changed)) > 1
     assert len(list((tmp_path / "a").rglob("*.*"))) == 3
-    prints = {source.fingerprint, other.fingerprint, searched(source, SEARCH).fingerprint}
-    assert len(prints) == 3
 
 
 def test_what_cannot_be_read_has_none_and_a_broken_file_is_named(drawn, tmp_path):
-    assert read_one(searched(source_of(b"no image"), SEARCH, tmp_path)).shape == (0, 4)
+    find = finder(SEARCH, tmp_path)
+    assert find(b"no image").shape == (0, 4)
     assert not list(tmp_path.iterdir())
-    source = searched(source_of(drawn), SEARCH, tmp_path)
-    read_one(source)
+    find(drawn)
     (file,) = tmp_path.rglob("*.npz")
     file.write_bytes(file.read_bytes()[:-9])
     with pytest.raises(ValueError, match=rf"{file.name} holds no proposals: .*; remove it"):
-        read_one(source)
+        find(drawn)
     with pytest.raises(ValueError, match="allowed are the modes fast, quality, and sizes from 1"):
-        searched(source_of(drawn), Search("slow"))  # type: ignore[arg-type]
+        finder(Search("slow"))  # type: ignore[arg-type]
 
 
 def test_without_opencv_it_says_what_to_install(monkeypatch):
     monkeypatch.setitem(sys.modules, "cv2", None)
-    with pytest.raises(ImportError, match=r"pip install 'jaxvision\[proposals\]'"):
+    with pytest.raises(ValueError, match=r"pip install 'jaxvision\[proposals\]'"):
         selective_search(np.zeros((40, 40, 3), np.uint8))
 
 
@@ -159,7 +151,7 @@ def test_a_source_without_proposals_and_no_rows_are_refused():
     how = loading.loading(placement.keep(16), 3, 0, "raise", target.objects(2), target.proposals(3))
     source = source_of(np.zeros((8, 8, 3), np.uint8), objects=annotations([], []))
     with pytest.raises(
-        ValueError, match=r"image 0: the source has no proposals; `data\.proposals\.searched` adds some"
+        ValueError, match=r"image 0: it has no proposals, and nothing finds any: `find=data\.proposals\.finder"
     ):
         loading.load(source, lambda positions: positions, np.arange(1), how)
     with pytest.raises(ValueError, match=r"proposals\(rows=0\): allowed is 1 or more"):
@@ -183,8 +175,8 @@ def test_the_command_computes_them_and_prints_the_recall(drawn, tmp_path, capsys
 
 
 def test_drawn_shapes_are_found(drawn, tmp_path):
-    source = searched(synthetic.shapes(4, seed=0, size=96), Search(width=192, smallest=8), tmp_path)
-    examples = source.read(np.arange(4))
-    found = fit([each.proposals for each in examples], [each.objects for each in examples], 200)  # type: ignore[misc]
+    find = finder(Search(width=192, smallest=8), tmp_path)
+    examples = synthetic.shapes(4, seed=0, size=96).read(np.arange(4))
+    found = fit([find(each.image) for each in examples], [each.objects for each in examples], 200)  # type: ignore[misc]
     assert found.recall == 1
     assert found.mean_best_overlap > 0.9

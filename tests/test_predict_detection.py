@@ -157,6 +157,20 @@ def test_images_and_frames_are_drawn_in_their_own_size(run, finished, tmp_path):
         assert np.abs(below - colour).max() < 40
 
 
+def test_what_a_model_is_given_beside_an_image_is_found_for_every_file(finished, tmp_path, capfd):
+    command = [f"--config={HERE / 'boxes_experiment.py'}", f"--workdir={tmp_path / 'run'}", "--config.given=True"]
+    assert main.main(command) == 0
+    (finished.parent / "bad.png").write_bytes(b"no image")
+    files = [finished.parent / "bad.png", finished.parent / "scenes"]
+    status = predict.main([f"--workdir={tmp_path / 'run'}", *map(str, files), f"--output={tmp_path / 'out.jsonl'}"])
+    assert status == 0, capfd.readouterr().err
+    rows = [json.loads(line) for line in (tmp_path / "out.jsonl").read_text().splitlines()]
+    assert len(rows) == COUNT
+    for i, row in enumerate(rows):
+        there = [box + [-1, -1, 1, 1] for _, _, box in expected(i, least=0.3)]
+        assert np.abs(np.array([each["box"] for each in row["objects"]]) - there).max() < 0.01
+
+
 def test_a_folder_that_can_not_be_made(run, tmp_path, capfd):
     with pytest.raises(SystemExit):
         run("x.png", f"--draw={tmp_path / 'no' / 'where'}")

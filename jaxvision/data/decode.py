@@ -41,7 +41,7 @@ class Decoded(NamedTuple):
     @property
     def canvas(self) -> Canvas:
         """All but the placement."""
-        return self[:3]
+        return Canvas(*self[:3])
 
 
 def decode(

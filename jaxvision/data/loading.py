@@ -93,7 +93,7 @@ def _fill(rows: Rows, row: int, example: Example, position: int, name: Callable[
         return
     except ValueError as error:
         raise ValueError(f"{name(int(rows.index[row]))}: {error}") from None
-    rows.image[row], rows.size[row], rows.original_size[row] = decoded.canvas
+    rows.image[row], rows.size[row], rows.original_size[row] = decoded[:3]
     rows.valid[row] = True
     try:
         left_out = how.target.fill(rows.target, row, example, decoded.placement)
@@ -188,7 +188,13 @@ def without_chance(how: Loading) -> Callable[[bytes | np.ndarray], Canvas] | Non
     """`Stream.decode` of a pipeline: None where the placer draws random numbers."""
     if how.placer.random:
         return None
-    return lambda data: decode(data, how.placer, None, channels=how.channels).canvas
+
+    def canvas(data: bytes | np.ndarray) -> Canvas:
+        decoded, given = decode(data, how.placer, None, channels=how.channels), how.given.empty(1, how.placer.canvas)
+        how.given.fill(given, 0, Example(data), decoded.placement)
+        return decoded.canvas._replace(given=given)
+
+    return canvas
 
 
 def examiner(opened: Callable[[], tuple[Source, Indices]], how: Loading) -> Callable[[Sequence[int]], list[Fault]]:

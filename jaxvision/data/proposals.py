@@ -10,7 +10,7 @@ import argparse
 import os
 import sys
 import zipfile
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, get_args
@@ -23,7 +23,7 @@ from jaxvision.data.decode import BadImage, decode
 from jaxvision.data.features import write_npz
 from jaxvision.data.placement import stretch
 from jaxvision.data.randomness import Purpose, permutation
-from jaxvision.data.source import Annotations, Example, Source, digest
+from jaxvision.data.source import Annotations, digest
 
 VERSION = "1"
 """Of what is kept: part of the names of the files."""
@@ -44,25 +44,23 @@ class Search(NamedTuple):
 SEARCH = Search()
 
 
-def searched(source: Source, search: Search = SEARCH, cache: str | os.PathLike | None = None) -> Source:
-    """The source with proposals for every image, found by selective search when they are first asked for.
+def finder(
+    search: Search = SEARCH, cache: str | os.PathLike | None = None
+) -> Callable[[bytes | np.ndarray], np.ndarray]:
+    """A function from an image, encoded or pixels, to its proposals, float32 `n 4`: for `target.proposals(find=)`.
 
-    They are kept in the folder `cache` (by default `~/.cache/jaxvision/proposals`, or below `$JAXVISION_CACHE`), a file for
-    each image, named by its content and the settings. It takes seconds an image, so
-    `python -m jaxvision.data.proposals` first. An image that can't be read has none.
+    They are found by selective search when they are first asked for, and kept in the folder `cache` (by default
+    `~/.cache/jaxvision/proposals`, or below `$JAXVISION_CACHE`), a file for each image, named by its content and the
+    settings. It takes seconds an image, so `python -m jaxvision.data.proposals` first. An image that can't be read has none.
 
     Raises:
-      ValueError: for settings that are not allowed; when an image is read, for a file of something else in the cache.
-      ImportError: when a search is needed, and OpenCV's contributed modules are not installed.
+      ValueError: for settings that are not allowed; when it is asked, for a file of something else in the cache, or where a
+        search is needed, and OpenCV's contributed modules are not installed.
     """
     if search.mode not in get_args(Mode) or search.width < 1 or search.smallest < 1:
         raise ValueError(f"{search}: allowed are the modes {', '.join(get_args(Mode))}, and sizes from 1")
     folder = Path(cache).expanduser() if cache is not None else cache_folder()
-
-    def read(indices: np.ndarray) -> list[Example]:
-        return [each._replace(proposals=_kept(each.image, search, folder)) for each in source.read(indices)]
-
-    return source._replace(read=read, fingerprint=digest(source.fingerprint, "proposals", VERSION, repr(search)))
+    return lambda image: _kept(image, search, folder)
 
 
 def cache_folder() -> Path:
@@ -93,7 +91,7 @@ def selective_search(image: bytes | np.ndarray, search: Search = SEARCH) -> np.n
 
     Raises:
       BadImage: for what is no image.
-      ImportError: if OpenCV's contributed modules are not installed.
+      ValueError: if OpenCV's contributed modules are not installed.
     """
     segmentation = _opencv()
     height, width = (image.shape[:2] if isinstance(image, np.ndarray) else upright_size(image)) or (1, 1)
@@ -119,7 +117,7 @@ def _opencv() -> Any:
 
         return cv2.ximgproc.segmentation
     except (ImportError, AttributeError):
-        raise ImportError(
+        raise ValueError(
             "selective search needs OpenCV with its contributed modules: pip install 'jaxvision[proposals]'"
         ) from None
 
@@ -197,7 +195,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     flags = parse(list(sys.argv[1:] if argv is None else argv))
     try:
         print(run(flags))
-    except (ValueError, OSError, ImportError) as error:
+    except (ValueError, OSError) as error:
         print(f"jaxvision: {' '.join(str(error).split())}", file=sys.stderr)
         return 2
     return 0
@@ -208,15 +206,16 @@ def run(flags: Flags) -> str:
     from tqdm import tqdm
 
     listing = check.opened(check.Flags(flags.path, flags.images, (), None, False), refuse)
-    source = searched(annotation_files.source(str(flags.path), listing), flags.search, flags.cache)
+    source, find = annotation_files.source(str(flags.path), listing), finder(flags.search, flags.cache)
+
+    def both(index: int) -> tuple[np.ndarray, Annotations]:
+        (example,) = source.read(np.asarray([index]))
+        assert example.objects is not None
+        return find(example.image), example.objects
+
     with ThreadPoolExecutor(os.cpu_count()) as pool:
-        read = pool.map(lambda index: source.read(np.asarray([index]))[0], range(source.length))
-        examples = [each._replace(image=b"") for each in tqdm(read, total=source.length, unit="image", disable=None)]
-    found = fit(
-        [each.proposals for each in examples if each.proposals is not None],
-        [each.objects for each in examples if each.objects is not None],
-        flags.rows,
-    )
+        pairs = list(tqdm(pool.map(both, range(source.length)), total=source.length, unit="image", disable=None))
+    found = fit([boxes for boxes, _ in pairs], [objects for _, objects in pairs], flags.rows)
     return (
         f"{flags.path}: {source.length} images, {found.proposals:.0f} proposals each, {found.objects} objects:"
         f" recall {found.recall:.3f} at IoU 0.5, mean best overlap {found.mean_best_overlap:.3f}"

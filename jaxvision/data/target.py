@@ -14,6 +14,10 @@ FEWEST_PIXELS = 1.0
 """Of either side: an object that the border cut, and of which less is left, is not there."""
 
 
+Find = Callable[[bytes | np.ndarray], np.ndarray]
+"""From an image, encoded or pixels, to boxes `n 4` in its pixels."""
+
+
 class TargetForm(NamedTuple):
     """How targets are laid out: rows of padding, and how one is filled."""
 
@@ -85,10 +89,11 @@ def objects(rows: int, *, masks: bool = False) -> TargetForm:
     return TargetForm(empty, fill)
 
 
-def proposals(rows: int) -> TargetForm:
+def proposals(rows: int, find: Find | None = None) -> TargetForm:
     """For `Batch.given`: `Objects` of so many rows, an example's first proposals, moved to the canvas as its objects are.
 
-    Their labels mean nothing. Proposals of which less than a pixel is left make room for later ones.
+    Their labels mean nothing. Proposals of which less than a pixel is left make room for later ones. An example that comes
+    without has those that `find` finds, `data.proposals.finder()` say; so has an image that `predict` is given.
 
     Raises:
       ValueError: for less than one row.
@@ -97,9 +102,12 @@ def proposals(rows: int) -> TargetForm:
         raise ValueError(f"proposals(rows={rows}): allowed is 1 or more")
 
     def fill(given: Objects, row: int, example: Example, placement: Placement) -> None:
-        if example.proposals is None:
-            raise ValueError("the source has no proposals; `data.proposals.searched` adds some")
-        found, kept = placed(annotations(example.proposals, np.zeros(len(example.proposals))), placement)
+        regions = example.proposals
+        if regions is None and find is None:
+            raise ValueError("it has no proposals, and nothing finds any: `find=data.proposals.finder()` does")
+        if regions is None:
+            regions = find(example.image)  # type: ignore[misc]
+        found, kept = placed(annotations(regions, np.zeros(len(regions))), placement)
         boxes = found.boxes[kept[:rows]]
         np.asarray(given.boxes)[row, : len(boxes)] = boxes
         np.asarray(given.valid)[row, : len(boxes)] = True
