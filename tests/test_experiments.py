@@ -12,7 +12,7 @@ from jaxvision.types import Objects
 DEEP = {
     *("imagenet_inception_v3", "imagenet_efficientnet_lite0", "imagenet_mobilenet_v2", "imagenet_vit_small"),
     *("coco_ssd300", "coco_yolov3", "voc_ssd300", "trees_ssd", "trees_yolo", "coco_detr", "coco_yolox"),
-    *("voc_fast_rcnn", "voc_rcnn"),
+    *("voc_fast_rcnn", "voc_rcnn", "coco_faster_rcnn", "coco_retinanet", "trees_faster_rcnn"),
     *("inception_folder", "efficientnet_lite0_fashion", "efficientnet_lite0_trees", "resnet50_folder", "vgg16_folder"),
 }
 """Tracing these takes long."""

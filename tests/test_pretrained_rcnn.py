@@ -13,7 +13,7 @@ from jaxvision.nn import resnet
 from jaxvision.nn.faster_rcnn import faster_rcnn_fpn
 from jaxvision.nn.norm import FrozenBatchNorm
 from jaxvision.nn.retinanet import retinanet_fpn
-from jaxvision.pretrained import torchvision, torchvision_detection
+from jaxvision.pretrained import coco, torchvision, torchvision_detection
 from jaxvision.pretrained.strict import load
 
 GOLDEN = Path(__file__).parent / "golden"
@@ -59,6 +59,35 @@ def test_every_array_is_used_once_under_both_kinds_of_names(detector):
     assert load(old, renamed, spec).report.numbers == count
     assert OLD[detector] <= set(renamed)
     assert not [name for name in renamed if ".0.0." in name and "layer" not in name]
+
+
+def of_80_classes(detector):
+    """The name map for 80 classes, and which modules it has in another way than that for all."""
+    plain = DETECTORS[detector][1](spec_of(detector))
+    found = torchvision_detection.coco_sources(lambda variables: plain)(spec_of(detector))
+    return found, {path[1:3] for path in plain if found[path] is not plain[path]}
+
+
+def test_faster_rcnn_takes_background_and_the_classes_of_cocos_80_ids_from_91():
+    sources, changed = of_80_classes("faster_rcnn")
+    assert changed == {("box_head", "logits"), ("box_head", "offsets")}
+    kept = np.array((0, *coco.IDS))
+    theirs = np.arange(91)[:, None] + [0.0, 0.5]  # outputs by inputs, as PyTorch has them
+    kernel, bias = (sources["params", "box_head", "logits", name].convert for name in ("kernel", "bias"))
+    np.testing.assert_array_equal(kernel(theirs), [kept, kept + 0.5])
+    np.testing.assert_array_equal(bias(theirs[:, 0]), kept)
+    theirs = np.arange(4 * 91)[:, None] + [0.0, 0.5]
+    kernel = sources["params", "box_head", "offsets", "kernel"].convert(theirs)
+    np.testing.assert_array_equal(kernel[1].reshape(81, 4), 4 * kept[:, None] + [0.5, 1.5, 2.5, 3.5])
+
+
+def test_retinanet_takes_the_classes_of_cocos_80_ids_from_91_of_every_anchor():
+    sources, changed = of_80_classes("retinanet")
+    assert changed == {("class_tower", "predict")}
+    theirs = np.tile(np.arange(9 * 91).reshape(-1, 1, 1, 1), (1, 2, 3, 3))
+    found = sources["params", "class_tower", "predict", "kernel"].convert(theirs)
+    assert found.shape == (3, 3, 2, 9 * 80)
+    np.testing.assert_array_equal(found[1, 2, 0].reshape(9, 80), 91 * np.arange(9)[:, None] + coco.IDS)
 
 
 def test_the_weights_of_a_residual_network_fill_the_backbone():

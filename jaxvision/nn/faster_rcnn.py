@@ -111,14 +111,29 @@ def faster_rcnn_fpn(
     backbone: resnet.Backbone, classes: int, *, channels: int = 256, hidden: int = 1024, kinds: int = 3
 ) -> FasterRCNN:
     """Faster R-CNN on a pyramid above any residual network: regions of 7x7 cells from P2 to P5, anchors on P6 too."""
-    dtype = backbone.dtype
     finest = 4 if backbone.stem == "imagenet" else 1
     strides = tuple(finest * 2**n for n in range(len(backbone.stage_sizes)))
+    features = FPN(backbone, channels=channels, dtype=backbone.dtype)
+    return faster_rcnn_on(features, strides, classes, hidden=hidden, kinds=kinds)
+
+
+def faster_rcnn_on(
+    features: FPN, strides: Sequence[int], classes: int, *, hidden: int = 1024, kinds: int = 3
+) -> FasterRCNN:
+    """Faster R-CNN on any pyramid.
+
+    Args:
+      features: the pyramid.
+      strides: pixels a cell of each of its maps from which regions are pooled; anchors lie on all maps.
+      classes: how many there are.
+      hidden: width of the two dense layers.
+      kinds: anchors a cell.
+    """
     return FasterRCNN(
-        FPN(backbone, channels=channels, dtype=dtype),
-        RegionHead(kinds, channels, dtype),
-        BoxHead(classes, hidden, dtype=dtype),
-        partial(roi_align_pyramid, strides=strides, size=7),
+        features,
+        RegionHead(kinds, features.channels, features.dtype),
+        BoxHead(classes, hidden, dtype=features.dtype),
+        partial(roi_align_pyramid, strides=tuple(strides), size=7),
     )
 
 

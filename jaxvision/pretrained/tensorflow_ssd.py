@@ -23,6 +23,8 @@ UNUSED = (
     r"add/y",
 )
 """Constants of the graph that are no weights: of its anchors, its input and its suppression."""
+BEHIND_BACKBONE = (r"FeatureExtractor/MobilenetV2/(Conv_1|layer_19)[/_].*", r"BoxPredictor_.*")
+"""What else of the graph is left aside where the backbone alone is loaded."""
 LEAVES = {
     "kernel": "weights",
     "bias": "biases",
@@ -52,6 +54,16 @@ def sources(variables: Variables) -> dict[Path, Source]:
         if path[1] == "features" and re.fullmatch(r"extra\d+(_squeeze|_depthwise)?_conv", path[2])
     }
     return {path: _source(path, blocks, extras) for path in flat}
+
+
+def backbone_sources(variables: Variables) -> dict[Path, Source]:
+    """Those of the MobileNetV2 at `features/backbone` of any detector alone; nothing for the rest."""
+    inside = {
+        collection: {"features": {"backbone": tree["features"]["backbone"]}}
+        for collection, tree in variables.items()
+        if "backbone" in tree.get("features", {})
+    }
+    return sources(inside)
 
 
 def _source(path: Path, blocks: list[str], extras: dict[str, int]) -> Source:

@@ -3,6 +3,9 @@
 import re
 from collections.abc import Callable, Mapping
 
+import numpy as np
+
+from jaxvision.pretrained import coco
 from jaxvision.pretrained.strict import Path, Source, Sources, Turn
 from jaxvision.pretrained.torch_layout import dense_kernel_after_flatten, module_sources, unchanged
 from jaxvision.pretrained.torchvision import resnet_sources, vgg_sources
@@ -84,6 +87,38 @@ def as_distributed(sources: Sources) -> Sources:
     return lambda variables: {
         path: source._replace(name=_before_modules(source.name)) for path, source in sources(variables).items()
     }
+
+
+def coco_sources(sources: Sources) -> Sources:
+    """The name map for a network of COCO's 80 classes: those of the 91 of the distributed weights.
+
+    To be evaluated, or trained on. `sources` is that of a Faster R-CNN or of a RetinaNet.
+    """
+    by_region, by_anchor = (0, *coco.IDS), coco.IDS
+    each = {
+        ("box_head", "logits"): (by_region, 1),
+        ("box_head", "offsets"): (by_region, 4),
+        ("class_tower", "predict"): (by_anchor, 1),
+    }
+
+    def found(variables: Variables) -> dict[Path, Source]:
+        return {
+            path: source if path[1:3] not in each else _picked(source, *each[path[1:3]])  # type: ignore[index]
+            for path, source in sources(variables).items()
+        }
+
+    return found
+
+
+def _picked(source: Source, rows: tuple[int, ...], numbers: int) -> Source:
+    """Of 91 classes in the last axis, each `numbers` there, those of `rows`."""
+
+    def convert(array: np.ndarray) -> np.ndarray:
+        whole = source.convert(array)
+        by_class = whole.reshape(*whole.shape[:-1], -1, 91, numbers)
+        return by_class[..., list(rows), :].reshape(*whole.shape[:-1], -1)
+
+    return source._replace(convert=convert)
 
 
 def _before_modules(name: str) -> str:

@@ -1,0 +1,109 @@
+"""Faster R-CNN on ResNet-50 and a feature pyramid, trained on COCO 2017 (arXiv:1506.01497, arXiv:1612.03144).
+
+    python -m jaxvision.main --config=experiments/coco_faster_rcnn.py --workdir=runs/coco_faster_rcnn
+
+`data_dir` is as in coco_ssd300.py; `resnet50` is a file of ResNet-50's ImageNet weights in torchvision's form, whose batch
+normalisation, stem and first stage stay as they are; empty: random weights, for trials. `faster_rcnn` is a file of the
+weights that torchvision distributes (`fasterrcnn_resnet50_fpn_coco-258fb6c6.pth`), to train on, or with `--config.steps=1
+--config.learning_rate=0.0` to evaluate. The recipe is torchvision's: 26 epochs of 16 images, SGD at 0.02, divided by ten
+after 16 and 22 epochs, images with objects alone, 800 pixels high and at most 1333 wide, half of them flipped, on one
+canvas for wide images and one for tall ones. Expected: 37.0 AP (torchvision's `fasterrcnn_resnet50_fpn`). Not measured by
+us.
+"""
+
+from functools import partial
+from pathlib import Path
+
+import jax.numpy as jnp
+import numpy as np
+import optax
+from ml_collections import ConfigDict
+
+from jaxvision.augment import flip
+from jaxvision.checkpoint import Keep
+from jaxvision.data import buckets, coco, order, pipeline, placement, subset, target
+from jaxvision.draw import detection as pictures
+from jaxvision.experiment import Evaluation, Experiment
+from jaxvision.metrics.detection import detection as figures
+from jaxvision.nn.faster_rcnn import faster_rcnn_resnet50_fpn
+from jaxvision.nn.norm import FrozenBatchNorm
+from jaxvision.pretrained import torchvision_detection
+from jaxvision.pretrained.coco import CLASSES
+from jaxvision.pretrained.start import start
+from jaxvision.tasks.faster_rcnn import faster_rcnn
+from jaxvision.train import Every
+
+
+def get_config() -> ConfigDict:
+    return ConfigDict(
+        {
+            "seed": 0,
+            "data_dir": "~/datasets/coco",
+            "resnet50": "",
+            "faster_rcnn": "",
+            "short": 800,
+            "longest": 1333,
+            "batch_size": 16,
+            "epoch": 7_329,
+            "steps": 26 * 7_329,
+            "drops": (16, 22),
+            "warmup": 1_000,
+            "learning_rate": 0.02,
+            "momentum": 0.9,
+            "weight_decay": 1e-4,
+            "max_objects": 100,
+            "precision": "auto",
+        }
+    )
+
+
+def with_objects(source):
+    """Those images that have an object which is not to be ignored."""
+    return subset.subset(source, np.flatnonzero([not each.ignore.all() for each in source.objects()]))
+
+
+def build(config) -> Experiment:
+    dtype = jnp.dtype(config.precision)
+    options = {"batch_size": config.batch_size, "target": target.objects(config.max_objects)}
+    sides = (config.short, config.longest)
+
+    def data(split: str):
+        folder = Path(config.data_dir).expanduser()
+        return coco.source(folder / f"annotations/instances_{split}.json", folder / split)
+
+    train = buckets.training(
+        lambda: with_objects(data("train2017")),
+        placers=[placement.shortest_side(*sides, canvas) for canvas in (sides, sides[::-1])],
+        order=order.shuffled(config.seed),
+        seed=config.seed,
+        on_bad_image="skip",
+        **options,
+    )
+    both = placement.shortest_side(*sides, (config.longest, config.longest))
+    test = pipeline.evaluation(lambda: data("val2017"), placer=both, **options)
+    epochs = optax.piecewise_constant_schedule(
+        config.learning_rate, {epoch * config.epoch: 0.1 for epoch in config.drops}
+    )
+    warmup = optax.linear_schedule(1e-3, 1.0, config.warmup)
+    decay = optax.add_decayed_weights(config.weight_decay)
+    begin, norm = None, FrozenBatchNorm
+    if config.faster_rcnn:
+        sources = torchvision_detection.coco_sources(torchvision_detection.faster_rcnn_sources)
+        begin = start(torchvision_detection.as_distributed(sources), config.faster_rcnn)
+        norm = partial(FrozenBatchNorm, epsilon=0.0)
+    elif config.resnet50:
+        new = ("features/(lateral|output).*", "(region|box)_head/.*")
+        begin = start(torchvision_detection.fpn_backbone_sources, config.resnet50, new=new, unused=(r"fc\..*",))
+    return Experiment(
+        task=faster_rcnn(faster_rcnn_resnet50_fpn(len(CLASSES), norm=norm, dtype=dtype), dtype=dtype),
+        optimizer=optax.chain(decay, optax.sgd(lambda step: epochs(step) * warmup(step), config.momentum)),
+        steps=config.steps,
+        train=train,
+        augment=flip(),
+        evaluations={"val": Evaluation(test, figures(CLASSES), pictures.report)},
+        start=begin,
+        frozen=("features/backbone/(stem|stage1)_.*",) if begin else (),
+        seed=config.seed,
+        every=Every(log=100, evaluate=config.epoch, checkpoint=config.epoch),
+        keep=Keep(latest=2, best=1, by="val/AP"),
+    )
