@@ -21,7 +21,7 @@ from ml_collections import ConfigDict
 
 from jaxvision.augment import flip
 from jaxvision.checkpoint import Keep
-from jaxvision.data import buckets, coco, order, pipeline, placement, subset, target
+from jaxvision.data import buckets, coco, order, placement, subset, target
 from jaxvision.draw import detection as pictures
 from jaxvision.experiment import Evaluation, Experiment
 from jaxvision.metrics.detection import detection as figures
@@ -71,16 +71,15 @@ def build(config) -> Experiment:
         folder = Path(config.data_dir).expanduser()
         return coco.source(folder / f"annotations/instances_{split}.json", folder / split)
 
+    options["placers"] = [placement.shortest_side(*sides, canvas) for canvas in (sides, sides[::-1])]
     train = buckets.training(
         lambda: with_objects(data("train2017")),
-        placers=[placement.shortest_side(*sides, canvas) for canvas in (sides, sides[::-1])],
         order=order.shuffled(config.seed),
         seed=config.seed,
         on_bad_image="skip",
         **options,
     )
-    both = placement.shortest_side(*sides, (config.longest, config.longest))
-    test = pipeline.evaluation(lambda: data("val2017"), placer=both, **options)
+    test = buckets.evaluation(lambda: data("val2017"), **options)
     epochs = optax.piecewise_constant_schedule(
         config.learning_rate, {epoch * config.epoch: 0.1 for epoch in config.drops}
     )

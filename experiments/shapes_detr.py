@@ -42,7 +42,7 @@ def get_config() -> ConfigDict:
             "queries": 12,
             "dropout": 0.0,
             "batch_size": 16,
-            "steps": 6000,
+            "steps": 4000,
             "learning_rate": 1e-3,
             "weight_decay": 1e-4,
             "ema": 0.99,

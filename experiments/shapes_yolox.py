@@ -3,9 +3,9 @@
     python -m jaxvision.main --config=experiments/shapes_yolox.py --workdir=runs/shapes_yolox
 
 A proof that the detector learns, and a first detector to play with: nothing is downloaded. Tested on shapes of another
-seed. `--config.examples=32 --config.test_on_train=True` shows instead how far 32 images are learned by heart.
-Measured (seed 0, 2 busy CPU cores, 2026-11-22, JAX 0.10.2): by heart, 500 steps in 2 minutes of processor time: AP 80.3, AP50
-97.4, and rising.
+seed. `--config.examples=32 --config.test_on_train=True --config.steps=1500` shows instead how far 32 images are learned by
+heart. Measured (seed 0, one busy CPU core, 2026-11-28, JAX 0.10.2): AP 81.3, AP50 94.2 after 2,500 steps, 5 minutes. By
+heart, 1,500 steps in 4 minutes: AP 98.0, AP50 98.0 (at 600 steps already).
 """
 
 import jax.numpy as jnp

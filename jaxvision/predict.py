@@ -5,7 +5,6 @@ python -m jaxvision.predict --workdir=runs/detector my_images --output=objects.j
 """
 
 import argparse
-import itertools
 import sys
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -220,7 +219,7 @@ class Predicted(NamedTuple):
 
 
 def predictions(predictor: Predictor, images: Iterable[tuple[Where, Canvas]]) -> Iterator[Predicted]:
-    """Each image with its record, in order; two batches are under way."""
+    """Each image with its record, in order; two batches are under way, each of images whose canvas has one shape."""
     size, images = predictor.spec.image.shape[0], iter(images)
     waiting: deque[tuple[list[tuple[Where, Canvas]], Prediction]] = deque()
 
@@ -235,7 +234,7 @@ def predictions(predictor: Predictor, images: Iterable[tuple[Where, Canvas]]) ->
             )
 
     first = 0
-    while group := list(itertools.islice(images, size)):
+    for group in alike(images, size):
         batch = batch_of([canvas for _, canvas in group], predictor.spec, first)
         waiting.append((group, predictor.predict(batch)))
         first += len(group)
@@ -245,10 +244,22 @@ def predictions(predictor: Predictor, images: Iterable[tuple[Where, Canvas]]) ->
         yield from finished()
 
 
+def alike(images: Iterable[tuple[Where, Canvas]], size: int) -> Iterator[list[tuple[Where, Canvas]]]:
+    """The images in order, up to `size` together, as long as their canvases have one shape."""
+    group: list[tuple[Where, Canvas]] = []
+    for each in images:
+        if len(group) == size or (group and group[0][1].image.shape != each[1].image.shape):
+            yield group
+            group = []
+        group.append(each)
+    if group:
+        yield group
+
+
 def batch_of(canvases: Sequence[Canvas], spec: Batch, first: int) -> Batch:
-    """The images as a batch, numbered from `first` on and padded."""
-    count, height, width, channels = spec.image.shape
-    rows = loading.empty_rows(count, (height, width), channels)
+    """The images as a batch, numbered from `first` on and padded; all canvases have the shape of the first."""
+    height, width, channels = canvases[0].image.shape
+    rows = loading.empty_rows(spec.image.shape[0], (height, width), channels)
     rows = rows._replace(given=jax.tree.map(lambda x: np.zeros(x.shape, x.dtype), spec.given))
     for row, canvas in enumerate(canvases):
         rows.image[row], rows.size[row], rows.original_size[row] = canvas[:3]

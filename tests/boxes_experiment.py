@@ -5,7 +5,7 @@ import numpy as np
 import optax
 from ml_collections import ConfigDict
 
-from jaxvision.data import order, pipeline, placement, target
+from jaxvision.data import buckets, order, pipeline, placement, target
 from jaxvision.data.decode import decode
 from jaxvision.data.source import Example, Source, annotations, no_labels
 from jaxvision.draw import detection as pictures
@@ -20,7 +20,7 @@ COUNT = 6
 
 
 def get_config() -> ConfigDict:
-    return ConfigDict({"size": 32, "given": False, "precision": "auto"})
+    return ConfigDict({"size": 32, "given": False, "buckets": False, "precision": "auto"})
 
 
 def scene(seed: int):
@@ -93,6 +93,9 @@ def build(config) -> Experiment:
         predict=predict_given if config.given else predict,
     )
     test = pipeline.evaluation(source, **options)
+    if config.buckets:
+        placers = [placement.fit((32, 48)), placement.fit((48, 32))]
+        test = buckets.evaluation(source, placers=placers, batch_size=4, target=target.objects(4))
     return Experiment(
         task=task,
         optimizer=optax.sgd(0.1),

@@ -108,6 +108,38 @@ def test_the_step_is_compiled_once_for_each_canvas(small):
     assert len(compiled) == 3
 
 
+def test_an_evaluation_has_every_example_once_as_the_pipeline_of_its_canvas_has_it(small):
+    placers = [placement.fit(canvas) for canvas in CANVASES]
+    options = {"batch_size": 3, "target": objects(4), "threads": 1}
+    stream = buckets.evaluation(small, placers=placers, **options)
+    found = take(stream, 0, 9)
+    assert [batch.image.shape[1:3] for batch in found] == [WIDE, TALL, SQUARE]
+    assert [batch.index[batch.valid].tolist() for batch in found] == [[0, 3], [2], [1]]
+    for k, batch in enumerate(found):
+        whole = take(pipeline.evaluation(small, placer=placers[k], **options | {"batch_size": 4}), 0, 1)[0]
+        for row in np.flatnonzero(batch.valid):
+            jax.tree.map(
+                lambda x, y, row=row, at=batch.index[row]: np.testing.assert_array_equal(x[row], y[at]), batch, whole
+            )
+    (last,) = take(stream, 2, 9)
+    jax.tree.map(np.testing.assert_array_equal, last, found[2])
+    for part, batch in zip(take(stream, 1, 9, Share(2, 3)), found[1:], strict=True):
+        jax.tree.map(lambda x, y: np.testing.assert_array_equal(x, y[2:3]), part, batch)
+    assert stream.spec.image.shape == (3, *SQUARE, 3)
+    assert stream.about().examples == 4
+    assert stream.faults(range(4)) == []
+    assert stream.decode(np.zeros((10, 15, 3), np.uint8)).image.shape == (*WIDE, 3)
+    assert stream.decode(np.zeros((90, 40, 3), np.uint8)).size == (40, 18)
+
+
+def test_an_evaluation_may_have_a_canvas_that_no_image_uses(small):
+    placers = [placement.fit((8, 9)), placement.fit((8, 900))]
+    found = take(buckets.evaluation(small, placers=placers, batch_size=3, threads=1), 0, 9)
+    assert np.concatenate([batch.index for batch in found]).tolist() == [0, 1, 2, 3, -1, -1]
+    with pytest.raises(ValueError, match="that differ"):
+        buckets.evaluation(small, placers=placers[:1], batch_size=3)
+
+
 def test_sizes_are_known_or_read(small):
     source = small()
     for known in (source, source._replace(sizes=None)):

@@ -13,17 +13,28 @@ ROOT = Path(__file__).parent.parent
 pytestmark = pytest.mark.slow
 
 
-@pytest.mark.parametrize(
-    ("name", "steps", "least"),
-    [("shapes_ssd", 400, {"AP50": 0.95, "AP": 0.7}), ("shapes_yolo", 800, {"AP50": 0.9, "AP": 0.5})],
-)
-def test_32_images_are_learned_by_heart_and_their_objects_written(name, steps, least, tmp_path):
-    workdir = tmp_path / "run"
+def trained(name, steps, workdir):
+    """The rows of `metrics.jsonl` of a run on 32 images that it is tested on, too."""
     fields = {"examples": 32, "test_on_train": True, "steps": steps}
     options = [f"--config.{field}={value}" for field, value in fields.items()]
     command = [f"--config={ROOT}/experiments/{name}.py", f"--workdir={workdir}", *options]
     subprocess.run([sys.executable, "-m", "jaxvision.main", *command], check=True, capture_output=True)
-    rows = [json.loads(line) for line in (workdir / "metrics.jsonl").read_text().splitlines()]
+    return [json.loads(line) for line in (workdir / "metrics.jsonl").read_text().splitlines()]
+
+
+@pytest.mark.parametrize(
+    ("name", "steps", "least"),
+    [
+        ("shapes_ssd", 400, {"AP50": 0.95, "AP": 0.7}),
+        ("shapes_yolo", 800, {"AP50": 0.9, "AP": 0.5}),
+        ("shapes_retinanet", 300, {"AP50": 0.95, "AP": 0.7}),
+        ("shapes_faster_rcnn", 250, {"AP50": 0.95, "AP": 0.7}),
+        ("shapes_yolox", 600, {"AP50": 0.9, "AP": 0.7}),
+    ],
+)
+def test_32_images_are_learned_by_heart_and_their_objects_written(name, steps, least, tmp_path):
+    workdir = tmp_path / "run"
+    rows = trained(name, steps, workdir)
     figures = [row for row in rows if "test/AP" in row][-1]
     for figure, bar in least.items():
         assert figures[f"test/{figure}"] >= bar, figures
@@ -44,3 +55,13 @@ def test_32_images_are_learned_by_heart_and_their_objects_written(name, steps, l
         label = ("circle", "square", "triangle").index(each["label"])
         same = example.objects.labels == label
         assert abs(example.objects.boxes[same] - each["box"]).max(1).min() < 6
+
+
+@pytest.mark.parametrize(
+    ("name", "steps", "share"), [("shapes_detr", 250, 0.5), ("shapes_fast_rcnn", 250, 0.3), ("shapes_rcnn", 150, 0.4)]
+)
+def test_the_loss_falls(name, steps, share, tmp_path, monkeypatch):
+    monkeypatch.setenv("JAXVISION_CACHE", str(tmp_path / "cache"))
+    losses = [row["loss"] for row in trained(name, steps, tmp_path / "run") if "loss" in row]
+    assert len(losses) == steps // 50
+    assert losses[-1] < share * losses[0], losses

@@ -109,3 +109,12 @@ def test_roi_pool_in_float32_takes_in_whole_pixels_exactly():
                 columns = slice(box[0] + j * width // 7, box[0] - (-(j + 1) * width // 7))
                 part = features[rows, columns]
                 assert cells[i, j] == (part.max() if part.size else 0)
+
+
+def test_the_gradient_of_pooling_keeps_no_map_for_every_region():
+    """128 regions of a map of 38 x 63: kept, 7 rows of cells of each would be 550 MB."""
+    features, boxes = jax.ShapeDtypeStruct((38, 63, 64), jnp.float32), jax.ShapeDtypeStruct((128, 4), jnp.float32)
+    gradient = jax.jit(jax.grad(lambda x, boxes: roi_pool(x, boxes, size=7, scale=1 / 16).sum()))
+    used = gradient.lower(features, boxes).compile().memory_analysis()
+    assert used is not None
+    assert used.temp_size_in_bytes < 150e6

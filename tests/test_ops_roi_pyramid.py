@@ -68,3 +68,20 @@ def test_the_gradient_is_that_of_pooling_from_one_map(float64):
         np.testing.assert_allclose(ours, theirs, atol=1e-12)
     assert not np.any(found[-1])  # a map without a stride
     np.testing.assert_allclose(twice[0][1], expected[0], atol=1e-12)
+
+
+def test_the_gradient_in_half_precision_is_as_exact_as_half_precision_is():
+    random = np.random.default_rng(3)
+    boxes = jnp.asarray(np.tile([20.0, 24, 90, 84], (300, 1)) + random.uniform(-6, 6, (300, 4)), jnp.float32)
+    maps = [jnp.zeros((32, 32, 3)), jnp.zeros((16, 16, 3))]
+    wanted = jnp.asarray(random.normal(1, 0.3, (300, 7, 7, 3)), jnp.bfloat16)
+
+    def gradient(dtype):
+        pool = lambda maps: roi_align_pyramid(maps, boxes, strides=(4, 8), size=7)
+        return jax.vjp(pool, [x.astype(dtype) for x in maps])[1](wanted.astype(dtype))[0][0]
+
+    exact, half = gradient(jnp.float32), gradient(jnp.bfloat16)
+    assert half.dtype == jnp.bfloat16
+    assert float(jnp.abs(exact).max()) > 50  # some pixels belong to all regions
+    error = jnp.linalg.norm((half.astype(jnp.float32) - exact).ravel()) / jnp.linalg.norm(exact.ravel())
+    assert error < 0.004

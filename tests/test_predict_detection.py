@@ -157,6 +157,22 @@ def test_images_and_frames_are_drawn_in_their_own_size(run, finished, tmp_path):
         assert np.abs(below - colour).max() < 40
 
 
+def test_images_on_canvases_of_two_shapes_come_in_their_order(finished, tmp_path, capfd):
+    command = [f"--config={HERE / 'boxes_experiment.py'}", f"--workdir={tmp_path / 'run'}", "--config.buckets=True"]
+    assert main.main(command) == 0
+    scenes, output = finished.parent / "scenes", tmp_path / "out.jsonl"
+    assert predict.main([f"--workdir={tmp_path / 'run'}", str(scenes), "--score=0", f"--output={output}"]) == 0
+    rows = [json.loads(line) for line in output.read_text().splitlines()]
+    assert [Path(row["file"]).name for row in rows] == [f"{i}.png" for i in range(COUNT)]
+    assert {row["height"] > row["width"] for row in rows} == {True, False}
+    for i, row in enumerate(rows):
+        there = [box for _, _, box in expected(i)]
+        pixel = max(row["height"], row["width"]) / SIZE
+        assert np.abs(np.array([each["box"] for each in row["objects"]]) - there).max() <= 1.01 * pixel
+    figures = [json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
+    assert next(row for row in figures if "test/AP" in row)["test/AP50"] > 0.9
+
+
 def test_what_a_model_is_given_beside_an_image_is_found_for_every_file(finished, tmp_path, capfd):
     command = [f"--config={HERE / 'boxes_experiment.py'}", f"--workdir={tmp_path / 'run'}", "--config.given=True"]
     assert main.main(command) == 0

@@ -123,7 +123,7 @@ def evaluation(
 
     def batches(first: int, rows: range) -> Iterator[Batch]:
         ordered = opened()
-        for step in range(first, evaluation_steps(ordered[0], batch_size)):
+        for step in range(first, evaluation_steps(ordered[0].length, batch_size)):
             yield as_batch(load(*ordered, positions(step, batch_size, rows), how))
 
     def ahead(step: int, share: Share = WHOLE) -> Iterator[Batch]:

@@ -1,4 +1,4 @@
-"""Training on a few canvases: an image goes to the one of the nearest aspect, and all images of a batch have the same.
+"""A few canvases: an image goes to the one of the nearest aspect, and all images of a batch have the same.
 
 A canvas for wide images and one for tall ones have less padding than one that holds both. The step is compiled once for
 each, so the network must take any canvas.
@@ -12,14 +12,14 @@ import numpy as np
 
 from jaxvision.data import pipeline
 from jaxvision.data.annotation_files import upright_size
-from jaxvision.data.loading import Open, once
+from jaxvision.data.loading import Open, evaluation_steps, once
 from jaxvision.data.order import EPOCHS_KEPT, Indices, Order
 from jaxvision.data.placement import Placer, Size
 from jaxvision.data.randomness import Purpose, checked_seed, permutation
 from jaxvision.data.source import Source, about
 from jaxvision.data.subset import subset
 from jaxvision.data.target import LABELS, NOTHING, TargetForm
-from jaxvision.types import WHOLE, Batch, Fault, Share, Stream
+from jaxvision.types import WHOLE, Batch, Canvas, Fault, Share, Stream
 
 BLOCK = 256
 
@@ -53,11 +53,9 @@ def training(
     Raises:
       ValueError: for less than two canvases that differ; with the first batch, for one that is nearest to no image.
     """
-    canvases = [placer.canvas for placer in placers]
-    if len(canvases) < 2 or len(set(canvases)) < len(canvases):
-        raise ValueError(f"buckets need two canvases or more that differ, got {canvases}")
+    canvases = _canvases(placers)
     seed, source = checked_seed(seed), once(open)
-    bucket = once(lambda: nearest_canvas(image_sizes(source()), canvases))
+    bucket = once(lambda: _every_one_used(nearest_canvas(image_sizes(source()), canvases), canvases))
     options = {"batch_size": batch_size, "seed": seed, "channels": channels, "target": target, "given": given}
     parts = [
         pipeline.training(
@@ -70,7 +68,7 @@ def training(
         )
         for k, placer in enumerate(placers)
     ]
-    largest = max(range(len(canvases)), key=lambda k: canvases[k][0] * canvases[k][1])
+    largest = _largest(canvases)
     turns = once(lambda: turn_of(bucket(), seed, largest))
 
     def batches(step: int, share: Share = WHOLE) -> Iterator[Batch]:
@@ -82,11 +80,79 @@ def training(
             yield next(running[turn.bucket])
             step += 1
 
+    return Stream(parts[largest].spec, batches, lambda: about(source()), None, _examiner(parts, bucket))
+
+
+def evaluation(
+    open: Open,
+    *,
+    placers: Sequence[Placer],
+    batch_size: int,
+    channels: int = 3,
+    target: TargetForm = LABELS,
+    given: TargetForm = NOTHING,
+    on_bad_image: str = "raise",
+    threads: int | None = None,
+) -> Stream:
+    """Every example once, on the canvas of one of the placers: all of the first one, then all of the next one, ...
+
+    The last batch of each is padded. What a detector finds depends a little on its canvas, since the coarse anchors of a
+    pyramid do: so it should be that of training. The stream announces the largest one.
+
+    Raises:
+      ValueError: for less than two canvases that differ.
+    """
+    canvases, source = _canvases(placers), once(open)
+    bucket = once(lambda: nearest_canvas(image_sizes(source()), canvases))
+    options = {"batch_size": batch_size, "channels": channels, "target": target, "given": given}
+    parts = [
+        pipeline.evaluation(
+            source,
+            placer=placer,
+            among=lambda _, k=k: np.flatnonzero(bucket() == k),
+            on_bad_image=on_bad_image,
+            threads=threads,
+            **options,
+        )
+        for k, placer in enumerate(placers)
+    ]
+
+    def batches(step: int, share: Share = WHOLE) -> Iterator[Batch]:
+        for count, part in zip(np.bincount(bucket(), minlength=len(parts)), parts, strict=True):
+            steps = evaluation_steps(int(count), batch_size)
+            if step < steps:
+                yield from part.batches(step, share)
+            step = max(step - steps, 0)
+
+    def decode(data: bytes | np.ndarray) -> Canvas:
+        size = data.shape[:2] if isinstance(data, np.ndarray) else upright_size(data) or (1, 1)
+        own = parts[int(nearest_canvas(np.asarray([size]), canvases)[0])].decode
+        assert own is not None
+        return own(data)
+
+    able = all(part.decode for part in parts)
+    spec = parts[_largest(canvases)].spec
+    return Stream(spec, batches, lambda: about(source()), decode if able else None, _examiner(parts, bucket))
+
+
+def _canvases(placers: Sequence[Placer]) -> list[Size]:
+    """Those of the placers, two or more that differ."""
+    canvases = [placer.canvas for placer in placers]
+    if len(canvases) < 2 or len(set(canvases)) < len(canvases):
+        raise ValueError(f"buckets need two canvases or more that differ, got {canvases}")
+    return canvases
+
+
+def _largest(canvases: Sequence[Size]) -> int:
+    return max(range(len(canvases)), key=lambda k: canvases[k][0] * canvases[k][1])
+
+
+def _examiner(parts: Sequence[Stream], bucket: Callable[[], np.ndarray]) -> Callable[[Sequence[int]], list[Fault]]:
     def faults(indices: Sequence[int]) -> list[Fault]:
         whole = (parts[bucket()[index]].faults for index in indices)
         return [fault for index, find in zip(indices, whole, strict=True) if find for fault in find([index])]
 
-    return Stream(parts[largest].spec, batches, lambda: about(source()), None, faults)
+    return faults
 
 
 def image_sizes(source: Source) -> np.ndarray:
@@ -102,13 +168,14 @@ def image_sizes(source: Source) -> np.ndarray:
 
 
 def nearest_canvas(sizes: np.ndarray, canvases: Sequence[Size]) -> np.ndarray:
-    """For each image the canvas of the nearest aspect, by the logarithm, int64 `[n]`.
-
-    Raises ValueError if a canvas has no image.
-    """
+    """For each image the canvas of the nearest aspect, by the logarithm, int64 `[n]`."""
     aspect = np.log(sizes[:, 0] / sizes[:, 1])
     of_canvas = np.log([height / width for height, width in canvases])
-    nearest = np.abs(aspect[:, None] - of_canvas).argmin(1)
+    return np.abs(aspect[:, None] - of_canvas).argmin(1)
+
+
+def _every_one_used(nearest: np.ndarray, canvases: Sequence[Size]) -> np.ndarray:
+    """Raises ValueError if a canvas has no image."""
     for canvas, count in zip(canvases, np.bincount(nearest, minlength=len(canvases)), strict=True):
         if not count:
             raise ValueError(

@@ -224,17 +224,20 @@ def _fault(source: Source, index: int, how: Loading) -> Fault | None:
     return None
 
 
-def each_once(source: Source) -> Indices:
-    """For evaluation: every example at its own position, and -1 after the last."""
-    return lambda positions: np.where(positions < source.length, positions, -1)
+def each_once(members: np.ndarray) -> Indices:
+    """For evaluation: these indices in their order, and -1 after the last."""
+    members = np.append(np.asarray(members, np.int64), -1)
+    return lambda positions: members[np.minimum(positions, len(members) - 1)]
 
 
-def evaluation_steps(source: Source, batch_size: int) -> int:
-    """How many batches hold every example once."""
-    return -(-source.length // batch_size)
+def evaluation_steps(count: int, batch_size: int) -> int:
+    """How many batches hold so many examples once."""
+    return -(-count // batch_size)
 
 
-def opener(open: Open, order: Order = lambda source: each_once(source)) -> Callable[[], tuple[Source, Indices]]:
+def opener(
+    open: Open, order: Order = lambda source: each_once(np.arange(source.length))
+) -> Callable[[], tuple[Source, Indices]]:
     """A function that opens the source and orders it, once. Raises ValueError for a source without examples."""
 
     def opened() -> tuple[Source, Indices]:

@@ -17,6 +17,7 @@ from jaxvision.data.loading import (
     Loading,
     Open,
     as_batch,
+    each_once,
     evaluation_steps,
     load,
     loading,
@@ -74,14 +75,18 @@ def evaluation(
     given: TargetForm = NOTHING,
     on_bad_image: str = "raise",
     threads: int | None = None,
+    among: Callable[[Source], np.ndarray] = lambda source: np.arange(source.length),
 ) -> Stream:
-    """Every example once, in the order of the source; the last batch is padded with rows that are not valid."""
+    """Every example once, in the order of the source; the last batch is padded with rows that are not valid.
+
+    `among` gives the indices of those that count, where not all do, in the order in which they come.
+    """
     how = loading(placer, channels, 0, on_bad_image, target, given, complete=True)
-    opened = opener(open)
+    opened = opener(open, lambda source: each_once(among(source)))
 
     def batches(step: int, share: Share = WHOLE) -> Iterator[Batch]:
         source, indices = opened()
-        end = evaluation_steps(source, batch_size)
+        end = evaluation_steps(len(among(source)), batch_size)
         return prefetch(_batches(source, indices, how, share.rows(batch_size), batch_size, threads, step, end))
 
     return stream(batches, opened, how, batch_size)

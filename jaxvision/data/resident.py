@@ -79,7 +79,7 @@ def evaluation(
     def batches(first: int, share: Share = WHOLE) -> Iterator[Batch]:
         source, indices = opened()
         rows = share.rows(batch_size)
-        for step in range(first, evaluation_steps(source, batch_size)):
+        for step in range(first, evaluation_steps(source.length, batch_size)):
             yield _gather(resident(), indices(positions(step, batch_size, rows)).astype(np.int32))
 
     return stream(batches, opened, how, batch_size)
@@ -90,7 +90,7 @@ def _on_device(source: Source, how: Loading) -> Batch:
     rows = empty_rows(source.length + 1, how.placer.canvas, how.channels, how.target, how.given)
     for start in range(0, source.length, BLOCK):
         block = np.arange(start, min(start + BLOCK, source.length))
-        _copy(load(source, each_once(source), block, how), rows, block)
+        _copy(load(source, each_once(np.arange(source.length)), block, how), rows, block)
     return jax.device_put(as_batch(rows))
 
 

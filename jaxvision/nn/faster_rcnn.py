@@ -33,7 +33,7 @@ class RegionHead(nn.Module):
 
     @nn.compact
     def __call__(self, maps: Maps) -> list[Predictions]:
-        """Predictions on every map, with one logit for each anchor, in float32 at least."""
+        """Predictions on every map, with one logit for each anchor; computed as `dtype`, given as float32 at least."""
         layer = partial(Conv, dtype=self.dtype, kernel_init=small_normal)
         conv = layer(self.channels, 3, padding=1, name="conv")
         logits, offsets = layer(self.kinds, 1, name="logits"), layer(4 * self.kinds, 1, name="offsets")

@@ -33,7 +33,7 @@ class Tower(nn.Module):
 
     @nn.compact
     def __call__(self, maps: list[Float[Array, "b _ _ c"]]) -> list[Float[Array, "b _ _ k n"]]:
-        """The predictions on every map, in float32 at least."""
+        """The predictions on every map; computed as `dtype`, given as float32 at least."""
         wide = at_least_float32(self.dtype)
         convs = [
             Conv(self.channels, 3, padding=1, dtype=self.dtype, kernel_init=small_normal, name=f"conv{n}")
@@ -78,7 +78,7 @@ class RetinaNet(nn.Module):
 
     @nn.compact
     def __call__(self, images: Float[Array, "b h w c"], *, train: bool) -> list[Predictions]:
-        """Predictions on each map, finest first, in float32 at least; logits are of every class by itself."""
+        """Predictions on each map, finest first, as `Tower` gives them; logits are of every class by itself."""
         maps = self.features(images, train=train)
         shape = {"kinds": self.kinds, "channels": self.channels, "depth": self.depth, "dtype": self.dtype}
         bias = -math.log((1 - self.prior) / self.prior)

@@ -231,9 +231,10 @@ class YOLOX(nn.Module):
 
     @nn.compact
     def __call__(self, images: Float[Array, "b h w c"], *, train: bool) -> Maps:
-        """`b h w (5 + classes)` for every map, in float32 at least: `tx ty tw th`, objectness, classes.
+        """`b h w (5 + classes)` for every map: `tx ty tw th`, objectness, classes.
 
-        `tx ty` is where the centre is from the corner of the cell, `tw th` the logarithm of the sides, in cells.
+        They are computed as `make.dtype` and given as float32 at least. `tx ty` is where the centre is from the corner of the
+        cell, `tw th` the logarithm of the sides, in cells.
         """
         maps = self.backbone(images, train=train)
         maps = PathAggregation(self.make, self.blocks, name="neck")(maps, train=train)

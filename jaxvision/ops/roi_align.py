@@ -59,7 +59,10 @@ def roi_pool(features: Features, boxes: Regions, *, size: int, scale: float | in
         some = rows.any(1)[:, None] & columns.any(1)[None]
         return jnp.where(some[..., None], pooled, 0)
 
-    return jax.lax.map(lambda each: one(*each), (rows, columns), batch_size=16)
+    again = jax.checkpoint(
+        one
+    )  # a gradient that kept what is inside would keep the whole map for every cell of every box
+    return jax.lax.map(lambda each: again(*each), (rows, columns), batch_size=8)
 
 
 def _extent(boxes: Regions, scale: float | int, aligned: bool) -> tuple[Float[Array, "n 2"], Float[Array, "n 2"]]:

@@ -79,12 +79,17 @@ def _forward(features: Array, pixels: Array, weights: Array) -> tuple[Array, tup
 
 
 def _backward(kept: tuple[Array, Array, Array], gradient: Array) -> tuple[Array, None, None]:
+    features, pixels, weights = kept
+    wide = jnp.promote_types(
+        features.dtype, jnp.float32
+    )  # many regions add to one pixel: half precision would lose them
+
     def add(total: Array, one: tuple[Array, Array]) -> tuple[Array, None]:
         pixel, weight = one
-        return total.at[pixel].add(gradient * weight[..., None], mode="promise_in_bounds"), None
+        return total.at[pixel].add((gradient * weight[..., None]).astype(wide), mode="promise_in_bounds"), None
 
-    features, pixels, weights = kept
-    return jax.lax.scan(add, jnp.zeros_like(features), (pixels, weights))[0], None, None
+    total, _ = jax.lax.scan(add, jnp.zeros(features.shape, wide), (pixels, weights))
+    return total.astype(features.dtype), None, None
 
 
 _weighted_sum.defvjp(_forward, _backward)

@@ -41,7 +41,14 @@ def targets(batch: Batch) -> Objects:
 
 
 def detections(one: Callable[..., Best], *each: Array) -> Detections:
-    """The detections of every image of a batch, `one` giving those of one from the rows of `each`."""
-    found = jax.lax.map(lambda rows: one(*rows), each, batch_size=AT_ONCE)
-    kept, labels, scores, valid = found
+    """The detections of every image of a batch, `one` giving those of one from the rows of `each`.
+
+    Images that are looked at together are taken from all over the batch: so, of one that is split over devices, each device
+    has its own at every turn.
+    """
+    count = len(each[0])
+    together = max(n for n in range(1, AT_ONCE + 1) if count % n == 0)
+    turns = [x.reshape(together, count // together, *x.shape[1:]).swapaxes(0, 1) for x in each]
+    found = jax.lax.map(lambda rows: jax.vmap(one)(*rows), tuple(turns))
+    kept, labels, scores, valid = (x.swapaxes(0, 1).reshape(count, *x.shape[2:]) for x in found)
     return Detections(kept, labels, scores, valid)

@@ -24,7 +24,7 @@ from jaxvision.types import Batch, Detections, Key, LossOutput, Objects, Scalar,
 RCNN_SETTINGS = Classifying(sampled=64, overlap=0.3)
 """The paper's numbers for two images a batch: 32 regions of objects, 96 of background."""
 AT_ONCE = 128
-"""So many regions at most are cut out and classified together in prediction."""
+"""So many regions, of all images, are cut out and classified together in prediction; at least one of each."""
 
 
 def rcnn(
@@ -85,15 +85,17 @@ def rcnn(
 
     def predict(variables: Variables, batch: Batch) -> Detections:
         boxes, there = proposals(batch, dtype)
-        own = model_variables(variables)
+        own, shown = model_variables(variables), images(batch)
 
-        def one(row: tuple[Array, Array]) -> RegionScores:
-            image, boxes = row
-            classify = lambda box: network.apply(own, crops(image, box[None], size, context), train=False)
-            scores: RegionScores = jax.lax.map(classify, boxes, batch_size=AT_ONCE)
-            return jax.tree.map(lambda x: x[:, 0], scores)
+        def classify(boxes: Float[Array, "b 4"]) -> RegionScores:
+            """A region of every image: so a batch that is split over devices stays so."""
+            seen = jax.vmap(lambda image, box: crops(image, box[None], size, context)[0])(shown, boxes)
+            return network.apply(own, seen, train=False)  # type: ignore[return-value]
 
-        return detected(jax.lax.map(one, (images(batch), boxes)), boxes, there, batch, classifying)
+        at_once = max(AT_ONCE // len(boxes), 1)
+        scores = jax.lax.map(classify, boxes.swapaxes(0, 1), batch_size=at_once)
+        scores = jax.tree.map(lambda x: x.swapaxes(0, 1), scores)
+        return detected(scores, boxes, there, batch, classifying)
 
     return Task(init, loss, predict)
 
