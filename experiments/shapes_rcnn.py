@@ -2,10 +2,11 @@
 
     python -m jaxvision.main --config=experiments/shapes_rcnn.py --workdir=runs/shapes_rcnn
 
-Nothing is downloaded. Not trained to the end yet: no AP is known. Tested on shapes of another seed. `--config.examples=32
---config.test_on_train=True` shows instead how far 32 images are learned by heart. Regions come from selective search
-(`pip install 'jaxvision[proposals]'`), computed once, a fifth of a second an image, and kept: of 24 images of seed 0
-every object has one with an IoU of 0.5 or more, the mean best IoU is 0.97.
+Nothing is downloaded. Tested on shapes of another seed. Measured (seed 0, one busy CPU core, 2026-11-28, JAX 0.10.2): AP
+90.9, AP50 98.8 after 1,200 steps, 22 minutes (14 of processor time); after 960, about 18 minutes, AP 90.9, AP50 98.7.
+`--config.examples=32 --config.test_on_train=True` shows instead how far 32 images are learned by heart. Regions come from
+selective search (`pip install 'jaxvision[proposals]'`), computed once, a fifth of a second an image, and kept: of 24 images
+of seed 0 every object has one with an IoU of 0.5 or more, the mean best IoU is 0.97.
 """
 
 import jax.numpy as jnp

@@ -27,7 +27,7 @@ def trained(name, steps, workdir):
     [
         ("shapes_ssd", 400, {"AP50": 0.95, "AP": 0.7}),
         ("shapes_yolo", 800, {"AP50": 0.9, "AP": 0.5}),
-        ("shapes_retinanet", 300, {"AP50": 0.95, "AP": 0.7}),
+        ("shapes_retinanet", 500, {"AP50": 0.95, "AP": 0.7}),
         ("shapes_faster_rcnn", 250, {"AP50": 0.95, "AP": 0.7}),
         ("shapes_yolox", 600, {"AP50": 0.9, "AP": 0.7}),
     ],
