@@ -151,7 +151,7 @@ def _of_transformers(given: Scene, device: str) -> tuple[Any, Callable]:
     height, width = given.images.shape[1:3]
     config = DetrConfig(backbone="resnet50", num_labels=CLASSES, auxiliary_loss=True)
     model = DetrForObjectDetection(config).to(device).train()
-    x0, y0, x1, y1 = np.moveaxis(given.boxes / np.float32([width, height, width, height]), -1, 0)
+    x0, y0, x1, y1 = np.moveaxis(given.boxes / np.array([width, height, width, height], np.float32), -1, 0)
     shares = np.stack([(x0 + x1) / 2, (y0 + y1) / 2, x1 - x0, y1 - y0], -1)
     labels = [
         {"class_labels": torch.from_numpy(own.astype(np.int64)).to(device), "boxes": torch.from_numpy(boxes).to(device)}
@@ -266,7 +266,8 @@ def main() -> None:
     parser.add_argument("--measure", help=argparse.SUPPRESS)
     args = parser.parse_args(argv)
     if args.measure:
-        print(json.dumps(measure(*args.measure.split("/"), args)))
+        side, name = args.measure.split("/")
+        print(json.dumps(measure(side, name, args)))
         return
     sides = ("ours",) if args.ours else ("ours", "theirs")
     print(f"{args.images} images of {args.size[0]} x {args.size[1]}, {args.dtype}")

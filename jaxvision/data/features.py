@@ -64,7 +64,7 @@ def evaluation(open: Open, *, width: int, batch_size: int) -> Stream:
 
     def batches(first: int, share: Share = WHOLE) -> Iterator[Batch]:
         rows = share.rows(batch_size)
-        for step in range(first, evaluation_steps(opened()[0], batch_size)):
+        for step in range(first, evaluation_steps(opened()[0].length, batch_size)):
             yield _batch(*opened(), positions(step, batch_size, rows), width)
 
     return Stream(_spec(batch_size, width), batches, lambda: about(opened()[0]))

@@ -12,8 +12,6 @@ from jaxvision.types import Labels, Objects
 
 FEWEST_PIXELS = 1.0
 """Of either side: an object that the border cut, and of which less is left, is not there."""
-
-
 Find = Callable[[bytes | np.ndarray], np.ndarray]
 """From an image, encoded or pixels, to boxes `n 4` in its pixels."""
 

@@ -59,9 +59,8 @@ def roi_pool(features: Features, boxes: Regions, *, size: int, scale: float | in
         some = rows.any(1)[:, None] & columns.any(1)[None]
         return jnp.where(some[..., None], pooled, 0)
 
-    again = jax.checkpoint(
-        one
-    )  # a gradient that kept what is inside would keep the whole map for every cell of every box
+    # Computed once more for the gradient, which would keep the whole map for every row of cells of every box.
+    again = jax.checkpoint(one)
     return jax.lax.map(lambda each: again(*each), (rows, columns), batch_size=8)
 
 

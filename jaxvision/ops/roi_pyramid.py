@@ -80,9 +80,8 @@ def _forward(features: Array, pixels: Array, weights: Array) -> tuple[Array, tup
 
 def _backward(kept: tuple[Array, Array, Array], gradient: Array) -> tuple[Array, None, None]:
     features, pixels, weights = kept
-    wide = jnp.promote_types(
-        features.dtype, jnp.float32
-    )  # many regions add to one pixel: half precision would lose them
+    # Many regions add to one pixel: half precision would lose some.
+    wide = jnp.promote_types(features.dtype, jnp.float32)
 
     def add(total: Array, one: tuple[Array, Array]) -> tuple[Array, None]:
         pixel, weight = one
