@@ -181,6 +181,8 @@ def keep_compilations(folder: str | None = None) -> None:
         chosen = folder or str(Path("~/.cache/jaxvision/compilations").expanduser())
         jax.config.update("jax_compilation_cache_dir", chosen)
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.5)
+    # The address of a function that splits an operation over devices (`ops.top_k`) is another in every process.
+    jax.config.update("jax_remove_custom_partitioning_ptr_from_cache_key", True)
 
 
 def precision(requested: str, backend: str | None = None) -> str:

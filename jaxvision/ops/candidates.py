@@ -1,11 +1,11 @@
 """Candidates of one image, each a box of one class with a score: the best that suppression leaves."""
 
-import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
 from jaxvision.ops.nms import nms
 from jaxvision.ops.selection import Best
+from jaxvision.ops.top_k import top_k
 
 
 def best_candidates(
@@ -28,7 +28,7 @@ def best_candidates(
       count: rows of the result. Of equal scores the first candidate comes first.
     """
     kept = nms(boxes, scores, valid, overlap, labels)
-    best, row = jax.lax.top_k(jnp.where(kept, scores, -1), min(count, len(scores)))
+    best, row = top_k(jnp.where(kept, scores, -1), min(count, len(scores)))
     there, padding = best >= 0, (0, count - len(row))
     chosen = jnp.pad(jnp.where(there[:, None], boxes[row], 0), (padding, (0, 0)))
     found, best = (jnp.pad(jnp.where(there, x, 0), padding) for x in (labels[row], best))

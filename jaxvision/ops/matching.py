@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import optax
 from jaxtyping import Array, Bool, Float, Int
 
+from jaxvision.ops.top_k import top_k
 from jaxvision.types import Key
 
 BACKGROUND = -1
@@ -79,6 +80,6 @@ def sample(
     rank_of = jnp.zeros_like(rank, jnp.int32).at[jnp.argsort(-rank)].set(jnp.arange(len(rank), dtype=jnp.int32))
     chosen = positive & (rank_of < wanted)
     order = jnp.where(chosen, 2 + priority, jnp.where(negative & ~positive, priority, -1))
-    best, index = jax.lax.top_k(order, min(count, len(order)))
+    best, index = top_k(order, min(count, len(order)))
     padding = count - len(index)
     return jnp.pad(index.astype(jnp.int32), (0, padding)), jnp.pad(best >= 0, (0, padding))

@@ -6,6 +6,7 @@ from jaxtyping import Array, Bool, Float, Int
 
 from jaxvision.ops.boxes import area
 from jaxvision.ops.nms import nms
+from jaxvision.ops.top_k import top_k
 
 Best = tuple[Float[Array, "n 4"], Int[Array, "n"], Float[Array, "n"], Bool[Array, "n"]]
 """Boxes, labels, scores, and which rows there are; the best first."""
@@ -31,11 +32,11 @@ def best_of_each_class(
       count: rows of the result. Of equal scores the class with the smaller number comes first, and in it the first box.
     """
     some = area(boxes) > 0
-    kept_scores, which = jax.lax.top_k(jnp.where(some[:, None], scores, -1).T, min(candidates, len(boxes)))
+    kept_scores, which = top_k(jnp.where(some[:, None], scores, -1).T, min(candidates, len(boxes)))
     alive = kept_scores > above
     kept = jax.vmap(lambda box, score, valid: nms(box, score, valid, overlap))(boxes[which], kept_scores, alive)
     flat = jnp.where(kept, kept_scores, -1).reshape(-1)
-    best, row = jax.lax.top_k(flat, min(count, len(flat)))
+    best, row = top_k(flat, min(count, len(flat)))
     labels, index = (row // which.shape[1]).astype(jnp.int32), which.reshape(-1)[row]
     there = best > above
     padding = count - len(row)

@@ -3,12 +3,12 @@
 As the authors' code has it since version 0.3: a cell is near if its centre is within 1.5 cells of the object's on both axes.
 """
 
-import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
 from jaxvision.ops.boxes import iou, pairwise
 from jaxvision.ops.matching import BACKGROUND, Match
+from jaxvision.ops.top_k import top_k
 
 RADIUS = 1.5
 """In cells, on either axis."""
@@ -64,10 +64,10 @@ def dynamic_k(cost: Float[Array, "g a"], overlap: Float[Array, "g a"], allowed: 
     """
     objects, cells = cost.shape
     most = min(MOST, cells)
-    best = jax.lax.top_k(jnp.where(allowed, overlap, 0), most)[0]
+    best = top_k(jnp.where(allowed, overlap, 0), most)[0]
     wanted = jnp.maximum(best.sum(1).astype(jnp.int32), 1)
     cost = jnp.where(allowed, cost, jnp.inf)
-    least, cell = jax.lax.top_k(-cost, most)
+    least, cell = top_k(-cost, most)
     takes = (jnp.arange(most)[None] < wanted[:, None]) & jnp.isfinite(least)
     row = jnp.arange(objects, dtype=jnp.int32)[:, None]
     taken = jnp.zeros((objects, cells), bool).at[row, cell].set(takes)

@@ -13,6 +13,7 @@ from jaxvision.ops import boxes as box
 from jaxvision.ops import pixels
 from jaxvision.ops.matching import hungarian
 from jaxvision.ops.selection import Best
+from jaxvision.ops.top_k import top_k
 from jaxvision.tasks import detection
 from jaxvision.tasks.classification import model_variables
 from jaxvision.types import Batch, Detections, Key, LossOutput, Objects, Scalar, Task, Variables
@@ -153,7 +154,7 @@ def decode(logits: Float[Array, "n c"], boxes: Float[Array, "n 4"], size: Int[Ar
     scores = jax.nn.softmax(logits)[:, :-1]
     found = box.clip(box.from_centre(boxes) * _extent(size, boxes.dtype), size)
     score = jnp.where(box.area(found) > 0, scores.max(-1), 0)
-    best, which = jax.lax.top_k(score, len(score))
+    best, which = top_k(score, len(score))
     valid = best > 0
     kept = jnp.where(valid[:, None], found[which], 0)
     return kept, jnp.where(valid, scores.argmax(-1)[which], 0).astype(jnp.int32), best, valid

@@ -16,6 +16,7 @@ from jaxvision.ops import box_codec, matching
 from jaxvision.ops.anchors import Anchors
 from jaxvision.ops.boxes import clip
 from jaxvision.ops.nms import nms
+from jaxvision.ops.top_k import top_k
 from jaxvision.tasks import detection
 from jaxvision.tasks.anchored import Matching, assign
 from jaxvision.types import Key, Objects
@@ -109,7 +110,7 @@ def propose(
     boxes, scores, valid = (jnp.stack(each) for each in zip(*levels, strict=True))
     kept = jax.vmap(lambda b, s, v: nms(b, s, v, settings.overlap))(boxes, scores, valid)
     flat = jnp.where(kept, scores, -1).reshape(-1)
-    best, row = jax.lax.top_k(flat, min(count, len(flat)))
+    best, row = top_k(flat, min(count, len(flat)))
     there, padding = best >= 0, (0, count - len(row))
     chosen = jnp.where(there[:, None], boxes.reshape(-1, 4)[row], 0)
     return jnp.pad(chosen, (padding, (0, 0))), jnp.pad(there, padding)
@@ -124,7 +125,7 @@ def _best_of_map(
     smallest: float | int,
 ) -> tuple[Float[Array, "{width} 4"], Float[Array, "{width}"], Bool[Array, "{width}"]]:
     """The boxes about the best anchors of one map, their scores, and which rows there are."""
-    best, index = jax.lax.top_k(logits, min(width, len(logits)))
+    best, index = top_k(logits, min(width, len(logits)))
     boxes = clip(box_codec.decode(offsets[index], jnp.asarray(anchors, offsets.dtype)[index]), size)
     there = (boxes[:, 2:] - boxes[:, :2] >= smallest).all(1)
     padding = (0, width - len(index))

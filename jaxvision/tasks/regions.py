@@ -14,6 +14,7 @@ from jaxvision.ops import box_codec, matching
 from jaxvision.ops.boxes import clip
 from jaxvision.ops.candidates import best_candidates
 from jaxvision.ops.selection import Best
+from jaxvision.ops.top_k import top_k
 from jaxvision.tasks import detection
 from jaxvision.tasks.anchored import Matching, assign
 from jaxvision.tasks.proposals import box_loss
@@ -105,7 +106,7 @@ def detect(
 ) -> Best:
     """What is detected in these regions; every pair of a region and a class is a candidate."""
     scores = jnp.where(valid[:, None], jax.nn.softmax(logits)[:, 1:], 0)
-    best, pair = jax.lax.top_k(scores.reshape(-1), min(settings.candidates, scores.size))
+    best, pair = top_k(scores.reshape(-1), min(settings.candidates, scores.size))
     which, label = jnp.divmod(pair, scores.shape[1])
     found = clip(box_codec.decode(offsets[which, label + 1], boxes[which], settings.weights), size)
     large = (found[:, 2:] - found[:, :2] >= SMALLEST).all(1)

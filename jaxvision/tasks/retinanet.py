@@ -14,6 +14,7 @@ from jaxvision.ops.boxes import clip
 from jaxvision.ops.candidates import best_candidates
 from jaxvision.ops.matching import IGNORED
 from jaxvision.ops.selection import Best
+from jaxvision.ops.top_k import top_k
 from jaxvision.tasks import detection
 from jaxvision.tasks.anchored import Matching, anchors_of, assign, by_level, padded
 from jaxvision.tasks.classification import forward_training, model_variables
@@ -133,7 +134,7 @@ def _candidates(
     count: int,
 ) -> tuple[Array, Array, Array, Array]:
     """Boxes, labels and scores of the best pairs of anchor and class of one level, and which are above the threshold."""
-    scores, pair = jax.lax.top_k(jax.nn.sigmoid(logits).reshape(-1), min(count, logits.size))
+    scores, pair = top_k(jax.nn.sigmoid(logits).reshape(-1), min(count, logits.size))
     which, label = jnp.divmod(pair, logits.shape[1])
     found = box_codec.decode(offsets[which], jnp.asarray(boxes, offsets.dtype)[which])
     return clip(found, size), label.astype(jnp.int32), scores, scores > above

@@ -16,6 +16,7 @@ from jaxvision.ops.candidates import best_candidates
 from jaxvision.ops.matching import Match
 from jaxvision.ops.selection import Best
 from jaxvision.ops.simota import simota
+from jaxvision.ops.top_k import top_k
 from jaxvision.tasks import detection
 from jaxvision.tasks.classification import forward_training, model_variables
 from jaxvision.tasks.yolo import Anchors, anchors_of
@@ -83,7 +84,7 @@ def yolox(
 
         def one(predicted: Array, size: Array) -> Best:
             scores = jax.nn.sigmoid(predicted[:, 4:5]) * jax.nn.sigmoid(predicted[:, 5:])
-            best, which = jax.lax.top_k(scores.max(1), min(candidates, len(scores)))
+            best, which = top_k(scores.max(1), min(candidates, len(scores)))
             boxes, labels = boxes_of(predicted, cells)[which], scores.argmax(1)[which].astype(jnp.int32)
             there = (best > score_threshold) & (area(clip(boxes, size)) > 0)
             kept, labels, best, there = best_candidates(boxes, labels, best, there, overlap=overlap, count=count)
