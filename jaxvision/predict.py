@@ -56,7 +56,7 @@ def parse(argv: list[str]) -> Flags:
     parser.add_argument("--output", required=True, type=_output, metavar="FILE", help="to write: .csv, .jsonl, .json")
     parser.add_argument("--top", type=_positive, default=5, metavar="K", help="how many classes to tell (5)")
     parser.add_argument(
-        "--score", type=float, default=0.3, metavar="T", help="leave out objects with a lower score (0.3)"
+        "--score", type=_share, default=0.3, metavar="T", help="leave out objects with a lower score (0.3)"
     )
     parser.add_argument("--draw", type=_folder, metavar="FOLDER", help="write images with the objects drawn there")
     parser.add_argument("--eval", metavar="NAME", help="see images as this evaluation does (the first that can)")
@@ -86,6 +86,13 @@ def _positive(text: str) -> int:
     if not text.isascii() or not text.isdecimal() or int(text) < 1:
         raise argparse.ArgumentTypeError(f"{text!r} is no whole number from 1 on")
     return int(text)
+
+
+def _share(text: str) -> float:
+    number = float(text)
+    if not 0 <= number <= 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is no score; allowed is 0 to 1")
+    return number
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -133,6 +133,20 @@ def test_objects_stay_if_their_centre_is_in_the_window_and_are_cut_there():
         np.testing.assert_allclose(result.target.boxes[i, :3][held], moved[held], atol=2e-2)
 
 
+def test_what_is_to_be_ignored_stays_as_far_as_it_is_shown():
+    boxes = np.array(BOXES["several"], np.float64)
+    batch = places(200, boxes)
+    crowd = np.asarray(batch.target.valid) & (np.arange(N) == 1)
+    result = run(batch.replace(target=batch.target.replace(ignore=crowd)))
+    shown_in_part = 0
+    for i, window in enumerate(windows(result)):
+        cut = np.clip(boxes[1], np.tile(window[:2], 2), np.tile(window[2:], 2)) - np.tile(window[:2], 2)
+        moved = cut * np.tile(np.array(SIZE[::-1]) / (window[2:] - window[:2]), 2)
+        assert result.target.valid[i, 1] == ((moved[2:] - moved[:2]).min() >= 1)
+        shown_in_part += result.target.valid[i, 1] and not centres_in(window, boxes[1:2])[0]
+    assert shown_in_part > 10
+
+
 @pytest.mark.parametrize("masks", [False, pytest.param(True, marks=pytest.mark.slow)])
 @settings(max_examples=15, deadline=None, derandomize=True)
 @given(seed=st.integers(0, 2**31 - 1))

@@ -188,3 +188,53 @@ def test_an_unreadable_image_is_skipped_with_its_objects(tmp_path):
     assert batch.valid.tolist() == [True, False, True, True]
     assert batch.target.valid.sum(1).tolist() == [2, 0, 0, 3]
     assert upright_size(path.with_suffix("") / "000.png") == (40, 60)
+
+
+def masked(mask):
+    """One object, and the smallest box around it."""
+    rows, columns = np.flatnonzero(mask.any(1)), np.flatnonzero(mask.any(0))
+    found = annotations([[columns[0], rows[0], columns[-1] + 1, rows[-1] + 1]], [0])
+    return Example(b"", objects=found._replace(masks=mask[None]))
+
+
+def an_l(side=60):
+    mask = np.zeros((side, side), bool)
+    mask[5:55, 5:15] = mask[45:55, 5:55] = True
+    return mask
+
+
+def test_an_object_that_the_border_cut_has_the_box_of_what_its_mask_shows():
+    row, _ = row_of(
+        target.objects(1, masks=True), masked(an_l()), placement.Placement((0, 30, 60, 60), (30, 60)), (40, 60)
+    )
+    assert row.valid.tolist() == [True]
+    assert row.boxes.tolist() == [[5, 0, 55, 25]]
+    np.testing.assert_array_equal(row.masks[0, :30], an_l()[30:])
+    assert not row.masks[0, 30:].any()
+    where = placement.Placement((10, 5, 60, 45), (40, 50))
+    row, _ = row_of(target.objects(1, masks=True), masked(an_l()), where, (40, 50))
+    assert row.boxes.tolist() == [[0, 0, 5, 40]], "not the 45 pixels of its box"
+
+
+def test_an_object_whose_mask_is_cut_away_whole_is_not_there():
+    where = placement.Placement((20, 0, 60, 40), (40, 40))
+    row, told = row_of(target.objects(1, masks=True), masked(an_l()), where, (40, 40))
+    assert not row.valid.any()
+    assert not row.masks.any()
+    assert told is None
+    assert row_of(target.objects(1), masked(an_l()), where, (40, 40))[0].valid.all(), "its box is there"
+
+
+def test_a_thin_object_keeps_a_mask_when_it_shrinks():
+    for column in range(20, 30):
+        mask = np.zeros((80, 80), bool)
+        mask[10:70, column] = True
+        row, _ = row_of(target.objects(1, masks=True), masked(mask), placement.fit(20).place(None, (80, 80)), (20, 20))
+        assert row.valid.all()
+        assert set(np.nonzero(row.masks[0])[1]) == {column // 4}
+
+
+def test_a_mask_smaller_than_its_image_is_refused():
+    where = placement.keep(80).place(None, (60, 70))
+    with pytest.raises(ValueError, match="a mask is 60 x 60 pixels"):
+        row_of(target.objects(1, masks=True), masked(an_l()), where, (80, 80))

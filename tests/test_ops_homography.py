@@ -76,5 +76,10 @@ def test_moved_boxes_are_the_tightest_around_the_moved_corners_and_cut_to_the_co
         expected = [*corners.min(0), *corners.max(0)]
         np.testing.assert_allclose(to, expected, atol=1e-3)
         np.testing.assert_allclose(inner, np.clip(expected, 0, [40, 30, 40, 30]), atol=1e-3)
-        assert some == (inner[2] > inner[0] and inner[3] > inner[1])
-    assert not h.cut_boxes(jnp.float32([[40, 0, 50, 9]]), jnp.int32([30, 40]))[1].any()
+        whole = np.array_equal(inner, to)
+        assert some == (min(inner[2] - inner[0], inner[3] - inner[1]) >= (0 if whole else 1))
+    left = h.cut_boxes(
+        jnp.float32([[40, 0, 50, 9], [39.5, 0, 50, 9], [39, 0, 50, 9], [39.5, 0, 40, 9], [5, 5, 5, 9]]),
+        jnp.int32([30, 40]),
+    )[1]
+    assert left.tolist() == [False, False, True, True, False]

@@ -85,3 +85,16 @@ def test_the_gradient_in_half_precision_is_as_exact_as_half_precision_is():
     assert float(jnp.abs(exact).max()) > 50  # some pixels belong to all regions
     error = jnp.linalg.norm((half.astype(jnp.float32) - exact).ravel()) / jnp.linalg.norm(exact.ravel())
     assert error < 0.004
+
+
+def test_bfloat16_features_are_interpolated_in_float32():
+    random = np.random.default_rng(0)
+    maps = [jnp.asarray(random.normal(4, 1, (side, side, 3)), jnp.bfloat16) for side in (20, 10)]
+    boxes = jnp.asarray([[3.3, 5.1, 60.7, 50.2], [0, 0, 79, 70], [10, 10, 14, 15]], jnp.float32)
+    for pool in (
+        lambda maps: roi_align_pyramid(maps, boxes, strides=(4, 8), size=7),
+        lambda maps: roi_align(maps[0], boxes, size=7, scale=0.25),
+    ):
+        half, exact = pool(maps), pool([x.astype(jnp.float32) for x in maps])
+        assert half.dtype == jnp.bfloat16
+        np.testing.assert_array_equal(half, exact.astype(jnp.bfloat16))

@@ -294,6 +294,8 @@ def test_what_can_not_be_predicted_is_told_in_one_line_and_leaves_the_output_as_
         (["--output=out.txt"], "'out.txt' must end in .csv or .jsonl"),
         (["--output=nowhere/out.csv"], "there is no folder nowhere to write out.csv into"),
         (["--output=out.csv", "--top=0"], "'0' is no whole number from 1 on"),
+        (["--output=out.csv", "--score=50"], "'50' is no score; allowed is 0 to 1"),
+        (["--output=out.csv", "--score=nan"], "'nan' is no score; allowed is 0 to 1"),
         (["--output=out.csv", "--every=x"], "'x' is no whole number from 1 on"),
         (["--output=out.csv", "--checkpoint=newest"], "'newest' is none of: best, latest, the number of a step"),
     ],

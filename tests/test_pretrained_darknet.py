@@ -81,6 +81,13 @@ def test_arrays_come_in_the_order_of_the_file(tmp_path, version):
         ({"cfg": CFG.replace("[maxpool]", "[lstm]")}, r"\[lstm\], section 2 of the \.cfg file, is not known"),
         ({"cfg": CFG.replace("filters=5", "filters=many")}, r"has filters='many'; allowed is a whole number"),
         ({"cfg": CFG.replace("-1, 0", "-1, 9")}, r"\[route\], section 4 of the \.cfg file, names layer 9"),
+        (
+            {"cfg": CFG.replace("-1, 0", "-1,")},
+            r"\[route\] of the \.cfg file has layers='-1,'; allowed are whole numbers",
+        ),
+        ({"cfg": CFG.replace("layers = -1, 0", "")}, r"\[route\] of the \.cfg file has layers=''"),
+        ({"cfg": CFG.replace("filters=5", "Filters=5")}, r"has filters=''; allowed is a whole number"),
+        ({"cfg": CFG.replace("filters=5", "filters=5\ngroups=5")}, r"\[convolutional\], section 3 of .* has groups"),
         ({"cfg": "weights"}, "line 1: 'weights' is neither"),
         ({"cfg": "[convolutional]"}, r"must begin with \[net\]"),
     ],
@@ -89,6 +96,11 @@ def test_what_does_not_fit_is_refused(tmp_path, change, message):
     path, _ = write(tmp_path, **change)
     with pytest.raises(ValueError, match=message):
         read(path)
+
+
+def test_a_cfg_may_begin_with_a_byte_order_mark(tmp_path):
+    write(tmp_path, cfg="\ufeff" + CFG.strip())
+    assert read(tmp_path / "net.weights").keys() == SHAPES.keys()
 
 
 def test_a_file_cut_off_or_alone_is_refused(tmp_path):

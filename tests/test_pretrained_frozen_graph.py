@@ -18,6 +18,8 @@ def graph(tmp_path_factory):
         "layer/weights": random.standard_normal((3, 3, 2, 5)).astype(np.float32),
         "layer/one": np.float32(0.25),
         "all_alike": np.full((4, 7), 1.5, np.float32),
+        "fewer": np.asarray([[1.0, -2.0], [-2.0, -2.0]], np.float32),
+        "none": np.zeros((2, 3), np.float32),
         "few": np.asarray([1.0, -2.0, 3.5], np.float32),
     }
     with tf.Graph().as_default() as made:
@@ -30,14 +32,23 @@ def graph(tmp_path_factory):
         if node.name == "few":  # as older writers have it: numbers one by one
             node.attr["value"].tensor.ClearField("tensor_content")
             node.attr["value"].tensor.float_val.extend([1.0, -2.0, 3.5])
+        if node.name in ("fewer", "none"):  # what TensorFlow fills up
+            node.attr["value"].tensor.ClearField("tensor_content")
+            node.attr["value"].tensor.ClearField("float_val")
+            node.attr["value"].tensor.float_val.extend([1.0, -2.0] if node.name == "fewer" else [])
     path = tmp_path_factory.mktemp("graph") / "frozen.pb"
     path.write_bytes(definition.SerializeToString())
     return path, arrays
 
 
 def test_every_constant_is_what_tensorflow_wrote(graph):
+    import tensorflow as tf
+
     path, arrays = graph
     found = read(path)
+    for node in tf.compat.v1.GraphDef.FromString(path.read_bytes()).node:
+        if node.name in arrays:
+            assert_array_equal(tf.make_ndarray(node.attr["value"].tensor), arrays[node.name])
     assert set(found) == set(arrays)
     for name, array in arrays.items():
         assert found[name].shape == array.shape

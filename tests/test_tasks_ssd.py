@@ -83,6 +83,10 @@ def test_hard_ones_are_the_costliest_and_no_more_than_there_are():
 
 def test_the_default_boxes_have_the_published_numbers():
     assert len(ssd.SSD300([(38, 38), (19, 19), (10, 10), (5, 5), (3, 3), (1, 1)], (300, 300))) == 8732
+    voc = ssd.SSD300_VOC([(38, 38), (19, 19), (10, 10), (5, 5), (3, 3), (1, 1)], (300, 300))
+    assert len(voc) == 8732
+    assert_allclose(voc[0, 2:] - voc[0, :2], 30, rtol=1e-5)  # its section 3.1: scale 0.1 on conv4_3, 0.2 on the next
+    assert_allclose(voc[38 * 38 * 4, 2:] - voc[38 * 38 * 4, :2], 60, rtol=1e-5)
     sides = (64, 32, 16, 8, 4, 2, 1)
     assert len(ssd.SSD512([(side, side) for side in sides], (512, 512))) == 24564
 
@@ -104,6 +108,12 @@ def test_tensorflows_default_boxes_are_those_of_its_graph():
     for row, sides in (first | second).items():
         assert_allclose(boxes[row, 2:] - boxes[row, :2], sides, rtol=5e-4 if row > start else 1e-6)
     assert_allclose((boxes[0, :2] + boxes[0, 2:]) / 2, 300 * 0.5 / 19, rtol=1e-6)
+
+
+def test_tensorflows_squares_are_squares_on_any_canvas():
+    boxes = tensorflow_default_boxes([(10, 20), (5, 10)], (300, 600))
+    assert_allclose(boxes[0, 2:] - boxes[0, :2], 30, rtol=1e-6)
+    assert_allclose((boxes[3, :2] + boxes[3, 2:]) / 2, [45, 15], rtol=1e-6)
 
 
 @pytest.mark.slow

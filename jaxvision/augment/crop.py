@@ -28,7 +28,7 @@ def iou_crop(overlaps: Sequence[float] = OVERLAPS, trials: int = 40) -> Augment:
     the same probability, among those for which one of so many random windows will do; of these it is the first. The sides
     of a window are each 0.3 to 1 times those of the content, evenly drawn, its width by height 1/2 to 2, and it holds the
     centre of the object. Objects whose centre lies in the window stay, cut at its border; the others are no longer
-    `valid`. An image without objects, those to ignore aside, stays whole.
+    `valid`, but for those to ignore, of which any part counts. An image without objects, those to ignore aside, stays whole.
 
     Args:
       overlaps: the IoUs to choose from beside the whole image.
@@ -110,7 +110,7 @@ def _holds_centre(windows: Float[Array, "*#b 4"], boxes: Float[Array, "*#b 4"]) 
 
 def _centred(objects: Objects, windows: Float[Array, "b 4"]) -> Objects:
     inside = _holds_centre(windows[:, None].astype(objects.boxes.dtype), jnp.asarray(objects.boxes))
-    return dataclasses.replace(objects, valid=jnp.asarray(objects.valid) & inside)
+    return dataclasses.replace(objects, valid=jnp.asarray(objects.valid) & (inside | jnp.asarray(objects.ignore)))
 
 
 def _onto_content(corners: Float[Array, "4"], size: Int[Array, "2"]) -> Float[Array, "3 3"]:

@@ -1,7 +1,7 @@
 """Augmentations that change how large things are, antialiased: the content zoomed, or shrunk into an empty area.
 
-Boxes, masks and maps move as in `warp`: exactly, what leaves the content cut off, an object of which nothing is left no
-longer `valid`.
+Boxes, masks and maps move as in `warp`: exactly, what leaves the content cut off, an object of which less than a pixel is
+left no longer `valid`.
 """
 
 from collections.abc import Sequence

@@ -2,9 +2,9 @@
 
 Boxes: where Objects have masks, a moved box is the smallest around its moved mask. Without, it is the smallest around its
 moved corners: exact for shifts, zooms and crops, and no smaller than the object for rotations, shears and perspective.
-What leaves the content is cut off; an object of which nothing is left is no longer `valid`. Masks and maps are taken from
-the nearest pixel. Where a pixel comes from beyond the border of the content, no mask is on and no map `valid`, whatever the
-image shows there.
+What leaves the content is cut off; an object of which less than a pixel in width or height is left is no longer `valid`.
+Masks and maps are taken from the nearest pixel. Where a pixel comes from beyond the border of the content, no mask is on
+and no map `valid`, whatever the image shows there.
 """
 
 import dataclasses

@@ -50,8 +50,10 @@ def objects(rows: int, *, masks: bool = False) -> TargetForm:
     """`Objects` of so many rows; the boxes go with the image to the canvas, cut at the border of its content.
 
     An object without area is dropped, and one that the border cut, and of which less than a pixel in height or width is
-    left. Where an image has more objects than rows, the largest stay, those to ignore last. With `masks`, masks `n h w` of
-    the canvas come along.
+    left. Where an image has more objects than rows, the largest stay, those to ignore last.
+
+    With `masks`, masks `n h w` of the canvas come along. An object that the border cut is then dropped if no pixel of its
+    mask is left, and its box is the smallest around those that are.
 
     Raises:
       ValueError: for less than one row.
@@ -69,7 +71,7 @@ def objects(rows: int, *, masks: bool = False) -> TargetForm:
             raise ValueError("the source has no objects, only labels of whole images")
         if masks and example.objects.masks is None:
             raise ValueError("the source has no masks of its objects, only boxes")
-        found, kept = placed(example.objects, placement)
+        found, kept = (_placed_with_masks if masks else placed)(example.objects, placement)
         left_out = max(len(kept) - rows, 0)
         if left_out:
             first = np.lexsort((-found.area[kept], found.ignore[kept]))[:rows]
@@ -80,8 +82,7 @@ def objects(rows: int, *, masks: bool = False) -> TargetForm:
         np.asarray(target.valid)[row, :n] = True
         if found.masks is not None and target.masks is not None:
             height, width = placement.size
-            for place, number in enumerate(kept):
-                np.asarray(target.masks)[row, place, :height, :width] = _placed_mask(found.masks[number], placement)
+            np.asarray(target.masks)[row, :n, :height, :width] = found.masks[kept]
         return f"{n + left_out} objects, but rows for {rows}: {left_out} left out" if left_out else None
 
     return TargetForm(empty, fill)
@@ -126,18 +127,48 @@ def _no_objects(n: int, rows: int) -> Objects:
 def placed(found: Annotations, placement: Placement) -> tuple[Annotations, np.ndarray]:
     """The objects in pixels of the canvas, cut at the content, and the numbers of those that are left; areas stay."""
     there = (found.boxes[:, 2:] > found.boxes[:, :2]).all(1)
+    boxes, cut = _moved(found.boxes, placement)
+    left = (boxes[:, 2:] - boxes[:, :2] >= FEWEST_PIXELS).all(1)
+    return found._replace(boxes=boxes.astype(np.float32), masks=None), np.flatnonzero(there & (~cut | left))
+
+
+def _moved(boxes: np.ndarray, placement: Placement) -> tuple[np.ndarray, np.ndarray]:
+    """The boxes in pixels of the canvas, cut at the content, and which of them were."""
     x0, y0, x1, y1 = placement.box
     height, width = placement.size
     scale = np.asarray([width / (x1 - x0), height / (y1 - y0)] * 2)
-    whole = (found.boxes.astype(np.float64) - [x0, y0, x0, y0]) * scale
-    boxes = np.clip(whole, 0, [width, height, width, height])
-    uncut = np.abs(boxes - whole).max(1, initial=0) < 1e-3
-    left = (boxes[:, 2:] - boxes[:, :2] >= FEWEST_PIXELS).all(1)
-    return found._replace(boxes=boxes.astype(np.float32)), np.flatnonzero(there & (uncut | left))
+    whole = (boxes.astype(np.float64) - [x0, y0, x0, y0]) * scale
+    left = np.clip(whole, 0, [width, height, width, height])
+    return left, np.abs(left - whole).max(1, initial=0) >= 1e-3
+
+
+def _placed_with_masks(found: Annotations, placement: Placement) -> tuple[Annotations, np.ndarray]:
+    """As `placed`, with masks `n h w` of the content; what was cut has the box of its mask, if there is any of it."""
+    assert found.masks is not None
+    there, kept = placed(found, placement)
+    cut = _moved(found.boxes, placement)[1]
+    masks = np.zeros((len(cut), *placement.size), bool)
+    for number in kept:
+        masks[number] = _placed_mask(found.masks[number], placement)
+        if cut[number] and masks[number].any():
+            there.boxes[number] = _around(masks[number])
+    return there._replace(masks=masks), kept[masks[kept].any((1, 2))]
 
 
 def _placed_mask(mask: np.ndarray, placement: Placement) -> np.ndarray:
-    """The mask on the content, each pixel from the nearest."""
+    """The mask on the content, each pixel from the nearest; all that it touches, where none is on so."""
     height, width = placement.size
-    image = Image.fromarray(np.asarray(mask, np.uint8))
-    return np.asarray(image.resize((width, height), Image.Resampling.NEAREST, box=placement.box)) > 0
+    if np.any(np.asarray(placement.box[2:]) > mask.shape[::-1]):
+        raise ValueError(f"a mask is {mask.shape[0]} x {mask.shape[1]} pixels (height x width), less than its image")
+    image = Image.fromarray(np.asarray(mask, np.float32))
+    nearest, mean = (
+        np.asarray(image.resize((width, height), how, box=placement.box)) > 0
+        for how in (Image.Resampling.NEAREST, Image.Resampling.BOX)
+    )
+    return nearest if nearest.any() else mean
+
+
+def _around(mask: np.ndarray) -> list[int]:
+    """The smallest box around what is on."""
+    rows, columns = np.flatnonzero(mask.any(1)), np.flatnonzero(mask.any(0))
+    return [columns[0], rows[0], columns[-1] + 1, rows[-1] + 1]

@@ -16,9 +16,9 @@ from jaxvision.nn.conv import Conv, max_pool
 from jaxvision.nn.norm import BatchNorm, FrozenBatchNorm, Norm
 from jaxvision.nn.precision import at_least_float32
 
-darknet_norm: Norm = partial(BatchNorm, epsilon=1e-6, momentum=0.99)
-"""Batch normalisation with Darknet's constants."""
-frozen_norm: Norm = partial(FrozenBatchNorm, epsilon=1e-6)
+darknet_norm: Norm = partial(BatchNorm, epsilon=1e-5, momentum=0.99)
+"""Batch normalisation with Darknet's constants, those of its computation on a GPU, where its weights were trained."""
+frozen_norm: Norm = partial(FrozenBatchNorm, epsilon=1e-5)
 """The same, fixed: for trained weights and little data."""
 darknet_normal = nn.initializers.variance_scaling(2.0, "fan_in", "normal")
 """Normal with variance 2 / (input channels * kernel area), as Darknet begins: outputs, which are few, begin small."""

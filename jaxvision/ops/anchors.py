@@ -104,7 +104,7 @@ def tensorflow_default_boxes(
     """The default boxes of TensorFlow's SSDs: evenly spread scales, ratios 1, 2, 1/2, 3, 1/3, and a larger square.
 
     The first map has three kinds, a square of half the least scale and the ratios 2 and 1/2. Cells divide the canvas
-    evenly, so that their stride need not be whole; nothing is cut.
+    evenly, so that their stride need not be whole; scales are shares of its shorter side; nothing is cut.
     """
     ratios = (1.0, 2.0, 0.5, 3.0, 0.3333)
     evenly = [*np.linspace(*scales, len(shapes)), 1.0]
@@ -118,7 +118,7 @@ def tensorflow_default_boxes(
     for (rows, columns), own in zip(shapes, kinds, strict=True):
         sides = np.asarray([(scale * np.sqrt(ratio), scale / np.sqrt(ratio)) for scale, ratio in own])
         y, x = np.meshgrid((np.arange(rows) + 0.5) / rows, (np.arange(columns) + 0.5) / columns, indexing="ij")
-        centre = np.stack([x, y], -1).reshape(-1, 1, 2)
-        corners = np.concatenate([centre - sides / 2, centre + sides / 2], -1)
-        boxes.append(corners.reshape(-1, 4) * np.tile(extent, 2))
+        centre = np.stack([x, y], -1).reshape(-1, 1, 2) * extent
+        half = sides * min(canvas) / 2
+        boxes.append(np.concatenate([centre - half, centre + half], -1).reshape(-1, 4))
     return np.concatenate(boxes).astype(np.float32)

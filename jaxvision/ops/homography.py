@@ -11,6 +11,8 @@ from jaxtyping import Array, Bool, Float, Int, Shaped
 
 Matrix = Float[Array, "3 3"]
 Number = Shaped[Array, ""] | float | int
+FEWEST_PIXELS, WHOLE = 1.0, 1e-3
+"""What is left of a box that the border cut is at least so wide and high; a box is cut if a side moves by so much."""
 
 
 def shift(x: Number, y: Number) -> Matrix:
@@ -86,10 +88,14 @@ def moved_boxes(boxes: Float[Array, "n 4"], matrix: Matrix) -> Float[Array, "n 4
 
 
 def cut_boxes(boxes: Float[Array, "n 4"], size: Int[Array, "2"]) -> tuple[Float[Array, "n 4"], Bool[Array, "n"]]:
-    """The part of each box inside the content (`size`: height, width), and whether there is one."""
+    """The part of each box inside the content (`size`: height, width), and whether enough is left.
+
+    That is anything of a box that nothing was cut off, else a pixel in width and in height.
+    """
     limit = size[::-1].astype(boxes.dtype)
     cut = jnp.clip(boxes, 0, jnp.concatenate([limit, limit])[None, :])
-    return cut, (cut[:, 2] > cut[:, 0]) & (cut[:, 3] > cut[:, 1])
+    sides, whole = cut[:, 2:] - cut[:, :2], (jnp.abs(cut - boxes) < WHOLE).all(1)
+    return cut, jnp.where(whole, (sides > 0).all(1), (sides >= FEWEST_PIXELS).all(1))
 
 
 def boxes_of_masks(masks: Shaped[Array, "n h w"], dtype) -> tuple[Float[Array, "n 4"], Bool[Array, "n"]]:

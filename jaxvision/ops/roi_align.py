@@ -31,16 +31,17 @@ def roi_align(
     low, extent = _extent(boxes, scale, aligned)
     x, y = (_places(low[:, axis], extent[:, axis] / size, size, samples) for axis in (0, 1))
     rows, columns = _neighbours(y, height), _neighbours(x, width)
-    flat = features.reshape(-1, channels)
-    total = jnp.zeros((len(boxes), size, size, channels), features.dtype)
+    wide = jnp.promote_types(features.dtype, jnp.float32)  # many regions add to the gradient of one pixel
+    flat = features.reshape(-1, channels).astype(wide)
+    total = jnp.zeros((len(boxes), size, size, channels), wide)
     for row, row_weight in rows:
         for column, column_weight in columns:
             index = row[:, :, None] * width + column[:, None]
-            weight = (row_weight[:, :, None] * column_weight[:, None]).astype(features.dtype)
+            weight = (row_weight[:, :, None] * column_weight[:, None]).astype(wide)
             sampled = jnp.take(flat, index, axis=0) * weight[..., None]
             cells = sampled.reshape(len(boxes), size, samples, size, samples, channels)
             total = total + cells.sum((2, 4))
-    return total / samples**2
+    return (total / samples**2).astype(features.dtype)
 
 
 def roi_pool(features: Features, boxes: Regions, *, size: int, scale: float | int) -> Pooled:

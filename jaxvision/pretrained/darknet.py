@@ -47,7 +47,7 @@ def read_cfg(path: Path) -> list[Section]:
         ValueError: for what is no such file, naming the line.
     """
     sections: list[tuple[str, dict[str, str]]] = []
-    for number, line in enumerate(path.read_text(encoding="utf-8", errors="replace").splitlines(), 1):
+    for number, line in enumerate(path.read_text(encoding="utf-8-sig", errors="replace").splitlines(), 1):
         text = re.split(r"[#;]", line)[0].strip()
         if re.fullmatch(r"\[\w+\]", text):
             sections.append((text[1:-1], {}))
@@ -65,7 +65,7 @@ def convolutions(cfg: list[Section]) -> list[Convolution]:
     """Every convolution that a `.cfg` file describes, in order.
 
     Raises:
-        ValueError: for a kind of section that is not known, or an option that is no whole number.
+        ValueError: for a kind of section that is not known, an option that is missing or no whole number, and groups.
     """
     channels, found = [_whole(cfg[0], "channels", 3)], []
     for number, section in enumerate(cfg[1:]):
@@ -74,17 +74,19 @@ def convolutions(cfg: list[Section]) -> list[Convolution]:
             raise ValueError(
                 f"[{kind}], section {number + 1} of the .cfg file, is not known; known are {', '.join(KNOWN)}"
             )
+        if _whole(section, "groups", 1) != 1:
+            raise ValueError(f"[{kind}], section {number + 1} of the .cfg file, has groups, which are not known here")
         if kind == "convolutional":
             layer = Convolution(
                 channels[-1],
-                _whole(section, "filters", 1),
+                _whole(section, "filters"),
                 _whole(section, "size", 1),
                 bool(_whole(section, "batch_normalize", 0)),
             )
             found.append(layer)
             channels.append(layer.filters)
         elif kind == "route":
-            channels.append(sum(_of(channels, number, int(each)) for each in section[1]["layers"].split(",")))
+            channels.append(sum(_of(channels, number, layer) for layer in _layers(section)))
         else:
             channels.append(channels[-1])
     return found
@@ -151,7 +153,15 @@ def _of(channels: list[int], number: int, layer: int) -> int:
     return channels[absolute + 1]
 
 
-def _whole(section: Section, key: str, otherwise: int) -> int:
+def _layers(section: Section) -> list[int]:
+    """The layers that a route joins."""
+    text = section[1].get("layers", "")
+    if not re.fullmatch(r"-?\d+(\s*,\s*-?\d+)*", text):
+        raise ValueError(f"[{section[0]}] of the .cfg file has layers={text!r}; allowed are whole numbers, as in -1,8")
+    return [int(each) for each in text.split(",")]
+
+
+def _whole(section: Section, key: str, otherwise: int | str = "") -> int:
     text = section[1].get(key, str(otherwise))
     if not re.fullmatch(r"\d+", text):
         raise ValueError(f"[{section[0]}] of the .cfg file has {key}={text!r}; allowed is a whole number")

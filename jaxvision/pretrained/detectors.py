@@ -93,6 +93,7 @@ def _tensorflow_ssd(
         mean=127.5,
         std=127.5,
         scores=SIGMOID,
+        score_threshold=1e-8,
         overlap=0.6,
         candidates=100,
         count=100,

@@ -48,9 +48,10 @@ def _tensor(node: dict[int, list]) -> np.ndarray | None:
     if 4 in tensor:
         return np.frombuffer(tensor[4][0], "<f4", size).reshape(shape)
     few = np.concatenate([np.zeros(0, "<f4"), *(np.frombuffer(each, "<f4") for each in tensor.get(5, []))])
-    if len(few) not in (1, size):
+    few = few if len(few) else np.zeros(1, "<f4")
+    if len(few) > max(size, 1):
         raise IndexError(f"{len(few)} numbers for the shape {shape}")
-    return np.broadcast_to(few, size).reshape(shape)
+    return np.pad(few, (0, max(size - len(few), 0)), "edge")[:size].reshape(shape)  # TensorFlow repeats the last
 
 
 def _fields(message: memoryview) -> dict[int, list]:

@@ -43,12 +43,20 @@ def targets(batch: Batch) -> Objects:
 def detections(one: Callable[..., Best], *each: Array) -> Detections:
     """The detections of every image of a batch, `one` giving those of one from the rows of `each`.
 
-    Images that are looked at together are taken from all over the batch: so, of one that is split over devices, each device
-    has its own at every turn.
+    Images that are looked at together are taken from all over the batch: so, of one that is split over all devices, each
+    device has its own at every turn.
     """
     count = len(each[0])
-    together = max(n for n in range(1, AT_ONCE + 1) if count % n == 0)
+    together = _together(count, jax.device_count())
     turns = [x.reshape(together, count // together, *x.shape[1:]).swapaxes(0, 1) for x in each]
     found = jax.lax.map(lambda rows: jax.vmap(one)(*rows), tuple(turns))
     kept, labels, scores, valid = (x.swapaxes(0, 1).reshape(count, *x.shape[2:]) for x in found)
     return Detections(kept, labels, scores, valid)
+
+
+def _together(count: int, devices: int) -> int:
+    """How many images of a batch at a time: one a device at least, if the batch can be split over them."""
+    if count % devices:
+        return _together(count, 1)
+    most = max(AT_ONCE // devices, 1)
+    return devices * max(n for n in range(1, most + 1) if count // devices % n == 0)

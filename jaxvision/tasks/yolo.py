@@ -95,14 +95,18 @@ def yolo(
         predicted, anchors = _flat(outputs, priors, batch.image.shape)
 
         def one(predicted: Array, size: Array) -> Best:
-            return best_of_each_class(
-                clip(boxes_of(predicted, anchors), size),
-                jax.nn.sigmoid(predicted[:, 4:5]) * jax.nn.sigmoid(predicted[:, 5:]),
+            boxes = boxes_of(predicted, anchors)
+            some = area(clip(boxes, size)) > 0
+            scores = jax.nn.sigmoid(predicted[:, 4:5]) * jax.nn.sigmoid(predicted[:, 5:])
+            kept, *rest = best_of_each_class(
+                boxes,
+                jnp.where(some[:, None], scores, -1),
                 above=score_threshold,
                 candidates=candidates,
                 overlap=overlap,
                 count=count,
             )
+            return clip(kept, size), *rest  # Darknet cuts boxes after the suppression, too
 
         return detection.detections(one, predicted, jnp.asarray(batch.size))
 
@@ -149,8 +153,7 @@ def responsible(objects: Objects, anchors: Anchors) -> Int[Array, "a"]:
     likeness = pairwise(iou, shape(side), shape(priors))
     centre = (objects.boxes[:, None, :2] + objects.boxes[:, None, 2:]) / 2
     inside = (jnp.floor(centre / strides[None]) == cells[None]).all(-1)
-    best = (likeness == likeness.max(1, keepdims=True)) & inside
-    which = jnp.where(objects.valid & best.any(1), best.argmax(1), len(cells))
+    which = jnp.where(objects.valid & inside.any(1), jnp.where(inside, likeness, -1).argmax(1), len(cells))
     number = jnp.arange(len(side), dtype=jnp.int32)
     return jnp.full(len(cells), -1, jnp.int32).at[which].max(number, mode="drop")
 
