@@ -6,6 +6,7 @@ size of the features by that of the image: 1 / stride.
 
 import jax
 import jax.numpy as jnp
+from jax.typing import DTypeLike
 from jaxtyping import Array, Bool, Float, Int
 
 Features = Float[Array, "h w c"]
@@ -31,7 +32,7 @@ def roi_align(
     low, extent = _extent(boxes, scale, aligned)
     x, y = (_places(low[:, axis], extent[:, axis] / size, size, samples) for axis in (0, 1))
     rows, columns = _neighbours(y, height), _neighbours(x, width)
-    wide = jnp.promote_types(features.dtype, jnp.float32)  # many regions add to the gradient of one pixel
+    wide = adds_up_in(features.dtype)
     flat = features.reshape(-1, channels).astype(wide)
     total = jnp.zeros((len(boxes), size, size, channels), wide)
     for row, row_weight in rows:
@@ -63,6 +64,11 @@ def roi_pool(features: Features, boxes: Regions, *, size: int, scale: float | in
     # Computed once more for the gradient, which would keep the whole map for every row of cells of every box.
     again = jax.checkpoint(one)
     return jax.lax.map(lambda each: again(*each), (rows, columns), batch_size=8)
+
+
+def adds_up_in(dtype: DTypeLike) -> jnp.dtype:
+    """Float32, or float64 for that: many samples and regions are added up, of which half precision would lose some."""
+    return jnp.dtype(dtype if jnp.finfo(dtype).bits > 32 else jnp.float32)
 
 
 def _extent(boxes: Regions, scale: float | int, aligned: bool) -> tuple[Float[Array, "n 2"], Float[Array, "n 2"]]:

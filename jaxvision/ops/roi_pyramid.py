@@ -8,10 +8,10 @@ from collections.abc import Sequence
 
 import jax
 import jax.numpy as jnp
-from jax.typing import DTypeLike
 from jaxtyping import Array, Float, Int
 
 from jaxvision.ops.boxes import area
+from jaxvision.ops.roi_align import adds_up_in
 
 CANONICAL = 224
 """A region of this side belongs to the map with stride 16."""
@@ -61,13 +61,8 @@ def roi_align_pyramid(
     corners = [(row, column) for row in rows for column in columns]
     pixels = [start[:, None, None] + r[:, :, None] * width[:, None, None] + c[:, None] for (r, _), (c, _) in corners]
     weights = [r[:, :, None] * c[:, None] for (_, r), (_, c) in corners]
-    weights = jnp.stack(weights).astype(_wide(flat.dtype)) / samples**2
+    weights = jnp.stack(weights).astype(adds_up_in(flat.dtype)) / samples**2
     return _weighted_sum(flat, jnp.stack(pixels), weights)
-
-
-def _wide(dtype: DTypeLike) -> jnp.dtype:
-    """What many numbers are added up in: half precision would lose some."""
-    return jnp.promote_types(dtype, jnp.float32)
 
 
 @jax.custom_vjp

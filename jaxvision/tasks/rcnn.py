@@ -87,14 +87,18 @@ def rcnn(
         boxes, there = proposals(batch, dtype)
         own, shown = model_variables(variables), images(batch)
 
-        def classify(boxes: Float[Array, "b 4"]) -> RegionScores:
-            """A region of every image: so a batch that is split over devices stays so."""
-            seen = jax.vmap(lambda image, box: crops(image, box[None], size, context)[0])(shown, boxes)
-            return network.apply(own, seen, train=False)  # type: ignore[return-value]
+        def classify(some: Float[Array, "b k 4"]) -> RegionScores:
+            """Regions of every image, image by image: so a batch that is split over devices stays so."""
+            seen = jax.vmap(lambda image, boxes: crops(image, boxes, size, context))(shown, some)
+            scores = network.apply(own, seen.reshape(-1, *seen.shape[2:]), train=False)
+            return jax.tree.map(lambda x: x.reshape(*some.shape[:2], *x.shape[1:]), scores)
 
-        at_once = max(AT_ONCE // len(boxes), 1)
-        scores = jax.lax.map(classify, boxes.swapaxes(0, 1), batch_size=at_once)
-        scores = jax.tree.map(lambda x: x.swapaxes(0, 1), scores)
+        rows, count, _ = boxes.shape
+        at_once = min(max(AT_ONCE // rows, 1), count)
+        filled = jnp.pad(boxes, ((0, 0), (0, -count % at_once), (0, 0)))
+        turns = filled.reshape(rows, -1, at_once, 4).swapaxes(0, 1)
+        scores = jax.lax.map(classify, turns)
+        scores = jax.tree.map(lambda x: x.swapaxes(0, 1).reshape(rows, -1, *x.shape[3:])[:, :count], scores)
         return detected(scores, boxes, there, batch, classifying)
 
     return Task(init, loss, predict)

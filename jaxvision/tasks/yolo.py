@@ -98,7 +98,7 @@ def yolo(
             boxes = boxes_of(predicted, anchors)
             some = area(clip(boxes, size)) > 0
             scores = jax.nn.sigmoid(predicted[:, 4:5]) * jax.nn.sigmoid(predicted[:, 5:])
-            kept, *rest = best_of_each_class(
+            kept, labels, best, there = best_of_each_class(
                 boxes,
                 jnp.where(some[:, None], scores, -1),
                 above=score_threshold,
@@ -106,7 +106,7 @@ def yolo(
                 overlap=overlap,
                 count=count,
             )
-            return clip(kept, size), *rest  # Darknet cuts boxes after the suppression, too
+            return clip(kept, size), labels, best, there  # cut after the suppression, as Darknet has it
 
         return detection.detections(one, predicted, jnp.asarray(batch.size))
 
