@@ -123,6 +123,14 @@ def test_every_fault_of_a_coco_file_is_told_with_file_id_and_value(tmp_path, cap
     }
 
 
+def test_only_an_orientation_is_called_one(tmp_path, capsys):
+    content = coco_content()
+    for image in content["images"]:
+        image["height"], image["width"] = image["width"], image["height"]
+    _, text = run(capsys, write_coco(tmp_path, content), "--all")
+    assert "image 10: 000.png is 40x60 here, and 60x40 in its file (width x height)\n" in text
+
+
 def test_only_the_first_of_each_kind_are_shown(tmp_path, capsys):
     _, text = run(capsys, broken_coco(tmp_path))
     assert "box 50 50 80 58" not in text

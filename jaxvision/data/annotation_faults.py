@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, NamedTuple
 
-from jaxvision.data.annotation_files import Box, Entry, Finding, Kind, Listing, Picture
+from jaxvision.data.annotation_files import Box, Entry, Finding, Kind, Listing, Picture, other_size
 from jaxvision.data.decode import decode
 from jaxvision.data.placement import Size, stretch
 
@@ -25,17 +25,14 @@ def images(listing: Listing) -> list[Size | Finding]:
 def _image(picture: Picture) -> Size | Finding:
     where = f"image {picture.id}"
     try:
-        size = decode(picture.file.read_bytes(), WHOLE_IMAGE).original_size
+        data = picture.file.read_bytes()
+        size = decode(data, WHOLE_IMAGE).original_size
     except FileNotFoundError:
         return Finding(Kind.MISSING, picture.told_in, where, f"there is no file {picture.file}")
     except (OSError, ValueError) as error:
         return Finding(Kind.UNREADABLE, picture.told_in, where, f"{picture.file}: {error}")
-    if picture.size is None or picture.size == size:
-        return size
-    told, there = (f"{width}x{height}" for height, width in (picture.size, size))
-    turned = "; turned by its EXIF orientation" if picture.size == size[::-1] else ""
-    value = f"{picture.name} is {told} here, and {there} in its file (width x height{turned})"
-    return Finding(Kind.OTHER_SIZE, picture.told_in, where, value)
+    value = None if picture.size is None else other_size(picture.name, picture.size, size, data)
+    return size if value is None else Finding(Kind.OTHER_SIZE, picture.told_in, where, value)
 
 
 def faults(listing: Listing, sizes: Sequence[Size | Finding]) -> Iterator[Finding]:
