@@ -7,7 +7,8 @@ which raises.
 import enum
 import io
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, NoReturn
 
@@ -29,8 +30,14 @@ class Kind(enum.StrEnum):
     MALFORMED = "malformed"
     UNKNOWN_CATEGORY = "unknown category"
     UNKNOWN_IMAGE = "annotation of an unknown image"
+    DUPLICATE_CATEGORY = "duplicate category name"
     DUPLICATE_IMAGE = "duplicate image id"
+    REPEATED_IMAGE = "image listed twice"
+    SAME_FILE = "image file under two ids"
+    TWO_FILES = "two image files of one name"
+    NO_PLACE = "missing folder or list of images"
     NO_ANNOTATIONS = "missing annotation file"
+    SEGMENTATION = "broken segmentation"
     OUTSIDE = "box outside the image"
     NO_AREA = "zero area"
     DUPLICATE_BOX = "duplicate box"
@@ -39,6 +46,7 @@ class Kind(enum.StrEnum):
     DUPLICATE_ID = "duplicate annotation id"
     MISSING = "missing image"
     UNREADABLE = "unreadable image"
+    NO_SIZE = "malformed image size"
     OTHER_SIZE = "image of another size"
 
 
@@ -108,6 +116,8 @@ class Listing(NamedTuple):
     """Whether boxes are in shares of the image's sides."""
     raw: Mapping[str, Any] = {}
     """The content of the file, where there is only one."""
+    unlabelled: tuple[str, ...] = ()
+    """Images in the folder that no annotation file is of."""
 
 
 Masks = Callable[[int], np.ndarray]
@@ -264,6 +274,11 @@ def number_in(text: str | None) -> float | None:
         return number(float(text or ""))
     except ValueError:
         return None
+
+
+def repeated(names: Iterable[str]) -> list[str]:
+    """The names that are there more than once, each one time."""
+    return [name for name, count in Counter(names).items() if count > 1]
 
 
 def nearest(name: object, allowed: Sequence[str]) -> str:

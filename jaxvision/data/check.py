@@ -145,7 +145,7 @@ def _yolo_folder(path: Path, classes: Sequence[str], tell: Tell) -> Listing:
 
 
 def _voc_folder(year: Path, classes: Sequence[str], tell: Tell) -> Listing:
-    names = sorted(path.stem for path in (year / "Annotations").glob("*.xml"))
+    names = voc.annotated(year)
     for split, ids in sorted(voc.splits(year).items()):
         for name in sorted(set(ids) - set(names)):
             value = f"{name}: there is no file {year / 'Annotations' / name}.xml"
