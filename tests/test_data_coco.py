@@ -110,6 +110,10 @@ def test_what_real_files_hold_is_taken(tmp_path):
         (lambda c: c["annotations"].append(7), r"annotation number 6: is 7, no JSON object"),
         (lambda c: c["annotations"].append({"image_id": 1}), r"annotation number 6: image_id is 1"),
         (lambda c: c["images"][0].update(id=17), r"image 17: two images have this id: 003\.png, 001\.png"),
+        (lambda c: c["images"].append(c["images"][0]), r"image 31: 003\.png is listed twice with this id"),
+        (lambda c: c["images"][0].update(file_name=""), r"image 31: file_name is ''; allowed is the path of a file"),
+        (lambda c: c["images"][0].update(file_name="a\0.png"), r"image 31: file_name is 'a\\x00\.png'; allowed is"),
+        (lambda c: c["images"][0].update(file_name="\ud800"), r"image 31: file_name is '\\ud800'; allowed is"),
         (
             lambda c: c["images"][0].update(width=0),
             r"image 31: height is 32 and width 0; allowed are whole numbers above 0",

@@ -38,6 +38,7 @@ class Kind(enum.StrEnum):
     NO_PLACE = "missing folder or list of images"
     NO_ANNOTATIONS = "missing annotation file"
     SEGMENTATION = "broken segmentation"
+    NO_LABELS = "no annotation file at all"
     OUTSIDE = "box outside the image"
     NO_AREA = "zero area"
     DUPLICATE_BOX = "duplicate box"
