@@ -4,20 +4,13 @@ import sys
 
 import numpy as np
 import pytest
+from check_command import run
 from data_encoding import encoded, smooth
 from detection_files import CLASSES, coco_content, name, write_coco, write_voc, write_yolo
 
-from jaxvision.data import check, coco, samples
+from jaxvision.data import annotation_faults, check, coco, samples
 
 NAMES = ",".join(CLASSES)
-
-
-def run(capsys, *arguments):
-    """Exit status and what was printed."""
-    status = check.main([str(each) for each in arguments])
-    printed = capsys.readouterr()
-    assert not printed.err
-    return status, printed.out
 
 
 @pytest.mark.parametrize("folder", [samples.trees_dir(), samples.nuclei_dir()])
@@ -72,12 +65,17 @@ def broken_coco(root):
         {**extra, "id": 12, "bbox": [56.002, 3, 8, 8]},
         {**extra, "id": 13, "bbox": [50, 50, 20, 8]},
         {**extra, "id": 14, "bbox": [50, 50, 30, 8]},
+        {**extra, "id": 15, "bbox": [3, 3, 8, 8], "image_id": 68},
+        {**extra, "id": 16, "bbox": [300, 3, 8, 8], "image_id": 68},
+        {**extra, "id": 17, "bbox": [20, 3, 8, 8], "image_id": 61},
     ]
     images += [
         {"id": 40, "file_name": "gone.png", "width": 9, "height": 9},
         {"id": 47, "file_name": "cut.jpg", "width": 64, "height": 64},
         {"id": 54, "file_name": "turned.jpg", "width": 64, "height": 32},
-        {"id": 17, "file_name": "again.png"},
+        {"id": 68, "file_name": "this.png"},
+        {"id": 68, "file_name": "that.png"},
+        {"id": 61, "file_name": "plain.jpg"},
         {"id": 61, "file_name": "plain.jpg"},
     ]
     path = write_coco(root, content)
@@ -110,22 +108,150 @@ def test_every_fault_of_a_coco_file_is_told_with_file_id_and_value(tmp_path, cap
         f"image 40: there is no file {folder / 'gone.png'}",
         f"image 47: {folder / 'cut.jpg'}: can't be decoded",
         "image 54: turned.jpg is 64x32 here, and 32x64 in its file (width x height; turned by its EXIF orientation)",
-        "image 17: two images have this id: 001.png, again.png",
+        "image 68: two images have this id: this.png, that.png",
+        "image 61: plain.jpg is listed twice with this id",
+        "annotation 14: box 50 50 80 58 (x0 y0 x1 y1) of 001.png is, cut to the image, that of annotation 13, of the",
     ):
         assert f"  {path}: {line}" in text, line
     counts = dict(line.strip().rsplit("  ", 1) for line in text.split("\n\n")[0].splitlines()[1:])
     found = {kind.strip(): int(count) for kind, count in counts.items()}
     assert found == {
         **{"malformed": 1, "unknown category": 1, "annotation of an unknown image": 1, "duplicate image id": 1},
-        **{"box outside the image": 5, "zero area": 1, "duplicate box": 1, "annotation without an id": 1},
+        **{"image listed twice": 1},
+        **{"box outside the image": 5, "zero area": 1, "duplicate box": 2, "annotation without an id": 1},
         **{"annotation id 0": 1, "duplicate annotation id": 1, "missing image": 1, "unreadable image": 1},
         "image of another size": 1,
     }
 
 
+def changed_coco(root, change):
+    content = coco_content()
+    change(content)
+    return write_coco(root, content)
+
+
+def annotation_of_17(**more):
+    return {"image_id": 17, "category_id": 3, "bbox": [30, 30, 8, 8], "iscrowd": 0, "area": 64.0, **more}
+
+
+def copy_of(capsys, root, change):
+    """The faults that were printed, the changes, and the content of the copy, which is checked to be clean."""
+    path, out = changed_coco(root, change), root / "out.json"
+    _, text = run(capsys, path, "--all", f"--repaired={out}")
+    told, changes = text.split("\nwrote ")
+    assert run(capsys, out, "--images", path.with_suffix(""))[0] == 0
+    return told, changes, json.loads(out.read_text())
+
+
+SQUARE = [30, 30, 38, 30, 38, 38, 30, 38]
+
+
+@pytest.mark.parametrize(
+    ("segmentation", "match", "left"),
+    [
+        ([[1, 2, 3, 4]], "segmentation is [[1, 2, 3, 4]]; allowed are polygons", None),
+        ([SQUARE, [1, 2, 3, 4]], "allowed are polygons [[x, y, ...], ...] of three points or more", [SQUARE]),
+        ([SQUARE[:7]], "allowed are polygons", None),
+        ([[*SQUARE[:7], float("nan")]], "allowed are polygons", None),
+        ({"size": [4, 6], "counts": [24]}, "segmentation is of [4, 6] pixels, the image of [64, 64]", None),
+        ({"size": [64, 64], "counts": [9000]}, "segmentation: ", None),
+    ],
+)
+def test_broken_segmentations_are_told_and_not_copied(tmp_path, capsys, segmentation, match, left):
+    broken = annotation_of_17(id=1, segmentation=segmentation)
+    sound = [{"size": [64, 64], "counts": [4096]}, [SQUARE], [], None]
+    more = [annotation_of_17(id=n, bbox=[n, 1, 2, 2], segmentation=each) for n, each in enumerate(sound, start=2)]
+    told, changes, content = copy_of(capsys, tmp_path, lambda c: c["annotations"].extend([broken, *more]))
+    assert "  broken segmentation  1\n" in told
+    assert "small.json: annotation 1: of 001.png: " in told
+    assert match in told
+    assert f"{'left out' if left is None else 'mended'}: broken segmentation  1" in changes
+    kept = {tuple(each["bbox"]): each.get("segmentation") for each in content["annotations"]}
+    assert kept[30, 30, 8, 8] == left
+    assert [kept[n, 1, 2, 2] for n in range(2, 6)] == sound
+
+
+def test_a_copy_is_strict_json(tmp_path, capsys):
+    more = annotation_of_17(id=1, score=float("nan"), other=[1.5, float("inf")])
+    _, changes, content = copy_of(capsys, tmp_path, lambda c: c["annotations"].append(more))
+    assert "set to null: number that is not finite  2" in changes
+    kept = next(each for each in content["annotations"] if "score" in each)
+    assert (kept["score"], kept["other"]) == (None, [1.5, None])
+
+
+def test_the_area_of_a_cut_box_is_no_larger_than_it_unless_a_mask_gives_it(tmp_path, capsys):
+    cut = {"bbox": [60, 60, 10, 10], "area": 90.0}
+    mask = [[60, 60, 70, 60, 70, 70]]
+    more = [annotation_of_17(id=1, **cut), annotation_of_17(id=2, **cut, segmentation=mask)]
+    _, _, content = copy_of(capsys, tmp_path, lambda c: c["annotations"].extend(more))
+    areas = {str(each.get("segmentation")): each["area"] for each in content["annotations"] if each["bbox"][0] == 60}
+    assert areas == {"None": 16, str(mask): 90.0}
+
+
+def test_a_duplicate_has_the_same_crowd_flag_and_segmentation(tmp_path, capsys):
+    other = [[30, 30, 38, 30, 38, 38]]
+    more = [
+        annotation_of_17(id=1, iscrowd=1),
+        annotation_of_17(id=2),
+        annotation_of_17(id=3, segmentation=[SQUARE]),
+        annotation_of_17(id=4, segmentation=other),
+        annotation_of_17(id=5, segmentation=[SQUARE]),
+        annotation_of_17(id=6, segmentation=[]),
+    ]
+    told, changes, content = copy_of(capsys, tmp_path, lambda c: c["annotations"].extend(more))
+    assert "annotation 5: box 30 30 38 38 (x0 y0 x1 y1) of 001.png is that of annotation 3" in told
+    assert "annotation 6: box 30 30 38 38 (x0 y0 x1 y1) of 001.png is that of annotation 2" in told
+    assert "  duplicate box  2\n" in told
+    assert "left out: duplicate box  2" in changes
+    assert len(content["annotations"]) == 6 + 4
+
+
+def test_a_size_that_is_none_is_told_and_put_right(tmp_path, capsys):
+    told, changes, content = copy_of(capsys, tmp_path, lambda c: c["images"][2].update(width="64"))
+    assert "image 17: height is 64 and width '64'; allowed are whole numbers above 0" in told
+    assert "put right: malformed image size  1" in changes
+    assert "left out" not in changes
+    assert next(each for each in content["images"] if each["id"] == 17)["width"] == 64
+
+
+def test_names_and_files_that_stand_twice_are_told_and_left(tmp_path, capsys):
+    def change(content):
+        content["categories"].append({"id": 91, "name": "cat"})
+        content["images"].append({"id": 50, "file_name": f"./{name(1)}"})
+
+    path, out = changed_coco(tmp_path, change), tmp_path / "out.json"
+    status, text = run(capsys, path, f"--repaired={out}")
+    assert status == 1
+    assert f"  {path}: categories 3, 91: all have the name 'cat'" in text
+    assert f"  {path}: image 50: ./001.png is the file of image 17, too" in text
+    assert "  left as it is: duplicate category name  1\n  left as it is: image file under two ids  1\n" in text
+    assert len(json.loads(out.read_text())["images"]) == 5
+
+
+def test_a_file_name_that_no_file_can_have_is_told(tmp_path, capsys):
+    path = changed_coco(tmp_path, lambda c: c["images"].append({"id": 50, "file_name": "a\0.png"}))
+    status, text = run(capsys, path)
+    assert status == 1
+    assert f"  {path}: image 50: file_name is 'a\\x00.png'; allowed is the path of a file" in text
+
+
+def test_without_any_image_there_is_nothing_to_check(tmp_path, capsys):
+    path = changed_coco(tmp_path, lambda c: c.update(images=[], annotations=[]))
+    assert check.main([str(path)]) == 2
+    assert capsys.readouterr().err == f"jaxvision: {path} has no image\n"
+
+
+def test_only_an_orientation_is_called_one(tmp_path, capsys):
+    content = coco_content()
+    for image in content["images"]:
+        image["height"], image["width"] = image["width"], image["height"]
+    _, text = run(capsys, write_coco(tmp_path, content), "--all")
+    assert "image 10: 000.png is 40x60 here, and 60x40 in its file (width x height)\n" in text
+
+
 def test_only_the_first_of_each_kind_are_shown(tmp_path, capsys):
     _, text = run(capsys, broken_coco(tmp_path))
-    assert "box 50 50 80 58" not in text
+    assert "annotation 14: box 50 50 80 58 (x0 y0 x1 y1) of 001.png, which" not in text
     assert "  ... and 2 more (--all)" in text
 
 
@@ -137,21 +263,23 @@ def test_a_repaired_copy_is_clean_and_keeps_all_that_is_sound(tmp_path, capsys):
     assert path.read_bytes() == before
     assert sorted(each.name for each in tmp_path.iterdir()) == ["repaired.json", "small", "small.json"]
     for line in (
-        f"wrote {out}: COCO JSON of images in {path.with_suffix('')}, 5 images, 13 boxes, annotations numbered from 1",
+        f"wrote {out}: COCO JSON of images in {path.with_suffix('')}, 5 images, 14 boxes, annotations numbered from 1",
         "left out: missing image  1",
         "left out: unreadable image  1",
         "left out: image of another size  1",
-        "left out: box of an image left out  3",
+        "left out: duplicate image id  2",
+        "left out: image listed twice  1",
+        "left out: box of an image left out  5",
         "left out: zero area  1",
         "left out: box wholly outside its image  1",
         "left out: duplicate box  2",
         "cut to the image: box outside  2",
         "left out: unknown category  1",
     ):
-        assert line in text, line
+        assert f"{line}\n" in text, line
     assert run(capsys, out, "--images", path.with_suffix(""))[0] == 0
     content = json.loads(out.read_text())
-    assert [each["id"] for each in content["annotations"]] == list(range(1, 14))
+    assert [each["id"] for each in content["annotations"]] == list(range(1, 15))
     kept = {tuple(each["bbox"]): each for each in content["annotations"]}
     assert kept[60, 60, 4, 2]["area"] == 4.0
     assert kept[30, 30, 8, 8]["keypoints"] == [1, 2, 3]
@@ -179,56 +307,6 @@ def test_a_copy_of_the_other_forms_is_coco_json_of_the_same_objects(tmp_path, ca
             assert found.labels.tolist() == expected.labels.tolist()
     ignored = [each.ignore.tolist() for each in coco.source(path, path.with_suffix("")).objects()]
     assert [each.ignore.tolist() for each in copies[0].objects()] == ignored
-
-
-def test_faults_of_a_voc_folder(tmp_path, capsys):
-    year = write_voc(tmp_path)
-    path = year / "Annotations" / "001.xml"
-    sound = path.read_text()
-    thing = (
-        "<object><name>{}</name><bndbox><xmin>{}</xmin><ymin>1</ymin><xmax>{}</xmax><ymax>5</ymax></bndbox></object>"
-    )
-    more = "".join(
-        thing.format(*each) for each in (("sheep", 1, 2), ("cat", 0, 9), ("cat", 5, 4), ("cat", 5, 3), ("cat", 0, 9))
-    )
-    path.write_text(sound.replace("</annotation>", f"{more}</annotation>").replace("<width>64", "<width>65"))
-    (year / "Annotations" / "000.xml").write_text("<annotation>")
-    (year / "Annotations" / "002.xml").unlink()
-    (year / "JPEGImages" / name(3)).unlink()
-    status, text = run(capsys, year, f"--classes={NAMES}", "--repaired", tmp_path / "out.json")
-    assert status == 1
-    for line in (
-        f"{path}: object 2: name is 'sheep'; allowed are cat, dog, owl",
-        f"{path}: object 3: box -1 0 9 5 (x0 y0 x1 y1) of 001.png, which is 65x64 (width x height)",
-        f"{path}: object 4: box 4 0 4 5 (x0 y0 x1 y1) of 001.png has no area",
-        f"{path}: object 5: bndbox is xmin 5, ymin 1, xmax 3, ymax 5; allowed are four finite numbers",
-        f"{path}: object 6: box -1 0 9 5 (x0 y0 x1 y1) of 001.png is that of object 3, of the same category",
-        f"{path}: image 2: 001.png is 65x64 here, and 64x64 in its file (width x height)",
-        f"{year / 'Annotations' / '000.xml'}: is no XML",
-        f"{year / 'ImageSets' / 'Main' / 'train.txt'}: 002: there is no file {year / 'Annotations' / '002.xml'}",
-        f"{year / 'Annotations' / '003.xml'}: image 3: there is no file {year / 'JPEGImages' / '003.jpg'}",
-    ):
-        assert f"  {line}" in text, line
-
-
-def test_faults_of_a_yolo_folder(tmp_path, capsys):
-    root = write_yolo(tmp_path)
-    path = root / "labels" / "deep" / "001.txt"
-    path.write_text("0 .5 .5 .25 .25\n7 .5 .5 .1 .1\n0 1 .5 .25 .25\n0 .5 .5 .25 0\n0 .5 .5 .25 .25\n0 3 3 3 3\n")
-    (root / "labels" / "deep" / "orphan.txt").write_text("")
-    (root / "images" / "deep" / name(0)).write_bytes(b"")
-    status, text = run(capsys, root, f"--classes={NAMES}")
-    assert status == 1
-    for line in (
-        f"{path}: line 2: class is 7; allowed are 0 to 2 (cat, dog, owl)",
-        f"{path}: line 3: box 56 24 72 40 (x0 y0 x1 y1) of deep/001.png, which is 64x64 (width x height)",
-        f"{path}: line 4: box 24 32 40 32 (x0 y0 x1 y1) of deep/001.png has no area",
-        f"{path}: line 5: box 24 24 40 40 (x0 y0 x1 y1) of deep/001.png is that of line 1, of the same category",
-        f"{path}: line 6: is '0 3 3 3 3'; allowed are cx cy width height",
-        f"{root / 'labels' / 'deep' / 'orphan.txt'}: there is no image of its name below {root / 'images'}",
-        f"{root / 'labels' / 'deep' / '000.txt'}: image 1: {root / 'images' / 'deep' / name(0)}: the file is empty",
-    ):
-        assert f"  {line}" in text, line
 
 
 @pytest.mark.parametrize(
@@ -268,6 +346,33 @@ def test_a_copy_overwrites_nothing(tmp_path, capsys, out, match):
     assert ended.value.code == 2
     assert match in capsys.readouterr().err
     assert path.read_bytes() == before
+
+
+@pytest.mark.parametrize("names", ["cat,cat", "cat,,dog", ""])
+def test_classes_are_named_once(tmp_path, capsys, names):
+    with pytest.raises(SystemExit) as ended:
+        check.main([str(write_voc(tmp_path)), f"--classes={names}"])
+    assert ended.value.code == 2
+    assert f"{names!r}; allowed are names, each of them once, with commas between" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("links", [True, False])
+def test_a_file_that_appears_meanwhile_is_not_overwritten(tmp_path, capsys, monkeypatch, links):
+    path, out = write_coco(tmp_path), tmp_path / "out.json"
+    images = annotation_faults.images
+
+    def no_link(file, to):
+        raise PermissionError("no hard links here")
+
+    if not links:
+        monkeypatch.setattr("os.link", no_link)
+    assert run(capsys, path, f"--repaired={tmp_path / 'first.json'}")[0] == 0
+    assert json.loads((tmp_path / "first.json").read_text())["images"]
+    monkeypatch.setattr(annotation_faults, "images", lambda listing: out.write_text("mine") and images(listing))
+    assert check.main([str(path), f"--repaired={out}"]) == 2
+    assert f"--repaired: {out} is there by now; nothing was written" in capsys.readouterr().err
+    assert out.read_text() == "mine"
+    assert not [each for each in tmp_path.iterdir() if each.name.startswith(".")]
 
 
 def test_images_are_looked_for_where_coco_has_them(tmp_path):

@@ -2,9 +2,11 @@ import json
 
 import numpy as np
 import pytest
+from data_encoding import encoded, smooth
 from detection_files import CLASSES, OBJECTS, coco_content, name, write_coco
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from PIL import Image
 from pycocotools import mask as pycoco
 from pycocotools.coco import COCO
 
@@ -108,6 +110,10 @@ def test_what_real_files_hold_is_taken(tmp_path):
         (lambda c: c["annotations"].append(7), r"annotation number 6: is 7, no JSON object"),
         (lambda c: c["annotations"].append({"image_id": 1}), r"annotation number 6: image_id is 1"),
         (lambda c: c["images"][0].update(id=17), r"image 17: two images have this id: 003\.png, 001\.png"),
+        (lambda c: c["images"].append(c["images"][0]), r"image 31: 003\.png is listed twice with this id"),
+        (lambda c: c["images"][0].update(file_name=""), r"image 31: file_name is ''; allowed is the path of a file"),
+        (lambda c: c["images"][0].update(file_name="a\0.png"), r"image 31: file_name is 'a\\x00\.png'; allowed is"),
+        (lambda c: c["images"][0].update(file_name="\ud800"), r"image 31: file_name is '\\ud800'; allowed is"),
         (
             lambda c: c["images"][0].update(width=0),
             r"image 31: height is 32 and width 0; allowed are whole numbers above 0",
@@ -145,6 +151,44 @@ def test_no_json_and_missing_images_are_told(tmp_path, small):
         coco.source(path, tmp_path)
     with pytest.raises(FileNotFoundError, match=rf"image 10: there is no file .*{name(0)} \(4 of 4 are missing"):
         coco.source(small, tmp_path)
+
+
+def turned(height, width, orientation):
+    """A JPEG of this stored size."""
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    return encoded(smooth(height, width), "JPEG", exif=exif)
+
+
+@pytest.mark.parametrize(
+    ("data", "stated", "match"),
+    [
+        (encoded(smooth(64, 64)), (64, 65), r"001\.png is 65x64 here, and 64x64 in its file \(width x height\), so"),
+        (encoded(smooth(64, 32)), (32, 64), r"is 64x32 here, and 32x64 in its file \(width x height\), so"),
+        (turned(32, 64, 6), (32, 64), r"is 64x32 here, and 32x64 in .* height; turned by its EXIF orientation\), so"),
+    ],
+)
+def test_an_image_of_another_size_than_stated_is_refused_when_it_is_read(tmp_path, data, stated, match):
+    content = coco_content()
+    image = next(each for each in content["images"] if each["id"] == 17)
+    image["height"], image["width"] = stated
+    path = write_coco(tmp_path, content)
+    (path.with_suffix("") / name(1)).write_bytes(data)
+    source = coco.source(path, path.with_suffix(""))
+    assert len(source.read(np.array([0, 2, 3]))) == 3
+    with pytest.raises(ValueError, match=rf"small\.json: image 17: .*{match} .* --repaired=OUT.json"):
+        source.read(np.array([0, 1]))
+
+
+def test_the_upright_size_is_what_is_stated(tmp_path):
+    content = coco_content()
+    content["images"] = [{"id": 17, "file_name": "turned.jpg", "height": 64, "width": 32}]
+    content["annotations"] = [each for each in content["annotations"] if each["image_id"] == 17]
+    path = write_coco(tmp_path, content)
+    (path.with_suffix("") / "turned.jpg").write_bytes(turned(32, 64, 8))
+    source = coco.source(path, path.with_suffix(""))
+    assert len(source.read(np.array([0]))[0].objects.labels) == 1
+    assert source.sizes().tolist() == [[64, 32]]
 
 
 def with_masks(root, segmentations, height=40, width=60):

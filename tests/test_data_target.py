@@ -181,7 +181,7 @@ def test_more_objects_than_rows_are_told_in_training_and_end_an_evaluation(room,
 
 def test_an_unreadable_image_is_skipped_with_its_objects(tmp_path):
     path = write_coco(tmp_path)
-    (path.with_suffix("") / "001.png").write_bytes(encoded(noise(9, 9, 3))[:60])
+    (path.with_suffix("") / "001.png").write_bytes(encoded(noise(64, 64, 3))[:60])
     make = lambda: coco.source(path, path.with_suffix(""))
     stream = arrays.evaluation(make, canvas=64, batch_size=4, target=target.objects(4), on_bad_image="skip")
     (batch,) = take(stream, 1)

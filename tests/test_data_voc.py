@@ -47,6 +47,11 @@ def change(year, old, new):
         ("<xmin>11", "<xmin>60", r"object 1: bndbox is xmin 60, .* no maximum below its minimum"),
         ("</name>", "</name><difficult>maybe</difficult>", r"object 1: difficult is 'maybe'; allowed are 0 and 1"),
         ("</annotation>", "", "is no XML"),
+        (
+            "<annotation>",
+            '<?xml version="1.0" encoding="latin-99"?><annotation>',
+            r"is no XML: unknown encoding.* latin-99",
+        ),
         ("annotation>", "html>", "its root is <html>, allowed is <annotation>"),
         ("<annotation>", '<!DOCTYPE a [<!ENTITY b "c">]><annotation>', r"it has a DOCTYPE \(a\), which is not read"),
     ],
@@ -57,6 +62,7 @@ def test_what_can_not_be_used_is_refused_with_file_object_and_value(tmp_path, ol
     with pytest.raises(ValueError, match=match) as raised:
         read(year)
     assert str(raised.value).startswith(f"{path}: ")
+    assert str(raised.value).count(str(path)) == 1
     assert "\n" not in str(raised.value)
 
 
@@ -88,3 +94,50 @@ def test_what_is_missing_is_named(tmp_path):
     (year / "Annotations" / "002.xml").unlink()
     with pytest.raises(FileNotFoundError, match=r"train\.txt: 002: there is no file .*002\.xml"):
         read(year)
+
+
+def test_an_image_of_another_size_than_stated_is_refused_when_it_is_read(tmp_path):
+    year = write_voc(tmp_path)
+    path = change(year, "<width>64", "<width>65")
+    source = read(year)
+    assert len(source.read(np.array([0, 1, 3]))) == 3
+    with pytest.raises(ValueError, match=r"001\.png is 65x64 here, and 64x64 in its file") as raised:
+        source.read(np.array([2]))
+    assert str(raised.value).startswith(f"{path}: ")
+
+
+def test_two_images_of_one_name_are_refused(tmp_path):
+    year = write_voc(tmp_path)
+    (year / "JPEGImages" / "001.jpg").write_bytes((year / "JPEGImages" / name(1)).read_bytes())
+    with pytest.raises(ValueError, match=r"001\.xml: 2 images have its name: 001\.jpg, 001\.png; allowed is one"):
+        read(year)
+
+
+def test_a_class_that_is_named_twice_is_refused(tmp_path):
+    with pytest.raises(ValueError, match="classes has 'cat' twice, allowed is once: cat, dog, cat"):
+        voc.source(write_voc(tmp_path), "train", classes=("cat", "dog", "cat"))
+
+
+def test_names_with_spaces_and_splits_with_underscores_are_read(tmp_path):
+    year = write_voc(tmp_path)
+    for number, stem in ((0, "my photo"), (1, "photo 1")):
+        (year / "JPEGImages" / name(number)).rename(year / "JPEGImages" / f"{stem}.png")
+        (year / "Annotations" / f"{number:03d}.xml").rename(year / "Annotations" / f"{stem}.xml")
+    main = year / "ImageSets" / "Main"
+    (main / "train_part.txt").write_text("my photo\nphoto 1\n  002 \n")
+    (main / "cat_train.txt").write_text("my photo  1\nphoto 1 -1\n002  0\n")
+    (main / "val.txt").write_text("002\n")
+    (main / "train.txt").write_text("003\n")
+    (main / "._val.txt").write_bytes(b"\xff")
+    assert sorted(voc.splits(year)) == ["train", "train_part", "val"]
+    for split in ("train_part", "cat_train"):
+        source = read(year, split)
+        assert [source.name(index) for index in range(source.length)] == ["my photo.png", "photo 1.png", name(2)]
+
+
+def test_hidden_files_are_passed_over(tmp_path):
+    year = write_voc(tmp_path)
+    for folder, file in (("Annotations", "._001.xml"), ("JPEGImages", "._001.png")):
+        (year / folder / file).write_bytes(b"\x00\x05\x16\x07")
+    assert voc.annotated(year) == ["000", "001", "002", "003"]
+    assert sorted(voc.image_files(year)) == ["000", "001", "002", "003"]

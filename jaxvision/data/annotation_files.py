@@ -7,7 +7,8 @@ which raises.
 import enum
 import io
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, NoReturn
 
@@ -29,8 +30,15 @@ class Kind(enum.StrEnum):
     MALFORMED = "malformed"
     UNKNOWN_CATEGORY = "unknown category"
     UNKNOWN_IMAGE = "annotation of an unknown image"
+    DUPLICATE_CATEGORY = "duplicate category name"
     DUPLICATE_IMAGE = "duplicate image id"
+    REPEATED_IMAGE = "image listed twice"
+    SAME_FILE = "image file under two ids"
+    TWO_FILES = "two image files of one name"
+    NO_PLACE = "missing folder or list of images"
     NO_ANNOTATIONS = "missing annotation file"
+    SEGMENTATION = "broken segmentation"
+    NO_LABELS = "no annotation file at all"
     OUTSIDE = "box outside the image"
     NO_AREA = "zero area"
     DUPLICATE_BOX = "duplicate box"
@@ -39,6 +47,7 @@ class Kind(enum.StrEnum):
     DUPLICATE_ID = "duplicate annotation id"
     MISSING = "missing image"
     UNREADABLE = "unreadable image"
+    NO_SIZE = "malformed image size"
     OTHER_SIZE = "image of another size"
 
 
@@ -108,6 +117,8 @@ class Listing(NamedTuple):
     """Whether boxes are in shares of the image's sides."""
     raw: Mapping[str, Any] = {}
     """The content of the file, where there is only one."""
+    unlabelled: tuple[str, ...] = ()
+    """Images in the folder that no annotation file is of."""
 
 
 Masks = Callable[[int], np.ndarray]
@@ -117,6 +128,9 @@ Masks = Callable[[int], np.ndarray]
 def source(what: str, listing: Listing, masks: Masks | None = None) -> Source:
     """The source of a listing that was read without a finding.
 
+    `read` raises ValueError for an image whose upright size is not the one that its file of annotations states: the boxes
+    would lie elsewhere. What is no image is handed on: to decode it says why.
+
     Raises:
       FileNotFoundError: if an image is not there.
       ValueError: if there is none.
@@ -124,7 +138,7 @@ def source(what: str, listing: Listing, masks: Masks | None = None) -> Source:
     if not listing.pictures:
         raise ValueError(f"{what} has no image")
     names, files = [each.name for each in listing.pictures], [each.file for each in listing.pictures]
-    told = [each.size for each in listing.pictures]
+    told = [_Told(each.size, each.told_in, each.id) for each in listing.pictures]
     sizes = _file_sizes(listing.pictures)
     found = [_annotations(each.entries) for each in listing.pictures]
     relative = listing.relative
@@ -136,6 +150,7 @@ def source(what: str, listing: Listing, masks: Masks | None = None) -> Source:
         examples = []
         for index in np.asarray(indices).tolist():
             image = files[index].read_bytes()
+            _check_size(told[index], names[index], image)
             objects = placed(index, image)
             if masks is not None:
                 objects = objects._replace(masks=masks(index))
@@ -151,9 +166,38 @@ def source(what: str, listing: Listing, masks: Masks | None = None) -> Source:
         fingerprint=digest(listing.fingerprint, *listing.classes, *names, *map(str, sizes)),
         objects=lambda: [placed(index, file) for index, file in enumerate(files)],
         sizes=lambda: np.asarray(
-            [size or upright_size(file) or (1, 1) for size, file in zip(told, files, strict=True)]
+            [each.size or upright_size(file) or (1, 1) for each, file in zip(told, files, strict=True)]
         ),
     )
+
+
+class _Told(NamedTuple):
+    """What is said of the size of an image, where, and under which id."""
+
+    size: Size | None
+    file: str
+    id: int
+
+
+def _check_size(told: _Told, name: str, image: bytes) -> None:
+    """Raises ValueError if the size is known, and is not that of the image."""
+    if told.size is None:
+        return
+    value = other_size(name, told.size, upright_size(image), image)
+    if value is not None:
+        raise ValueError(
+            f"{told.file}: image {told.id}: {value}, so its boxes would lie elsewhere; python -m jaxvision.data.check names"
+            " all such images, and --repaired=OUT.json writes a copy without them"
+        )
+
+
+def other_size(name: str, told: Size, size: Size | None, image: bytes) -> str | None:
+    """How the size that is told of an image differs from its own, upright; None if it does not, or if it has none."""
+    if size is None or told == size:
+        return None
+    here, there = (f"{width}x{height}" for height, width in (told, size))
+    turned = "; turned by its EXIF orientation" if told == size[::-1] and _is_turned(image) else ""
+    return f"{name} is {here} here, and {there} in its file (width x height{turned})"
 
 
 def _file_sizes(pictures: Sequence[Picture]) -> list[int]:
@@ -192,13 +236,24 @@ def upright_size(image: bytes | Path) -> Size | None:
     """`(height, width)` of an image file, turned as its EXIF orientation says, from its header; None if it is no image."""
     try:
         with Image.open(io.BytesIO(image) if isinstance(image, bytes) else image, formats=FORMATS) as opened:
-            turned = "exif" in opened.info and opened.getexif().get(ORIENTATION, 1) in (5, 6, 7, 8)
+            turned = _quarter_turned(opened)
             width, height = opened.size
     except Exception:  # decoders raise OSError, SyntaxError, struct.error, ... for broken files; decoding says why
         return None
     if width * height > MAX_PIXELS:
         return None
     return (width, height) if turned else (height, width)
+
+
+def _quarter_turned(image: Image.Image) -> bool:
+    """Whether its EXIF orientation exchanges its sides."""
+    return "exif" in image.info and image.getexif().get(ORIENTATION, 1) in (5, 6, 7, 8)
+
+
+def _is_turned(image: bytes) -> bool:
+    """As `_quarter_turned`, of a file that has a size."""
+    with Image.open(io.BytesIO(image), formats=FORMATS) as opened:
+        return _quarter_turned(opened)
 
 
 def numbers(values: object, count: int) -> list[float] | None:
@@ -220,6 +275,11 @@ def number_in(text: str | None) -> float | None:
         return number(float(text or ""))
     except ValueError:
         return None
+
+
+def repeated(names: Iterable[str]) -> list[str]:
+    """The names that are there more than once, each one time."""
+    return [name for name, count in Counter(names).items() if count > 1]
 
 
 def nearest(name: object, allowed: Sequence[str]) -> str:

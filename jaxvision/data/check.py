@@ -5,19 +5,24 @@ python -m jaxvision.data.check PATH [--images DIR] [--repaired OUT]
 
 import argparse
 import json
+import math
 import os
 import sys
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from jaxvision.data import annotation_faults, coco, voc, yolo_txt
-from jaxvision.data.annotation_files import Finding, Kind, Listing, Tell
+from jaxvision.data.annotation_files import Finding, Kind, Listing, Tell, repeated
 from jaxvision.data.placement import Size
+from jaxvision.data.yolo_txt import Labelled
 
 SHOWN = 3
 """Of each kind, without `--all`."""
 DESCRIPTIONS = ("data.yaml", "data.yml")
+NOT_LEFT_OUT = (Kind.DUPLICATE_IMAGE, Kind.NO_SIZE, Kind.NO_LABELS)
+"""Found when reading, and told otherwise, or not at all, of a copy."""
 
 
 class Flags(NamedTuple):
@@ -47,7 +52,7 @@ def parse(argv: Sequence[str]) -> Flags:
     parser.add_argument("--images", type=_path, metavar="DIR", help="the folder of the images of a COCO file")
     parser.add_argument(
         "--classes",
-        type=lambda text: tuple(text.split(",")),
+        type=_classes,
         default=(),
         metavar="A,B,...",
         help="of a VOC folder (default: those of Pascal VOC), or of a YOLO folder without data.yaml and classes.txt",
@@ -62,6 +67,13 @@ def parse(argv: Sequence[str]) -> Flags:
     if flags.repaired is not None and not flags.repaired.parent.is_dir():
         parser.error(f"--repaired: there is no folder {flags.repaired.parent} to write {flags.repaired.name} into")
     return flags
+
+
+def _classes(text: str) -> tuple[str, ...]:
+    names = tuple(name.strip() for name in text.split(","))
+    if repeated(names) or not all(names):
+        raise argparse.ArgumentTypeError(f"{text!r}; allowed are names, each of them once, with commas between")
+    return names
 
 
 def _path(text: str) -> Path:
@@ -85,6 +97,8 @@ def run(flags: Flags) -> int:
         listing = opened(flags, unread.append)
     except ValueError as error:
         raise Problem(str(error)) from error
+    if not listing.pictures and not unread:
+        raise Problem(f"{flags.path} has no image")
     sizes = annotation_faults.images(listing)
     _check_folder(listing, sizes)
     found = [*unread, *annotation_faults.faults(listing, sizes)]
@@ -123,10 +137,30 @@ def images_of(json: Path) -> Path:
 
 
 def _described(path: Path, tell: Tell) -> Listing:
+    """Of all splits. Raises FileNotFoundError if none of their places is there."""
     described = yolo_txt.read_yaml(path)
+    found: dict[Path, Labelled] = {}
+    absent: list[FileNotFoundError] = []
+    folders: dict[Path, Path] = {}
     places = [place for places in described.splits.values() for place in places]
-    found = {each.image: each for place in places for each in yolo_txt.listed(place, described.root)}
-    return yolo_txt.read_listing(list(found.values()), described.root, described.classes, tell)
+    for place in places:
+        try:
+            here = yolo_txt.listed(place, described.root)
+        except FileNotFoundError as error:
+            absent.append(error)
+            continue
+        found.update((each.image, each) for each in here)
+        folders.update({_labels_of(each, place): place for each in here if each.image.is_relative_to(place)})
+    if len(absent) == len(places):
+        raise absent[0] if absent else Problem(f"{path} names no images: it has no train, val and test")
+    for error in absent:
+        tell(Finding(Kind.NO_PLACE, str(path), "", str(error)))
+    return _yolo(list(found.values()), described.root, described.classes, folders, tell)
+
+
+def _labels_of(labelled: Labelled, images: Path) -> Path:
+    """The folder of texts that belongs to a folder of images, by one of them."""
+    return labelled.text.parents[len(labelled.image.relative_to(images).parts) - 1]
 
 
 def _yolo_folder(path: Path, classes: Sequence[str], tell: Tell) -> Listing:
@@ -136,27 +170,44 @@ def _yolo_folder(path: Path, classes: Sequence[str], tell: Tell) -> Listing:
         classes = [name.strip() for name in classes if name.strip()]
     if not classes:
         raise Problem(f"{path} has no data.yaml and no classes.txt: name the classes in their order, --classes=A,B,...")
-    found = yolo_txt.in_folder(images, labels)
+    return _yolo(yolo_txt.in_folder(images, labels), images, classes, {labels: images}, tell)
+
+
+def _yolo(
+    found: Sequence[Labelled], root: Path, classes: Sequence[str], folders: Mapping[Path, Path], tell: Tell
+) -> Listing:
+    """Of these images; `folders` of texts, each with that of its images, should hold no other text."""
     used = {each.text for each in found}
-    for text in sorted(yolo_txt.files_below(labels, (".txt",))):
+    texts = {text: folder for folder in sorted(folders) for text in yolo_txt.files_below(folder, (".txt",))}
+    for text in sorted(texts):
         if text not in used and text.name != "classes.txt":
-            tell(Finding(Kind.MISSING, str(text), "", f"there is no image of its name below {images}"))
-    return yolo_txt.read_listing(found, images, classes, tell)
+            tell(Finding(Kind.MISSING, str(text), "", f"there is no image of its name below {folders[texts[text]]}"))
+    listing = yolo_txt.read_listing(found, root, classes, tell)
+    bare = [each for each in found if not each.text.is_file()]
+    if bare and len(bare) == len(found):
+        value = f"none of {len(found)} images has a text, that of {bare[0].image} would be {bare[0].text}"
+        tell(Finding(Kind.NO_LABELS, str(root), "", value))
+    return listing._replace(unlabelled=tuple(each.name for each in bare))
 
 
 def _voc_folder(year: Path, classes: Sequence[str], tell: Tell) -> Listing:
-    names = sorted(path.stem for path in (year / "Annotations").glob("*.xml"))
+    names, files = voc.annotated(year), voc.image_files(year)
     for split, ids in sorted(voc.splits(year).items()):
         for name in sorted(set(ids) - set(names)):
             value = f"{name}: there is no file {year / 'Annotations' / name}.xml"
             tell(Finding(Kind.NO_ANNOTATIONS, str(year / "ImageSets" / "Main" / f"{split}.txt"), "", value))
-    return voc.read_listing(year, names, classes, tell)
+    if not names:
+        value = f"none of {len(files)} images in JPEGImages has an XML file in Annotations"
+        tell(Finding(Kind.NO_LABELS, str(year), "", value))
+    bare = tuple(file for name in sorted(set(files) - set(names)) for file in files[name])
+    return voc.read_listing(year, names, classes, tell)._replace(unlabelled=bare)
 
 
 def _check_folder(listing: Listing, sizes: Sequence[Size | Finding]) -> None:
     """Raises Problem where no image is there: a wrong folder, and no fault of each image."""
     if sizes and all(isinstance(size, Finding) and size.kind is Kind.MISSING for size in sizes):
-        raise Problem(f"none of {len(sizes)} images is there, first {listing.pictures[0].file}; is it --images=DIR?")
+        advice = "; is it --images=DIR?" if listing.form == coco.FORM else ""
+        raise Problem(f"none of {len(sizes)} images is there, first {listing.pictures[0].file}{advice}")
 
 
 def summary(path: Path, listing: Listing, found: Sequence[Finding], shown: int) -> str:
@@ -164,6 +215,8 @@ def summary(path: Path, listing: Listing, found: Sequence[Finding], shown: int) 
     boxes = sum(len(picture.entries) for picture in listing.pictures)
     amounts = f"{len(listing.pictures)} images in {listing.folder}, {boxes} boxes, {len(listing.classes)} classes"
     lines = [f"{path}: {listing.form}, {amounts}"]
+    if listing.unlabelled:
+        lines.append(f"  {len(listing.unlabelled)} images without an annotation file, first {listing.unlabelled[0]}")
     by_kind = {kind: [each for each in found if each.kind is kind] for kind in Kind}
     counted = {kind: each for kind, each in by_kind.items() if each}
     width = max(map(len, counted), default=0)
@@ -176,21 +229,52 @@ def summary(path: Path, listing: Listing, found: Sequence[Finding], shown: int) 
 
 
 def write_repaired(path: Path, listing: Listing, sizes: Sequence[Size | Finding], unread: Sequence[Finding]) -> None:
-    """Writes the copy, whole or not at all, and prints what was done."""
+    """Writes the copy, whole or not at all, and prints what was done. Raises Problem if the file is there by now."""
     copy = annotation_faults.repaired(listing, sizes)
+    changes = Counter(copy.changes)
+    text = _finite_json(copy.content, changes)
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
     try:
-        temporary.write_text(json.dumps(copy.content), encoding="utf-8")
-        os.replace(temporary, path)
+        temporary.write_text(text, encoding="utf-8")
+        _move(temporary, path)
+    except FileExistsError:
+        raise Problem(f"--repaired: {path} is there by now; nothing was written") from None
     finally:
         temporary.unlink(missing_ok=True)
     amounts = f"{len(copy.content['images'])} images, {len(copy.content['annotations'])} boxes"
     print(f"\nwrote {path}: COCO JSON of images in {listing.folder}, {amounts}, annotations numbered from 1")
-    changes = dict(copy.changes)
-    for finding in unread:
-        text = f"left out: {finding.kind}"
-        changes[text] = changes.get(text, 0) + 1
+    changes.update(f"left out: {finding.kind}" for finding in unread if finding.kind not in NOT_LEFT_OUT)
     print("\n".join(f"  {text}  {count}" for text, count in changes.items()) or "  nothing else was changed")
+
+
+def _finite_json(content: dict[str, Any], changes: Counter[str]) -> str:
+    """The content as JSON, which knows no NaN and no infinity: null instead."""
+    try:
+        return json.dumps(content, allow_nan=False)
+    except ValueError:
+        return json.dumps(_finite(content, changes), allow_nan=False)
+
+
+def _finite(value: Any, changes: Counter[str]) -> Any:
+    if isinstance(value, dict):
+        return {key: _finite(each, changes) for key, each in value.items()}
+    if isinstance(value, list):
+        return [_finite(each, changes) for each in value]
+    if isinstance(value, float) and not math.isfinite(value):
+        changes["set to null: number that is not finite"] += 1
+        return None
+    return value
+
+
+def _move(file: Path, to: Path) -> None:
+    """Gives the file its name. Raises FileExistsError if another has it."""
+    try:
+        os.link(file, to)
+    except FileExistsError:
+        raise
+    except OSError:  # a file system without hard links
+        os.close(os.open(to, os.O_CREAT | os.O_EXCL))
+        os.replace(file, to)
 
 
 if __name__ == "__main__":

@@ -1,18 +1,20 @@
 """COCO instances JSON as a source of objects (arXiv:1405.0312; https://cocodataset.org/#format-data)."""
 
 import json as json_format
-from collections.abc import Callable, Mapping
+import os
+from collections.abc import Callable, Mapping, Sequence
 from os import PathLike
 from pathlib import Path
 from typing import Any, NamedTuple, TypeGuard
 
 import numpy as np
 
-from jaxvision.data import annotation_files
+from jaxvision.data import annotation_files, segmentation
 from jaxvision.data.annotation_files import Entry, Finding, Kind, Listing, Picture, Tell, number, numbers, refuse
 from jaxvision.data.placement import Size
 from jaxvision.data.source import Source, digest
 
+FORM = "COCO JSON"
 LISTS = ("images", "annotations", "categories")
 KEYS = ("image_id", "category_id", "bbox", "iscrowd", "area")
 """What a source needs of an annotation, the last two if they are there."""
@@ -30,8 +32,8 @@ def source(json: str | PathLike, images: str | PathLike, *, masks: bool = False)
 
     Labels are the categories in order of their id, from 0; crowds are to be ignored; areas are as annotated. Boxes are as
     they stand: of no area, or a little outside the image. `masks` are made of polygons or run lengths, as pycocotools does.
-    An image's name is its `file_name`, a path below the folder `images`; its size in the file is not compared with its own
-    (`jaxvision.data.check` does).
+    An image's name is its `file_name`, a path below the folder `images`. To read one raises ValueError if its upright size
+    is not the one that the file has of it.
 
     Raises:
       ValueError: for what can't be used, with file, id and value: no JSON of this form, an annotation of an unknown image
@@ -50,22 +52,25 @@ def categories(json: str | PathLike) -> Categories:
 
 def image_ids(json: str | PathLike) -> list[int]:
     """The id of every image, in the order of `source`."""
-    return sorted(_pictures(_content(json), Path(), str(json), refuse))
+    return sorted(picture.id for picture in _pictures(_content(json), Path(), str(json), refuse))
 
 
 def read_listing(json: str | PathLike, images: str | PathLike, tell: Tell) -> Listing:
-    """All that the file says; images in order of their id. Raises ValueError for a file that is no such JSON."""
+    """All that the file says; images in order of their id. Raises ValueError for a file that is no such JSON.
+
+    Of images that share an id, the first has the annotations of all.
+    """
     file, content = str(json), _content(json)
     names = _categories(content, file, tell)
     pictures = _pictures(content, Path(images), file, tell)
     labels = {id: label for label, id in enumerate(names)}
-    say = _teller(tell, file)
+    say, by_id = _teller(tell, file), {picture.id: picture for picture in reversed(pictures)}
     for place, annotation in enumerate(content["annotations"]):
-        _add(annotation, place, pictures, names, labels, say)
-    ordered = [pictures[id] for id in sorted(pictures)]
+        _add(annotation, place, by_id, names, labels, say)
+    ordered = sorted(pictures, key=lambda picture: picture.id)
     fingerprint = digest(Path(json).read_bytes())
     ids, classes = tuple(names), tuple(names.values())
-    return Listing("COCO JSON", Path(images), classes, ids, ordered, fingerprint, raw=content)
+    return Listing(FORM, Path(images), classes, ids, ordered, fingerprint, raw=content)
 
 
 Say = Callable[[Kind, str, str], None]
@@ -101,20 +106,42 @@ def _categories(content: dict[str, Any], file: str, tell: Tell) -> dict[int, str
     return dict(sorted(found.items()))
 
 
-def _pictures(content: dict[str, Any], folder: Path, file: str, tell: Tell) -> dict[int, Picture]:
-    """By id."""
-    say, found = _teller(tell, file), {}
+def _pictures(content: dict[str, Any], folder: Path, file: str, tell: Tell) -> list[Picture]:
+    """In the order of the file; an image that is listed twice, once."""
+    say, found = _teller(tell, file), list[Picture]()
+    named: dict[int, list[str]] = {}
     for place, each in enumerate(content["images"]):
         if not isinstance(each, Mapping) or not _is_id(each.get("id")) or not isinstance(each.get("file_name"), str):
             say(Kind.MALFORMED, f"image number {place}", f"is {each!r}; it needs a whole number `id` and a `file_name`")
             continue
         id, name = each["id"], each["file_name"]
-        if id in found:
-            say(Kind.DUPLICATE_IMAGE, f"image {id}", f"two images have this id: {found[id].name}, {name}")
-            continue
-        size = _size(each, say)
-        found[id] = Picture(name, folder / name, file, id, size, [], each)
+        others = named.setdefault(id, [])
+        problem = _naming_problem(name, others)
+        if problem is not None:
+            say(problem[0], f"image {id}", problem[1])
+        if problem is None or problem[0] is Kind.DUPLICATE_IMAGE:
+            others.append(name)
+            found.append(Picture(name, folder / name, file, id, _size(each, say), [], each))
     return found
+
+
+def _naming_problem(name: str, others: Sequence[str]) -> tuple[Kind, str] | None:
+    """What is wrong with the file name of an image, after others of the same id."""
+    if not _is_path(name):
+        return Kind.MALFORMED, f"file_name is {name!r}; allowed is the path of a file below the folder of the images"
+    if name in others:
+        return Kind.REPEATED_IMAGE, f"{name} is listed twice with this id"
+    if others:
+        return Kind.DUPLICATE_IMAGE, f"two images have this id: {others[0]}, {name}"
+    return None
+
+
+def _is_path(name: str) -> bool:
+    """Whether a file can have the name."""
+    try:
+        return bool(name.strip()) and b"\0" not in os.fsencode(name)
+    except UnicodeEncodeError:
+        return False
 
 
 def _size(image: Mapping[str, Any], say: Say) -> Size | None:
@@ -123,7 +150,7 @@ def _size(image: Mapping[str, Any], say: Say) -> Size | None:
         return height, width
     if height is not None or width is not None:
         value = f"height is {height!r} and width {width!r}; allowed are whole numbers above 0"
-        say(Kind.MALFORMED, f"image {image['id']}", value)
+        say(Kind.NO_SIZE, f"image {image['id']}", value)
     return None
 
 
@@ -197,50 +224,18 @@ def _masks(listing: Listing, file: str) -> annotation_files.Masks:
     def masks(index: int) -> np.ndarray:
         size = sizes[index]
         found = np.zeros((len(segmentations[index]), *size), bool)
-        for mask, (where, segmentation) in zip(found, segmentations[index], strict=True):
-            mask[:] = _mask(segmentation, size, f"{file}: {where}")
+        for mask, (where, compacted) in zip(found, segmentations[index], strict=True):
+            try:
+                mask[:] = segmentation.decoded(compacted, size)
+            except ValueError as error:
+                raise ValueError(f"{file}: {where}: {error}") from None
         return found
 
     return masks
 
 
 def _compact(entry: Entry, file: str) -> tuple[str, Any]:
-    """The segmentation, its polygons as arrays: a tenth of the memory of lists."""
-    segmentation = entry.raw.get("segmentation")
-    if isinstance(segmentation, Mapping) and "counts" in segmentation:
-        return entry.where, segmentation
-    if isinstance(segmentation, list) and segmentation:
-        polygons = [_polygon(each) for each in segmentation]
-        if all(each is not None for each in polygons):
-            return entry.where, polygons
-    text = repr(segmentation)
-    shown = text if len(text) < 80 else f"{text[:77]}..."
-    allowed = "polygons [[x, y, ...], ...] of three points or more, or run lengths {size, counts}"
-    raise ValueError(f"{file}: {entry.where}: segmentation is {shown}; allowed are {allowed}")
-
-
-def _polygon(values: object) -> np.ndarray | None:
-    """Three points or more, `x y x y ...`; None if it is anything else."""
-    if not isinstance(values, list) or len(values) < 6 or len(values) % 2:
-        return None
     try:
-        points = np.asarray(values)
-    except ValueError:  # lists inside, of different lengths
-        return None
-    fine = points.ndim == 1 and points.dtype.kind in "iuf" and np.isfinite(points).all()
-    return points.astype(np.float64) if fine else None
-
-
-def _mask(segmentation: Any, size: Size, where: str) -> np.ndarray:
-    """Bool `h w`. Raises ValueError for run lengths that are none of this size."""
-    from hotcoco import mask  # pyright: ignore[reportMissingModuleSource]
-
-    try:
-        if isinstance(segmentation, list):
-            return mask.decode(mask.merge(mask.frPyObjects([each.tolist() for each in segmentation], *size))) > 0
-        found = mask.decode(segmentation)
-    except (ValueError, TypeError, OverflowError) as error:
-        raise ValueError(f"{where}: segmentation: {error}") from None
-    if found.shape != size:
-        raise ValueError(f"{where}: segmentation is of {list(found.shape)} pixels, the image of {list(size)}")
-    return found > 0
+        return entry.where, segmentation.compact(entry.raw.get("segmentation"))
+    except ValueError as error:
+        raise ValueError(f"{file}: {entry.where}: {error}") from None

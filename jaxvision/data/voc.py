@@ -1,13 +1,25 @@
 """Pascal VOC folders as a source of objects (Everingham et al., IJCV 2010; the devkit's `PASreadrecord`)."""
 
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Sequence, Set
 from os import PathLike
 from pathlib import Path
 from xml.etree import ElementTree
 
 from jaxvision.data import annotation_files, folder
-from jaxvision.data.annotation_files import Entry, Finding, Kind, Listing, Picture, Tell, nearest, number_in, refuse
+from jaxvision.data.annotation_files import (
+    Entry,
+    Finding,
+    Kind,
+    Listing,
+    Picture,
+    Tell,
+    nearest,
+    number_in,
+    refuse,
+    repeated,
+)
+from jaxvision.data.placement import Size
 from jaxvision.data.source import Source, digest
 
 VOC_CLASSES = (
@@ -15,13 +27,16 @@ VOC_CLASSES = (
     *("horse", "motorbike", "person", "pottedplant", "sheep", "sofa", "train", "tvmonitor"),
 )
 CORNERS = ("xmin", "ymin", "xmax", "ymax")
+FLAGS = ("-1", "0", "1")
+"""After an id in the list of a class: not there, difficult, there."""
 
 
 def source(root: str | PathLike, split: str, *, classes: Sequence[str] = VOC_CLASSES) -> Source:
     """The images that `ImageSets/Main/<split>.txt` lists, in its order, and their objects from `Annotations/*.xml`.
 
     `root` is the folder of a year (`VOC2007`), or one that holds a single such folder, below `VOCdevkit` or not. Corners in
-    the files count pixels from 1, both of them inside: x0 and y0 become one less. Difficult objects are to be ignored.
+    the files count pixels from 1, both of them inside: x0 and y0 become one less. Difficult objects are to be ignored. To
+    read an image raises ValueError if its upright size is not the one that its file has of it.
 
     Raises:
       ValueError: for what can't be used, with file, object and value; for an XML file with a DOCTYPE.
@@ -31,7 +46,7 @@ def source(root: str | PathLike, split: str, *, classes: Sequence[str] = VOC_CLA
     path = year / "ImageSets" / "Main" / f"{split}.txt"
     if not path.is_file():
         raise FileNotFoundError(f"there is no split {split!r}: {path}; {nearest(split, sorted(splits(year)))}")
-    names = _ids(path)
+    names = _ids(path, set(annotated(year)))
     for name in names:
         if not (year / "Annotations" / f"{name}.xml").is_file():
             raise FileNotFoundError(f"{path}: {name}: there is no file {year / 'Annotations' / name}.xml")
@@ -54,37 +69,74 @@ def is_year(path: Path) -> bool:
     return (path / "Annotations").is_dir() and (path / "JPEGImages").is_dir()
 
 
+def annotated(year: Path) -> list[str]:
+    """The names that have an annotation file, sorted; hidden files don't count."""
+    return sorted(path.stem for path in (year / "Annotations").glob("*.xml") if not path.name.startswith("."))
+
+
+def image_files(year: Path) -> dict[str, list[str]]:
+    """The files of images of each name, sorted: there should be one. Hidden files don't count."""
+    found: dict[str, list[str]] = {}
+    for file in sorted(entry.name for entry in os.scandir(year / "JPEGImages")):
+        if file.lower().endswith(folder.SUFFIXES) and not file.startswith("."):
+            found.setdefault(Path(file).stem, []).append(file)
+    return found
+
+
 def splits(year: Path) -> dict[str, list[str]]:
-    """The ids of each split; the lists of single classes (`cat_train.txt`) don't count."""
-    files = (year / "ImageSets" / "Main").glob("*.txt")
-    return {file.stem: _ids(file) for file in files if "_" not in file.stem}
+    """The ids of each split; the lists of single classes (`cat_train.txt`: a flag after each id) don't count."""
+    known = set(annotated(year))
+    files = sorted((year / "ImageSets" / "Main").glob("*.txt"))
+    return {file.stem: _ids(file, known) for file in files if file.name[0] != "." and not _of_one_class(file, known)}
 
 
-def _ids(path: Path) -> list[str]:
-    return [line.split()[0] for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
+def _of_one_class(path: Path, known: Set[str]) -> bool:
+    return "_" in path.stem and all(_id(line, known) != line for line in _lines(path))
+
+
+def _ids(path: Path, known: Set[str]) -> list[str]:
+    return [_id(line, known) for line in _lines(path)]
+
+
+def _lines(path: Path) -> list[str]:
+    lines = (line.strip() for line in path.read_text(encoding="utf-8").splitlines())
+    return [line for line in lines if line]
+
+
+def _id(line: str, known: Set[str]) -> str:
+    """The id that a line names: all of it, or, unless that is known, all before a flag."""
+    name, *flag = line.rsplit(maxsplit=1)
+    return name if line not in known and flag and flag[0] in FLAGS else line
 
 
 def read_listing(year: Path, names: Iterable[str], classes: Sequence[str], tell: Tell) -> Listing:
-    """What the annotation files of these names say."""
-    images = year / "JPEGImages"
-    files = {
-        Path(entry.name).stem: entry.name
-        for entry in os.scandir(images)
-        if entry.name.lower().endswith(folder.SUFFIXES)
-    }
+    """What the annotation files of these names say. Raises ValueError for a class that is named twice."""
+    if repeated(classes):
+        raise ValueError(f"classes has {repeated(classes)[0]!r} twice, allowed is once: {', '.join(classes)}")
     labels = {name: label for label, name in enumerate(classes)}
-    pictures, contents = [], []
+    files, pictures, contents = image_files(year), [], []
     for place, name in enumerate(names, start=1):
-        path, file = year / "Annotations" / f"{name}.xml", files.get(name, f"{name}.jpg")
+        path = year / "Annotations" / f"{name}.xml"
         contents.append(path.read_bytes())
-        try:
-            size, entries = _parsed(contents[-1], str(path), labels, tell)
-        except ValueError as error:
-            tell(Finding(Kind.MALFORMED, str(path), "", str(error)))
-            continue
-        pictures.append(Picture(file, images / file, str(path), place, size, entries))
-    ids = tuple(range(1, len(labels) + 1))
+        picture = _picture(contents[-1], path, files.get(name, [f"{name}.jpg"]), place, labels, tell)
+        pictures += [] if picture is None else [picture]
+    ids, images = tuple(range(1, len(labels) + 1)), year / "JPEGImages"
     return Listing("Pascal VOC", images, tuple(classes), ids, pictures, digest(*contents))
+
+
+def _picture(
+    data: bytes, path: Path, images: Sequence[str], place: int, labels: dict[str, int], tell: Tell
+) -> Picture | None:
+    """The image that an annotation file is of; None, told why, if it can't be used."""
+    try:
+        root = _parsed(data)
+    except ValueError as error:
+        return tell(Finding(Kind.MALFORMED, str(path), "", str(error)))
+    if len(images) > 1:
+        value = f"{len(images)} images have its name: {', '.join(images)}; allowed is one"
+        return tell(Finding(Kind.TWO_FILES, str(path), "", value))
+    file = path.parent.parent / "JPEGImages" / images[0]
+    return Picture(images[0], file, str(path), place, _size(root), _entries(root, str(path), labels, tell))
 
 
 class _WithoutDoctype(ElementTree.TreeBuilder):
@@ -94,22 +146,29 @@ class _WithoutDoctype(ElementTree.TreeBuilder):
         raise ValueError(f"it has a DOCTYPE ({name}), which is not read")
 
 
-def _parsed(data: bytes, file: str, labels: dict[str, int], tell: Tell) -> tuple[tuple[int, int] | None, list[Entry]]:
-    """Size, if there is one, and objects. Raises ValueError for what is no such XML."""
+def _parsed(data: bytes) -> ElementTree.Element:
+    """The annotation. Raises ValueError for what is no such XML."""
     parser = ElementTree.XMLParser(target=_WithoutDoctype())
     try:
         parser.feed(data)
         root = parser.close()
-    except ElementTree.ParseError as error:
+    except (ElementTree.ParseError, LookupError) as error:  # LookupError: an encoding that Python does not know
         raise ValueError(f"is no XML: {error}") from None
     if root.tag != "annotation":
         raise ValueError(f"is no VOC annotation: its root is <{root.tag}>, allowed is <annotation>")
-    sides = [number_in(root.findtext(f"size/{side}")) for side in ("height", "width")]
-    height, width = (int(side or 0) for side in sides)
-    objects = (
-        _entry(each, f"object {n}", file, labels, tell) for n, each in enumerate(root.findall("object"), start=1)
-    )
-    return (height, width) if height > 0 and width > 0 else None, [each for each in objects if each is not None]
+    return root
+
+
+def _size(root: ElementTree.Element) -> Size | None:
+    """`(height, width)`, if it is there."""
+    height, width = (int(number_in(root.findtext(f"size/{side}")) or 0) for side in ("height", "width"))
+    return (height, width) if height > 0 and width > 0 else None
+
+
+def _entries(root: ElementTree.Element, file: str, labels: dict[str, int], tell: Tell) -> list[Entry]:
+    nodes = enumerate(root.findall("object"), start=1)
+    objects = (_entry(each, f"object {number}", file, labels, tell) for number, each in nodes)
+    return [each for each in objects if each is not None]
 
 
 def _entry(node: ElementTree.Element, where: str, file: str, labels: dict[str, int], tell: Tell) -> Entry | None:
