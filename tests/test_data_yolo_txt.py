@@ -1,3 +1,5 @@
+import logging
+
 import numpy as np
 import pytest
 from data_encoding import encoded, smooth
@@ -39,6 +41,27 @@ def test_texts_become_boxes_in_pixels_of_their_image(tmp_path):
     source = read(root)
     assert [source.name(index) for index in range(4)] == [f"deep/{name(index)}" for index in range(4)]
     assert_holds(source, range(4))
+
+
+def test_links_to_folders_are_followed_but_not_in_a_circle(tmp_path):
+    elsewhere, root = write_yolo(tmp_path / "elsewhere"), tmp_path / "root"
+    for kind in ("images", "labels"):
+        (root / kind).mkdir(parents=True)
+        (root / kind / "linked").symlink_to(elsewhere / kind)
+        (root / kind / "circle").symlink_to(root / kind)
+        (root / kind / "broken").symlink_to(root / "absent")
+    source = read(root)
+    assert [source.name(index) for index in range(source.length)] == [f"linked/deep/{name(n)}" for n in range(4)]
+    assert_holds(source, range(4))
+
+
+def test_images_that_are_not_read_are_counted_in_the_log(tmp_path, caplog):
+    root = write_yolo(tmp_path)
+    for other in ("a.TIF", "deep/b.tiff", "deep/notes.txt", ".hidden.tif"):
+        (root / "images" / other).write_bytes(b"")
+    with caplog.at_level(logging.WARNING):
+        assert read(root).length == 4
+    assert f"{root / 'images'}: 2 images were passed over; read are those that end in .jpg, .jpeg" in caplog.text
 
 
 @pytest.mark.parametrize("names", ["[cat, dog, owl]", "{0: cat, 1: dog, 2: owl}"])

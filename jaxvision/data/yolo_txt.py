@@ -1,5 +1,6 @@
 """Text files as Darknet and Ultralytics have them, one an image: `class cx cy width height` a line, in its shares."""
 
+import logging
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from os import PathLike
@@ -10,6 +11,10 @@ from jaxvision.data import annotation_files, folder
 from jaxvision.data.annotation_files import Entry, Finding, Kind, Listing, Picture, Tell, nearest, number_in, refuse
 from jaxvision.data.source import Source, digest
 
+logger = logging.getLogger(__name__)
+
+OTHER_IMAGES = (".tif", ".tiff", ".dng", ".mpo", ".pfm", ".heic", ".heif", ".avif", ".jp2", ".ppm", ".pgm")
+"""Endings of images that are not read."""
 BESIDE = 0.01
 """How far from 0 to 1 a centre or a side may be: files are rounded."""
 
@@ -34,7 +39,8 @@ class Description(NamedTuple):
 def source(images: str | PathLike, labels: str | PathLike, classes: Sequence[str]) -> Source:
     """The images below a folder, sorted by path, and their objects from `<labels>/<same path>.txt`.
 
-    A text that is empty, or not there, says that the image has no object. Sizes come from the images, turned upright.
+    A text that is empty, or not there, says that the image has no object. Sizes come from the images, turned upright. Links
+    to folders are followed; images of another format, as TIFF, are counted in the log.
 
     Raises:
       ValueError: for what can't be used, with file, line and value.
@@ -110,17 +116,30 @@ def in_folder(images: Path, labels: Path) -> list[Labelled]:
     for place in (images, labels):
         if not place.is_dir():
             raise FileNotFoundError(f"there is no folder {place}")
-    names = (os.path.relpath(path, images) for path in files_below(images, folder.SUFFIXES))
+    found = list(files_below(images, (*folder.SUFFIXES, *OTHER_IMAGES)))
+    names = [os.path.relpath(path, images) for path in found if path.name.lower().endswith(folder.SUFFIXES)]
+    if len(names) < len(found):
+        read, others = ", ".join(folder.SUFFIXES), len(found) - len(names)
+        logger.warning("%s: %d images were passed over; read are those that end in %s", images, others, read)
     return [Labelled(name, images / name, (labels / name).with_suffix(".txt")) for name in sorted(names)]
 
 
-def files_below(place: Path, suffixes: tuple[str, ...]) -> Iterator[Path]:
-    """The files with one of these endings, hidden ones passed over."""
-    for path, folders, names in os.walk(place):
-        folders[:] = [name for name in folders if not name.startswith(".")]
-        for name in names:
-            if name.lower().endswith(suffixes) and not name.startswith("."):
-                yield Path(path) / name
+def files_below(place: Path, suffixes: tuple[str, ...], above: tuple[tuple[int, int], ...] = ()) -> Iterator[Path]:
+    """The files with one of these endings, hidden ones passed over; links to folders are followed.
+
+    `above` are the device and inode of the folders that it came through: a link back to one of them is passed over.
+    """
+    status = place.stat()
+    me = (status.st_dev, status.st_ino)
+    if me in above:
+        return
+    with os.scandir(place) as entries:
+        names = sorted(entry.name for entry in entries if not entry.name.startswith("."))
+    for path in (place / name for name in names):
+        if path.is_dir():
+            yield from files_below(path, suffixes, (*above, me))
+        elif path.name.lower().endswith(suffixes):
+            yield path
 
 
 def read_listing(found: Sequence[Labelled], root: Path, classes: Sequence[str], tell: Tell) -> Listing:
