@@ -86,6 +86,18 @@ def test_a_description_names_splits_and_classes(tmp_path, names):
         ("[", r"data\.yaml is no YAML: "),
         ("- 3", r"data\.yaml has no `names` of classes"),
         ("names: {1: a, 2: b}", r"names is \{1: 'a', 2: 'b'\}; allowed are a list, or numbers from 0 without a gap"),
+        ("names: {0: a, b: c}", r"names is \{0: 'a', 'b': 'c'\}; allowed are a list, or numbers from 0"),
+        ("names: {no: a, yes: b}", r"names is \{False: 'a', True: 'b'\}; allowed are a list, or numbers from 0"),
+        ("names: cat", r"names is 'cat'; allowed are a list, or numbers from 0"),
+        ("names: []", r"names is \[\]; allowed are a list, or numbers from 0"),
+        ("names: [a, ' ']", r"data\.yaml: names: 1 is ' '; allowed are names that are not empty"),
+        ("names:\n- a\n-\n", r"names: 1 is ''; allowed are names that are not empty"),
+        ("names: [yes, no]", r"names: 0 is yes, which YAML takes for True; allowed are texts: quote it, 'yes'"),
+        ("names: {1: b, 0: ~}", r"names: 0 is ~, which YAML takes for None; .* quote it, '~'"),
+        ("names: [a, 010]", r"names: 1 is 010, which YAML takes for 8; .* quote it, '010'"),
+        ("names: [1.5]", r"names: 0 is 1.5, which YAML takes for 1.5; .* quote it, '1.5'"),
+        ("names: [2020-02-31]", r"data\.yaml is no YAML: day is out of range"),
+        ("nc: 3\nnames: [a, b]", r"data\.yaml: nc is 3, and names are 2; allowed is their number"),
         ("names: !!python/object/apply:os.system [exit]", r"data\.yaml is no YAML"),
         ("train: nowhere\nnames: [a]", r"there is no file or folder .*nowhere"),
     ],
@@ -95,6 +107,12 @@ def test_what_describes_nothing_is_refused(tmp_path, text, match):
     with pytest.raises((ValueError, FileNotFoundError), match=match) as raised:
         yolo_txt.open_yaml(tmp_path / "data.yaml", "train")
     assert "\n" not in str(raised.value)
+
+
+@pytest.mark.parametrize("names", ["[8, 'no', '010', '~']", "{3: '~', 1: 'no', 0: 8, 2: '010'}"])
+def test_quoted_names_and_whole_numbers_are_taken_as_written(tmp_path, names):
+    (tmp_path / "data.yaml").write_text(f"nc: 4\nnames: {names}")
+    assert yolo_txt.read_yaml(tmp_path / "data.yaml").classes == ("8", "no", "010", "~")
 
 
 @pytest.mark.parametrize(

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 
 from jaxvision.data import annotation_files, folder
 from jaxvision.data.annotation_files import Entry, Finding, Kind, Listing, Picture, Tell, nearest, number_in, refuse
+from jaxvision.data.lines import read_text
 from jaxvision.data.source import Source, digest
 
 logger = logging.getLogger(__name__)
@@ -64,14 +65,9 @@ def open_yaml(path: str | PathLike, split: str) -> Source:
 
 
 def read_yaml(path: str | PathLike) -> Description:
-    """What a `data.yaml` says. Raises ValueError if it is none."""
-    import yaml
-
+    """What a `data.yaml` says. Raises ValueError if it is none, or where YAML makes something else of the name of a class."""
     path = Path(path)
-    try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise ValueError(f"{path} is no YAML: {' '.join(str(error).split())}") from None
+    content, written = _parsed(path)
     if not isinstance(content, Mapping) or "names" not in content:
         raise ValueError(f"{path} has no `names` of classes, so it describes no dataset")
     root = path.parent / str(content.get("path") or ".")
@@ -80,15 +76,47 @@ def read_yaml(path: str | PathLike) -> Description:
         for name, value in content.items()
         if name in ("train", "val", "test") and value
     }
-    return Description(root, _names(content["names"], path), splits)
+    names = _names(content["names"], written.get("names"), path)
+    if content.get("nc", len(names)) != len(names):
+        raise ValueError(f"{path}: nc is {content['nc']!r}, and names are {len(names)}; allowed is their number")
+    return Description(root, names, splits)
 
 
-def _names(names: Any, path: Path) -> tuple[str, ...]:
-    if isinstance(names, list):
-        return tuple(map(str, names))
-    if isinstance(names, Mapping) and sorted(names) == list(range(len(names))):
-        return tuple(str(names[number]) for number in range(len(names)))
-    raise ValueError(f"{path}: names is {names!r}; allowed are a list, or numbers from 0 without a gap to names")
+def _parsed(path: Path) -> tuple[Any, Any]:
+    """The content of a YAML file, and the same with every value as the text that is written there."""
+    import yaml
+
+    text = read_text(path)
+    try:
+        return yaml.safe_load(text), yaml.load(text, yaml.BaseLoader)
+    except (yaml.YAMLError, ValueError) as error:  # a ValueError for the 31st of February
+        raise ValueError(f"{path} is no YAML: {' '.join(str(error).split())}") from None
+
+
+def _names(names: Any, written: Any, path: Path) -> tuple[str, ...]:
+    """The names of the classes in the order of their numbers."""
+    by_number, texts = _numbered(names), {str(number): text for number, text in _numbered(written).items()}
+    numbers = range(len(by_number))
+    if not by_number or any(type(each) is not int for each in by_number) or sorted(by_number) != list(numbers):
+        raise ValueError(f"{path}: names is {names!r}; allowed are a list, or numbers from 0 without a gap to names")
+    return tuple(_name(by_number[each], texts.get(str(each)), f"{path}: names: {each}") for each in numbers)
+
+
+def _numbered(names: Any) -> dict[Any, Any]:
+    """Names by their numbers; none for what is neither a list nor a mapping."""
+    if isinstance(names, Mapping):
+        return dict(names)
+    return dict(enumerate(names)) if isinstance(names, list) else {}
+
+
+def _name(name: Any, text: Any, where: str) -> str:
+    """A name as it is written. YAML takes `no` for False, `010` for 8 and `~` for None, unless it is quoted."""
+    text = str(name) if text is None else str(text)
+    if not text.strip():
+        raise ValueError(f"{where} is {text!r}; allowed are names that are not empty")
+    if type(name) not in (str, int) or str(name) != text:
+        raise ValueError(f"{where} is {text}, which YAML takes for {name!r}; allowed are texts: quote it, '{text}'")
+    return str(name)
 
 
 def listed(place: Path, root: Path) -> list[Labelled]:
