@@ -43,6 +43,18 @@ def test_texts_become_boxes_in_pixels_of_their_image(tmp_path):
     assert_holds(source, range(4))
 
 
+@pytest.mark.parametrize("value", ["../train/images", "[../train/images]"])
+def test_roboflow_writes_its_splits_from_beside_the_description(tmp_path, value):
+    root = tmp_path / "export"
+    write_yolo(root / "train")
+    (root / "data.yaml").write_text(f"train: {value}\nval: ../valid/images\nnames: [cat, dog, owl]")
+    assert_holds(yolo_txt.open_yaml(root / "data.yaml", "train"), range(4))
+    with pytest.raises(FileNotFoundError, match=r"export/\.\./valid/images"):
+        yolo_txt.open_yaml(root / "data.yaml", "val")
+    (write_yolo(tmp_path / "train") / "images" / "deep" / name(3)).unlink()
+    assert_holds(yolo_txt.open_yaml(root / "data.yaml", "train"), range(3))
+
+
 def test_links_to_folders_are_followed_but_not_in_a_circle(tmp_path):
     elsewhere, root = write_yolo(tmp_path / "elsewhere"), tmp_path / "root"
     for kind in ("images", "labels"):

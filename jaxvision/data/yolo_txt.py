@@ -72,7 +72,7 @@ def read_yaml(path: str | PathLike) -> Description:
         raise ValueError(f"{path} has no `names` of classes, so it describes no dataset")
     root = path.parent / str(content.get("path") or ".")
     splits = {
-        name: [root / str(each) for each in (value if isinstance(value, list) else [value])]
+        name: [_place(root, str(each)) for each in (value if isinstance(value, list) else [value])]
         for name, value in content.items()
         if name in ("train", "val", "test") and value
     }
@@ -91,6 +91,12 @@ def _parsed(path: Path) -> tuple[Any, Any]:
         return yaml.safe_load(text), yaml.load(text, yaml.BaseLoader)
     except (yaml.YAMLError, ValueError) as error:  # a ValueError for the 31st of February
         raise ValueError(f"{path} is no YAML: {' '.join(str(error).split())}") from None
+
+
+def _place(root: Path, text: str) -> Path:
+    """Where a split is. Of a path that is not there, a first `../` is dropped: Roboflow writes it beside `train/`."""
+    place, inside = root / text, root / text.removeprefix("../")
+    return inside if inside.exists() and not place.exists() else place
 
 
 def _names(names: Any, written: Any, path: Path) -> tuple[str, ...]:
