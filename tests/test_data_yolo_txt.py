@@ -1,3 +1,4 @@
+import codecs
 import logging
 
 import numpy as np
@@ -53,6 +54,40 @@ def test_roboflow_writes_its_splits_from_beside_the_description(tmp_path, value)
         yolo_txt.open_yaml(root / "data.yaml", "val")
     (write_yolo(tmp_path / "train") / "images" / "deep" / name(3)).unlink()
     assert_holds(yolo_txt.open_yaml(root / "data.yaml", "train"), range(3))
+
+
+def test_a_byte_order_mark_belongs_to_no_text(tmp_path):
+    root = write_yolo(tmp_path)
+    (root / "data.yaml").write_text("train: all.txt\nnames: [cat, dog, owl]")
+    (root / "all.txt").write_text("\r\n".join(f"images/deep/{name(number)}" for number in range(4)))
+    for path in (root / "data.yaml", root / "all.txt", *(root / "labels" / "deep").iterdir()):
+        path.write_bytes(codecs.BOM_UTF8 + path.read_bytes())
+    assert_holds(yolo_txt.open_yaml(root / "data.yaml", "train"), range(4))
+
+
+def test_what_is_no_utf_8_is_refused_with_its_file_and_line(tmp_path):
+    root = write_yolo(tmp_path)
+    (root / "data.yaml").write_text("train: all.txt\nnames: [cat, dog, owl]")
+    (root / "all.txt").write_bytes(b"images/a.jpg\nimages/caf\xe9.jpg\n")
+    with pytest.raises(ValueError, match=r"all\.txt: line 2: byte 0xe9 is no UTF-8"):
+        yolo_txt.open_yaml(root / "data.yaml", "train")
+    (root / "data.yaml").write_text("names: [cat]", encoding="utf-16")
+    with pytest.raises(ValueError, match=r"data\.yaml: line 1: byte 0xff is no UTF-8"):
+        yolo_txt.read_yaml(root / "data.yaml")
+    (root / "labels" / "deep" / "001.txt").write_text("0 .5 .5 .1 .1", encoding="utf-16")
+    with pytest.raises(ValueError, match=r"001\.txt: line 1: is .*; allowed are a whole number"):
+        read(root)
+
+
+def test_an_empty_line_among_the_classes_is_refused(tmp_path):
+    path = tmp_path / "classes.txt"
+    path.write_bytes(codecs.BOM_UTF8 + "cat\r\nkäse\r\n \r\n\r\n".encode())
+    assert yolo_txt.read_classes(path) == ("cat", "käse")
+    path.write_text("cat\n\ndog\n")
+    with pytest.raises(ValueError, match=r"classes\.txt: line 2 is empty; allowed is a name, for line 2 names class 1"):
+        yolo_txt.read_classes(path)
+    path.write_text("\n")
+    assert yolo_txt.read_classes(path) == ()
 
 
 def test_links_to_folders_are_followed_but_not_in_a_circle(tmp_path):

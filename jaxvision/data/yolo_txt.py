@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 from jaxvision.data import annotation_files, folder
 from jaxvision.data.annotation_files import Entry, Finding, Kind, Listing, Picture, Tell, nearest, number_in, refuse
-from jaxvision.data.lines import read_text
+from jaxvision.data.lines import read_lines, read_text
 from jaxvision.data.source import Source, digest
 
 logger = logging.getLogger(__name__)
@@ -125,6 +125,15 @@ def _name(name: Any, text: Any, where: str) -> str:
     return str(name)
 
 
+def read_classes(path: Path) -> tuple[str, ...]:
+    """The names of a `classes.txt`, one a line. Raises ValueError for an empty line before the last name."""
+    names = read_lines(path)
+    if "" in names:
+        place = names.index("") + 1
+        raise ValueError(f"{path}: line {place} is empty; allowed is a name, for line {place} names class {place - 1}")
+    return tuple(names)
+
+
 def listed(place: Path, root: Path) -> list[Labelled]:
     """The images of a folder, or of a text file that lists them; names are relative to the root."""
     if place.is_dir():
@@ -132,8 +141,7 @@ def listed(place: Path, root: Path) -> list[Labelled]:
         return [each._replace(name=os.path.relpath(each.image, root)) for each in in_folder(place, texts)]
     if not place.is_file():
         raise FileNotFoundError(f"there is no file or folder {place}")
-    lines = (line.strip() for line in place.read_text(encoding="utf-8").splitlines())
-    images = [place.parent / line for line in lines if line]
+    images = [place.parent / line for line in read_lines(place) if line]
     return [Labelled(os.path.relpath(image, root), image, _beside(image).with_suffix(".txt")) for image in images]
 
 
@@ -188,7 +196,7 @@ def read_listing(found: Sequence[Labelled], root: Path, classes: Sequence[str], 
 
 
 def _entries(text: bytes, file: str, classes: Sequence[str], tell: Tell) -> list[Entry]:
-    lines = enumerate(text.decode("utf-8", "replace").splitlines(), start=1)
+    lines = enumerate(text.decode("utf-8-sig", "replace").splitlines(), start=1)
     found = (_entry(line.split(), f"line {place}", file, classes, tell) for place, line in lines if line.strip())
     return [each for each in found if each is not None]
 
