@@ -7,7 +7,7 @@ from data_encoding import encoded, smooth
 from detection_files import CLASSES, OBJECTS, name, write_yolo
 from PIL import Image
 
-from jaxvision.data import yolo_txt
+from jaxvision.data import check, coco, yolo_txt
 from jaxvision.data.annotation_files import upright_size
 from jaxvision.data.decode import decode
 from jaxvision.data.placement import stretch
@@ -171,6 +171,11 @@ def test_quoted_names_and_whole_numbers_are_taken_as_written(tmp_path, names):
         ("cat .5 .5 .1 .1", "is 'cat .5 .5 .1 .1'; allowed are a whole number"),
         ("1 .5 .5 .1", "is '1 .5 .5 .1'; allowed are a whole number"),
         ("1 .5 .5 .1 .1 .9", "is '1 .5 .5 .1 .1 .9'; allowed"),
+        ("1 .1 .1 .9 .1 .5 .9 .5", r"four finite ones, .* or six or more, an even number of them, class x y"),
+        ("1 .1 .1 .9 .1 .5 x", "is '1 .1 .1 .9 .1 .5 x'; allowed"),
+        ("1.5 .1 .1 .9 .1 .5 .9", "allowed are a whole number"),
+        ("1 .1 .1 .9 .1 .5 1.2", r"is '1 .1 .1 .9 .1 .5 1.2'; allowed are x y in shares of the image's sides, 0 to 1"),
+        ("3 .1 .1 .9 .1 .5 .9", "class is 3; allowed are 0 to 2"),
         ("1 .5 .5 nan .1", "is '1 .5 .5 nan .1'; allowed"),
         ("1 320 .5 .1 .1", r"is '1 320 .5 .1 .1'; allowed are cx cy width height in shares .* 0 to 1"),
         ("1 .5 .5 -.005 .1", r"is '1 .5 .5 -.005 .1'; allowed are cx cy width height in shares"),
@@ -183,6 +188,28 @@ def test_what_can_not_be_used_is_refused_with_file_line_and_value(tmp_path, line
     with pytest.raises(ValueError, match=match) as raised:
         read(root)
     assert str(raised.value).startswith(f"{path}: line 3: ")
+
+
+@pytest.mark.parametrize(
+    "line", ["1 .5 .25 .25 .5 .375 .75", "1 .25 .5 .5 .25 .5 .75 .4 .6", "1 .25 .25 .5 .25 .5 .75 .25 .75 .3 .3"]
+)
+def test_polygons_and_rotated_boxes_become_the_boxes_around_them(tmp_path, line):
+    root = write_yolo(tmp_path)
+    (root / "labels" / "deep" / "001.txt").write_text(f"0 .5 .5 .25 .5\n{line}\n")
+    (example,) = read(root).read(np.array([1]))
+    np.testing.assert_array_equal(example.objects.boxes, [[24, 16, 40, 48], [16, 16, 32, 48]])
+    assert example.objects.labels.tolist() == [0, 1]
+    assert example.objects.area.tolist() == [512, 512]
+
+
+def test_a_repaired_copy_has_the_boxes_around_polygons(tmp_path):
+    root = write_yolo(tmp_path)
+    (root / "labels" / "deep" / "001.txt").write_text("1 .5 .25 .25 .5 .375 1.005\n1 .5 .25 .25 .5 .375 .75 .3\n")
+    command = [str(root), f"--classes={','.join(CLASSES)}", f"--repaired={root / 'copy.json'}"]
+    assert check.main(command) == 1
+    assert check.main([str(root / "copy.json"), f"--images={root / 'images'}"]) == 0
+    copy = coco.source(root / "copy.json", root / "images").objects()
+    np.testing.assert_array_equal(copy[1].boxes, [[16, 16, 32, 64]])
 
 
 def test_missing_folders_are_named(tmp_path):

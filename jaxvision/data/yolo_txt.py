@@ -1,4 +1,9 @@
-"""Text files as Darknet and Ultralytics have them, one an image: `class cx cy width height` a line, in its shares."""
+"""Text files as Darknet and Ultralytics have them, one an image: `class cx cy width height` a line, in its shares.
+
+A line may also be `class x y x y x y ...`, a polygon of three points or more, as those of segmentation and of rotated boxes:
+it is read as the upright box around its points, as Ultralytics' detectors do. Every line counts by itself: one of four
+numbers is a box beside polygons too.
+"""
 
 import logging
 import os
@@ -17,7 +22,8 @@ logger = logging.getLogger(__name__)
 OTHER_IMAGES = (".tif", ".tiff", ".dng", ".mpo", ".pfm", ".heic", ".heif", ".avif", ".jp2", ".ppm", ".pgm")
 """Endings of images that are not read."""
 BESIDE = 0.01
-"""How far from 0 to 1 a centre or a side may be: files are rounded."""
+"""How far from 0 to 1 a centre, a side or a point may be: files are rounded."""
+FORMS = "class cx cy width height, or six or more, an even number of them, class x y x y x y ..."
 
 
 class Labelled(NamedTuple):
@@ -206,13 +212,24 @@ def _entry(words: list[str], where: str, file: str, classes: Sequence[str], tell
         tell(Finding(Kind.MALFORMED, file, where, f"is {' '.join(words)!r}; allowed are {allowed}"))
 
     values = [each for each in map(number_in, words) if each is not None]
-    if len(words) != 5 or len(values) != 5 or values[0] != int(values[0]):
-        return malformed("a whole number and four finite ones, class cx cy width height")
-    label, (x, y, width, height) = int(values[0]), values[1:]
-    if not all(-BESIDE <= value <= 1 + BESIDE for value in values[1:]) or min(width, height) < 0:
-        return malformed("cx cy width height in shares of the image's sides, 0 to 1")
+    polygon = len(words) >= 7 and len(words) % 2 == 1
+    if not (polygon or len(words) == 5) or len(values) != len(words) or values[0] != int(values[0]):
+        return malformed(f"a whole number and four finite ones, {FORMS}")
+    label, shares = int(values[0]), values[1:]
+    if not all(-BESIDE <= value <= 1 + BESIDE for value in shares) or (not polygon and min(shares[2:]) < 0):
+        return malformed(f"{'x y' if polygon else 'cx cy width height'} in shares of the image's sides, 0 to 1")
     if not 0 <= label < len(classes):
         value = f"class is {label}; allowed are 0 to {len(classes) - 1} ({', '.join(classes[:8])})"
         tell(Finding(Kind.UNKNOWN_CATEGORY, file, where, value))
         return None
-    return Entry(where, label, (x - width / 2, y - height / 2, x + width / 2, y + height / 2))
+    return Entry(where, label, _around(shares) if polygon else _box(*shares))
+
+
+def _box(x: float, y: float, width: float, height: float) -> annotation_files.Box:
+    return x - width / 2, y - height / 2, x + width / 2, y + height / 2
+
+
+def _around(points: list[float]) -> annotation_files.Box:
+    """The box around `x y x y x y ...`."""
+    xs, ys = points[::2], points[1::2]
+    return min(xs), min(ys), max(xs), max(ys)
