@@ -18,16 +18,16 @@ def relative(number, box, first):
     return tensorflow_datasets.features.BBox((y0 + first) / height, (x0 + first) / width, y1 / height, x1 / width)
 
 
-def rows(ignore, first, more=()):
+def rows(ignore, first, more=(), value=7):
     for number, image in enumerate(IMAGES):
         objects = [
-            {"bbox": relative(number, box, first), "label": label, ignore: ignored, **dict.fromkeys(more, 7)}
+            {"bbox": relative(number, box, first), "label": label, ignore: ignored, **dict.fromkeys(more, value)}
             for label, box, ignored in OBJECTS[number]
         ]
         yield {"image": image, "image/filename": name(number), "objects": objects}
 
 
-def features(ignore, more=()):
+def features(ignore, more=(), kind=np.int64):
     return lambda tfds: {
         "image": tfds.features.Image(encoding_format="png"),
         "image/filename": tfds.features.Text(),
@@ -36,7 +36,7 @@ def features(ignore, more=()):
                 "bbox": tfds.features.BBoxFeature(),
                 "label": tfds.features.ClassLabel(names=list(CLASSES)),
                 ignore: np.bool_,
-                **dict.fromkeys(more, np.int64),
+                **dict.fromkeys(more, kind),
             }
         ),
     }
@@ -59,13 +59,18 @@ def data_dir(tmp_path_factory):
     more = ("area", "id")
     coco = {"train": list(rows("is_crowd", 0, more))}
     prepare(root, "coco", "2017", features("is_crowd", more), coco)
+    floats = {"train": list(rows("is_crowd", 0, ["area"], 6.5))}
+    prepare(root, "floats", "2017", features("is_crowd", ["area"], np.float32), floats)
+    pairs = {"train": list(rows("is_crowd", 0, ["area"], (1.5, 2.5)))}
+    two = lambda tfds: features("is_crowd", ["area"], tfds.features.Tensor(shape=(2,), dtype=np.float32))(tfds)
+    prepare(root, "pairs", "2017", two, pairs)
     prepare(root, "voc", "2007", features("is_difficult"), {"train": list(rows("is_difficult", 1))})
     labelled = [{"image": IMAGES[0], "label": 1}]
     prepare_tfds(root, "labelled", "1.0.0", image_and_label(CLASSES), {"train": labelled})
     return root
 
 
-@pytest.mark.parametrize(("dataset", "area"), [("coco/2017", 7), ("voc/2007", None)])
+@pytest.mark.parametrize(("dataset", "area"), [("coco/2017", 7), ("floats/2017", 6.5), ("voc/2007", None)])
 def test_objects_come_in_pixels_of_their_image(data_dir, dataset, area):
     source = tfds.objects_source(dataset, "train", data_dir)
     assert (source.length, source.classes) == (4, CLASSES)
@@ -84,6 +89,15 @@ def test_objects_come_in_pixels_of_their_image(data_dir, dataset, area):
     assert source.name(2).endswith(f" train {name(2)}")
     with pytest.raises(ValueError, match="train has objects, no label"):
         source.labels()
+
+
+def test_a_feature_that_has_not_a_value_for_each_box_is_named(data_dir):
+    source = tfds.objects_source("pairs/2017", "train", data_dir)
+    assert len(source.read(np.array([2]))[0].objects.labels) == 0
+    with pytest.raises(
+        ValueError, match=rf"{name(3)}: feature objects/area has 6 values, objects/bbox 3 boxes; allowed"
+    ):
+        source.read(np.array([3]))
 
 
 def test_a_dataset_without_objects_names_what_it_has(data_dir):

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from data_encoding import encoded
-from detection_files import write_coco
+from detection_files import CLASSES, write_coco, write_voc, write_yolo
 from numpy.testing import assert_allclose, assert_array_equal
 from test_ops_nms import overlap
 
@@ -172,6 +172,15 @@ def test_the_command_computes_them_and_prints_the_recall(drawn, tmp_path, capsys
     assert {file: file.stat().st_mtime_ns for file in cache.rglob("*.npz")} == files
     assert proposals.main([str(tmp_path / "none.json")]) == 2
     assert "there is no file or folder" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("write", [write_voc, write_yolo])
+def test_the_command_takes_the_classes_of_a_folder_that_names_none(drawn, tmp_path, capsys, write):
+    write(tmp_path)
+    command = [str(tmp_path), f"--cache={tmp_path / 'cache'}", "--width=64", "--smallest=4"]
+    assert proposals.main(command) == 2
+    assert proposals.main([*command, f"--classes={','.join(CLASSES)}"]) == 0
+    assert "objects: recall " in capsys.readouterr().out
 
 
 def test_drawn_shapes_are_found(drawn, tmp_path):

@@ -1,3 +1,5 @@
+import hashlib
+
 import numpy as np
 import pytest
 
@@ -41,3 +43,9 @@ def test_sources_of_different_classes_do_not_concatenate():
 def test_a_digest_knows_where_its_parts_end():
     assert digest("ab", "c") != digest("a", "bc")
     assert digest("ab", b"c") == digest(b"ab", "c")
+
+
+def test_names_of_files_that_are_no_utf_8_have_a_digest_and_others_keep_theirs():
+    assert digest("caf\udce9.png") == digest(b"caf\xe9.png") != digest("café.png")
+    ordinary = hashlib.blake2b((9).to_bytes(8, "little") + "café.png".encode(), digest_size=16)
+    assert digest("café.png") == ordinary.hexdigest()

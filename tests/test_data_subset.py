@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from jaxvision.data import arrays
+from jaxvision.data import arrays, synthetic
 from jaxvision.data.subset import held_out, imbalanced, long_tailed, stepped, subset
 
 
@@ -34,6 +34,28 @@ def test_held_out_takes_its_share_of_every_class_and_nothing_twice(source):
     assert pixels(held_out(source, 0.2, seed=4)[1]) != pixels(out)
     with pytest.raises(ValueError, match=r"share is 1\.0"):
         held_out(source, 1.0, seed=0)
+
+
+@pytest.mark.parametrize(("length", "share", "out"), [(10, 0.25, 2), (10, 0.01, 1), (10, 0.99, 9), (1, 0.5, 0)])
+def test_held_out_takes_its_share_of_the_images_of_objects(length, share, out):
+    source = synthetic.shapes(length, seed=0, size=64)
+    rest, held = held_out(source, share, seed=3)
+    names = lambda part: [part.name(index) for index in range(part.length)]
+    assert held.length == out
+    assert sorted(names(rest) + names(held)) == sorted(names(source))
+    assert names(held_out(source, share, seed=3)[1]) == names(held)
+    assert len({tuple(names(held_out(source, 0.25, seed)[1])) for seed in range(5)}) > 1 or length == 1
+    assert [each.labels.tolist() for each in held.objects()] == [
+        each.objects.labels.tolist() for each in held.read(np.arange(out))
+    ]
+
+
+def test_imbalanced_refuses_a_source_of_objects():
+    source = synthetic.shapes(4, seed=0, size=64)
+    with pytest.raises(
+        ValueError, match="imbalanced: the source has objects, and no class for each image; allowed is one"
+    ):
+        imbalanced(source, [1] * len(source.classes), seed=0)
 
 
 def test_imbalanced_keeps_so_many_of_each_class_in_the_order_of_the_source(source):

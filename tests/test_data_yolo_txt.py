@@ -1,10 +1,13 @@
+import codecs
+import logging
+
 import numpy as np
 import pytest
 from data_encoding import encoded, smooth
 from detection_files import CLASSES, OBJECTS, name, write_yolo
 from PIL import Image
 
-from jaxvision.data import yolo_txt
+from jaxvision.data import check, coco, yolo_txt
 from jaxvision.data.annotation_files import upright_size
 from jaxvision.data.decode import decode
 from jaxvision.data.placement import stretch
@@ -41,6 +44,73 @@ def test_texts_become_boxes_in_pixels_of_their_image(tmp_path):
     assert_holds(source, range(4))
 
 
+@pytest.mark.parametrize("value", ["../train/images", "[../train/images]"])
+def test_roboflow_writes_its_splits_from_beside_the_description(tmp_path, value):
+    root = tmp_path / "export"
+    write_yolo(root / "train")
+    (root / "data.yaml").write_text(f"train: {value}\nval: ../valid/images\nnames: [cat, dog, owl]")
+    assert_holds(yolo_txt.open_yaml(root / "data.yaml", "train"), range(4))
+    with pytest.raises(FileNotFoundError, match=r"export/\.\./valid/images"):
+        yolo_txt.open_yaml(root / "data.yaml", "val")
+    (write_yolo(tmp_path / "train") / "images" / "deep" / name(3)).unlink()
+    assert_holds(yolo_txt.open_yaml(root / "data.yaml", "train"), range(3))
+
+
+def test_a_byte_order_mark_belongs_to_no_text(tmp_path):
+    root = write_yolo(tmp_path)
+    (root / "data.yaml").write_text("train: all.txt\nnames: [cat, dog, owl]")
+    (root / "all.txt").write_text("\r\n".join(f"images/deep/{name(number)}" for number in range(4)))
+    for path in (root / "data.yaml", root / "all.txt", *(root / "labels" / "deep").iterdir()):
+        path.write_bytes(codecs.BOM_UTF8 + path.read_bytes())
+    assert_holds(yolo_txt.open_yaml(root / "data.yaml", "train"), range(4))
+
+
+def test_what_is_no_utf_8_is_refused_with_its_file_and_line(tmp_path):
+    root = write_yolo(tmp_path)
+    (root / "data.yaml").write_text("train: all.txt\nnames: [cat, dog, owl]")
+    (root / "all.txt").write_bytes(b"images/a.jpg\nimages/caf\xe9.jpg\n")
+    with pytest.raises(ValueError, match=r"all\.txt: line 2: byte 0xe9 is no UTF-8"):
+        yolo_txt.open_yaml(root / "data.yaml", "train")
+    (root / "data.yaml").write_text("names: [cat]", encoding="utf-16")
+    with pytest.raises(ValueError, match=r"data\.yaml: line 1: byte 0xff is no UTF-8"):
+        yolo_txt.read_yaml(root / "data.yaml")
+    (root / "labels" / "deep" / "001.txt").write_text("0 .5 .5 .1 .1", encoding="utf-16")
+    with pytest.raises(ValueError, match=r"001\.txt: line 1: is .*; allowed are a whole number"):
+        read(root)
+
+
+def test_an_empty_line_among_the_classes_is_refused(tmp_path):
+    path = tmp_path / "classes.txt"
+    path.write_bytes(codecs.BOM_UTF8 + "cat\r\nkäse\r\n \r\n\r\n".encode())
+    assert yolo_txt.read_classes(path) == ("cat", "käse")
+    path.write_text("cat\n\ndog\n")
+    with pytest.raises(ValueError, match=r"classes\.txt: line 2 is empty; allowed is a name, for line 2 names class 1"):
+        yolo_txt.read_classes(path)
+    path.write_text("\n")
+    assert yolo_txt.read_classes(path) == ()
+
+
+def test_links_to_folders_are_followed_but_not_in_a_circle(tmp_path):
+    elsewhere, root = write_yolo(tmp_path / "elsewhere"), tmp_path / "root"
+    for kind in ("images", "labels"):
+        (root / kind).mkdir(parents=True)
+        (root / kind / "linked").symlink_to(elsewhere / kind)
+        (root / kind / "circle").symlink_to(root / kind)
+        (root / kind / "broken").symlink_to(root / "absent")
+    source = read(root)
+    assert [source.name(index) for index in range(source.length)] == [f"linked/deep/{name(n)}" for n in range(4)]
+    assert_holds(source, range(4))
+
+
+def test_images_that_are_not_read_are_counted_in_the_log(tmp_path, caplog):
+    root = write_yolo(tmp_path)
+    for other in ("a.TIF", "deep/b.tiff", "deep/notes.txt", ".hidden.tif"):
+        (root / "images" / other).write_bytes(b"")
+    with caplog.at_level(logging.WARNING):
+        assert read(root).length == 4
+    assert f"{root / 'images'}: 2 images were passed over; read are those that end in .jpg, .jpeg" in caplog.text
+
+
 @pytest.mark.parametrize("names", ["[cat, dog, owl]", "{0: cat, 1: dog, 2: owl}"])
 def test_a_description_names_splits_and_classes(tmp_path, names):
     root = write_yolo(tmp_path)
@@ -63,6 +133,18 @@ def test_a_description_names_splits_and_classes(tmp_path, names):
         ("[", r"data\.yaml is no YAML: "),
         ("- 3", r"data\.yaml has no `names` of classes"),
         ("names: {1: a, 2: b}", r"names is \{1: 'a', 2: 'b'\}; allowed are a list, or numbers from 0 without a gap"),
+        ("names: {0: a, b: c}", r"names is \{0: 'a', 'b': 'c'\}; allowed are a list, or numbers from 0"),
+        ("names: {no: a, yes: b}", r"names is \{False: 'a', True: 'b'\}; allowed are a list, or numbers from 0"),
+        ("names: cat", r"names is 'cat'; allowed are a list, or numbers from 0"),
+        ("names: []", r"names is \[\]; allowed are a list, or numbers from 0"),
+        ("names: [a, ' ']", r"data\.yaml: names: 1 is ' '; allowed are names that are not empty"),
+        ("names:\n- a\n-\n", r"names: 1 is ''; allowed are names that are not empty"),
+        ("names: [yes, no]", r"names: 0 is yes, which YAML takes for True; allowed are texts: quote it, 'yes'"),
+        ("names: {1: b, 0: ~}", r"names: 0 is ~, which YAML takes for None; .* quote it, '~'"),
+        ("names: [a, 010]", r"names: 1 is 010, which YAML takes for 8; .* quote it, '010'"),
+        ("names: [1.5]", r"names: 0 is 1.5, which YAML takes for 1.5; .* quote it, '1.5'"),
+        ("names: [2020-02-31]", r"data\.yaml is no YAML: day is out of range"),
+        ("nc: 3\nnames: [a, b]", r"data\.yaml: nc is 3, and names are 2; allowed is their number"),
         ("names: !!python/object/apply:os.system [exit]", r"data\.yaml is no YAML"),
         ("train: nowhere\nnames: [a]", r"there is no file or folder .*nowhere"),
     ],
@@ -74,6 +156,12 @@ def test_what_describes_nothing_is_refused(tmp_path, text, match):
     assert "\n" not in str(raised.value)
 
 
+@pytest.mark.parametrize("names", ["[8, 'no', '010', '~']", "{3: '~', 1: 'no', 0: 8, 2: '010'}"])
+def test_quoted_names_and_whole_numbers_are_taken_as_written(tmp_path, names):
+    (tmp_path / "data.yaml").write_text(f"nc: 4\nnames: {names}")
+    assert yolo_txt.read_yaml(tmp_path / "data.yaml").classes == ("8", "no", "010", "~")
+
+
 @pytest.mark.parametrize(
     ("line", "match"),
     [
@@ -83,6 +171,11 @@ def test_what_describes_nothing_is_refused(tmp_path, text, match):
         ("cat .5 .5 .1 .1", "is 'cat .5 .5 .1 .1'; allowed are a whole number"),
         ("1 .5 .5 .1", "is '1 .5 .5 .1'; allowed are a whole number"),
         ("1 .5 .5 .1 .1 .9", "is '1 .5 .5 .1 .1 .9'; allowed"),
+        ("1 .1 .1 .9 .1 .5 .9 .5", r"four finite ones, .* or six or more, an even number of them, class x y"),
+        ("1 .1 .1 .9 .1 .5 x", "is '1 .1 .1 .9 .1 .5 x'; allowed"),
+        ("1.5 .1 .1 .9 .1 .5 .9", "allowed are a whole number"),
+        ("1 .1 .1 .9 .1 .5 1.2", r"is '1 .1 .1 .9 .1 .5 1.2'; allowed are x y in shares of the image's sides, 0 to 1"),
+        ("3 .1 .1 .9 .1 .5 .9", "class is 3; allowed are 0 to 2"),
         ("1 .5 .5 nan .1", "is '1 .5 .5 nan .1'; allowed"),
         ("1 320 .5 .1 .1", r"is '1 320 .5 .1 .1'; allowed are cx cy width height in shares .* 0 to 1"),
         ("1 .5 .5 -.005 .1", r"is '1 .5 .5 -.005 .1'; allowed are cx cy width height in shares"),
@@ -95,6 +188,28 @@ def test_what_can_not_be_used_is_refused_with_file_line_and_value(tmp_path, line
     with pytest.raises(ValueError, match=match) as raised:
         read(root)
     assert str(raised.value).startswith(f"{path}: line 3: ")
+
+
+@pytest.mark.parametrize(
+    "line", ["1 .5 .25 .25 .5 .375 .75", "1 .25 .5 .5 .25 .5 .75 .4 .6", "1 .25 .25 .5 .25 .5 .75 .25 .75 .3 .3"]
+)
+def test_polygons_and_rotated_boxes_become_the_boxes_around_them(tmp_path, line):
+    root = write_yolo(tmp_path)
+    (root / "labels" / "deep" / "001.txt").write_text(f"0 .5 .5 .25 .5\n{line}\n")
+    (example,) = read(root).read(np.array([1]))
+    np.testing.assert_array_equal(example.objects.boxes, [[24, 16, 40, 48], [16, 16, 32, 48]])
+    assert example.objects.labels.tolist() == [0, 1]
+    assert example.objects.area.tolist() == [512, 512]
+
+
+def test_a_repaired_copy_has_the_boxes_around_polygons(tmp_path):
+    root = write_yolo(tmp_path)
+    (root / "labels" / "deep" / "001.txt").write_text("1 .5 .25 .25 .5 .375 1.005\n1 .5 .25 .25 .5 .375 .75 .3\n")
+    command = [str(root), f"--classes={','.join(CLASSES)}", f"--repaired={root / 'copy.json'}"]
+    assert check.main(command) == 1
+    assert check.main([str(root / "copy.json"), f"--images={root / 'images'}"]) == 0
+    copy = coco.source(root / "copy.json", root / "images").objects()
+    np.testing.assert_array_equal(copy[1].boxes, [[16, 16, 32, 64]])
 
 
 def test_missing_folders_are_named(tmp_path):

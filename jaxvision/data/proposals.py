@@ -1,6 +1,7 @@
 """Selective search (Uijlings et al., IJCV 2013): regions that may hold objects, computed once and kept on disk.
 
-python -m jaxvision.data.proposals PATH [--images DIR] computes those of a dataset and prints how well they fit its objects.
+python -m jaxvision.data.proposals PATH [--images DIR] [--classes A,B,...] computes those of a dataset and prints how well
+they fit its objects.
 
 OpenCV returns the same regions in another order every time. Here they are sorted, then drawn by lot: which ones are the
 first N is a function of the image and the settings.
@@ -161,6 +162,7 @@ class Flags(NamedTuple):
 
     path: Path
     images: Path | None
+    classes: tuple[str, ...]
     cache: Path | None
     search: Search
     rows: int
@@ -171,11 +173,18 @@ def parse(argv: Sequence[str]) -> Flags:
     parser = argparse.ArgumentParser(
         prog="python -m jaxvision.data.proposals",
         description="Compute and keep selective search's proposals for the images of a dataset: a COCO JSON file, a Pascal"
-        " VOC folder, a data.yaml of YOLO. Prints their recall.",
+        " VOC folder, a data.yaml of YOLO, or a folder with images/ and labels/. Prints their recall.",
         allow_abbrev=False,
     )
     parser.add_argument("path", type=_path, metavar="PATH", help="the dataset")
     parser.add_argument("--images", type=_path, metavar="DIR", help="the folder of the images of a COCO file")
+    parser.add_argument(
+        "--classes",
+        type=lambda text: tuple(text.split(",")),
+        default=(),
+        metavar="A,B,...",
+        help="of a VOC folder (default: those of Pascal VOC), or of a YOLO folder without data.yaml and classes.txt",
+    )
     parser.add_argument("--cache", type=_path, metavar="DIR", help=f"where they are kept ({cache_folder()})")
     parser.add_argument("--mode", choices=get_args(Mode), default=SEARCH.mode, help="(%(default)s)")
     for name in ("width", "smallest"):
@@ -205,7 +214,7 @@ def run(flags: Flags) -> str:
     """Computes what is not there yet, on all cores; returns what to print."""
     from tqdm import tqdm
 
-    listing = check.opened(check.Flags(flags.path, flags.images, (), None, False), refuse)
+    listing = check.opened(check.Flags(flags.path, flags.images, flags.classes, None, False), refuse)
     source, find = annotation_files.source(str(flags.path), listing), finder(flags.search, flags.cache)
 
     def both(index: int) -> tuple[np.ndarray, Annotations]:

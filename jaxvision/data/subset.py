@@ -43,14 +43,17 @@ def _sizes_of(source: Source, indices: np.ndarray) -> np.ndarray:
 def held_out(source: Source, share: float, seed: int) -> tuple[Source, Source]:
     """The source split in two, `(rest, held out)`: this share of every class, rounded, but at least one of two or more.
 
-    Which examples are held out depends on the seed and on the labels alone.
+    Which examples are held out depends on the seed and on the labels alone. Of a source of objects, whose images have no
+    label, it is this share of all images, and depends on the seed and on their number alone.
 
     Raises ValueError if `share` is not above 0 and below 1.
     """
     if not 0 < share < 1:
         raise ValueError(f"held_out: share is {share}; it must be above 0 and below 1")
-    counts = [max(min(max(round(share * there), 1), there - 1), 0) for there in class_counts(source)]
-    out = _chosen(source, counts, seed)
+    labels = source.labels() if source.objects is None else np.zeros(source.length, np.int64)
+    sizes = class_counts(source) if source.objects is None else [source.length]
+    counts = [max(min(max(round(share * there), 1), there - 1), 0) for there in sizes]
+    out = _chosen(labels, counts, seed)
     return subset(source, np.flatnonzero(~out)), subset(source, np.flatnonzero(out))
 
 
@@ -59,15 +62,20 @@ def imbalanced(source: Source, counts: Sequence[int] | np.ndarray, seed: int) ->
 
     Which ones depends on the seed and on the labels alone; of the same seed, fewer are a part of more.
 
-    Raises ValueError unless there is one count for each class, none below 0 or above the examples that the class has.
+    Raises ValueError unless there is one count for each class, none below 0 or above the examples that the class has, and
+    for a source of objects.
     """
+    if source.objects is not None:
+        raise ValueError(
+            "imbalanced: the source has objects, and no class for each image; allowed is one of labelled images"
+        )
     there = class_counts(source)
     if len(counts) != len(there):
         raise ValueError(f"imbalanced got {len(counts)} counts for {len(there)} classes")
     for name, wanted, has in zip(source.classes, counts, there, strict=True):
         if not 0 <= wanted <= has:
             raise ValueError(f"imbalanced: {wanted} examples of class {name!r}; it has {has}, allowed are 0 to {has}")
-    return subset(source, np.flatnonzero(_chosen(source, counts, seed)))
+    return subset(source, np.flatnonzero(_chosen(source.labels(), counts, seed)))
 
 
 def long_tailed(largest: int, ratio: float, classes: int) -> list[int]:
@@ -91,9 +99,8 @@ def stepped(largest: int, ratio: float, classes: int) -> list[int]:
     return [largest if k < classes // 2 else _floor(largest / ratio) for k in range(classes)]
 
 
-def _chosen(source: Source, counts: Sequence[int] | np.ndarray, seed: int) -> np.ndarray:
+def _chosen(labels: np.ndarray, counts: Sequence[int] | np.ndarray, seed: int) -> np.ndarray:
     """Which examples are chosen, as many of each class as its count says."""
-    labels = source.labels()
     bits = np.random.Philox(key=checked_seed(seed)).random_raw(len(labels))
     chosen = np.zeros(len(labels), bool)
     for label, count in enumerate(counts):

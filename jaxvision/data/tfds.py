@@ -5,7 +5,7 @@ array_record files can be read in any order; TFRecord files can't, and are refus
 
 import functools
 import shlex
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from os import PathLike
 from pathlib import Path
 from typing import Any
@@ -70,11 +70,21 @@ def _objects(features: Any, prefix: str, image: bytes, first: int) -> Annotation
     if size is None:
         return annotations([], [])
     height, width = size
-    box = np.asarray(features[f"{prefix}bbox"].float_list.value, np.float64).reshape(-1, 4)
+    box = np.asarray(_values(features[f"{prefix}bbox"]), np.float64).reshape(-1, 4)
     corners = box[:, [1, 0, 3, 2]] * [width, height, width, height] - [first, first, 0, 0]
-    columns = {name: features[prefix + name].int64_list.value for name in FEATURES if prefix + name in features}
+    columns = {name: _values(features[prefix + name]) for name in FEATURES if prefix + name in features}
+    for name, values in columns.items():
+        if len(values) != len(box):
+            here = f"{_naming(features) or 'an example'}: feature {prefix + name} has {len(values)} values"
+            raise ValueError(f"{here}, {prefix}bbox {len(box)} boxes; allowed is a value for each box")
     ignore = columns.get("is_crowd", columns.get("is_difficult"))
     return annotations(corners, columns["label"], ignore, columns.get("area"))
+
+
+def _values(feature: Any) -> Sequence[Any]:
+    """What a feature holds, of whichever type it is."""
+    kind = feature.WhichOneof("kind")
+    return getattr(feature, kind).value if kind else ()
 
 
 def _object_classes(info: Any, image: str, objects: str) -> tuple[str, ...]:
@@ -136,11 +146,8 @@ def _source(
     title = f"{builder.info.full_name} {split}"
 
     def name(index: int) -> str:
-        features = _parsed(records, [index])[0]
-        for key in NAMING_FEATURES:
-            if key in features and features[key].bytes_list.value:
-                return f"{title} {features[key].bytes_list.value[0].decode()}"
-        return f"{title}[{index}]"
+        named = _naming(_parsed(records, [index])[0])
+        return f"{title}[{index}]" if named is None else f"{title} {named}"
 
     return Source(
         length=len(records),
@@ -150,6 +157,12 @@ def _source(
         name=name,
         fingerprint=_fingerprint(builder.info, split, classes),
     )
+
+
+def _naming(features: Any) -> str | None:
+    """The file name or id of an example, if it has one."""
+    found = (features[key].bytes_list.value for key in NAMING_FEATURES if key in features)
+    return next((values[0].decode() for values in found if values), None)
 
 
 def _parsed(records: Any, indices: list[int]) -> list[Any]:

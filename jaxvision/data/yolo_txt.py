@@ -1,5 +1,11 @@
-"""Text files as Darknet and Ultralytics have them, one an image: `class cx cy width height` a line, in its shares."""
+"""Text files as Darknet and Ultralytics have them, one an image: `class cx cy width height` a line, in its shares.
 
+A line may also be `class x y x y x y ...`, a polygon of three points or more, as those of segmentation and of rotated boxes:
+it is read as the upright box around its points, as Ultralytics' detectors do. Every line counts by itself: one of four
+numbers is a box beside polygons too.
+"""
+
+import logging
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from os import PathLike
@@ -8,10 +14,16 @@ from typing import Any, NamedTuple
 
 from jaxvision.data import annotation_files, folder
 from jaxvision.data.annotation_files import Entry, Finding, Kind, Listing, Picture, Tell, nearest, number_in, refuse
+from jaxvision.data.lines import read_lines, read_text
 from jaxvision.data.source import Source, digest
 
+logger = logging.getLogger(__name__)
+
+OTHER_IMAGES = (".tif", ".tiff", ".dng", ".mpo", ".pfm", ".heic", ".heif", ".avif", ".jp2", ".ppm", ".pgm")
+"""Endings of images that are not read."""
 BESIDE = 0.01
-"""How far from 0 to 1 a centre or a side may be: files are rounded."""
+"""How far from 0 to 1 a centre, a side or a point may be: files are rounded."""
+FORMS = "class cx cy width height, or six or more, an even number of them, class x y x y x y ..."
 
 
 class Labelled(NamedTuple):
@@ -34,7 +46,8 @@ class Description(NamedTuple):
 def source(images: str | PathLike, labels: str | PathLike, classes: Sequence[str]) -> Source:
     """The images below a folder, sorted by path, and their objects from `<labels>/<same path>.txt`.
 
-    A text that is empty, or not there, says that the image has no object. Sizes come from the images, turned upright.
+    A text that is empty, or not there, says that the image has no object. Sizes come from the images, turned upright. Links
+    to folders are followed; images of another format, as TIFF, are counted in the log.
 
     Raises:
       ValueError: for what can't be used, with file, line and value.
@@ -58,31 +71,73 @@ def open_yaml(path: str | PathLike, split: str) -> Source:
 
 
 def read_yaml(path: str | PathLike) -> Description:
-    """What a `data.yaml` says. Raises ValueError if it is none."""
-    import yaml
-
+    """What a `data.yaml` says. Raises ValueError if it is none, or where YAML makes something else of the name of a class."""
     path = Path(path)
-    try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise ValueError(f"{path} is no YAML: {' '.join(str(error).split())}") from None
+    content, written = _parsed(path)
     if not isinstance(content, Mapping) or "names" not in content:
         raise ValueError(f"{path} has no `names` of classes, so it describes no dataset")
     root = path.parent / str(content.get("path") or ".")
     splits = {
-        name: [root / str(each) for each in (value if isinstance(value, list) else [value])]
+        name: [_place(root, str(each)) for each in (value if isinstance(value, list) else [value])]
         for name, value in content.items()
         if name in ("train", "val", "test") and value
     }
-    return Description(root, _names(content["names"], path), splits)
+    names = _names(content["names"], written.get("names"), path)
+    if content.get("nc", len(names)) != len(names):
+        raise ValueError(f"{path}: nc is {content['nc']!r}, and names are {len(names)}; allowed is their number")
+    return Description(root, names, splits)
 
 
-def _names(names: Any, path: Path) -> tuple[str, ...]:
-    if isinstance(names, list):
-        return tuple(map(str, names))
-    if isinstance(names, Mapping) and sorted(names) == list(range(len(names))):
-        return tuple(str(names[number]) for number in range(len(names)))
-    raise ValueError(f"{path}: names is {names!r}; allowed are a list, or numbers from 0 without a gap to names")
+def _parsed(path: Path) -> tuple[Any, Any]:
+    """The content of a YAML file, and the same with every value as the text that is written there."""
+    import yaml
+
+    text = read_text(path)
+    try:
+        return yaml.safe_load(text), yaml.load(text, yaml.BaseLoader)
+    except (yaml.YAMLError, ValueError) as error:  # a ValueError for the 31st of February
+        raise ValueError(f"{path} is no YAML: {' '.join(str(error).split())}") from None
+
+
+def _place(root: Path, text: str) -> Path:
+    """Where a split is. Of a path that is not there, a first `../` is dropped: Roboflow writes it beside `train/`."""
+    place, inside = root / text, root / text.removeprefix("../")
+    return inside if inside.exists() and not place.exists() else place
+
+
+def _names(names: Any, written: Any, path: Path) -> tuple[str, ...]:
+    """The names of the classes in the order of their numbers."""
+    by_number, texts = _numbered(names), {str(number): text for number, text in _numbered(written).items()}
+    numbers = range(len(by_number))
+    if not by_number or any(type(each) is not int for each in by_number) or sorted(by_number) != list(numbers):
+        raise ValueError(f"{path}: names is {names!r}; allowed are a list, or numbers from 0 without a gap to names")
+    return tuple(_name(by_number[each], texts.get(str(each)), f"{path}: names: {each}") for each in numbers)
+
+
+def _numbered(names: Any) -> dict[Any, Any]:
+    """Names by their numbers; none for what is neither a list nor a mapping."""
+    if isinstance(names, Mapping):
+        return dict(names)
+    return dict(enumerate(names)) if isinstance(names, list) else {}
+
+
+def _name(name: Any, text: Any, where: str) -> str:
+    """A name as it is written. YAML takes `no` for False, `010` for 8 and `~` for None, unless it is quoted."""
+    text = str(name) if text is None else str(text)
+    if not text.strip():
+        raise ValueError(f"{where} is {text!r}; allowed are names that are not empty")
+    if type(name) not in (str, int) or str(name) != text:
+        raise ValueError(f"{where} is {text}, which YAML takes for {name!r}; allowed are texts: quote it, '{text}'")
+    return str(name)
+
+
+def read_classes(path: Path) -> tuple[str, ...]:
+    """The names of a `classes.txt`, one a line. Raises ValueError for an empty line before the last name."""
+    names = read_lines(path)
+    if "" in names:
+        place = names.index("") + 1
+        raise ValueError(f"{path}: line {place} is empty; allowed is a name, for line {place} names class {place - 1}")
+    return tuple(names)
 
 
 def listed(place: Path, root: Path) -> list[Labelled]:
@@ -92,8 +147,7 @@ def listed(place: Path, root: Path) -> list[Labelled]:
         return [each._replace(name=os.path.relpath(each.image, root)) for each in in_folder(place, texts)]
     if not place.is_file():
         raise FileNotFoundError(f"there is no file or folder {place}")
-    lines = (line.strip() for line in place.read_text(encoding="utf-8").splitlines())
-    images = [place.parent / line for line in lines if line]
+    images = [place.parent / line for line in read_lines(place) if line]
     return [Labelled(os.path.relpath(image, root), image, _beside(image).with_suffix(".txt")) for image in images]
 
 
@@ -110,17 +164,30 @@ def in_folder(images: Path, labels: Path) -> list[Labelled]:
     for place in (images, labels):
         if not place.is_dir():
             raise FileNotFoundError(f"there is no folder {place}")
-    names = (os.path.relpath(path, images) for path in files_below(images, folder.SUFFIXES))
+    found = list(files_below(images, (*folder.SUFFIXES, *OTHER_IMAGES)))
+    names = [os.path.relpath(path, images) for path in found if path.name.lower().endswith(folder.SUFFIXES)]
+    if len(names) < len(found):
+        read, others = ", ".join(folder.SUFFIXES), len(found) - len(names)
+        logger.warning("%s: %d images were passed over; read are those that end in %s", images, others, read)
     return [Labelled(name, images / name, (labels / name).with_suffix(".txt")) for name in sorted(names)]
 
 
-def files_below(place: Path, suffixes: tuple[str, ...]) -> Iterator[Path]:
-    """The files with one of these endings, hidden ones passed over."""
-    for path, folders, names in os.walk(place):
-        folders[:] = [name for name in folders if not name.startswith(".")]
-        for name in names:
-            if name.lower().endswith(suffixes) and not name.startswith("."):
-                yield Path(path) / name
+def files_below(place: Path, suffixes: tuple[str, ...], above: tuple[tuple[int, int], ...] = ()) -> Iterator[Path]:
+    """The files with one of these endings, hidden ones passed over; links to folders are followed.
+
+    `above` are the device and inode of the folders that it came through: a link back to one of them is passed over.
+    """
+    status = place.stat()
+    me = (status.st_dev, status.st_ino)
+    if me in above:
+        return
+    with os.scandir(place) as entries:
+        names = sorted(entry.name for entry in entries if not entry.name.startswith("."))
+    for path in (place / name for name in names):
+        if path.is_dir():
+            yield from files_below(path, suffixes, (*above, me))
+        elif path.name.lower().endswith(suffixes):
+            yield path
 
 
 def read_listing(found: Sequence[Labelled], root: Path, classes: Sequence[str], tell: Tell) -> Listing:
@@ -135,7 +202,7 @@ def read_listing(found: Sequence[Labelled], root: Path, classes: Sequence[str], 
 
 
 def _entries(text: bytes, file: str, classes: Sequence[str], tell: Tell) -> list[Entry]:
-    lines = enumerate(text.decode("utf-8", "replace").splitlines(), start=1)
+    lines = enumerate(text.decode("utf-8-sig", "replace").splitlines(), start=1)
     found = (_entry(line.split(), f"line {place}", file, classes, tell) for place, line in lines if line.strip())
     return [each for each in found if each is not None]
 
@@ -145,13 +212,24 @@ def _entry(words: list[str], where: str, file: str, classes: Sequence[str], tell
         tell(Finding(Kind.MALFORMED, file, where, f"is {' '.join(words)!r}; allowed are {allowed}"))
 
     values = [each for each in map(number_in, words) if each is not None]
-    if len(words) != 5 or len(values) != 5 or values[0] != int(values[0]):
-        return malformed("a whole number and four finite ones, class cx cy width height")
-    label, (x, y, width, height) = int(values[0]), values[1:]
-    if not all(-BESIDE <= value <= 1 + BESIDE for value in values[1:]) or min(width, height) < 0:
-        return malformed("cx cy width height in shares of the image's sides, 0 to 1")
+    polygon = len(words) >= 7 and len(words) % 2 == 1
+    if not (polygon or len(words) == 5) or len(values) != len(words) or values[0] != int(values[0]):
+        return malformed(f"a whole number and four finite ones, {FORMS}")
+    label, shares = int(values[0]), values[1:]
+    if not all(-BESIDE <= value <= 1 + BESIDE for value in shares) or (not polygon and min(shares[2:]) < 0):
+        return malformed(f"{'x y' if polygon else 'cx cy width height'} in shares of the image's sides, 0 to 1")
     if not 0 <= label < len(classes):
         value = f"class is {label}; allowed are 0 to {len(classes) - 1} ({', '.join(classes[:8])})"
         tell(Finding(Kind.UNKNOWN_CATEGORY, file, where, value))
         return None
-    return Entry(where, label, (x - width / 2, y - height / 2, x + width / 2, y + height / 2))
+    return Entry(where, label, _around(shares) if polygon else _box(*shares))
+
+
+def _box(x: float, y: float, width: float, height: float) -> annotation_files.Box:
+    return x - width / 2, y - height / 2, x + width / 2, y + height / 2
+
+
+def _around(points: list[float]) -> annotation_files.Box:
+    """The box around `x y x y x y ...`."""
+    xs, ys = points[::2], points[1::2]
+    return min(xs), min(ys), max(xs), max(ys)
