@@ -124,3 +124,10 @@ def test_faults_of_a_yolo_folder(tmp_path, capsys):
         f"{root / 'labels' / 'deep' / '000.txt'}: image 1: {root / 'images' / 'deep' / name(0)}: the file is empty",
     ):
         assert f"  {line}" in text, line
+
+
+def test_an_empty_line_among_the_classes_is_refused(tmp_path, capsys):
+    root = write_yolo(tmp_path)
+    (root / "classes.txt").write_text("cat\n\ndog\nowl\n")
+    assert check.main([str(root)]) == 2
+    assert f"{root / 'classes.txt'}: line 2 is empty; allowed is a name" in capsys.readouterr().err

@@ -141,3 +141,14 @@ def test_hidden_files_are_passed_over(tmp_path):
         (year / folder / file).write_bytes(b"\x00\x05\x16\x07")
     assert voc.annotated(year) == ["000", "001", "002", "003"]
     assert sorted(voc.image_files(year)) == ["000", "001", "002", "003"]
+
+
+def test_a_split_may_begin_with_a_byte_order_mark(tmp_path):
+    year = write_voc(tmp_path)
+    path = year / "ImageSets" / "Main" / "train.txt"
+    expected, text = read(year).length, path.read_text()
+    path.write_text("\ufeff" + text, encoding="utf-8")
+    assert read(year).length == expected
+    path.write_bytes(b"caf\xe9\n")
+    with pytest.raises(ValueError, match=r"train\.txt: line 1: byte 0xe9 is no UTF-8"):
+        read(year)

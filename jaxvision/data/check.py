@@ -166,8 +166,7 @@ def _labels_of(labelled: Labelled, images: Path) -> Path:
 def _yolo_folder(path: Path, classes: Sequence[str], tell: Tell) -> Listing:
     images, labels, names = path / "images", path / "labels", ("classes.txt", "labels/classes.txt")
     for file in [] if classes else [path / name for name in names if (path / name).is_file()]:
-        classes = file.read_text(encoding="utf-8").split("\n")
-        classes = [name.strip() for name in classes if name.strip()]
+        classes = yolo_txt.read_classes(file)
     if not classes:
         raise Problem(f"{path} has no data.yaml and no classes.txt: name the classes in their order, --classes=A,B,...")
     return _yolo(yolo_txt.in_folder(images, labels), images, classes, {labels: images}, tell)

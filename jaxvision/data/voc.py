@@ -19,6 +19,7 @@ from jaxvision.data.annotation_files import (
     refuse,
     repeated,
 )
+from jaxvision.data.lines import read_lines
 from jaxvision.data.placement import Size
 from jaxvision.data.source import Source, digest
 
@@ -99,7 +100,7 @@ def _ids(path: Path, known: Set[str]) -> list[str]:
 
 
 def _lines(path: Path) -> list[str]:
-    lines = (line.strip() for line in path.read_text(encoding="utf-8").splitlines())
+    lines = (line.strip() for line in read_lines(path))
     return [line for line in lines if line]
 
 
