@@ -190,6 +190,23 @@ def test_an_unreadable_image_is_skipped_with_its_objects(tmp_path):
     assert upright_size(path.with_suffix("") / "000.png") == (40, 60)
 
 
+def test_an_image_of_another_size_than_stated_is_skipped_or_ends_it_as_chosen(tmp_path, caplog):
+    path = write_coco(tmp_path)
+    (path.with_suffix("") / "001.png").write_bytes(encoded(noise(64, 48, 3)))
+    options = {"canvas": 64, "batch_size": 4, "target": target.objects(4)}
+    make = lambda: coco.source(path, path.with_suffix(""))
+    with caplog.at_level(logging.WARNING):
+        (batch,) = take(arrays.evaluation(make, on_bad_image="skip", **options), 1)
+    assert batch.valid.tolist() == [True, False, True, True]
+    assert "001.png is 64x64 here, and 48x64 in its file" in caplog.text
+    stream = arrays.evaluation(make, **options)
+    with pytest.raises(ValueError, match=r"001\.png: .* is 64x64 here"):
+        take(stream, 1)
+    (fault,) = stream.faults([0, 1, 2, 3])
+    assert "64x64 here" in fault.text
+    assert not fault.skipped
+
+
 def masked(mask):
     """One object, and the smallest box around it."""
     rows, columns = np.flatnonzero(mask.any(1)), np.flatnonzero(mask.any(0))

@@ -128,8 +128,8 @@ Masks = Callable[[int], np.ndarray]
 def source(what: str, listing: Listing, masks: Masks | None = None) -> Source:
     """The source of a listing that was read without a finding.
 
-    `read` raises ValueError for an image whose upright size is not the one that its file of annotations states: the boxes
-    would lie elsewhere. What is no image is handed on: to decode it says why.
+    An image whose upright size is not the one that its file of annotations states has a `fault`: the boxes would lie
+    elsewhere. What is no image is handed on: to decode it says why.
 
     Raises:
       FileNotFoundError: if an image is not there.
@@ -150,11 +150,10 @@ def source(what: str, listing: Listing, masks: Masks | None = None) -> Source:
         examples = []
         for index in np.asarray(indices).tolist():
             image = files[index].read_bytes()
-            _check_size(told[index], names[index], image)
-            objects = placed(index, image)
-            if masks is not None:
+            fault, objects = _other_size(told[index], names[index], image), placed(index, image)
+            if masks is not None and fault is None:
                 objects = objects._replace(masks=masks(index))
-            examples.append(Example(image, objects=objects))
+            examples.append(Example(image, objects=objects, fault=fault))
         return examples
 
     return Source(
@@ -179,16 +178,15 @@ class _Told(NamedTuple):
     id: int
 
 
-def _check_size(told: _Told, name: str, image: bytes) -> None:
-    """Raises ValueError if the size is known, and is not that of the image."""
-    if told.size is None:
-        return
-    value = other_size(name, told.size, upright_size(image), image)
-    if value is not None:
-        raise ValueError(
-            f"{told.file}: image {told.id}: {value}, so its boxes would lie elsewhere; python -m jaxvision.data.check names"
-            " all such images, and --repaired=OUT.json writes a copy without them"
-        )
+def _other_size(told: _Told, name: str, image: bytes) -> str | None:
+    """What to say where the size is known, and is not that of the image."""
+    value = None if told.size is None else other_size(name, told.size, upright_size(image), image)
+    if value is None:
+        return None
+    return (
+        f"{told.file}: image {told.id}: {value}, so its boxes would lie elsewhere; python -m jaxvision.data.check names"
+        " all such images, and --repaired=OUT.json writes a copy without them"
+    )
 
 
 def other_size(name: str, told: Size, size: Size | None, image: bytes) -> str | None:

@@ -32,8 +32,8 @@ def source(json: str | PathLike, images: str | PathLike, *, masks: bool = False)
 
     Labels are the categories in order of their id, from 0; crowds are to be ignored; areas are as annotated. Boxes are as
     they stand: of no area, or a little outside the image. `masks` are made of polygons or run lengths, as pycocotools does.
-    An image's name is its `file_name`, a path below the folder `images`. To read one raises ValueError if its upright size
-    is not the one that the file has of it.
+    An image's name is its `file_name`, a path below the folder `images`. One whose upright size is not the one that the
+    file states can't be used: a pipeline skips it, or ends.
 
     Raises:
       ValueError: for what can't be used, with file, id and value: no JSON of this form, an annotation of an unknown image

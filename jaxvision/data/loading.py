@@ -86,6 +86,7 @@ def empty_rows(
 def _fill(rows: Rows, row: int, example: Example, position: int, name: Callable[[int], str], how: Loading) -> None:
     rng = np.random.Generator(philox(how.seed, Purpose.PLACE, position)) if how.placer.random else None
     try:
+        _check(example)
         decoded = decode(example.image, how.placer, rng, channels=how.channels)
     except BadImage as error:
         index = int(rows.index[row])
@@ -104,6 +105,11 @@ def _fill(rows: Rows, row: int, example: Example, position: int, name: Callable[
         _tell_of_overflow(name(int(rows.index[row])), left_out, how)
 
 
+def _check(example: Example) -> None:
+    if example.fault is not None:
+        raise BadImage(example.fault)
+
+
 def _tell_of_overflow(name: str, left_out: str, how: Loading) -> None:
     """Raises ValueError where all objects count; else tells of each image once."""
     if how.complete:
@@ -117,7 +123,7 @@ _told: set[str] = set()
 
 
 def complaint(policy: str) -> Complain:
-    """`"raise"`: the first unreadable image ends it. `"skip"`: each is logged once, with how many there are so far."""
+    """`"raise"`: the first unusable image ends it. `"skip"`: each is logged once, with how many there are so far."""
     if policy == "raise":
         return _raise
     if policy != "skip":
@@ -129,7 +135,7 @@ def complaint(policy: str) -> Complain:
         with lock:
             if index not in seen:
                 seen.add(index)
-                logger.warning("skipped an unreadable image (%d so far): %s", len(seen), error)
+                logger.warning("skipped an unusable image (%d so far): %s", len(seen), error)
 
     return report
 
@@ -212,6 +218,7 @@ def _fault(source: Source, index: int, how: Loading) -> Fault | None:
     rng = np.random.Generator(philox(how.seed, Purpose.PLACE, index)) if how.placer.random else None
     try:
         (example,) = source.read(np.asarray([index]))
+        _check(example)
         decoded = decode(example.image, WHOLE_IMAGE, channels=how.channels)
         placement = how.placer.place(rng, decoded.original_size)
         how.given.fill(how.given.empty(1, how.placer.canvas), 0, example, placement)

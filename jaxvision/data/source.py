@@ -37,6 +37,8 @@ class Example(NamedTuple):
     objects: Annotations | None = None
     proposals: np.ndarray | None = None
     """float32 `n 4`: regions that may hold objects, in pixels of the upright image file; of fewer rows the first count."""
+    fault: str | None = None
+    """Why it can't be used; a pipeline skips it, or raises, as for an unreadable image."""
 
 
 class Source(NamedTuple):

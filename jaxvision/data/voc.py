@@ -36,8 +36,8 @@ def source(root: str | PathLike, split: str, *, classes: Sequence[str] = VOC_CLA
     """The images that `ImageSets/Main/<split>.txt` lists, in its order, and their objects from `Annotations/*.xml`.
 
     `root` is the folder of a year (`VOC2007`), or one that holds a single such folder, below `VOCdevkit` or not. Corners in
-    the files count pixels from 1, both of them inside: x0 and y0 become one less. Difficult objects are to be ignored. To
-    read an image raises ValueError if its upright size is not the one that its file has of it.
+    the files count pixels from 1, both of them inside: x0 and y0 become one less. Difficult objects are to be ignored. An
+    image whose upright size is not the one that its file states can't be used: a pipeline skips it, or ends.
 
     Raises:
       ValueError: for what can't be used, with file, object and value; for an XML file with a DOCTYPE.
