@@ -32,7 +32,7 @@ from jaxvision.tasks.proposals import Proposing
 from jaxvision.tasks.regions import Classifying
 from jaxvision.train import Every, exponential_average
 
-CLASSES = ("Tree",)
+CLASSES = ("tree",)
 EARLY = (r"features/backbone/(stem|stage[123]_).*",)
 """Layers that stay as COCO left them, and with them all normalisation."""
 SIZES = ((24,), (48,), (96,), (192,))

@@ -318,8 +318,8 @@ def test_a_copy_of_the_other_forms_is_coco_json_of_the_same_objects(tmp_path, ca
             "none of 4 images is there, first {root}/000.png; is it --images=DIR?",
         ),
         (["{root}/text.json"], "text.json is no JSON: "),
-        (["{root}/text.txt"], "is no dataset known here: a COCO .json, a data.yaml, a folder of VOC or of YOLO"),
-        (["{root}"], "{root} is no VOC folder: it holds no Annotations and JPEGImages"),
+        (["{root}/text.txt"], "text.txt is no dataset known here: a COCO .json, a data.yaml, a folder of VOC (Annotations/"),
+        (["{root}"], "{root} is no dataset known here: a COCO .json, a data.yaml, a folder of VOC (Annotations/"),
         (["{root}/yolo"], "name the classes in their order, --classes=A,B,..."),
         (["{root}/yolo", "--images={root}"], "--images names the images of a COCO file, and {root}/yolo is none"),
     ],
@@ -393,3 +393,10 @@ def test_the_command_runs_by_its_name(tmp_path):
     )
     assert (done.returncode, done.stderr) == (1, "")
     assert "zero area" in done.stdout
+
+
+def test_a_dataset_without_any_object_is_a_fault(tmp_path, capsys):
+    path = write_coco(tmp_path, {**coco_content(), "annotations": []})
+    status, text = run(capsys, path)
+    assert status == 1
+    assert f"\nno object at all:\n  {path}: none of 4 images has one" in text

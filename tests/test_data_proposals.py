@@ -174,6 +174,17 @@ def test_the_command_computes_them_and_prints_the_recall(drawn, tmp_path, capsys
     assert "there is no file or folder" in capsys.readouterr().err
 
 
+def test_the_command_names_broken_images_and_leaves_them_out(drawn, tmp_path, capsys):
+    path = write_coco(tmp_path)
+    file = path.with_suffix("") / "003.png"
+    file.write_bytes(file.read_bytes()[:-200])
+    assert proposals.main([str(path), f"--cache={tmp_path / 'cache'}", "--width=64", "--smallest=4"]) == 0
+    printed = capsys.readouterr().out
+    assert printed.startswith("left out 003.png: can't be decoded")
+    assert "small.json: 3 images, " in printed
+    assert " proposals each, 2 objects: recall " in printed
+
+
 @pytest.mark.parametrize("write", [write_voc, write_yolo])
 def test_the_command_takes_the_classes_of_a_folder_that_names_none(drawn, tmp_path, capsys, write):
     write(tmp_path)

@@ -39,6 +39,7 @@ class Kind(enum.StrEnum):
     NO_ANNOTATIONS = "missing annotation file"
     SEGMENTATION = "broken segmentation"
     NO_LABELS = "no annotation file at all"
+    NO_OBJECTS = "no object at all"
     OUTSIDE = "box outside the image"
     NO_AREA = "zero area"
     DUPLICATE_BOX = "duplicate box"

@@ -102,6 +102,8 @@ def run(flags: Flags) -> int:
     sizes = annotation_faults.images(listing)
     _check_folder(listing, sizes)
     found = [*unread, *annotation_faults.faults(listing, sizes)]
+    if not found and not any(picture.entries for picture in listing.pictures):
+        found = [Finding(Kind.NO_OBJECTS, str(flags.path), "", f"none of {len(listing.pictures)} images has one")]
     print(summary(flags.path, listing, found, len(found) if flags.all else SHOWN))
     if flags.repaired is not None:
         write_repaired(flags.repaired, listing, sizes, unread)
@@ -122,9 +124,11 @@ def opened(flags: Flags, tell: Tell) -> Listing:
             return _described(name, tell)
     if path.is_dir() and (path / "images").is_dir() and (path / "labels").is_dir():
         return _yolo_folder(path, flags.classes, tell)
-    if path.is_dir():
+    known = "a COCO .json, a data.yaml, a folder of VOC (Annotations/, JPEGImages/) or of YOLO (images/, labels/)"
+    try:
         return _voc_folder(voc.year_folder(path), flags.classes or voc.VOC_CLASSES, tell)
-    raise Problem(f"{path} is no dataset known here: a COCO .json, a data.yaml, a folder of VOC or of YOLO")
+    except FileNotFoundError:
+        raise Problem(f"{path} is no dataset known here: {known}") from None
 
 
 def images_of(json: Path) -> Path:

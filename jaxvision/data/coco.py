@@ -83,6 +83,8 @@ def _teller(tell: Tell, file: str) -> Say:
 def _content(json: str | PathLike) -> dict[str, Any]:
     try:
         content = json_format.loads(Path(json).read_bytes())
+    except FileNotFoundError:
+        raise FileNotFoundError(f"there is no file {json}") from None
     except (ValueError, RecursionError) as error:
         raise ValueError(f"{json} is no JSON: {error}") from None
     for name in LISTS:

@@ -217,18 +217,27 @@ def run(flags: Flags) -> str:
     listing = check.opened(check.Flags(flags.path, flags.images, flags.classes, None, False), refuse)
     source, find = annotation_files.source(str(flags.path), listing), finder(flags.search, flags.cache)
 
-    def both(index: int) -> tuple[np.ndarray, Annotations]:
+    def both(index: int) -> tuple[np.ndarray, Annotations] | str:
         (example,) = source.read(np.asarray([index]))
         assert example.objects is not None
+        try:
+            decode(example.image, stretch(8))
+        except BadImage as error:
+            return f"left out {source.name(index)}: {error}"
         return find(example.image), example.objects
 
     with ThreadPoolExecutor(os.cpu_count()) as pool:
-        pairs = list(tqdm(pool.map(both, range(source.length)), total=source.length, unit="image", disable=None))
+        each = list(tqdm(pool.map(both, range(source.length)), total=source.length, unit="image", disable=None))
+    pairs, broken = (
+        [pair for pair in each if not isinstance(pair, str)],
+        [text for text in each if isinstance(text, str)],
+    )
     found = fit([boxes for boxes, _ in pairs], [objects for _, objects in pairs], flags.rows)
-    return (
-        f"{flags.path}: {source.length} images, {found.proposals:.0f} proposals each, {found.objects} objects:"
+    line = (
+        f"{flags.path}: {len(pairs)} images, {found.proposals:.0f} proposals each, {found.objects} objects:"
         f" recall {found.recall:.3f} at IoU 0.5, mean best overlap {found.mean_best_overlap:.3f}"
     )
+    return "\n".join([*broken, line])
 
 
 if __name__ == "__main__":

@@ -83,7 +83,8 @@ def objects(rows: int, *, masks: bool = False) -> TargetForm:
         if found.masks is not None and target.masks is not None:
             height, width = placement.size
             np.asarray(target.masks)[row, :n, :height, :width] = found.masks[kept]
-        return f"{n + left_out} objects, but rows for {rows}: {left_out} left out" if left_out else None
+        told = f"{n + left_out} objects, but rows for {rows}: {left_out} left out; target.objects({n + left_out}) holds them"
+        return told if left_out else None
 
     return TargetForm(empty, fill)
 
