@@ -318,7 +318,10 @@ def test_a_copy_of_the_other_forms_is_coco_json_of_the_same_objects(tmp_path, ca
             "none of 4 images is there, first {root}/000.png; is it --images=DIR?",
         ),
         (["{root}/text.json"], "text.json is no JSON: "),
-        (["{root}/text.txt"], "text.txt is no dataset known here: a COCO .json, a data.yaml, a folder of VOC (Annotations/"),
+        (
+            ["{root}/text.txt"],
+            "text.txt is no dataset known here: a COCO .json, a data.yaml, a folder of VOC (Annotations/",
+        ),
         (["{root}"], "{root} is no dataset known here: a COCO .json, a data.yaml, a folder of VOC (Annotations/"),
         (["{root}/yolo"], "name the classes in their order, --classes=A,B,..."),
         (["{root}/yolo", "--images={root}"], "--images names the images of a COCO file, and {root}/yolo is none"),
