@@ -145,7 +145,7 @@ def test_jitted_or_not_and_one_image_or_many(name):
         jax.tree.leaves(jax.jit(loss_and_gradient(task))(variables, batch)[1]),
         jax.tree.leaves(loss_and_gradient(task)(variables, batch)[1]),
         rtol=1e-9,
-        atol=1e-12,
+        atol=1e-10,  # of sums of numbers up to 50
     )
     many = make_batch((3, 1, 0, 5))
     first = jax.tree.map(lambda x: x[:1], many)
