@@ -22,7 +22,7 @@ from jaxvision import checkpoint, optimize, parallel
 from jaxvision.checkpoint import Keep
 from jaxvision.gradient import Gradient, mean_gradient
 from jaxvision.train import Average, Every, Figures, NonFinite, TrainState, TrainStep, init_state, make_train_step
-from jaxvision.types import Augment, Metric, Rows, Stream, Task, Variables
+from jaxvision.types import About, Augment, Metric, Rows, Stream, Task, Variables
 
 Report = Callable[[Path, str, Rows, Stream], None]
 """Draws an evaluation's pictures into a folder: `(folder, name, rows, stream)`."""
@@ -142,6 +142,21 @@ def check_keep(experiment: Experiment) -> None:
     by = experiment.keep.by
     if by is not None and by.partition("/")[0] not in experiment.evaluations:
         raise ValueError(f"keep.by is {by!r}; the evaluations are: {', '.join(experiment.evaluations) or 'none'}")
+
+
+def check_classes(metric: Metric, about: About) -> None:
+    """Raises ValueError if a metric is of more or fewer classes than the data, or of the same in another order."""
+    if metric.classes is None:
+        return
+    told = f"the metric has the classes {_some(metric.classes)}, the data have {_some(about.classes)}"
+    if len(metric.classes) != len(about.classes):
+        raise ValueError(f"{told}: {len(metric.classes)} and {len(about.classes)}")
+    if metric.classes != about.classes and sorted(metric.classes) == sorted(about.classes):
+        raise ValueError(f"{told}: in another order")
+
+
+def _some(names: Sequence[str]) -> str:
+    return ", ".join(names[:5]) + (", ..." if len(names) > 5 else "")
 
 
 def _start_of(experiment: Experiment) -> Callable[[Variables], Variables] | None:

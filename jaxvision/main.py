@@ -116,6 +116,9 @@ def prepare(flags: Flags) -> Plan:
     with told_as(experiment.ConfigError):
         experiment.check_names(chosen)
         experiment.check_keep(chosen)
+        for name, evaluation in chosen.evaluations.items():
+            with naming(where := f"evaluation {name}"):
+                experiment.check_classes(evaluation.metric, abouts[where])
         train.check_intervals(chosen.every)
         step, like = experiment.step_on(mesh, chosen)
     return Plan(chosen, config, abouts, mesh, step, like)

@@ -122,6 +122,8 @@ class Metric(NamedTuple):
 
     observe: Callable[[Prediction, Batch], Rows]
     compute: Callable[[Mapping[str, np.ndarray]], dict[str, float]]
+    classes: tuple[str, ...] | None = None
+    """The names of the labels, where the figures depend on their number; a run compares them with those of the data."""
 
 
 class About(NamedTuple):

@@ -3,6 +3,8 @@ from ml_collections import ConfigDict
 
 from jaxvision import experiment
 from jaxvision.experiment import ConfigError
+from jaxvision.metrics.detection import detection
+from jaxvision.types import About, Metric
 
 
 def config():
@@ -98,3 +100,21 @@ def test_names_that_no_evaluation_can_have(name):
     chosen = experiment.Experiment(None, None, 1, None, evaluations={"test": None, name: None})
     with pytest.raises(ValueError, match=f"an evaluation is named {name!r}"):
         experiment.check_names(chosen)
+
+
+@pytest.mark.parametrize(
+    ("metric", "data", "told"),
+    [
+        (("cat", "dog"), ("cat", "dog"), None),
+        (("Cat", "Dog"), ("cat", "dog"), None),
+        (("cat",), ("cat", "dog"), r"classes cat, the data have cat, dog: 1 and 2"),
+        (("dog", "cat"), ("cat", "dog"), r"classes dog, cat, the data have cat, dog: in another order"),
+    ],
+)
+def test_the_classes_of_a_detection_metric_are_those_of_the_data(metric, data, told):
+    about = About(3, data, str, "fingerprint")
+    experiment.check_classes(Metric(lambda prediction, batch: {}, lambda rows: {}), about)
+    if told is None:
+        return experiment.check_classes(detection(metric), about)
+    with pytest.raises(ValueError, match=f"the metric has the {told}"):
+        experiment.check_classes(detection(metric), about)

@@ -237,3 +237,25 @@ def test_unreadable_files_are_told(run, tmp_path):
     assert not output.exists()
     assert not list(tmp_path.glob("*.partial"))
     assert one_line(said.replace("jaxvision: skipped", "skipped"))
+
+
+@pytest.mark.parametrize(
+    ("classes", "told"),
+    [
+        (CLASSES[:2], "the metric has the classes red, green, the data have red, green, blue: 2 and 3"),
+        (
+            CLASSES[::-1],
+            "the metric has the classes blue, green, red, the data have red, green, blue: in another order",
+        ),
+    ],
+)
+def test_figures_of_other_classes_than_the_data_have_are_refused_before_training(tmp_path, capfd, classes, told):
+    file = tmp_path / "other.py"
+    text = (HERE / "boxes_experiment.py").read_text()
+    file.write_text(text.replace("detection(CLASSES)", f"detection({classes!r})"))
+    command = [f"--config={file}", f"--workdir={tmp_path / 'run'}"]
+    assert main.main(command) == 2
+    assert f"evaluation test: {told}" in capfd.readouterr().err
+    assert not (tmp_path / "run").exists()
+    assert main.main([*command, "--preflight"]) == 2
+    assert told in capfd.readouterr().out

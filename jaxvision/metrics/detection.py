@@ -68,7 +68,7 @@ def detection(
                 figures |= {f"{figure}/{name}": float(v) for name, v in zip(names, values, strict=True)}
         return figures
 
-    return Metric(observe, compute)
+    return Metric(observe, compute, names)
 
 
 def observe(found: Detections, batch: Batch) -> Rows:

@@ -14,7 +14,7 @@ from jaxvision import parallel, train
 from jaxvision.draw.batch import batch_sheet
 from jaxvision.draw.figure import save
 from jaxvision.evaluate import make_observe
-from jaxvision.experiment import Experiment, check_keep, check_names, first_state_of, step_on, streams
+from jaxvision.experiment import Experiment, check_classes, check_keep, check_names, first_state_of, step_on, streams
 from jaxvision.preflight import cost
 from jaxvision.preflight.data import check_batches, check_data
 from jaxvision.preflight.findings import Finder, Findings, said, table
@@ -70,6 +70,8 @@ def _check_network(found: Finder, chosen: Experiment, abouts: Mapping[str, About
                 _check_classes(jax.eval_shape(chosen.task.predict, variables, spec), about)
         for name, (stream, metric, _) in chosen.evaluations.items():
             with found.part(f"the metric of evaluation {name}"):
+                if f"evaluation {name}" in abouts:
+                    check_classes(metric, abouts[f"evaluation {name}"])
                 make_observe(chosen.task.predict, metric).eval_shape(variables, stream.spec)
 
 
