@@ -8,7 +8,8 @@
 a step takes three times as long: give `--config.steps=400` (all 600 take over half an hour on one core).
 Measured (the last weights, seed 0, two CPU cores, 2026-11-28, JAX 0.10.2): from COCO's AP50 30.7, AP 9.3 (600 steps, 7
 minutes with nothing beside it, 11 with; with another seed AP50 30.1, AP 8.2); from random ones AP50 1.5,
-AP 0.3 (400 steps, 11 and 15 minutes). The sizes of the default boxes and of the canvas were chosen by AP50 on these test tiles, between two of each: it flatters a little.
+AP 0.3 (400 steps, 11 and 15 minutes). The sizes of the default boxes and of the canvas were chosen by AP50 on these test
+tiles, between two of each: it flatters a little.
 Over seeds: `for seed in 0 1 2; do python -m jaxvision.main --config=experiments/trees_ssd.py --config.weights=coco
 --config.seed=$seed --workdir=runs/trees_ssd_$seed; done`.
 """
