@@ -10,10 +10,9 @@ import jax.numpy as jnp
 import optax
 from ml_collections import ConfigDict
 
-from jaxvision.checkpoint import Keep
 from jaxvision.data import order, pipeline, placement, tfds
 from jaxvision.draw import classification as pictures
-from jaxvision.experiment import Evaluation, Experiment
+from jaxvision.experiment import Evaluation, Experiment, Keep
 from jaxvision.metrics.classification import classification as figures
 from jaxvision.nn.cnn import TutorialCNN
 from jaxvision.tasks.classification import classification

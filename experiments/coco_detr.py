@@ -21,10 +21,9 @@ from ml_collections import ConfigDict
 
 from jaxvision import optimize
 from jaxvision.augment import chain, flip, resized_crop, scale_jitter, sometimes
-from jaxvision.checkpoint import Keep
 from jaxvision.data import buckets, coco, order, pipeline, placement, target
 from jaxvision.draw import detection as pictures
-from jaxvision.experiment import Evaluation, Experiment
+from jaxvision.experiment import Evaluation, Experiment, Keep
 from jaxvision.metrics.detection import detection as figures
 from jaxvision.nn.detr import detr_resnet50
 from jaxvision.pretrained import torchvision

@@ -20,10 +20,9 @@ import optax
 from ml_collections import ConfigDict
 
 from jaxvision.augment import flip
-from jaxvision.checkpoint import Keep
 from jaxvision.data import buckets, coco, order, placement, subset, target
 from jaxvision.draw import detection as pictures
-from jaxvision.experiment import Evaluation, Experiment
+from jaxvision.experiment import Evaluation, Experiment, Keep
 from jaxvision.metrics.detection import detection as figures
 from jaxvision.nn.norm import FrozenBatchNorm
 from jaxvision.nn.retinanet import retinanet_resnet50_fpn

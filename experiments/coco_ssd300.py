@@ -20,10 +20,9 @@ from ml_collections import ConfigDict
 
 from jaxvision import optimize
 from jaxvision.augment import brightness, chain, contrast, expand, flip, hue, iou_crop, saturation, sometimes
-from jaxvision.checkpoint import Keep
 from jaxvision.data import coco, order, pipeline, placement, target
 from jaxvision.draw import detection as pictures
-from jaxvision.experiment import Evaluation, Experiment
+from jaxvision.experiment import Evaluation, Experiment, Keep
 from jaxvision.metrics.detection import detection as figures
 from jaxvision.nn.ssd import ssd300_vgg16
 from jaxvision.pretrained import torchvision_detection

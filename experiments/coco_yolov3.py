@@ -18,10 +18,9 @@ from ml_collections import ConfigDict
 
 from jaxvision import optimize
 from jaxvision.augment import brightness, chain, contrast, flip, hue, saturation, scale_jitter
-from jaxvision.checkpoint import Keep
 from jaxvision.data import coco, order, pipeline, placement, target
 from jaxvision.draw import detection as pictures
-from jaxvision.experiment import Evaluation, Experiment
+from jaxvision.experiment import Evaluation, Experiment, Keep
 from jaxvision.metrics.detection import detection as figures
 from jaxvision.nn.darknet import yolov3
 from jaxvision.pretrained import darknet

@@ -36,10 +36,9 @@ from jaxvision.augment import (
     scale_jitter,
     sometimes,
 )
-from jaxvision.checkpoint import Keep
 from jaxvision.data import coco, order, pipeline, placement, target
 from jaxvision.draw import detection as pictures
-from jaxvision.experiment import Evaluation, Experiment
+from jaxvision.experiment import Evaluation, Experiment, Keep
 from jaxvision.metrics.detection import detection as figures
 from jaxvision.nn.yolox import yolox_l, yolox_m, yolox_nano, yolox_s, yolox_tiny, yolox_x
 from jaxvision.pretrained.coco import CLASSES

@@ -12,10 +12,9 @@ import optax
 from flax import linen as nn
 from ml_collections import ConfigDict
 
-from jaxvision.checkpoint import Keep
 from jaxvision.data import idx, order, pipeline, placement, tfds
 from jaxvision.draw import classification as pictures
-from jaxvision.experiment import Evaluation, Experiment
+from jaxvision.experiment import Evaluation, Experiment, Keep
 from jaxvision.metrics.classification import classification as figures
 from jaxvision.nn.rnn import RNNClassifier
 from jaxvision.tasks.classification import classification

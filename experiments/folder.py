@@ -13,11 +13,10 @@ from ml_collections import ConfigDict
 
 from jaxvision import optimize
 from jaxvision.augment.geometry import flip
-from jaxvision.checkpoint import Keep
 from jaxvision.data import folder, order, pipeline, placement
 from jaxvision.data.subset import held_out
 from jaxvision.draw import classification as pictures
-from jaxvision.experiment import Evaluation, Experiment
+from jaxvision.experiment import Evaluation, Experiment, Keep
 from jaxvision.metrics.classification import classification as figures
 from jaxvision.nn.resnet import resnet18
 from jaxvision.tasks.classification import classification

@@ -14,11 +14,10 @@ import optax
 from ml_collections import ConfigDict
 
 from jaxvision.augment import affine, chain, flip
-from jaxvision.checkpoint import Keep
 from jaxvision.data import folder, order, pipeline, placement
 from jaxvision.data.subset import held_out
 from jaxvision.draw import classification as pictures
-from jaxvision.experiment import Evaluation, Experiment
+from jaxvision.experiment import Evaluation, Experiment, Keep
 from jaxvision.metrics.classification import classification as figures
 from jaxvision.nn.cnn import FolderCNN
 from jaxvision.tasks.classification import classification

@@ -13,10 +13,9 @@ from ml_collections import ConfigDict
 
 from jaxvision import optimize
 from jaxvision.augment import chain, flip, randaugment
-from jaxvision.checkpoint import Keep
 from jaxvision.data import order, pipeline, placement, tfds
 from jaxvision.draw import classification as pictures
-from jaxvision.experiment import Evaluation, Experiment
+from jaxvision.experiment import Evaluation, Experiment, Keep
 from jaxvision.metrics.classification import classification as figures
 from jaxvision.nn.efficientnet import tf_efficientnet_lite0
 from jaxvision.tasks.classification import classification

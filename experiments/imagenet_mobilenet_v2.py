@@ -11,10 +11,9 @@ import optax
 from ml_collections import ConfigDict
 
 from jaxvision.augment import flip
-from jaxvision.checkpoint import Keep
 from jaxvision.data import order, pipeline, placement, tfds
 from jaxvision.draw import classification as pictures
-from jaxvision.experiment import Evaluation, Experiment
+from jaxvision.experiment import Evaluation, Experiment, Keep
 from jaxvision.metrics.classification import classification as figures
 from jaxvision.nn.mobilenet import mobilenet_v2
 from jaxvision.tasks.classification import classification

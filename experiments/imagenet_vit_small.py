@@ -13,10 +13,9 @@ from ml_collections import ConfigDict
 
 from jaxvision import optimize
 from jaxvision.augment import chain, choose, cutmix, flip, mixup, randaugment, random_erasing
-from jaxvision.checkpoint import Keep
 from jaxvision.data import order, pipeline, placement, tfds
 from jaxvision.draw import classification as pictures
-from jaxvision.experiment import Evaluation, Experiment
+from jaxvision.experiment import Evaluation, Experiment, Keep
 from jaxvision.metrics.classification import classification as figures
 from jaxvision.nn.vit import vit_small
 from jaxvision.tasks.classification import classification

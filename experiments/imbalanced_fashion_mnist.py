@@ -23,11 +23,10 @@ from ml_collections import ConfigDict
 
 from jaxvision import optimize
 from jaxvision.augment.geometry import flip
-from jaxvision.checkpoint import Keep
 from jaxvision.data import idx, order, resident, samples, tfds
 from jaxvision.data.source import concatenate
 from jaxvision.data.subset import held_out, imbalanced, long_tailed
-from jaxvision.experiment import Evaluation, Experiment
+from jaxvision.experiment import Evaluation, Experiment, Keep
 from jaxvision.metrics.classification import classification as figures
 from jaxvision.metrics.thresholds import thresholded
 from jaxvision.nn.cnn import SmallCNN

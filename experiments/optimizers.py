@@ -23,12 +23,12 @@ import jax.numpy as jnp
 import optax
 from ml_collections import ConfigDict
 
-from jaxvision import optimize, penalty, stopping
-from jaxvision.checkpoint import Keep
+from jaxvision import optimize
 from jaxvision.data import idx, order, resident, samples, tfds
-from jaxvision.experiment import Evaluation, Experiment
+from jaxvision.experiment import Evaluation, Experiment, Keep
 from jaxvision.metrics.classification import classification as figures
 from jaxvision.nn.cnn import SmallCNN
+from jaxvision.optimize import penalty, stopping
 from jaxvision.tasks.classification import classification
 from jaxvision.train import Every
 from jaxvision.types import Task

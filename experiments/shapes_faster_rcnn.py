@@ -14,10 +14,9 @@ from ml_collections import ConfigDict
 
 from jaxvision.augment import flip, vertical_flip
 from jaxvision.augment.compose import chain, identity
-from jaxvision.checkpoint import Keep
 from jaxvision.data import order, resident, synthetic, target
 from jaxvision.draw import detection as pictures
-from jaxvision.experiment import Evaluation, Experiment
+from jaxvision.experiment import Evaluation, Experiment, Keep
 from jaxvision.metrics.detection import detection as figures
 from jaxvision.nn import resnet
 from jaxvision.nn.faster_rcnn import faster_rcnn_fpn

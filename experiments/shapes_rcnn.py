@@ -15,11 +15,10 @@ from ml_collections import ConfigDict
 
 from jaxvision.augment import flip, vertical_flip
 from jaxvision.augment.compose import chain, identity
-from jaxvision.checkpoint import Keep
 from jaxvision.data import order, resident, synthetic, target
 from jaxvision.data.proposals import Search, finder
 from jaxvision.draw import detection as pictures
-from jaxvision.experiment import Evaluation, Experiment
+from jaxvision.experiment import Evaluation, Experiment, Keep
 from jaxvision.metrics.detection import detection as figures
 from jaxvision.nn import resnet
 from jaxvision.nn.fast_rcnn import rcnn_resnet

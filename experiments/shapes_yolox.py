@@ -15,10 +15,9 @@ from ml_collections import ConfigDict
 from jaxvision import optimize
 from jaxvision.augment import flip, vertical_flip
 from jaxvision.augment.compose import chain, identity
-from jaxvision.checkpoint import Keep
 from jaxvision.data import order, resident, synthetic, target
 from jaxvision.draw import detection as pictures
-from jaxvision.experiment import Evaluation, Experiment
+from jaxvision.experiment import Evaluation, Experiment, Keep
 from jaxvision.metrics.detection import detection as figures
 from jaxvision.nn.yolox import YOLOX, CSPDarknet, Make
 from jaxvision.tasks.yolox import yolox

@@ -22,10 +22,9 @@ from ml_collections import ConfigDict
 
 from jaxvision import optimize
 from jaxvision.augment import affine, brightness, chain, contrast, flip, saturation, vertical_flip
-from jaxvision.checkpoint import Keep
 from jaxvision.data import coco, order, pipeline, placement, samples, target
 from jaxvision.draw import detection as pictures
-from jaxvision.experiment import Evaluation, Experiment
+from jaxvision.experiment import Evaluation, Experiment, Keep
 from jaxvision.metrics.detection import detection as figures
 from jaxvision.ops.anchors import tensorflow_default_boxes
 from jaxvision.pretrained import detectors

@@ -19,11 +19,10 @@ from ml_collections import ConfigDict
 
 from jaxvision import optimize
 from jaxvision.augment import flip
-from jaxvision.checkpoint import Keep
 from jaxvision.data import order, pipeline, placement, target, voc
 from jaxvision.data.proposals import finder
 from jaxvision.draw import detection as pictures
-from jaxvision.experiment import Evaluation, Experiment
+from jaxvision.experiment import Evaluation, Experiment, Keep
 from jaxvision.metrics.detection import detection as figures
 from jaxvision.nn.fast_rcnn import rcnn_vgg16
 from jaxvision.pretrained.start import start

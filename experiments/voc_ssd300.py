@@ -17,11 +17,10 @@ from ml_collections import ConfigDict
 
 from jaxvision import optimize
 from jaxvision.augment import brightness, chain, contrast, expand, flip, hue, iou_crop, saturation, sometimes
-from jaxvision.checkpoint import Keep
 from jaxvision.data import order, pipeline, placement, target, voc
 from jaxvision.data.source import concatenate
 from jaxvision.draw import detection as pictures
-from jaxvision.experiment import Evaluation, Experiment
+from jaxvision.experiment import Evaluation, Experiment, Keep
 from jaxvision.metrics.detection import detection as figures
 from jaxvision.nn.ssd import ssd300_vgg16
 from jaxvision.pretrained import torchvision_detection

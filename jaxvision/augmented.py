@@ -15,13 +15,15 @@ import jax.numpy as jnp
 import numpy as np
 from matplotlib.figure import Figure
 
-from jaxvision import commands, parallel
-from jaxvision.commands import DataProblem, told_as
+from jaxvision import commands
 from jaxvision.data import loading, media, placement, samples
 from jaxvision.data.decode import decode
 from jaxvision.draw.batch import examples_of, examples_sheet
 from jaxvision.draw.figure import save
-from jaxvision.experiment import ConfigError, Experiment, configure, load
+from jaxvision.errors import ConfigError, DataError, raised_as
+from jaxvision.experiment import Experiment
+from jaxvision.run import devices
+from jaxvision.run.config import configure, load
 from jaxvision.types import Augment, Batch, ClassScores, Labels
 
 
@@ -79,7 +81,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def run(flags: Flags) -> int:
     """Draws the sheet; returns the exit status."""
-    parallel.keep_compilations()
+    devices.keep_compilations()
     figure = drawn(flags)
     save(figure, flags.output)
     rows = len(figure.axes) // flags.columns
@@ -91,8 +93,8 @@ def drawn(flags: Flags) -> Figure:
     """The sheet that the command line asks for."""
     module = load(flags.config)
     config = configure(module.get_config(), flags.overrides)
-    with told_as(ConfigError):
-        parallel.resolve_precision(config)
+    with raised_as(ConfigError):
+        devices.resolve_precision(config)
         chosen = module.build(config)
     if chosen.augment is None:
         raise ConfigError(f"{flags.config} has no augmentation")
@@ -117,7 +119,7 @@ class Given(NamedTuple):
 
 def trained_on(chosen: Experiment, rows: int) -> Given:
     """The first images of training, with their targets."""
-    with told_as(DataProblem):
+    with raised_as(DataError):
         about, batch = chosen.train.about(), next(chosen.train.batches(0))
     return Given(jax.tree.map(lambda x: np.asarray(x)[:rows], batch), about.classes, about.name)
 
@@ -129,11 +131,11 @@ def pictured(chosen: Experiment, paths: Sequence[Path], rows: int) -> Given:
     pictures = media.pictures(media.files(paths or [samples.photos_dir()]))
     found = list(islice(media.decoded(pictures, lambda data: decode(data, fit, channels=channels).canvas), rows))
     if not found:
-        raise DataProblem(f"there is no image in {', '.join(map(str, paths))}")
+        raise DataError(f"there is no image in {', '.join(map(str, paths))}")
     batch = loading.empty_rows(len(found), (height, width), channels)
     for row, each in enumerate(found):
         if each.canvas is None:
-            raise DataProblem(f"{each.file}: {each.error}")
+            raise DataError(f"{each.file}: {each.error}")
         batch.image[row], batch.size[row], batch.original_size[row] = each.canvas[:3]
         batch.valid[row], batch.index[row] = True, row
     count = classes_of(chosen)

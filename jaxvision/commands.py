@@ -6,59 +6,14 @@ import argparse
 import logging
 import sys
 import threading
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
-from typing import Literal, TypeVar
+from typing import TYPE_CHECKING
 
-T = TypeVar("T")
-Which = Literal["best", "latest"] | int
-"""A checkpoint: one of the two, or that of a step."""
+from jaxvision.errors import UserError
 
-
-class DataProblem(ValueError):
-    """The data can't be opened or read."""
-
-
-@contextmanager
-def told_as(kind: type[Exception]) -> Iterator[None]:
-    """Inside this block a ValueError or OSError is a problem of this kind, told without a traceback."""
-    try:
-        yield
-    except (ValueError, OSError) as error:
-        raise kind(str(error)) from error
-
-
-@contextmanager
-def naming(what: str) -> Iterator[None]:
-    """Inside this block a ValueError says what it is about."""
-    try:
-        yield
-    except ValueError as error:
-        raise ValueError(f"{what}: {error}") from error
-
-
-def reading(batches: Iterator[T]) -> Iterator[T]:
-    """The batches; a fault of the data becomes a `DataProblem`."""
-    while True:
-        with told_as(DataProblem):
-            batch = next(batches, None)
-        if batch is None:
-            return
-        yield batch
-
-
-def problems() -> tuple[type[Exception], ...]:
-    """The errors that are the user's to mend: told in one line."""
-    from jaxvision.boards import BoardError
-    from jaxvision.checkpoint import CheckpointError
-    from jaxvision.experiment import ConfigError
-    from jaxvision.processes import AnotherProcessFailed
-    from jaxvision.train import NonFiniteLoss
-    from jaxvision.workdir import WorkdirError
-
-    told = (ConfigError, WorkdirError, CheckpointError, NonFiniteLoss, DataProblem, OSError)
-    return (*told, AnotherProcessFailed, BoardError)
+if TYPE_CHECKING:
+    from jaxvision.run.checkpoint import Which
 
 
 def status_of(run: Callable[[], int], traceback: bool = False, several: bool = False) -> int:
@@ -87,7 +42,7 @@ def status_of(run: Callable[[], int], traceback: bool = False, several: bool = F
             print(f"jaxvision: {told}", file=sys.stderr)
             status = 2
     if several:
-        from jaxvision import processes
+        from jaxvision.run import processes
 
         processes.leave(status)
     return status
@@ -95,7 +50,7 @@ def status_of(run: Callable[[], int], traceback: bool = False, several: bool = F
 
 def message(error: Exception, several: bool) -> str | None:
     """What to say of an error in place of a traceback; None where that would hide a fault of the program."""
-    if isinstance(error, problems()):
+    if isinstance(error, UserError | OSError):
         return " ".join(str(error).split())
     lost = ("Connection closed", "Connection reset", "Broken pipe", "heartbeat", "DEADLINE_EXCEEDED")
     if several and any(sign in str(error) for sign in lost):

@@ -7,117 +7,17 @@ import argparse
 import json
 import math
 import sys
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-import jax
-import numpy as np
-from jax.sharding import Sharding
-
-from jaxvision import commands, parallel, rebuilt
-from jaxvision.commands import DataProblem, Which, told_as
-from jaxvision.experiment import ConfigError, Evaluation, task_on
-from jaxvision.types import Batch, Metric, Prediction, Stream, Task, Variables
-from jaxvision.workdir import write_atomically
-
-BATCHES_UNDER_WAY = 3
-
-
-class NoExamples(DataProblem):
-    """None of the examples of an evaluation could be read."""
-
-
-class Evaluated(NamedTuple):
-    """The figures of an evaluation and the rows that they were computed from."""
-
-    figures: dict[str, float]
-    rows: Mapping[str, np.ndarray]
-    """Columns over the valid examples in the order of `index`, which is one of them."""
-
-
-Observe = Callable[[Variables, Batch], Mapping[str, jax.Array]]
-
-
-def make_observe(
-    predict: Callable[[Variables, Batch], Prediction], metric: Metric, everywhere: Sharding | None = None
-) -> Observe:
-    """The jitted function from variables and a batch to the rows of its examples.
-
-    `everywhere` is a sharding that copies an array to all devices: so every one of several processes gets all rows.
-    """
-
-    def observe(variables: Variables, batch: Batch) -> Mapping[str, jax.Array]:
-        rows = metric.observe(predict(variables, batch.replace(target=None)), batch)
-        return {**rows, "index": batch.index, "valid": batch.valid}
-
-    return jax.jit(observe, out_shardings=everywhere)
-
-
-def evaluate(
-    observe: Observe,
-    variables: Variables,
-    batches: Iterable[Batch],
-    compute: Callable[[Mapping[str, np.ndarray]], dict[str, float]],
-) -> Evaluated:
-    """The figures over all batches.
-
-    Args:
-      observe: of `make_observe`; kept by the caller, so that it compiles once.
-      variables: to predict with.
-      batches: the whole evaluation data, on the device.
-      compute: of the metric.
-
-    Raises:
-      NoExamples: if there is no valid example.
-    """
-    parts = []
-    for batch in batches:
-        parts.append(observe(variables, batch))
-        jax.block_until_ready(parts[-BATCHES_UNDER_WAY:][0])
-    rows = collect(parts)
-    if not len(rows["index"]):
-        raise NoExamples("there is no valid example to evaluate on")
-    return Evaluated({name: float(value) for name, value in compute(rows).items()}, rows)
-
-
-def collect(parts: list[Mapping[str, jax.Array]]) -> dict[str, np.ndarray]:
-    """The rows of all batches as one table: padding dropped, ordered by the index of the example."""
-    if not parts:
-        return {"index": np.zeros(0, np.int32)}
-    fetched = jax.device_get(parts)
-    table = {name: np.concatenate([part[name] for part in fetched]) for name in fetched[0]}
-    valid = table.pop("valid")
-    table = {name: column[valid] for name, column in table.items()}
-    order = np.argsort(table["index"], kind="stable")
-    return {name: column[order] for name, column in table.items()}
-
-
-class Examiner:
-    """Runs the evaluations of an experiment, each compiled once, and keeps the newest rows for the report."""
-
-    def __init__(self, task: Task, evaluations: Mapping[str, Evaluation], everywhere: Sharding | None = None):
-        self.evaluations = evaluations
-        self.observers = {
-            name: make_observe(task.predict, each.metric, everywhere) for name, each in evaluations.items()
-        }
-        self.newest: dict[str, Evaluated] = {}
-
-    def evaluate(self, variables: Variables, feed: Callable[[Stream], Iterable[Batch]]) -> dict[str, float]:
-        """The figures of all evaluations, each name led by its evaluation's: `test/accuracy`.
-
-        Args:
-          variables: to predict with.
-          feed: the batches of a stream, from first to last, on the devices.
-        """
-        figures = {}
-        for name, (stream, metric, _) in self.evaluations.items():
-            try:
-                self.newest[name] = evaluate(self.observers[name], variables, feed(stream), metric.compute)
-            except NoExamples as error:
-                raise NoExamples(f"evaluation {name!r}: {error}") from None
-            figures.update({f"{name}/{key}": value for key, value in self.newest[name].figures.items()})
-        return figures
+from jaxvision import commands, errors
+from jaxvision.errors import ConfigError, DataError, raised_as, write_atomically
+from jaxvision.run import devices, restore
+from jaxvision.run.checkpoint import Which
+from jaxvision.run.devices import task_on
+from jaxvision.run.evaluation import Examiner
+from jaxvision.types import Batch, Stream
 
 
 class Flags(NamedTuple):
@@ -159,25 +59,25 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def run(flags: Flags) -> int:
     """Evaluates a checkpoint as the command line asks; returns the exit status."""
-    parallel.keep_compilations()
-    found = rebuilt.rebuild(flags.workdir, flags.overrides)
-    rebuilt.check_evaluations(found, flags.names)
+    devices.keep_compilations()
+    found = restore.rebuild(flags.workdir, flags.overrides)
+    restore.check_evaluations(found, flags.names)
     names = flags.names or tuple(found.experiment.evaluations)
     if not names:
-        raise DataProblem(f"the experiment of {flags.workdir} has no evaluation")
-    with told_as(ConfigError):
-        mesh = parallel.device_mesh(flags.fsdp)
+        raise DataError(f"the experiment of {flags.workdir} has no evaluation")
+    with raised_as(ConfigError):
+        mesh = devices.device_mesh(flags.fsdp)
     chosen = {name: found.experiment.evaluations[name] for name in names}
-    with told_as(DataProblem):
+    with raised_as(DataError):
         for name, each in chosen.items():
-            with commands.naming(f"evaluation {name}"):
-                parallel.check_divisible(each.stream.spec, mesh)
-    rebuilt.warn_of_other_data(found, [f"evaluation {name}" for name in names])
-    saved = rebuilt.load_checkpoint(found, flags.checkpoint, mesh)
-    examiner = Examiner(task_on(mesh, found.experiment), chosen, parallel.replicated(mesh))
+            with errors.naming(f"evaluation {name}"):
+                devices.check_divisible(each.stream.spec, mesh)
+    restore.warn_of_other_data(found, [f"evaluation {name}" for name in names])
+    saved = restore.load_checkpoint(found, flags.checkpoint, mesh)
+    examiner = Examiner(task_on(mesh, found.experiment), chosen, devices.replicated(mesh))
 
     def feed(stream: Stream) -> Iterator[Batch]:
-        return parallel.ahead(commands.reading(stream.batches(0)), parallel.placer(mesh))
+        return devices.ahead(errors.reading(stream.batches(0)), devices.placer(mesh))
 
     examiner.evaluate(saved.state.averaged, feed)
     figures = {name: result.figures for name, result in examiner.newest.items()}

@@ -12,20 +12,21 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
-from jaxvision.commands import DataProblem, naming, reading, status_of, tell_errors_once, told_as
+from jaxvision.commands import status_of, tell_errors_once
+from jaxvision.errors import DataError, naming, raised_as, reading
 from jaxvision.flags import Flags, parse
 
 if TYPE_CHECKING:
     from jax.sharding import Mesh
 
-    from jaxvision.checkpoint import Checkpoints
-    from jaxvision.evaluate import Evaluated, Examiner
     from jaxvision.experiment import Experiment
-    from jaxvision.logbook import Logbook, Wishes
-    from jaxvision.processes import Interruption
+    from jaxvision.run.checkpoint import Checkpoints
+    from jaxvision.run.evaluation import Evaluated, Examiner
+    from jaxvision.run.logbook import Logbook, Wishes
+    from jaxvision.run.processes import Interruption
+    from jaxvision.run.workdir import Workdir
     from jaxvision.train import Figures, Hooks, Progress, TrainState, TrainStep
     from jaxvision.types import About, Batch, Stream, Variables
-    from jaxvision.workdir import Workdir
 
 INTERRUPTED = 75  # EX_TEMPFAIL: run the same command again
 
@@ -51,19 +52,19 @@ class Plan(NamedTuple):
 
 def run(flags: Flags) -> int:
     """Trains the experiment to its end; returns the exit status. Writes nothing before all that can be checked is."""
-    from jaxvision import parallel, processes, watch
-    from jaxvision.checkpoint import Checkpoints
-    from jaxvision.experiment import ConfigError
-    from jaxvision.logbook import Wishes
-    from jaxvision.workdir import Workdir
+    from jaxvision.errors import ConfigError
+    from jaxvision.run import devices, processes, watch
+    from jaxvision.run.checkpoint import Checkpoints
+    from jaxvision.run.logbook import Wishes
+    from jaxvision.run.workdir import Workdir
 
-    with told_as(ConfigError):
+    with raised_as(ConfigError):
         wishes = Wishes(flags.wandb, None if flags.profile is None else watch.parse_steps(flags.profile))
 
     if flags.meeting is not None:
-        with told_as(ConfigError):
+        with raised_as(ConfigError):
             processes.meet(processes.Meeting(*flags.meeting))
-    parallel.keep_compilations()
+    devices.keep_compilations()
     if flags.preflight:
         return preflight(flags)
     with processes.together():
@@ -82,22 +83,24 @@ def run(flags: Flags) -> int:
 
 def built(flags: Flags) -> tuple[Experiment, dict, Mesh]:
     """The experiment of the command line, its config as JSON data, the devices."""
-    from jaxvision import experiment, parallel
+    from jaxvision.errors import ConfigError
+    from jaxvision.run import devices
+    from jaxvision.run.config import as_json, configure, load
 
-    module = experiment.load(flags.config)
-    config = experiment.configure(module.get_config(), flags.overrides)
-    with told_as(experiment.ConfigError):
-        parallel.resolve_precision(config)
-        mesh = parallel.device_mesh(flags.fsdp)
-        return module.build(config), experiment.as_json(config), mesh
+    module = load(flags.config)
+    config = configure(module.get_config(), flags.overrides)
+    with raised_as(ConfigError):
+        devices.resolve_precision(config)
+        mesh = devices.device_mesh(flags.fsdp)
+        return module.build(config), as_json(config), mesh
 
 
 def preflight(flags: Flags) -> int:
     """Checks the experiment without training it; returns the exit status."""
     from functools import partial
 
-    from jaxvision.preflight.check import check
-    from jaxvision.workdir import Workdir
+    from jaxvision.run.preflight.check import check
+    from jaxvision.run.workdir import Workdir
 
     chosen, config, mesh = built(flags)
     taken = partial(check_free, Workdir(flags.workdir), chosen, config, flags)
@@ -109,18 +112,20 @@ def preflight(flags: Flags) -> int:
 def prepare(flags: Flags) -> Plan:
     """Reads and checks the experiment, opens its data, traces its training step."""
     from jaxvision import experiment, train
+    from jaxvision.errors import ConfigError
+    from jaxvision.run import devices
 
     chosen, config, mesh = built(flags)
-    with told_as(DataProblem):
+    with raised_as(DataError):
         abouts = open_data(chosen, mesh)
-    with told_as(experiment.ConfigError):
+    with raised_as(ConfigError):
         experiment.check_names(chosen)
-        experiment.check_keep(chosen)
+        experiment.check_kept(chosen)
         for name, evaluation in chosen.evaluations.items():
             with naming(where := f"evaluation {name}"):
                 experiment.check_classes(evaluation.metric, abouts[where])
         train.check_intervals(chosen.every)
-        step, like = experiment.step_on(mesh, chosen)
+        step, like = devices.step_on(mesh, chosen)
     return Plan(chosen, config, abouts, mesh, step, like)
 
 
@@ -134,7 +139,7 @@ def enter(workdir: Workdir, plan: Plan, flags: Flags) -> None:
 def check_free(workdir: Workdir, chosen: Experiment, config: dict, flags: Flags) -> None:
     """Raises WorkdirError if the workdir holds another run, or one that is past the last step."""
     from jaxvision import experiment
-    from jaxvision.workdir import WorkdirError
+    from jaxvision.errors import WorkdirError
 
     data = {name: stream.about().fingerprint for name, stream in experiment.streams(chosen).items()}
     if workdir.newest_step() > chosen.steps:
@@ -146,12 +151,13 @@ def check_free(workdir: Workdir, chosen: Experiment, config: dict, flags: Flags)
 
 def open_data(chosen: Experiment, mesh: Mesh) -> dict[str, About]:
     """Opens the data of all streams."""
-    from jaxvision import experiment, parallel
+    from jaxvision import experiment
+    from jaxvision.run import devices
 
     streams = experiment.streams(chosen)
     for name, stream in streams.items():
         with naming(name):
-            parallel.check_divisible(stream.spec, mesh)
+            devices.check_divisible(stream.spec, mesh)
     return {name: stream.about() for name, stream in streams.items()}
 
 
@@ -164,21 +170,24 @@ def first_progress(plan: Plan, checkpoints: Checkpoints) -> tuple[Progress, int]
     """The run as its newest readable checkpoint has it, or before its first step, and how many rows its log had."""
     from functools import partial
 
-    from jaxvision import experiment, parallel, train
+    from jaxvision import experiment, train
+    from jaxvision.errors import ConfigError
+    from jaxvision.run import devices
 
     saved = checkpoints.newest(plan.like)
     if saved is not None:
         return train.Progress(saved.state, saved.notes["history"], saved.notes["interval"]), saved.notes["rows"]
-    with told_as(experiment.ConfigError):
-        state = experiment.first_state_of(plan.chosen, layout=partial(parallel.layout, plan.mesh))
+    with raised_as(ConfigError):
+        state = experiment.first_state_of(plan.chosen, layout=partial(devices.layout, plan.mesh))
     return train.Progress(state), 0
 
 
 def train_and_report(plan: Plan, workdir: Workdir, checkpoints: Checkpoints, wishes: Wishes) -> int:
     """Trains from the newest checkpoint on, then draws the report."""
-    from jaxvision import fault, parallel, processes, train
-    from jaxvision.logbook import Logbook
-    from jaxvision.processes import Interruption
+    from jaxvision import train
+    from jaxvision.run import devices, nonfinite, processes
+    from jaxvision.run.logbook import Logbook
+    from jaxvision.run.processes import Interruption
 
     chosen = plan.chosen
     progress, rows = first_progress(plan, checkpoints)
@@ -194,10 +203,10 @@ def train_and_report(plan: Plan, workdir: Workdir, checkpoints: Checkpoints, wis
         process=processes.share().index,
         wishes=wishes,
     )
-    place, share = parallel.placer(plan.mesh), processes.share()
+    place, share = devices.placer(plan.mesh), processes.share()
 
     def feed(stream: Stream, step: int = 0) -> Iterator[Batch]:
-        return parallel.ahead(reading(stream.batches(step, share)), place)
+        return devices.ahead(reading(stream.batches(step, share)), place)
 
     with book, Interruption() as interruption:
         if first < chosen.steps:
@@ -217,7 +226,7 @@ def train_and_report(plan: Plan, workdir: Workdir, checkpoints: Checkpoints, wis
             )
         except train.NonFiniteLoss as error:
             with book.paused():
-                fault.explain(error, chosen, plan.mesh, workdir.path / "nonfinite")
+                nonfinite.explain(error, chosen, plan.mesh, workdir.path / "nonfinite")
             raise
         book.trained()
         done = int(progress.state.step)
@@ -244,11 +253,13 @@ def hooked(
     interruption: Interruption,
 ) -> tuple[Examiner, Hooks]:
     """What the loop calls, and the examiner that evaluates for it."""
-    from jaxvision import evaluate, experiment, parallel, processes, train
+    from jaxvision import train
+    from jaxvision.errors import ConfigError
+    from jaxvision.run import devices, evaluation, processes
 
     chosen = plan.chosen
-    task = experiment.task_on(plan.mesh, chosen)
-    examiner = evaluate.Examiner(task, chosen.evaluations, parallel.replicated(plan.mesh))
+    task = devices.task_on(plan.mesh, chosen)
+    examiner = evaluation.Examiner(task, chosen.evaluations, devices.replicated(plan.mesh))
 
     evaluating = False
 
@@ -272,7 +283,7 @@ def hooked(
         check_measured(chosen.keep.by, figures)
 
     def stop(history: Sequence[Figures]) -> bool:
-        with told_as(experiment.ConfigError):
+        with raised_as(ConfigError):
             return chosen.stop(history)
 
     return examiner, train.Hooks(book.write, examine, save, stop, interruption.requested, book.stepped)
@@ -296,7 +307,7 @@ def told_interrupted(name: str, done: int, steps: int, workdir: Workdir) -> int:
 
 def check_measured(by: str | None, figures: Figures | None) -> None:
     """Raises ConfigError if there are figures, but not the one that tells which checkpoint is best."""
-    from jaxvision.experiment import ConfigError
+    from jaxvision.errors import ConfigError
 
     if figures is not None and by is not None and by not in figures:
         names = ", ".join(name for name in figures if name.count("/") < 2)

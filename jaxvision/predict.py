@@ -16,11 +16,13 @@ import numpy as np
 from jax.sharding import Mesh
 from tqdm import tqdm
 
-from jaxvision import commands, drawn, parallel, rebuilt, records
-from jaxvision.commands import DataProblem, Which, told_as
+from jaxvision import commands
 from jaxvision.data import loading, media
-from jaxvision.experiment import ConfigError, task_on
-from jaxvision.records import Form, Record, Shown, Wanted, Where
+from jaxvision.errors import ConfigError, DataError, raised_as
+from jaxvision.run import devices, drawn, records, restore
+from jaxvision.run.checkpoint import Which
+from jaxvision.run.devices import task_on
+from jaxvision.run.records import Form, Record, Shown, Wanted, Where
 from jaxvision.types import Batch, Canvas, Prediction
 
 
@@ -103,10 +105,10 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def run(flags: Flags) -> int:
     """Predicts as the command line asks; returns the exit status."""
-    parallel.keep_compilations()
+    devices.keep_compilations()
     images, videos = count(flags.paths)
-    with told_as(ConfigError):
-        mesh = parallel.device_mesh(flags.fsdp)
+    with raised_as(ConfigError):
+        mesh = devices.device_mesh(flags.fsdp)
     predictor = open_predictor(flags, mesh)
     originals = drawn.Originals(predictor.decode)
     total = None if videos else images
@@ -114,7 +116,7 @@ def run(flags: Flags) -> int:
 
     def complain(file: str, error: str) -> None:
         if flags.strict:
-            raise DataProblem(f"{file}: {error}")
+            raise DataError(f"{file}: {error}")
         faults.append(file)
         tqdm.write(f"jaxvision: skipped {file}: {error}", file=sys.stderr)
 
@@ -130,7 +132,7 @@ def run(flags: Flags) -> int:
                     drawn.save(flags.draw, rows, where, originals.of(canvas), record)
                 rows += 1
         if not rows:
-            raise DataProblem(f"none of the {images + videos:,} files could be read")
+            raise DataError(f"none of the {images + videos:,} files could be read")
     if faults:
         print(f"jaxvision: {len(faults):,} of {images + videos:,} files could not be read", file=sys.stderr)
     print(f"{flags.output}: {rows:,} predictions, by step {predictor.step:,} of {flags.workdir}")
@@ -142,7 +144,7 @@ def count(paths: Sequence[Path]) -> tuple[int, int]:
 
     Raises:
       FileNotFoundError: if a path is not there.
-      DataProblem: if there are none at all, or videos and nothing to read them.
+      DataError: if there are none at all, or videos and nothing to read them.
     """
     images = videos = 0
     for path in media.files(paths):
@@ -150,9 +152,9 @@ def count(paths: Sequence[Path]) -> tuple[int, int]:
         images += not media.is_video(path)
     if not images + videos:
         known = ", ".join((*media.IMAGES, *media.VIDEOS))
-        raise DataProblem(f"there is no image or video in {', '.join(map(str, paths))} (known are {known})")
+        raise DataError(f"there is no image or video in {', '.join(map(str, paths))} (known are {known})")
     if videos:
-        with told_as(DataProblem):
+        with raised_as(DataError):
             media.check_reader()
     return images, videos
 
@@ -172,18 +174,18 @@ class Predictor(NamedTuple):
 
 def open_predictor(flags: Flags, mesh: Mesh) -> Predictor:
     """The model that the command line asks for, checked; opens no data where the workdir knows its classes."""
-    found = rebuilt.rebuild(flags.workdir, flags.overrides)
+    found = restore.rebuild(flags.workdir, flags.overrides)
     task, name = task_on(mesh, found.experiment), chosen_evaluation(found, flags.evaluation)
     stream = found.experiment.evaluations[name].stream
     assert stream.decode is not None
     spec = stream.spec.replace(target=None)
     if flags.batch_size:
         spec = jax.tree.map(lambda x: jax.ShapeDtypeStruct((flags.batch_size, *x.shape[1:]), x.dtype), spec)
-    with told_as(DataProblem):
-        parallel.check_divisible(spec, mesh)
-    classes = rebuilt.class_names(found, f"evaluation {name}")
-    saved = rebuilt.load_checkpoint(found, flags.checkpoint, mesh)
-    variables, place, jitted = saved.state.averaged, parallel.placer(mesh), jax.jit(task.predict)
+    with raised_as(DataError):
+        devices.check_divisible(spec, mesh)
+    classes = restore.class_names(found, f"evaluation {name}")
+    saved = restore.load_checkpoint(found, flags.checkpoint, mesh)
+    variables, place, jitted = saved.state.averaged, devices.placer(mesh), jax.jit(task.predict)
     form = records.form_of(jax.eval_shape(task.predict, variables, spec), classes)
     if not form.objects and (flags.draw or flags.output.suffix == ".json"):
         raise ConfigError("--draw and .json are for a model that finds objects; this one tells classes of whole images")
@@ -191,13 +193,13 @@ def open_predictor(flags: Flags, mesh: Mesh) -> Predictor:
     return Predictor(lambda batch: jitted(variables, place(batch)), spec, stream.decode, form, wanted, saved.step)
 
 
-def chosen_evaluation(run: rebuilt.Rebuilt, name: str | None) -> str:
+def chosen_evaluation(run: restore.Rebuilt, name: str | None) -> str:
     """The evaluation as which to see images: the one asked for, or the first that can.
 
     Raises:
       ConfigError: if there is none, or it can't.
     """
-    rebuilt.check_evaluations(run, [] if name is None else [name])
+    restore.check_evaluations(run, [] if name is None else [name])
     able = [key for key, each in run.experiment.evaluations.items() if each.stream.decode is not None]
     if not able:
         raise ConfigError(f"{run.workdir.path} has no evaluation that can take other images")

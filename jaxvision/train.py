@@ -1,7 +1,9 @@
 """The state of a run, the one training step, and the one loop."""
 
+import math
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
 from typing import Any, Literal, NamedTuple, NoReturn
 
 import jax
@@ -11,13 +13,15 @@ import optax
 from flax import struct
 from jaxtyping import Array, PyTree
 
+from jaxvision.errors import UserError
 from jaxvision.gradient import Gradient, mean_gradient
-from jaxvision.log import Clock, interval_mean
 from jaxvision.types import Augment, Batch, Key, Params, Scalar, Task, Variables
 
 TrainStep = Callable[["TrainState", Batch], tuple["TrainState", dict[str, Scalar]]]
 Figures = Mapping[str, float]
 NonFinite = Literal["stop", "skip"]
+Clock = Callable[[str], AbstractContextManager[None]]
+"""Counts the time of a `with` block to the part of this name."""
 STEPS_AHEAD = 4
 """How many steps the host may have given to the device that are not done yet."""
 
@@ -223,6 +227,23 @@ def _all(flags: list[Scalar]) -> Scalar:
     return jax.lax.sort(jnp.stack(flags))[0]
 
 
+LATCHES = ("failed_step", "skipped")
+"""Metrics of which a row of the log keeps the last value, and only where it says something."""
+
+
+def interval_mean(metrics: Sequence[Mapping[str, float]]) -> dict[str, float]:
+    """The mean of each metric over the steps of an interval; steps where it is not finite are left out."""
+    row = {}
+    for name in metrics[-1]:
+        if name in LATCHES:
+            continue
+        values = [step[name] for step in metrics if math.isfinite(step.get(name, math.nan))]
+        row[name] = math.fsum(values) / len(values) if values else math.nan
+    if metrics[-1].get("skipped"):
+        row["skipped"] = metrics[-1]["skipped"]
+    return row
+
+
 class Every(NamedTuple):
     """How often, in steps, the loop does what it does beside training; it does all of it at the end, too.
 
@@ -251,7 +272,7 @@ class Progress(NamedTuple):
     """The metrics of each step since the last row of the log."""
 
 
-class NonFiniteLoss(FloatingPointError):
+class NonFiniteLoss(UserError, FloatingPointError):
     """Training met a loss, gradient or parameter that is not finite; `progress` is the run just before that step."""
 
     def __init__(self, step: int, progress: Progress):

@@ -19,11 +19,12 @@ from PIL import Image
 # Not jaxvision.train: a pytree class that checks its fields can't hold what jax.tree.map puts there.
 install_import_hook(["jaxvision.ops", "jaxvision.nn", "jaxvision.tasks"], "beartype.beartype")
 
-from jaxvision import parallel, train  # noqa: E402
+from jaxvision import train  # noqa: E402
 from jaxvision.gradient import mean_gradient  # noqa: E402
+from jaxvision.run import devices  # noqa: E402
 from jaxvision.types import Batch, Labels  # noqa: E402
 
-parallel.keep_compilations()
+devices.keep_compilations()
 jax.config.update("jax_numpy_rank_promotion", "raise")
 
 

@@ -11,19 +11,19 @@ import jax.numpy as jnp
 import numpy as np
 from detectors import EVERY, loss_and_gradient, make_batch, variables_of
 
-from jaxvision import parallel
+from jaxvision.run import devices
 
 
 def compared(make):
     task, batch = make(jnp.float64), make_batch((3, 1, 0, 5, 2, 2, 4, 0) * 3)
     variables = variables_of(task, batch)
     step = jax.jit(lambda variables, batch: (loss_and_gradient(task)(variables, batch), task.predict(variables, batch)))
-    mesh = parallel.device_mesh(1)
-    spread = parallel.placer(mesh)(jax.device_get(batch))
-    copied = jax.device_put(variables, parallel.replicated(mesh))
+    mesh = devices.device_mesh(1)
+    spread = devices.placer(mesh)(jax.device_get(batch))
+    copied = jax.device_put(variables, devices.replicated(mesh))
     assert len(spread.image.sharding.device_set) == 8
     compiled = step.lower(copied, spread).compile()
-    exchanged = parallel.collectives(compiled.as_text() or "")
+    exchanged = devices.collectives(compiled.as_text() or "")
     moved = sum(each.bytes for each in exchanged if each.kind != "all-reduce")
     results = jax.device_get((compiled(copied, spread), step(variables, batch)))
     found, expected = ([np.float64(leaf) for leaf in jax.tree.leaves(each)] for each in results)

@@ -4,7 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from jaxvision import experiment, parallel
+from jaxvision.run import devices
+from jaxvision.run.config import as_json, configure, load
 
 ROOT = Path(__file__).parent.parent
 FILES = sorted((ROOT / "experiments").glob("*.py")) + sorted((ROOT / "experiments" / "finetune").glob("*.py"))
@@ -15,11 +16,11 @@ def files(slow=()):
 
 
 def build(path, overrides, folder):
-    module = experiment.load(path)
+    module = load(path)
     config = module.get_config()
     if "train_dir" in config:
         overrides = {**overrides, "train_dir": str(folder)}
-    config = experiment.configure(config, overrides)
-    parallel.resolve_precision(config)
-    assert experiment.as_json(config)
+    config = configure(config, overrides)
+    devices.resolve_precision(config)
+    assert as_json(config)
     return module.build(config)

@@ -6,16 +6,17 @@ import sys
 import jax
 import optax
 
-from jaxvision import parallel, train
+from jaxvision import train
 from jaxvision.data.loading import spec
 from jaxvision.nn.cnn import SmallCNN, TutorialCNN
 from jaxvision.nn.resnet import resnet18
+from jaxvision.run import devices
 from jaxvision.tasks.classification import classification
 
 
 def step_of(network, channels, size, fsdp):
     """The state's shapes with their layout, the state, and the compiled step."""
-    mesh = parallel.device_mesh(fsdp)
+    mesh = devices.device_mesh(fsdp)
     task = classification(network, mean=0.0, std=1.0)
     optimizer, batch = optax.adamw(1e-3), spec(16, (size, size), channels)
 
@@ -23,22 +24,20 @@ def step_of(network, channels, size, fsdp):
         average = train.exponential_average(0.9)
         return train.init_state(task, optimizer, jax.random.key(0), batch, average=average, layout=layout)
 
-    like = parallel.with_layout(mesh, jax.eval_shape(first))
+    like = devices.with_layout(mesh, jax.eval_shape(first))
     step = jax.jit(
-        train.make_train_step(parallel.gathering(task, mesh), optimizer, average=train.exponential_average(0.9)),
+        train.make_train_step(devices.gathering(task, mesh), optimizer, average=train.exponential_average(0.9)),
         donate_argnums=0,
-        out_shardings=(parallel.layout(mesh, like), parallel.replicated(mesh)),
+        out_shardings=(devices.layout(mesh, like), devices.replicated(mesh)),
     )
-    return first(lambda shapes: parallel.layout(mesh, shapes)), step.lower(
-        like, parallel.batch_on(mesh, batch)
-    ).compile()
+    return first(lambda shapes: devices.layout(mesh, shapes)), step.lower(like, devices.batch_on(mesh, batch)).compile()
 
 
 def exchanged(network, channels, size, fsdp=1):
     state, compiled = step_of(network, channels, size, fsdp)
     return {
         "parameters": [list(x.shape) for x in jax.tree.leaves(state.params)],
-        "exchanged": [[each.kind, list(each.shape), each.bytes] for each in parallel.collectives(compiled.as_text())],
+        "exchanged": [[each.kind, list(each.shape), each.bytes] for each in devices.collectives(compiled.as_text())],
     }
 
 

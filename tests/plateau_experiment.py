@@ -7,11 +7,10 @@ import optax
 from flax import linen as nn
 from ml_collections import ConfigDict
 
-from jaxvision import stopping
-from jaxvision.checkpoint import Keep
 from jaxvision.data import arrays, order
-from jaxvision.experiment import Evaluation, Experiment
+from jaxvision.experiment import Evaluation, Experiment, Keep
 from jaxvision.metrics.classification import classification as figures
+from jaxvision.optimize import stopping
 from jaxvision.tasks.classification import classification
 from jaxvision.train import Every
 

@@ -7,8 +7,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxvision import experiment
 from jaxvision.data.idx import FASHION_MNIST
+from jaxvision.run.config import configure, load
 from jaxvision.types import Labels
 
 EXPERIMENTS = Path(__file__).parent.parent / "experiments"
@@ -49,13 +49,13 @@ def test_an_unknown_remedy_is_answered_with_those_that_there_are(imbalance, tmp_
     with pytest.raises(SystemExit):
         imbalance.main([f"--workdir={tmp_path}", "--remedies=focal,focus"])
     assert "no remedy focus; allowed are none, inverse_frequency" in capsys.readouterr().err
-    module = experiment.load(EXPERIMENTS / "imbalanced_fashion_mnist.py")
+    module = load(EXPERIMENTS / "imbalanced_fashion_mnist.py")
     with pytest.raises(ValueError, match="remedy is 'focus'; allowed are none, inverse_frequency"):
-        module.build(experiment.configure(module.get_config(), {"remedy": "focus", "precision": "float32"}))
+        module.build(configure(module.get_config(), {"remedy": "focus", "precision": "float32"}))
 
 
 def test_logit_adjustment_is_the_cross_entropy_of_the_posterior_under_the_prior():
-    module = experiment.load(EXPERIMENTS / "imbalanced_fashion_mnist.py")
+    module = load(EXPERIMENTS / "imbalanced_fashion_mnist.py")
     rng = np.random.default_rng(0)
     counts, logits, label = rng.integers(1, 700, 10), rng.normal(size=(6, 10)), rng.integers(0, 10, 6)
     loss = module.remedies(counts, seed=0)["logit_adjustment"].loss

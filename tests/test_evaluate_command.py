@@ -12,8 +12,10 @@ import pytest
 from finished_run import CLASSES, finished_run, images, one_line
 from ml_collections import ConfigDict
 
-from jaxvision import evaluate, experiment, rebuilt
-from jaxvision.experiment import ConfigError
+from jaxvision import evaluate
+from jaxvision.errors import ConfigError
+from jaxvision.run import restore
+from jaxvision.run.config import load, restored
 
 
 @pytest.fixture(scope="module")
@@ -199,7 +201,7 @@ def test_a_config_comes_back_from_json_with_the_types_of_its_defaults():
         "rate": float("inf"),
         "in": {"a": ("x",)},
     }
-    found = experiment.restored(default, json.loads(json.dumps(values)))
+    found = restored(default, json.loads(json.dumps(values)))
     assert found.to_dict() == values
     with pytest.raises(AttributeError):
         found.other = 1
@@ -217,14 +219,14 @@ def test_a_config_comes_back_from_json_with_the_types_of_its_defaults():
 )
 def test_what_does_not_fit_the_config_is_named(saved, message):
     with pytest.raises(ConfigError, match=message):
-        experiment.restored(ConfigDict({"a": 0, "model": {"depth": 2}}), saved)
+        restored(ConfigDict({"a": 0, "model": {"depth": 2}}), saved)
 
 
 def test_an_experiment_file_leaves_no_compiled_code_and_is_read_anew(tmp_path):
     path = tmp_path / "experiment.py"
     for value in (1, 2):  # the same length, within a second: compiled code would be taken for up to date
         path.write_text(f"answer = {value}\ndef get_config(): ...\ndef build(config): ...\n")
-        module = experiment.load(path)
+        module = load(path)
         assert module.answer == value
     assert [each.name for each in tmp_path.iterdir()] == ["experiment.py"]
 
@@ -232,9 +234,9 @@ def test_an_experiment_file_leaves_no_compiled_code_and_is_read_anew(tmp_path):
 def test_the_classes_of_a_run_come_from_its_workdir_or_else_from_its_data(tmp_path, finished):
     copy = copied(finished, tmp_path)
     (copy / "classes.json").unlink(missing_ok=True)
-    assert rebuilt.class_names(rebuilt.rebuild(copy), "evaluation test") == CLASSES
+    assert restore.class_names(restore.rebuild(copy), "evaluation test") == CLASSES
     (copy / "classes.json").write_text('{"evaluation test": ["a", "b", "c"]}')
-    assert rebuilt.class_names(rebuilt.rebuild(copy), "evaluation test") == ("a", "b", "c")
+    assert restore.class_names(restore.rebuild(copy), "evaluation test") == ("a", "b", "c")
 
 
 def test_figures_that_are_not_finite_are_null():

@@ -2,8 +2,9 @@ import pytest
 from ml_collections import ConfigDict
 
 from jaxvision import experiment
-from jaxvision.experiment import ConfigError
+from jaxvision.errors import ConfigError
 from jaxvision.metrics.detection import detection
+from jaxvision.run.config import as_json, configure, load
 from jaxvision.types import About, Metric
 
 
@@ -43,7 +44,7 @@ def config():
     ],
 )
 def test_values_are_read_by_the_type_of_the_default(field, text, value):
-    found = experiment.configure(config(), {field: text})
+    found = configure(config(), {field: text})
     for name in field.split("."):
         found = found[name]
     assert found == value
@@ -68,12 +69,12 @@ def test_values_are_read_by_the_type_of_the_default(field, text, value):
 )
 def test_what_is_wrong_is_named_with_what_is_allowed(field, text, message):
     with pytest.raises(ConfigError, match=message):
-        experiment.configure(config(), {field: text})
+        configure(config(), {field: text})
 
 
 def test_the_config_is_locked_and_the_original_untouched():
     original = config()
-    found = experiment.configure(original, {"steps": "3"})
+    found = configure(original, {"steps": "3"})
     assert original.steps == 10
     with pytest.raises(AttributeError):
         found.other = 1
@@ -82,17 +83,17 @@ def test_the_config_is_locked_and_the_original_untouched():
 def test_loading_names_a_missing_file_and_its_neighbour(tmp_path):
     (tmp_path / "quickstart.py").write_text("")
     with pytest.raises(ConfigError, match=r"no experiment file .*quickstar\.py; did you mean 'quickstart\.py'"):
-        experiment.load(tmp_path / "quickstar.py")
+        load(tmp_path / "quickstar.py")
     (tmp_path / "notes.md").write_text("")
     with pytest.raises(ConfigError, match=r"notes.md is no Python file"):
-        experiment.load(tmp_path / "notes.md")
+        load(tmp_path / "notes.md")
     with pytest.raises(ConfigError, match=r"has no function get_config\(\)"):
-        experiment.load(tmp_path / "quickstart.py")
+        load(tmp_path / "quickstart.py")
 
 
 def test_a_config_that_is_not_data_is_refused():
     with pytest.raises(ConfigError, match="not data"):
-        experiment.as_json(ConfigDict({"f": lambda: 1}))
+        as_json(ConfigDict({"f": lambda: 1}))
 
 
 @pytest.mark.parametrize("name", ["train", "a/b"])

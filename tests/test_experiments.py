@@ -6,7 +6,7 @@ import pytest
 from experiment_files import ROOT, build, files
 
 from jaxvision import experiment
-from jaxvision.evaluate import make_observe
+from jaxvision.run.evaluation import make_observe
 from jaxvision.types import Objects
 
 DEEP = {

@@ -17,9 +17,9 @@ import pytest
 from flax import serialization, traverse_util
 from PIL import Image
 
-from jaxvision import parallel, rebuilt
 from jaxvision.nn.resnet import resnet50
 from jaxvision.pretrained import export, torchvision
+from jaxvision.run import devices, restore
 
 ROOT = Path(__file__).parent.parent
 SMALL = ["width=8", "hidden=16", "image_size=64", "batch_size=8", "steps=6", "method=features"]
@@ -63,8 +63,8 @@ def test_the_lines_of_the_readme_fine_tune_and_predict(tmp_path):
     for command in ([*train, *small], predict):
         assert command[0] == "python"
         subprocess.run([sys.executable, *command[1:]], cwd=tmp_path, check=True, timeout=600)
-    run = rebuilt.rebuild(next(tmp_path.glob("runs/*")))
-    state = rebuilt.load_checkpoint(run, "latest", parallel.device_mesh()).state
+    run = restore.rebuild(next(tmp_path.glob("runs/*")))
+    state = restore.load_checkpoint(run, "latest", devices.device_mesh()).state
     kept = {**state.collections["frozen"]["backbone"]}
     expected = given["params"]["backbone"]
     scales = {name: tree for name, tree in traverse_util.flatten_dict(kept, sep="/").items() if name.endswith("kernel")}

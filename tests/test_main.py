@@ -14,8 +14,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from jaxvision import main, processes
+from jaxvision import main
 from jaxvision.data import samples
+from jaxvision.run import processes
 
 TINY = Path(__file__).with_name("tiny_experiment.py")
 

@@ -6,8 +6,9 @@ import numpy as np
 import optax
 import pytest
 
-from jaxvision import checkpoint, experiment, optimize, train
+from jaxvision import experiment, optimize, train
 from jaxvision.gradient import mean_gradient
+from jaxvision.run import checkpoint
 from jaxvision.tasks.classification import classification
 from jaxvision.train import exponential_average
 from jaxvision.types import Stream

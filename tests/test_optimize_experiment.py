@@ -7,16 +7,18 @@ import numpy as np
 import optax
 import pytest
 
-from jaxvision import experiment, main, parallel
-from jaxvision.preflight.treatment import treatments
+from jaxvision import experiment, main
+from jaxvision.run import devices
+from jaxvision.run.config import configure, load
+from jaxvision.run.preflight.treatment import treatments
 
 FILE = Path(__file__).parent.parent / "experiments" / "optimizers.py"
-study = experiment.load(FILE)
+study = load(FILE)
 
 
 def build(**fields):
-    config = experiment.configure(study.get_config(), {name: str(value) for name, value in fields.items()})
-    parallel.resolve_precision(config)
+    config = configure(study.get_config(), {name: str(value) for name, value in fields.items()})
+    devices.resolve_precision(config)
     return study.build(config)
 
 

@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 from flax import linen as nn
 
-from jaxvision import optimize, penalty
+from jaxvision import optimize
 from jaxvision.gradient import accumulate, mean_gradient
+from jaxvision.optimize import penalty
 from jaxvision.tasks.classification import classification
 
 pytestmark = pytest.mark.usefixtures("float64")

@@ -8,9 +8,9 @@ import pytest
 
 from jaxvision import optimize
 from jaxvision.nn.vit import ViT
-from jaxvision.patterns import names
-from jaxvision.preflight import check, cost
-from jaxvision.preflight.treatment import treatments
+from jaxvision.optimize.patterns import names
+from jaxvision.run.preflight import check, cost
+from jaxvision.run.preflight.treatment import treatments
 
 STEPS = 100
 LAYERS = ("patches/.*|class_token|positions", "block1/.*", "block2/.*", "norm/.*|head/.*")

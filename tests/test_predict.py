@@ -16,10 +16,12 @@ import pytest
 from finished_run import CLASSES, finished_run, noise, one_line, save
 from PIL import Image
 
-from jaxvision import evaluate, parallel, predict, rebuilt, records
+from jaxvision import predict
 from jaxvision.data import media, placement
 from jaxvision.data.decode import decode
-from jaxvision.experiment import ConfigError, task_of
+from jaxvision.errors import ConfigError
+from jaxvision.experiment import task_of
+from jaxvision.run import devices, evaluation, records, restore
 from jaxvision.types import ClassScores
 
 SIZE = 24
@@ -60,10 +62,10 @@ def best(row):
 
 def rows_of_the_evaluation(workdir, which):
     """Predicted class and confidence by file name, as the evaluation has them."""
-    run, mesh = rebuilt.rebuild(workdir), parallel.device_mesh()
-    saved = rebuilt.load_checkpoint(run, which, mesh)
+    run, mesh = restore.rebuild(workdir), devices.device_mesh()
+    saved = restore.load_checkpoint(run, which, mesh)
     stream = run.experiment.evaluations["test"].stream
-    examiner = evaluate.Examiner(task_of(run.experiment), {"test": run.experiment.evaluations["test"]})
+    examiner = evaluation.Examiner(task_of(run.experiment), {"test": run.experiment.evaluations["test"]})
     examiner.evaluate(saved.state.averaged, lambda stream: stream.batches(0))
     rows = examiner.newest["test"].rows
     return {
@@ -121,7 +123,7 @@ def test_two_thousand_files_with_a_broken_one_in_the_middle(run, tmp_path):
 
 def opened(finished, tmp_path, *options):
     flags = predict.parse([f"--workdir={finished}", "x", f"--output={tmp_path / 'x.csv'}", *options])
-    return predict.open_predictor(flags, parallel.device_mesh())
+    return predict.open_predictor(flags, devices.device_mesh())
 
 
 def stream_of(predictor, pictures):

@@ -13,10 +13,11 @@ from matplotlib.colors import to_rgb
 from PIL import Image
 from pycocotools.coco import COCO
 
-from jaxvision import main, predict, records
+from jaxvision import main, predict
 from jaxvision.draw.boxes import COLOURS, with_boxes
-from jaxvision.experiment import ConfigError
-from jaxvision.records import Shown, Wanted
+from jaxvision.errors import ConfigError
+from jaxvision.run import records
+from jaxvision.run.records import Shown, Wanted
 from jaxvision.types import Detections
 
 HERE = Path(__file__).parent

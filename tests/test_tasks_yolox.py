@@ -9,8 +9,8 @@ from flax import linen as nn
 from numpy.testing import assert_allclose, assert_array_equal
 from test_ops_simota import overlap_of, simota_by_loops
 
-from jaxvision import experiment
 from jaxvision.augment import chain
+from jaxvision.run.config import load
 from jaxvision.tasks import yolox
 from jaxvision.tasks.yolo import anchors_of
 from jaxvision.types import Batch, Objects
@@ -218,7 +218,7 @@ def test_the_network_sees_plain_pixels_and_grey_around_them():
 
 def test_the_recipe_closes():
     """Of experiments/coco_yolox.py: what is done until the closing epochs, what from then on, and the rate."""
-    recipe = experiment.load(Path(__file__).parent.parent / "experiments" / "coco_yolox.py")
+    recipe = load(Path(__file__).parent.parent / "experiments" / "coco_yolox.py")
     batch = make_batch(np.random.default_rng(7), (1, 2))
     brighter = lambda key, step, batch: batch.replace(image=batch.image + 1)
     both = jax.jit(chain(recipe.until(6, brighter), recipe.closing(6)))

@@ -6,9 +6,11 @@ import numpy as np
 import optax
 import pytest
 
-from jaxvision import evaluate, parallel, train
-from jaxvision.log import Clock, JsonLines, interval_mean
+from jaxvision import train
+from jaxvision.run import devices, evaluation
+from jaxvision.run.log import Clock, JsonLines
 from jaxvision.tasks.classification import classification
+from jaxvision.train import interval_mean
 from jaxvision.types import Batch, ClassScores, LossOutput, Metric, Task
 
 
@@ -293,8 +295,8 @@ def test_evaluation_of_1997_examples_in_batches_of_64_equals_numpy():
         observe=lambda scores, batch: {"hit": scores.logits.argmax(-1) == batch.target, "top": scores.logits.max(-1)},
         compute=lambda rows: {"accuracy": rows["hit"].mean(), "mean_top": rows["top"].mean(dtype=np.float64)},
     )
-    observe = evaluate.make_observe(linear_task().predict, metric)
-    result = evaluate.evaluate(observe, {}, batches(), metric.compute)
+    observe = evaluation.make_observe(linear_task().predict, metric)
+    result = evaluation.evaluate(observe, {}, batches(), metric.compute)
     assert result.figures["accuracy"] == (logits.argmax(1) == label).mean()
     assert result.figures["mean_top"] == logits.max(1).mean(dtype=np.float64)
     np.testing.assert_array_equal(result.rows["index"], np.arange(1997))
@@ -303,14 +305,14 @@ def test_evaluation_of_1997_examples_in_batches_of_64_equals_numpy():
 def test_evaluation_hides_the_target_from_predict():
     seen = []
     metric = Metric(lambda scores, batch: {"target": batch.target}, lambda rows: {})
-    observe = evaluate.make_observe(lambda variables, batch: seen.append(batch.target), metric)
-    evaluate.evaluate(observe, {}, [pixels(1.0).replace(target=np.zeros(1))], metric.compute)
+    observe = evaluation.make_observe(lambda variables, batch: seen.append(batch.target), metric)
+    evaluation.evaluate(observe, {}, [pixels(1.0).replace(target=np.zeros(1))], metric.compute)
     assert seen == [None]
 
 
 def test_evaluation_without_examples_is_an_error():
     with pytest.raises(ValueError, match="no valid example"):
-        evaluate.evaluate(lambda variables, batch: {}, {}, [], lambda rows: {})
+        evaluation.evaluate(lambda variables, batch: {}, {}, [], lambda rows: {})
 
 
 def test_jsonl_is_cut_back_and_survives_a_half_written_line(tmp_path):
@@ -328,26 +330,26 @@ def test_jsonl_is_cut_back_and_survives_a_half_written_line(tmp_path):
 
 
 def test_precision_is_resolved_by_backend():
-    assert [parallel.precision("auto", backend) for backend in ("cpu", "gpu", "tpu")] == [
+    assert [devices.precision("auto", backend) for backend in ("cpu", "gpu", "tpu")] == [
         "float32",
         "bfloat16",
         "bfloat16",
     ]
-    assert parallel.precision("float32", "gpu") == "float32"
+    assert devices.precision("float32", "gpu") == "float32"
     with pytest.raises(ValueError, match="'fp16'; allowed: auto, float32, bfloat16, float64"):
-        parallel.precision("fp16")
+        devices.precision("fp16")
 
 
 def test_a_batch_that_the_devices_can_not_share_is_named():
     mesh = jax.sharding.AbstractMesh((2,), ("data",))
-    parallel.check_divisible(pixels(1.0, 2.0), mesh)
+    devices.check_divisible(pixels(1.0, 2.0), mesh)
     with pytest.raises(ValueError, match="a batch of 3 examples can't be split over 2 devices"):
-        parallel.check_divisible(pixels(1.0, 2.0, 3.0), mesh)
+        devices.check_divisible(pixels(1.0, 2.0, 3.0), mesh)
 
 
 def test_batches_are_placed_ahead_in_order_and_none_is_lost():
     found = [
-        int(b.image[0, 0, 0, 0]) for b in parallel.ahead((pixels(float(i)) for i in range(7)), lambda b: b, depth=3)
+        int(b.image[0, 0, 0, 0]) for b in devices.ahead((pixels(float(i)) for i in range(7)), lambda b: b, depth=3)
     ]
     assert found == list(range(7))
-    assert list(parallel.ahead(iter([]), lambda b: b)) == []
+    assert list(devices.ahead(iter([]), lambda b: b)) == []

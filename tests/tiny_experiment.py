@@ -10,12 +10,11 @@ from ml_collections import ConfigDict
 from jaxvision import optimize
 from jaxvision.augment.compose import chain
 from jaxvision.augment.geometry import flip, pad_and_crop
-from jaxvision.checkpoint import Keep
 from jaxvision.data import arrays, folder, order, pipeline, placement, resident, samples, tfds
 from jaxvision.data.source import concatenate
 from jaxvision.data.subset import subset
 from jaxvision.draw import classification as pictures
-from jaxvision.experiment import Evaluation, Experiment
+from jaxvision.experiment import Evaluation, Experiment, Keep
 from jaxvision.metrics.classification import classification as figures
 from jaxvision.nn.cnn import SmallCNN
 from jaxvision.tasks.classification import classification

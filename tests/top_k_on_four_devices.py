@@ -7,12 +7,12 @@ import jax
 import numpy as np
 from jax.sharding import NamedSharding, PartitionSpec
 
-from jaxvision import parallel
 from jaxvision.ops.top_k import top_k
+from jaxvision.run import devices
 
-parallel.keep_compilations()
+devices.keep_compilations()
 jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
-MESH = parallel.device_mesh(1)
+MESH = devices.device_mesh(1)
 VALUES = np.random.default_rng(0).permutation(8 * 400).reshape(8, 400).astype(np.float32)
 
 
@@ -22,12 +22,12 @@ def facts(function, spec):
     best, index = compiled(jax.device_put(VALUES, sharding))
     order = np.argsort(-VALUES, 1)[:, :30]
     return {
-        "exchanged": [each.kind for each in parallel.collectives(compiled.as_text())],
+        "exchanged": [each.kind for each in devices.collectives(compiled.as_text())],
         "equal": bool((index == order).all() and (best == np.take_along_axis(VALUES, order, 1)).all()),
         "split": best.sharding.shard_shape(best.shape) == (2, 30),
     }
 
 
-batch, row = PartitionSpec(parallel.AXES), PartitionSpec(None, parallel.AXES)
+batch, row = PartitionSpec(devices.AXES), PartitionSpec(None, devices.AXES)
 found = {"batch": facts(top_k, batch), "row": facts(top_k, row), "lax": facts(jax.lax.top_k, batch)}
 json.dump(found, sys.stdout)

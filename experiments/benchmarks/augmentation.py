@@ -20,8 +20,9 @@ import numpy as np
 import optax
 
 from jaxvision import augment as au
-from jaxvision import passport, train
+from jaxvision import train
 from jaxvision.nn.resnet import resnet18
+from jaxvision.run import provenance
 from jaxvision.tasks.classification import classification
 from jaxvision.types import Augment, Batch, Labels
 
@@ -147,7 +148,7 @@ def alone(form: Form) -> list[str]:
 
 def main() -> None:
     steps, columns = [in_the_step(form) for form in FORMS], [alone(form) for form in FORMS]
-    here, versions = passport.machine(), passport.versions()
+    here, versions = provenance.machine(), provenance.versions()
     print(f"\n{date.today()}, {here['processor']}, {here['cores']} cores, {here['backend']}", end="; ")
     print(", ".join(f"{name} {versions[name]}" for name in ("jax", "jaxlib", "flax", "optax", "python")) + "\n")
     print(f"| ResNet-18 step, without / with; the cost is the median of {PAIRS} pairs (quartiles) | clock | CPU |")

@@ -19,10 +19,10 @@ from typing import Any
 
 import numpy as np
 
-from jaxvision import passport
 from jaxvision.metrics import coco_ap
 from jaxvision.metrics.detection import detection
 from jaxvision.metrics.tables import tables
+from jaxvision.run import provenance
 
 IMAGES, CLASSES = 5_000, 80
 MOST_DETECTIONS, MOST_OBJECTS = 100, 50
@@ -116,7 +116,7 @@ def main() -> None:
             seconds[name].append(elapsed)
         theirs, *ours = found.values()
         differ = max(differ, *(abs(own[key] - theirs[i]) for own in ours for i, key in enumerate(FIGURES)))
-    here = passport.machine()
+    here = provenance.machine()
     print(f"\n{date.today()}, {here['processor']}, {here['cores']} cores", end="; ")
     print(", ".join(f"{name} {version(name)}" for name in ("hotcoco", "pycocotools", "numpy")))
     print(f"{IMAGES:,} images, {len(data['annotations']):,} objects, {len(results):,} detections, {CLASSES} classes.")

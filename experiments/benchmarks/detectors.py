@@ -209,7 +209,7 @@ def measure(side: str, name: str, args: argparse.Namespace) -> dict:
     if side == "ours":
         import jax
 
-        from jaxvision.parallel import keep_compilations
+        from jaxvision.run.devices import keep_compilations
 
         keep_compilations()
         jax.block_until_ready(jax.numpy.zeros(1))

@@ -23,9 +23,10 @@ import numpy as np
 import optax
 from tqdm import tqdm
 
-from jaxvision import passport, train
-from jaxvision.logbook import Logbook
+from jaxvision import train
 from jaxvision.nn.cnn import SmallCNN
+from jaxvision.run import provenance
+from jaxvision.run.logbook import Logbook
 from jaxvision.tasks.classification import classification
 from jaxvision.types import Batch, Labels
 
@@ -134,7 +135,7 @@ def measure(target: float, steps: int, repetitions: int) -> str:
 
 def main() -> None:
     host = host_seconds()
-    here, versions = passport.machine(), passport.versions()
+    here, versions = provenance.machine(), provenance.versions()
     rows = [measure(0.005, 120, 40), measure(0.1, 25, 24)]
     print(f"\n{date.today()}, {here['processor']}, {here['cores']} cores, {here['backend']}", end="; ")
     print(", ".join(f"{name} {versions[name]}" for name in ("jax", "jaxlib", "flax", "optax", "python")) + "\n")

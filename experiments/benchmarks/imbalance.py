@@ -18,9 +18,10 @@ from pathlib import Path
 
 import numpy as np
 
-from jaxvision import experiment, passport
 from jaxvision.commands import split_overrides
 from jaxvision.data.idx import FASHION_MNIST
+from jaxvision.run import provenance
+from jaxvision.run.config import as_json, configure, load
 
 EXPERIMENT = Path(__file__).parent.parent / "imbalanced_fashion_mnist.py"
 RAREST = 3
@@ -31,7 +32,7 @@ Runs = Mapping[str, Sequence[Mapping[str, float]]]
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    module = experiment.load(EXPERIMENT)
+    module = load(EXPERIMENT)
     known = list(module.remedies(np.ones(len(FASHION_MNIST)), seed=0))
     parser = argparse.ArgumentParser(description="Compare remedies for class imbalance.")
     parser.add_argument("--workdir", type=Path, required=True, metavar="DIR", help="the folder of the runs")
@@ -69,7 +70,7 @@ def finished(workdir: Path, asked: Mapping[str, str]) -> dict[str, float] | None
     if not all(file.is_file() for file in files):
         return None
     config, rows = json.loads(files[0].read_text()), [json.loads(line) for line in files[1].read_text().splitlines()]
-    wanted = experiment.as_json(experiment.configure(experiment.load(EXPERIMENT).get_config(), asked))
+    wanted = as_json(configure(load(EXPERIMENT).get_config(), asked))
     wanted["precision"] = config["precision"] if wanted["precision"] == "auto" else wanted["precision"]
     if config != wanted:
         other = sorted(name for name in wanted if config.get(name) != wanted[name])
@@ -80,7 +81,7 @@ def finished(workdir: Path, asked: Mapping[str, str]) -> dict[str, float] | None
 
 def report(runs: Runs) -> str:
     """Where, and the tables; the remedy with the best balanced accuracy first."""
-    here, versions = passport.machine(), passport.versions()
+    here, versions = provenance.machine(), provenance.versions()
     names = ", ".join(f"{name} {versions[name]}" for name in ("jax", "jaxlib", "flax", "optax", "python"))
     ranked = sorted(runs, key=lambda remedy: -np.mean(of(runs, remedy, "balanced_accuracy")))
     return "\n\n".join(

@@ -30,20 +30,19 @@ from PIL import Image
 
 from jaxvision import optimize
 from jaxvision.augment import flip
-from jaxvision.checkpoint import Keep
 from jaxvision.data import arrays, features, order, pipeline, placement, samples
 from jaxvision.data.subset import imbalanced
 from jaxvision.draw import classification as pictures
-from jaxvision.experiment import Evaluation, Experiment
+from jaxvision.experiment import Evaluation, Experiment, Keep
 from jaxvision.metrics.classification import classification as figures
 from jaxvision.nn.head import Linear
 from jaxvision.nn.norm import BatchNorm, FrozenBatchNorm, Norm
 from jaxvision.pretrained.published import EFFICIENTNET_LITE0 as LITE0
 from jaxvision.pretrained.published import load_published
 from jaxvision.pretrained.start import start
+from jaxvision.run.transfer import extract
 from jaxvision.tasks.classification import classification
 from jaxvision.train import Every
-from jaxvision.transfer import extract
 
 CLASSES, WIDTH, CROP = ("background", "tree"), 1280, 64
 MEAN, STD = LITE0.preprocessing.mean, LITE0.preprocessing.std

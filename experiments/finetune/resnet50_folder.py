@@ -19,11 +19,10 @@ from ml_collections import ConfigDict
 
 from jaxvision import optimize
 from jaxvision.augment import flip
-from jaxvision.checkpoint import Keep
 from jaxvision.data import folder, order, pipeline, placement
 from jaxvision.data.subset import held_out
 from jaxvision.draw import classification as pictures
-from jaxvision.experiment import Evaluation, Experiment
+from jaxvision.experiment import Evaluation, Experiment, Keep
 from jaxvision.metrics.classification import classification as figures
 from jaxvision.nn.head import Head, WithHead
 from jaxvision.nn.norm import BatchNorm, FrozenBatchNorm

@@ -1,7 +1,7 @@
 """Which parameters an optimizer trains, and how: small compositions of optax.
 
-Parameters are chosen by patterns of their names (`jaxvision.patterns`). All that is decided here by name is told, and can
-be checked, by a preflight.
+Parameters are chosen by patterns of their names (`optimize.patterns`). All that is decided here by name is told, and can be
+checked, by a preflight.
 """
 
 from collections.abc import Callable, Hashable, Mapping, Sequence
@@ -13,7 +13,7 @@ from flax import struct, traverse_util
 from jaxtyping import PyTree
 from optax.contrib import MuonDimensionNumbers
 
-from jaxvision.patterns import assigned, check_matches, first_match, names, quoted
+from jaxvision.optimize.patterns import assigned, check_matches, first_match, names, quoted
 from jaxvision.types import Batch, Key, LossOutput, Params, Prediction, Scalar, Task, Variables
 
 

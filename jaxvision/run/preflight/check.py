@@ -10,17 +10,19 @@ import jax
 import jax.numpy as jnp
 from jax.sharding import Mesh
 
-from jaxvision import parallel, train
+from jaxvision import train
 from jaxvision.draw.batch import batch_sheet
 from jaxvision.draw.figure import save
-from jaxvision.evaluate import make_observe
-from jaxvision.experiment import Experiment, check_classes, check_keep, check_names, first_state_of, step_on, streams
-from jaxvision.preflight import cost
-from jaxvision.preflight.data import check_batches, check_data
-from jaxvision.preflight.findings import Finder, Findings, said, table
+from jaxvision.errors import write_atomically
+from jaxvision.experiment import Experiment, check_classes, check_kept, check_names, first_state_of, streams
+from jaxvision.run import devices
+from jaxvision.run.devices import step_on
+from jaxvision.run.evaluation import make_observe
+from jaxvision.run.preflight import cost
+from jaxvision.run.preflight.data import check_batches, check_data
+from jaxvision.run.preflight.findings import Finder, Findings, said, table
 from jaxvision.train import TrainState, TrainStep
 from jaxvision.types import About, ClassScores, Variables
-from jaxvision.workdir import write_atomically
 
 
 def check(chosen: Experiment, mesh: Mesh, folder: Path, check_workdir: Callable[[], object] = lambda: None) -> Findings:
@@ -41,7 +43,7 @@ def check(chosen: Experiment, mesh: Mesh, folder: Path, check_workdir: Callable[
     with found.part("settings"):
         check_names(chosen)
     with found.part("settings"):
-        check_keep(chosen)
+        check_kept(chosen)
     with found.part("settings"):
         train.check_intervals(chosen.every)
     abouts = check_data(found, streams(chosen), folder)
@@ -96,13 +98,13 @@ def _check_step(found: Finder, chosen: Experiment, mesh: Mesh, folder: Path) -> 
     """Traces and compiles the training step; False if it is too large for the devices."""
     for name, stream in streams(chosen).items():
         with found.part(name):
-            parallel.check_divisible(stream.spec, mesh)
+            devices.check_divisible(stream.spec, mesh)
     with found.part("the training step"):
         step, like = step_on(mesh, chosen)
         _tell_parameters(found, chosen, like, folder)
         with found.part("start"):
             _check_start(chosen, mesh, like)
-        parallel.check_divisible(chosen.train.spec, mesh)
+        devices.check_divisible(chosen.train.spec, mesh)
         try:
             _check_cost(found, chosen, mesh, step, like)
         except cost.DoesNotFit as error:
@@ -115,7 +117,7 @@ def _check_start(chosen: Experiment, mesh: Mesh, like: TrainState) -> None:
     """Puts the pretrained weights, if there are some, into fresh variables."""
     if chosen.start is None:
         return
-    state = first_state_of(chosen, layout=lambda shapes: parallel.layout(mesh, shapes))
+    state = first_state_of(chosen, layout=lambda shapes: devices.layout(mesh, shapes))
     shapes = jax.tree.map(lambda x: (x.shape, x.dtype), state)
     if shapes != jax.tree.map(lambda x: (x.shape, x.dtype), like):
         raise ValueError("it changes the structure, the shapes or the types of the variables")
@@ -153,7 +155,7 @@ def _how(some: Sequence[cost.Parameter]) -> list[str]:
 def _check_cost(found: Finder, chosen: Experiment, mesh: Mesh, step: TrainStep, like: TrainState) -> None:
     """Compiles the step for the devices; it must fit their memory."""
     batch_size, device = chosen.train.spec.image.shape[0], mesh.devices.flat[0]
-    flops, memory = cost.measure(step.lower(like, parallel.batch_on(mesh, chosen.train.spec)))
+    flops, memory = cost.measure(step.lower(like, devices.batch_on(mesh, chosen.train.spec)))
     canvas = "x".join(map(str, chosen.train.spec.image.shape[1:]))
     found.tell(f"the training step: {batch_size:,} images {canvas} on {mesh.size} {device.device_kind} device(s)")
     if flops is not None:

@@ -7,9 +7,9 @@ from finished_run import finished_run
 from numpy.testing import assert_array_equal
 from parity_networks import filled
 
-from jaxvision import parallel, rebuilt
 from jaxvision.experiment import first_state_of
-from jaxvision.transfer import from_run
+from jaxvision.run import devices, restore
+from jaxvision.run.transfer import from_run
 
 
 @pytest.fixture(scope="module")
@@ -24,9 +24,9 @@ def fresh_variables(run):
 
 
 def test_starts_from_the_averaged_weights(workdir, capsys):
-    run = rebuilt.rebuild(workdir)
+    run = restore.rebuild(workdir)
     fresh = fresh_variables(run)
-    saved = rebuilt.load_checkpoint(run, 8, parallel.device_mesh()).state
+    saved = restore.load_checkpoint(run, 8, devices.device_mesh()).state
     found = from_run(workdir, 8, new=(".*/bias",))(fresh)
     flat, averaged, first = (dict(jax.tree_util.tree_leaves_with_path(t)) for t in (found, saved.averaged, fresh))
     assert flat.keys() == first.keys()
@@ -39,6 +39,6 @@ def test_starts_from_the_averaged_weights(workdir, capsys):
 
 
 def test_another_network_is_refused_with_the_report(workdir):
-    run = rebuilt.rebuild(workdir, {"classes": "7"})
+    run = restore.rebuild(workdir, {"classes": "7"})
     with pytest.raises(ValueError, match=r"run, step \d+: the given arrays do not fit(.|\n)*of another shape: params/"):
         from_run(workdir)(fresh_variables(run))

@@ -9,11 +9,13 @@ from typing import Any, NamedTuple
 
 from jax.sharding import Mesh
 
-from jaxvision import checkpoint, parallel
-from jaxvision.checkpoint import Saved
-from jaxvision.commands import DataProblem, Which, told_as
-from jaxvision.experiment import ConfigError, Experiment, configure, load, restored, state_on, streams
-from jaxvision.workdir import Workdir, WorkdirError
+from jaxvision.errors import ConfigError, DataError, WorkdirError, raised_as
+from jaxvision.experiment import Experiment, streams
+from jaxvision.run import checkpoint, devices
+from jaxvision.run.checkpoint import Saved, Which
+from jaxvision.run.config import configure, load, restored
+from jaxvision.run.devices import state_on
+from jaxvision.run.workdir import Workdir
 
 logger = logging.getLogger(__name__)
 
@@ -53,7 +55,7 @@ def rebuild(folder: str | Path, overrides: Mapping[str, str] = MappingProxyType(
         raise ConfigError(f"{workdir.config} does not fit the experiment.py beside it: {error}") from None
     config = configure(config, overrides)
     try:
-        parallel.resolve_precision(config)
+        devices.resolve_precision(config)
         experiment = module.build(config)
     except (ValueError, OSError) as error:
         raise ConfigError(f"the experiment of {workdir.path} can't be built: {error}") from error
@@ -86,7 +88,7 @@ def load_checkpoint(run: Rebuilt, which: Which | None, mesh: Mesh) -> Saved:
     keep = run.experiment.keep
     if which is None:
         which = "best" if keep.by and keep.best else "latest"
-    with told_as(ConfigError):
+    with raised_as(ConfigError):
         like = state_on(mesh, run.experiment)
     return checkpoint.load_only(run.workdir.checkpoints, which, keep, like)
 
@@ -103,10 +105,10 @@ def warn_of_other_data(run: Rebuilt, names: Iterable[str]) -> None:
     """Opens the data of these streams, and logs a warning for those that are not the data of the run.
 
     Raises:
-      DataProblem: if they can't be opened.
+      DataError: if they can't be opened.
     """
     for name in names:
-        with told_as(DataProblem):
+        with raised_as(DataError):
             about = streams(run.experiment)[name].about()
         if run.fingerprints.get(name) not in (None, about.fingerprint):
             logger.warning("warning: the data of %r are not those that %s was made with", name, run.workdir.path)
@@ -120,9 +122,9 @@ def class_names(run: Rebuilt, name: str) -> tuple[str, ...]:
     """The classes of a stream: as the workdir has them, or else from the data.
 
     Raises:
-      DataProblem: if the data can't be opened.
+      DataError: if the data can't be opened.
     """
     if name in run.classes:
         return run.classes[name]
-    with told_as(DataProblem):
+    with raised_as(DataError):
         return streams(run.experiment)[name].about().classes

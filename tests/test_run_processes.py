@@ -14,8 +14,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from jaxvision import main, processes
+from jaxvision import main
 from jaxvision.data import arrays, folder, order, pipeline, placement, resident
+from jaxvision.run import processes
 from jaxvision.types import Share
 
 TINY = Path(__file__).parent / "tiny_experiment.py"

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple, TextIO
 
 import numpy as np
 
-from jaxvision.experiment import ConfigError
+from jaxvision.errors import ConfigError
 from jaxvision.types import ClassScores, Detections, Prediction
 
 SUFFIXES = (".csv", ".jsonl", ".json")

@@ -10,8 +10,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from jaxvision.boards import BoardError, Boards, Speed, TensorBoard, WeightsAndBiases, flat
-from jaxvision.log import Clock
+from jaxvision.errors import TrackerError
+from jaxvision.run.log import Clock
+from jaxvision.run.trackers import Boards, Speed, TensorBoard, WeightsAndBiases, flat
 
 # TensorBoard reads event files by TensorFlow if that is installed, which takes long to import, unless this module exists.
 sys.modules.setdefault("tensorboard.compat.notf", types.ModuleType("tensorboard.compat.notf"))
@@ -211,7 +212,7 @@ def test_speed_leaves_out_evaluations_and_the_first_step():
 
 def test_without_wandb_the_error_names_the_extra(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "wandb", None)
-    with pytest.raises(BoardError, match=r"--wandb needs the package wandb: pip install 'jaxvision\[wandb\]'"):
+    with pytest.raises(TrackerError, match=r"--wandb needs the package wandb: pip install 'jaxvision\[wandb\]'"):
         WeightsAndBiases("project", tmp_path, CONFIG, ())
     assert not list(tmp_path.iterdir())
 

@@ -12,13 +12,13 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, PyTree
 
-from jaxvision import optimize
+from jaxvision.optimize.groups import kernels
 from jaxvision.types import Batch, Key, LossOutput, Params, Scalar, Task, Variables
 
 Mask = Callable[[Params], PyTree]
 
 
-def l1(task: Task, strength: float, mask: Mask = optimize.kernels) -> Task:
+def l1(task: Task, strength: float, mask: Mask = kernels) -> Task:
     """The task with `strength * sum(|w|)` added to its loss (Goodfellow et al., Deep Learning, section 7.1.2).
 
     Raises as `l2` does.
@@ -26,7 +26,7 @@ def l1(task: Task, strength: float, mask: Mask = optimize.kernels) -> Task:
     return _penalised(task, "l1", strength, mask, jnp.abs)
 
 
-def l2(task: Task, strength: float, mask: Mask = optimize.kernels) -> Task:
+def l2(task: Task, strength: float, mask: Mask = kernels) -> Task:
     """The task with `strength / 2 * sum(w ** 2)` added to its loss (Goodfellow et al., Deep Learning, section 7.1.1).
 
     Args:

@@ -18,34 +18,16 @@ from jax.experimental import multihost_utils
 from jaxtyping import PyTree
 from orbax.checkpoint import v1 as ocp
 
+from jaxvision.errors import CheckpointError
+from jaxvision.experiment import Keep, check_keep
 from jaxvision.types import Scalar
 
 logger = logging.getLogger(__name__)
 # Where a file can't be read, Orbax logs the failure of every array besides raising it.
 logging.getLogger("asyncio").addFilter(lambda record: "exception was never retrieved" not in record.getMessage())
+Which = Literal["best", "latest"] | int
+"""A checkpoint: one of the two, or that of a step."""
 policies = ocp.training.preservation_policies
-
-
-class Keep(NamedTuple):
-    """Which checkpoints stay: the `latest`, and the `best` by the evaluation figure `by`."""
-
-    latest: int = 2
-    best: int = 1
-    by: str | None = None
-    """Such as `"test/accuracy"`; None keeps no best."""
-    mode: Literal["max", "min"] = "max"
-
-
-def check(keep: Keep) -> None:
-    """Raises ValueError for values that are not allowed."""
-    if keep.mode not in ("max", "min"):
-        raise ValueError(f"keep.mode is {keep.mode!r}; allowed: 'max', 'min'")
-    if keep.latest < 1 or keep.best < 0:
-        raise ValueError(f"keep.latest is {keep.latest} and keep.best {keep.best}; they must be at least 1 and 0")
-
-
-class CheckpointError(RuntimeError):
-    """A checkpoint could not be written or read; the message names its path."""
 
 
 class Saved(NamedTuple):
@@ -63,7 +45,7 @@ class Checkpoints:
     """
 
     def __init__(self, folder: Path, keep: Keep = Keep(), *, read_only: bool = False):  # noqa: B008  (immutable)
-        check(keep)
+        check_keep(keep)
         self.folder = Path(folder)
         self.keep = keep
         self.read_only = read_only
@@ -285,7 +267,7 @@ def _once(action: Callable[[], Any]) -> None:
     if jax.process_index() == 0:
         action()
     if jax.process_count() > 1:
-        multihost_utils.sync_global_devices("jaxvision.checkpoint")
+        multihost_utils.sync_global_devices("jaxvision.run.checkpoint")
 
 
 def _on_all(fine: bool) -> bool:

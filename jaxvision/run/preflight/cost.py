@@ -9,8 +9,8 @@ import jax
 import optax
 from jaxtyping import PyTree
 
-from jaxvision.patterns import names
-from jaxvision.preflight.treatment import Treatment, treatments
+from jaxvision.optimize.patterns import names
+from jaxvision.run.preflight.treatment import Treatment, treatments
 from jaxvision.train import TrainState
 
 

@@ -9,9 +9,9 @@ import jax
 import numpy as np
 from tqdm import tqdm
 
-from jaxvision.preflight.findings import Finder, table
+from jaxvision.errors import write_atomically
+from jaxvision.run.preflight.findings import Finder, table
 from jaxvision.types import About, Batch, Fault, Stream
-from jaxvision.workdir import write_atomically
 
 READ = 20_000
 """Up to so many examples of a stream are all read and decoded; of more, so many."""

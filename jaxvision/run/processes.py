@@ -14,6 +14,7 @@ import jax
 import numpy as np
 from jax.experimental import multihost_utils
 
+from jaxvision.errors import AnotherProcessFailed
 from jaxvision.types import Share
 
 GIVEN_UP = 2
@@ -98,10 +99,6 @@ def share() -> Share:
 def is_first() -> bool:
     """Whether this is the process that writes the files of the run."""
     return jax.process_index() == 0
-
-
-class AnotherProcessFailed(RuntimeError):
-    """Not this process, but another has failed; that one says why."""
 
 
 @contextmanager

@@ -9,7 +9,7 @@ import numpy as np
 from jaxvision.data import placement
 from jaxvision.data.decode import decode
 from jaxvision.draw.boxes import colour_of, with_boxes
-from jaxvision.records import Record, Where
+from jaxvision.run.records import Record, Where
 from jaxvision.types import Canvas
 
 Decode = Callable[[bytes | np.ndarray], Canvas]

@@ -16,6 +16,8 @@ import numpy as np
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 from jaxtyping import PyTree
 
+from jaxvision.experiment import Experiment, first_state_of, task_of, train_step_of
+from jaxvision.train import TrainState, TrainStep
 from jaxvision.types import Batch, Task, Variables
 
 AXES = ("data", "fsdp")
@@ -95,6 +97,36 @@ def gathering(task: Task, mesh: Mesh) -> Task:
         lambda variables, batch, key: task.loss(whole(variables), batch, key),
         lambda variables, batch: task.predict(whole(variables), batch),
     )
+
+
+def step_on(mesh: Mesh, experiment: Experiment) -> tuple[TrainStep, TrainState]:
+    """The jitted training step over the devices, known to trace, and the shapes and shardings of its state.
+
+    Raises:
+      ValueError: for parts of the experiment that don't fit together.
+    """
+    like = state_on(mesh, experiment)
+    step = jax.jit(
+        train_step_of(_gathering(mesh, experiment)),
+        donate_argnums=0,
+        out_shardings=(layout(mesh, like), replicated(mesh)),
+    )
+    step.eval_shape(like, batch_on(mesh, experiment.train.spec))
+    return step, like
+
+
+def task_on(mesh: Mesh, experiment: Experiment) -> Task:
+    """`task_of`, for variables that lie on the devices as `state_on` has it."""
+    return task_of(_gathering(mesh, experiment))
+
+
+def _gathering(mesh: Mesh, experiment: Experiment) -> Experiment:
+    return experiment._replace(task=gathering(experiment.task, mesh))
+
+
+def state_on(mesh: Mesh, experiment: Experiment) -> TrainState:
+    """The shapes of the state, and where its arrays lie on the devices."""
+    return with_layout(mesh, jax.eval_shape(lambda: first_state_of(experiment, start=False)))
 
 
 def batch_on(mesh: Mesh, spec: Batch) -> Batch:

@@ -15,16 +15,17 @@ import pytest
 from flax import linen as nn
 from PIL import Image
 
-from jaxvision import main, optimize, parallel
+from jaxvision import main, optimize
 from jaxvision.augment.geometry import flip
-from jaxvision.checkpoint import Keep
 from jaxvision.data import arrays, folder, order
-from jaxvision.experiment import Evaluation, Experiment, step_on
+from jaxvision.experiment import Evaluation, Experiment, Keep
 from jaxvision.metrics.classification import classification as figures
-from jaxvision.preflight import check as preflight
-from jaxvision.preflight import cost
-from jaxvision.preflight import data as examine
-from jaxvision.preflight.findings import Finder
+from jaxvision.run import devices
+from jaxvision.run.devices import step_on
+from jaxvision.run.preflight import check as preflight
+from jaxvision.run.preflight import cost
+from jaxvision.run.preflight import data as examine
+from jaxvision.run.preflight.findings import Finder
 from jaxvision.tasks.classification import classification
 from jaxvision.train import Every
 from jaxvision.types import About, Fault, Stream
@@ -79,7 +80,7 @@ def cut_short(path):
 @pytest.fixture
 def checked(tmp_path):
     """Runs the preflight of an experiment in this process."""
-    return lambda chosen: preflight.check(chosen, parallel.device_mesh(), tmp_path / "preflight")
+    return lambda chosen: preflight.check(chosen, devices.device_mesh(), tmp_path / "preflight")
 
 
 def test_a_good_experiment_has_a_report_tables_and_pictures(experiment, checked, tmp_path):
@@ -174,7 +175,7 @@ def test_a_step_that_does_not_fit_is_a_problem_and_the_advised_batch_fits(experi
     assert "activations and other temporaries" in problem
     assert not (tmp_path / "preflight/decoded.png").exists()
     advised = int(re.search(r"a batch of about ([\d,]+) would fit", problem)[1].replace(",", ""))
-    step, like = step_on(parallel.device_mesh(), experiment(batch_size=advised))
+    step, like = step_on(devices.device_mesh(), experiment(batch_size=advised))
     memory = cost.measure(step.lower(like, experiment(batch_size=advised).train.spec)).memory
     assert 0.8 * limit < memory.total < 1.02 * limit
 
@@ -190,7 +191,7 @@ def test_the_operations_of_a_linear_layer_are_those_of_its_two_products(experime
     width = 700
     chosen = experiment(network=nn.Sequential([Flat(), nn.Dense(width)]), batch_size=64, augment=None)
     chosen = chosen._replace(optimizer=optax.sgd(0.1))
-    step, like = step_on(parallel.device_mesh(), chosen)
+    step, like = step_on(devices.device_mesh(), chosen)
     flops = cost.measure(step.lower(like, chosen.train.spec)).flops
     # Forward and the gradient of the weights; the images need none. A multiplication and an addition each.
     assert flops / 64 == pytest.approx(2 * 2 * (SIDE * SIDE * 3) * width, rel=0.1)
@@ -198,7 +199,7 @@ def test_the_operations_of_a_linear_layer_are_those_of_its_two_products(experime
 
 def test_the_memory_of_arguments_is_that_of_the_state_and_the_batch(experiment):
     chosen = experiment()
-    step, like = step_on(parallel.device_mesh(), chosen)
+    step, like = step_on(devices.device_mesh(), chosen)
     memory = cost.measure(step.lower(like, chosen.train.spec)).memory
     batch = 8 * (SIDE * SIDE * 3 + 4 * (2 + 2 + 1 + 1) + 1)
     state = cost.bytes_on_device(like)

@@ -12,8 +12,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from jaxvision.run.watch import Profile, Recompilations, Watchdog, parse_steps
 from jaxvision.types import Batch, Labels
-from jaxvision.watch import Profile, Recompilations, Watchdog, parse_steps
 
 LONG = 60.0
 """Seconds that no wait of these tests takes, however busy the machine is."""

@@ -4,7 +4,9 @@ import numpy as np
 import optax
 import pytest
 
-from jaxvision.checkpoint import CheckpointError, Checkpoints, DamagedCheckpoint, Keep, digest
+from jaxvision.errors import CheckpointError
+from jaxvision.experiment import Keep
+from jaxvision.run.checkpoint import Checkpoints, DamagedCheckpoint, digest
 from jaxvision.train import TrainState
 
 
@@ -98,7 +100,7 @@ def test_a_damaged_checkpoint_falls_back_loudly_and_is_kept_aside(three, damage,
 
 
 def test_arrays_that_are_not_what_was_saved_are_noticed(three, monkeypatch):
-    import jaxvision.checkpoint as room
+    import jaxvision.run.checkpoint as room
 
     monkeypatch.setattr(room, "digest", lambda tree: jnp.uint32(1))
     checkpoints = Checkpoints(three)

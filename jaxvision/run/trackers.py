@@ -14,15 +14,12 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
-from jaxvision.log import Clock
+from jaxvision.errors import TrackerError
+from jaxvision.run.log import Clock
 
 logger = logging.getLogger(__name__)
 
 Row = Mapping[str, Any]
-
-
-class BoardError(RuntimeError):
-    """A board that was asked for can't be had."""
 
 
 class Board(Protocol):
@@ -175,12 +172,12 @@ class WeightsAndBiases:
           rows: of the log so far.
 
         Raises:
-          BoardError: if the package is missing, or Weights & Biases refuses.
+          TrackerError: if the package is missing, or Weights & Biases refuses.
         """
         try:
             import wandb
         except ImportError:
-            raise BoardError("--wandb needs the package wandb: pip install 'jaxvision[wandb]'") from None
+            raise TrackerError("--wandb needs the package wandb: pip install 'jaxvision[wandb]'") from None
         self._note = workdir / "wandb.txt"
         known = self._note.read_text(encoding="utf-8").split() if self._note.exists() else []
         self._identity, self._sent = (known[0], int(known[1])) if len(known) == 2 else (secrets.token_hex(4), -1)
@@ -195,7 +192,7 @@ class WeightsAndBiases:
                 settings=settings,
             )
         except wandb.Error as error:
-            raise BoardError(f"Weights & Biases: {error}") from error
+            raise TrackerError(f"Weights & Biases: {error}") from error
         if not self._run.offline:
             self._sent = self._run.starting_step - 1
         self._newest = self._sent

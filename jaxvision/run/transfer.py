@@ -5,11 +5,12 @@ from pathlib import Path
 
 import numpy as np
 
-from jaxvision import optimize, parallel, rebuilt
-from jaxvision.commands import Which
-from jaxvision.evaluate import collect, make_observe
+from jaxvision import optimize
 from jaxvision.pretrained.export import named, own_sources
 from jaxvision.pretrained.strict import load
+from jaxvision.run import devices, restore
+from jaxvision.run.checkpoint import Which
+from jaxvision.run.evaluation import collect, make_observe
 from jaxvision.types import Metric, Stream, Task, Variables
 
 
@@ -31,7 +32,7 @@ def from_run(
     """
 
     def fill(variables: Variables) -> Variables:
-        saved = rebuilt.load_checkpoint(rebuilt.rebuild(workdir), which, parallel.device_mesh())
+        saved = restore.load_checkpoint(restore.rebuild(workdir), which, devices.device_mesh())
         arrays = named(own_sources, optimize.whole(saved.state.averaged))
         try:
             loaded = load(own_sources(variables), arrays, variables, new=new, unused=unused)

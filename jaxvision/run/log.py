@@ -13,21 +13,6 @@ from tqdm import tqdm
 
 WARM_UP = 8
 """Steps that say nothing of the speed: the first is mostly compilation, the next are only handed to the device."""
-LATCHES = ("failed_step", "skipped")
-"""Metrics of which a row of the log keeps the last value, and only where it says something."""
-
-
-def interval_mean(metrics: Sequence[Mapping[str, float]]) -> dict[str, float]:
-    """The mean of each metric over the steps of an interval; steps where it is not finite are left out."""
-    row = {}
-    for name in metrics[-1]:
-        if name in LATCHES:
-            continue
-        values = [step[name] for step in metrics if math.isfinite(step.get(name, math.nan))]
-        row[name] = math.fsum(values) / len(values) if values else math.nan
-    if metrics[-1].get("skipped"):
-        row["skipped"] = metrics[-1]["skipped"]
-    return row
 
 
 class JsonLines:

@@ -8,9 +8,9 @@ import jax
 import numpy as np
 from jax.sharding import Mesh
 
-from jaxvision import parallel, processes
-from jaxvision.checkpoint import Checkpoints
 from jaxvision.experiment import Experiment, task_of
+from jaxvision.run import devices, processes
+from jaxvision.run.checkpoint import Checkpoints
 from jaxvision.train import NonFiniteLoss, TrainState, example_finite
 from jaxvision.types import Batch
 
@@ -26,7 +26,7 @@ def explain(error: NonFiniteLoss, chosen: Experiment, mesh: Mesh, folder: Path) 
     """
     batch = next(chosen.train.batches(error.step))
     state = error.progress.state.replace(failed_step=error.progress.state.failed_step * 0 - 1)
-    good = example_finite(task_of(chosen), chosen.augment)(parallel.here(state, mesh), batch)
+    good = example_finite(task_of(chosen), chosen.augment)(devices.here(state, mesh), batch)
     error.remarks.append(blame([int(i) for i in batch.index], good, chosen.train.about().name))
     try:
         save_fault(folder, error.step, state, batch)

@@ -15,7 +15,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from orbax.checkpoint import v1 as ocp
 
-from jaxvision import main, processes, stopping
+from jaxvision import main
+from jaxvision.optimize import stopping
+from jaxvision.run import processes
 
 EXPERIMENT = Path(__file__).with_name("plateau_experiment.py")
 FIELDS = ["--config.log=1", "--config.evaluate=5", "--config.checkpoint=4", "--config.batch_size=8"]

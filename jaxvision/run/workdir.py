@@ -3,7 +3,6 @@
 import ast
 import contextlib
 import json
-import os
 import shlex
 import shutil
 import socket
@@ -12,17 +11,14 @@ from datetime import UTC, datetime
 from pathlib import Path
 from types import MappingProxyType
 
-from jaxvision import passport
-from jaxvision.passport import Passport
+from jaxvision.errors import WorkdirError, write_atomically
+from jaxvision.run import provenance
+from jaxvision.run.provenance import Passport
 
 try:
     import fcntl
 except ImportError:  # not a POSIX system: no lock on the workdir
     fcntl = None
-
-
-class WorkdirError(RuntimeError):
-    """The folder of the run can't be used."""
 
 
 class Workdir:
@@ -84,7 +80,7 @@ class Workdir:
         """
         text = source.read_text(encoding="utf-8")
         differences = self.check(config, source, data, fork)
-        made_with = passport.take(source)
+        made_with = provenance.take(source)
         with self._writing():
             if differences:
                 self._archive()
@@ -185,13 +181,6 @@ class Workdir:
         for path in (self.source, self.data, self.classes, self.versions, self.passport, self.config):
             if path.exists():
                 shutil.copyfile(path, path.with_suffix(f".{number}{path.suffix}"))
-
-
-def write_atomically(path: Path, text: str) -> None:
-    """The file has the whole text or is as it was."""
-    temporary = path.with_name(path.name + ".tmp")
-    temporary.write_text(text, encoding="utf-8")
-    os.replace(temporary, path)
 
 
 def same_code(a: Path, b: Path) -> bool:

@@ -6,8 +6,8 @@ import subprocess
 import numpy as np
 import pytest
 
-from jaxvision import passport
-from jaxvision.workdir import Workdir
+from jaxvision.run import provenance
+from jaxvision.run.workdir import Workdir
 
 
 def git(folder, *arguments):
@@ -42,7 +42,7 @@ def change(project):
 
 
 def test_a_clean_repository_has_a_commit_and_no_patch(project):
-    found = passport.repository(project / "experiments")
+    found = provenance.repository(project / "experiments")
     assert found is not None
     assert found.root.samefile(project)
     assert found.commit == git(project, "rev-parse", "HEAD").strip()
@@ -52,12 +52,12 @@ def test_a_clean_repository_has_a_commit_and_no_patch(project):
 def test_the_commit_and_the_patch_give_the_files_back(project, tmp_path):
     change(project)
     index = (project / ".git" / "index").read_bytes()
-    taken = passport.take(project / "experiments" / "e.py")
+    taken = provenance.take(project / "experiments" / "e.py")
     assert (project / ".git" / "index").read_bytes() == index
     first = taken.repositories[0]
     assert first.dirty
     assert "?? photos/" in first.changes
-    only = passport.Passport({}, {}, (first,))
+    only = provenance.Passport({}, {}, (first,))
     (tmp_path / "git.patch").write_text(only.patch())
     git(tmp_path, "clone", "-q", str(project), "again")
     git(tmp_path / "again", "apply", str(tmp_path / "git.patch"))
@@ -73,42 +73,42 @@ def test_the_repository_of_jaxvision_is_another_one(project, monkeypatch, tmp_pa
     library.mkdir()
     git(library, "init", "-q")
     (library / "passport.py").write_text("x = 1\n")
-    monkeypatch.setattr(passport, "__file__", str(library / "passport.py"))
-    taken = passport.take(source)
+    monkeypatch.setattr(provenance, "__file__", str(library / "passport.py"))
+    taken = provenance.take(source)
     assert [each["commit"] is None for each in taken.commits()] == [False, True]
     assert "# ?? passport.py" in taken.patch()
-    monkeypatch.setattr(passport, "__file__", str(project / "passport.py"))
-    assert len(passport.take(source).repositories) == 1
+    monkeypatch.setattr(provenance, "__file__", str(project / "passport.py"))
+    assert len(provenance.take(source).repositories) == 1
 
 
 def test_a_long_patch_is_cut_with_a_note(project, monkeypatch):
-    monkeypatch.setattr(passport, "LONGEST_PATCH", 5000)
+    monkeypatch.setattr(provenance, "LONGEST_PATCH", 5000)
     (project / "experiments" / "e.py").write_text("x = 1  # \u00e9\n" * 2000)
-    found = passport.repository(project)
+    found = provenance.repository(project)
     assert found is not None
     assert 5000 - 100 < len(found.patch.encode()) < 5000 + 100
     assert found.patch.splitlines()[-1].startswith("# cut: the whole has 2")
 
 
 def test_no_repository_no_git_and_a_git_that_hangs_are_nothing(project, tmp_path, monkeypatch):
-    assert passport.repository(tmp_path) is None
-    assert passport.repository(tmp_path / "missing") is None
+    assert provenance.repository(tmp_path) is None
+    assert provenance.repository(tmp_path / "missing") is None
     slow = tmp_path / "bin" / "git"
     slow.parent.mkdir()
     slow.write_text("#!/bin/sh\nexec sleep 60\n")
     slow.chmod(0o755)
     with monkeypatch.context() as patched:
         patched.setenv("PATH", str(slow.parent), prepend=":")
-        patched.setattr(passport, "SECONDS_FOR_GIT", 0.1)
-        assert passport.repository(project) is None
+        patched.setattr(provenance, "SECONDS_FOR_GIT", 0.1)
+        assert provenance.repository(project) is None
     monkeypatch.setenv("PATH", str(tmp_path / "empty"))
-    assert passport.repository(project) is None
+    assert provenance.repository(project) is None
 
 
 def test_the_environment_of_a_git_hook_does_not_mislead(project, tmp_path, monkeypatch):
     git(tmp_path, "init", "-q", "other")
     monkeypatch.setenv("GIT_DIR", str(tmp_path / "other" / ".git"))
-    found = passport.repository(project)
+    found = provenance.repository(project)
     assert found is not None
     assert found.root.samefile(project)
 
@@ -116,14 +116,14 @@ def test_the_environment_of_a_git_hook_does_not_mislead(project, tmp_path, monke
 def test_the_machine_and_the_packages(monkeypatch):
     monkeypatch.setenv("XLA_FLAGS_OF_A_TEST", "yes")
     monkeypatch.setenv("A_PASSWORD", "secret")
-    machine = passport.machine()
+    machine = provenance.machine()
     assert machine["environment"]["XLA_FLAGS_OF_A_TEST"] == "yes"
     assert "A_PASSWORD" not in machine["environment"]
     assert machine["devices"]["count"] >= 1
     assert machine["cores"] >= 1
     assert machine["memory"] > 1e8
     assert machine["processor"]
-    versions = passport.versions()
+    versions = provenance.versions()
     for name in ("jax", "jaxlib", "flax", "optax", "numpy", "ml_collections"):
         assert versions[name] == __import__("importlib.metadata").metadata.version(name)
 
@@ -133,7 +133,7 @@ def rows(workdir):
 
 
 def test_a_workdir_keeps_a_row_a_start_and_every_patch(project, tmp_path, monkeypatch):
-    monkeypatch.setattr(passport, "__file__", str(project / "passport.py"))
+    monkeypatch.setattr(provenance, "__file__", str(project / "passport.py"))
     source = project / "experiments" / "e.py"
     workdir = Workdir(tmp_path / "run")
     workdir.path.mkdir()
@@ -150,14 +150,14 @@ def test_a_workdir_keeps_a_row_a_start_and_every_patch(project, tmp_path, monkey
     assert "+x = 1" in first
     start({"a": 1})
     (project / "other.py").write_text("x = 2\n")
-    monkeypatch.setattr(passport, "versions", lambda: {"python": "0", "new": "1"})
+    monkeypatch.setattr(provenance, "versions", lambda: {"python": "0", "new": "1"})
     start({"a": 2}, fork=True)
     assert (workdir.path / "git.patch").read_text() == first
     assert "+x = 2" in (workdir.path / "git.1.patch").read_text()
     assert json.loads((workdir.path / "versions.json").read_text()) == {"python": "0", "new": "1"}
     assert json.loads((workdir.path / "versions.1.json").read_text())["python"] != "0"
     assert (workdir.path / "passport.1.json").exists()
-    monkeypatch.setattr(passport, "versions", lambda: {"python": "1", "new": "1"})
+    monkeypatch.setattr(provenance, "versions", lambda: {"python": "1", "new": "1"})
     start({"a": 2})
 
     assert [row["patch"] for row in rows(workdir)] == [None, "git.patch", "git.patch", "git.1.patch", "git.1.patch"]

@@ -4,7 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from jaxvision.workdir import Workdir, WorkdirError
+from jaxvision.errors import WorkdirError
+from jaxvision.run.workdir import Workdir
 
 
 def source(tmp_path, text="def build(config):\n    return 1\n", name="e.py") -> Path:

@@ -16,8 +16,8 @@ import numpy as np
 import pytest
 from jax.sharding import AbstractMesh, PartitionSpec
 
-from jaxvision import parallel
 from jaxvision.data.loading import spec
+from jaxvision.run import devices
 
 HERE = Path(__file__).parent
 TINY = HERE / "tiny_experiment.py"
@@ -40,25 +40,25 @@ def on_devices(count: int) -> dict[str, str]:
     ],
 )
 def test_an_array_is_split_along_its_longest_divisible_axis(shape, expected):
-    mesh = AbstractMesh((2, 4), parallel.AXES)
-    layout = parallel.layout(mesh, {"x": jax.ShapeDtypeStruct(shape, jnp.float32)})["x"]
+    mesh = AbstractMesh((2, 4), devices.AXES)
+    layout = devices.layout(mesh, {"x": jax.ShapeDtypeStruct(shape, jnp.float32)})["x"]
     assert layout.spec == expected
-    whole = AbstractMesh((8, 1), parallel.AXES)
-    assert parallel.layout(whole, jax.ShapeDtypeStruct(shape, jnp.float32)).spec == PartitionSpec()
+    whole = AbstractMesh((8, 1), devices.AXES)
+    assert devices.layout(whole, jax.ShapeDtypeStruct(shape, jnp.float32)).spec == PartitionSpec()
 
 
 def test_the_mesh_refuses_a_split_that_the_devices_do_not_allow():
     with pytest.raises(ValueError, match=r"fsdp is 3; it must divide the number of devices, 1"):
-        parallel.device_mesh(3)
+        devices.device_mesh(3)
     with pytest.raises(ValueError, match=r"fsdp is 0"):
-        parallel.device_mesh(0)
+        devices.device_mesh(0)
 
 
 def test_a_batch_that_the_devices_can_not_share_is_refused():
-    mesh = AbstractMesh((4, 2), parallel.AXES)
-    parallel.check_divisible(spec(16, (8, 8), 1), mesh)
+    mesh = AbstractMesh((4, 2), devices.AXES)
+    devices.check_divisible(spec(16, (8, 8), 1), mesh)
     with pytest.raises(ValueError, match="a batch of 12 examples can't be split over 8 devices"):
-        parallel.check_divisible(spec(12, (8, 8), 1), mesh)
+        devices.check_divisible(spec(12, (8, 8), 1), mesh)
 
 
 def test_what_is_exchanged_is_read_from_the_text_of_a_program():
@@ -67,7 +67,7 @@ def test_what_is_exchanged_is_read_from_the_text_of_a_program():
       ROOT %g = f32[16]{0} all-gather-start(%c), dimensions={0}
       %d = f32[2]{0} add(%e, %f)
     """
-    found = [(each.kind, each.shape, each.bytes) for each in parallel.collectives(program)]
+    found = [(each.kind, each.shape, each.bytes) for each in devices.collectives(program)]
     assert found == [("all-reduce", (3, 4), 48), ("all-reduce", (8,), 16), ("all-gather", (16,), 64)]
 
 

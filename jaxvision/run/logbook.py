@@ -5,9 +5,9 @@ from contextlib import AbstractContextManager, ExitStack
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from jaxvision.boards import Board, Boards, Speed, TensorBoard, WeightsAndBiases
-from jaxvision.log import Clock, JsonLines, Terminal
-from jaxvision.watch import Profile, Recompilations, Step, Watchdog
+from jaxvision.run.log import Clock, JsonLines, Terminal
+from jaxvision.run.trackers import Board, Boards, Speed, TensorBoard, WeightsAndBiases
+from jaxvision.run.watch import Profile, Recompilations, Step, Watchdog
 
 
 class Wishes(NamedTuple):
@@ -49,7 +49,7 @@ class Logbook:
           wishes: what to tell beside.
 
         Raises:
-          BoardError: if a board that was asked for can't be had.
+          TrackerError: if a board that was asked for can't be had.
         """
         self.folder, self.first, self.process, self.wishes = folder, first, process, wishes
         self.clock = Clock()

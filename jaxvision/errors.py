@@ -1,0 +1,86 @@
+"""What a user can mend: errors told in one line, the nearest name for a typo, files that are written whole or not at all."""
+
+import difflib
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TypeVar
+
+T = TypeVar("T")
+
+
+class UserError(Exception):
+    """What a user can mend; a command tells it in one line, without a traceback."""
+
+
+class ConfigError(UserError, ValueError):
+    """The experiment file or a value given for its config is wrong; one line says which and what is allowed."""
+
+
+class DataError(UserError, ValueError):
+    """The data can't be opened or read."""
+
+
+class NoExamples(DataError):
+    """None of the examples of an evaluation could be read."""
+
+
+class WorkdirError(UserError, RuntimeError):
+    """The folder of the run can't be used."""
+
+
+class CheckpointError(UserError, RuntimeError):
+    """A checkpoint could not be written or read; the message names its path."""
+
+
+class TrackerError(UserError, RuntimeError):
+    """A tracker that was asked for (Weights & Biases, say) can't be had."""
+
+
+class AnotherProcessFailed(UserError, RuntimeError):
+    """Not this process, but another has failed; that one says why."""
+
+
+@contextmanager
+def raised_as(kind: type[UserError]) -> Iterator[None]:
+    """Inside this block a ValueError or OSError is raised as an error of this kind."""
+    try:
+        yield
+    except (ValueError, OSError) as error:
+        raise kind(str(error)) from error
+
+
+@contextmanager
+def naming(what: str) -> Iterator[None]:
+    """Inside this block a ValueError says what it is about."""
+    try:
+        yield
+    except ValueError as error:
+        raise ValueError(f"{what}: {error}") from error
+
+
+def reading(batches: Iterator[T]) -> Iterator[T]:
+    """The batches; a fault of the data becomes a `DataError`."""
+    while True:
+        with raised_as(DataError):
+            batch = next(batches, None)
+        if batch is None:
+            return
+        yield batch
+
+
+def nearest(name: object, known: Sequence[str], shown: int = 8) -> str:
+    """What may stand in place of a name, as the end of a message: the most alike, or as many as fit a line."""
+    close = difflib.get_close_matches(str(name), known, n=1, cutoff=0.5)
+    if close:
+        return f"; did you mean {close[0]!r}?"
+    more = f" and {len(known) - shown} more" if len(known) > shown else ""
+    return f"; there are: {', '.join(known[:shown])}{more}" if known else ""
+
+
+def write_atomically(path: Path, data: str | bytes) -> None:
+    """The file has all of the text (as UTF-8) or bytes, or is as it was."""
+    temporary = path.with_name(path.name + ".tmp")
+    temporary.write_bytes(data.encode() if isinstance(data, str) else data)
+    os.replace(temporary, path)

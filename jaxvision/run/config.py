@@ -1,0 +1,183 @@
+"""From an experiment file and texts to a config: loaded, set from the command line, checked against its types."""
+
+import ast
+import contextlib
+import difflib
+import importlib.machinery
+import importlib.util
+import json
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from types import CodeType, ModuleType
+from typing import Any
+
+from ml_collections import ConfigDict
+
+from jaxvision.errors import ConfigError
+
+
+def load(path: str | Path) -> ModuleType:
+    """The experiment file as a module with `get_config()` and `build(config)`.
+
+    Raises:
+      ConfigError: if there is no such file, or it lacks one of the two functions.
+    """
+    path = Path(path)
+    if not path.is_file():
+        near = _nearest(path.name, [p.name for p in path.parent.glob("*.py")] if path.parent.is_dir() else [])
+        raise ConfigError(f"no experiment file {path}{near}")
+    if path.suffix != ".py":
+        raise ConfigError(f"{path} is no Python file: an experiment is a .py file with get_config() and build(config)")
+    name = f"experiment_{path.stem}"
+    spec = importlib.util.spec_from_file_location(name, path, loader=_FromSource(name, str(path)))
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module
+    spec.loader.exec_module(module)
+    for name in ("get_config", "build"):
+        if not callable(getattr(module, name, None)):
+            raise ConfigError(f"{path} has no function {name}(): an experiment file has get_config() and build(config)")
+    return module
+
+
+class _FromSource(importlib.machinery.SourceFileLoader):
+    """Neither reads compiled code nor writes any beside the file."""
+
+    def get_code(self, fullname: str) -> CodeType:
+        return self.source_to_code(self.get_data(self.path), self.path)
+
+
+def configure(config: ConfigDict, overrides: Mapping[str, str]) -> ConfigDict:
+    """The config with the values given on the command line, locked.
+
+    Args:
+      config: of `get_config()`; left as it is.
+      overrides: dotted field name to the text given for it.
+
+    Raises:
+      ConfigError: for an unknown field (the nearest one is named) or a value of another type.
+    """
+    config = config.copy_and_resolve_references()
+    for field, text in overrides.items():
+        *sections, last = field.split(".")
+        place = config
+        for section in sections:
+            place = _section(place, section, field, config)
+        if last not in place:
+            raise ConfigError(f"config has no field {field!r}{_nearest(field, _fields(config))}")
+        default = place[last]
+        if isinstance(default, ConfigDict):
+            raise ConfigError(f"config.{field} is a section; its fields: {', '.join(_fields(default))}")
+        with place.unlocked():
+            place[last] = parse_value(field, text, default)
+    return config.lock()
+
+
+def restored(config: ConfigDict, saved: Mapping[str, Any]) -> ConfigDict:
+    """The config with the values of `as_json`, locked.
+
+    A list becomes a tuple where the default is one, or None.
+
+    Args:
+      config: of `get_config()`; left as it is.
+      saved: a value for every field.
+
+    Raises:
+      ConfigError: for unknown and missing fields, and a value of another type.
+    """
+    config = config.copy_and_resolve_references()
+    ours, theirs = set(_fields(config)), set(_fields(ConfigDict(saved)))
+    wrong = [f"the experiment file has no field {name!r}" for name in sorted(theirs - ours)]
+    wrong += [f"there is no value for {name!r}" for name in sorted(ours - theirs)]
+    if wrong:
+        raise ConfigError("; ".join(wrong))
+    _put(config, saved)
+    return config.lock()
+
+
+def _put(config: ConfigDict, saved: Mapping[str, Any], prefix: str = "") -> None:
+    for name, value in saved.items():
+        default = config[name]
+        if isinstance(default, ConfigDict):
+            _put(default, value, f"{prefix}{name}.")
+            continue
+        try:
+            with config.unlocked():
+                config[name] = _typed(value, default)
+        except TypeError as error:
+            raise ConfigError(
+                f"config.{prefix}{name} is of type {type(default).__name__} (default {default!r}), not {value!r}"
+            ) from error
+
+
+def _typed(value: Any, default: Any) -> Any:
+    """A value of JSON, its lists as the default has them."""
+    if not isinstance(value, list):
+        return value
+    kind = list if isinstance(default, list) else tuple
+    likes = default if isinstance(default, list | tuple) and default else (kind(),)
+    return kind(_typed(each, likes[min(i, len(likes) - 1)]) for i, each in enumerate(value))
+
+
+def _section(place: ConfigDict, section: str, field: str, config: ConfigDict) -> ConfigDict:
+    found = place.get(section)
+    if not isinstance(found, ConfigDict):
+        raise ConfigError(f"config has no field {field!r}{_nearest(field, _fields(config))}")
+    return found
+
+
+def _fields(config: ConfigDict, prefix: str = "") -> list[str]:
+    names = []
+    for name, value in config.items():
+        names += _fields(value, f"{prefix}{name}.") if isinstance(value, ConfigDict) else [prefix + name]
+    return names
+
+
+def _nearest(name: str, known: Sequence[str]) -> str:
+    close = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
+    if close:
+        return f"; did you mean {close[0]!r}?"
+    return f"; there are: {', '.join(sorted(known))}" if known else ""
+
+
+def parse_value(field: str, text: str, default: Any) -> Any:
+    """The text as a value of the type of `default`.
+
+    Raises:
+      ConfigError: if it is none.
+    """
+    if isinstance(default, str):
+        return text
+    value = _literal(text)
+    if isinstance(default, float) and not isinstance(value, bool):
+        with contextlib.suppress(ValueError):
+            return float(text)
+    if isinstance(default, tuple | list) and isinstance(value, tuple | list):
+        return type(default)(value)
+    if default is None or type(value) is type(default):
+        return value
+    raise ConfigError(f"config.{field} is of type {type(default).__name__} (default {default!r}), not {text!r}")
+
+
+def _literal(text: str) -> Any:
+    words = {"true": True, "false": False, "none": None}
+    if text.lower() in words:
+        return words[text.lower()]
+    try:
+        return ast.literal_eval(text)
+    except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError):
+        return text
+
+
+def as_json(config: ConfigDict) -> dict:
+    """The config as JSON data.
+
+    Raises:
+      ConfigError: if it holds something else than numbers, texts, booleans, None, lists, tuples and sections.
+    """
+    try:
+        return json.loads(json.dumps(config.to_dict()))
+    except TypeError as error:
+        raise ConfigError(f"the config holds something that is not data: {error}") from error
