@@ -25,13 +25,12 @@ from jaxvision.data import buckets, coco, order, pipeline, placement, target
 from jaxvision.draw import detection as pictures
 from jaxvision.experiment import Evaluation, Experiment, Keep
 from jaxvision.metrics.detection import detection as figures
-from jaxvision.nn.detr import detr_resnet50
 from jaxvision.pretrained import torchvision
 from jaxvision.pretrained.coco import CLASSES
 from jaxvision.pretrained.detr import coco_sources
 from jaxvision.pretrained.start import start
 from jaxvision.pretrained.strict import inside
-from jaxvision.tasks.detr import detr
+from jaxvision.tasks.detr import detr, detr_resnet50
 from jaxvision.train import Every
 
 

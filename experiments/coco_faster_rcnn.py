@@ -24,12 +24,11 @@ from jaxvision.data import buckets, coco, order, placement, subset, target
 from jaxvision.draw import detection as pictures
 from jaxvision.experiment import Evaluation, Experiment, Keep
 from jaxvision.metrics.detection import detection as figures
-from jaxvision.nn.faster_rcnn import faster_rcnn_resnet50_fpn
 from jaxvision.nn.norm import FrozenBatchNorm
 from jaxvision.pretrained import torchvision_detection
 from jaxvision.pretrained.coco import CLASSES
 from jaxvision.pretrained.start import start
-from jaxvision.tasks.faster_rcnn import faster_rcnn
+from jaxvision.tasks.faster_rcnn import faster_rcnn, faster_rcnn_resnet50_fpn
 from jaxvision.train import Every
 
 

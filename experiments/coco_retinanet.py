@@ -25,11 +25,10 @@ from jaxvision.draw import detection as pictures
 from jaxvision.experiment import Evaluation, Experiment, Keep
 from jaxvision.metrics.detection import detection as figures
 from jaxvision.nn.norm import FrozenBatchNorm
-from jaxvision.nn.retinanet import retinanet_resnet50_fpn
 from jaxvision.pretrained import torchvision_detection
 from jaxvision.pretrained.coco import CLASSES
 from jaxvision.pretrained.start import start
-from jaxvision.tasks.retinanet import retinanet
+from jaxvision.tasks.retinanet import retinanet, retinanet_resnet50_fpn
 from jaxvision.train import Every
 
 

@@ -24,11 +24,10 @@ from jaxvision.data import coco, order, pipeline, placement, target
 from jaxvision.draw import detection as pictures
 from jaxvision.experiment import Evaluation, Experiment, Keep
 from jaxvision.metrics.detection import detection as figures
-from jaxvision.nn.ssd import ssd300_vgg16
 from jaxvision.pretrained import torchvision_detection
 from jaxvision.pretrained.coco import CLASSES
 from jaxvision.pretrained.start import start
-from jaxvision.tasks.ssd import CAFFE_MEAN, SSD300, ssd
+from jaxvision.tasks.ssd import CAFFE_MEAN, SSD300, ssd, ssd300_vgg16
 from jaxvision.train import Every
 
 

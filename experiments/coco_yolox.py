@@ -40,11 +40,10 @@ from jaxvision.data import coco, order, pipeline, placement, target
 from jaxvision.draw import detection as pictures
 from jaxvision.experiment import Evaluation, Experiment, Keep
 from jaxvision.metrics.detection import detection as figures
-from jaxvision.nn.yolox import yolox_l, yolox_m, yolox_nano, yolox_s, yolox_tiny, yolox_x
 from jaxvision.pretrained.coco import CLASSES
 from jaxvision.pretrained.start import start
 from jaxvision.pretrained.yolox import yolox_sources
-from jaxvision.tasks.yolox import yolox
+from jaxvision.tasks.yolox import yolox, yolox_l, yolox_m, yolox_nano, yolox_s, yolox_tiny, yolox_x
 from jaxvision.train import Every, exponential_average
 
 NETWORKS = {"nano": yolox_nano, "tiny": yolox_tiny, "s": yolox_s, "m": yolox_m, "l": yolox_l, "x": yolox_x}

@@ -19,8 +19,7 @@ from jaxvision.draw import detection as pictures
 from jaxvision.experiment import Evaluation, Experiment, Keep
 from jaxvision.metrics.detection import detection as figures
 from jaxvision.nn import resnet
-from jaxvision.nn.detr import DETR
-from jaxvision.tasks.detr import detr
+from jaxvision.tasks.detr import DETR, detr
 from jaxvision.train import Every, exponential_average
 
 CLASSES = ("circle", "square", "triangle")

@@ -21,8 +21,7 @@ from jaxvision.draw import detection as pictures
 from jaxvision.experiment import Evaluation, Experiment, Keep
 from jaxvision.metrics.detection import detection as figures
 from jaxvision.nn import resnet
-from jaxvision.nn.fast_rcnn import fast_rcnn_fpn
-from jaxvision.tasks.fast_rcnn import fast_rcnn
+from jaxvision.tasks.fast_rcnn import fast_rcnn, fast_rcnn_fpn
 from jaxvision.tasks.regions import Classifying
 from jaxvision.train import Every, exponential_average
 

@@ -19,8 +19,7 @@ from jaxvision.draw import detection as pictures
 from jaxvision.experiment import Evaluation, Experiment, Keep
 from jaxvision.metrics.detection import detection as figures
 from jaxvision.nn import resnet
-from jaxvision.nn.faster_rcnn import faster_rcnn_fpn
-from jaxvision.tasks.faster_rcnn import faster_rcnn
+from jaxvision.tasks.faster_rcnn import faster_rcnn, faster_rcnn_fpn
 from jaxvision.tasks.proposals import Proposing
 from jaxvision.tasks.regions import Classifying
 from jaxvision.train import Every, exponential_average

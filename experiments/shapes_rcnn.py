@@ -21,8 +21,7 @@ from jaxvision.draw import detection as pictures
 from jaxvision.experiment import Evaluation, Experiment, Keep
 from jaxvision.metrics.detection import detection as figures
 from jaxvision.nn import resnet
-from jaxvision.nn.fast_rcnn import rcnn_resnet
-from jaxvision.tasks.rcnn import rcnn
+from jaxvision.tasks.rcnn import rcnn, rcnn_resnet
 from jaxvision.tasks.regions import Classifying
 from jaxvision.train import Every, exponential_average
 

@@ -19,8 +19,7 @@ from jaxvision.draw import detection as pictures
 from jaxvision.experiment import Evaluation, Experiment, Keep
 from jaxvision.metrics.detection import detection as figures
 from jaxvision.nn import resnet
-from jaxvision.nn.ssd import SSD, Features
-from jaxvision.tasks.ssd import paper, ssd
+from jaxvision.tasks.ssd import SSD, Features, paper, ssd
 from jaxvision.train import Every, exponential_average
 
 CLASSES = ("circle", "square", "triangle")

@@ -19,8 +19,7 @@ from jaxvision.data import order, resident, synthetic, target
 from jaxvision.draw import detection as pictures
 from jaxvision.experiment import Evaluation, Experiment, Keep
 from jaxvision.metrics.detection import detection as figures
-from jaxvision.nn.yolox import YOLOX, CSPDarknet, Make
-from jaxvision.tasks.yolox import yolox
+from jaxvision.tasks.yolox import YOLOX, CSPDarknet, Make, yolox
 from jaxvision.train import Every, exponential_average
 
 CLASSES = ("circle", "square", "triangle")

@@ -22,11 +22,10 @@ from jaxvision.draw import detection as pictures
 from jaxvision.experiment import Evaluation, Experiment, Keep
 from jaxvision.metrics.detection import detection as figures
 from jaxvision.nn import mobilenet
-from jaxvision.nn.faster_rcnn import faster_rcnn_on
 from jaxvision.nn.fpn import FPN
 from jaxvision.pretrained import detectors, tensorflow_ssd
 from jaxvision.pretrained.start import start
-from jaxvision.tasks.faster_rcnn import faster_rcnn
+from jaxvision.tasks.faster_rcnn import faster_rcnn, faster_rcnn_on
 from jaxvision.tasks.proposals import Proposing
 from jaxvision.tasks.regions import Classifying
 from jaxvision.train import Every, exponential_average

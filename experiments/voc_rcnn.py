@@ -24,10 +24,9 @@ from jaxvision.data.proposals import finder
 from jaxvision.draw import detection as pictures
 from jaxvision.experiment import Evaluation, Experiment, Keep
 from jaxvision.metrics.detection import detection as figures
-from jaxvision.nn.fast_rcnn import rcnn_vgg16
 from jaxvision.pretrained.start import start
 from jaxvision.pretrained.torchvision_regions import vgg16_sources
-from jaxvision.tasks.rcnn import rcnn
+from jaxvision.tasks.rcnn import rcnn, rcnn_vgg16
 from jaxvision.train import Every
 
 CLASSES = voc.VOC_CLASSES

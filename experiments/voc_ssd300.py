@@ -22,10 +22,9 @@ from jaxvision.data.source import concatenate
 from jaxvision.draw import detection as pictures
 from jaxvision.experiment import Evaluation, Experiment, Keep
 from jaxvision.metrics.detection import detection as figures
-from jaxvision.nn.ssd import ssd300_vgg16
 from jaxvision.pretrained import torchvision_detection
 from jaxvision.pretrained.start import start
-from jaxvision.tasks.ssd import CAFFE_MEAN, SSD300_VOC, ssd
+from jaxvision.tasks.ssd import CAFFE_MEAN, SSD300_VOC, ssd, ssd300_vgg16
 from jaxvision.train import Every
 from jaxvision.types import Batch, Key, Scalar
 

@@ -5,24 +5,18 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxvision.nn import darknet, resnet
-from jaxvision.nn.detr import DETR
-from jaxvision.nn.fast_rcnn import fast_rcnn_resnet, rcnn_resnet
-from jaxvision.nn.faster_rcnn import faster_rcnn_fpn
 from jaxvision.nn.norm import FrozenBatchNorm
-from jaxvision.nn.retinanet import retinanet_fpn
-from jaxvision.nn.ssd import SSD, Extra, Features
-from jaxvision.nn.yolox import YOLOX, Make
-from jaxvision.tasks.detr import detr
-from jaxvision.tasks.fast_rcnn import fast_rcnn
-from jaxvision.tasks.faster_rcnn import faster_rcnn
+from jaxvision.tasks.detr import DETR, detr
+from jaxvision.tasks.fast_rcnn import fast_rcnn, fast_rcnn_resnet
+from jaxvision.tasks.faster_rcnn import faster_rcnn, faster_rcnn_fpn
 from jaxvision.tasks.proposals import Proposing
-from jaxvision.tasks.rcnn import rcnn
+from jaxvision.tasks.rcnn import rcnn, rcnn_resnet
 from jaxvision.tasks.regions import Classifying
-from jaxvision.tasks.retinanet import retinanet
-from jaxvision.tasks.ssd import paper, ssd
+from jaxvision.tasks.retinanet import retinanet, retinanet_fpn
+from jaxvision.tasks.ssd import SSD, Extra, Features, paper, ssd
 from jaxvision.tasks.yolo import yolo
 from jaxvision.tasks.yolo_v1 import yolo_v1
-from jaxvision.tasks.yolox import yolox
+from jaxvision.tasks.yolox import YOLOX, Make, yolox
 from jaxvision.types import Batch, Objects
 
 CLASSES, SIDE, ROWS = 3, 32, 5

@@ -5,9 +5,8 @@ import jax.numpy as jnp
 import numpy as np
 from parity_networks import UNOPTIMISED, random_weights, summary, under_torch_names
 
-from jaxvision.nn.ssd import ssd300_vgg16
 from jaxvision.pretrained import strict, torchvision_detection
-from jaxvision.tasks.ssd import SSD300, ssd
+from jaxvision.tasks.ssd import SSD300, ssd, ssd300_vgg16
 from jaxvision.types import Batch, Objects
 
 CLASSES = 6

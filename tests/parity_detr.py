@@ -15,12 +15,12 @@ import numpy as np
 from parity_networks import UNOPTIMISED, random_weights, summary, under_torch_names
 
 from jaxvision.nn import resnet
-from jaxvision.nn.detr import DETR
 from jaxvision.nn.norm import FrozenBatchNorm
 from jaxvision.ops.pixels import IMAGENET_MEAN, IMAGENET_STD
 from jaxvision.pretrained import strict
 from jaxvision.pretrained.detr import detr_sources
 from jaxvision.tasks import detr
+from jaxvision.tasks.detr import DETR
 from jaxvision.types import Batch, Objects
 
 CLASSES = 6

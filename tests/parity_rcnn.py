@@ -11,15 +11,13 @@ import numpy as np
 from parity_networks import UNOPTIMISED, random_weights, summary
 
 from jaxvision.nn import resnet
-from jaxvision.nn.faster_rcnn import faster_rcnn_fpn
 from jaxvision.nn.norm import FrozenBatchNorm
-from jaxvision.nn.retinanet import retinanet_fpn
 from jaxvision.pretrained import strict, torchvision_detection
 from jaxvision.tasks.anchored import by_level
-from jaxvision.tasks.faster_rcnn import faster_rcnn
+from jaxvision.tasks.faster_rcnn import faster_rcnn, faster_rcnn_fpn
 from jaxvision.tasks.proposals import Proposing
 from jaxvision.tasks.regions import Classifying
-from jaxvision.tasks.retinanet import retinanet
+from jaxvision.tasks.retinanet import retinanet, retinanet_fpn
 from jaxvision.types import Batch, Objects
 
 CLASSES = 5

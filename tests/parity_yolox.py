@@ -8,9 +8,9 @@ import jax.numpy as jnp
 import numpy as np
 from parity_networks import UNOPTIMISED, random_weights, summary, under_torch_names
 
-from jaxvision.nn import yolox as networks
 from jaxvision.pretrained import strict
 from jaxvision.pretrained.yolox import yolox_sources
+from jaxvision.tasks import yolox as networks
 from jaxvision.tasks.yolox import yolox
 from jaxvision.types import Batch, Objects
 

@@ -10,9 +10,10 @@ from flax import linen as nn
 from numpy.testing import assert_allclose, assert_array_equal
 
 from jaxvision.nn import resnet
-from jaxvision.nn.faster_rcnn import faster_rcnn_fpn, faster_rcnn_resnet50_fpn, faster_rcnn_vgg16, pool_last
 from jaxvision.nn.fpn import FPN, Convolved, doubled
-from jaxvision.nn.retinanet import Tower, retinanet_fpn, retinanet_resnet50_fpn
+from jaxvision.nn.roi_heads import pool_last
+from jaxvision.tasks.faster_rcnn import faster_rcnn_fpn, faster_rcnn_resnet50_fpn, faster_rcnn_vgg16
+from jaxvision.tasks.retinanet import Tower, retinanet_fpn, retinanet_resnet50_fpn
 
 
 class Given(nn.Module):

@@ -9,11 +9,11 @@ import parity_detr
 from parity_networks import shapes_of
 
 from jaxvision.nn import resnet
-from jaxvision.nn.detr import DETR
 from jaxvision.nn.norm import FrozenBatchNorm
 from jaxvision.pretrained import coco
 from jaxvision.pretrained.detr import CLASSES, coco_sources, detr_sources, from_facebook
 from jaxvision.pretrained.strict import load
+from jaxvision.tasks.detr import DETR
 
 GOLDEN = Path(__file__).parent / "golden" / "detr.npz"
 FACEBOOK = {

@@ -10,11 +10,11 @@ import pytest
 from parity_networks import shapes_of
 
 from jaxvision.nn import resnet
-from jaxvision.nn.faster_rcnn import faster_rcnn_fpn
 from jaxvision.nn.norm import FrozenBatchNorm
-from jaxvision.nn.retinanet import retinanet_fpn
 from jaxvision.pretrained import coco, torchvision, torchvision_detection
 from jaxvision.pretrained.strict import load
+from jaxvision.tasks.faster_rcnn import faster_rcnn_fpn
+from jaxvision.tasks.retinanet import retinanet_fpn
 
 GOLDEN = Path(__file__).parent / "golden"
 DETECTORS = {

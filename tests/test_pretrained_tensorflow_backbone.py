@@ -7,8 +7,8 @@ import jax.numpy as jnp
 from experiment_files import ROOT, build
 from flax import traverse_util
 
-from jaxvision.nn.ssd import ssd300_mobilenet_v2
 from jaxvision.pretrained import tensorflow_ssd
+from jaxvision.tasks.ssd import ssd300_mobilenet_v2
 
 
 def test_the_backbone_of_faster_rcnn_has_the_names_of_ssds_and_the_rest_is_left_aside():

@@ -7,10 +7,10 @@ import jax.numpy as jnp
 import numpy as np
 from parity_networks import shapes_of
 
-from jaxvision.nn.ssd import ssd300_vgg16
 from jaxvision.nn.vgg import vgg16
 from jaxvision.pretrained import torchvision, torchvision_detection
 from jaxvision.pretrained.strict import load
+from jaxvision.tasks.ssd import ssd300_vgg16
 
 GOLDEN = Path(__file__).parent / "golden" / "ssd300_vgg16.npz"
 

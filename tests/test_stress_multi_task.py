@@ -6,7 +6,7 @@ import numpy as np
 import optax
 from flax import linen as nn
 
-from jaxvision.tasks import classification
+from jaxvision.tasks import classification, forward
 from jaxvision.types import ClassScores, LossOutput, SegmentationMap, Task
 
 
@@ -29,14 +29,14 @@ def multi_task(network) -> Task:
         return network.init(key, batch.image, train=False)
 
     def loss(variables, batch, key):
-        logits, collections = classification.forward_training(network, variables, batch.image, key)
+        logits, collections = forward.forward_training(network, variables, batch.image, key=key)
         classes = classification.loss_terms(logits["class"], batch.target["class"])
         pixels = pixel_terms(logits["map"], batch.target["map"])
         total = classification.weighted_mean(classes + pixels, batch.valid.astype(classes.dtype))
         return total, LossOutput({"class": classes.mean(), "map": pixels.mean()}, collections, classes + pixels)
 
     def predict(variables, batch):
-        logits = network.apply(classification.model_variables(variables), batch.image, train=False)
+        logits = network.apply(forward.model_variables(variables), batch.image, train=False)
         found = logits["map"].argmax(-1)
         return {"class": ClassScores(logits["class"]), "map": SegmentationMap(found, jnp.ones(found.shape, bool))}
 

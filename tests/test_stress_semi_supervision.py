@@ -9,7 +9,8 @@ import numpy as np
 import optax
 
 from jaxvision import train
-from jaxvision.tasks.classification import classification, forward_training, loss_terms, weighted_mean
+from jaxvision.tasks.classification import classification, loss_terms, weighted_mean
+from jaxvision.tasks.forward import forward_training
 from jaxvision.types import LossOutput, Task
 
 
@@ -17,7 +18,7 @@ def semi_supervised(network, threshold=0.6) -> Task:
     plain = classification(network)
 
     def loss(variables, batch, key):
-        logits, collections = forward_training(network, variables, as_floats(batch.given), key)
+        logits, collections = forward_training(network, variables, as_floats(batch.given), key=key)
         supervised = weighted_mean(loss_terms(logits, batch.target), batch.target.weight)
         view = plain.predict({**variables, **variables["ema"]}, batch).logits
         probs = jax.lax.stop_gradient(jax.nn.softmax(view))

@@ -13,9 +13,9 @@ from parity_networks import UNOPTIMISED, shapes_of
 from scipy.optimize import linear_sum_assignment
 from scipy.special import log_softmax, softmax
 
-from jaxvision.nn.detr import Outputs
 from jaxvision.ops.matching import hungarian
 from jaxvision.tasks import detr
+from jaxvision.tasks.detr import Outputs
 from jaxvision.types import Batch, Objects
 
 GOLDEN = Path(__file__).parent / "golden" / "detr.npz"

@@ -12,10 +12,11 @@ from test_tasks_faster_rcnn import WEIGHTS, drawn, smooth
 from test_tasks_retinanet import offsets_of, owners
 
 from jaxvision.nn import resnet
-from jaxvision.nn.fast_rcnn import fast_rcnn_fpn, fast_rcnn_resnet, fast_rcnn_vgg16, rcnn_vgg16
-from jaxvision.nn.faster_rcnn import RegionScores, faster_rcnn_vgg16
+from jaxvision.nn.roi_heads import RegionScores
 from jaxvision.pretrained.torchvision_regions import vgg16_sources
-from jaxvision.tasks.fast_rcnn import fast_rcnn
+from jaxvision.tasks.fast_rcnn import fast_rcnn, fast_rcnn_fpn, fast_rcnn_resnet, fast_rcnn_vgg16
+from jaxvision.tasks.faster_rcnn import faster_rcnn_vgg16
+from jaxvision.tasks.rcnn import rcnn_vgg16
 from jaxvision.tasks.regions import Classifying
 
 SIZE = (28, 30)

@@ -13,8 +13,7 @@ from parity_networks import shapes_of
 from test_ops_nms import greedy
 from test_tasks_retinanet import BOXES, box_of, objects, offsets_of, owners
 
-from jaxvision.nn.faster_rcnn import faster_rcnn_vgg16
-from jaxvision.tasks.faster_rcnn import SINGLE_SIZES, faster_rcnn
+from jaxvision.tasks.faster_rcnn import SINGLE_SIZES, faster_rcnn, faster_rcnn_vgg16
 from jaxvision.tasks.proposals import Proposing, propose, region_loss_terms
 from jaxvision.tasks.regions import Classifying, Regions, box_loss_terms, detect, draw_regions
 

@@ -10,10 +10,9 @@ from numpy.testing import assert_allclose, assert_array_equal
 from scipy import ndimage
 from test_tasks_fast_rcnn import expected_terms, linear, regions_of, wide_batch
 
-from jaxvision.nn.fast_rcnn import rcnn_vgg16
-from jaxvision.nn.faster_rcnn import RegionScores
+from jaxvision.nn.roi_heads import RegionScores
 from jaxvision.tasks import rcnn as task_file
-from jaxvision.tasks.rcnn import crops, rcnn
+from jaxvision.tasks.rcnn import crops, rcnn, rcnn_vgg16
 from jaxvision.tasks.regions import Classifying
 
 

@@ -20,10 +20,9 @@ import torch
 from torchvision import ops
 from torchvision.models.detection import ssd300_vgg16 as their_ssd
 
-from jaxvision.nn.ssd import ssd300_vgg16
 from jaxvision.ops.nms import nms
 from jaxvision.ops.roi_align import roi_align
-from jaxvision.tasks.ssd import SSD300, ssd
+from jaxvision.tasks.ssd import SSD300, ssd, ssd300_vgg16
 from jaxvision.types import Batch, Objects
 
 DEVICE = "cuda" if torch.cuda.is_available() and jax.default_backend() == "gpu" else "cpu"

@@ -59,14 +59,10 @@ def ours(name: str, given: Scene, dtype: str) -> Step:
     import jax.numpy as jnp
     import optax
 
-    from jaxvision.nn.detr import detr_resnet50
-    from jaxvision.nn.faster_rcnn import faster_rcnn_resnet50_fpn
-    from jaxvision.nn.retinanet import retinanet_resnet50_fpn
-    from jaxvision.nn.yolox import yolox_s
-    from jaxvision.tasks.detr import detr
-    from jaxvision.tasks.faster_rcnn import faster_rcnn
-    from jaxvision.tasks.retinanet import retinanet
-    from jaxvision.tasks.yolox import yolox
+    from jaxvision.tasks.detr import detr, detr_resnet50
+    from jaxvision.tasks.faster_rcnn import faster_rcnn, faster_rcnn_resnet50_fpn
+    from jaxvision.tasks.retinanet import retinanet, retinanet_resnet50_fpn
+    from jaxvision.tasks.yolox import yolox, yolox_s
     from jaxvision.train import init_state, make_train_step
     from jaxvision.types import Batch, Objects
 

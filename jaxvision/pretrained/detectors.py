@@ -15,7 +15,6 @@ import jax.numpy as jnp
 from jax.typing import DTypeLike
 
 from jaxvision.nn import darknet, mobilenet
-from jaxvision.nn.ssd import ssd300_mobilenet_v2
 from jaxvision.ops.anchors import tensorflow_default_boxes
 from jaxvision.pretrained import coco, tensorflow_ssd
 from jaxvision.pretrained import darknet as darknet_files
@@ -23,7 +22,7 @@ from jaxvision.pretrained.fetch import from_package
 from jaxvision.pretrained.files import read
 from jaxvision.pretrained.start import start
 from jaxvision.pretrained.strict import Sources, load
-from jaxvision.tasks.ssd import SIGMOID, Defaults, ssd
+from jaxvision.tasks.ssd import SIGMOID, Defaults, ssd, ssd300_mobilenet_v2
 from jaxvision.tasks.yolo import YOLOV3_TINY as TINY_PRIORS
 from jaxvision.tasks.yolo import yolo
 from jaxvision.types import Batch, Task, Variables

@@ -53,7 +53,7 @@ FACEBOOK = (
 
 
 def detr_sources(variables: Variables) -> dict[Path, Source]:
-    """For every array of an `nn.detr.DETR` on a ResNet its name in transformers, and how its axes turn into ours."""
+    """For every array of an `tasks.detr.DETR` on a ResNet its name in transformers, and how its axes turn into ours."""
     backbone = {name: {"backbone": tree["backbone"]} for name, tree in variables.items() if "backbone" in tree}
     found = {
         path: Source(f"{BACKBONE}{source.name}", source.convert)

@@ -17,7 +17,7 @@ from jaxvision.pretrained import hdf5
 from jaxvision.pretrained.strict import Path as Place
 from jaxvision.pretrained.strict import Source, Sources, Turn
 from jaxvision.pretrained.torch_layout import unchanged
-from jaxvision.tasks.classification import model_variables
+from jaxvision.tasks.forward import model_variables
 from jaxvision.types import Variables
 
 Arrays = dict[str, np.ndarray]

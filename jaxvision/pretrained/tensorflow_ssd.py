@@ -1,4 +1,4 @@
-"""TensorFlow's SSD-MobileNetV2 for our `nn.ssd.ssd300_mobilenet_v2`: arrays by the names of its frozen graph.
+"""TensorFlow's SSD-MobileNetV2 for our `tasks.ssd.ssd300_mobilenet_v2`: arrays by the names of its frozen graph.
 
 arrays = frozen_graph.read_constants(Path("frozen_inference_graph.pb"))
 loaded = strict.load(sources(variables), arrays, variables, unused=UNUSED)

@@ -16,7 +16,7 @@ VGG16_CONVOLUTIONS = {1: (0, 2), 2: (5, 7), 3: (10, 12, 14), 4: (17, 19, 21), 5:
 
 
 def ssd_sources(variables: Variables) -> dict[Path, Source]:
-    """For every array of an `nn.ssd.SSD` on VGG16 its name in torchvision, and how its axes turn into ours."""
+    """For every array of an `tasks.ssd.SSD` on VGG16 its name in torchvision, and how its axes turn into ours."""
     scale = ("params", "features", "norm4", "scale")
     params = {**variables["params"], "features": {**variables["params"]["features"]}}
     del params["features"]["norm4"]
@@ -48,7 +48,7 @@ def _ssd_module(ours: str) -> str:
 
 
 def faster_rcnn_sources(variables: Variables) -> dict[Path, Source]:
-    """For every array of an `nn.faster_rcnn.faster_rcnn_fpn` its name in torchvision's `FasterRCNN` on a ResNet.
+    """For every array of an `tasks.faster_rcnn.faster_rcnn_fpn` its name in torchvision's `FasterRCNN` on a ResNet.
 
     The distributed `fasterrcnn_resnet50_fpn` has 90 classes, labels being COCO's ids less 1 (`coco.BY_ID`); its batch
     normalisation has no epsilon, `norm=partial(FrozenBatchNorm, epsilon=0.0)`; its file has older names: `as_distributed`.
@@ -61,7 +61,7 @@ def faster_rcnn_sources(variables: Variables) -> dict[Path, Source]:
 
 
 def retinanet_sources(variables: Variables) -> dict[Path, Source]:
-    """For every array of an `nn.retinanet.retinanet_fpn` its name in torchvision's `RetinaNet` on a ResNet.
+    """For every array of an `tasks.retinanet.retinanet_fpn` its name in torchvision's `RetinaNet` on a ResNet.
 
     The distributed `retinanet_resnet50_fpn` has 91 classes, labels being COCO's ids, of which there is no 0; the rest is as
     for `faster_rcnn_sources`.

@@ -31,7 +31,7 @@ BRANCHES = {"class": "cls", "box": "reg", "objectness": "obj"}
 
 
 def yolox_sources(variables: Variables) -> dict[Path, Source]:
-    """For every array of an `nn.yolox.YOLOX` on `CSPDarknet` its name there, and how its axes turn into ours.
+    """For every array of an `tasks.yolox.YOLOX` on `CSPDarknet` its name there, and how its axes turn into ours.
 
     Raises:
       ValueError: for arrays of another network.

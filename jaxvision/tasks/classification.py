@@ -2,7 +2,7 @@
 
 import dataclasses
 from collections.abc import Sequence
-from typing import Any, cast
+from typing import cast
 
 import jax
 import jax.numpy as jnp
@@ -12,6 +12,7 @@ from jaxtyping import Array, Float
 
 from jaxvision.ops import pixels
 from jaxvision.ops.losses import Loss, targets
+from jaxvision.tasks.forward import forward_training, model_variables
 from jaxvision.types import Batch, ClassScores, Key, Labels, LossOutput, Scalar, Task, Variables
 
 
@@ -61,7 +62,7 @@ def classification(
         return network.init(key, images(batch), train=False)
 
     def mean_loss(variables: Variables, batch: Batch, key: Key) -> tuple[Scalar, LossOutput]:
-        outputs, collections = forward_training(network, variables, images(batch), key)
+        outputs, collections = forward_training(network, variables, images(batch), key=key)
         logits, *others = _heads(outputs, auxiliary)
         weight = example_weight(batch)
         known = (batch.target.label >= 0) & (batch.target.label < logits.shape[-1])
@@ -115,18 +116,6 @@ def taught(student: Task, teacher: Task, teacher_variables: Variables) -> Task:
 
 def _own(variables: Variables) -> Variables:
     return {name: value for name, value in variables.items() if name != "teacher"}
-
-
-def forward_training(network: nn.Module, variables: Variables, images: Array, key: Key) -> tuple[Any, dict]:
-    """The network's output in training mode, and the collections that it changed."""
-    variables = model_variables(variables)
-    mutable = [name for name in variables if name != "params"]
-    return network.apply(variables, images, train=True, mutable=mutable, rngs={"dropout": key})  # type: ignore[return-value]
-
-
-def model_variables(variables: Variables) -> dict:
-    """The variables without the averaged ones, as Flax wants them."""
-    return {name: value for name, value in variables.items() if name != "ema"}
 
 
 def loss_terms(logits: Float[Array, "b k"], target: Labels, label_smoothing: float = 0.0) -> Float[Array, "b"]:

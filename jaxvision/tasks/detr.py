@@ -1,22 +1,232 @@
 """DETR (arXiv:2005.12872): every object is matched to one of the queries, and no suppression is needed."""
 
 from collections.abc import Sequence
+from functools import partial
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import optax
 from flax import linen as nn
+from jax.typing import DTypeLike
 from jaxtyping import Array, Bool, Float, Int
 
+from jaxvision.nn import positions, resnet
+from jaxvision.nn.conv import Conv
+from jaxvision.nn.norm import FrozenBatchNorm, Norm
+from jaxvision.nn.precision import at_least_float32
 from jaxvision.ops import boxes as box
 from jaxvision.ops import pixels
 from jaxvision.ops.matching import hungarian
 from jaxvision.ops.selection import Best
 from jaxvision.ops.top_k import top_k
 from jaxvision.tasks import detection
-from jaxvision.tasks.classification import model_variables
+from jaxvision.tasks.forward import forward_training, model_variables
 from jaxvision.types import Batch, Detections, Key, LossOutput, Objects, Scalar, Task, Variables
+
+xavier = nn.initializers.xavier_uniform()
+packed_xavier = nn.initializers.variance_scaling(0.5, "fan_in", "uniform")
+"""Of queries, keys and values, whose matrices the authors initialise as one."""
+
+
+class Outputs(NamedTuple):
+    """What DETR says of every image by every layer of its decoder; the last is the result, the others are to be trained."""
+
+    logits: Float[Array, "l b q c"]
+    """Of the classes and, last, of no object."""
+    boxes: Float[Array, "l b q 4"]
+    """Centre, width and height as shares of the content, 0 to 1."""
+
+
+class Attention(nn.Module):
+    """Attention of several heads: queries ask those of the keys that are `valid`.
+
+    Dropout falls on the weights as in PyTorch's layer; needs an rng named "dropout" while training then.
+    """
+
+    heads: int
+    dropout: float
+    dtype: DTypeLike
+
+    @nn.compact
+    def __call__(
+        self,
+        query: Float[Array, "b q d"],
+        key: Float[Array, "b k d"],
+        value: Float[Array, "b k d"],
+        valid: Bool[Array, "b k"] | None = None,
+        *,
+        train: bool,
+    ) -> Float[Array, "b q d"]:
+        """Attend.
+
+        Raises:
+            ValueError: if `heads` does not divide the width.
+        """
+        width = query.shape[-1]
+        if width % self.heads:
+            raise ValueError(f"{width} channels do not form {self.heads} heads of equal size")
+
+        def split(name: str, x: Array) -> Array:
+            return _dense(name, width, self.dtype, packed_xavier)(x).reshape(*x.shape[:2], self.heads, -1)
+
+        wide = at_least_float32(self.dtype)
+        asked = split("query", query) * (width // self.heads) ** -0.5
+        logits = jnp.einsum("bqhd,bkhd->bhqk", asked, split("key", key)).astype(wide)
+        if valid is not None:
+            logits = jnp.where(valid[:, None, None], logits, jnp.finfo(wide).min)
+        weights = nn.Dropout(self.dropout, deterministic=not train)(nn.softmax(logits)).astype(self.dtype)
+        attended = jnp.einsum("bhqk,bkhd->bqhd", weights, split("value", value)).reshape(query.shape)
+        return _dense("output", width, self.dtype, xavier)(attended)
+
+
+class EncoderLayer(nn.Module):
+    """The tokens of the map attend to each other; a dense layer follows. Normalised behind every shortcut."""
+
+    heads: int
+    hidden: int
+    """Units of the dense layer between."""
+    dropout: float
+    dtype: DTypeLike
+
+    @nn.compact
+    def __call__(
+        self, x: Float[Array, "b n d"], place: Float[Array, "b n d"], valid: Bool[Array, "b n"], *, train: bool
+    ) -> Float[Array, "b n d"]:
+        """Run the layer, in float32 or better; positions are added to what asks and is asked, not to what is found."""
+        x = _attend(self, "attention", "norm1", x, x + place, x + place, x, valid, train)
+        return _feed_forward(self, "norm2", x, train)
+
+
+class DecoderLayer(nn.Module):
+    """The queries attend to each other, then to the tokens of the map; a dense layer follows."""
+
+    heads: int
+    hidden: int
+    dropout: float
+    dtype: DTypeLike
+
+    @nn.compact
+    def __call__(
+        self,
+        x: Float[Array, "b q d"],
+        queries: Float[Array, "1 q d"],
+        memory: Float[Array, "b n d"],
+        place: Float[Array, "b n d"],
+        valid: Bool[Array, "b n"],
+        *,
+        train: bool,
+    ) -> Float[Array, "b q d"]:
+        """Run the layer as one of the encoder; the learned `queries` are the positions of `x`."""
+        x = _attend(self, "attention", "norm1", x, x + queries, x + queries, x, None, train)
+        x = _attend(self, "cross_attention", "norm2", x, x + queries, memory + place, memory, valid, train)
+        return _feed_forward(self, "norm3", x, train)
+
+
+def _attend(
+    layer: EncoderLayer | DecoderLayer,
+    name: str,
+    norm: str,
+    x: Array,
+    query: Array,
+    key: Array,
+    value: Array,
+    valid: Array | None,
+    train: bool,
+) -> Array:
+    found = Attention(layer.heads, layer.dropout, layer.dtype, name=name)(query, key, value, valid, train=train)
+    return _norm(norm, x + nn.Dropout(layer.dropout, deterministic=not train)(found).astype(x.dtype))
+
+
+def _feed_forward(layer: EncoderLayer | DecoderLayer, norm: str, x: Array, train: bool) -> Array:
+    drop = nn.Dropout(layer.dropout, deterministic=not train)
+    hidden = drop(nn.relu(_dense("dense1", layer.hidden, layer.dtype, xavier)(x)))
+    found = drop(_dense("dense2", x.shape[-1], layer.dtype, xavier)(hidden))
+    return _norm(norm, x + found.astype(x.dtype))
+
+
+class DETR(nn.Module):
+    """Features of a backbone, an encoder of them, a decoder of learned queries, and what each of these found.
+
+    Dropout is that of the authors' code: of attention weights, of what every branch adds, and of hidden units. It needs an
+    rng named "dropout" while training, unless it is 0.
+    """
+
+    backbone: nn.Module
+    """Gives a list of maps, of which the last is taken."""
+    classes: int
+    queries: int = 100
+    """At most so many objects are found."""
+    width: int = 256
+    heads: int = 8
+    hidden: int = 2048
+    encoder_layers: int = 6
+    decoder_layers: int = 6
+    dropout: float = 0.1
+    dtype: DTypeLike = jnp.float32
+
+    @nn.compact
+    def __call__(self, images: Float[Array, "b h w c"], size: Int[Array, "b 2"], *, train: bool) -> Outputs:
+        """Outputs for normalised images whose content is `size` large; in float32 (float64 if `dtype` is).
+
+        What the canvas holds outside the content is not attended to.
+
+        Raises:
+            ValueError: for a width that is no multiple of 4 or that `heads` does not divide.
+        """
+        options = (self.heads, self.hidden, self.dropout, self.dtype)
+        memory, place, valid = self._embed(images, size, train)
+        for number in range(1, self.encoder_layers + 1):
+            memory = EncoderLayer(*options, name=f"encoder{number}")(memory, place, valid, train=train)
+        asked = self.param("queries", nn.initializers.normal(1.0), (self.queries, self.width), memory.dtype)[None]
+        x, found = jnp.zeros((len(images), *asked.shape[1:]), memory.dtype), []
+        for number in range(1, self.decoder_layers + 1):
+            x = DecoderLayer(*options, name=f"decoder{number}")(x, asked, memory, place, valid, train=train)
+            found.append(x)
+        return self._heads(_norm("norm", jnp.stack(found)))
+
+    def _embed(self, images: Array, size: Array, train: bool) -> tuple[Array, Array, Array]:
+        """Tokens and positions `b n d`, and which tokens are of the content `b n`."""
+        features = self.backbone(images, train=train)[-1]
+        projected = Conv(self.width, 1, dtype=self.dtype, kernel_init=resnet.uniform_fan_in, name="projection")(
+            features
+        )
+        shape, wide = features.shape[1:3], at_least_float32(self.dtype)
+        rows, columns = (_starting_inside(size[:, i], shape[i], images.shape[1 + i]) for i in (0, 1))
+        extent = jnp.stack([rows.sum(1), columns.sum(1)], 1)
+        place = positions.sine(extent, shape, self.width, wide)
+        tokens = (len(images), shape[0] * shape[1], self.width)
+        valid = (rows[:, :, None] & columns[:, None]).reshape(tokens[:2])
+        return projected.reshape(tokens).astype(wide), place.reshape(tokens), valid
+
+    def _heads(self, x: Array) -> Outputs:
+        dense = partial(_dense, dtype=x.dtype, kernel_init=resnet.uniform_fan_in)
+        logits = dense("classes", self.classes + 1)(x)
+        for name in ("boxes1", "boxes2"):
+            x = nn.relu(dense(name, self.width)(x))
+        return Outputs(logits, nn.sigmoid(dense("boxes3", 4)(x)))
+
+
+def detr_resnet50(
+    classes: int, *, norm: Norm = FrozenBatchNorm, dtype: DTypeLike = jnp.float32, **options: Any
+) -> DETR:
+    """DETR-R50; `options` are those of `DETR`: queries, encoder_layers, decoder_layers, dropout."""
+    return DETR(resnet.resnet50(norm=norm, dtype=dtype).backbone, classes, dtype=dtype, **options)
+
+
+def _starting_inside(size: Int[Array, "b"], cells: int, pixels: int) -> Bool[Array, "b n"]:
+    """Which of the cells along a side of so many pixels begin inside the content: its nearest interpolation."""
+    return (jnp.arange(cells) * pixels // cells)[None] < size[:, None]
+
+
+def _dense(name: str, features: int, dtype: DTypeLike, kernel_init: nn.initializers.Initializer) -> nn.Dense:
+    wide = at_least_float32(dtype)
+    return nn.Dense(features, dtype=dtype, param_dtype=wide, kernel_init=kernel_init, name=name)
+
+
+def _norm(name: str, x: Array) -> Array:
+    """LayerNorm with PyTorch's epsilon, in the type of `x`."""
+    return nn.LayerNorm(epsilon=1e-5, use_fast_variance=False, dtype=x.dtype, param_dtype=x.dtype, name=name)(x)
 
 
 class Weights(NamedTuple):
@@ -52,7 +262,7 @@ def detr(
     """The task of DETR.
 
     Args:
-      network: an `nn.detr.DETR`.
+      network: an `DETR`.
       mean: of the pixels of each channel (or of all), on the scale 0-255.
       std: likewise.
       weights: of the class, of the L1 distance of boxes and of their generalised IoU.
@@ -66,16 +276,14 @@ def detr(
       object is to be ignored nothing is, as the authors have it. An object's `weight` multiplies the losses of its query.
     """
 
-    def run(variables: Variables, batch: Batch, **options) -> Any:
-        images = detection.images(batch, mean, std, dtype)
-        return network.apply(model_variables(variables), images, jnp.asarray(batch.size), **options)
+    def inputs(batch: Batch) -> tuple[Array, Array]:
+        return detection.images(batch, mean, std, dtype), jnp.asarray(batch.size)
 
     def init(key: Key, batch: Batch) -> Variables:
-        return network.init(key, detection.images(batch, mean, std, dtype), jnp.asarray(batch.size), train=False)
+        return network.init(key, *inputs(batch), train=False)
 
     def loss(variables: Variables, batch: Batch, key: Key) -> tuple[Scalar, LossOutput]:
-        mutable = [name for name in model_variables(variables) if name != "params"]
-        outputs, collections = run(variables, batch, train=True, mutable=mutable, rngs={"dropout": key})
+        outputs, collections = forward_training(network, variables, *inputs(batch), key=key)
         target, size = detection.targets(batch), jnp.asarray(batch.size)
         one = lambda *each: loss_terms(*each, weights=weights, no_object=no_object)
         by_image = jax.vmap(lambda logits, boxes: jax.vmap(one)(logits, boxes, target, size))
@@ -91,7 +299,7 @@ def detr(
         return by_layer.sum(), LossOutput(metrics, collections, _weighted(weights, *_means(terms)).sum(0))
 
     def predict(variables: Variables, batch: Batch) -> Detections:
-        outputs = run(variables, batch, train=False)
+        outputs: Any = network.apply(model_variables(variables), *inputs(batch), train=False)
         return Detections(*jax.vmap(decode)(outputs.logits[-1], outputs.boxes[-1], jnp.asarray(batch.size)))  # type: ignore
 
     return Task(init, loss, predict)

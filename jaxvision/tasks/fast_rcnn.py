@@ -1,22 +1,73 @@
 """Fast R-CNN (arXiv:1504.08083): regions that are given, classified; all are pooled from maps of the whole image."""
 
 from collections.abc import Sequence
+from functools import partial
 
 import jax
 import jax.numpy as jnp
 from flax import linen as nn
+from jax.typing import DTypeLike
 from jaxtyping import Array, Bool, Float, Int
 
-from jaxvision.nn.faster_rcnn import RegionScores
+from jaxvision.nn import resnet, vgg
+from jaxvision.nn.fpn import FPN
 from jaxvision.nn.precision import at_least_float32
+from jaxvision.nn.roi_heads import BoxHead, Last, Pool, RegionScores, pool_last
 from jaxvision.ops import pixels
 from jaxvision.ops.boxes import area, clip, iou, pairwise
+from jaxvision.ops.roi_align import roi_pool
+from jaxvision.ops.roi_pyramid import roi_align_pyramid
 from jaxvision.ops.selection import Best
 from jaxvision.tasks import detection
 from jaxvision.tasks.anchored import padded
-from jaxvision.tasks.classification import model_variables
+from jaxvision.tasks.forward import forward_training, model_variables
 from jaxvision.tasks.regions import Classifying, Regions, box_loss_terms, detect, draw_regions
 from jaxvision.types import Batch, Detections, Key, LossOutput, Objects, Scalar, Task, Variables
+
+VGG16 = (2, 2, 3, 3, 3)
+
+
+class FastRCNN(nn.Module):
+    """A head on what is pooled from maps of the image."""
+
+    features: nn.Module
+    """Returns a list of maps, finest first."""
+    box_head: BoxHead
+    pool: Pool
+
+    def __call__(self, images: Float[Array, "b h w c"], boxes: Float[Array, "b n 4"], *, train: bool) -> RegionScores:
+        """What the head says of these boxes, `x0 y0 x1 y1` in pixels."""
+        maps = self.features(images, train=train)
+        return self.box_head(jax.vmap(self.pool)(maps, boxes), train=train)
+
+
+def fast_rcnn_vgg16(
+    classes: int, *, hidden: int = 4096, dropout: float = 0.5, dtype: DTypeLike = jnp.float32
+) -> FastRCNN:
+    """The paper's: ROIPool to 7x7 cells from conv5_3 of VGG16, whose dense layers are those of the head."""
+    features = Last(vgg.Backbone(VGG16, dtype=dtype))
+    return FastRCNN(features, BoxHead(classes, hidden, dropout, dtype), pool_last)
+
+
+def fast_rcnn_resnet(backbone: resnet.Backbone, classes: int, *, hidden: int = 1024) -> FastRCNN:
+    """ROIPool to 7x7 cells from the last map of any residual network, and two dense layers.
+
+    Three stages, as in `resnet.Backbone(resnet.Bottleneck, (3, 4, 6))`, have the stride 16 of the paper.
+    """
+    finest = 4 if backbone.stem == "imagenet" else 1
+    scale = 1 / (finest * 2 ** (len(backbone.stage_sizes) - 1))
+    pool = lambda maps, boxes: roi_pool(maps[-1], boxes, size=7, scale=scale)
+    return FastRCNN(Last(backbone), BoxHead(classes, hidden, dtype=backbone.dtype), pool)
+
+
+def fast_rcnn_fpn(backbone: resnet.Backbone, classes: int, *, channels: int = 256, hidden: int = 1024) -> FastRCNN:
+    """The second stage of `faster_rcnn_fpn` (arXiv:1612.03144, section 5.2): ROIAlign from the map that fits."""
+    finest = 4 if backbone.stem == "imagenet" else 1
+    strides = tuple(finest * 2**n for n in range(len(backbone.stage_sizes)))
+    pool = partial(roi_align_pyramid, strides=strides, size=7)
+    features = FPN(backbone, channels=channels, dtype=backbone.dtype)
+    return FastRCNN(features, BoxHead(classes, hidden, dtype=backbone.dtype), pool)
+
 
 FAST = Classifying(sampled=64, overlap=0.3)
 """The paper's numbers for two images a batch."""
@@ -34,7 +85,7 @@ def fast_rcnn(
     """The task of Fast R-CNN.
 
     Args:
-      network: an `nn.fast_rcnn.FastRCNN`, or what is called as it is: `network(images, boxes, train=...) -> RegionScores`.
+      network: an `FastRCNN`, or what is called as it is: `network(images, boxes, train=...) -> RegionScores`.
       mean: of the pixels of each channel (or of all), on the scale 0-255.
       std: likewise.
       classifying: how regions are trained on, and become detections.
@@ -63,7 +114,7 @@ def fast_rcnn(
         draw_key, dropout_key = jax.random.split(key)
         there = there & jax.vmap(lambda b, t: nearest(b, t) >= background)(boxes, target)
         drawn = draw(draw_key, boxes, there, target, classifying)
-        scores, collections = _forward_training(network, variables, images(batch), drawn.boxes, dropout_key)
+        scores, collections = forward_training(network, variables, images(batch), drawn.boxes, key=dropout_key)
         by_class, by_box, count = jax.vmap(
             lambda s, r, t: box_loss_terms(s.logits, s.offsets, r, t, classifying.weights)
         )(scores, drawn, target)
@@ -75,15 +126,6 @@ def fast_rcnn(
         return detected(scores, boxes, there, batch, classifying)
 
     return Task(init, loss, predict)
-
-
-def _forward_training(
-    network: nn.Module, variables: Variables, images: Array, boxes: Array, key: Key
-) -> tuple[RegionScores, dict]:
-    """The scores in training mode, and the collections that the network changed."""
-    own = model_variables(variables)
-    mutable = [name for name in own if name != "params"]
-    return network.apply(own, images, boxes, train=True, mutable=mutable, rngs={"dropout": key})  # type: ignore[return-value]
 
 
 def proposals(batch: Batch, dtype) -> tuple[Float[Array, "b n 4"], Bool[Array, "b n"]]:

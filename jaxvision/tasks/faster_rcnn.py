@@ -1,22 +1,129 @@
 """Faster R-CNN (arXiv:1506.01497): proposed regions, classified; both stages are trained together."""
 
 from collections.abc import Sequence
-from typing import Any, cast
+from functools import partial
+from typing import cast
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from flax import linen as nn
+from jax.typing import DTypeLike
 from jaxtyping import Array, Float
 
-from jaxvision.nn.faster_rcnn import FasterRCNN, RegionScores
-from jaxvision.nn.fpn import Maps, Predictions
+from jaxvision.nn import resnet, vgg
+from jaxvision.nn.conv import Conv
+from jaxvision.nn.fpn import FPN, Maps, Predictions
+from jaxvision.nn.norm import FrozenBatchNorm, Norm
+from jaxvision.nn.precision import at_least_float32
+from jaxvision.nn.roi_heads import BoxHead, Last, Pool, RegionScores, pool_last
 from jaxvision.ops import pixels
+from jaxvision.ops.roi_pyramid import roi_align_pyramid
 from jaxvision.tasks import detection
 from jaxvision.tasks.anchored import anchors_of, by_level, padded
-from jaxvision.tasks.classification import model_variables
+from jaxvision.tasks.forward import forward_training, model_variables
 from jaxvision.tasks.proposals import PROPOSING, Proposing, propose, region_loss_terms
 from jaxvision.tasks.regions import CLASSIFYING, Classifying, box_loss_terms, detect, draw_regions
 from jaxvision.types import Batch, Detections, Key, LossOutput, Scalar, Task, Variables
+
+small_normal = nn.initializers.normal(0.01)
+
+
+class RegionHead(nn.Module):
+    """Whether there is an object about each anchor, and where: names `conv`, `logits`, `offsets`. All maps share it."""
+
+    kinds: int
+    """Anchors a cell."""
+    channels: int
+    dtype: DTypeLike = jnp.float32
+
+    @nn.compact
+    def __call__(self, maps: Maps) -> list[Predictions]:
+        """Predictions on every map, with one logit for each anchor; computed as `dtype`, given as float32 at least."""
+        layer = partial(Conv, dtype=self.dtype, kernel_init=small_normal)
+        conv = layer(self.channels, 3, padding=1, name="conv")
+        logits, offsets = layer(self.kinds, 1, name="logits"), layer(4 * self.kinds, 1, name="offsets")
+        hidden = [nn.relu(conv(x)) for x in maps]
+        return [Predictions(self._shaped(logits(x)), self._shaped(offsets(x))) for x in hidden]
+
+    def _shaped(self, y: Array) -> Array:
+        return y.astype(at_least_float32(self.dtype)).reshape(*y.shape[:3], self.kinds, -1)
+
+
+class FasterRCNN(nn.Module):
+    """Both stages on the same maps: names `features`, `region_head`, `box_head`."""
+
+    features: nn.Module
+    """Returns a list of maps of one width, finest first."""
+    region_head: RegionHead
+    box_head: BoxHead
+    pool: Pool
+
+    def propose(self, images: Float[Array, "b h w c"], *, train: bool) -> tuple[Maps, list[Predictions]]:
+        """The maps, and on each of them what the region head predicts."""
+        maps = self.features(images, train=train)
+        return maps, self.region_head(maps)
+
+    def classify(self, maps: Maps, boxes: Float[Array, "b n 4"], *, train: bool) -> RegionScores:
+        """What the box head says of these boxes."""
+        return self.box_head(jax.vmap(self.pool)(maps, boxes), train=train)
+
+    def __call__(
+        self, images: Float[Array, "b h w c"], boxes: Float[Array, "b n 4"], *, train: bool
+    ) -> tuple[list[Predictions], RegionScores]:
+        """Both stages, with boxes that are given."""
+        maps, regions = self.propose(images, train=train)
+        return regions, self.classify(maps, boxes, train=train)
+
+
+def faster_rcnn_fpn(
+    backbone: resnet.Backbone, classes: int, *, channels: int = 256, hidden: int = 1024, kinds: int = 3
+) -> FasterRCNN:
+    """Faster R-CNN on a pyramid above any residual network: regions of 7x7 cells from P2 to P5, anchors on P6 too."""
+    finest = 4 if backbone.stem == "imagenet" else 1
+    strides = tuple(finest * 2**n for n in range(len(backbone.stage_sizes)))
+    features = FPN(backbone, channels=channels, dtype=backbone.dtype)
+    return faster_rcnn_on(features, strides, classes, hidden=hidden, kinds=kinds)
+
+
+def faster_rcnn_on(
+    features: FPN, strides: Sequence[int], classes: int, *, hidden: int = 1024, kinds: int = 3
+) -> FasterRCNN:
+    """Faster R-CNN on any pyramid.
+
+    Args:
+      features: the pyramid.
+      strides: pixels a cell of each of its maps from which regions are pooled; anchors lie on all maps.
+      classes: how many there are.
+      hidden: width of the two dense layers.
+      kinds: anchors a cell.
+    """
+    return FasterRCNN(
+        features,
+        RegionHead(kinds, features.channels, features.dtype),
+        BoxHead(classes, hidden, dtype=features.dtype),
+        partial(roi_align_pyramid, strides=tuple(strides), size=7),
+    )
+
+
+def faster_rcnn_resnet50_fpn(
+    classes: int, *, norm: Norm = FrozenBatchNorm, dtype: DTypeLike = jnp.float32
+) -> FasterRCNN:
+    """Faster R-CNN on ResNet-50, as torchvision's `fasterrcnn_resnet50_fpn`."""
+    return faster_rcnn_fpn(resnet.resnet50(None, norm=norm, dtype=dtype).backbone, classes)
+
+
+def faster_rcnn_vgg16(
+    classes: int, *, hidden: int = 4096, dropout: float = 0.5, dtype: DTypeLike = jnp.float32
+) -> FasterRCNN:
+    """The paper's: ROIPool from conv5_3 of VGG16, whose dense layers are those of the box head, and 9 anchors a cell."""
+    return FasterRCNN(
+        Last(vgg.Backbone((2, 2, 3, 3, 3), dtype=dtype)),
+        RegionHead(9, 512, dtype),
+        BoxHead(classes, hidden, dropout, dtype),
+        pool_last,
+    )
+
 
 FPN_SIZES = ((32,), (64,), (128,), (256,), (512,))
 """Of the anchors on P2 to P6."""
@@ -67,7 +174,7 @@ def faster_rcnn(
         given, target = images(batch), detection.targets(batch)
         keys = jax.random.split(key, 4)
         anchor_keys, region_keys = (jax.random.split(each, len(given)) for each in keys[:2])
-        (maps, outputs), collections = _training(network, variables, keys[2], "propose", given)
+        (maps, outputs), collections = forward_training(network, variables, given, key=keys[2], method="propose")
         anchors, (logits, offsets) = anchors_of(outputs, given.shape, sizes, ratios), _by_level(outputs)
         first = jax.vmap(lambda k, l, o, t, v: region_loss_terms(k, l, o, np.concatenate(anchors), t, v, proposing))(
             anchor_keys, jnp.concatenate(logits, 1), jnp.concatenate(offsets, 1), target, batch.valid
@@ -77,7 +184,7 @@ def faster_rcnn(
         there = there & batch.valid[:, None]
         drawn = jax.vmap(lambda k, b, v, t: draw_regions(k, b, v, t, classifying))(region_keys, boxes, there, target)
         variables = {**variables, **collections}
-        scores, collections = _training(network, variables, keys[3], "classify", maps, drawn.boxes)
+        scores, collections = forward_training(network, variables, maps, drawn.boxes, key=keys[3], method="classify")
         second = jax.vmap(lambda s, r, t: box_loss_terms(s.logits, s.offsets, r, t, classifying.weights))(
             scores, drawn, target
         )
@@ -101,14 +208,6 @@ def faster_rcnn(
         )
 
     return Task(init, loss, predict)
-
-
-def _training(network: FasterRCNN, variables: Variables, key: Key, method: str, *given: Any) -> tuple[Any, dict]:
-    """One stage in training mode, and the collections as they are after it."""
-    own = model_variables(variables)
-    mutable = [name for name in own if name != "params"]
-    out, changed = network.apply(own, *given, train=True, mutable=mutable, rngs={"dropout": key}, method=method)
-    return out, {name: changed.get(name, own[name]) for name in mutable}
 
 
 def _by_level(outputs: Sequence[Predictions]) -> tuple[list[Float[Array, "b _"]], list[Float[Array, "b _ 4"]]]:

@@ -5,21 +5,83 @@ for the boxes on its features. Here the softmax stays and the boxes are learned 
 """
 
 from collections.abc import Sequence
+from functools import partial
 
 import jax
 import jax.numpy as jnp
 from flax import linen as nn
+from jax.typing import DTypeLike
 from jaxtyping import Array, Float
 
-from jaxvision.nn.faster_rcnn import RegionScores
+from jaxvision.nn import resnet, vgg
+from jaxvision.nn.conv import max_pool
+from jaxvision.nn.precision import at_least_float32
+from jaxvision.nn.roi_heads import BoxHead, Last, RegionScores
 from jaxvision.ops import pixels
 from jaxvision.ops.matching import BACKGROUND
 from jaxvision.ops.roi_align import roi_align
 from jaxvision.tasks import detection
-from jaxvision.tasks.classification import forward_training, model_variables
 from jaxvision.tasks.fast_rcnn import detected, draw, nearest, proposals, total
+from jaxvision.tasks.forward import forward_training, model_variables
 from jaxvision.tasks.regions import Classifying, Regions, box_loss_terms
 from jaxvision.types import Batch, Detections, Key, LossOutput, Objects, Scalar, Task, Variables
+
+
+class RCNN(nn.Module):
+    """A network that classifies images, on crops of regions."""
+
+    features: nn.Module
+    """Returns a list of maps, of which the last is used."""
+    box_head: nn.Module
+    """`(map n s s c, train=) -> RegionScores`."""
+
+    def __call__(self, crops: Float[Array, "*b n s s c"], *, train: bool) -> RegionScores:
+        """What the head says of these crops, `n` of each image."""
+        maps = self.features(crops.reshape(-1, *crops.shape[-3:]), train=train)
+        scores: RegionScores = self.box_head(maps[-1], train=train)
+        logits, offsets = (x.reshape(*crops.shape[:-3], *x.shape[1:]) for x in scores)
+        return RegionScores(logits, offsets)
+
+
+class MeanHead(nn.Module):
+    """Classes and boxes from the mean of a map: names `logits`, `offsets`."""
+
+    classes: int
+    dtype: DTypeLike = jnp.float32
+
+    @nn.compact
+    def __call__(self, maps: Float[Array, "n s s c"], *, train: bool) -> RegionScores:
+        """Scores, in float32 at least."""
+        wide, all_classes = at_least_float32(self.dtype), self.classes + 1
+        pooled = maps.astype(wide).mean((1, 2))
+        dense = partial(nn.Dense, dtype=wide, param_dtype=wide, kernel_init=resnet.uniform_fan_in)
+        offsets = dense(4 * all_classes, name="offsets")(pooled)
+        return RegionScores(dense(all_classes, name="logits")(pooled), offsets.reshape(-1, all_classes, 4))
+
+
+class Halved(nn.Module):
+    """The coarsest map of a backbone alone, pooled to half its size."""
+
+    backbone: nn.Module
+
+    @nn.compact
+    def __call__(self, images: Float[Array, "b h w c"], *, train: bool) -> list[Float[Array, "b _ _ _"]]:
+        """A list of one map."""
+        return [max_pool(self.backbone(images, train=train)[-1], 2)]
+
+
+def rcnn_vgg16(classes: int, *, hidden: int = 4096, dropout: float = 0.5, dtype: DTypeLike = jnp.float32) -> RCNN:
+    """VGG16 (the paper's "O-Net"), its last layer replaced, on crops of 224 pixels.
+
+    Boxes come from the last dense layer, too, where the paper's come from pool5.
+    """
+    return RCNN(Halved(vgg.Backbone((2, 2, 3, 3, 3), dtype=dtype)), BoxHead(classes, hidden, dropout, dtype))
+
+
+def rcnn_resnet(backbone: resnet.Backbone, classes: int) -> RCNN:
+    """Any residual network, its last layer replaced, on crops of any size."""
+    return RCNN(Last(backbone), MeanHead(classes, backbone.dtype))
+
 
 RCNN_SETTINGS = Classifying(sampled=64, overlap=0.3)
 """The paper's numbers for two images a batch: 32 regions of objects, 96 of background."""
@@ -41,7 +103,7 @@ def rcnn(
     """The task of R-CNN.
 
     Args:
-      network: an `nn.fast_rcnn.RCNN`, or what is called as it is: `network(crops, train=...) -> RegionScores`.
+      network: an `RCNN`, or what is called as it is: `network(crops, train=...) -> RegionScores`.
       size: of the crops along each side, in pixels.
       context: so many of these pixels on every side show what is around the region.
       mean: of the pixels of each channel (or of all), on the scale 0-255.
@@ -71,7 +133,7 @@ def rcnn(
         draw_key, dropout_key = jax.random.split(key)
         drawn = draw(draw_key, boxes, there, target, classifying)
         seen = jax.vmap(lambda image, boxes: crops(image, boxes, size, context))(images(batch), drawn.boxes)
-        scores, collections = forward_training(network, variables, seen, dropout_key)
+        scores, collections = forward_training(network, variables, seen, key=dropout_key)
 
         def terms(scores: RegionScores, regions: Regions, target: Objects) -> tuple[Array, Array, Array]:
             by_class, _, count = box_loss_terms(scores.logits, scores.offsets, regions, target, classifying.weights)

@@ -1,14 +1,21 @@
 """RetinaNet (arXiv:1708.02002): anchors on a feature pyramid, trained on all by a loss that forgets the easy ones."""
 
-from collections.abc import Sequence
+import math
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import linen as nn
+from jax.typing import DTypeLike
 from jaxtyping import Array, Float, Int
 
-from jaxvision.nn.fpn import Predictions
+from jaxvision.nn import resnet
+from jaxvision.nn.conv import Conv
+from jaxvision.nn.fpn import FPN, Convolved, Predictions
+from jaxvision.nn.norm import FrozenBatchNorm, Norm
+from jaxvision.nn.precision import at_least_float32
 from jaxvision.ops import anchors, box_codec, losses, pixels
 from jaxvision.ops.boxes import clip
 from jaxvision.ops.candidates import best_candidates
@@ -17,8 +24,92 @@ from jaxvision.ops.selection import Best
 from jaxvision.ops.top_k import top_k
 from jaxvision.tasks import detection
 from jaxvision.tasks.anchored import Matching, anchors_of, assign, by_level, padded
-from jaxvision.tasks.classification import forward_training, model_variables
+from jaxvision.tasks.forward import forward_training, model_variables
 from jaxvision.types import Batch, Detections, Key, Labels, LossOutput, Objects, Scalar, Task, Variables
+
+small_normal = nn.initializers.normal(0.01)
+
+
+class Tower(nn.Module):
+    """3x3 convolutions with ReLU, and one that predicts: names `conv1`, ..., `predict`. All maps share it."""
+
+    each: int
+    """Numbers for each anchor."""
+    kinds: int
+    """Anchors a cell."""
+    channels: int
+    depth: int
+    bias: float
+    """Where the predictions start."""
+    dtype: DTypeLike
+
+    @nn.compact
+    def __call__(self, maps: list[Float[Array, "b _ _ c"]]) -> list[Float[Array, "b _ _ k n"]]:
+        """The predictions on every map; computed as `dtype`, given as float32 at least."""
+        wide = at_least_float32(self.dtype)
+        convs = [
+            Conv(self.channels, 3, padding=1, dtype=self.dtype, kernel_init=small_normal, name=f"conv{n}")
+            for n in range(1, self.depth + 1)
+        ]
+        predict = nn.Conv(
+            self.kinds * self.each,
+            (3, 3),
+            padding=1,
+            dtype=self.dtype,
+            param_dtype=wide,
+            kernel_init=small_normal,
+            bias_init=nn.initializers.constant(self.bias),
+            name="predict",
+        )
+        return [self._shaped(predict(_through(convs, x))) for x in maps]
+
+    def _shaped(self, y: Array) -> Array:
+        return y.astype(at_least_float32(self.dtype)).reshape(*y.shape[:3], self.kinds, self.each)
+
+
+def _through(convs: list[Callable[[Array], Array]], x: Array) -> Array:
+    for conv in convs:
+        x = nn.relu(conv(x))
+    return x
+
+
+class RetinaNet(nn.Module):
+    """Predictions on every map of `features`: names `features`, `class_tower`, `box_tower`."""
+
+    features: nn.Module
+    """Returns a list of maps of one width, finest first."""
+    classes: int
+    kinds: int = 9
+    """Anchors a cell."""
+    channels: int = 256
+    depth: int = 4
+    """Convolutions of each tower before the one that predicts."""
+    prior: float = 0.01
+    """Probability of every class at first."""
+    dtype: DTypeLike = jnp.float32
+
+    @nn.compact
+    def __call__(self, images: Float[Array, "b h w c"], *, train: bool) -> list[Predictions]:
+        """Predictions on each map, finest first, as `Tower` gives them; logits are of every class by itself."""
+        maps = self.features(images, train=train)
+        shape = {"kinds": self.kinds, "channels": self.channels, "depth": self.depth, "dtype": self.dtype}
+        bias = -math.log((1 - self.prior) / self.prior)
+        logits = Tower(self.classes, bias=bias, name="class_tower", **shape)(maps)
+        offsets = Tower(4, bias=0.0, name="box_tower", **shape)(maps)
+        return [Predictions(*each) for each in zip(logits, offsets, strict=True)]
+
+
+def retinanet_fpn(backbone: resnet.Backbone, classes: int, *, channels: int = 256, **options: Any) -> RetinaNet:
+    """RetinaNet on P3 to P7 above any residual network of four stages; `options` are those of `RetinaNet`."""
+    dtype = backbone.dtype
+    features = FPN(backbone, 1, channels, Convolved(channels, dtype=dtype), dtype=dtype)
+    return RetinaNet(features, classes, channels=channels, dtype=dtype, **options)
+
+
+def retinanet_resnet50_fpn(classes: int, *, norm: Norm = FrozenBatchNorm, dtype: DTypeLike = jnp.float32) -> RetinaNet:
+    """RetinaNet on ResNet-50, as torchvision's `retinanet_resnet50_fpn`."""
+    return retinanet_fpn(resnet.resnet50(None, norm=norm, dtype=dtype).backbone, classes)
+
 
 SIZES = tuple(tuple(int(base * 2 ** (third / 3)) for third in range(3)) for base in (32, 64, 128, 256, 512))
 """Of the anchors on P3 to P7: three in an octave."""
@@ -44,7 +135,7 @@ def retinanet(
     """The task of RetinaNet; defaults are torchvision's, the paper's but for `count` (100 there).
 
     Args:
-      network: an `nn.retinanet.RetinaNet`, with an anchor a cell for each size and ratio.
+      network: an `RetinaNet`, with an anchor a cell for each size and ratio.
       sizes: of the anchors on every map: the square roots of their areas in pixels.
       ratios: heights by widths of them.
       mean: of the pixels of each channel (or of all), on the scale 0-255.
@@ -73,7 +164,7 @@ def retinanet(
 
     def loss(variables: Variables, batch: Batch, key: Key) -> tuple[Scalar, LossOutput]:
         given = images(batch)
-        outputs, collections = forward_training(network, variables, given, key)
+        outputs, collections = forward_training(network, variables, given, key=key)
         logits, offsets = (jnp.concatenate(each, 1) for each in by_level(outputs))
         boxes = np.concatenate(anchors_of(outputs, given.shape, sizes, ratios))
         terms = jax.vmap(lambda l, o, t: loss_terms(l, o, boxes, t, matching, gamma, alpha))

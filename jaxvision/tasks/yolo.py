@@ -18,7 +18,7 @@ from jaxvision.ops import box_codec
 from jaxvision.ops.boxes import area, clip, iou, pairwise
 from jaxvision.ops.selection import Best, best_of_each_class
 from jaxvision.tasks import detection
-from jaxvision.tasks.classification import forward_training, model_variables
+from jaxvision.tasks.forward import forward_training, model_variables
 from jaxvision.types import Batch, Detections, Key, LossOutput, Objects, Scalar, Task, Variables
 
 Priors = Sequence[Sequence[tuple[float | int, float | int]]]
@@ -80,7 +80,7 @@ def yolo(
         return network.init(key, pixels(batch), train=False)
 
     def loss(variables: Variables, batch: Batch, key: Key) -> tuple[Scalar, LossOutput]:
-        outputs, collections = forward_training(network, variables, pixels(batch), key)
+        outputs, collections = forward_training(network, variables, pixels(batch), key=key)
         predicted, anchors = _flat(outputs, priors, batch.image.shape)
         canvas = (batch.image.shape[1], batch.image.shape[2])
         terms = jax.vmap(lambda p, t: loss_terms(p, anchors, t, canvas, ignore))(predicted, detection.targets(batch))

@@ -15,7 +15,7 @@ from jaxvision.ops import pixels
 from jaxvision.ops.boxes import clip, from_centre, iou, to_centre
 from jaxvision.ops.selection import Best, best_of_each_class
 from jaxvision.tasks import detection
-from jaxvision.tasks.classification import forward_training, model_variables
+from jaxvision.tasks.forward import forward_training, model_variables
 from jaxvision.types import Batch, Detections, Key, LossOutput, Objects, Scalar, Task, Variables
 
 
@@ -57,7 +57,7 @@ def yolo_v1(
 
     def loss(variables: Variables, batch: Batch, key: Key) -> tuple[Scalar, LossOutput]:
         images = detection.images(batch, mean, std, dtype)
-        outputs, collections = forward_training(network, variables, images, key)
+        outputs, collections = forward_training(network, variables, images, key=key)
         canvas = (batch.image.shape[1], batch.image.shape[2])
         terms = jax.vmap(lambda o, t: loss_terms(o, t, canvas, boxes, coordinates, no_object))(
             outputs, detection.targets(batch)

@@ -4,13 +4,21 @@ Where the paper says little, the authors' code is followed.
 """
 
 from collections.abc import Mapping, Sequence
+from functools import partial
+from math import log
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 import optax
 from flax import linen as nn
+from jax.typing import DTypeLike
 from jaxtyping import Array, Float, Int
 
+from jaxvision.nn.conv import Conv, max_pool
+from jaxvision.nn.darknet import enlarged
+from jaxvision.nn.norm import BatchNorm, Norm
+from jaxvision.nn.precision import at_least_float32
 from jaxvision.ops.boxes import area, clip, from_centre, iou, to_centre
 from jaxvision.ops.candidates import best_candidates
 from jaxvision.ops.matching import Match
@@ -18,9 +26,282 @@ from jaxvision.ops.selection import Best
 from jaxvision.ops.simota import simota
 from jaxvision.ops.top_k import top_k
 from jaxvision.tasks import detection
-from jaxvision.tasks.classification import forward_training, model_variables
+from jaxvision.tasks.forward import forward_training, model_variables
 from jaxvision.tasks.yolo import Anchors, anchors_of
 from jaxvision.types import Batch, Detections, Key, LossOutput, Objects, Scalar, Task, Variables
+
+yolox_norm: Norm = partial(BatchNorm, epsilon=1e-3, momentum=0.97)
+"""Batch normalisation with YOLOX's constants."""
+uniform = nn.initializers.variance_scaling(1 / 3, "fan_in", "uniform")
+"""What PyTorch fills a kernel with unless told otherwise."""
+PRIOR = 0.01
+"""What objectness and the probability of each class are at first."""
+COARSEST = 32
+"""Pixels a cell of the last map of `CSPDarknet`."""
+
+Maps = Sequence[Float[Array, "b _ _ _"]]
+
+
+class Layer(nn.Module):
+    """Convolution, normalisation, SiLU."""
+
+    channels: int
+    kernel: int
+    stride: int
+    groups: int
+    dtype: DTypeLike
+    norm: Norm
+
+    @nn.compact
+    def __call__(self, x: Float[Array, "b h w i"], *, train: bool) -> Float[Array, "b y x o"]:
+        """Run the layer."""
+        conv = Conv(
+            self.channels,
+            self.kernel,
+            self.stride,
+            padding=self.kernel // 2,
+            groups=self.groups,
+            use_bias=False,
+            dtype=self.dtype,
+            kernel_init=uniform,
+            name="conv",
+        )
+        norm = self.norm(dtype=self.dtype, scale_init=nn.initializers.ones, name="norm")
+        return nn.silu(norm(conv(x), use_running_average=not train))
+
+
+class Make(NamedTuple):
+    """How layers are made, throughout a network."""
+
+    depthwise: bool = False
+    """Whether what would be 3x3 is `Separable`, as in YOLOX-Nano."""
+    dtype: DTypeLike = jnp.float32
+    norm: Norm = yolox_norm
+
+    def __call__(self, channels: int, kernel: int, stride: int = 1, groups: int = 1, *, name: str) -> Layer:
+        """A layer."""
+        return Layer(channels, kernel, stride, groups, self.dtype, self.norm, name=name)
+
+    def spatial(self, channels: int, stride: int = 1, *, name: str) -> nn.Module:
+        """A layer that sees 3x3 pixels."""
+        return Separable(self, channels, stride, name=name) if self.depthwise else self(channels, 3, stride, name=name)
+
+
+class Separable(nn.Module):
+    """A depthwise 3x3 layer, then a 1x1 one."""
+
+    make: Make
+    channels: int
+    stride: int
+
+    @nn.compact
+    def __call__(self, x: Float[Array, "b h w i"], *, train: bool) -> Float[Array, "b y x o"]:
+        """Run both."""
+        channels = x.shape[-1]
+        x = self.make(channels, 3, self.stride, groups=channels, name="depthwise")(x, train=train)
+        return self.make(self.channels, 1, name="pointwise")(x, train=train)
+
+
+class CSPLayer(nn.Module):
+    """Blocks of 1x1 and 3x3 on half of the channels, joined by as many that pass them by (arXiv:1911.11929)."""
+
+    make: Make
+    channels: int
+    blocks: int
+    shortcut: bool = False
+    """Whether what enters a block is added to what leaves it."""
+
+    @nn.compact
+    def __call__(self, x: Float[Array, "b h w i"], *, train: bool) -> Float[Array, "b h w o"]:
+        """Run the layer."""
+        half = self.channels // 2
+        aside = self.make(half, 1, name="aside")(x, train=train)
+        x = self.make(half, 1, name="enter")(x, train=train)
+        for number in range(1, self.blocks + 1):
+            y = self.make(half, 1, name=f"block{number}_reduce")(x, train=train)
+            y = self.make.spatial(half, name=f"block{number}_conv")(y, train=train)
+            x = x + y if self.shortcut else y
+        return self.make(self.channels, 1, name="leave")(jnp.concatenate([x, aside], -1), train=train)
+
+
+class PyramidPooling(nn.Module):
+    """A 1x1 layer on half of the channels, what `with_neighbours` makes of it, and another one (arXiv:1406.4729)."""
+
+    make: Make
+
+    @nn.compact
+    def __call__(self, x: Float[Array, "b h w c"], *, train: bool) -> Float[Array, "b h w c"]:
+        """Run the layer."""
+        channels = x.shape[-1]
+        x = self.make(channels // 2, 1, name="enter")(x, train=train)
+        return self.make(channels, 1, name="leave")(with_neighbours(x), train=train)
+
+
+class CSPDarknet(nn.Module):
+    """The backbone: a stem on every second pixel, and four stages."""
+
+    width: int
+    """Channels of the stem; every stage has twice as many as what is before it."""
+    blocks: int
+    """Of the first stage and of the last; the two between have three times as many."""
+    make: Make = Make()
+
+    @nn.compact
+    def __call__(self, images: Float[Array, "b h w c"], *, train: bool) -> Maps:
+        """The maps of the last three stages, finest first: strides 8, 16, 32.
+
+        Raises:
+          ValueError: unless both sides of the images are multiples of 32.
+        """
+        if any(side % COARSEST for side in images.shape[1:3]):
+            raise ValueError(
+                f"sides must be multiples of {COARSEST} pixels, those of the images are {images.shape[1:3]}"
+            )
+        x, features = self.make(self.width, 3, name="stem")(every_second(images), train=train), []
+        for stage in range(1, 5):
+            channels = self.width * 2**stage
+            x = self.make.spatial(channels, 2, name=f"stage{stage}_conv")(x, train=train)
+            if stage == 4:
+                x = PyramidPooling(self.make, name="stage4_pooling")(x, train=train)
+            blocks = self.blocks * (3 if stage in (2, 3) else 1)
+            x = CSPLayer(self.make, channels, blocks, shortcut=stage < 4, name=f"stage{stage}_csp")(x, train=train)
+            features.append(x)
+        return features[1:]
+
+
+class PathAggregation(nn.Module):
+    """From coarse to fine and back, each map joined by its neighbour (arXiv:1803.01534)."""
+
+    make: Make
+    blocks: int
+
+    @nn.compact
+    def __call__(self, maps: Maps, *, train: bool) -> Maps:
+        """As many maps as there were, finest first, of as many channels as they had."""
+        x, reduced = maps[-1], []
+        for level in reversed(range(1, len(maps))):
+            finer = maps[level - 1]
+            x = self.make(finer.shape[-1], 1, name=f"down{level}_reduce")(x, train=train)
+            reduced.append(x)
+            x = self._joined(f"down{level}_csp", enlarged(x), finer, finer.shape[-1], train)
+        outputs = [x]
+        for level, coarser in enumerate(reversed(reduced), 1):
+            x = self.make.spatial(x.shape[-1], 2, name=f"up{level}_conv")(x, train=train)
+            x = self._joined(f"up{level}_csp", x, coarser, maps[level].shape[-1], train)
+            outputs.append(x)
+        return outputs
+
+    def _joined(self, name: str, a: Array, b: Array, channels: int, train: bool) -> Array:
+        return CSPLayer(self.make, channels, self.blocks, name=name)(jnp.concatenate([a, b], -1), train=train)
+
+
+class DecoupledHead(nn.Module):
+    """For every map one branch for the classes, and one for box and objectness; no two maps share anything."""
+
+    make: Make
+    classes: int
+
+    @nn.compact
+    def __call__(self, maps: Maps, *, train: bool) -> Maps:
+        """Outputs as those of `YOLOX`."""
+        return [self._outputs(level, x, maps[0].shape[-1], train) for level, x in enumerate(maps, 1)]
+
+    def _outputs(self, level: int, x: Array, channels: int, train: bool) -> Array:
+        x = self.make(channels, 1, name=f"stem{level}")(x, train=train)
+        branches = {"box": x, "class": x}
+        for name in branches:
+            for number in (1, 2):
+                layer = self.make.spatial(channels, name=f"{name}{level}_conv{number}")
+                branches[name] = layer(branches[name], train=train)
+        low = log(PRIOR / (1 - PRIOR))
+        predicted = [
+            self._predict(f"box{level}", 4, 0.0)(branches["box"]),
+            self._predict(f"objectness{level}", 1, low)(branches["box"]),
+            self._predict(f"class{level}", self.classes, low)(branches["class"]),
+        ]
+        return jnp.concatenate(predicted, -1).astype(at_least_float32(self.make.dtype))
+
+    def _predict(self, name: str, channels: int, start: float) -> nn.Conv:
+        dtype = self.make.dtype
+        return nn.Conv(
+            channels,
+            (1, 1),
+            dtype=dtype,
+            param_dtype=at_least_float32(dtype),
+            kernel_init=uniform,
+            bias_init=nn.initializers.constant(start),
+            name=name,
+        )
+
+
+class YOLOX(nn.Module):
+    """A backbone, the maps of which are aggregated, and the head: names `backbone`, `neck`, `head`."""
+
+    backbone: nn.Module
+    """Returns maps, finest first, each with half the rows and columns of the one before."""
+    classes: int
+    blocks: int
+    """Of every CSP layer between backbone and head."""
+    make: Make = Make()
+
+    @nn.compact
+    def __call__(self, images: Float[Array, "b h w c"], *, train: bool) -> Maps:
+        """`b h w (5 + classes)` for every map: `tx ty tw th`, objectness, classes.
+
+        They are computed as `make.dtype` and given as float32 at least. `tx ty` is where the centre is from the corner of the
+        cell, `tw th` the logarithm of the sides, in cells.
+        """
+        maps = self.backbone(images, train=train)
+        maps = PathAggregation(self.make, self.blocks, name="neck")(maps, train=train)
+        return DecoupledHead(self.make, self.classes, name="head")(maps, train=train)
+
+
+def every_second(images: Float[Array, "b h w c"]) -> Float[Array, "b h/2 w/2 4*c"]:
+    """The four pixels of every 2x2 square as channels: top left, bottom left, top right, bottom right."""
+    return jnp.concatenate([images[:, y::2, x::2] for x in (0, 1) for y in (0, 1)], -1)
+
+
+def with_neighbours(x: Float[Array, "b h w c"]) -> Float[Array, "b h w 4*c"]:
+    """The map beside the largest values of every 5x5, 9x9 and 13x13 pixels of it."""
+    maps = [x]
+    for _ in range(3):  # 5x5 twice is 9x9, three times 13x13
+        maps.append(max_pool(maps[-1], 5, stride=1, padding=2))
+    return jnp.concatenate(maps, -1)
+
+
+def _yolox(classes: int, width: int, blocks: int, make: Make) -> YOLOX:
+    return YOLOX(CSPDarknet(width, blocks, make), classes, blocks, make)
+
+
+def yolox_nano(classes: int, *, norm: Norm = yolox_norm, dtype: DTypeLike = jnp.float32) -> YOLOX:
+    """YOLOX-Nano, depthwise."""
+    return _yolox(classes, 16, 1, Make(True, dtype, norm))
+
+
+def yolox_tiny(classes: int, *, norm: Norm = yolox_norm, dtype: DTypeLike = jnp.float32) -> YOLOX:
+    """YOLOX-Tiny."""
+    return _yolox(classes, 24, 1, Make(False, dtype, norm))
+
+
+def yolox_s(classes: int, *, norm: Norm = yolox_norm, dtype: DTypeLike = jnp.float32) -> YOLOX:
+    """YOLOX-S."""
+    return _yolox(classes, 32, 1, Make(False, dtype, norm))
+
+
+def yolox_m(classes: int, *, norm: Norm = yolox_norm, dtype: DTypeLike = jnp.float32) -> YOLOX:
+    """YOLOX-M."""
+    return _yolox(classes, 48, 2, Make(False, dtype, norm))
+
+
+def yolox_l(classes: int, *, norm: Norm = yolox_norm, dtype: DTypeLike = jnp.float32) -> YOLOX:
+    """YOLOX-L."""
+    return _yolox(classes, 64, 3, Make(False, dtype, norm))
+
+
+def yolox_x(classes: int, *, norm: Norm = yolox_norm, dtype: DTypeLike = jnp.float32) -> YOLOX:
+    """YOLOX-X."""
+    return _yolox(classes, 80, 4, Make(False, dtype, norm))
+
 
 GREY = 114.0
 """Level of the canvas outside the content."""
@@ -44,7 +325,7 @@ def yolox(
     Pixels are given as they are, 0-255; the canvas outside the content is grey, 114.
 
     Args:
-      network: an `nn.yolox.YOLOX`.
+      network: an `YOLOX`.
       score_threshold: detections have a score, objectness times class, above it.
       overlap: IoU above which the better of two detections of a class suppresses the other.
       candidates: boxes, each with its best class, go on to the suppression.
@@ -68,7 +349,7 @@ def yolox(
         return network.init(key, pixels(batch), train=False)
 
     def loss(variables: Variables, batch: Batch, key: Key) -> tuple[Scalar, LossOutput]:
-        outputs, collections = forward_training(network, variables, pixels(batch), key)
+        outputs, collections = forward_training(network, variables, pixels(batch), key=key)
         predicted, cells = _flat(outputs, batch.image.shape)
         terms, trained = jax.vmap(lambda p, t: loss_terms(p, cells, t))(predicted, detection.targets(batch))
         terms = {name: jnp.where(batch.valid, term, 0) for name, term in terms.items()}

@@ -12,10 +12,10 @@ from parity_networks import UNOPTIMISED, filled, shapes_of
 from scipy.special import softmax
 
 from jaxvision.nn import positions, resnet
-from jaxvision.nn.detr import DETR, Attention, detr_resnet50
 from jaxvision.nn.norm import FrozenBatchNorm
 from jaxvision.pretrained import strict
 from jaxvision.pretrained.detr import detr_sources
+from jaxvision.tasks.detr import DETR, Attention, detr_resnet50
 
 GOLDEN = Path(__file__).parent / "golden" / "detr.npz"
 

@@ -9,10 +9,10 @@ import pytest
 from numpy.testing import assert_array_equal
 from parity_networks import UNOPTIMISED, parameter_count, shapes_of, spec_of
 
-from jaxvision.nn import yolox
 from jaxvision.nn.norm import FrozenBatchNorm
 from jaxvision.pretrained import strict
 from jaxvision.pretrained.yolox import stem_kernel, yolox_sources
+from jaxvision.tasks import yolox
 
 GOLDEN = Path(__file__).parent / "golden"
 COUNTS = {"nano": 912_159, "tiny": 5_055_855, "s": 8_968_255, "m": 25_326_495, "l": 54_208_895, "x": 99_071_455}

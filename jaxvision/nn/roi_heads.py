@@ -1,0 +1,71 @@
+"""ROI heads: what the R-CNN family says of regions whose features were pooled from maps of the image."""
+
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import NamedTuple
+
+import jax.numpy as jnp
+from flax import linen as nn
+from jax.typing import DTypeLike
+from jaxtyping import Array, Float
+
+from jaxvision.nn import resnet
+from jaxvision.nn.fpn import Maps
+from jaxvision.nn.precision import at_least_float32
+from jaxvision.ops.roi_align import roi_pool
+
+Pool = Callable[[Sequence[Float[Array, "_ _ c"]], Float[Array, "n 4"]], Float[Array, "n s s c"]]
+"""`(maps of one image, boxes in its pixels) -> features of each box`."""
+
+
+class RegionScores(NamedTuple):
+    """What is predicted for each region."""
+
+    logits: Float[Array, "*b n k"]
+    """Background first, then the classes."""
+    offsets: Float[Array, "*b n k 4"]
+    """Of the box for each class, as `ops.box_codec` encodes them; those of background mean nothing."""
+
+
+class BoxHead(nn.Module):
+    """Two dense layers, and one each for classes and boxes: names `dense1`, `dense2`, `logits`, `offsets`.
+
+    Needs an rng named "dropout" while training, unless `dropout` is 0.
+    """
+
+    classes: int
+    hidden: int = 1024
+    dropout: float = 0.0
+    """Share of the units of both dense layers that are dropped while training; 0.5 in VGG16."""
+    dtype: DTypeLike = jnp.float32
+
+    @nn.compact
+    def __call__(self, pooled: Float[Array, "*b n s s c"], *, train: bool) -> RegionScores:
+        """Scores of every region, in float32 at least."""
+        wide = at_least_float32(self.dtype)
+        dense = partial(nn.Dense, param_dtype=wide, kernel_init=resnet.uniform_fan_in)
+        x = pooled.reshape(*pooled.shape[:-3], -1)
+        for name in ("dense1", "dense2"):
+            x = nn.relu(dense(self.hidden, dtype=self.dtype, name=name)(x))
+            x = nn.Dropout(self.dropout, deterministic=not train)(x)
+        x, all_classes = x.astype(wide), self.classes + 1
+        offsets = dense(4 * all_classes, dtype=wide, name="offsets")(x)
+        return RegionScores(
+            dense(all_classes, dtype=wide, name="logits")(x), offsets.reshape(*x.shape[:-1], all_classes, 4)
+        )
+
+
+class Last(nn.Module):
+    """The coarsest map of a backbone alone."""
+
+    backbone: nn.Module
+
+    @nn.compact
+    def __call__(self, images: Float[Array, "b h w c"], *, train: bool) -> Maps:
+        """A list of one map."""
+        return self.backbone(images, train=train)[-1:]
+
+
+def pool_last(maps: Sequence[Float[Array, "_ _ c"]], boxes: Float[Array, "n 4"]) -> Float[Array, "n 7 7 c"]:
+    """ROIPool (arXiv:1504.08083) to 7x7 cells from the last map, whose stride is 16."""
+    return roi_pool(maps[-1], boxes, size=7, scale=1 / 16)
