@@ -16,7 +16,7 @@ from jaxvision.errors import ConfigError, DataError, raised_as, write_atomically
 from jaxvision.run import devices, restore
 from jaxvision.run.checkpoint import Which
 from jaxvision.run.devices import task_on
-from jaxvision.run.evaluation import Examiner
+from jaxvision.run.evaluation import Evaluator
 from jaxvision.types import Batch, Stream
 
 
@@ -60,7 +60,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 def run(flags: Flags) -> int:
     """Evaluates a checkpoint as the command line asks; returns the exit status."""
     devices.keep_compilations()
-    found = restore.rebuild(flags.workdir, flags.overrides)
+    found = restore.restore(flags.workdir, flags.overrides)
     restore.check_evaluations(found, flags.names)
     names = flags.names or tuple(found.experiment.evaluations)
     if not names:
@@ -74,38 +74,38 @@ def run(flags: Flags) -> int:
                 devices.check_divisible(each.stream.spec, mesh)
     restore.warn_of_other_data(found, [f"evaluation {name}" for name in names])
     saved = restore.load_checkpoint(found, flags.checkpoint, mesh)
-    examiner = Examiner(task_on(mesh, found.experiment), chosen, devices.replicated(mesh))
+    evaluator = Evaluator(task_on(mesh, found.experiment), chosen, devices.replicated(mesh))
 
     def feed(stream: Stream) -> Iterator[Batch]:
         return devices.ahead(errors.reading(stream.batches(0)), devices.placer(mesh))
 
-    examiner.evaluate(saved.state.averaged, feed)
-    figures = {name: result.figures for name, result in examiner.newest.items()}
+    evaluator.evaluate(saved.state.averaged, feed)
+    metrics = {name: result.metrics for name, result in evaluator.newest.items()}
     path = found.workdir.checkpoints / str(saved.step)
-    text = as_json(saved.step, path, figures)
-    print(f"step {saved.step:,} ({path})\n{table(figures)}\n{text}")
+    text = as_json(saved.step, path, metrics)
+    print(f"step {saved.step:,} ({path})\n{table(metrics)}\n{text}")
     if flags.output is not None:
         write_atomically(flags.output, text + "\n")
     return 0
 
 
-def as_json(step: int, checkpoint: Path, figures: Mapping[str, Mapping[str, float]]) -> str:
-    """The figures of each evaluation as one line of JSON; those that are not finite are null."""
+def as_json(step: int, checkpoint: Path, metrics: Mapping[str, Mapping[str, float]]) -> str:
+    """The metrics of each evaluation as one line of JSON; those that are not finite are null."""
     finite = {
         name: {key: value if math.isfinite(value) else None for key, value in each.items()}
-        for name, each in figures.items()
+        for name, each in metrics.items()
     }
     return json.dumps({"step": step, "checkpoint": str(checkpoint), "evaluations": finite})
 
 
-def table(figures: Mapping[str, Mapping[str, float]]) -> str:
+def table(metrics: Mapping[str, Mapping[str, float]]) -> str:
     """A line a figure, a column an evaluation."""
-    keys = list(dict.fromkeys(key for each in figures.values() for key in each))
+    keys = list(dict.fromkeys(key for each in metrics.values() for key in each))
     wide = max(len(key) for key in keys)
-    columns = {name: max(len(name), 10) for name in figures}
+    columns = {name: max(len(name), 10) for name in metrics}
     lines = ["  ".join([" " * wide, *(f"{name:>{width}}" for name, width in columns.items())])]
     for key in keys:
-        cells = (f"{figures[name][key]:.5g}" if key in figures[name] else "" for name in figures)
+        cells = (f"{metrics[name][key]:.5g}" if key in metrics[name] else "" for name in metrics)
         cells = (f"{cell:>{width}}" for cell, width in zip(cells, columns.values(), strict=True))
         lines.append("  ".join([f"{key:<{wide}}", *cells]))
     return "\n".join(lines)

@@ -11,7 +11,7 @@ from jaxtyping import PyTree
 
 from jaxvision import optimize
 from jaxvision.gradient import Gradient, mean_gradient
-from jaxvision.train import Average, Every, Figures, NonFinite, TrainState, TrainStep, init_state, make_train_step
+from jaxvision.train import Average, Every, Metrics, NonFinite, TrainState, TrainStep, init_state, make_train_step
 from jaxvision.types import About, Augment, Metric, Rows, Stream, Task, Variables
 
 Report = Callable[[Path, str, Rows, Stream], None]
@@ -51,7 +51,7 @@ class Experiment(NamedTuple):
     """Patterns of the names of parameters that are not trained (`optimize.freeze`)."""
     gradient: Gradient = mean_gradient
     average: Average | None = None
-    stop: Callable[[Sequence[Figures]], bool] = lambda history: False
+    stop: Callable[[Sequence[Metrics]], bool] = lambda history: False
     """Early stopping: from the history of evaluations, once there is one, whether to end."""
     seed: int = 0
     every: Every = Every()

@@ -174,7 +174,7 @@ class Predictor(NamedTuple):
 
 def open_predictor(flags: Flags, mesh: Mesh) -> Predictor:
     """The model that the command line asks for, checked; opens no data where the workdir knows its classes."""
-    found = restore.rebuild(flags.workdir, flags.overrides)
+    found = restore.restore(flags.workdir, flags.overrides)
     task, name = task_on(mesh, found.experiment), chosen_evaluation(found, flags.evaluation)
     stream = found.experiment.evaluations[name].stream
     assert stream.decode is not None
@@ -193,7 +193,7 @@ def open_predictor(flags: Flags, mesh: Mesh) -> Predictor:
     return Predictor(lambda batch: jitted(variables, place(batch)), spec, stream.decode, form, wanted, saved.step)
 
 
-def chosen_evaluation(run: restore.Rebuilt, name: str | None) -> str:
+def chosen_evaluation(run: restore.Restored, name: str | None) -> str:
     """The evaluation as which to see images: the one asked for, or the first that can.
 
     Raises:

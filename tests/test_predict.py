@@ -62,12 +62,12 @@ def best(row):
 
 def rows_of_the_evaluation(workdir, which):
     """Predicted class and confidence by file name, as the evaluation has them."""
-    run, mesh = restore.rebuild(workdir), devices.device_mesh()
+    run, mesh = restore.restore(workdir), devices.device_mesh()
     saved = restore.load_checkpoint(run, which, mesh)
     stream = run.experiment.evaluations["test"].stream
-    examiner = evaluation.Examiner(task_of(run.experiment), {"test": run.experiment.evaluations["test"]})
-    examiner.evaluate(saved.state.averaged, lambda stream: stream.batches(0))
-    rows = examiner.newest["test"].rows
+    evaluator = evaluation.Evaluator(task_of(run.experiment), {"test": run.experiment.evaluations["test"]})
+    evaluator.evaluate(saved.state.averaged, lambda stream: stream.batches(0))
+    rows = evaluator.newest["test"].rows
     return {
         stream.about().name(int(index)): (CLASSES[predicted], float(confidence))
         for index, predicted, confidence in zip(rows["index"], rows["predicted"], rows["confidence"], strict=True)

@@ -297,8 +297,8 @@ def test_evaluation_of_1997_examples_in_batches_of_64_equals_numpy():
     )
     observe = evaluation.make_observe(linear_task().predict, metric)
     result = evaluation.evaluate(observe, {}, batches(), metric.compute)
-    assert result.figures["accuracy"] == (logits.argmax(1) == label).mean()
-    assert result.figures["mean_top"] == logits.max(1).mean(dtype=np.float64)
+    assert result.metrics["accuracy"] == (logits.argmax(1) == label).mean()
+    assert result.metrics["mean_top"] == logits.max(1).mean(dtype=np.float64)
     np.testing.assert_array_equal(result.rows["index"], np.arange(1997))
 
 

@@ -15,9 +15,9 @@ BATCHES_UNDER_WAY = 3
 
 
 class Evaluated(NamedTuple):
-    """The figures of an evaluation and the rows that they were computed from."""
+    """The metrics of an evaluation and the rows that they were computed from."""
 
-    figures: dict[str, float]
+    metrics: dict[str, float]
     rows: Mapping[str, np.ndarray]
     """Columns over the valid examples in the order of `index`, which is one of them."""
 
@@ -46,7 +46,7 @@ def evaluate(
     batches: Iterable[Batch],
     compute: Callable[[Mapping[str, np.ndarray]], dict[str, float]],
 ) -> Evaluated:
-    """The figures over all batches.
+    """The metrics over all batches.
 
     Args:
       observe: of `make_observe`; kept by the caller, so that it compiles once.
@@ -79,7 +79,7 @@ def collect(parts: list[Mapping[str, jax.Array]]) -> dict[str, np.ndarray]:
     return {name: column[order] for name, column in table.items()}
 
 
-class Examiner:
+class Evaluator:
     """Runs the evaluations of an experiment, each compiled once, and keeps the newest rows for the report."""
 
     def __init__(self, task: Task, evaluations: Mapping[str, Evaluation], everywhere: Sharding | None = None):
@@ -90,17 +90,17 @@ class Examiner:
         self.newest: dict[str, Evaluated] = {}
 
     def evaluate(self, variables: Variables, feed: Callable[[Stream], Iterable[Batch]]) -> dict[str, float]:
-        """The figures of all evaluations, each name led by its evaluation's: `test/accuracy`.
+        """The metrics of all evaluations, each name led by its evaluation's: `test/accuracy`.
 
         Args:
           variables: to predict with.
           feed: the batches of a stream, from first to last, on the devices.
         """
-        figures = {}
+        metrics = {}
         for name, (stream, metric, _) in self.evaluations.items():
             try:
                 self.newest[name] = evaluate(self.observers[name], variables, feed(stream), metric.compute)
             except NoExamples as error:
                 raise NoExamples(f"evaluation {name!r}: {error}") from None
-            figures.update({f"{name}/{key}": value for key, value in self.newest[name].figures.items()})
-        return figures
+            metrics.update({f"{name}/{key}": value for key, value in self.newest[name].metrics.items()})
+        return metrics
