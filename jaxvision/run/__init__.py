@@ -1,18 +1,23 @@
 """A run on disk and on devices, as library functions: no command line in any signature.
 
-    from jaxvision import run
+from jaxvision import run
 
-    run.train(experiment, "runs/mine")
+run.train(experiment, "runs/mine")
+run.evaluate("runs/mine", "best")
+model = run.load("runs/mine")  # or published weights: run.load("ssd_mobilenet_v2")
+model.predict(["a.jpg", pixels])
 """
 
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from jaxvision.run.evaluation import evaluate
+    from jaxvision.run.prediction import load
     from jaxvision.run.training import train
 
-__all__ = ["train"]
-_MODULES = {"train": "training"}
+__all__ = ["evaluate", "load", "train"]
+_MODULES = {"evaluate": "evaluation", "load": "prediction", "train": "training"}
 
 
 def __getattr__(name: str) -> Any:

@@ -11,6 +11,8 @@ from pathlib import Path
 
 from tqdm import tqdm
 
+from jaxvision.errors import write_atomically
+
 WARM_UP = 8
 """Steps that say nothing of the speed: the first is mostly compilation, the next are only handed to the device."""
 
@@ -59,9 +61,7 @@ class JsonLines:
         if not self.path.exists():
             return
         rows = self.read()[:count]
-        temporary = self.path.with_suffix(".tmp")
-        temporary.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
-        os.replace(temporary, self.path)
+        write_atomically(self.path, "".join(json.dumps(row) + "\n" for row in rows))
         self._count = len(rows)
 
 

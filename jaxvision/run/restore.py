@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 from jax.sharding import Mesh
 
 from jaxvision.errors import ConfigError, DataError, WorkdirError, raised_as
-from jaxvision.experiment import Experiment, streams
+from jaxvision.experiment import Evaluation, Experiment, streams
 from jaxvision.run import checkpoint, devices
 from jaxvision.run.checkpoint import Saved, Which
 from jaxvision.run.config import configure, load, restored
@@ -107,12 +107,11 @@ def load_checkpoint(run: Restored, which: Which | None, mesh: Mesh) -> Saved:
     return checkpoint.load_only(run.workdir.checkpoints, which, keep, like)
 
 
-def check_evaluations(run: Restored, names: Iterable[str]) -> None:
-    """Raises ConfigError for a name that is no evaluation of the run."""
-    known = run.experiment.evaluations
+def check_evaluations(what: str, known: Mapping[str, Evaluation], names: Iterable[str]) -> None:
+    """Raises ConfigError for a name that is no evaluation of the run or model, which the message calls `what`."""
     for name in names:
         if name not in known:
-            raise ConfigError(f"{run.workdir.path} has no evaluation {name!r}; there are: {', '.join(known) or 'none'}")
+            raise ConfigError(f"{what} has no evaluation {name!r}; there are: {', '.join(known) or 'none'}")
 
 
 def warn_of_other_data(run: Restored, names: Iterable[str]) -> None:

@@ -6,7 +6,6 @@ A figure's tag is its name, led by `train/` where it has no part of its own: `tr
 import contextlib
 import json
 import logging
-import os
 import secrets
 import struct
 import time
@@ -14,7 +13,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
-from jaxvision.errors import TrackerError
+from jaxvision.errors import TrackerError, write_atomically
 from jaxvision.run.log import Clock
 
 logger = logging.getLogger(__name__)
@@ -134,9 +133,7 @@ def _next_file(folder: Path) -> Path:
 
 
 def _write_whole(path: Path, records: Iterable[bytes]) -> None:
-    temporary = path.with_name("new.tmp")  # TensorBoard reads any file with "tfevents" in its name
-    temporary.write_bytes(b"".join((_record(file_version=_VERSION), *records)))
-    os.replace(temporary, path)
+    write_atomically(path, b"".join((_record(file_version=_VERSION), *records)))
 
 
 def _record(**fields: Any) -> bytes:
@@ -226,9 +223,7 @@ class WeightsAndBiases:
         self._keep_note()
 
     def _keep_note(self) -> None:
-        temporary = self._note.with_suffix(".tmp")
-        temporary.write_text(f"{self._identity} {self._newest}\n", encoding="utf-8")
-        os.replace(temporary, self._note)
+        write_atomically(self._note, f"{self._identity} {self._newest}\n")
 
 
 class Speed:
