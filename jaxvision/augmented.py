@@ -22,8 +22,7 @@ from jaxvision.draw.batch import examples_of, examples_sheet
 from jaxvision.draw.figure import save
 from jaxvision.errors import ConfigError, DataError, raised_as
 from jaxvision.experiment import Experiment
-from jaxvision.run import devices
-from jaxvision.run.config import configure, load
+from jaxvision.run import config, devices
 from jaxvision.types import Augment, Batch, ClassScores, Labels
 
 
@@ -76,10 +75,10 @@ def _output(text: str) -> Path:
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs the command line; returns the exit status."""
     flags = parse(list(sys.argv[1:] if argv is None else argv))
-    return commands.status_of(lambda: run(flags), flags.traceback)
+    return commands.status_of(lambda: draw(flags), flags.traceback)
 
 
-def run(flags: Flags) -> int:
+def draw(flags: Flags) -> int:
     """Draws the sheet; returns the exit status."""
     devices.keep_compilations()
     figure = drawn(flags)
@@ -91,11 +90,7 @@ def run(flags: Flags) -> int:
 
 def drawn(flags: Flags) -> Figure:
     """The sheet that the command line asks for."""
-    module = load(flags.config)
-    config = configure(module.get_config(), flags.overrides)
-    with raised_as(ConfigError):
-        devices.resolve_precision(config)
-        chosen = module.build(config)
+    chosen = config.build(flags.config, flags.overrides).experiment
     if chosen.augment is None:
         raise ConfigError(f"{flags.config} has no augmentation")
     given = trained_on(chosen, flags.rows) if flags.train else pictured(chosen, flags.paths, flags.rows)

@@ -2,6 +2,7 @@
 
 import difflib
 import os
+import uuid
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -81,6 +82,19 @@ def nearest(name: object, known: Sequence[str], shown: int = 8) -> str:
 
 def write_atomically(path: Path, data: str | bytes) -> None:
     """The file has all of the text (as UTF-8) or bytes, or is as it was."""
-    temporary = path.with_name(path.name + ".tmp")
-    temporary.write_bytes(data.encode() if isinstance(data, str) else data)
-    os.replace(temporary, path)
+    with replacing(path) as partial:
+        partial.write_bytes(data.encode() if isinstance(data, str) else data)
+
+
+@contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """A path beside the file, to write in a `with` block; it takes the place of the file if the block ends without an error.
+
+    Until then, and after an error, the file is as it was. The path is hidden and another each time.
+    """
+    partial = path.with_name(f".{uuid.uuid4().hex}.partial")
+    try:
+        yield partial
+        os.replace(partial, path)
+    finally:
+        partial.unlink(missing_ok=True)

@@ -3,21 +3,21 @@
 python -m jaxvision.evaluate --workdir=runs/quickstart [--checkpoint=best] [--eval=NAME] [--config.FIELD=VALUE ...]
 """
 
+from __future__ import annotations
+
 import argparse
 import json
 import math
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
-from jaxvision import commands, errors
-from jaxvision.errors import ConfigError, DataError, raised_as, write_atomically
-from jaxvision.run import devices, restore
-from jaxvision.run.checkpoint import Which
-from jaxvision.run.devices import task_on
-from jaxvision.run.evaluation import Examiner
-from jaxvision.types import Batch, Stream
+from jaxvision import commands
+from jaxvision.errors import write_atomically
+
+if TYPE_CHECKING:
+    from jaxvision.run.checkpoint import Which
 
 
 class Flags(NamedTuple):
@@ -54,58 +54,45 @@ def parse(argv: list[str]) -> Flags:
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs the command line; returns the exit status."""
     flags = parse(list(sys.argv[1:] if argv is None else argv))
-    return commands.status_of(lambda: run(flags), flags.traceback)
+    return commands.status_of(lambda: report(flags), flags.traceback)
 
 
-def run(flags: Flags) -> int:
+def report(flags: Flags) -> int:
     """Evaluates a checkpoint as the command line asks; returns the exit status."""
+    from jaxvision import run
+    from jaxvision.run import devices
+
     devices.keep_compilations()
-    found = restore.rebuild(flags.workdir, flags.overrides)
-    restore.check_evaluations(found, flags.names)
-    names = flags.names or tuple(found.experiment.evaluations)
-    if not names:
-        raise DataError(f"the experiment of {flags.workdir} has no evaluation")
-    with raised_as(ConfigError):
-        mesh = devices.device_mesh(flags.fsdp)
-    chosen = {name: found.experiment.evaluations[name] for name in names}
-    with raised_as(DataError):
-        for name, each in chosen.items():
-            with errors.naming(f"evaluation {name}"):
-                devices.check_divisible(each.stream.spec, mesh)
-    restore.warn_of_other_data(found, [f"evaluation {name}" for name in names])
-    saved = restore.load_checkpoint(found, flags.checkpoint, mesh)
-    examiner = Examiner(task_on(mesh, found.experiment), chosen, devices.replicated(mesh))
-
-    def feed(stream: Stream) -> Iterator[Batch]:
-        return devices.ahead(errors.reading(stream.batches(0)), devices.placer(mesh))
-
-    examiner.evaluate(saved.state.averaged, feed)
-    figures = {name: result.figures for name, result in examiner.newest.items()}
-    path = found.workdir.checkpoints / str(saved.step)
-    text = as_json(saved.step, path, figures)
-    print(f"step {saved.step:,} ({path})\n{table(figures)}\n{text}")
+    results = run.evaluate(
+        flags.workdir, flags.checkpoint, names=flags.names, overrides=flags.overrides, fsdp=flags.fsdp
+    )
+    assert results.step is not None
+    metrics = {name: each.metrics for name, each in results.evaluations.items()}
+    path = flags.workdir / "checkpoints" / str(results.step)
+    text = as_json(results.step, path, metrics)
+    print(f"step {results.step:,} ({path})\n{table(metrics)}\n{text}")
     if flags.output is not None:
         write_atomically(flags.output, text + "\n")
     return 0
 
 
-def as_json(step: int, checkpoint: Path, figures: Mapping[str, Mapping[str, float]]) -> str:
-    """The figures of each evaluation as one line of JSON; those that are not finite are null."""
+def as_json(step: int, checkpoint: Path, metrics: Mapping[str, Mapping[str, float]]) -> str:
+    """The metrics of each evaluation as one line of JSON; those that are not finite are null."""
     finite = {
         name: {key: value if math.isfinite(value) else None for key, value in each.items()}
-        for name, each in figures.items()
+        for name, each in metrics.items()
     }
     return json.dumps({"step": step, "checkpoint": str(checkpoint), "evaluations": finite})
 
 
-def table(figures: Mapping[str, Mapping[str, float]]) -> str:
+def table(metrics: Mapping[str, Mapping[str, float]]) -> str:
     """A line a figure, a column an evaluation."""
-    keys = list(dict.fromkeys(key for each in figures.values() for key in each))
+    keys = list(dict.fromkeys(key for each in metrics.values() for key in each))
     wide = max(len(key) for key in keys)
-    columns = {name: max(len(name), 10) for name in figures}
+    columns = {name: max(len(name), 10) for name in metrics}
     lines = ["  ".join([" " * wide, *(f"{name:>{width}}" for name, width in columns.items())])]
     for key in keys:
-        cells = (f"{figures[name][key]:.5g}" if key in figures[name] else "" for name in figures)
+        cells = (f"{metrics[name][key]:.5g}" if key in metrics[name] else "" for name in metrics)
         cells = (f"{cell:>{width}}" for cell, width in zip(cells, columns.values(), strict=True))
         lines.append("  ".join([f"{key:<{wide}}", *cells]))
     return "\n".join(lines)

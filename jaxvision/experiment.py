@@ -3,23 +3,56 @@
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import jax
+import numpy as np
 import optax
 from jaxtyping import PyTree
+from PIL import Image
 
 from jaxvision import optimize
 from jaxvision.gradient import Gradient, mean_gradient
-from jaxvision.train import Average, Every, Figures, NonFinite, TrainState, TrainStep, init_state, make_train_step
-from jaxvision.types import About, Augment, Metric, Rows, Stream, Task, Variables
+from jaxvision.train import Average, Every, Metrics, NonFinite, TrainState, TrainStep, init_state, make_train_step
+from jaxvision.types import About, Augment, Canvas, Metric, Prediction, Rows, Stream, Task, Variables
 
 Report = Callable[[Path, str, Rows, Stream], None]
 """Draws an evaluation's pictures into a folder: `(folder, name, rows, stream)`."""
 
 
+Record = dict[str, Any]
+"""What is predicted for one image, as JSON data."""
+
+
+class Selection(NamedTuple):
+    """What to tell of a prediction."""
+
+    classes: Sequence[str]
+    top_k: int = 5
+    """Of a classifier: the classes of the highest probabilities."""
+    score_threshold: float = 0.3
+    """Of a detector: objects of this score or a higher one."""
+
+
+class Output(NamedTuple):
+    """How predictions are written and drawn; what is None can't be asked for."""
+
+    record: Callable[[Prediction, Canvas, Selection], Record]
+    """`(prediction, canvas, selection)`: one row of a prediction, its arrays NumPy's, for the image on this canvas."""
+    columns: Callable[[Selection], Sequence[str]] | None = None
+    """The names of the columns of a table; needs `lines`."""
+    lines: Callable[[Record], Sequence[Sequence]] | None = None
+    """A record as lines of that table."""
+    annotations: Callable[[Record], Sequence[Record]] | None = None
+    """A record as annotations of COCO, without their own ids and those of images."""
+    draw: Callable[[np.ndarray, Record], Image.Image] | None = None
+    """`(pixels, record)`: what is predicted, drawn on the upright image `h w 3`, uint8, in its own size."""
+    check: Callable[[Prediction, Sequence[str]], None] = lambda shapes, classes: None
+    """`(shapes, classes)`: raises ValueError if the predictions of a model don't fit the classes of the data."""
+
+
 class Keep(NamedTuple):
-    """Which checkpoints stay: the `latest`, and the `best` by the evaluation figure `by`."""
+    """Which checkpoints stay: the `latest`, and the `best` by the metric `by`."""
 
     latest: int = 2
     best: int = 1
@@ -29,11 +62,13 @@ class Keep(NamedTuple):
 
 
 class Evaluation(NamedTuple):
-    """Data to evaluate on, what to measure, and what to draw of it at the end."""
+    """Data to evaluate on, what to measure, what to draw of it at the end, and how other images' predictions look."""
 
     stream: Stream
     metric: Metric
     report: Report | None = None
+    output: Output | None = None
+    """None takes the one for classes or for objects (`run.records`) if that is what the task predicts."""
 
 
 class Experiment(NamedTuple):
@@ -51,7 +86,7 @@ class Experiment(NamedTuple):
     """Patterns of the names of parameters that are not trained (`optimize.freeze`)."""
     gradient: Gradient = mean_gradient
     average: Average | None = None
-    stop: Callable[[Sequence[Figures]], bool] = lambda history: False
+    stop: Callable[[Sequence[Metrics]], bool] = lambda history: False
     """Early stopping: from the history of evaluations, once there is one, whether to end."""
     seed: int = 0
     every: Every = Every()

@@ -6,24 +6,19 @@ python -m jaxvision.predict --workdir=runs/detector my_images --output=objects.j
 
 import argparse
 import sys
-from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-import jax
-import numpy as np
-from jax.sharding import Mesh
 from tqdm import tqdm
 
 from jaxvision import commands
-from jaxvision.data import loading, media
-from jaxvision.errors import ConfigError, DataError, raised_as
-from jaxvision.run import devices, drawn, records, restore
+from jaxvision.data import media
+from jaxvision.errors import ConfigError, DataError, raised_as, replacing
+from jaxvision.experiment import Selection
+from jaxvision.run import devices, drawn, prediction, records
 from jaxvision.run.checkpoint import Which
-from jaxvision.run.devices import task_on
-from jaxvision.run.records import Form, Record, Shown, Wanted, Where
-from jaxvision.types import Batch, Canvas, Prediction
+from jaxvision.run.prediction import Model
 
 
 class Flags(NamedTuple):
@@ -100,43 +95,72 @@ def _share(text: str) -> float:
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs the command line; returns the exit status."""
     flags = parse(list(sys.argv[1:] if argv is None else argv))
-    return commands.status_of(lambda: run(flags), flags.traceback)
+    return commands.status_of(lambda: write(flags), flags.traceback)
 
 
-def run(flags: Flags) -> int:
+def write(flags: Flags) -> int:
     """Predicts as the command line asks; returns the exit status."""
     devices.keep_compilations()
     images, videos = count(flags.paths)
-    with raised_as(ConfigError):
-        mesh = devices.device_mesh(flags.fsdp)
-    predictor = open_predictor(flags, mesh)
-    originals = drawn.Originals(predictor.decode)
-    total = None if videos else images
-    faults: list[str] = []
+    model = prediction.load(
+        flags.workdir,
+        flags.checkpoint,
+        evaluation=flags.evaluation,
+        overrides=flags.overrides,
+        batch_size=flags.batch_size,
+        fsdp=flags.fsdp,
+    )
+    records.check_suffix(flags.output.suffix, model.output)
+    if flags.draw and model.output.draw is None:
+        raise ConfigError("--draw is for a model whose predictions can be drawn on an image, such as objects")
+    complain = Complaints(flags.strict)
+    rows = written(flags, model, complain, None if videos else images)
+    if complain.files:
+        print(f"jaxvision: {len(complain.files):,} of {images + videos:,} files could not be read", file=sys.stderr)
+    print(f"{flags.output}: {rows:,} predictions, by step {model.step:,} of {flags.workdir}")
+    return 0
 
-    def complain(file: str, error: str) -> None:
-        if flags.strict:
+
+class Complaints:
+    """Notes the files that can't be read and says why; ends at the first where `strict`."""
+
+    def __init__(self, strict: bool):
+        self.strict, self.files = strict, []
+
+    def __call__(self, file: str, error: str) -> None:
+        """Hears of a file. Raises DataError where `strict`."""
+        if self.strict:
             raise DataError(f"{file}: {error}")
-        faults.append(file)
+        self.files.append(file)
         tqdm.write(f"jaxvision: skipped {file}: {error}", file=sys.stderr)
 
-    decode = originals.decode if flags.draw else predictor.decode
+
+def written(flags: Flags, model: Model, complain: Callable[[str, str], None], total: int | None) -> int:
+    """How many predictions were written into the file and, where that is asked for, drawn.
+
+    Raises:
+      DataError: if there were none; the file is then as it was.
+    """
+    selection = Selection(model.classes, flags.top, flags.score)
+    originals, draw = drawn.Originals(model.preprocessing), model.output.draw if flags.draw else None
+    decode = model.preprocessing if draw is None else originals.decode
     decoded = media.decoded(media.pictures(media.files(flags.paths), flags.every), decode)
     shown = tqdm(decoded, total=total, unit="image", dynamic_ncols=True, disable=None)
     rows = 0
-    with records.written(flags.output) as file:
-        with records.writer(flags.output.suffix, file, predictor.form, predictor.wanted) as write:
-            for where, canvas, record in predictions(predictor, readable(shown, complain)):
-                write(where, record)
-                if flags.draw:
-                    drawn.save(flags.draw, rows, where, originals.of(canvas), record)
-                rows += 1
+    with (
+        replacing(flags.output) as partial,
+        partial.open("w", encoding="utf-8", errors="surrogateescape", newline="") as file,
+        records.writer(flags.output.suffix, file, model.output, selection) as write,
+    ):
+        for where, canvas, record in model.stream(prediction.readable(shown, complain), selection):
+            write(where, canvas.original_size, record)
+            if flags.draw and draw is not None:
+                picture = drawn.picture(originals.of(canvas), canvas, record, draw)
+                drawn.save(flags.draw, rows, where, picture)
+            rows += 1
         if not rows:
-            raise DataError(f"none of the {images + videos:,} files could be read")
-    if faults:
-        print(f"jaxvision: {len(faults):,} of {images + videos:,} files could not be read", file=sys.stderr)
-    print(f"{flags.output}: {rows:,} predictions, by step {predictor.step:,} of {flags.workdir}")
-    return 0
+            raise DataError(f"none of the {len(list(media.files(flags.paths))):,} files could be read")
+    return rows
 
 
 def count(paths: Sequence[Path]) -> tuple[int, int]:
@@ -157,125 +181,6 @@ def count(paths: Sequence[Path]) -> tuple[int, int]:
         with raised_as(DataError):
             media.check_reader()
     return images, videos
-
-
-class Predictor(NamedTuple):
-    """A model, ready to predict."""
-
-    predict: Callable[[Batch], Prediction]
-    """From a batch on the host to predictions on the devices."""
-    spec: Batch
-    decode: Callable[[bytes | np.ndarray], Canvas]
-    form: Form
-    wanted: Wanted
-    step: int
-    """Of the checkpoint."""
-
-
-def open_predictor(flags: Flags, mesh: Mesh) -> Predictor:
-    """The model that the command line asks for, checked; opens no data where the workdir knows its classes."""
-    found = restore.rebuild(flags.workdir, flags.overrides)
-    task, name = task_on(mesh, found.experiment), chosen_evaluation(found, flags.evaluation)
-    stream = found.experiment.evaluations[name].stream
-    assert stream.decode is not None
-    spec = stream.spec.replace(target=None)
-    if flags.batch_size:
-        spec = jax.tree.map(lambda x: jax.ShapeDtypeStruct((flags.batch_size, *x.shape[1:]), x.dtype), spec)
-    with raised_as(DataError):
-        devices.check_divisible(spec, mesh)
-    classes = restore.class_names(found, f"evaluation {name}")
-    saved = restore.load_checkpoint(found, flags.checkpoint, mesh)
-    variables, place, jitted = saved.state.averaged, devices.placer(mesh), jax.jit(task.predict)
-    form = records.form_of(jax.eval_shape(task.predict, variables, spec), classes)
-    if not form.objects and (flags.draw or flags.output.suffix == ".json"):
-        raise ConfigError("--draw and .json are for a model that finds objects; this one tells classes of whole images")
-    wanted = Wanted(classes, min(flags.top, len(classes)), flags.score)
-    return Predictor(lambda batch: jitted(variables, place(batch)), spec, stream.decode, form, wanted, saved.step)
-
-
-def chosen_evaluation(run: restore.Rebuilt, name: str | None) -> str:
-    """The evaluation as which to see images: the one asked for, or the first that can.
-
-    Raises:
-      ConfigError: if there is none, or it can't.
-    """
-    restore.check_evaluations(run, [] if name is None else [name])
-    able = [key for key, each in run.experiment.evaluations.items() if each.stream.decode is not None]
-    if not able:
-        raise ConfigError(f"{run.workdir.path} has no evaluation that can take other images")
-    if name is not None and name not in able:
-        raise ConfigError(f"evaluation {name!r} can't take other images; these can: {', '.join(able)}")
-    return name or able[0]
-
-
-def readable(decoded: Iterable[media.Decoded], complain: Callable[[str, str], None]) -> Iterator[tuple[Where, Canvas]]:
-    """File and frame, and the canvas; of a file that can't be read `complain` is told, once."""
-    last = None
-    for file, frame, canvas, error in decoded:
-        if canvas is not None:
-            yield (file, frame), canvas
-        elif file != last:
-            last = file
-            complain(file, error if frame is None else f"frame {frame}: {error}")
-
-
-class Predicted(NamedTuple):
-    """An image, and the record of its prediction."""
-
-    where: Where
-    canvas: Canvas
-    record: Record
-
-
-def predictions(predictor: Predictor, images: Iterable[tuple[Where, Canvas]]) -> Iterator[Predicted]:
-    """Each image with its record, in order; two batches are under way, each of images whose canvas has one shape."""
-    size, images = predictor.spec.image.shape[0], iter(images)
-    waiting: deque[tuple[list[tuple[Where, Canvas]], Prediction]] = deque()
-
-    def finished() -> Iterator[Predicted]:
-        group, prediction = waiting.popleft()
-        fetched = jax.device_get(prediction)
-        for row, (where, canvas) in enumerate(group):
-            yield Predicted(
-                where,
-                canvas,
-                predictor.form.record(fetched, row, Shown(canvas.size, canvas.original_size), predictor.wanted),
-            )
-
-    first = 0
-    for group in alike(images, size):
-        batch = batch_of([canvas for _, canvas in group], predictor.spec, first)
-        waiting.append((group, predictor.predict(batch)))
-        first += len(group)
-        if len(waiting) > 1:
-            yield from finished()
-    while waiting:
-        yield from finished()
-
-
-def alike(images: Iterable[tuple[Where, Canvas]], size: int) -> Iterator[list[tuple[Where, Canvas]]]:
-    """The images in order, up to `size` together, as long as their canvases have one shape."""
-    group: list[tuple[Where, Canvas]] = []
-    for each in images:
-        if len(group) == size or (group and group[0][1].image.shape != each[1].image.shape):
-            yield group
-            group = []
-        group.append(each)
-    if group:
-        yield group
-
-
-def batch_of(canvases: Sequence[Canvas], spec: Batch, first: int) -> Batch:
-    """The images as a batch, numbered from `first` on and padded; all canvases have the shape of the first."""
-    height, width, channels = canvases[0].image.shape
-    rows = loading.empty_rows(spec.image.shape[0], (height, width), channels)
-    rows = rows._replace(given=jax.tree.map(lambda x: np.zeros(x.shape, x.dtype), spec.given))
-    for row, canvas in enumerate(canvases):
-        rows.image[row], rows.size[row], rows.original_size[row] = canvas[:3]
-        rows.valid[row], rows.index[row] = True, first + row
-        for whole, one in zip(jax.tree.leaves(rows.given), jax.tree.leaves(canvas.given), strict=True):
-            whole[row] = one[0]
-    return loading.as_batch(rows).replace(target=None)
 
 
 if __name__ == "__main__":

@@ -18,7 +18,7 @@ from jaxvision.gradient import Gradient, mean_gradient
 from jaxvision.types import Augment, Batch, Key, Params, Scalar, Task, Variables
 
 TrainStep = Callable[["TrainState", Batch], tuple["TrainState", dict[str, Scalar]]]
-Figures = Mapping[str, float]
+Metrics = Mapping[str, float]
 NonFinite = Literal["stop", "skip"]
 Clock = Callable[[str], AbstractContextManager[None]]
 """Counts the time of a `with` block to the part of this name."""
@@ -266,9 +266,9 @@ class Progress(NamedTuple):
     """A run on its way: what a checkpoint holds."""
 
     state: TrainState
-    history: Sequence[Figures] = ()
-    """The figures of each evaluation so far, with their step."""
-    interval: Sequence[Figures] = ()
+    history: Sequence[Metrics] = ()
+    """The metrics of each evaluation so far, with their step."""
+    interval: Sequence[Metrics] = ()
     """The metrics of each step since the last row of the log."""
 
 
@@ -288,17 +288,17 @@ class NonFiniteLoss(UserError, FloatingPointError):
 class Hooks(NamedTuple):
     """What the loop calls; each gets what it needs and nothing else."""
 
-    write: Callable[[int, Figures], None]
+    write: Callable[[int, Metrics], None]
     """A row of the log."""
-    evaluate: Callable[[Variables], Figures]
-    save: Callable[[Progress, Figures | None], None]
-    """A checkpoint, with the figures of the evaluation at this step if there was one."""
-    stop: Callable[[Sequence[Figures]], bool]
+    evaluate: Callable[[Variables], Metrics]
+    save: Callable[[Progress, Metrics | None], None]
+    """A checkpoint, with the metrics of the evaluation at this step if there was one."""
+    stop: Callable[[Sequence[Metrics]], bool]
     """Whether to end early, from the history of evaluations, of which there is at least one."""
     interrupted: Callable[[int], bool]
     """Whether the run was asked to end; called with the number of the steps done after each of them."""
-    progress: Callable[[int, Figures], None]
-    """Called after every step with its number and the latest figures."""
+    progress: Callable[[int, Metrics], None]
+    """Called after every step with its number and the latest metrics."""
 
 
 def fit(
@@ -343,27 +343,27 @@ def fit(
     log = LateLog(hooks.write, fail, progress.interval)
     stopped = bool(history) and hooks.stop(history)
 
-    def save(figures: Figures | None) -> None:
+    def save(metrics: Metrics | None) -> None:
         with clock("step"):
             log.catch_up()
         with clock("checkpoint"):
-            hooks.save(Progress(state, history, log.interval), figures)
+            hooks.save(Progress(state, history, log.interval), metrics)
 
-    def evaluate() -> Figures | None:
+    def evaluate() -> Metrics | None:
         nonlocal stopped
         with clock("step"):
             log.catch_up()
         with clock("evaluation"):
             try:
-                figures = hooks.evaluate(state.averaged)
+                metrics = hooks.evaluate(state.averaged)
             except Exception:
                 save(None)
                 raise
-        if figures:
-            history.append({"step": done, **figures})
+        if metrics:
+            history.append({"step": done, **metrics})
             stopped = hooks.stop(history)
-            hooks.write(done, figures)
-        return figures or None
+            hooks.write(done, metrics)
+        return metrics or None
 
     def after_step() -> bool:
         """Evaluates and saves where that is due; whether to go on.
@@ -373,9 +373,9 @@ def fit(
         interrupted = hooks.interrupted(done)
         evaluated = bool(history) and history[-1]["step"] == done
         is_due = (due(done, every.evaluate) or done == steps) and not evaluated
-        figures = evaluate() if is_due and not interrupted else None
-        if figures or due(done, every.checkpoint) or done == steps or interrupted:
-            save(figures)
+        metrics = evaluate() if is_due and not interrupted else None
+        if metrics or due(done, every.checkpoint) or done == steps or interrupted:
+            save(metrics)
         return not (interrupted or stopped)
 
     going = after_step() if done > 0 else True
@@ -404,13 +404,13 @@ class LateLog:
     """Rows of the log, each written when the next interval is full, so that the host never waits for the newest step."""
 
     def __init__(
-        self, write: Callable[[int, Figures], None], fail: Callable[[int], NoReturn], interval: Sequence[Figures] = ()
+        self, write: Callable[[int, Metrics], None], fail: Callable[[int], NoReturn], interval: Sequence[Metrics] = ()
     ):
         self.write = write
         self.fail = fail
         self.interval: list[Mapping[str, Any]] = list(interval)
         """The metrics of each step since the last whole interval."""
-        self.latest: Figures = {}
+        self.latest: Metrics = {}
         """The last row written."""
         self._whole: list[tuple[int, list]] = []
 

@@ -234,9 +234,9 @@ def test_an_experiment_file_leaves_no_compiled_code_and_is_read_anew(tmp_path):
 def test_the_classes_of_a_run_come_from_its_workdir_or_else_from_its_data(tmp_path, finished):
     copy = copied(finished, tmp_path)
     (copy / "classes.json").unlink(missing_ok=True)
-    assert restore.class_names(restore.rebuild(copy), "evaluation test") == CLASSES
+    assert restore.class_names(restore.restore(copy), "evaluation test") == CLASSES
     (copy / "classes.json").write_text('{"evaluation test": ["a", "b", "c"]}')
-    assert restore.class_names(restore.rebuild(copy), "evaluation test") == ("a", "b", "c")
+    assert restore.class_names(restore.restore(copy), "evaluation test") == ("a", "b", "c")
 
 
 def test_figures_that_are_not_finite_are_null():

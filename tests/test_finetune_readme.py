@@ -63,7 +63,7 @@ def test_the_lines_of_the_readme_fine_tune_and_predict(tmp_path):
     for command in ([*train, *small], predict):
         assert command[0] == "python"
         subprocess.run([sys.executable, *command[1:]], cwd=tmp_path, check=True, timeout=600)
-    run = restore.rebuild(next(tmp_path.glob("runs/*")))
+    run = restore.restore(next(tmp_path.glob("runs/*")))
     state = restore.load_checkpoint(run, "latest", devices.device_mesh()).state
     kept = {**state.collections["frozen"]["backbone"]}
     expected = given["params"]["backbone"]

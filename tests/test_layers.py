@@ -11,7 +11,7 @@ import jaxvision
 
 ROOT = Path(jaxvision.__file__).parent
 LOW = {"types", "errors"}
-FACE = {*LOW, "experiment", "train", "data", "draw", "run", "commands", "flags"}
+FACE = {*LOW, "experiment", "train", "data", "draw", "run", "commands"}
 ALLOWED = {
     "types": set(),
     "errors": set(),
@@ -30,7 +30,6 @@ ALLOWED = {
     "experiment": {*LOW, "gradient", "train", "optimize"},
     "run": {*LOW, "experiment", "train", "optimize", "data", "draw", "metrics", "pretrained"},
     "commands": {*LOW, "run"},
-    "flags": {"commands"},
     **dict.fromkeys(("main", "evaluate", "predict", "augmented"), FACE),
 }
 HEAVY = ("tensorflow", "tensorflow_datasets", "torch", "wandb", "av", "tensorboardX")

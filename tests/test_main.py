@@ -67,7 +67,7 @@ def test_a_run_leaves_figures_checkpoints_pictures_and_what_it_was(run):
     assert status == 0, printed
     names = {path.name for path in run.workdir.iterdir()}
     assert names >= {"config.json", "experiment.py", "command.txt", "versions.json", "metrics.jsonl", "timing.jsonl"}
-    assert names >= {"passport.json", "starts.jsonl", "data.json", "classes.json", "tensorboard"}
+    assert names >= {"provenance.json", "starts.jsonl", "data.json", "classes.json", "tensorboard"}
     assert json.loads((run.workdir / "classes.json").read_text())["train"][0] == "T-shirt/top"
     pictures = list((run.workdir / "report").iterdir())
     names = {path.name for path in pictures}

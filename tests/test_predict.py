@@ -20,11 +20,12 @@ from jaxvision import predict
 from jaxvision.data import media, placement
 from jaxvision.data.decode import decode
 from jaxvision.errors import ConfigError
-from jaxvision.experiment import task_of
-from jaxvision.run import devices, evaluation, records, restore
-from jaxvision.types import ClassScores
+from jaxvision.experiment import Selection, task_of
+from jaxvision.run import devices, evaluation, prediction, records, restore
+from jaxvision.types import Canvas, ClassScores
 
 SIZE = 24
+CANVAS = Canvas(np.zeros((SIZE, SIZE, 3), np.uint8), (SIZE, SIZE), (SIZE, SIZE))
 
 
 @pytest.fixture(scope="module")
@@ -62,12 +63,12 @@ def best(row):
 
 def rows_of_the_evaluation(workdir, which):
     """Predicted class and confidence by file name, as the evaluation has them."""
-    run, mesh = restore.rebuild(workdir), devices.device_mesh()
+    run, mesh = restore.restore(workdir), devices.device_mesh()
     saved = restore.load_checkpoint(run, which, mesh)
     stream = run.experiment.evaluations["test"].stream
-    examiner = evaluation.Examiner(task_of(run.experiment), {"test": run.experiment.evaluations["test"]})
-    examiner.evaluate(saved.state.averaged, lambda stream: stream.batches(0))
-    rows = examiner.newest["test"].rows
+    evaluator = evaluation.Evaluator(task_of(run.experiment), {"test": run.experiment.evaluations["test"]})
+    evaluator.evaluate(saved.state.averaged, lambda stream: stream.batches(0))
+    rows = evaluator.newest["test"].rows
     return {
         stream.about().name(int(index)): (CLASSES[predicted], float(confidence))
         for index, predicted, confidence in zip(rows["index"], rows["predicted"], rows["confidence"], strict=True)
@@ -121,20 +122,20 @@ def test_two_thousand_files_with_a_broken_one_in_the_middle(run, tmp_path):
         assert told == [(each["name"], each["probability"]) for each in row["classes"]]
 
 
-def opened(finished, tmp_path, *options):
-    flags = predict.parse([f"--workdir={finished}", "x", f"--output={tmp_path / 'x.csv'}", *options])
-    return predict.open_predictor(flags, devices.device_mesh())
+def opened(finished):
+    return prediction.load(finished)
 
 
-def stream_of(predictor, pictures):
-    return predict.predictions(predictor, predict.readable(media.decoded(pictures, predictor.decode), pytest.fail))
+def stream_of(model, pictures):
+    images = prediction.readable(media.decoded(pictures, model.preprocessing), pytest.fail)
+    return model.stream(images, Selection(model.classes))
 
 
 def test_memory_does_not_grow_with_the_number_of_files(finished, tmp_path):
-    predictor = opened(finished, tmp_path)
+    model = opened(finished)
     data = save(tmp_path / "a.png", noise(0)).read_bytes()
     pictures = (media.Picture(f"{i}.png", None, lambda: bytes(bytearray(data))) for i in range(2000))
-    found = stream_of(predictor, pictures)
+    found = stream_of(model, pictures)
     tracemalloc.start()
     try:
         assert sum(1 for _ in islice(found, 200)) == 200
@@ -149,7 +150,7 @@ def test_memory_does_not_grow_with_the_number_of_files(finished, tmp_path):
 
 
 def test_files_are_read_a_few_batches_ahead_at_most(finished, tmp_path):
-    predictor, asked = opened(finished, tmp_path), 0
+    model, asked = opened(finished), 0
 
     def pictures():
         nonlocal asked
@@ -157,7 +158,7 @@ def test_files_are_read_a_few_batches_ahead_at_most(finished, tmp_path):
             asked += 1
             yield media.Picture(f"{asked}.png", None, lambda: noise(0))
 
-    found = stream_of(predictor, pictures())
+    found = stream_of(model, pictures())
     for done in range(1, 100):
         next(found)
         assert asked <= done + 4 * 16
@@ -246,7 +247,7 @@ def test_frames_that_the_stream_refuses_are_told_once():
     pictures += [media.Picture("b.png", None, lambda: noise(0, 20, 20))]
     told = []
     decoded = media.decoded(pictures, lambda data: decode(data, placement.keep(32)))
-    kept = [where for where, _ in predict.readable(decoded, lambda file, error: told.append((file, error)))]
+    kept = [where for where, _ in prediction.readable(decoded, lambda file, error: told.append((file, error)))]
     assert kept == [("b.png", None)]
     assert [file for file, _ in told] == ["a.mp4"]
     assert told[0][1].startswith("frame 0: ")
@@ -277,7 +278,7 @@ def test_what_can_not_be_predicted_is_told_in_one_line_and_leaves_the_output_as_
         ([image, "--checkpoint=5"], "has no checkpoint 5; there are: 4, 8, 12"),
         ([image, "--config.network.channels=(4, 6)"], "is of another model or optimizer"),
         ([image, "--config.colour=1"], "config has no field 'colour'"),
-        ([image, f"--draw={tmp_path / 'drawn'}"], "--draw and .json are for a model that finds objects"),
+        ([image, f"--draw={tmp_path / 'drawn'}"], "--draw is for a model whose predictions can be drawn"),
     ]
     for options, message in cases:
         status, said = run(*options)
@@ -332,23 +333,24 @@ def test_a_workdir_alone_is_enough_and_stays_as_it_is(run, finished, tmp_path):
 
 
 def test_the_record_of_a_classifier():
-    scores = ClassScores(np.log(np.array([[0.1, 0.6, 0.3], [0.25, 0.5, 0.25]], np.float32)))
-    record = records.class_record(scores, 0, "abc", 2)
+    def told(logits, classes, top_k):
+        return records.class_record(ClassScores(logits), CANVAS, Selection(classes, top_k))["classes"]
+
+    record = {"classes": told(np.log(np.array([0.1, 0.6, 0.3], np.float32)), "abc", 2)}
     assert [each["name"] for each in record["classes"]] == ["b", "c"]
     np.testing.assert_allclose([each["probability"] for each in record["classes"]], [0.6, 0.3], rtol=1e-6)
-    assert [each["name"] for each in records.class_record(scores, 1, "abc", 3)["classes"]] == ["b", "a", "c"]
-    broken = records.class_record(ClassScores(np.full((1, 3), np.nan, np.float32)), 0, "abc", 1)
-    assert broken["classes"][0]["probability"] is None
-    far = ClassScores(np.array([[0.0, -1e-12]], np.float64))
-    first, second = (each["probability"] for each in records.class_record(far, 0, "ab", 2)["classes"])
+    even = np.log(np.array([0.25, 0.5, 0.25], np.float32))
+    assert [each["name"] for each in told(even, "abc", 3)] == ["b", "a", "c"]
+    assert told(np.full(3, np.nan, np.float32), "abc", 1)[0]["probability"] is None
+    first, second = (each["probability"] for each in told(np.array([0.0, -1e-12], np.float64), "ab", 2))
     assert first - second == pytest.approx(5e-13, rel=1e-3)
-    half = ClassScores(jax.numpy.array([[1.0, 2.0]], jax.numpy.bfloat16))
-    total = sum(each["probability"] for each in records.class_record(jax.device_get(half), 0, "ab", 2)["classes"])
+    half = jax.device_get(jax.numpy.array([1.0, 2.0], jax.numpy.bfloat16))
+    total = sum(each["probability"] for each in told(half, "ab", 2))
     assert total == pytest.approx(1, abs=1e-6)
 
 
 def test_predictions_that_can_not_be_written_are_told():
     with pytest.raises(ConfigError, match="of type dict can't be written; those of type ClassScores, Detections can"):
-        records.form_of({}, ("a", "b"))
+        records.output_of({}, ("a", "b"))
     with pytest.raises(ConfigError, match="scores for 3 classes, the data have 2"):
-        records.form_of(ClassScores(jax.ShapeDtypeStruct((4, 3), np.float32)), ("a", "b"))
+        records.output_of(ClassScores(jax.ShapeDtypeStruct((4, 3), np.float32)), ("a", "b"))

@@ -16,9 +16,9 @@ from pycocotools.coco import COCO
 from jaxvision import main, predict
 from jaxvision.draw.boxes import COLOURS, with_boxes
 from jaxvision.errors import ConfigError
+from jaxvision.experiment import Selection
 from jaxvision.run import records
-from jaxvision.run.records import Shown, Wanted
-from jaxvision.types import Detections
+from jaxvision.types import Canvas, Detections
 
 HERE = Path(__file__).parent
 SIZE = 32
@@ -196,16 +196,20 @@ def test_a_folder_that_can_not_be_made(run, tmp_path, capfd):
 
 def found(boxes, labels=None, scores=None, valid=None):
     n = len(boxes)
-    ones = np.ones((1, n))
-    labels = np.zeros((1, n), int) if labels is None else np.array([labels])
-    scores = ones if scores is None else np.array([scores], np.float32)
-    return Detections(np.array([boxes], np.float32), labels, scores, ones > 0 if valid is None else np.array([valid]))
+    ones = np.ones(n)
+    labels = np.zeros(n, int) if labels is None else np.array(labels)
+    scores = ones if scores is None else np.array(scores, np.float32)
+    return Detections(np.array(boxes, np.float32), labels, scores, ones > 0 if valid is None else np.array(valid))
+
+
+def canvas(size, original_size):
+    return Canvas(np.zeros((*size, 3), np.uint8), size, original_size)
 
 
 def test_boxes_are_scaled_and_cut_and_what_is_outside_goes():
     boxes = [[-5, 10, 30, 40], [90, 10, 120, 40], [100, 10, 120, 40], [1, 1, 2, 2], [0, 0, 5, 5], [3, 3, 4, 4]]
     detections = found(boxes, scores=[0.9, 0.8, 0.7, 0.1, np.nan, 0.6], valid=[True] * 5 + [False])
-    record = records.objects_record(detections, 0, Shown((50, 100), (25, 400)), Wanted(("a",), 5, 0.3))
+    record = records.objects_record(detections, canvas((50, 100), (25, 400)), Selection(("a",), 5, 0.3))
     assert (record["height"], record["width"]) == (25, 400)
     assert [each["box"] for each in record["objects"]] == [[0, 5, 120, 20], [360, 5, 400, 20]]
     assert [each["score"] for each in record["objects"]] == pytest.approx([0.9, 0.8])
@@ -213,7 +217,7 @@ def test_boxes_are_scaled_and_cut_and_what_is_outside_goes():
 
 def test_a_class_that_the_data_do_not_have_is_told():
     with pytest.raises(ConfigError, match="finds classes 0 to 2, the data have 2"):
-        records.objects_record(found([[0, 0, 5, 5]] * 2, [0, 2]), 0, Shown((9, 9), (9, 9)), Wanted(("a", "b"), 5, 0.3))
+        records.objects_record(found([[0, 0, 5, 5]] * 2, [0, 2]), canvas((9, 9), (9, 9)), Selection(("a", "b")))
 
 
 def test_boxes_are_drawn_around_their_pixels():

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from jaxvision.run import provenance
-from jaxvision.run.workdir import Workdir
+from jaxvision.run.workdir import Recipe, Workdir
 
 
 def git(folder, *arguments):
@@ -57,7 +57,7 @@ def test_the_commit_and_the_patch_give_the_files_back(project, tmp_path):
     first = taken.repositories[0]
     assert first.dirty
     assert "?? photos/" in first.changes
-    only = provenance.Passport({}, {}, (first,))
+    only = provenance.Provenance({}, {}, (first,))
     (tmp_path / "git.patch").write_text(only.patch())
     git(tmp_path, "clone", "-q", str(project), "again")
     git(tmp_path / "again", "apply", str(tmp_path / "git.patch"))
@@ -139,7 +139,7 @@ def test_a_workdir_keeps_a_row_a_start_and_every_patch(project, tmp_path, monkey
     workdir.path.mkdir()
 
     def start(config, **options):
-        workdir.open(config, source, {"train": "abc"}, ["python", "a b"], **options)
+        workdir.open(Recipe(source, config, ["python", "a b"]), {"train": "abc"}, **options)
 
     start({"a": 1})
     assert not list(workdir.path.glob("*.patch"))
@@ -156,7 +156,7 @@ def test_a_workdir_keeps_a_row_a_start_and_every_patch(project, tmp_path, monkey
     assert "+x = 2" in (workdir.path / "git.1.patch").read_text()
     assert json.loads((workdir.path / "versions.json").read_text()) == {"python": "0", "new": "1"}
     assert json.loads((workdir.path / "versions.1.json").read_text())["python"] != "0"
-    assert (workdir.path / "passport.1.json").exists()
+    assert (workdir.path / "provenance.1.json").exists()
     monkeypatch.setattr(provenance, "versions", lambda: {"python": "1", "new": "1"})
     start({"a": 2})
 

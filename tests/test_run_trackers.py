@@ -1,4 +1,4 @@
-"""Boards: what TensorBoard and Weights & Biases read back of a run, and that a failing board ends nothing."""
+"""Trackers: what TensorBoard and Weights & Biases read back of a run, and that a failing tracker ends nothing."""
 
 import io
 import json
@@ -12,7 +12,7 @@ from PIL import Image
 
 from jaxvision.errors import TrackerError
 from jaxvision.run.log import Clock
-from jaxvision.run.trackers import Boards, Speed, TensorBoard, WeightsAndBiases, flat
+from jaxvision.run.trackers import Speed, TensorBoard, Trackers, WeightsAndBiases, flat
 
 # TensorBoard reads event files by TensorFlow if that is installed, which takes long to import, unless this module exists.
 sys.modules.setdefault("tensorboard.compat.notf", types.ModuleType("tensorboard.compat.notf"))
@@ -40,12 +40,12 @@ def evaluation(step):
 
 
 def trained(folder, steps, rows=(), config=CONFIG):
-    """A board that was shown rows and evaluations at these steps; it is open."""
-    board = TensorBoard(folder, config, rows)
+    """A tracker that was shown rows and evaluations at these steps; it is open."""
+    tracker = TensorBoard(folder, config, rows)
     for step in steps:
-        board.figures(step, row(step))
-        board.figures(step, evaluation(step))
-    return board
+        tracker.metrics(step, row(step))
+        tracker.metrics(step, evaluation(step))
+    return tracker
 
 
 def kept(steps):
@@ -95,13 +95,13 @@ def test_more_starts_than_digits_sort_by_name_are_read_in_order(tmp_path):
 
 
 def test_the_pictures_are_the_files_themselves_once(tmp_path, report):
-    board = trained(tmp_path / "board", [5, 10])
-    board.pictures(report)
-    board.close()
-    again = TensorBoard(tmp_path / "board", CONFIG, kept([5, 10]))  # the finished run is started once more
+    tracker = trained(tmp_path / "tracker", [5, 10])
+    tracker.pictures(report)
+    tracker.close()
+    again = TensorBoard(tmp_path / "tracker", CONFIG, kept([5, 10]))  # the finished run is started once more
     again.pictures(report)
     again.close()
-    seen = read_back(tmp_path / "board" / "report")
+    seen = read_back(tmp_path / "tracker" / "report")
     assert set(seen.Tags()["images"]) == {"curves", "test_confusion"}
     for name in seen.Tags()["images"]:
         (event,) = seen.Images(name)
@@ -182,13 +182,13 @@ def test_the_fields_of_a_config_are_numbers_texts_and_truth_values():
 
 def test_a_board_that_fails_is_told_of_once_and_left_out(tmp_path, report, caplog):
     broken, whole = TensorBoard(tmp_path / "broken", CONFIG, ()), TensorBoard(tmp_path / "whole", CONFIG, ())
-    boards = Boards([broken, whole])
-    boards.figures(1, row(1))
+    trackers = Trackers([broken, whole])
+    trackers.metrics(1, row(1))
     broken._file.close()  # as a full disk would, it fails from here on
     for step in (2, 3):
-        boards.figures(step, row(step))
-    boards.pictures(report)
-    boards.close()
+        trackers.metrics(step, row(step))
+    trackers.pictures(report)
+    trackers.close()
     assert [step for step, _ in scalars(tmp_path / "whole", "train/loss")] == [1, 2, 3]
     assert [step for step, _ in scalars(tmp_path / "broken", "train/loss")] == [1]
     (record,) = caplog.records
@@ -255,17 +255,17 @@ def offline(monkeypatch, tmp_path):
 
 
 def test_wandb_gets_each_row_once_and_a_resumed_run_goes_on_in_the_same_one(offline, report):
-    board = WeightsAndBiases("project", offline, CONFIG, ())
+    tracker = WeightsAndBiases("project", offline, CONFIG, ())
     for step in (5, 10, 15):
-        board.figures(step, row(step))
-        board.figures(step, evaluation(step))
-    board.close()
+        tracker.metrics(step, row(step))
+        tracker.metrics(step, evaluation(step))
+    tracker.close()
     (first,) = offline.glob("wandb/offline-run-*/run-*.wandb")
-    board = WeightsAndBiases("project", offline, CONFIG, kept([5, 10]))
+    tracker = WeightsAndBiases("project", offline, CONFIG, kept([5, 10]))
     for step in (15, 20):
-        board.figures(step, row(step))
-    board.pictures(report)
-    board.close()
+        tracker.metrics(step, row(step))
+    tracker.pictures(report)
+    tracker.close()
     (second,) = set(offline.glob("wandb/offline-run-*/run-*.wandb")) - {first}
     assert first.name == second.name == f"run-{(offline / 'wandb.txt').read_text().split()[0]}.wandb"
     rows = list(wandb_history(first))
@@ -280,8 +280,8 @@ def test_wandb_gets_each_row_once_and_a_resumed_run_goes_on_in_the_same_one(offl
 
 def test_wandb_gets_the_rows_from_before_it_was_asked_for(offline):
     rows = [{"step": 5, "loss": None, "gradient_norm": 1.0}, *kept([10])]
-    board = WeightsAndBiases("project", offline, CONFIG, rows)
-    board.close()
+    tracker = WeightsAndBiases("project", offline, CONFIG, rows)
+    tracker.close()
     (file,) = offline.glob("wandb/offline-run-*/run-*.wandb")
     sent = list(wandb_history(file))
     assert [each["_step"] for each in sent] == [5, 10]

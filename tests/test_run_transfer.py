@@ -24,7 +24,7 @@ def fresh_variables(run):
 
 
 def test_starts_from_the_averaged_weights(workdir, capsys):
-    run = restore.rebuild(workdir)
+    run = restore.restore(workdir)
     fresh = fresh_variables(run)
     saved = restore.load_checkpoint(run, 8, devices.device_mesh()).state
     found = from_run(workdir, 8, new=(".*/bias",))(fresh)
@@ -39,6 +39,6 @@ def test_starts_from_the_averaged_weights(workdir, capsys):
 
 
 def test_another_network_is_refused_with_the_report(workdir):
-    run = restore.rebuild(workdir, {"classes": "7"})
+    run = restore.restore(workdir, {"classes": "7"})
     with pytest.raises(ValueError, match=r"run, step \d+: the given arrays do not fit(.|\n)*of another shape: params/"):
         from_run(workdir)(fresh_variables(run))

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from jaxvision.errors import WorkdirError
-from jaxvision.run.workdir import Workdir
+from jaxvision.run.workdir import Recipe, Workdir
 
 
 def source(tmp_path, text="def build(config):\n    return 1\n", name="e.py") -> Path:
@@ -20,7 +20,7 @@ DATA = {"train": "abc"}
 def started(tmp_path, data, **changes):
     workdir = Workdir(tmp_path / "run")
     with workdir.held():
-        workdir.open(data, source(tmp_path), DATA, ["python", "a file"], **changes)
+        workdir.open(Recipe(source(tmp_path), data, ["python", "a file"]), DATA, **changes)
     workdir.metrics.write_text('{"step": 1}\n')
     return workdir
 
@@ -33,14 +33,14 @@ def test_a_workdir_keeps_what_rebuilds_the_run(tmp_path):
         "experiment.py",
         "data.json",
         "versions.json",
-        "passport.json",
+        "provenance.json",
         "classes.json",
         "command.txt",
         "starts.jsonl",
         "metrics.jsonl",
         "lock",
     }
-    workdir.open({"a": 1}, source(tmp_path), DATA, ["again"])
+    workdir.open(Recipe(source(tmp_path), {"a": 1}, ["again"]), DATA)
     assert (workdir.path / "command.txt").read_text() == "python 'a file'\nagain\n"
 
 
@@ -51,7 +51,8 @@ def test_another_run_in_the_workdir_is_refused_with_the_fields_that_differ(tmp_p
         WorkdirError, match="config.b.c is 2 there and 3 here; config.gone is 0 there and absent here"
     ) as e:
         workdir.open(
-            {"a": 1, "b": {"c": 3}}, source(tmp_path, "def build(config):\n    return 2\n"), {"train": "abd"}, ["c"]
+            Recipe(source(tmp_path, "def build(config):\n    return 2\n"), {"a": 1, "b": {"c": 3}}, ["c"]),
+            {"train": "abd"},
         )
     assert "the data of 'train' have changed" in str(e.value)
     assert "the code of" in str(e.value)
@@ -62,12 +63,12 @@ def test_another_run_in_the_workdir_is_refused_with_the_fields_that_differ(tmp_p
 def test_comments_and_docstrings_make_no_other_experiment(tmp_path):
     workdir = started(tmp_path, {"a": 1})
     changed = '"""New words."""\n\n\ndef build(config):\n    """More."""\n    return 1  # why\n'
-    workdir.open({"a": 1}, source(tmp_path, changed), DATA, ["c"])
+    workdir.open(Recipe(source(tmp_path, changed), {"a": 1}, ["c"]), DATA)
 
 
 def test_a_fork_keeps_the_config_that_it_leaves(tmp_path):
     workdir = started(tmp_path, {"a": 1})
-    workdir.open({"a": 2}, source(tmp_path), DATA, ["c"], fork=True)
+    workdir.open(Recipe(source(tmp_path), {"a": 2}, ["c"]), DATA, fork=True)
     assert '"a": 2' in workdir.config.read_text()
     assert '"a": 1' in (workdir.path / "config.1.json").read_text()
     assert (workdir.path / "experiment.1.py").exists()
@@ -75,16 +76,16 @@ def test_a_fork_keeps_the_config_that_it_leaves(tmp_path):
 
 def test_a_fork_by_the_experiment_file_in_the_workdir_itself(tmp_path):
     workdir = started(tmp_path, {"a": 1})
-    workdir.open({"a": 2}, workdir.source, DATA, ["c"], fork=True)
+    workdir.open(Recipe(workdir.source, {"a": 2}, ["c"]), DATA, fork=True)
     assert workdir.source.read_text() == source(tmp_path).read_text()
-    workdir.open({"a": 2}, workdir.source, DATA, ["c"])
+    workdir.open(Recipe(workdir.source, {"a": 2}, ["c"]), DATA)
 
 
 def test_a_run_that_has_lost_its_config_is_not_taken_for_any_other(tmp_path):
     workdir = started(tmp_path, {"a": 1})
     workdir.config.unlink()
     with pytest.raises(WorkdirError, match=r"holds a run, but its config.json can't be read"):
-        workdir.open({"a": 2}, source(tmp_path), DATA, ["c"])
+        workdir.open(Recipe(source(tmp_path), {"a": 2}, ["c"]), DATA)
 
 
 def test_two_processes_can_not_hold_one_workdir(tmp_path):
@@ -99,7 +100,7 @@ def test_a_workdir_without_any_result_may_be_taken_over(tmp_path):
     workdir = Workdir(tmp_path / "run")
     for value in (1, 2):
         with workdir.held():
-            workdir.open({"a": value}, source(tmp_path), DATA, ["c"])
+            workdir.open(Recipe(source(tmp_path), {"a": value}, ["c"]), DATA)
     assert '"a": 2' in workdir.config.read_text()
 
 

@@ -1,10 +1,10 @@
 """Figures as files."""
 
-import os
-import uuid
 from pathlib import Path
 
 from matplotlib.figure import Figure
+
+from jaxvision.errors import replacing
 
 
 def save(figure: Figure, path: str | Path, *, dpi: float = 150) -> None:
@@ -19,9 +19,5 @@ def save(figure: Figure, path: str | Path, *, dpi: float = 150) -> None:
     if path.suffix.lower() != ".png":
         raise ValueError(f"pictures are written as .png, not {path.suffix or 'without an ending'}: {path}")
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{uuid.uuid4().hex}.png.tmp")
-    try:
-        figure.savefig(temporary, format="png", dpi=dpi)
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    with replacing(path) as partial:
+        figure.savefig(partial, format="png", dpi=dpi)

@@ -7,12 +7,12 @@ import difflib
 from collections.abc import Callable, Mapping, Sequence
 from typing import Literal
 
-Figures = Mapping[str, float]
+Metrics = Mapping[str, float]
 
 
 def early(
     figure: str, patience: int, *, better: Literal["higher", "lower"], min_delta: float = 0.0
-) -> Callable[[Sequence[Figures]], bool]:
+) -> Callable[[Sequence[Metrics]], bool]:
     """Ends a run after `patience` evaluations in a row without a new best (Goodfellow et al., Deep Learning, algorithm 7.1).
 
     The best so far is beaten by more than `min_delta` or not at all; NaN beats nothing. The run keeps the best checkpoint
@@ -34,7 +34,7 @@ def early(
         raise ValueError(f"early: better is {better!r}; allowed: 'higher', 'lower'")
     sign = 1 if better == "higher" else -1
 
-    def stop(history: Sequence[Figures]) -> bool:
+    def stop(history: Sequence[Metrics]) -> bool:
         _check_figure(figure, history[-1])
         best, waited = -float("inf"), 0
         for row in history:
@@ -46,7 +46,7 @@ def early(
     return stop
 
 
-def _check_figure(figure: str, row: Figures) -> None:
+def _check_figure(figure: str, row: Metrics) -> None:
     if figure not in row:
         names = [name for name in row if name != "step"]
         near = difflib.get_close_matches(figure, names, n=3, cutoff=0.0)

@@ -73,31 +73,31 @@ class Checkpoints:
     def best_step(self) -> int | None:
         """The step of the best checkpoint by `keep.by`; None if none has that figure."""
         by = self.keep.by
-        figures = [(cast(dict, c.metrics or {}), c.step) for c in self._orbax.checkpoints]
-        scored = [(row[by], step) for row, step in figures if by in row]
+        metrics = [(cast(dict, c.metrics or {}), c.step) for c in self._orbax.checkpoints]
+        scored = [(row[by], step) for row, step in metrics if by in row]
         if not scored:
             return None
         return (max if self.keep.mode == "max" else min)(scored)[1]
 
-    def save(self, step: int, state: PyTree, notes: Mapping[str, Any], figures: Mapping[str, float] | None) -> None:
+    def save(self, step: int, state: PyTree, notes: Mapping[str, Any], metrics: Mapping[str, float] | None) -> None:
         """Starts saving; returns when the arrays are copied, while the writing goes on.
 
         Args:
-          step: names the checkpoint; one that exists already is written anew only to give it `figures`.
+          step: names the checkpoint; one that exists already is written anew only to give it `metrics`.
           state: any tree of arrays.
           notes: anything JSON.
-          figures: of the evaluation at this step, if there was one; they say which checkpoint is best.
+          metrics: of the evaluation at this step, if there was one; they say which checkpoint is best.
 
         Raises:
           CheckpointError: if this or the previous checkpoint can't be written.
         """
         self.wait()
         if step in self.steps:
-            if not figures:
+            if not metrics:
                 return
             self._set_aside(step)
         tree = {"state": state, "digest": digest(state)}
-        comparable = {k: v for k, v in (figures or {}).items() if math.isfinite(v)}
+        comparable = {k: v for k, v in (metrics or {}).items() if math.isfinite(v)}
         with _writing(self.folder / str(step)):
             response = self._orbax.save_async(
                 step,

@@ -2,19 +2,46 @@
 
 import ast
 import contextlib
-import difflib
 import importlib.machinery
 import importlib.util
 import json
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from types import CodeType, ModuleType
-from typing import Any
+from types import CodeType, MappingProxyType, ModuleType
+from typing import Any, NamedTuple
 
 from ml_collections import ConfigDict
 
-from jaxvision.errors import ConfigError
+from jaxvision.errors import ConfigError, nearest, raised_as
+from jaxvision.experiment import Experiment
+from jaxvision.run import devices
+from jaxvision.run.workdir import Recipe
+
+
+class Built(NamedTuple):
+    """An experiment, and what it was built from."""
+
+    experiment: Experiment
+    recipe: Recipe
+
+
+def build(path: str | Path, overrides: Mapping[str, str] = MappingProxyType({}), command: Sequence[str] = ()) -> Built:
+    """The experiment of a file, with these fields of its config set; `precision` is resolved for this machine.
+
+    Args:
+      path: the experiment file.
+      overrides: dotted field name to the text given for it.
+      command: the command line, for the workdir to keep.
+
+    Raises:
+      ConfigError: as `load` and `configure` do, and if the experiment can't be built.
+    """
+    module = load(path)
+    config = configure(module.get_config(), overrides)
+    with raised_as(ConfigError):
+        devices.resolve_precision(config)
+        return Built(module.build(config), Recipe(Path(path), as_json(config), command))
 
 
 def load(path: str | Path) -> ModuleType:
@@ -25,7 +52,7 @@ def load(path: str | Path) -> ModuleType:
     """
     path = Path(path)
     if not path.is_file():
-        near = _nearest(path.name, [p.name for p in path.parent.glob("*.py")] if path.parent.is_dir() else [])
+        near = nearest(path.name, sorted(p.name for p in path.parent.glob("*.py")) if path.parent.is_dir() else [])
         raise ConfigError(f"no experiment file {path}{near}")
     if path.suffix != ".py":
         raise ConfigError(f"{path} is no Python file: an experiment is a .py file with get_config() and build(config)")
@@ -66,7 +93,7 @@ def configure(config: ConfigDict, overrides: Mapping[str, str]) -> ConfigDict:
         for section in sections:
             place = _section(place, section, field, config)
         if last not in place:
-            raise ConfigError(f"config has no field {field!r}{_nearest(field, _fields(config))}")
+            raise ConfigError(f"config has no field {field!r}{nearest(field, sorted(_fields(config)))}")
         default = place[last]
         if isinstance(default, ConfigDict):
             raise ConfigError(f"config.{field} is a section; its fields: {', '.join(_fields(default))}")
@@ -124,7 +151,7 @@ def _typed(value: Any, default: Any) -> Any:
 def _section(place: ConfigDict, section: str, field: str, config: ConfigDict) -> ConfigDict:
     found = place.get(section)
     if not isinstance(found, ConfigDict):
-        raise ConfigError(f"config has no field {field!r}{_nearest(field, _fields(config))}")
+        raise ConfigError(f"config has no field {field!r}{nearest(field, sorted(_fields(config)))}")
     return found
 
 
@@ -133,13 +160,6 @@ def _fields(config: ConfigDict, prefix: str = "") -> list[str]:
     for name, value in config.items():
         names += _fields(value, f"{prefix}{name}.") if isinstance(value, ConfigDict) else [prefix + name]
     return names
-
-
-def _nearest(name: str, known: Sequence[str]) -> str:
-    close = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
-    if close:
-        return f"; did you mean {close[0]!r}?"
-    return f"; there are: {', '.join(sorted(known))}" if known else ""
 
 
 def parse_value(field: str, text: str, default: Any) -> Any:

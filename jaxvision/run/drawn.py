@@ -1,15 +1,16 @@
-"""Predicted objects drawn on the images that they were found in."""
+"""Predictions drawn on the images that they are of."""
 
-import os
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
+from PIL import Image
 
 from jaxvision.data import placement
 from jaxvision.data.decode import decode
-from jaxvision.draw.boxes import colour_of, with_boxes
-from jaxvision.run.records import Record, Where
+from jaxvision.errors import replacing
+from jaxvision.experiment import Record
+from jaxvision.run.records import Where
 from jaxvision.types import Canvas
 
 Decode = Callable[[bytes | np.ndarray], Canvas]
@@ -34,22 +35,20 @@ class Originals:
         return self._data.pop(id(canvas[0]))
 
 
-def save(folder: Path, number: int, where: Where, data: bytes | np.ndarray, record: Record) -> None:
-    """Writes the image, in its own size, as `<number>_<name>.jpg`, or `<number>_<name>_<frame>.jpg` for a frame of a video.
+def picture(
+    data: bytes | np.ndarray, canvas: Canvas, record: Record, draw: Callable[[np.ndarray, Record], Image.Image]
+) -> Image.Image:
+    """The image, in its own size, with its record drawn on it."""
+    return draw(decode(data, placement.keep(canvas.original_size)).image, record)
+
+
+def save(folder: Path, number: int, where: Where, picture: Image.Image) -> None:
+    """Writes the picture as `<number>_<name>.jpg`, or `<number>_<name>_<frame>.jpg` for a frame of a video.
 
     The number, counted from 0, is that of the image in the order of the predictions. The folder is made if it is not there.
     """
-    upright = decode(data, placement.keep((record["height"], record["width"]))).image
-    objects = record["objects"]
-    boxes = np.array([each["box"] for each in objects], np.float64).reshape(-1, 4)
-    texts = [f"{each['label']} {each['score']:.2f}" for each in objects]
-    picture = with_boxes(upright, boxes, texts, [colour_of(each["category_id"] - 1) for each in objects])
     file, frame = where
     name = f"{number:06}_{Path(file).stem}" + ("" if frame is None else f"_{frame:06}")
     folder.mkdir(exist_ok=True)
-    partial = folder / f".{name}.partial"
-    try:
+    with replacing(folder / f"{name}.jpg") as partial:
         picture.save(partial, format="JPEG", quality=QUALITY, subsampling=0)  # thin lines keep their colour
-        os.replace(partial, folder / f"{name}.jpg")
-    finally:
-        partial.unlink(missing_ok=True)

@@ -1,23 +1,28 @@
 """Evaluation: every example exactly once, its row kept."""
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from types import MappingProxyType
 from typing import NamedTuple
 
 import jax
 import numpy as np
-from jax.sharding import Sharding
+from jax.sharding import Mesh, Sharding
 
-from jaxvision.errors import NoExamples
-from jaxvision.experiment import Evaluation
+from jaxvision.errors import ConfigError, DataError, NoExamples, naming, raised_as, reading
+from jaxvision.experiment import Evaluation, Experiment
+from jaxvision.run import devices, restore
+from jaxvision.run.checkpoint import Which
+from jaxvision.run.prediction import Model
 from jaxvision.types import Batch, Metric, Prediction, Stream, Task, Variables
 
 BATCHES_UNDER_WAY = 3
 
 
 class Evaluated(NamedTuple):
-    """The figures of an evaluation and the rows that they were computed from."""
+    """The metrics of an evaluation and the rows that they were computed from."""
 
-    figures: dict[str, float]
+    metrics: dict[str, float]
     rows: Mapping[str, np.ndarray]
     """Columns over the valid examples in the order of `index`, which is one of them."""
 
@@ -40,13 +45,13 @@ def make_observe(
     return jax.jit(observe, out_shardings=everywhere)
 
 
-def evaluate(
+def measure(
     observe: Observe,
     variables: Variables,
     batches: Iterable[Batch],
     compute: Callable[[Mapping[str, np.ndarray]], dict[str, float]],
 ) -> Evaluated:
-    """The figures over all batches.
+    """The metrics over all batches.
 
     Args:
       observe: of `make_observe`; kept by the caller, so that it compiles once.
@@ -79,7 +84,7 @@ def collect(parts: list[Mapping[str, jax.Array]]) -> dict[str, np.ndarray]:
     return {name: column[order] for name, column in table.items()}
 
 
-class Examiner:
+class Evaluator:
     """Runs the evaluations of an experiment, each compiled once, and keeps the newest rows for the report."""
 
     def __init__(self, task: Task, evaluations: Mapping[str, Evaluation], everywhere: Sharding | None = None):
@@ -90,17 +95,98 @@ class Examiner:
         self.newest: dict[str, Evaluated] = {}
 
     def evaluate(self, variables: Variables, feed: Callable[[Stream], Iterable[Batch]]) -> dict[str, float]:
-        """The figures of all evaluations, each name led by its evaluation's: `test/accuracy`.
+        """The metrics of all evaluations, each name led by its evaluation's: `test/accuracy`.
 
         Args:
           variables: to predict with.
           feed: the batches of a stream, from first to last, on the devices.
         """
-        figures = {}
-        for name, (stream, metric, _) in self.evaluations.items():
+        metrics = {}
+        for name, each in self.evaluations.items():
             try:
-                self.newest[name] = evaluate(self.observers[name], variables, feed(stream), metric.compute)
+                self.newest[name] = measure(self.observers[name], variables, feed(each.stream), each.metric.compute)
             except NoExamples as error:
                 raise NoExamples(f"evaluation {name!r}: {error}") from None
-            figures.update({f"{name}/{key}": value for key, value in self.newest[name].figures.items()})
-        return figures
+            metrics.update({f"{name}/{key}": value for key, value in self.newest[name].metrics.items()})
+        return metrics
+
+
+class Results(NamedTuple):
+    """What `evaluate` found."""
+
+    step: int | None
+    """Of the checkpoint; None for weights of no run."""
+    evaluations: Mapping[str, Evaluated]
+
+
+def evaluate(
+    source: str | Path | Model,
+    checkpoint: Which | None = None,
+    *,
+    names: Sequence[str] = (),
+    evaluations: Mapping[str, Evaluation] | None = None,
+    experiment: Experiment | None = None,
+    overrides: Mapping[str, str] = MappingProxyType({}),
+    fsdp: int = 1,
+) -> Results:
+    """The metrics of a run or a model, every example seen exactly once, and their rows.
+
+    Args:
+      source: the folder of a run, or a model of `load`; of the latter, only `names` and `evaluations` say more.
+      checkpoint: `"best"`, `"latest"`, a step, or None: the best if the experiment keeps one, else the latest.
+      names: of the evaluations; none for all.
+      evaluations: in place of those of the run, such as published weights need, which have none.
+      experiment: of a workdir that holds no experiment file.
+      overrides: dotted names of fields of the run's config to texts: other data to evaluate on, say.
+      fsdp: split parameters over so many of the devices.
+
+    Raises:
+      WorkdirError: if the folder holds no run.
+      ConfigError: for a name that is no evaluation, or overrides that are not allowed.
+      CheckpointError: if there is no such checkpoint, or it can't be read.
+      DataError: if the data can't be opened or read, or there is no evaluation.
+    """
+    if isinstance(source, Model):
+        known = source.evaluations if evaluations is None else evaluations
+        restore.check_evaluations("the model", known, names)
+        chosen = _chosen(known, names, "the model")
+        _check_divisible(chosen, source.mesh)
+        return Results(source.step, _measured(source.task, source.variables, chosen, source.mesh))
+    found = restore.restore(source, overrides, experiment)
+    known = found.experiment.evaluations if evaluations is None else evaluations
+    restore.check_evaluations(str(found.workdir.path), known, names)
+    chosen = _chosen(known, names, f"the experiment of {source}")
+    with raised_as(ConfigError):
+        mesh = devices.device_mesh(fsdp)
+    _check_divisible(chosen, mesh)
+    if evaluations is None:
+        restore.warn_of_other_data(found, [f"evaluation {name}" for name in chosen])
+    saved = restore.load_checkpoint(found, checkpoint, mesh)
+    task = devices.task_on(mesh, found.experiment)
+    return Results(saved.step, _measured(task, saved.state.averaged, chosen, mesh))
+
+
+def _chosen(known: Mapping[str, Evaluation], names: Sequence[str], what: str) -> dict[str, Evaluation]:
+    chosen = {name: known[name] for name in names or known}
+    if not chosen:
+        raise DataError(f"{what} has no evaluation")
+    return chosen
+
+
+def _check_divisible(evaluations: Mapping[str, Evaluation], mesh: Mesh) -> None:
+    with raised_as(DataError):
+        for name, each in evaluations.items():
+            with naming(f"evaluation {name}"):
+                devices.check_divisible(each.stream.spec, mesh)
+
+
+def _measured(
+    task: Task, variables: Variables, evaluations: Mapping[str, Evaluation], mesh: Mesh
+) -> Mapping[str, Evaluated]:
+    evaluator = Evaluator(task, evaluations, devices.replicated(mesh))
+
+    def feed(stream: Stream) -> Iterator[Batch]:
+        return devices.ahead(reading(stream.batches(0)), devices.placer(mesh))
+
+    evaluator.evaluate(variables, feed)
+    return evaluator.newest

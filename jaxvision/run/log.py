@@ -1,4 +1,4 @@
-"""What a run writes down while it goes: figures, times, progress on the terminal."""
+"""What a run writes down while it goes: metrics, times, progress on the terminal."""
 
 import json
 import math
@@ -11,6 +11,8 @@ from pathlib import Path
 
 from tqdm import tqdm
 
+from jaxvision.errors import write_atomically
+
 WARM_UP = 8
 """Steps that say nothing of the speed: the first is mostly compilation, the next are only handed to the device."""
 
@@ -22,9 +24,9 @@ class JsonLines:
         self.path = path
         self._count: int | None = None
 
-    def write(self, step: int, figures: Mapping[str, float]) -> None:
+    def write(self, step: int, metrics: Mapping[str, float]) -> None:
         """Appends a row; it is with the operating system when this returns, so that a killed run keeps it."""
-        row = {"step": step, **{name: _finite_or_none(value) for name, value in figures.items()}}
+        row = {"step": step, **{name: _finite_or_none(value) for name, value in metrics.items()}}
         with self.path.open("a", encoding="utf-8") as file:
             file.write(json.dumps(row) + "\n")
         if self._count is not None:
@@ -59,9 +61,7 @@ class JsonLines:
         if not self.path.exists():
             return
         rows = self.read()[:count]
-        temporary = self.path.with_suffix(".tmp")
-        temporary.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
-        os.replace(temporary, self.path)
+        write_atomically(self.path, "".join(json.dumps(row) + "\n" for row in rows))
         self._count = len(rows)
 
 
@@ -90,7 +90,7 @@ class Clock:
         """Seconds since the clock was made."""
         return time.perf_counter() - self.began
 
-    def figures(self) -> dict[str, float]:
+    def metrics(self) -> dict[str, float]:
         """The seconds in all (`seconds`) and of each part (`data_seconds`, ...), as a row of a log."""
         return {"seconds": self.total, **{f"{part}_seconds": seconds for part, seconds in self.seconds.items()}}
 
@@ -118,8 +118,8 @@ class Terminal:
         self.began = self.last_line = time.perf_counter()
         self.between = seconds_between_lines
 
-    def step(self, step: int, figures: Mapping[str, float]) -> None:
-        """Shows that `step` steps are done, with the latest figures."""
+    def step(self, step: int, metrics: Mapping[str, float]) -> None:
+        """Shows that `step` steps are done, with the latest metrics."""
         self.done, self.seen = step, self.seen + 1
         now = time.perf_counter()
         if self.seen <= WARM_UP:
@@ -128,12 +128,12 @@ class Terminal:
         rate = (step - self.first) / max(now - self.began, 1e-9)
         if not self.bar.disable:
             self.bar.update(step - self.bar.n)
-            self.bar.set_postfix_str(f"{describe(figures)}{rate * self.batch_size:,.0f} images/s", refresh=False)
+            self.bar.set_postfix_str(f"{describe(metrics)}{rate * self.batch_size:,.0f} images/s", refresh=False)
         elif now - self.last_line > self.between:
             self.last_line = now
             left = (self.steps - step) / rate
             self.say(
-                f"step {step:,}/{self.steps:,}  {describe(figures)}{rate * self.batch_size:,.0f} images/s  "
+                f"step {step:,}/{self.steps:,}  {describe(metrics)}{rate * self.batch_size:,.0f} images/s  "
                 f"{tqdm.format_interval(left)} left"
             )
 
@@ -147,6 +147,6 @@ class Terminal:
         self.bar.close()
 
 
-def describe(figures: Mapping[str, float], names: Sequence[str] = ("loss", "accuracy")) -> str:
-    """The figures of these names as short text, with two spaces after each."""
-    return "".join(f"{name} {figures[name]:.4g}  " for name in names if name in figures)
+def describe(metrics: Mapping[str, float], names: Sequence[str] = ("loss", "accuracy")) -> str:
+    """The metrics of these names as short text, with two spaces after each."""
+    return "".join(f"{name} {metrics[name]:.4g}  " for name in names if name in metrics)

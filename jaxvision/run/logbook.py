@@ -1,22 +1,13 @@
-"""All that a run tells while it goes, as one: its two logs, the boards, the terminal, the watchdog."""
+"""All that a run tells while it goes, as one: its two logs, the trackers, the terminal, the watchdog."""
 
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 from jaxvision.run.log import Clock, JsonLines, Terminal
-from jaxvision.run.trackers import Board, Boards, Speed, TensorBoard, WeightsAndBiases
+from jaxvision.run.trackers import OpenTracker, Speed, TensorBoard, Tracker, Trackers
 from jaxvision.run.watch import Profile, Recompilations, Step, Watchdog
-
-
-class Wishes(NamedTuple):
-    """What a run tells beside what it always does."""
-
-    wandb: str | None = None
-    """The project on Weights & Biases."""
-    profile: range | None = None
-    """The steps to trace."""
 
 
 class Logbook:
@@ -33,7 +24,8 @@ class Logbook:
         batch_size: int,
         every: int,
         process: int = 0,
-        wishes: Wishes = Wishes(),  # noqa: B008  (immutable)
+        trackers: Sequence[OpenTracker] = (),
+        profile: range | None = None,
     ):
         """Opens what is to be written.
 
@@ -46,18 +38,19 @@ class Logbook:
           batch_size: of a step, for images per second.
           every: steps between two figures of the speed.
           process: the number of this process; 0 writes.
-          wishes: what to tell beside.
+          trackers: beside TensorBoard.
+          profile: the steps to trace.
 
         Raises:
-          TrackerError: if a board that was asked for can't be had.
+          TrackerError: if a tracker that was asked for can't be had.
         """
-        self.folder, self.first, self.process, self.wishes = folder, first, process, wishes
+        self.folder, self.first, self.process, self.profile = folder, first, process, profile
         self.clock = Clock()
         self.metrics, self.timing = JsonLines(folder / "metrics.jsonl"), JsonLines(folder / "timing.jsonl")
         self.terminal = Terminal(steps, first, batch_size, quiet=not self.writes)
         self.say = self.terminal.say
-        self.boards = Boards(self._boards(config, rows) if self.writes else [])
-        self.speed = Speed(self.clock, batch_size, every, self.boards.figures)
+        self.trackers = Trackers(self._opened(trackers, config, rows) if self.writes else [])
+        self.speed = Speed(self.clock, batch_size, every, self.trackers.metrics)
         name = "stacks.txt" if self.writes else f"stacks.{process}.txt"
         self.watchdog = Watchdog(folder / name, self.say)
         self._open, self._training = ExitStack(), ExitStack()
@@ -67,14 +60,14 @@ class Logbook:
         """Whether this process writes the files of the run."""
         return self.process == 0
 
-    def _boards(self, config: Mapping[str, Any], rows: int) -> list[Board]:
+    def _opened(self, trackers: Sequence[OpenTracker], config: Mapping[str, Any], rows: int) -> list[Tracker]:
         self.metrics.cut(rows)
         kept = self.metrics.read()
-        wished = [WeightsAndBiases(self.wishes.wandb, self.folder, config, kept)] if self.wishes.wandb else []
-        return [*wished, TensorBoard(self.folder / "tensorboard", config, kept)]
+        others = [open_tracker(self.folder, config, kept) for open_tracker in trackers]
+        return [*others, TensorBoard(self.folder / "tensorboard", config, kept)]
 
     def __enter__(self) -> "Logbook":
-        self._open.callback(self.boards.close)
+        self._open.callback(self.trackers.close)
         self._training.callback(self.terminal.close)
         self._open.enter_context(self.watchdog)
         return self
@@ -88,26 +81,26 @@ class Logbook:
         self._training.close()
 
     def watched(self, step: Step) -> Step:
-        """The jitted training step, which tells of compilations and is profiled where that is wished; call it once."""
+        """The jitted training step, which tells of compilations and is profiled where that is asked for; call it once."""
         step = Recompilations(step, self.first, self.say)
-        if self.wishes.profile is None or not self.writes:
+        if self.profile is None or not self.writes:
             return step
         folder = self.folder / "profile"
-        profile = Profile(step, self.first, folder, self.wishes.profile, self.say, self.paused)
+        profile = Profile(step, self.first, folder, self.profile, self.say, self.paused)
         return self._training.enter_context(profile)
 
-    def write(self, step: int, figures: Mapping[str, float]) -> None:
+    def write(self, step: int, metrics: Mapping[str, float]) -> None:
         """Writes a row of the log."""
         if self.writes:
-            self.metrics.write(step, figures)
-            self.timing.write(step, self.clock.figures())
-            self.boards.figures(step, figures)
+            self.metrics.write(step, metrics)
+            self.timing.write(step, self.clock.metrics())
+            self.trackers.metrics(step, metrics)
 
-    def stepped(self, step: int, figures: Mapping[str, float]) -> None:
-        """Called after every step with the number of the steps done and the latest figures."""
+    def stepped(self, step: int, metrics: Mapping[str, float]) -> None:
+        """Called after every step with the number of the steps done and the latest metrics."""
         self.watchdog.beat()
         self.speed.step(step)
-        self.terminal.step(step, figures)
+        self.terminal.step(step, metrics)
 
     def paused(self) -> AbstractContextManager[None]:
         """The time of the block is no step's."""
@@ -124,5 +117,5 @@ class Logbook:
         """Draws the pictures of the run from the rows of its log, into a folder; notes the time it took in all."""
         if self.writes:
             with self.clock("report"):
-                self.boards.pictures(draw(self.metrics.read()))
-            self.timing.write(step, self.clock.figures())
+                self.trackers.pictures(draw(self.metrics.read()))
+            self.timing.write(step, self.clock.metrics())

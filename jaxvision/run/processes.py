@@ -153,6 +153,7 @@ def asked_to_stop(step: int) -> bool:
 class Interruption:
     """Notes SIGTERM and SIGINT inside a `with` block instead of dying of them; a second one kills as usual.
 
+    Outside the main thread, where no signal can be caught, it notes none.
     Where a run has several processes, JAX notes SIGTERM and makes them agree on the step.
     """
 
@@ -172,7 +173,8 @@ class Interruption:
         os.write(2, f"\n{self.name}: saving a checkpoint, then ending (again to end at once)\n".encode())
 
     def __enter__(self) -> "Interruption":
-        for number in () if several() else (signal.SIGTERM, signal.SIGINT):
+        main = threading.current_thread() is threading.main_thread()
+        for number in (signal.SIGTERM, signal.SIGINT) if main and not several() else ():
             self._before[number] = signal.signal(number, self._note)
         return self
 

@@ -35,13 +35,13 @@ class Repository(NamedTuple):
         return bool(self.changes)
 
 
-class Passport(NamedTuple):
+class Provenance(NamedTuple):
     """What a run was made with."""
 
     versions: dict[str, str]
     machine: dict[str, Any]
     repositories: tuple[Repository, ...]
-    """That of the experiment file first, then that of jaxvision if it is another; those that there are."""
+    """First that of the experiment file, or of the working directory, then that of jaxvision if it is another."""
 
     def as_json(self) -> dict[str, Any]:
         """The machine, and what each repository stood at."""
@@ -56,11 +56,12 @@ class Passport(NamedTuple):
         return "".join(_headed_patch(each) for each in self.repositories if each.dirty)
 
 
-def take(source: Path) -> Passport:
-    """The passport of a run of this experiment file, here and now."""
-    found = [repository(folder) for folder in (source.absolute().parent, Path(__file__).parent)]
+def take(source: Path | None) -> Provenance:
+    """The provenance of a run of this experiment file, or of none but the program in this folder, here and now."""
+    beside = Path.cwd() if source is None else source.absolute().parent
+    found = [repository(folder) for folder in (beside, Path(__file__).parent)]
     by_root = {each.root: each for each in found if each is not None}
-    return Passport(versions(), machine(), tuple(by_root.values()))
+    return Provenance(versions(), machine(), tuple(by_root.values()))
 
 
 def versions() -> dict[str, str]:

@@ -1,99 +1,64 @@
-"""How predictions are written: a record an image, as lines of a table, a line of JSON, or part of a COCO-like JSON file."""
+"""How predictions are written: a record an image, as lines of a table, a line of JSON, or part of a COCO-like JSON file.
+
+`CLASSES` and `OBJECTS` are the outputs of classifiers and detectors; an `Evaluation` may have one of its own.
+"""
 
 import csv
 import json
 import math
-import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from pathlib import Path
-from typing import Any, NamedTuple, TextIO
+from typing import TextIO
 
 import numpy as np
+from PIL import Image
 
-from jaxvision.errors import ConfigError
-from jaxvision.types import ClassScores, Detections, Prediction
+from jaxvision.draw.boxes import colour_of, with_boxes
+from jaxvision.errors import ConfigError, raised_as
+from jaxvision.experiment import Output, Record, Selection
+from jaxvision.types import Canvas, ClassScores, Detections, Prediction
 
 SUFFIXES = (".csv", ".jsonl", ".json")
 Where = tuple[str, int | None]
 """A file, and the number of the frame if it is a video."""
-Record = dict[str, Any]
-"""A prediction as JSON data."""
-
-
-class Shown(NamedTuple):
-    """How large an image is: `(height, width)`."""
-
-    size: tuple[int, int]
-    """Of its content on the canvas."""
-    original_size: tuple[int, int]
-    """Of the file."""
-
-
-class Wanted(NamedTuple):
-    """What to tell of a prediction."""
-
-    classes: Sequence[str]
-    top: int
-    """Of a classifier: so many classes."""
-    score: float
-    """Of a detector: what has this score or a higher one."""
-
-
-class Form(NamedTuple):
-    """How the predictions of one type are written."""
-
-    check: Callable[[Prediction, Sequence[str]], None]
-    """`(shapes, classes)`: raises ConfigError if they don't fit."""
-    record: Callable[[Prediction, int, Shown, Wanted], Record]
-    """`(prediction, row, shown, wanted)`: JSON data for one image; the arrays are NumPy's."""
-    columns: Callable[[int], list[str]]
-    """`(top)`: the names of the cells."""
-    lines: Callable[[Record], list[list]]
-    """A record as lines of a table."""
-    objects: bool
-    """Whether there are boxes: to draw, and for a COCO-like file."""
 
 
 def check_classes(scores: ClassScores, classes: Sequence[str]) -> None:
-    """Raises ConfigError if there are not as many scores as classes."""
+    """Raises ValueError if there are not as many scores as classes."""
     if scores.logits.shape[-1] != len(classes):
-        raise ConfigError(f"the model gives scores for {scores.logits.shape[-1]} classes, the data have {len(classes)}")
+        raise ValueError(f"the model gives scores for {scores.logits.shape[-1]} classes, the data have {len(classes)}")
 
 
-def class_record(scores: ClassScores, row: int, classes: Sequence[str], top: int) -> Record:
-    """The `top` classes, best first, with their probabilities (null where not finite).
+def class_record(scores: ClassScores, canvas: Canvas, selection: Selection) -> Record:
+    """The `top_k` classes, best first, with their probabilities (null where not finite).
 
     In float32 at least. Of equal scores the class with the smaller number comes first.
     """
-    logits = np.asarray(scores.logits[row])
+    logits = np.asarray(scores.logits)
     logits = logits.astype(np.promote_types(logits.dtype, np.float32) if logits.dtype.kind == "f" else np.float32)
     with np.errstate(invalid="ignore"):
         powers = np.exp(logits - logits.max())
         probabilities = powers / powers.sum()
-    best = np.argsort(-logits, kind="stable")[:top]
-    return {"classes": [{"name": classes[i], "probability": _finite(probabilities[i])} for i in best]}
+    best = np.argsort(-logits, kind="stable")[: selection.top_k]
+    return {"classes": [{"name": selection.classes[i], "probability": _finite(probabilities[i])} for i in best]}
 
 
 def _finite(value: np.floating) -> float | None:
     return float(value) if math.isfinite(value) else None
 
 
-def class_columns(top: int) -> list[str]:
+def class_columns(selection: Selection) -> list[str]:
     """`class_1`, `probability_1`, ..."""
-    return [f"{what}_{i}" for i in range(1, top + 1) for what in ("class", "probability")]
+    count = min(selection.top_k, len(selection.classes))
+    return [f"{what}_{i}" for i in range(1, count + 1) for what in ("class", "probability")]
 
 
-def class_cells(record: Record) -> list:
-    """The values of `class_columns`."""
-    return [value for each in record["classes"] for value in (each["name"], each["probability"])]
+def class_lines(record: Record) -> list[list]:
+    """One line, with the values of `class_columns`."""
+    return [[value for each in record["classes"] for value in (each["name"], each["probability"])]]
 
 
-def check_objects(found: Detections, classes: Sequence[str]) -> None:
-    """Any number of classes will do."""
-
-
-def objects_record(found: Detections, row: int, shown: Shown, wanted: Wanted) -> Record:
+def objects_record(found: Detections, canvas: Canvas, selection: Selection) -> Record:
     """The objects with a score that is high enough, in the order of the prediction.
 
     Boxes are `x0 y0 x1 y1` in pixels of the image file, to a hundredth, cut to the image, for content that shows all of it;
@@ -102,28 +67,28 @@ def objects_record(found: Detections, row: int, shown: Shown, wanted: Wanted) ->
     Raises:
       ConfigError: for a label that is no class.
     """
-    height, width = shown.original_size
-    scale = np.array([width / shown.size[1], height / shown.size[0]] * 2)
-    boxes = np.clip(np.asarray(found.boxes[row], np.float64) * scale, 0, [width, height] * 2).round(2)
-    scores = np.asarray(found.scores[row], np.float64)
+    height, width = canvas.original_size
+    scale = np.array([width / canvas.size[1], height / canvas.size[0]] * 2)
+    boxes = np.clip(np.asarray(found.boxes, np.float64) * scale, 0, [width, height] * 2).round(2)
+    scores = np.asarray(found.scores, np.float64)
     extent = (boxes[:, 2:] > boxes[:, :2]).all(1)
-    kept = np.flatnonzero(np.asarray(found.valid[row]) & (scores >= wanted.score) & extent)
-    labels = np.asarray(found.labels[row])[kept].tolist()
-    if labels and not 0 <= min(labels) <= max(labels) < len(wanted.classes):
+    kept = np.flatnonzero(np.asarray(found.valid) & (scores >= selection.score_threshold) & extent)
+    labels = np.asarray(found.labels)[kept].tolist()
+    if labels and not 0 <= min(labels) <= max(labels) < len(selection.classes):
         raise ConfigError(
-            f"the model finds classes {min(labels)} to {max(labels)}, the data have {len(wanted.classes)}"
+            f"the model finds classes {min(labels)} to {max(labels)}, the data have {len(selection.classes)}"
         )
     each = zip(labels, scores[kept].tolist(), boxes[kept].tolist(), strict=True)
     objects = [
-        {"label": wanted.classes[label], "category_id": label + 1, "score": score, "box": box}
+        {"label": selection.classes[label], "category_id": label + 1, "score": score, "box": box}
         for label, score, box in each
     ]
-    return {"height": height, "width": width, "objects": objects}
+    return {"height": int(height), "width": int(width), "objects": objects}
 
 
-def objects_columns(top: int) -> list[str]:
+def objects_columns(selection: Selection) -> list[str]:
     """Label, score, corners."""
-    del top
+    del selection
     return ["label", "score", "x0", "y0", "x1", "y1"]
 
 
@@ -132,88 +97,100 @@ def objects_lines(record: Record) -> list[list]:
     return [[each["label"], each["score"], *each["box"]] for each in record["objects"]]
 
 
-FORMS = {
-    ClassScores: Form(
-        check_classes,
-        lambda scores, row, shown, wanted: class_record(scores, row, wanted.classes, wanted.top),
-        class_columns,
-        lambda record: [class_cells(record)],
-        objects=False,
-    ),
-    Detections: Form(check_objects, objects_record, objects_columns, objects_lines, objects=True),
-}
+def objects_annotations(record: Record) -> list[Record]:
+    """The objects with COCO's `x y width height`, and their scores."""
+    annotations = []
+    for each in record["objects"]:
+        x0, y0, x1, y1 = each["box"]
+        width, height = round(x1 - x0, 2), round(y1 - y0, 2)
+        box = {"bbox": [x0, y0, width, height], "area": round(width * height, 2), "iscrowd": 0}
+        annotations.append({"category_id": each["category_id"], **box, "score": each["score"]})
+    return annotations
 
 
-def form_of(shapes: Prediction, classes: Sequence[str]) -> Form:
-    """How to write such predictions.
+def draw_objects(pixels: np.ndarray, record: Record) -> Image.Image:
+    """The image with the boxes, their labels and scores drawn into its pixels."""
+    objects = record["objects"]
+    boxes = np.array([each["box"] for each in objects], np.float64).reshape(-1, 4)
+    texts = [f"{each['label']} {each['score']:.2f}" for each in objects]
+    return with_boxes(pixels, boxes, texts, [colour_of(each["category_id"] - 1) for each in objects])
+
+
+CLASSES = Output(class_record, class_columns, class_lines, check=check_classes)
+"""Of `ClassScores`: the best classes with their probabilities."""
+OBJECTS = Output(objects_record, objects_columns, objects_lines, objects_annotations, draw_objects)
+"""Of `Detections`: boxes with labels and scores, in pixels of the image file."""
+
+
+def output_of(shapes: Prediction, classes: Sequence[str], given: Output | None = None) -> Output:
+    """How to write such predictions: as given, else as classes or objects.
 
     Raises:
-      ConfigError: for a type that can't be written, and one that doesn't fit the classes.
+      ConfigError: for predictions of another type where no output is given, and those that don't fit the classes.
     """
-    if type(shapes) not in FORMS:
-        known = ", ".join(kind.__name__ for kind in FORMS)
-        raise ConfigError(f"predictions of type {type(shapes).__name__} can't be written; those of type {known} can")
-    form = FORMS[type(shapes)]
-    form.check(shapes, classes)
-    return form
+    if given is None and not isinstance(shapes, ClassScores | Detections):
+        raise ConfigError(
+            f"predictions of type {type(shapes).__name__} can't be written; those of type ClassScores, Detections can, and "
+            "others whose Evaluation has an `output`"
+        )
+    output = given or (CLASSES if isinstance(shapes, ClassScores) else OBJECTS)
+    with raised_as(ConfigError):
+        output.check(shapes, classes)
+    return output
+
+
+def check_suffix(suffix: str, output: Output) -> None:
+    """Raises ConfigError if predictions of this output can't be written to such a file."""
+    able = {".csv": output.columns and output.lines, ".jsonl": output.record, ".json": output.annotations}
+    if not able[suffix]:
+        can = ", ".join(name for name, there in able.items() if there)
+        raise ConfigError(f"predictions of this model can't be written as {suffix}; allowed: {can}")
+
+
+Write = Callable[[Where, tuple[int, int], Record], object]
+"""`(where, size, record)`: adds the record of a file or frame of this height and width."""
 
 
 @contextmanager
-def written(path: Path) -> Iterator[TextIO]:
-    """A text file that is there once the block has ended without an error."""
-    partial = path.with_name(path.name + ".partial")
-    try:
-        with partial.open("w", encoding="utf-8", errors="surrogateescape", newline="") as file:
-            yield file
-    except BaseException:
-        partial.unlink(missing_ok=True)
-        raise
-    os.replace(partial, path)
-
-
-Write = Callable[[Where, Record], object]
-"""Adds the record of a file or frame."""
-
-
-@contextmanager
-def writer(suffix: str, file: TextIO, form: Form, wanted: Wanted) -> Iterator[Write]:
-    """Writes records as the suffix says; all is written once the block has ended."""
+def writer(suffix: str, file: TextIO, output: Output, selection: Selection) -> Iterator[Write]:
+    """Writes records as the suffix says, which fits (`check_suffix`); all is written once the block has ended."""
     kinds = {".csv": _table, ".jsonl": _json_lines, ".json": _coco}
-    with kinds[suffix](file, form, wanted) as write:
+    with kinds[suffix](file, output, selection) as write:
         yield write
 
 
 @contextmanager
-def _table(file: TextIO, form: Form, wanted: Wanted) -> Iterator[Write]:
+def _table(file: TextIO, output: Output, selection: Selection) -> Iterator[Write]:
+    columns, lines = output.columns, output.lines
+    assert columns is not None
+    assert lines is not None
     table = csv.writer(file, lineterminator="\n")
-    table.writerow(["file", "frame", *form.columns(wanted.top)])
-    yield lambda where, record: table.writerows([*where, *line] for line in form.lines(record))
+    table.writerow(["file", "frame", *columns(selection)])
+    yield lambda where, size, record: table.writerows([*where, *line] for line in lines(record))
 
 
 @contextmanager
-def _json_lines(file: TextIO, form: Form, wanted: Wanted) -> Iterator[Write]:
-    yield lambda where, record: file.write(json.dumps({**_place(where), **record}) + "\n")
+def _json_lines(file: TextIO, output: Output, selection: Selection) -> Iterator[Write]:
+    yield lambda where, size, record: file.write(json.dumps({**_place(where), **record}) + "\n")
 
 
 @contextmanager
-def _coco(file: TextIO, form: Form, wanted: Wanted) -> Iterator[Write]:
-    """A file like those of COCO's annotations, with scores; only the images wait in memory for their turn."""
-    images, objects = [], 0
+def _coco(file: TextIO, output: Output, selection: Selection) -> Iterator[Write]:
+    """A file like those of COCO's annotations; only the images wait in memory for their turn."""
+    annotations = output.annotations
+    assert annotations is not None
+    images, count = [], 0
 
-    def write(where: Where, record: Record) -> None:
-        nonlocal objects
+    def write(where: Where, size: tuple[int, int], record: Record) -> None:
+        nonlocal count
         place = _place(where)
-        size = {"height": record["height"], "width": record["width"]}
-        images.append({"id": len(images) + 1, "file_name": place.pop("file"), **place, **size})
-        for each in record["objects"]:
-            objects += 1
-            x0, y0, x1, y1 = each["box"]
-            corner = [x0, y0, round(x1 - x0, 2), round(y1 - y0, 2)]
-            named = {"id": objects, "image_id": len(images), "category_id": each["category_id"]}
-            more = {"bbox": corner, "area": round(corner[2] * corner[3], 2), "iscrowd": 0, "score": each["score"]}
-            file.write((",\n" if objects > 1 else "\n") + json.dumps({**named, **more}))
+        extent = {"height": int(size[0]), "width": int(size[1])}
+        images.append({"id": len(images) + 1, "file_name": place.pop("file"), **place, **extent})
+        for each in annotations(record):
+            count += 1
+            file.write((",\n" if count > 1 else "\n") + json.dumps({"id": count, "image_id": len(images), **each}))
 
-    categories = [{"id": number, "name": name} for number, name in enumerate(wanted.classes, start=1)]
+    categories = [{"id": number, "name": name} for number, name in enumerate(selection.classes, start=1)]
     file.write(f'{{"categories": {json.dumps(categories)},\n"annotations": [')
     yield write
     file.write('],\n"images": [\n' + ",\n".join(map(json.dumps, images)) + "]}\n")

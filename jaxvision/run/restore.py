@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 from jax.sharding import Mesh
 
 from jaxvision.errors import ConfigError, DataError, WorkdirError, raised_as
-from jaxvision.experiment import Experiment, streams
+from jaxvision.experiment import Evaluation, Experiment, streams
 from jaxvision.run import checkpoint, devices
 from jaxvision.run.checkpoint import Saved, Which
 from jaxvision.run.config import configure, load, restored
@@ -20,7 +20,7 @@ from jaxvision.run.workdir import Workdir
 logger = logging.getLogger(__name__)
 
 
-class Rebuilt(NamedTuple):
+class Restored(NamedTuple):
     """A run as its workdir has it."""
 
     workdir: Workdir
@@ -31,12 +31,17 @@ class Rebuilt(NamedTuple):
     """By the name of the stream."""
 
 
-def rebuild(folder: str | Path, overrides: Mapping[str, str] = MappingProxyType({})) -> Rebuilt:
+def restore(
+    folder: str | Path,
+    overrides: Mapping[str, str] = MappingProxyType({}),
+    experiment: Experiment | None = None,
+) -> Restored:
     """The run in a workdir, from its `experiment.py` and `config.json`; opens no data.
 
     Args:
       folder: the workdir.
-      overrides: of its config, as for `experiment.configure`.
+      overrides: of its config, as for `config.configure`.
+      experiment: as it was trained, for a workdir that holds no file of it; the overrides are then left aside.
 
     Raises:
       WorkdirError: if the folder holds no run, or one of its files can't be read.
@@ -45,9 +50,21 @@ def rebuild(folder: str | Path, overrides: Mapping[str, str] = MappingProxyType(
     workdir = Workdir(folder)
     if not workdir.path.is_dir():
         raise WorkdirError(f"there is no workdir {workdir.path}")
+    if experiment is None:
+        experiment = _built(workdir, overrides)
+    classes = _read(workdir.classes) if workdir.classes.exists() else {}
+    named = {name: tuple(names) for name, names in classes.items()}
+    return Restored(workdir, experiment, _read(workdir.data), named)
+
+
+def _built(workdir: Workdir, overrides: Mapping[str, str]) -> Experiment:
+    """The experiment as its file and config in the workdir have it."""
     missing = [path.name for path in (workdir.source, workdir.config) if not path.is_file()]
     if missing:
-        raise WorkdirError(f"{workdir.path} holds no run: it has no {' and no '.join(missing)}")
+        raise WorkdirError(
+            f"{workdir.path} holds no run: it has no {' and no '.join(missing)} (a run of an experiment that was built "
+            "without a file is opened with that experiment)"
+        )
     module = load(workdir.source)
     try:
         config = restored(module.get_config(), _read(workdir.config))
@@ -56,12 +73,9 @@ def rebuild(folder: str | Path, overrides: Mapping[str, str] = MappingProxyType(
     config = configure(config, overrides)
     try:
         devices.resolve_precision(config)
-        experiment = module.build(config)
+        return module.build(config)
     except (ValueError, OSError) as error:
         raise ConfigError(f"the experiment of {workdir.path} can't be built: {error}") from error
-    classes = workdir.path / "classes.json"
-    named = {name: tuple(names) for name, names in (_read(classes) if classes.exists() else {}).items()}
-    return Rebuilt(workdir, experiment, _read(workdir.data), named)
 
 
 def _read(path: Path) -> dict[str, Any]:
@@ -74,11 +88,11 @@ def _read(path: Path) -> dict[str, Any]:
     return found
 
 
-def load_checkpoint(run: Rebuilt, which: Which | None, mesh: Mesh) -> Saved:
+def load_checkpoint(run: Restored, which: Which | None, mesh: Mesh) -> Saved:
     """A checkpoint of the run, on all devices.
 
     Args:
-      run: as rebuilt.
+      run: as restored.
       which: `"best"`, `"latest"`, a step, or None: the best if the experiment keeps one, else the latest.
       mesh: of the devices.
 
@@ -93,15 +107,14 @@ def load_checkpoint(run: Rebuilt, which: Which | None, mesh: Mesh) -> Saved:
     return checkpoint.load_only(run.workdir.checkpoints, which, keep, like)
 
 
-def check_evaluations(run: Rebuilt, names: Iterable[str]) -> None:
-    """Raises ConfigError for a name that is no evaluation of the run."""
-    known = run.experiment.evaluations
+def check_evaluations(what: str, known: Mapping[str, Evaluation], names: Iterable[str]) -> None:
+    """Raises ConfigError for a name that is no evaluation of the run or model, which the message calls `what`."""
     for name in names:
         if name not in known:
-            raise ConfigError(f"{run.workdir.path} has no evaluation {name!r}; there are: {', '.join(known) or 'none'}")
+            raise ConfigError(f"{what} has no evaluation {name!r}; there are: {', '.join(known) or 'none'}")
 
 
-def warn_of_other_data(run: Rebuilt, names: Iterable[str]) -> None:
+def warn_of_other_data(run: Restored, names: Iterable[str]) -> None:
     """Opens the data of these streams, and logs a warning for those that are not the data of the run.
 
     Raises:
@@ -118,7 +131,7 @@ def warn_of_other_data(run: Rebuilt, names: Iterable[str]) -> None:
             )
 
 
-def class_names(run: Rebuilt, name: str) -> tuple[str, ...]:
+def class_names(run: Restored, name: str) -> tuple[str, ...]:
     """The classes of a stream: as the workdir has them, or else from the data.
 
     Raises:

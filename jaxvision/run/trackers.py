@@ -6,7 +6,6 @@ A figure's tag is its name, led by `train/` where it has no part of its own: `tr
 import contextlib
 import json
 import logging
-import os
 import secrets
 import struct
 import time
@@ -14,7 +13,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
-from jaxvision.errors import TrackerError
+from jaxvision.errors import TrackerError, write_atomically
 from jaxvision.run.log import Clock
 
 logger = logging.getLogger(__name__)
@@ -22,10 +21,10 @@ logger = logging.getLogger(__name__)
 Row = Mapping[str, Any]
 
 
-class Board(Protocol):
-    """What a board does with a run."""
+class Tracker(Protocol):
+    """What a tracker does with a run."""
 
-    def figures(self, step: int, figures: Mapping[str, float], /) -> None:
+    def metrics(self, step: int, metrics: Mapping[str, float], /) -> None:
         """Shows a row of the log."""
         ...
 
@@ -34,37 +33,41 @@ class Board(Protocol):
         ...
 
     def close(self) -> None:
-        """Gives back what the board holds, whether the run is done or not."""
+        """Gives back what the tracker holds, whether the run is done or not."""
         ...
 
 
-class Boards:
-    """Several boards as one, that never ends a run: a board that fails is told of once and left out from then on."""
+OpenTracker = Callable[[Path, Mapping, Sequence[Row]], Tracker]
+"""`(workdir, config, rows)`: opens a tracker; the config is JSON data, the rows are those of the log so far."""
 
-    def __init__(self, boards: Iterable[Board]):
-        self._boards = list(boards)
 
-    def figures(self, step: int, figures: Mapping[str, float]) -> None:
-        """Shows a row of the log on every board."""
-        self._each(lambda board: board.figures(step, figures))
+class Trackers:
+    """Several trackers as one, that never ends a run: a tracker that fails is told of once and left out from then on."""
+
+    def __init__(self, trackers: Iterable[Tracker]):
+        self._trackers = list(trackers)
+
+    def metrics(self, step: int, metrics: Mapping[str, float]) -> None:
+        """Shows a row of the log on every tracker."""
+        self._each(lambda tracker: tracker.metrics(step, metrics))
 
     def pictures(self, folder: Path) -> None:
-        """Shows the PNG files of the report on every board."""
-        self._each(lambda board: board.pictures(folder))
+        """Shows the PNG files of the report on every tracker."""
+        self._each(lambda tracker: tracker.pictures(folder))
 
     def close(self) -> None:
-        """Closes every board."""
-        self._each(lambda board: board.close())
+        """Closes every tracker."""
+        self._each(lambda tracker: tracker.close())
 
-    def _each(self, call: Callable[[Board], None]) -> None:
-        for board in list(self._boards):
+    def _each(self, call: Callable[[Tracker], None]) -> None:
+        for tracker in list(self._trackers):
             try:
-                call(board)
+                call(tracker)
             except Exception as error:
-                self._boards.remove(board)
-                logger.warning("%s fails: %s. The run goes on without it.", type(board).__name__, error)
+                self._trackers.remove(tracker)
+                logger.warning("%s fails: %s. The run goes on without it.", type(tracker).__name__, error)
                 with contextlib.suppress(Exception):
-                    board.close()
+                    tracker.close()
 
 
 class TensorBoard:
@@ -91,11 +94,11 @@ class TensorBoard:
         self._file.write(_record(file_version=_VERSION))
         self._file.write(_record(step=self._step + 1 if rows else 0, session_log={"status": "START"}))
 
-    def figures(self, step: int, figures: Mapping[str, float]) -> None:
+    def metrics(self, step: int, metrics: Mapping[str, float]) -> None:
         """Writes a row; it is with the operating system when this returns."""
-        values = [{"tag": tag(name), "simple_value": value} for name, value in figures.items()]
+        values = [{"tag": tag(name), "simple_value": value} for name, value in metrics.items()]
         self._file.write(_record(step=step, summary={"value": values}))
-        self._measured.update((name, None) for name in figures if _of_evaluation(name))
+        self._measured.update((name, None) for name in metrics if _of_evaluation(name))
         self._step = step
 
     def pictures(self, folder: Path) -> None:
@@ -111,7 +114,7 @@ class TensorBoard:
         self._file.close()
 
     def _write_hparams(self, ended: bool) -> None:
-        """The config, and of which figures it is the cause; once the run is done also that it is."""
+        """The config, and of which metrics it is the cause; once the run is done also that it is."""
         from tensorboardX import summary
 
         experiment, start, end = summary.hparams(self.config, self._measured)
@@ -130,9 +133,7 @@ def _next_file(folder: Path) -> Path:
 
 
 def _write_whole(path: Path, records: Iterable[bytes]) -> None:
-    temporary = path.with_name("new.tmp")  # TensorBoard reads any file with "tfevents" in its name
-    temporary.write_bytes(b"".join((_record(file_version=_VERSION), *records)))
-    os.replace(temporary, path)
+    write_atomically(path, b"".join((_record(file_version=_VERSION), *records)))
 
 
 def _record(**fields: Any) -> bytes:
@@ -198,15 +199,15 @@ class WeightsAndBiases:
         self._newest = self._sent
         self._keep_note()
         for row in rows:
-            self.figures(row["step"], {name: x for name, x in row.items() if name != "step" and x is not None})
+            self.metrics(row["step"], {name: x for name, x in row.items() if name != "step" and x is not None})
 
-    def figures(self, step: int, figures: Mapping[str, float]) -> None:
+    def metrics(self, step: int, metrics: Mapping[str, float]) -> None:
         """Sends a row, unless an earlier start of the run has sent it."""
         if step <= self._sent:
             return
-        if step > self._newest:  # until then, more figures of the same step may have come
+        if step > self._newest:  # until then, more metrics of the same step may have come
             self._keep_note()
-        self._run.log({tag(name): value for name, value in figures.items()}, step=step)
+        self._run.log({tag(name): value for name, value in metrics.items()}, step=step)
         self._newest = step
 
     def pictures(self, folder: Path) -> None:
@@ -222,19 +223,17 @@ class WeightsAndBiases:
         self._keep_note()
 
     def _keep_note(self) -> None:
-        temporary = self._note.with_suffix(".tmp")
-        temporary.write_text(f"{self._identity} {self._newest}\n", encoding="utf-8")
-        os.replace(temporary, self._note)
+        write_atomically(self._note, f"{self._identity} {self._newest}\n")
 
 
 class Speed:
-    """How fast a run trains, as figures for the boards: `speed/seconds_per_step` and `speed/images_per_second`.
+    """How fast a run trains, as metrics for the trackers: `speed/seconds_per_step` and `speed/images_per_second`.
 
     Evaluations, checkpoints and the first step of this process, which is mostly compilation, don't count.
     """
 
     def __init__(self, clock: Clock, batch_size: int, every: int, write: Callable[[int, Mapping[str, float]], None]):
-        """Makes figures every so many steps, from the clock's `data` and `step` parts, and writes them."""
+        """Makes metrics every so many steps, from the clock's `data` and `step` parts, and writes them."""
         self.clock, self.batch_size, self.every, self.write = clock, batch_size, every, write
         self._since: tuple[int, float] | None = None
 
@@ -251,7 +250,7 @@ class Speed:
 
 
 def tag(name: str) -> str:
-    """The name of a figure on a board."""
+    """The name of a figure on a tracker."""
     return name if "/" in name else f"train/{name}"
 
 

@@ -23,16 +23,16 @@ def from_run(
 
     Args:
         workdir: of the other run, which is left as it is.
-        which: the checkpoint, as for `rebuilt.load_checkpoint`.
+        which: the checkpoint, as for `restore.load_checkpoint`.
         new: patterns of names (without the collection) that keep their fresh values.
         unused: patterns of names of the other run (with it) that are left aside.
 
     Returns:
-        A function that raises as `rebuilt.rebuild`, `rebuilt.load_checkpoint` and `strict.load` do.
+        A function that raises as `restore.restore`, `restore.load_checkpoint` and `strict.load` do.
     """
 
     def fill(variables: Variables) -> Variables:
-        saved = restore.load_checkpoint(restore.rebuild(workdir), which, devices.device_mesh())
+        saved = restore.load_checkpoint(restore.restore(workdir), which, devices.device_mesh())
         arrays = named(own_sources, optimize.whole(saved.state.averaged))
         try:
             loaded = load(own_sources(variables), arrays, variables, new=new, unused=unused)

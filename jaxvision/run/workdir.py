@@ -10,10 +10,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from types import MappingProxyType
+from typing import Any, NamedTuple
 
 from jaxvision.errors import WorkdirError, write_atomically
 from jaxvision.run import provenance
-from jaxvision.run.provenance import Passport
+from jaxvision.run.provenance import Provenance
 
 try:
     import fcntl
@@ -21,8 +22,19 @@ except ImportError:  # not a POSIX system: no lock on the workdir
     fcntl = None
 
 
+class Recipe(NamedTuple):
+    """What an experiment was built from: a workdir that keeps it is enough to restore the run."""
+
+    source: Path
+    """The experiment file."""
+    config: dict[str, Any]
+    """As JSON data (`config.as_json`)."""
+    command: Sequence[str] = ()
+    """The command line, if there is one."""
+
+
 class Workdir:
-    """The folder of one run, from which alone it can be rebuilt."""
+    """The folder of one run, from which alone it can be restore."""
 
     def __init__(self, path: str | Path):
         self.path = Path(path)
@@ -31,7 +43,7 @@ class Workdir:
         self.data = self.path / "data.json"
         self.classes = self.path / "classes.json"
         self.versions = self.path / "versions.json"
-        self.passport = self.path / "passport.json"
+        self.provenance = self.path / "provenance.json"
         self.checkpoints = self.path / "checkpoints"
         self.metrics = self.path / "metrics.jsonl"
         self.timing = self.path / "timing.jsonl"
@@ -57,10 +69,8 @@ class Workdir:
 
     def open(
         self,
-        config: Mapping,
-        source: Path,
+        recipe: Recipe | None,
         data: Mapping[str, str],
-        command: Sequence[str],
         *,
         classes: Mapping[str, Sequence[str]] = MappingProxyType({}),
         fork: bool = False,
@@ -68,46 +78,52 @@ class Workdir:
         """Writes down what this run is, or finds it there from an earlier start of the same run.
 
         Args:
-          config: as JSON data.
-          source: the experiment file.
+          recipe: what the experiment was built from; None for one that was built by a program.
           data: name of a stream to the fingerprint of its data.
-          command: the command line.
           classes: name of a stream to the names of its classes.
           fork: go on from the run in the folder, even if it is another one.
 
         Raises:
           WorkdirError: if it can't be written, or holds another run and `fork` is not set; nothing is changed then.
         """
-        text = source.read_text(encoding="utf-8")
-        differences = self.check(config, source, data, fork)
-        made_with = provenance.take(source)
+        text = "" if recipe is None else recipe.source.read_text(encoding="utf-8")
+        differences = self.check(recipe, data, fork)
+        made_with = provenance.take(None if recipe is None else recipe.source)
         with self._writing():
             if differences:
                 self._archive()
             if differences or not self.has_run():
-                write_atomically(self.source, text)
+                self._keep_code(recipe, text)
                 write_atomically(self.data, _json_text(data))
                 write_atomically(self.classes, _json_text({name: list(some) for name, some in classes.items()}))
                 write_atomically(self.versions, _json_text(made_with.versions))
-                write_atomically(self.passport, _json_text(made_with.as_json()))
-                write_atomically(self.config, _json_text(config))
-            self._note_start(shlex.join(command), made_with)
+                write_atomically(self.provenance, _json_text(made_with.as_json()))
+            self._note_start(shlex.join(recipe.command if recipe is not None else ()), made_with)
 
-    def check(self, config: Mapping, source: Path, data: Mapping[str, str], fork: bool = False) -> list[str]:
+    def _keep_code(self, recipe: Recipe | None, text: str) -> None:
+        """The experiment file and its config; neither, for an experiment that has none."""
+        if recipe is None:
+            self.source.unlink(missing_ok=True)
+            self.config.unlink(missing_ok=True)
+        else:
+            write_atomically(self.source, text)
+            write_atomically(self.config, _json_text(recipe.config))
+
+    def check(self, recipe: Recipe | None, data: Mapping[str, str], fork: bool = False) -> list[str]:
         """What differs between the run in the folder, if there is one, and this one; changes nothing.
 
         Raises:
           WorkdirError: if something does and `fork` is not set.
         """
-        differences = self.differences(config, source, data) if self.has_run() else []
+        differences = self.differences(recipe, data) if self.has_run() else []
         if differences and not fork:
             raise WorkdirError(
-                f"{self.path} holds another run: {'; '.join(differences)}. Choose another --workdir, or give --fork to go on "
+                f"{self.path} holds another run: {'; '.join(differences)}. Choose another workdir, or fork (--fork) to go on "
                 "from that run's newest checkpoint with this experiment"
             )
         return differences
 
-    def _note_start(self, command: str, made_with: Passport) -> None:
+    def _note_start(self, command: str, made_with: Provenance) -> None:
         """Adds a line to `command.txt` and a row to `starts.jsonl`: when, where and with what the run was started."""
         row = {
             "time": datetime.now(UTC).isoformat(timespec="seconds"),
@@ -119,6 +135,8 @@ class Workdir:
             "versions_changed": _changes(self.versions, made_with.versions),
         }
         for name, line in (("command.txt", command), ("starts.jsonl", json.dumps(row))):
+            if not line:
+                continue
             with (self.path / name).open("a", encoding="utf-8") as file:
                 file.write(line + "\n")
 
@@ -151,22 +169,28 @@ class Workdir:
         names = [path.name for path in self.checkpoints.iterdir()] if self.checkpoints.is_dir() else []
         return max((int(name) for name in names if name.isdecimal()), default=0)
 
-    def differences(self, config: Mapping, source: Path, data: Mapping[str, str]) -> list[str]:
+    def differences(self, recipe: Recipe | None, data: Mapping[str, str]) -> list[str]:
         """What differs between the run in the folder and this one, a text each."""
-        ours, theirs = _flat(self._read(self.config)), _flat(config)
+        lines = self._other_recipe(recipe)
+        known = self._read(self.data)
+        return lines + [
+            f"the data of {name!r} have changed"
+            for name in sorted({*known, *data})
+            if known.get(name) != data.get(name)
+        ]
+
+    def _other_recipe(self, recipe: Recipe | None) -> list[str]:
+        """What differs between the experiment of the run in the folder and this one."""
+        if recipe is None:
+            return [f"it was built from {self.source.name}, this one from none"] if self.source.exists() else []
+        ours, theirs = _flat(self._read(self.config)), _flat(recipe.config)
         lines = [
             f"config.{name} is {ours.get(name, 'absent')} there and {theirs.get(name, 'absent')} here"
             for name in sorted({*ours, *theirs})
             if ours.get(name) != theirs.get(name)
         ]
-        known = self._read(self.data)
-        lines += [
-            f"the data of {name!r} have changed"
-            for name in sorted({*known, *data})
-            if known.get(name) != data.get(name)
-        ]
-        if not self.source.exists() or not same_code(self.source, source):
-            lines.append(f"the code of {source} is not that of {self.source}")
+        if not self.source.exists() or not same_code(self.source, recipe.source):
+            lines.append(f"the code of {recipe.source} is not that of {self.source}")
         return lines
 
     def _read(self, path: Path) -> dict:
@@ -178,7 +202,7 @@ class Workdir:
     def _archive(self) -> None:
         """Keeps a copy of what the forked run was, under the next free number."""
         number = next(n for n in range(1, 10**6) if not (self.path / f"config.{n}.json").exists())
-        for path in (self.source, self.data, self.classes, self.versions, self.passport, self.config):
+        for path in (self.source, self.data, self.classes, self.versions, self.provenance, self.config):
             if path.exists():
                 shutil.copyfile(path, path.with_suffix(f".{number}{path.suffix}"))
 

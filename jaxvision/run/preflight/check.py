@@ -70,11 +70,11 @@ def _check_network(found: Finder, chosen: Experiment, abouts: Mapping[str, About
             with found.part(name):
                 spec = streams(chosen)[name].spec.replace(target=None)
                 _check_classes(jax.eval_shape(chosen.task.predict, variables, spec), about)
-        for name, (stream, metric, _) in chosen.evaluations.items():
+        for name, evaluation in chosen.evaluations.items():
             with found.part(f"the metric of evaluation {name}"):
                 if f"evaluation {name}" in abouts:
-                    check_classes(metric, abouts[f"evaluation {name}"])
-                make_observe(chosen.task.predict, metric).eval_shape(variables, stream.spec)
+                    check_classes(evaluation.metric, abouts[f"evaluation {name}"])
+                make_observe(chosen.task.predict, evaluation.metric).eval_shape(variables, evaluation.stream.spec)
 
 
 def _variables(chosen: Experiment) -> Variables:

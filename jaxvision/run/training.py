@@ -1,0 +1,328 @@
+"""Training: an `Experiment` into a workdir, from its first step or from where the workdir stands."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack
+from functools import partial
+from pathlib import Path
+from typing import NamedTuple
+
+from jax.sharding import Mesh
+
+from jaxvision import experiment as experiments
+from jaxvision import train as loop
+from jaxvision.draw.curves import curves
+from jaxvision.draw.figure import save
+from jaxvision.errors import ConfigError, DataError, WorkdirError, naming, raised_as, reading
+from jaxvision.experiment import Experiment
+from jaxvision.run import devices, nonfinite, processes
+from jaxvision.run.checkpoint import Checkpoints
+from jaxvision.run.evaluation import Evaluated, Evaluator
+from jaxvision.run.logbook import Logbook
+from jaxvision.run.processes import Interruption
+from jaxvision.run.trackers import OpenTracker
+from jaxvision.run.workdir import Recipe, Workdir
+from jaxvision.train import Metrics, Progress, TrainState, TrainStep
+from jaxvision.types import About, Batch, Stream, Variables
+
+Feed = Callable[..., Iterator[Batch]]
+"""`(stream, step=0)`: the batches of a stream from this step on, on the devices."""
+
+
+class Trained(NamedTuple):
+    """Where a run stands."""
+
+    workdir: Path
+    step: int
+    """Steps done."""
+    steps: int
+    """Steps asked for."""
+    interrupted: str | None
+    """The signal that ended it early, such as "SIGTERM": train again, and it goes on from there."""
+    metrics: Metrics
+    """Of the last evaluation, named as in "test/accuracy"; empty where there was none."""
+    checkpoints: tuple[int, ...]
+    """The steps of the checkpoints that are kept."""
+    seconds: str
+    """The time of each part, as one line."""
+
+
+class Plan(NamedTuple):
+    """All that a run needs, known to fit together."""
+
+    experiment: Experiment
+    data: Mapping[str, About]
+    """What is known of the data of each stream."""
+    mesh: Mesh
+    step: TrainStep
+    like: TrainState
+    """The shapes and shardings of the state."""
+
+    @property
+    def fingerprints(self) -> dict[str, str]:
+        """What changes when the data of a stream do."""
+        return {name: about.fingerprint for name, about in self.data.items()}
+
+
+def train(
+    experiment: Experiment,
+    workdir: str | Path,
+    recipe: Recipe | None = None,
+    *,
+    fsdp: int = 1,
+    fork: bool = False,
+    trackers: Sequence[OpenTracker] = (),
+    profile: range | None = None,
+    report: bool = True,
+) -> Trained:
+    """Trains the experiment to its end, from the newest checkpoint in the workdir if there is one.
+
+    Nothing is written before all that can be checked is. SIGTERM and SIGINT save a checkpoint and end it, if it is called
+    in the main thread. Of several processes (`processes.meet`) each calls it with the same arguments.
+
+    Args:
+      experiment: to train.
+      workdir: the folder of the run; made if there is none.
+      recipe: the experiment file and config that the experiment was built from (`config.build`): the workdir keeps them,
+        and alone is then enough for `load` and `evaluate`. Without it they must be given the experiment.
+      fsdp: split parameters over so many of the devices.
+      fork: go on from the run in the workdir, even if it is of another recipe or other data.
+      trackers: beside TensorBoard, such as `partial(WeightsAndBiases, "project")`.
+      profile: the steps to trace.
+      report: draw `report/` at the end: the curves, and what each evaluation draws.
+
+    Raises:
+      ConfigError: if parts of the experiment don't fit together, or don't fit the devices.
+      DataError: if the data can't be opened or read.
+      WorkdirError: if the workdir can't be written, is in use, or holds another run and `fork` is not set.
+      CheckpointError: if a checkpoint can't be written or read.
+      NonFiniteLoss: if a step is not finite and the experiment does not skip such.
+    """
+    with processes.together():
+        plan = prepare(experiment, fsdp)
+    config = {} if recipe is None else recipe.config
+    settings = json.dumps([config, plan.fingerprints, fsdp], sort_keys=True)
+    processes.check_same("config, data or --fsdp", settings)
+    place = Workdir(workdir)
+    with ExitStack() as stack:
+        with processes.together():
+            if processes.is_first():
+                stack.enter_context(place.held())
+                enter(place, plan, recipe, fork)
+        checkpoints = stack.enter_context(Checkpoints(place.checkpoints, experiment.keep))
+        progress, rows = first_progress(plan, checkpoints)
+        book = Logbook(
+            place.path,
+            config,
+            first=int(progress.state.step),
+            rows=rows,
+            steps=experiment.steps,
+            batch_size=experiment.train.spec.image.shape[0],
+            every=experiment.every.log,
+            process=processes.share().index,
+            trackers=trackers,
+            profile=profile,
+        )
+        return go_on(plan, place, checkpoints, progress, book, report)
+
+
+def prepare(experiment: Experiment, fsdp: int = 1) -> Plan:
+    """Checks the experiment, opens its data, traces its training step.
+
+    Raises:
+      ConfigError: if parts of it don't fit together, or don't fit the devices.
+      DataError: if the data can't be opened.
+    """
+    with raised_as(ConfigError):
+        mesh = devices.device_mesh(fsdp)
+    with raised_as(DataError):
+        abouts = open_data(experiment, mesh)
+    with raised_as(ConfigError):
+        experiments.check_names(experiment)
+        experiments.check_kept(experiment)
+        for name, evaluation in experiment.evaluations.items():
+            with naming(where := f"evaluation {name}"):
+                experiments.check_classes(evaluation.metric, abouts[where])
+        loop.check_intervals(experiment.every)
+        step, like = devices.step_on(mesh, experiment)
+    return Plan(experiment, abouts, mesh, step, like)
+
+
+def open_data(experiment: Experiment, mesh: Mesh) -> dict[str, About]:
+    """Opens the data of all streams, by name. Raises ValueError or OSError where that fails."""
+    streams = experiments.streams(experiment)
+    for name, stream in streams.items():
+        with naming(name):
+            devices.check_divisible(stream.spec, mesh)
+    return {name: stream.about() for name, stream in streams.items()}
+
+
+def enter(workdir: Workdir, plan: Plan, recipe: Recipe | None, fork: bool) -> None:
+    """Writes down in the workdir what this run is, or finds it there; refuses another run's."""
+    check_free(workdir, plan.experiment, recipe, fork)
+    classes = {name: about.classes for name, about in plan.data.items()}
+    workdir.open(recipe, plan.fingerprints, classes=classes, fork=fork)
+
+
+def check_free(workdir: Workdir, experiment: Experiment, recipe: Recipe | None, fork: bool) -> None:
+    """Raises WorkdirError if the workdir holds another run, or one that is past the last step."""
+    data = {name: stream.about().fingerprint for name, stream in experiments.streams(experiment).items()}
+    if workdir.newest_step() > experiment.steps:
+        raise WorkdirError(
+            f"the run in {workdir.path} is at step {workdir.newest_step():,}, past the {experiment.steps:,} asked for"
+        )
+    workdir.check(recipe, data, fork)
+
+
+def first_progress(plan: Plan, checkpoints: Checkpoints) -> tuple[Progress, int]:
+    """The run as its newest readable checkpoint has it, or before its first step, and how many rows its log had."""
+    saved = checkpoints.newest(plan.like)
+    if saved is not None:
+        return Progress(saved.state, saved.notes["history"], saved.notes["interval"]), saved.notes["rows"]
+    with raised_as(ConfigError):
+        state = experiments.first_state_of(plan.experiment, layout=partial(devices.layout, plan.mesh))
+    return Progress(state), 0
+
+
+def go_on(
+    plan: Plan, workdir: Workdir, checkpoints: Checkpoints, progress: Progress, book: Logbook, report: bool
+) -> Trained:
+    """Trains from where `progress` stands to the end, then draws the report."""
+    experiment = plan.experiment
+    feed = feeder(plan.mesh)
+    evaluator = Evaluator(devices.task_on(plan.mesh, experiment), experiment.evaluations, devices.replicated(plan.mesh))
+    with book, Interruption() as interruption:
+        say_where(book, progress, experiment.steps, workdir)
+        hooks = hooked(plan, book, checkpoints, evaluator, feed, interruption)
+        progress = fitted(plan, workdir, book, progress, feed, hooks)
+        with book.paused():
+            with book.clock("checkpoint"):
+                checkpoints.wait()
+            interrupted = None if finished(experiment, progress) else interruption.name
+            if report and interrupted is None:
+                if not evaluator.newest:
+                    evaluator.evaluate(progress.state.averaged, feed)
+                draw = partial(draw_report, experiment, workdir.report, results=evaluator.newest)
+                book.report(draw, int(progress.state.step))
+        metrics = {name: x for name, x in progress.history[-1].items() if name != "step"} if progress.history else {}
+        return Trained(
+            workdir.path,
+            int(progress.state.step),
+            experiment.steps,
+            interrupted,
+            metrics,
+            tuple(checkpoints.steps),
+            book.clock.table(),
+        )
+
+
+def feeder(mesh: Mesh) -> Feed:
+    """What reads the batches of a stream, this process's share of each, onto the devices."""
+    place, share = devices.placer(mesh), processes.share()
+
+    def feed(stream: Stream, step: int = 0) -> Iterator[Batch]:
+        return devices.ahead(reading(stream.batches(step, share)), place)
+
+    return feed
+
+
+def say_where(book: Logbook, progress: Progress, steps: int, workdir: Workdir) -> None:
+    """Says what the run is about to do."""
+    first = int(progress.state.step)
+    if first < steps:
+        book.say("compiling the training step")
+    if first:
+        book.say(f"going on from step {first:,} of {steps:,} ({workdir.path})")
+
+
+def fitted(plan: Plan, workdir: Workdir, book: Logbook, progress: Progress, feed: Feed, hooks: loop.Hooks) -> Progress:
+    """The run after its last step; an error of a step that is not finite names the examples behind it."""
+    experiment = plan.experiment
+    try:
+        progress = loop.fit(
+            book.watched(plan.step),
+            progress,
+            feed(experiment.train, int(progress.state.step)),
+            steps=experiment.steps,
+            every=experiment.every,
+            hooks=hooks,
+            clock=book.clock,
+        )
+    except loop.NonFiniteLoss as error:
+        with book.paused():
+            nonfinite.explain(error, experiment, plan.mesh, workdir.path / "nonfinite")
+        raise
+    book.trained()
+    return progress
+
+
+def hooked(
+    plan: Plan,
+    book: Logbook,
+    checkpoints: Checkpoints,
+    evaluator: Evaluator,
+    feed: Feed,
+    interruption: Interruption,
+) -> loop.Hooks:
+    """What the loop calls."""
+    experiment = plan.experiment
+    evaluating = False
+
+    def evaluate(variables: Variables) -> Metrics:
+        nonlocal evaluating
+        evaluating = True
+        with book.paused():
+            metrics = evaluator.evaluate(variables, feed)
+        evaluating = False
+        if metrics:
+            book.say(f"step {book.terminal.done:,}: {summary(metrics)}")
+        return metrics
+
+    def save(progress: Progress, metrics: Metrics | None) -> None:
+        if evaluating and processes.several():
+            return  # it failed here, while the others wait in it: no save that takes all can succeed
+        with book.paused():
+            history, interval = list(progress.history), list(progress.interval)
+            notes = {"history": history, "interval": interval, "rows": book.synced()}
+            checkpoints.save(int(progress.state.step), progress.state, notes, metrics)
+        check_measured(experiment.keep.by, metrics)
+
+    def stop(history: Sequence[Metrics]) -> bool:
+        with raised_as(ConfigError):
+            return experiment.stop(history)
+
+    return loop.Hooks(book.write, evaluate, save, stop, interruption.requested, book.stepped)
+
+
+def finished(experiment: Experiment, progress: Progress) -> bool:
+    """Whether the last step is done and evaluated."""
+    last = progress.history[-1]["step"] if progress.history else None
+    return int(progress.state.step) == experiment.steps and (not experiment.evaluations or last == experiment.steps)
+
+
+def check_measured(by: str | None, metrics: Metrics | None) -> None:
+    """Raises ConfigError if there are metrics, but not the one that tells which checkpoint is best."""
+    if metrics is not None and by is not None and by not in metrics:
+        names = ", ".join(name for name in metrics if name.count("/") < 2)
+        raise ConfigError(f"keep.by is {by!r}; the evaluations give: {names}")
+
+
+def summary(metrics: Metrics) -> str:
+    """The metrics as one line, without those of single classes and the micro averages."""
+    shown = {name: value for name, value in metrics.items() if name.count("/") < 2 and not name.endswith("_micro")}
+    return "  ".join(f"{name} {value:.4g}" for name, value in shown.items())
+
+
+def draw_report(
+    experiment: Experiment, folder: Path, rows: Sequence[Mapping], results: Mapping[str, Evaluated]
+) -> Path:
+    """Writes the pictures of the run into the folder; returns it."""
+    folder.mkdir(exist_ok=True)
+    if rows:
+        save(curves(rows), folder / "curves.png")
+    for name, evaluation in experiment.evaluations.items():
+        if evaluation.report is not None:
+            evaluation.report(folder, name, results[name].rows, evaluation.stream)
+    return folder
