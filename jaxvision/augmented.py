@@ -42,27 +42,25 @@ class Flags(NamedTuple):
 
 def parse(argv: list[str]) -> Flags:
     """The flags."""
-    parser = argparse.ArgumentParser(
-        prog="python -m jaxvision.augmented",
+    parser = commands.new_parser(
+        "augmented",
         description="Draw what the augmentation of an experiment makes of images: one a row, the first as it is.",
         epilog="Without PATH and --train, photographs that come with the package. --config.FIELD=VALUE sets a field.",
-        allow_abbrev=False,
     )
-    parser.add_argument("--config", required=True, type=commands.expanded, metavar="FILE", help="the experiment file")
+    commands.add_config_flag(parser)
     parser.add_argument("paths", nargs="*", type=commands.expanded, metavar="PATH", help="image, video or folder")
     parser.add_argument("--train", action="store_true", help="show the training data, with what they are labelled with")
     parser.add_argument("--output", required=True, type=_output, metavar="FILE", help="to write: .png")
     parser.add_argument("--rows", type=int, default=5, metavar="N", help="images, at most (5)")
     parser.add_argument("--columns", type=int, default=8, metavar="N", help="pictures of each, the first as it is (8)")
     parser.add_argument("--seed", type=int, default=0, metavar="N", help="other random numbers")
-    parser.add_argument("--traceback", action="store_true", help="show where an error arose, not only what it is")
-    fields, rest = commands.split_overrides(argv, parser.error)
-    known = vars(parser.parse_intermixed_args(rest))
+    flags, overrides = commands.parsed(parser, argv, intermixed=True)
+    known = vars(flags)
     if known["rows"] < 1 or known["columns"] < 2:
         parser.error(f"--rows={known['rows']}, --columns={known['columns']}: allowed are 1 or more, and 2 or more")
     if known["train"] and known["paths"]:
         parser.error("--train shows the training data; leave out the paths")
-    return Flags(overrides=fields, paths=tuple(known.pop("paths")), **known)
+    return Flags(overrides=overrides, paths=tuple(known.pop("paths")), **known)
 
 
 def _output(text: str) -> Path:
@@ -81,14 +79,14 @@ def main(argv: Sequence[str] | None = None) -> int:
 def draw(flags: Flags) -> int:
     """Draws the sheet; returns the exit status."""
     devices.keep_compilations()
-    figure = drawn(flags)
+    figure = sheet(flags)
     save(figure, flags.output)
     rows = len(figure.axes) // flags.columns
     print(f"{flags.output}: {rows} images, each as it is and augmented {flags.columns - 1} times")
     return 0
 
 
-def drawn(flags: Flags) -> Figure:
+def sheet(flags: Flags) -> Figure:
     """The sheet that the command line asks for."""
     chosen = config.build(flags.config, flags.overrides).experiment
     if chosen.augment is None:

@@ -1,4 +1,4 @@
-"""What the commands share: flags of the config, and the user's errors told in one line."""
+"""What the commands share: flags of the config, and the user's errors in one line."""
 
 from __future__ import annotations
 
@@ -32,14 +32,14 @@ def status_of(run: Callable[[], int], traceback: bool = False, several: bool = F
         print("jaxvision: interrupted", file=sys.stderr)
         status = 130
     except Exception as error:
-        told = message(error, several)
-        if told is None or traceback:
+        text = message(error, several)
+        if text is None or traceback:
             if not several:
                 raise
             sys.excepthook(type(error), error, error.__traceback__)
             status = 1
         else:
-            print(f"jaxvision: {told}", file=sys.stderr)
+            print(f"jaxvision: {text}", file=sys.stderr)
             status = 2
     if several:
         from jaxvision.run import processes
@@ -49,7 +49,7 @@ def status_of(run: Callable[[], int], traceback: bool = False, several: bool = F
 
 
 def message(error: Exception, several: bool) -> str | None:
-    """What to say of an error in place of a traceback; None where that would hide a fault of the program."""
+    """What to say of an error in place of a traceback; None where that would hide an error of the program."""
     if isinstance(error, UserError | OSError):
         return " ".join(str(error).split())
     lost = ("Connection closed", "Connection reset", "Broken pipe", "heartbeat", "DEADLINE_EXCEEDED")
@@ -113,8 +113,41 @@ def output(text: str) -> Path:
     return path
 
 
+def new_parser(name: str, description: str, epilog: str) -> argparse.ArgumentParser:
+    """The parser of `python -m jaxvision.<name>`, which has `--traceback`; `parsed` uses it."""
+    parser = argparse.ArgumentParser(
+        prog=f"python -m jaxvision.{name}", description=description, epilog=epilog, allow_abbrev=False
+    )
+    parser.add_argument("--traceback", action="store_true", help="show where an error arose, not only what it is")
+    return parser
+
+
+def parsed(
+    parser: argparse.ArgumentParser, argv: list[str], intermixed: bool = False
+) -> tuple[argparse.Namespace, dict[str, str]]:
+    """The flags, and the overrides of the config; ends the process where they don't fit.
+
+    Args:
+      parser: of the flags that are no overrides.
+      argv: the command line.
+      intermixed: whether paths may stand between the flags.
+    """
+    overrides, rest = split_overrides(argv, parser.error)
+    return (parser.parse_intermixed_args if intermixed else parser.parse_args)(rest), overrides
+
+
+def add_config_flag(parser: argparse.ArgumentParser) -> None:
+    """`--config`, of a command that takes an experiment file."""
+    parser.add_argument("--config", required=True, type=expanded, metavar="FILE", help="the experiment file")
+
+
+def add_devices_flag(parser: argparse._ActionsContainer) -> None:
+    """`--fsdp`, of a command that runs on all devices."""
+    parser.add_argument("--fsdp", type=int, default=1, metavar="N", help="split parameters over N of the devices")
+
+
 def add_run_flags(parser: argparse.ArgumentParser) -> None:
-    """The flags of a command that takes a finished run: `--workdir`, `--checkpoint`, `--fsdp`, `--traceback`."""
+    """The flags of a command that takes a finished run: `--workdir`, `--checkpoint`, `--fsdp`."""
     parser.add_argument("--workdir", required=True, type=expanded, metavar="DIR", help="the folder of the run")
     parser.add_argument(
         "--checkpoint",
@@ -122,8 +155,7 @@ def add_run_flags(parser: argparse.ArgumentParser) -> None:
         metavar="best|latest|STEP",
         help="which variables to take; the best if the experiment keeps one, else the latest",
     )
-    parser.add_argument("--fsdp", type=int, default=1, metavar="N", help="split parameters over N of the devices")
-    parser.add_argument("--traceback", action="store_true", help="show where an error arose, not only what it is")
+    add_devices_flag(parser)
 
 
 def _checkpoint(text: str) -> Which:

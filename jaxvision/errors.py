@@ -1,9 +1,9 @@
-"""What a user can mend: errors told in one line, the nearest name for a typo, files that are written whole or not at all."""
+"""What a user can mend: errors in one line, the nearest name for a typo, files that are written whole or not at all."""
 
 import difflib
 import os
 import uuid
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TypeVar
@@ -62,7 +62,7 @@ def naming(what: str) -> Iterator[None]:
 
 
 def reading(batches: Iterator[T]) -> Iterator[T]:
-    """The batches; a fault of the data becomes a `DataError`."""
+    """The batches; an error of the data becomes a `DataError`."""
     while True:
         with raised_as(DataError):
             batch = next(batches, None)
@@ -71,11 +71,16 @@ def reading(batches: Iterator[T]) -> Iterator[T]:
         yield batch
 
 
+def closest(name: object, known: Iterable[str], count: int = 1, likeness: float = 0.5) -> list[str]:
+    """Up to `count` known names, the most alike first; `likeness` is from 0, for any names, to 1, for the same."""
+    return difflib.get_close_matches(str(name), list(known), n=count, cutoff=likeness)
+
+
 def nearest(name: object, known: Sequence[str], shown: int = 8) -> str:
     """What may stand in place of a name, as the end of a message: the most alike, or as many as fit a line."""
-    close = difflib.get_close_matches(str(name), known, n=1, cutoff=0.5)
-    if close:
-        return f"; did you mean {close[0]!r}?"
+    near = closest(name, known)
+    if near:
+        return f"; did you mean {near[0]!r}?"
     more = f" and {len(known) - shown} more" if len(known) > shown else ""
     return f"; there are: {', '.join(known[:shown])}{more}" if known else ""
 

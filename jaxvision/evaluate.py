@@ -5,7 +5,6 @@ python -m jaxvision.evaluate --workdir=runs/quickstart [--checkpoint=best] [--ev
 
 from __future__ import annotations
 
-import argparse
 import json
 import math
 import sys
@@ -34,21 +33,19 @@ class Flags(NamedTuple):
 
 def parse(argv: list[str]) -> Flags:
     """The flags."""
-    parser = argparse.ArgumentParser(
-        prog="python -m jaxvision.evaluate",
+    parser = commands.new_parser(
+        "evaluate",
         description="Evaluate a checkpoint of a run. The last line of the output is one JSON object.",
         epilog="--config.FIELD=VALUE sets a field of the run's config: other data to evaluate on, say.",
-        allow_abbrev=False,
     )
     commands.add_run_flags(parser)
     parser.add_argument(
         "--eval", action="append", default=[], metavar="NAME", help="one evaluation, of all; may be repeated"
     )
     parser.add_argument("--output", type=commands.output, metavar="FILE.json", help="write the JSON object there, too")
-    fields, rest = commands.split_overrides(argv, parser.error)
-    known = parser.parse_args(rest)
+    known, overrides = commands.parsed(parser, argv)
     names = tuple(known.eval)
-    return Flags(known.workdir, fields, known.checkpoint, names, known.output, known.fsdp, known.traceback)
+    return Flags(known.workdir, overrides, known.checkpoint, names, known.output, known.fsdp, known.traceback)
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -161,11 +161,11 @@ def check_classes(metric: Metric, about: About) -> None:
     """Raises ValueError if a metric is of more or fewer classes than the data, or of the same in another order."""
     if metric.classes is None:
         return
-    told = f"the metric has the classes {_some(metric.classes)}, the data have {_some(about.classes)}"
+    text = f"the metric has the classes {_some(metric.classes)}, the data have {_some(about.classes)}"
     if len(metric.classes) != len(about.classes):
-        raise ValueError(f"{told}: {len(metric.classes)} and {len(about.classes)}")
+        raise ValueError(f"{text}: {len(metric.classes)} and {len(about.classes)}")
     if metric.classes != about.classes and sorted(metric.classes) == sorted(about.classes):
-        raise ValueError(f"{told}: in another order")
+        raise ValueError(f"{text}: in another order")
 
 
 def _some(names: Sequence[str]) -> str:

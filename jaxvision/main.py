@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
-from jaxvision.commands import expanded, split_overrides, status_of, tell_errors_once
+from jaxvision import commands
 from jaxvision.errors import ConfigError, raised_as
 
 if TYPE_CHECKING:
@@ -39,21 +39,21 @@ class Flags(NamedTuple):
 
 def parse(argv: list[str]) -> Flags:
     """The flags of a command line; ends the process where they don't fit. Imports nothing heavy: `--help` answers at once."""
-    parser = argparse.ArgumentParser(
-        prog="python -m jaxvision.main",
+    parser = commands.new_parser(
+        "main",
         description="Train one experiment, or go on with it: the same command resumes exactly where the run stopped.",
         epilog="Any field of the experiment's config can be set: --config.FIELD=VALUE (--config.SECTION.FIELD=VALUE).",
-        allow_abbrev=False,
     )
-    parser.add_argument("--config", required=True, type=expanded, metavar="FILE", help="the experiment file")
-    parser.add_argument("--workdir", required=True, type=expanded, metavar="DIR", help="the folder of this run")
+    commands.add_config_flag(parser)
+    parser.add_argument(
+        "--workdir", required=True, type=commands.expanded, metavar="DIR", help="the folder of this run"
+    )
     parser.add_argument("--fork", action="store_true", help="go on from another experiment's run in the workdir")
     parser.add_argument("--preflight", action="store_true", help="check everything, train nothing")
     parser.add_argument("--wandb", metavar="PROJECT", help="show the run on Weights & Biases too")
     parser.add_argument("--profile", metavar="FIRST:LAST", help="trace these steps, for Perfetto and TensorBoard")
-    parser.add_argument("--traceback", action="store_true", help="show where an error arose, not only what it is")
     devices = parser.add_argument_group("devices")
-    devices.add_argument("--fsdp", type=int, default=1, metavar="N", help="split parameters over N of the devices")
+    commands.add_devices_flag(devices)
     devices.add_argument(
         "--distributed", action="store_true", help="one of several processes, as SLURM, Open MPI or Cloud TPU tell"
     )
@@ -61,8 +61,7 @@ def parse(argv: list[str]) -> Flags:
     devices.add_argument("--processes", type=int, metavar="N", help="how many there are")
     devices.add_argument("--process", type=int, metavar="I", help="which one this is, from 0")
     devices.add_argument("--patience", type=int, default=300, metavar="SECONDS", help="how long to wait for the others")
-    fields, rest = split_overrides(argv, parser.error)
-    known = parser.parse_args(rest)
+    known, overrides = commands.parsed(parser, argv)
     command = ["python", "-m", "jaxvision.main", *argv]
     meeting = meeting_of(known, parser.error)
     if meeting and known.preflight:
@@ -70,7 +69,7 @@ def parse(argv: list[str]) -> Flags:
     return Flags(
         config=known.config,
         workdir=known.workdir,
-        overrides=fields,
+        overrides=overrides,
         fork=known.fork,
         preflight=known.preflight,
         wandb=known.wandb,
@@ -99,7 +98,7 @@ def meeting_of(
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs the command line; returns the exit status."""
     flags = parse(list(sys.argv[1:] if argv is None else argv))
-    return status_of(lambda: start(flags), flags.traceback, several=flags.meeting is not None)
+    return commands.status_of(lambda: start(flags), flags.traceback, several=flags.meeting is not None)
 
 
 def start(flags: Flags) -> int:
@@ -173,5 +172,5 @@ def preflight(flags: Flags) -> int:
 
 
 if __name__ == "__main__":
-    tell_errors_once()
+    commands.tell_errors_once()
     sys.exit(main())

@@ -16,7 +16,7 @@ from jaxvision import commands
 from jaxvision.data import media
 from jaxvision.errors import ConfigError, DataError, raised_as, replacing
 from jaxvision.experiment import Selection
-from jaxvision.run import devices, drawn, prediction, records
+from jaxvision.run import devices, pictures, prediction, records
 from jaxvision.run.checkpoint import Which
 from jaxvision.run.prediction import Model
 
@@ -42,27 +42,26 @@ class Flags(NamedTuple):
 
 def parse(argv: list[str]) -> Flags:
     """The flags."""
-    parser = argparse.ArgumentParser(
-        prog="python -m jaxvision.predict",
+    parser = commands.new_parser(
+        "predict",
         description="Predict the classes of images and of the frames of videos, or the objects in them, in the order given.",
         epilog="--config.FIELD=VALUE sets a field of the run's config.",
-        allow_abbrev=False,
     )
     commands.add_run_flags(parser)
     parser.add_argument("paths", nargs="+", type=commands.expanded, metavar="PATH", help="image, video or folder")
     parser.add_argument("--output", required=True, type=_output, metavar="FILE", help="to write: .csv, .jsonl, .json")
     parser.add_argument("--top", type=_positive, default=5, metavar="K", help="how many classes to tell (5)")
     parser.add_argument(
-        "--score", type=_share, default=0.3, metavar="T", help="leave out objects with a lower score (0.3)"
+        "--score", type=_score, default=0.3, metavar="T", help="leave out objects with a lower score (0.3)"
     )
     parser.add_argument("--draw", type=_folder, metavar="FOLDER", help="write images with the objects drawn there")
     parser.add_argument("--eval", metavar="NAME", help="see images as this evaluation does (the first that can)")
     parser.add_argument("--batch-size", type=_positive, metavar="N", help="images at once (as that evaluation)")
     parser.add_argument("--every", type=_positive, default=1, metavar="N", help="of a video, every Nth frame")
     parser.add_argument("--strict", action="store_true", help="end at the first file that can't be read")
-    fields, rest = commands.split_overrides(argv, parser.error)
-    known = vars(parser.parse_intermixed_args(rest))
-    return Flags(overrides=fields, paths=tuple(known.pop("paths")), evaluation=known.pop("eval"), **known)
+    flags, overrides = commands.parsed(parser, argv, intermixed=True)
+    known = vars(flags)
+    return Flags(overrides=overrides, paths=tuple(known.pop("paths")), evaluation=known.pop("eval"), **known)
 
 
 def _output(text: str) -> Path:
@@ -85,7 +84,7 @@ def _positive(text: str) -> int:
     return int(text)
 
 
-def _share(text: str) -> float:
+def _score(text: str) -> float:
     number = float(text)
     if not 0 <= number <= 1:
         raise argparse.ArgumentTypeError(f"{text!r} is no score; allowed is 0 to 1")
@@ -136,13 +135,13 @@ class Complaints:
 
 
 def written(flags: Flags, model: Model, complain: Callable[[str, str], None], total: int | None) -> int:
-    """How many predictions were written into the file and, where that is asked for, drawn.
+    """How many predictions were written into the file and, where that is asked for, pictures.
 
     Raises:
       DataError: if there were none; the file is then as it was.
     """
     selection = Selection(model.classes, flags.top, flags.score)
-    originals, draw = drawn.Originals(model.preprocessing), model.output.draw if flags.draw else None
+    originals, draw = pictures.Originals(model.preprocessing), model.output.draw if flags.draw else None
     decode = model.preprocessing if draw is None else originals.decode
     decoded = media.decoded(media.pictures(media.files(flags.paths), flags.every), decode)
     shown = tqdm(decoded, total=total, unit="image", dynamic_ncols=True, disable=None)
@@ -155,8 +154,8 @@ def written(flags: Flags, model: Model, complain: Callable[[str, str], None], to
         for where, canvas, record in model.stream(prediction.readable(shown, complain), selection):
             write(where, canvas.original_size, record)
             if flags.draw and draw is not None:
-                picture = drawn.picture(originals.of(canvas), canvas, record, draw)
-                drawn.save(flags.draw, rows, where, picture)
+                picture = pictures.picture(originals.of(canvas), canvas, record, draw)
+                pictures.save(flags.draw, rows, where, picture)
             rows += 1
         if not rows:
             raise DataError(f"none of the {len(list(media.files(flags.paths))):,} files could be read")

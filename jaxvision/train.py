@@ -139,14 +139,14 @@ def make_train_step(
 
     A step whose loss or gradient is not finite, or that makes a number of the state so, leaves all of it as it was. With
     `"stop"` it also latches its number in `failed_step` and every later step does nothing, so that the host, which looks
-    later, finds the state as it was before the fault; with `"skip"` the run goes on with the next batch and `skipped`
+    later, finds the state as it was before that step; with `"skip"` the run goes on with the next batch and `skipped`
     counts.
     """
     if nonfinite not in ("stop", "skip"):
         raise ValueError(f"nonfinite is {nonfinite!r}; allowed: 'stop', 'skip'")
     value_and_grad = gradient(task.loss)
     update = optax.with_extra_args_support(optimizer).update
-    guard = _stop_at_fault if nonfinite == "stop" else _skip_fault
+    guard = _stop_at_nonfinite if nonfinite == "stop" else _skip_nonfinite
 
     def train_step(state: TrainState, batch: Batch) -> tuple[TrainState, dict[str, Scalar]]:
         augment_key, loss_key = step_keys(state)
@@ -165,13 +165,13 @@ def make_train_step(
     return train_step
 
 
-def _stop_at_fault(old: TrainState, new: TrainState, ok: Scalar) -> TrainState:
+def _stop_at_nonfinite(old: TrainState, new: TrainState, ok: Scalar) -> TrainState:
     running = old.failed_step < 0
     state = _select(running & ok, new, old)
     return state.replace(failed_step=jnp.where(running & ~ok, old.step, old.failed_step))
 
 
-def _skip_fault(old: TrainState, new: TrainState, ok: Scalar) -> TrainState:
+def _skip_nonfinite(old: TrainState, new: TrainState, ok: Scalar) -> TrainState:
     return _select(ok, new, old).replace(step=new.step, skipped=old.skipped + (~ok).astype(jnp.int32))
 
 

@@ -21,7 +21,7 @@ def finished_run(place: Path) -> Path:
     place.mkdir()
     images(place / "images")
     text = TINY.read_text()
-    one = '"test": Evaluation(test, figures(config.classes), pictures.report)'
+    one = '"test": Evaluation(test, figures(config.classes), pictures.report if config.report else None)'
     assert one in text
     two = '"blind": Evaluation(test._replace(decode=None), figures(3)), "test": Evaluation(test, figures(3))'
     path = place / "two_evaluations.py"

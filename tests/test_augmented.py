@@ -53,7 +53,7 @@ def objects(tmp_path):
 
 
 def figure_of(config, *options):
-    return augmented.drawn(augmented.parse([f"--config={config}", "--output=any.png", *options]))
+    return augmented.sheet(augmented.parse([f"--config={config}", "--output=any.png", *options]))
 
 
 def pictures(figure):

@@ -62,8 +62,8 @@ def image_folder(tmp_path):
     return tmp_path / "images"
 
 
-def test_a_run_leaves_figures_checkpoints_pictures_and_what_it_was(run):
-    status, printed = run()
+def test_a_run_leaves_metrics_checkpoints_pictures_and_what_it_was(run):
+    status, printed = run(report=True)
     assert status == 0, printed
     names = {path.name for path in run.workdir.iterdir()}
     assert names >= {"config.json", "experiment.py", "command.txt", "versions.json", "metrics.jsonl", "timing.jsonl"}
@@ -86,7 +86,7 @@ def test_a_run_leaves_figures_checkpoints_pictures_and_what_it_was(run):
     assert all(f"{part} " in told[0] for part in ("data", "step", "evaluation", "checkpoint", "report"))
 
     before = (run.workdir / "metrics.jsonl").read_bytes()
-    status, printed = run()
+    status, printed = run(report=True)
     assert status == 0, printed
     assert (run.workdir / "metrics.jsonl").read_bytes() == before
 
@@ -95,7 +95,7 @@ def test_tensorboard_reads_the_rows_of_the_log_and_the_pictures_also_after_a_res
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
     assert run(steps=10)[0] == 0
-    assert run("--fork", "--profile=12:14", steps=20)[0] == 0
+    assert run("--fork", "--profile=12:14", steps=20, report=True)[0] == 0
     board = EventAccumulator(str(run.workdir / "tensorboard"))
     board.Reload()
     for tag, name in (("train/loss", "loss"), ("test/accuracy", "test/accuracy")):

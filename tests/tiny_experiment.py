@@ -45,6 +45,7 @@ def get_config() -> ConfigDict:
             "nonfinite": "stop",
             "on_bad_image": "raise",
             "order": "balanced",
+            "report": False,
             "precision": "auto",
         }
     )
@@ -63,7 +64,7 @@ def build(config) -> Experiment:
         steps=config.steps,
         train=train,
         augment=chain(flip(), pad_and_crop(2), blow_up(config.blow_up_at)),
-        evaluations={"test": Evaluation(test, figures(config.classes), pictures.report)},
+        evaluations={"test": Evaluation(test, figures(config.classes), pictures.report if config.report else None)},
         average=exponential_average(0.9),
         seed=config.seed,
         every=Every(log=config.log, evaluate=config.evaluate, checkpoint=config.checkpoint),

@@ -4,13 +4,13 @@ A parameter's name is its path, joined by slashes: `backbone/conv1/kernel`. A pa
 match the whole name.
 """
 
-import difflib
 import re
 from collections.abc import Iterable, Sequence
 
 import jax
 from jaxtyping import PyTree
 
+from jaxvision.errors import closest
 from jaxvision.types import Params
 
 
@@ -30,7 +30,7 @@ def assigned(params: Params, patterns: Sequence[str], who: str) -> PyTree:
     first = first_match(every, patterns)
     uncovered = [name for name in every if name not in first]
     if uncovered:
-        near = difflib.get_close_matches(uncovered[0], patterns, n=1, cutoff=0.0)
+        near = closest(uncovered[0], patterns, likeness=0)
         raise ValueError(
             f"{who}: no pattern matches {some(uncovered)}; there are {quoted(patterns)}"
             + (f", the nearest is {quoted(near)}" if len(patterns) > 1 else "")
@@ -56,7 +56,7 @@ def first_match(every: Iterable[str], patterns: Sequence[str]) -> dict[str, str]
 def check_matches(pattern: str, every: Iterable[str], who: str) -> None:
     """Raises ValueError, led by `who` and with the nearest names, for a pattern that matches none of these."""
     if not matches(pattern, every):
-        near = difflib.get_close_matches(pattern, list(every), n=3, cutoff=0.0)
+        near = closest(pattern, every, 3, likeness=0)
         raise ValueError(f"{who}: {pattern!r} matches no parameter; the nearest names are {', '.join(near)}")
 
 

@@ -3,9 +3,10 @@
 The history is in the checkpoint, so a run that is resumed stops where an uninterrupted one does.
 """
 
-import difflib
 from collections.abc import Callable, Mapping, Sequence
 from typing import Literal
+
+from jaxvision.errors import closest
 
 Metrics = Mapping[str, float]
 
@@ -49,5 +50,5 @@ def early(
 def _check_figure(figure: str, row: Metrics) -> None:
     if figure not in row:
         names = [name for name in row if name != "step"]
-        near = difflib.get_close_matches(figure, names, n=3, cutoff=0.0)
+        near = closest(figure, names, 3, likeness=0)
         raise ValueError(f"early: no evaluation gives {figure!r}; the nearest figures are {', '.join(near)}")

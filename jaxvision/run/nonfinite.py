@@ -1,4 +1,4 @@
-"""What is told and saved of a step that was not finite."""
+"""What is said and saved of a step that was not finite."""
 
 import shutil
 from collections.abc import Callable, Sequence
@@ -22,14 +22,14 @@ def explain(error: NonFiniteLoss, chosen: Experiment, mesh: Mesh, folder: Path) 
       error: as the loop raised it.
       chosen: the experiment.
       mesh: of the devices.
-      folder: where to save; an earlier fault's goes.
+      folder: where to save; what an earlier step left goes.
     """
     batch = next(chosen.train.batches(error.step))
     state = error.progress.state.replace(failed_step=error.progress.state.failed_step * 0 - 1)
     good = example_finite(task_of(chosen), chosen.augment)(devices.here(state, mesh), batch)
     error.remarks.append(blame([int(i) for i in batch.index], good, chosen.train.about().name))
     try:
-        save_fault(folder, error.step, state, batch)
+        save_step(folder, error.step, state, batch)
         error.remarks.append(f"the batch and the state before it are in {folder}")
     except Exception as trouble:
         error.remarks.append(f"its batch and state could not be saved: {trouble}")
@@ -46,8 +46,8 @@ def blame(index: Sequence[int], good: Sequence[bool], name: Callable[[int], str]
     return f"not finite for {', '.join(bad[:5])}" + (f" and {len(bad) - 5} more" if len(bad) > 5 else "")
 
 
-def save_fault(folder: Path, step: int, state: TrainState, batch: Batch) -> None:
-    """Saves the batch as `batch_<step>.npz` and the state as a checkpoint, in place of an earlier fault's."""
+def save_step(folder: Path, step: int, state: TrainState, batch: Batch) -> None:
+    """Saves the batch as `batch_<step>.npz` and the state as a checkpoint, in place of what an earlier step left."""
     if folder.is_dir() and processes.is_first():
         shutil.rmtree(folder)
     with Checkpoints(folder / "checkpoints") as checkpoints:

@@ -162,7 +162,7 @@ class Interruption:
         self._before = {}
 
     def requested(self, step: int) -> bool:
-        """Whether one of the signals came; of several processes, to any of them, and told to all after the same step."""
+        """Whether one of the signals came; of several processes, to any of them, and known to all after the same step."""
         if asked_to_stop(step):
             self.name = "SIGTERM"
         return self.name is not None

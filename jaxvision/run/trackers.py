@@ -42,7 +42,7 @@ OpenTracker = Callable[[Path, Mapping, Sequence[Row]], Tracker]
 
 
 class Trackers:
-    """Several trackers as one, that never ends a run: a tracker that fails is told of once and left out from then on."""
+    """Several trackers as one, that never ends a run: a tracker that fails is reported once and left out from then on."""
 
     def __init__(self, trackers: Iterable[Tracker]):
         self._trackers = list(trackers)

@@ -108,7 +108,7 @@ def difference(old: Signature, new: Signature, most: int = 3) -> str:
 class Watchdog:
     """A thread that writes down where every thread stands when a step takes far longer than usual.
 
-    Usual is the median of the last steps; nothing is told before a few of them are known. The first ones don't count:
+    Usual is the median of the last steps; nothing is said before a few of them are known. The first ones don't count:
     they are compiled, or only handed to the device. Use it in a `with` block.
     """
 
@@ -129,7 +129,7 @@ class Watchdog:
         self._seconds: deque[float] = deque(maxlen=self.STEPS)
         self._beat: float | None = None
         self._beats = 0
-        self._told = False
+        self._reported = False
         self._pauses = 0
         self._ended = threading.Event()
         self._thread = threading.Thread(target=self._watch, name="watchdog", daemon=True)
@@ -139,7 +139,7 @@ class Watchdog:
         now = time.monotonic()
         if self._beat is not None and self._beats >= self.WARM_UP:
             self._seconds.append(now - self._beat)
-        self._beat, self._told, self._beats = now, False, self._beats + 1
+        self._beat, self._reported, self._beats = now, False, self._beats + 1
 
     @contextlib.contextmanager
     def paused(self) -> Iterator[None]:
@@ -162,11 +162,11 @@ class Watchdog:
     def _watch(self) -> None:
         while not self._ended.wait(self.floor / 10):
             beat, seconds = self._beat, list(self._seconds)
-            if beat is None or self._pauses or self._told or len(seconds) < self.FEWEST:
+            if beat is None or self._pauses or self._reported or len(seconds) < self.FEWEST:
                 continue
             usual, passed = statistics.median(seconds), time.monotonic() - beat
             if passed > max(self.TIMES * usual, self.floor):
-                self._told = True
+                self._reported = True
                 self._tell(passed, usual)
 
     def _tell(self, passed: float, usual: float) -> None:

@@ -1,4 +1,4 @@
-"""The folder of a run: what it keeps, so that the run can be rebuilt from it alone."""
+"""The folder of a run: what it keeps, so that the run can be restored from it alone."""
 
 import ast
 import contextlib

@@ -148,8 +148,8 @@ def _how(some: Sequence[cost.Parameter]) -> list[str]:
     treated = [(each.count, each.treatment) for each in some if each.treatment is not None]
     rates = [f"{rate:.3g}" for rate in sorted({how.rate for _, how in treated if how.rate is not None})]
     decay = sum(count for count, how in treated if how.decays)
-    told = [" to ".join(dict.fromkeys([rates[0], rates[-1]])), f"{decay:,}"] if rates else ["?" * bool(treated)] * 2
-    return [", ".join(dict.fromkeys(groups)), *told]
+    cells = [" to ".join(dict.fromkeys([rates[0], rates[-1]])), f"{decay:,}"] if rates else ["?" * bool(treated)] * 2
+    return [", ".join(dict.fromkeys(groups)), *cells]
 
 
 def _check_cost(found: Finder, chosen: Experiment, mesh: Mesh, step: TrainStep, like: TrainState) -> None:

@@ -114,9 +114,9 @@ def capacity(device: Any) -> int | None:
 
     That of a CPU is the machine's, shared by the devices that JAX makes of it.
     """
-    told = device.memory_stats() or {}
-    if "bytes_limit" in told:
-        return told["bytes_limit"]
+    stats = device.memory_stats() or {}
+    if "bytes_limit" in stats:
+        return stats["bytes_limit"]
     if device.platform != "cpu" or not hasattr(os, "sysconf"):
         return None
     return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // jax.local_device_count()

@@ -100,8 +100,10 @@ def _compare_classes(found: Finder, abouts: Mapping[str, About]) -> None:
         if about.classes == ours:
             continue
         parts = {"only here": set(about.classes) - set(ours), "only in train": set(ours) - set(about.classes)}
-        told = [f"{where}: {', '.join(sorted(names)[:TOLD])}" for where, names in parts.items() if names]
-        found.problem(name, f"its classes are not those of train: {'; '.join(told) or 'they are in another order'}")
+        differences = [f"{where}: {', '.join(sorted(names)[:TOLD])}" for where, names in parts.items() if names]
+        found.problem(
+            name, f"its classes are not those of train: {'; '.join(differences) or 'they are in another order'}"
+        )
 
 
 def _tell_classes(found: Finder, abouts: Mapping[str, About], folder: Path) -> None:

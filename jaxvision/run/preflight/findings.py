@@ -23,7 +23,7 @@ class Finder:
     def __init__(self) -> None:
         self.lines: list[str] = []
         self.problems: list[str] = []
-        self._told: set[str] = set()
+        self._said: set[str] = set()
 
     def tell(self, *lines: str) -> None:
         """Adds lines to the report."""
@@ -31,8 +31,8 @@ class Finder:
 
     def problem(self, what: str, text: str) -> None:
         """Adds a problem, unless one of this text is there already."""
-        if text not in self._told:
-            self._told.add(text)
+        if text not in self._said:
+            self._said.add(text)
             self.problems.append(f"{what}: {text}")
 
     @contextmanager
