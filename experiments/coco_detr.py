@@ -21,7 +21,7 @@ from ml_collections import ConfigDict
 
 from jaxvision import optimize
 from jaxvision.augment import chain, flip, resized_crop, scale_jitter, sometimes
-from jaxvision.data import buckets, coco, order, pipeline, placement, target
+from jaxvision.data import buckets, objects, order, pipeline, placement, target
 from jaxvision.draw import detection as pictures
 from jaxvision.experiment import Evaluation, Experiment, Keep
 from jaxvision.metrics.detection import detection as figures
@@ -62,7 +62,7 @@ def build(config) -> Experiment:
 
     def data(split: str):
         folder = Path(config.data_dir).expanduser()
-        return coco.source(folder / f"annotations/instances_{split}.json", folder / split)
+        return objects.coco(folder / f"annotations/instances_{split}.json", folder / split)
 
     train = buckets.training(
         lambda: data("train2017"),

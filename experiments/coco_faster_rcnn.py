@@ -20,7 +20,7 @@ import optax
 from ml_collections import ConfigDict
 
 from jaxvision.augment import flip
-from jaxvision.data import buckets, coco, order, placement, subset, target
+from jaxvision.data import buckets, objects, order, placement, subset, target
 from jaxvision.draw import detection as pictures
 from jaxvision.experiment import Evaluation, Experiment, Keep
 from jaxvision.metrics.detection import detection as figures
@@ -67,7 +67,7 @@ def build(config) -> Experiment:
 
     def data(split: str):
         folder = Path(config.data_dir).expanduser()
-        return coco.source(folder / f"annotations/instances_{split}.json", folder / split)
+        return objects.coco(folder / f"annotations/instances_{split}.json", folder / split)
 
     options["placers"] = [placement.shortest_side(*sides, canvas) for canvas in (sides, sides[::-1])]
     train = buckets.training(

@@ -36,7 +36,7 @@ from jaxvision.augment import (
     scale_jitter,
     sometimes,
 )
-from jaxvision.data import coco, order, pipeline, placement, target
+from jaxvision.data import objects, order, pipeline, placement, target
 from jaxvision.draw import detection as pictures
 from jaxvision.experiment import Evaluation, Experiment, Keep
 from jaxvision.metrics.detection import detection as figures
@@ -116,7 +116,7 @@ def build(config) -> Experiment:
 
     def data(split: str):
         folder = Path(config.data_dir).expanduser()
-        return coco.source(folder / f"annotations/instances_{split}.json", folder / split)
+        return objects.coco(folder / f"annotations/instances_{split}.json", folder / split)
 
     train = pipeline.training(
         lambda: data("train2017"), order=order.shuffled(config.seed), seed=config.seed, on_bad_image="skip", **options

@@ -22,7 +22,7 @@ from ml_collections import ConfigDict
 
 from jaxvision import optimize
 from jaxvision.augment import affine, brightness, chain, contrast, flip, saturation, vertical_flip
-from jaxvision.data import coco, order, pipeline, placement, samples, target
+from jaxvision.data import objects, order, pipeline, placement, samples, target
 from jaxvision.draw import detection as pictures
 from jaxvision.experiment import Evaluation, Experiment, Keep
 from jaxvision.metrics.detection import detection as figures
@@ -62,7 +62,7 @@ def build(config) -> Experiment:
     }
 
     def tiles(split: str):
-        return coco.source(samples.trees_dir() / f"{split}.json", samples.trees_dir() / split)
+        return objects.coco(samples.trees_dir() / f"{split}.json", samples.trees_dir() / split)
 
     train = pipeline.training(lambda: tiles("train"), order=order.shuffled(config.seed), seed=config.seed, **options)
     test = pipeline.evaluation(lambda: tiles("test"), **options)

@@ -19,10 +19,11 @@ from ml_collections import ConfigDict
 
 from jaxvision import optimize
 from jaxvision.augment import flip
-from jaxvision.data import buckets, order, pipeline, placement, target, voc
+from jaxvision.data import buckets, objects, order, pipeline, placement, target
 from jaxvision.data.proposals import finder
 from jaxvision.draw import detection as pictures
 from jaxvision.experiment import Evaluation, Experiment, Keep
+from jaxvision.formats import voc
 from jaxvision.metrics.detection import detection as figures
 from jaxvision.pretrained.start import start
 from jaxvision.pretrained.torchvision_regions import vgg16_sources
@@ -65,7 +66,7 @@ def build(config) -> Experiment:
         return placement.shortest_side(config.short, config.longest, (height, width))
 
     def data(split: str):
-        return voc.source(Path(config.data_dir).expanduser() / "VOC2007", split)
+        return objects.voc(Path(config.data_dir).expanduser() / "VOC2007", split)
 
     train = buckets.training(
         lambda: data("trainval"),

@@ -19,10 +19,11 @@ from ml_collections import ConfigDict
 
 from jaxvision import optimize
 from jaxvision.augment import flip
-from jaxvision.data import order, pipeline, placement, target, voc
+from jaxvision.data import objects, order, pipeline, placement, target
 from jaxvision.data.proposals import finder
 from jaxvision.draw import detection as pictures
 from jaxvision.experiment import Evaluation, Experiment, Keep
+from jaxvision.formats import voc
 from jaxvision.metrics.detection import detection as figures
 from jaxvision.pretrained.start import start
 from jaxvision.pretrained.torchvision_regions import vgg16_sources
@@ -63,7 +64,7 @@ def build(config) -> Experiment:
     }
 
     def data(split: str):
-        return voc.source(Path(config.data_dir).expanduser() / "VOC2007", split)
+        return objects.voc(Path(config.data_dir).expanduser() / "VOC2007", split)
 
     train = pipeline.training(
         lambda: data("trainval"),

@@ -17,10 +17,11 @@ from ml_collections import ConfigDict
 
 from jaxvision import optimize
 from jaxvision.augment import brightness, chain, contrast, expand, flip, hue, iou_crop, saturation, sometimes
-from jaxvision.data import order, pipeline, placement, target, voc
+from jaxvision.data import objects, order, pipeline, placement, target
 from jaxvision.data.source import concatenate
 from jaxvision.draw import detection as pictures
 from jaxvision.experiment import Evaluation, Experiment, Keep
+from jaxvision.formats import voc
 from jaxvision.metrics.detection import detection as figures
 from jaxvision.pretrained import torchvision_detection
 from jaxvision.pretrained.start import start
@@ -64,7 +65,7 @@ def build(config) -> Experiment:
     }
 
     def data(year: int, split: str):
-        return voc.source(Path(config.data_dir).expanduser() / f"VOC{year}", split)
+        return objects.voc(Path(config.data_dir).expanduser() / f"VOC{year}", split)
 
     train = pipeline.training(
         lambda: concatenate(data(2007, "trainval"), data(2012, "trainval")),

@@ -1,6 +1,6 @@
 """Runs the check of annotations as its command does."""
 
-from jaxvision.data import check
+from jaxvision.formats import check
 
 
 def run(capsys, *arguments):

@@ -5,7 +5,7 @@ import pytest
 from data_encoding import labelled, noise
 
 from jaxvision.data import arrays, order
-from jaxvision.data.decode import BadImage
+from jaxvision.formats.image_file import BadImage
 
 IMAGES, LABELS, CLASSES = labelled(50)
 

@@ -5,11 +5,10 @@ import numpy as np
 import pytest
 from detection_files import SIZES, write_coco
 
-from jaxvision.data import buckets, coco, order, pipeline, placement
+from jaxvision.data import buckets, objects, order, pipeline, placement, target
 from jaxvision.data.randomness import Purpose, permutation
 from jaxvision.data.source import concatenate
 from jaxvision.data.subset import subset
-from jaxvision.data.target import objects
 from jaxvision.types import Share
 
 WIDE, TALL, SQUARE = (32, 48), (40, 24), (40, 40)
@@ -21,7 +20,7 @@ BUCKET = [0, 2, 1, 0]
 @pytest.fixture(scope="module")
 def small(tmp_path_factory):
     path = write_coco(tmp_path_factory.mktemp("coco"))
-    return lambda: coco.source(path, path.with_suffix(""))
+    return lambda: objects.coco(path, path.with_suffix(""))
 
 
 def stream_of(small, seed=5, **options):
@@ -32,7 +31,7 @@ def stream_of(small, seed=5, **options):
         placers=placers,
         batch_size=3,
         seed=seed,
-        target=objects(4),
+        target=target.objects(4),
         threads=1,
         **options,
     )
@@ -56,7 +55,7 @@ def test_batches_are_those_of_each_canvas_alone(small):
             order=order.shuffled(1),
             placer=placement.fit(canvas),
             batch_size=3,
-            target=objects(4),
+            target=target.objects(4),
             threads=1,
         )
         mine = [batch for batch, shape in zip(found, canvases, strict=True) if shape == canvas]
@@ -110,7 +109,7 @@ def test_the_step_is_compiled_once_for_each_canvas(small):
 
 def test_an_evaluation_has_every_example_once_as_the_pipeline_of_its_canvas_has_it(small):
     placers = [placement.fit(canvas) for canvas in CANVASES]
-    options = {"batch_size": 3, "target": objects(4), "threads": 1}
+    options = {"batch_size": 3, "target": target.objects(4), "threads": 1}
     stream = buckets.evaluation(small, placers=placers, **options)
     found = take(stream, 0, 9)
     assert [batch.image.shape[1:3] for batch in found] == [WIDE, TALL, SQUARE]

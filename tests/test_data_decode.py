@@ -10,7 +10,8 @@ from PIL import Image, ImageOps
 
 from jaxvision.data import decode as decoding
 from jaxvision.data import host_tensorflow, placement, samples
-from jaxvision.data.decode import BadImage, decode
+from jaxvision.data.decode import decode
+from jaxvision.formats.image_file import BadImage
 
 KEEP = placement.keep(64)
 COLOUR = smooth(48, 40)

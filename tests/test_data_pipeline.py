@@ -11,8 +11,8 @@ from data_encoding import encoded, examples, image_and_label, labelled, noise, p
 
 from jaxvision import data
 from jaxvision.data import arrays, folder, host_tensorflow, order, pipeline, placement, resident, tfds
-from jaxvision.data.decode import BadImage
 from jaxvision.data.source import concatenate
+from jaxvision.formats.image_file import BadImage
 
 IMAGES, LABELS, CLASSES = labelled(45)
 WEIGHTS = 1.0 + np.arange(45) % 4

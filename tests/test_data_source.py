@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 
 from jaxvision.data import arrays
-from jaxvision.data.source import concatenate, digest
+from jaxvision.data.source import concatenate
+from jaxvision.formats.fingerprint import digest
 
 
 def make(name, n, start=0, classes=("a", "b")):

@@ -10,10 +10,10 @@ from detection_files import write_coco
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from jaxvision.data import arrays, coco, order, pipeline, placement, resident, samples, target
-from jaxvision.data.annotation_files import upright_size
+from jaxvision.data import arrays, objects, order, pipeline, placement, resident, samples, target
 from jaxvision.data.decode import decode
 from jaxvision.data.source import Example, annotations
+from jaxvision.formats.image_file import upright_size
 from jaxvision.types import Labels
 
 PLACERS = {
@@ -116,7 +116,7 @@ LEFT_OUT = "3 objects, but rows for 2: 1 left out; target.objects(3) holds them"
 
 
 def trees(split="train"):
-    return coco.source(TREES / f"{split}.json", TREES / split)
+    return objects.coco(TREES / f"{split}.json", TREES / split)
 
 
 def take(stream, count):
@@ -165,7 +165,7 @@ def test_a_program_is_compiled_once_for_any_number_of_objects():
 @pytest.mark.parametrize("room", [pipeline, arrays, resident])
 def test_more_objects_than_rows_are_told_in_training_and_end_an_evaluation(room, caplog, monkeypatch, tmp_path):
     path = write_coco(tmp_path)
-    make = lambda: coco.source(path, path.with_suffix(""))
+    make = lambda: objects.coco(path, path.with_suffix(""))
     place = {"placer": placement.keep(64)} if room is pipeline else {"canvas": 64}
     options = {"batch_size": 4, "target": target.objects(2), **place}
     monkeypatch.setattr("jaxvision.data.loading._told", set())
@@ -182,7 +182,7 @@ def test_more_objects_than_rows_are_told_in_training_and_end_an_evaluation(room,
 def test_an_unreadable_image_is_skipped_with_its_objects(tmp_path):
     path = write_coco(tmp_path)
     (path.with_suffix("") / "001.png").write_bytes(encoded(noise(64, 64, 3))[:60])
-    make = lambda: coco.source(path, path.with_suffix(""))
+    make = lambda: objects.coco(path, path.with_suffix(""))
     stream = arrays.evaluation(make, canvas=64, batch_size=4, target=target.objects(4), on_bad_image="skip")
     (batch,) = take(stream, 1)
     assert batch.valid.tolist() == [True, False, True, True]
@@ -194,7 +194,7 @@ def test_an_image_of_another_size_than_stated_is_skipped_or_ends_it_as_chosen(tm
     path = write_coco(tmp_path)
     (path.with_suffix("") / "001.png").write_bytes(encoded(noise(64, 48, 3)))
     options = {"canvas": 64, "batch_size": 4, "target": target.objects(4)}
-    make = lambda: coco.source(path, path.with_suffix(""))
+    make = lambda: objects.coco(path, path.with_suffix(""))
     with caplog.at_level(logging.WARNING):
         (batch,) = take(arrays.evaluation(make, on_bad_image="skip", **options), 1)
     assert batch.valid.tolist() == [True, False, True, True]

@@ -18,8 +18,9 @@ from jaxvision.data.loading import (
 )
 from jaxvision.data.order import Order
 from jaxvision.data.prefetch import prefetch
-from jaxvision.data.source import Example, Source, digest
+from jaxvision.data.source import Example, Source
 from jaxvision.data.target import LABELS, NOTHING, TargetForm
+from jaxvision.formats.fingerprint import digest
 from jaxvision.types import WHOLE, Batch, Share, Stream
 
 

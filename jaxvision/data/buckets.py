@@ -11,14 +11,14 @@ from typing import NamedTuple
 import numpy as np
 
 from jaxvision.data import pipeline
-from jaxvision.data.annotation_files import upright_size
 from jaxvision.data.loading import Open, evaluation_steps, once
 from jaxvision.data.order import EPOCHS_KEPT, Indices, Order
-from jaxvision.data.placement import Placer, Size
+from jaxvision.data.placement import Placer
 from jaxvision.data.randomness import Purpose, checked_seed, permutation
 from jaxvision.data.source import Source, about
 from jaxvision.data.subset import subset
 from jaxvision.data.target import LABELS, NOTHING, TargetForm
+from jaxvision.formats.image_file import Size, upright_size
 from jaxvision.types import WHOLE, Batch, Canvas, Fault, Share, Stream
 
 BLOCK = 256

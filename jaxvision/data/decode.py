@@ -1,32 +1,22 @@
 """From an encoded image to pixels on a canvas: the same pixels for the same bytes, placement and channels."""
 
-import io
 import math
-import warnings
-from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import numpy as np
-from PIL import Image, ImageOps
+from PIL import Image
 
 from jaxvision.data.host_tensorflow import loaded
-from jaxvision.data.placement import Placement, Placer, Size
+from jaxvision.data.placement import Placement, Placer
+from jaxvision.formats.image_file import MAX_PIXELS, BadImage, Size, guarded, opened
+from jaxvision.formats.image_file import upright as upright_image
 from jaxvision.types import Canvas
 
-FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF")
-MAX_PIXELS = 178_956_970
-"""Twice what PIL calls a decompression bomb, the point where it refuses to go on."""
-
 GREY_MODES = ("1", "L", "LA", "La")
-ORIENTATION = 0x0112
 WORTH_SKIPPING = 150_000
 """Pixels: decoding a part of a JPEG has a price, which skipping fewer than these does not repay."""
 UPSAMPLING_REACH = 16
 """Chroma upsampling reads over the border of a JPEG crop: cut this many pixels wider, and the crop is exact."""
-
-
-class BadImage(ValueError):
-    """An image that can't be used: the message names it and says why, in one line."""
 
 
 class Decoded(NamedTuple):
@@ -64,17 +54,17 @@ def decode(
     """
     if isinstance(data, np.ndarray):
         return _on_canvas(_from_pixels(data), placer, rng, channels)
-    image = _guarded(lambda: _opened(data, max_pixels))
+    image = guarded(lambda: opened(data, max_pixels))
     return _on_canvas(image, placer, rng, channels, data)
 
 
 def _on_canvas(
     image: Image.Image, placer: Placer, rng: np.random.Generator | None, channels: int, data: bytes = b""
 ) -> Decoded:
-    upright = _guarded(lambda: _upright(image))
+    upright = guarded(lambda: upright_image(image))
     original = upright.height, upright.width
     placement = placer.place(rng, original)
-    content = _guarded(lambda: _content(upright, placement, channels, data))
+    content = guarded(lambda: _content(upright, placement, channels, data))
     canvas = np.zeros((*placer.canvas, channels), np.uint8)
     height, width = placement.size
     canvas[:height, :width] = content
@@ -97,25 +87,6 @@ def _resized(image: Image.Image, placement: Placement) -> np.ndarray:
     if (image.height, image.width) != placement.size or placement.box != (0, 0, image.width, image.height):
         image = image.resize((width, height), Image.Resampling.BILINEAR, box=placement.box)
     return np.asarray(image).reshape(height, width, -1)
-
-
-def _opened(data: bytes, max_pixels: int) -> Image.Image:
-    if not data:
-        raise BadImage("the file is empty (0 bytes)")
-    try:
-        image = Image.open(io.BytesIO(data), formats=FORMATS)
-    except Image.UnidentifiedImageError:
-        raise BadImage(f"not an image (readable are {', '.join(FORMATS)}): its first bytes are {data[:8]!r}") from None
-    pixels = image.width * image.height
-    if pixels > max_pixels:
-        raise BadImage(f"{image.height}x{image.width} are {pixels} pixels, more than max_pixels={max_pixels}")
-    return image
-
-
-def _upright(image: Image.Image) -> Image.Image:
-    if "exif" not in image.info or image.getexif().get(ORIENTATION, 1) == 1:
-        return image
-    return ImageOps.exif_transpose(image)
 
 
 def _from_pixels(pixels: np.ndarray) -> Image.Image:
@@ -181,26 +152,3 @@ def _reach(low: int, high: int, size: int, limit: int) -> tuple[int, int]:
     """What the bilinear filter reads when it resizes `low..high` to `size` pixels."""
     support = math.ceil(max(1.0, (high - low) / size)) + 1
     return max(0, low - support), min(limit, high + support)
-
-
-def _guarded(read: Callable[[], Any]) -> Any:
-    """What `read` returns; whatever PIL raises becomes a BadImage, and what it warns of is silenced."""
-    _silence_pil()
-    try:
-        return read()
-    except (BadImage, MemoryError):
-        raise
-    except Exception as error:  # decoders raise OSError, SyntaxError, struct.error, zlib.error, ... for broken files
-        text = " ".join(str(error).split())
-        raise BadImage(f"can't be decoded: {text or type(error).__name__}") from None
-
-
-def _silence_pil() -> None:
-    # `warnings.catch_warnings` swaps a process-wide list, which decoding threads must not do: a filter for PIL alone, kept
-    # in front of those that others add.
-    if not warnings.filters or warnings.filters[0] != _PIL_FILTER:
-        warnings.filterwarnings("ignore", module=r"PIL\.")
-
-
-warnings.filterwarnings("ignore", module=r"PIL\.")
-_PIL_FILTER = warnings.filters[0]

@@ -16,7 +16,8 @@ import numpy as np
 
 from jaxvision.data.loading import Open, as_batch, empty_rows, evaluation_steps, opener, positions
 from jaxvision.data.order import Order
-from jaxvision.data.source import Example, Source, about, digest
+from jaxvision.data.source import Example, Source, about
+from jaxvision.formats.fingerprint import digest
 from jaxvision.types import WHOLE, Batch, Share, Stream
 
 

@@ -7,11 +7,11 @@ from pathlib import Path
 
 import numpy as np
 
-from jaxvision.data.source import Example, Source, digest
+from jaxvision.data.source import Example, Source
+from jaxvision.formats.fingerprint import digest
+from jaxvision.formats.image_file import SUFFIXES
 
 logger = logging.getLogger(__name__)
-
-SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif")
 
 
 def classes(folder: str | PathLike) -> tuple[str, ...]:

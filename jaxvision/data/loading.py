@@ -9,12 +9,13 @@ from typing import Any, NamedTuple, TypeVar
 import jax
 import numpy as np
 
-from jaxvision.data.decode import BadImage, decode
+from jaxvision.data.decode import decode
 from jaxvision.data.order import Indices, Order
 from jaxvision.data.placement import Placer, stretch
 from jaxvision.data.randomness import Purpose, checked_seed, philox
 from jaxvision.data.source import Example, Source, about
 from jaxvision.data.target import LABELS, NOTHING, TargetForm
+from jaxvision.formats.image_file import BadImage
 from jaxvision.types import Batch, Batches, Canvas, Fault, Stream
 
 logger = logging.getLogger(__name__)

@@ -10,10 +10,10 @@ from typing import NamedTuple
 
 import numpy as np
 
-from jaxvision.data import folder
+from jaxvision.formats.image_file import SUFFIXES
 from jaxvision.types import Canvas
 
-IMAGES = folder.SUFFIXES
+IMAGES = SUFFIXES
 VIDEOS = (".mp4", ".avi", ".mov", ".mkv", ".webm")
 
 

@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-Size = tuple[int, int]
+from jaxvision.formats.image_file import Size
 
 
 class Placement(NamedTuple):

@@ -18,13 +18,15 @@ from typing import Any, Literal, NamedTuple, get_args
 
 import numpy as np
 
-from jaxvision.data import annotation_files, check
-from jaxvision.data.annotation_files import refuse, upright_size
-from jaxvision.data.decode import BadImage, decode
+from jaxvision import formats
+from jaxvision.data.decode import decode
 from jaxvision.data.features import write_npz
+from jaxvision.data.objects import listing_source
 from jaxvision.data.placement import stretch
 from jaxvision.data.randomness import Purpose, permutation
-from jaxvision.data.source import Annotations, digest
+from jaxvision.data.source import Annotations
+from jaxvision.formats.fingerprint import digest
+from jaxvision.formats.image_file import BadImage, upright_size
 
 VERSION = "1"
 """Of what is kept: part of the names of the files."""
@@ -214,8 +216,8 @@ def run(flags: Flags) -> str:
     """Computes what is not there yet, on all cores; returns what to print."""
     from tqdm import tqdm
 
-    listing = check.opened(check.Flags(flags.path, flags.images, flags.classes, None, False), refuse)
-    source, find = annotation_files.source(str(flags.path), listing), finder(flags.search, flags.cache)
+    listing = formats.open(flags.path, images=flags.images, classes=flags.classes or None)
+    source, find = listing_source(str(flags.path), listing), finder(flags.search, flags.cache)
 
     def both(index: int) -> tuple[np.ndarray, Annotations] | str:
         (example,) = source.read(np.asarray([index]))

@@ -1,12 +1,12 @@
 """A source: labelled images that can be read in any order."""
 
-import hashlib
 from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike
 
+from jaxvision.formats.fingerprint import digest
 from jaxvision.types import About
 
 
@@ -100,19 +100,6 @@ def class_counts(source: Source) -> list[int]:
     if labels.size and not 0 <= labels.min() <= labels.max() < classes:
         raise ValueError(f"labels go from {labels.min()} to {labels.max()}, allowed are 0 to {classes - 1}")
     return np.bincount(labels, minlength=classes).tolist()
-
-
-def digest(*parts: str | bytes | memoryview) -> str:
-    """A fingerprint of these texts and bytes in this order: 32 hexadecimal digits.
-
-    Names of files that are no UTF-8 count with the bytes that they have on disk.
-    """
-    state = hashlib.blake2b(digest_size=16)
-    for part in parts:
-        data = memoryview(part.encode(errors="surrogateescape") if isinstance(part, str) else part)
-        state.update(data.nbytes.to_bytes(8, "little"))
-        state.update(data)
-    return state.hexdigest()
 
 
 def concatenate(*sources: Source) -> Source:

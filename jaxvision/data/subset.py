@@ -6,7 +6,8 @@ from collections.abc import Callable, Sequence
 import numpy as np
 
 from jaxvision.data.randomness import checked_seed
-from jaxvision.data.source import Annotations, Source, class_counts, digest
+from jaxvision.data.source import Annotations, Source, class_counts
+from jaxvision.formats.fingerprint import digest
 
 
 def subset(source: Source, indices: np.ndarray) -> Source:

@@ -6,9 +6,10 @@ from typing import NamedTuple
 
 import numpy as np
 
-from jaxvision.data.annotation_files import nearest
 from jaxvision.data.randomness import Purpose, checked_seed, philox
-from jaxvision.data.source import Annotations, Example, Source, annotations, digest, no_labels
+from jaxvision.data.source import Annotations, Example, Source, annotations, no_labels
+from jaxvision.errors import nearest
+from jaxvision.formats.fingerprint import digest
 
 VERSION = "1"
 """Of the drawing: part of the fingerprint."""
@@ -76,7 +77,7 @@ def shapes(
     seed, classes = checked_seed(seed), tuple(classes)
     for name in classes:
         if name not in INSIDE:
-            raise ValueError(f"shapes: there is no class {name!r}; {nearest(name, SHAPES)}")
+            raise ValueError(f"shapes: there is no class {name!r}{nearest(name, SHAPES)}")
     if (
         min(count, max_objects, len(classes)) < 1
         or len(set(classes)) < len(classes)

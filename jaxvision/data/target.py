@@ -6,8 +6,9 @@ from typing import Any, NamedTuple
 import numpy as np
 from PIL import Image
 
-from jaxvision.data.placement import Placement, Size
+from jaxvision.data.placement import Placement
 from jaxvision.data.source import Annotations, Example, annotations
+from jaxvision.formats.image_file import Size
 from jaxvision.types import Labels, Objects
 
 FEWEST_PIXELS = 1.0

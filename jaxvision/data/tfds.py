@@ -12,9 +12,10 @@ from typing import Any
 
 import numpy as np
 
-from jaxvision.data.annotation_files import upright_size
 from jaxvision.data.host_tensorflow import tensorflow
-from jaxvision.data.source import Annotations, Example, Source, annotations, digest, no_labels
+from jaxvision.data.source import Annotations, Example, Source, annotations, no_labels
+from jaxvision.formats.fingerprint import digest
+from jaxvision.formats.image_file import upright_size
 
 NAMING_FEATURES = ("file_name", "image/filename", "id")
 FEATURES = ("label", "is_crowd", "is_difficult", "area")

@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from jaxvision.data.placement import Size
+from jaxvision.formats.image_file import Size
 
 ALLOWED = "polygons [[x, y, ...], ...] of three points or more, or run lengths {size, counts}"
 
@@ -63,7 +63,7 @@ def fault(segmentation: object, size: Size | None) -> str | None:
     return None
 
 
-def mended(segmentation: object, size: Size) -> object:
+def repaired(segmentation: object, size: Size) -> object:
     """It without its polygons of less than three points; None if that is not sound either."""
     if isinstance(segmentation, list):
         segmentation = [each for each in segmentation if not isinstance(each, list) or len(each) not in (0, 2, 4)]

@@ -1,7 +1,7 @@
 from check_command import run
 from detection_files import CLASSES, name, write_voc, write_yolo
 
-from jaxvision.data import check
+from jaxvision.formats import check
 
 NAMES = ",".join(CLASSES)
 
@@ -23,7 +23,7 @@ def test_faults_of_a_voc_folder(tmp_path, capsys):
     status, text = run(capsys, year, f"--classes={NAMES}", "--repaired", tmp_path / "out.json")
     assert status == 1
     for line in (
-        f"{path}: object 2: name is 'sheep'; allowed are cat, dog, owl",
+        f"{path}: object 2: name is 'sheep'; there are: cat, dog, owl",
         f"{path}: object 3: box -1 0 9 5 (x0 y0 x1 y1) of 001.png, which is 65x64 (width x height)",
         f"{path}: object 4: box 4 0 4 5 (x0 y0 x1 y1) of 001.png has no area",
         f"{path}: object 5: bndbox is xmin 5, ymin 1, xmax 3, ymax 5; allowed are four finite numbers",

@@ -2,11 +2,12 @@ import numpy as np
 import pytest
 from detection_files import CLASSES, OBJECTS, name, write_voc
 
-from jaxvision.data import voc
+from jaxvision.data import objects
+from jaxvision.formats import voc
 
 
 def read(year, split="train"):
-    return voc.source(year, split, classes=CLASSES)
+    return objects.voc(year, split, classes=CLASSES)
 
 
 @pytest.mark.parametrize("levels", [0, 1, 2])
@@ -40,7 +41,7 @@ def change(year, old, new):
 @pytest.mark.parametrize(
     ("old", "new", "match"),
     [
-        ("<name>dog", "<name>dug", r"object 1: name is 'dug'; the nearest is 'dog'"),
+        ("<name>dog", "<name>dug", r"object 1: name is 'dug'; did you mean 'dog'"),
         ("<xmin>11</xmin>", "", r"object 1: bndbox is xmin None, ymin 21, xmax 42, ymax 28; allowed are four finite"),
         ("<xmin>11", "<xmin>x", r"object 1: bndbox is xmin x"),
         ("<xmin>11", "<xmin>nan", r"object 1: bndbox is xmin nan"),
@@ -80,7 +81,7 @@ def test_entities_are_not_expanded_and_files_not_read(tmp_path):
 
 def test_what_is_missing_is_named(tmp_path):
     year = write_voc(tmp_path)
-    with pytest.raises(FileNotFoundError, match=r"no split 'trian': .*; the nearest is 'train'"):
+    with pytest.raises(FileNotFoundError, match=r"no split 'trian': .*; did you mean 'train'"):
         read(year, "trian")
     with pytest.raises(FileNotFoundError, match="is no VOC folder"):
         read(year / "ImageSets")
@@ -114,7 +115,7 @@ def test_two_images_of_one_name_are_refused(tmp_path):
 
 def test_a_class_that_is_named_twice_is_refused(tmp_path):
     with pytest.raises(ValueError, match="classes has 'cat' twice, allowed is once: cat, dog, cat"):
-        voc.source(write_voc(tmp_path), "train", classes=("cat", "dog", "cat"))
+        objects.voc(write_voc(tmp_path), "train", classes=("cat", "dog", "cat"))
 
 
 def test_names_with_spaces_and_splits_with_underscores_are_read(tmp_path):

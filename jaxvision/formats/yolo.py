@@ -12,10 +12,20 @@ from os import PathLike
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from jaxvision.data import annotation_files, folder
-from jaxvision.data.annotation_files import Entry, Finding, Kind, Listing, Picture, Tell, nearest, number_in, refuse
-from jaxvision.data.lines import read_lines, read_text
-from jaxvision.data.source import Source, digest
+from jaxvision.formats.annotation import (
+    AnnotatedImage,
+    AnnotatedObject,
+    Box,
+    FaultKind,
+    Finding,
+    Listing,
+    Report,
+    number_in,
+    refuse,
+)
+from jaxvision.formats.fingerprint import digest
+from jaxvision.formats.image_file import SUFFIXES
+from jaxvision.formats.text import read_lines, read_text
 
 logger = logging.getLogger(__name__)
 
@@ -41,33 +51,6 @@ class Description(NamedTuple):
     classes: tuple[str, ...]
     splits: dict[str, list[Path]]
     """Folders of images, or text files that list images."""
-
-
-def source(images: str | PathLike, labels: str | PathLike, classes: Sequence[str]) -> Source:
-    """The images below a folder, sorted by path, and their objects from `<labels>/<same path>.txt`.
-
-    A text that is empty, or not there, says that the image has no object. Sizes come from the images, turned upright. Links
-    to folders are followed; images of another format, as TIFF, are counted in the log.
-
-    Raises:
-      ValueError: for what can't be used, with file, line and value.
-      FileNotFoundError: if a folder is not there.
-    """
-    found = in_folder(Path(images), Path(labels))
-    return annotation_files.source(str(images), read_listing(found, Path(images), classes, refuse))
-
-
-def open_yaml(path: str | PathLike, split: str) -> Source:
-    """A split (`"train"`, `"val"`) of the `data.yaml` that Ultralytics describes a dataset by.
-
-    Texts lie where the last folder `images` of an image's path is called `labels`. Raises as `source` does, and ValueError
-    for a file that is no such description.
-    """
-    described = read_yaml(path)
-    if split not in described.splits:
-        raise ValueError(f"{path} has no split {split!r}; {nearest(split, list(described.splits))}")
-    found = [each for place in described.splits[split] for each in listed(place, described.root)]
-    return annotation_files.source(f"{path} {split}", read_listing(found, described.root, described.classes, refuse))
 
 
 def read_yaml(path: str | PathLike) -> Description:
@@ -164,10 +147,10 @@ def in_folder(images: Path, labels: Path) -> list[Labelled]:
     for place in (images, labels):
         if not place.is_dir():
             raise FileNotFoundError(f"there is no folder {place}")
-    found = list(files_below(images, (*folder.SUFFIXES, *OTHER_IMAGES)))
-    names = [os.path.relpath(path, images) for path in found if path.name.lower().endswith(folder.SUFFIXES)]
+    found = list(files_below(images, (*SUFFIXES, *OTHER_IMAGES)))
+    names = [os.path.relpath(path, images) for path in found if path.name.lower().endswith(SUFFIXES)]
     if len(names) < len(found):
-        read, others = ", ".join(folder.SUFFIXES), len(found) - len(names)
+        read, others = ", ".join(SUFFIXES), len(found) - len(names)
         logger.warning("%s: %d images were passed over; read are those that end in %s", images, others, read)
     return [Labelled(name, images / name, (labels / name).with_suffix(".txt")) for name in sorted(names)]
 
@@ -181,8 +164,8 @@ def files_below(place: Path, suffixes: tuple[str, ...], above: tuple[tuple[int, 
     me = (status.st_dev, status.st_ino)
     if me in above:
         return
-    with os.scandir(place) as entries:
-        names = sorted(entry.name for entry in entries if not entry.name.startswith("."))
+    with os.scandir(place) as objects:
+        names = sorted(entry.name for entry in objects if not entry.name.startswith("."))
     for path in (place / name for name in names):
         if path.is_dir():
             yield from files_below(path, suffixes, (*above, me))
@@ -190,26 +173,26 @@ def files_below(place: Path, suffixes: tuple[str, ...], above: tuple[tuple[int, 
             yield path
 
 
-def read_listing(found: Sequence[Labelled], root: Path, classes: Sequence[str], tell: Tell) -> Listing:
+def read_listing(found: Sequence[Labelled], root: Path, classes: Sequence[str], report: Report = refuse) -> Listing:
     """What the texts say."""
-    pictures, texts = [], []
+    images, texts = [], []
     for place, each in enumerate(found, start=1):
         texts.append(each.text.read_bytes() if each.text.is_file() else b"")
-        entries = _entries(texts[-1], str(each.text), classes, tell)
-        pictures.append(Picture(each.name, each.image, str(each.text), place, None, entries))
+        objects = _objects(texts[-1], str(each.text), classes, report)
+        images.append(AnnotatedImage(each.name, each.image, str(each.text), place, None, objects))
     ids = tuple(range(1, len(classes) + 1))
-    return Listing("YOLO text", root, tuple(classes), ids, pictures, digest(*texts), relative=True)
+    return Listing("YOLO text", root, tuple(classes), ids, images, digest(*texts), relative=True)
 
 
-def _entries(text: bytes, file: str, classes: Sequence[str], tell: Tell) -> list[Entry]:
+def _objects(text: bytes, file: str, classes: Sequence[str], report: Report) -> list[AnnotatedObject]:
     lines = enumerate(text.decode("utf-8-sig", "replace").splitlines(), start=1)
-    found = (_entry(line.split(), f"line {place}", file, classes, tell) for place, line in lines if line.strip())
+    found = (_object(line.split(), f"line {place}", file, classes, report) for place, line in lines if line.strip())
     return [each for each in found if each is not None]
 
 
-def _entry(words: list[str], where: str, file: str, classes: Sequence[str], tell: Tell) -> Entry | None:
+def _object(words: list[str], where: str, file: str, classes: Sequence[str], report: Report) -> AnnotatedObject | None:
     def malformed(allowed: str) -> None:
-        tell(Finding(Kind.MALFORMED, file, where, f"is {' '.join(words)!r}; allowed are {allowed}"))
+        report(Finding(FaultKind.MALFORMED, file, where, f"is {' '.join(words)!r}; allowed are {allowed}"))
 
     values = [each for each in map(number_in, words) if each is not None]
     polygon = len(words) >= 7 and len(words) % 2 == 1
@@ -220,16 +203,16 @@ def _entry(words: list[str], where: str, file: str, classes: Sequence[str], tell
         return malformed(f"{'x y' if polygon else 'cx cy width height'} in shares of the image's sides, 0 to 1")
     if not 0 <= label < len(classes):
         value = f"class is {label}; allowed are 0 to {len(classes) - 1} ({', '.join(classes[:8])})"
-        tell(Finding(Kind.UNKNOWN_CATEGORY, file, where, value))
+        report(Finding(FaultKind.UNKNOWN_CATEGORY, file, where, value))
         return None
-    return Entry(where, label, _around(shares) if polygon else _box(*shares))
+    return AnnotatedObject(where, label, _around(shares) if polygon else _box(*shares))
 
 
-def _box(x: float, y: float, width: float, height: float) -> annotation_files.Box:
+def _box(x: float, y: float, width: float, height: float) -> Box:
     return x - width / 2, y - height / 2, x + width / 2, y + height / 2
 
 
-def _around(points: list[float]) -> annotation_files.Box:
+def _around(points: list[float]) -> Box:
     """The box around `x y x y x y ...`."""
     xs, ys = points[::2], points[1::2]
     return min(xs), min(ys), max(xs), max(ys)

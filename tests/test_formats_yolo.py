@@ -7,10 +7,11 @@ from data_encoding import encoded, smooth
 from detection_files import CLASSES, OBJECTS, name, write_yolo
 from PIL import Image
 
-from jaxvision.data import check, coco, yolo_txt
-from jaxvision.data.annotation_files import upright_size
+from jaxvision.data import objects
 from jaxvision.data.decode import decode
 from jaxvision.data.placement import stretch
+from jaxvision.formats import check, yolo
+from jaxvision.formats.image_file import upright_size
 
 DESCRIPTION = """
 path: ..
@@ -22,7 +23,7 @@ names: {names}
 
 
 def read(root):
-    return yolo_txt.source(root / "images", root / "labels", CLASSES)
+    return objects.yolo_folder(root / "images", root / "labels", CLASSES)
 
 
 def assert_holds(source, order):
@@ -49,11 +50,11 @@ def test_roboflow_writes_its_splits_from_beside_the_description(tmp_path, value)
     root = tmp_path / "export"
     write_yolo(root / "train")
     (root / "data.yaml").write_text(f"train: {value}\nval: ../valid/images\nnames: [cat, dog, owl]")
-    assert_holds(yolo_txt.open_yaml(root / "data.yaml", "train"), range(4))
+    assert_holds(objects.yolo(root / "data.yaml", "train"), range(4))
     with pytest.raises(FileNotFoundError, match=r"export/\.\./valid/images"):
-        yolo_txt.open_yaml(root / "data.yaml", "val")
+        objects.yolo(root / "data.yaml", "val")
     (write_yolo(tmp_path / "train") / "images" / "deep" / name(3)).unlink()
-    assert_holds(yolo_txt.open_yaml(root / "data.yaml", "train"), range(3))
+    assert_holds(objects.yolo(root / "data.yaml", "train"), range(3))
 
 
 def test_a_byte_order_mark_belongs_to_no_text(tmp_path):
@@ -62,7 +63,7 @@ def test_a_byte_order_mark_belongs_to_no_text(tmp_path):
     (root / "all.txt").write_text("\r\n".join(f"images/deep/{name(number)}" for number in range(4)))
     for path in (root / "data.yaml", root / "all.txt", *(root / "labels" / "deep").iterdir()):
         path.write_bytes(codecs.BOM_UTF8 + path.read_bytes())
-    assert_holds(yolo_txt.open_yaml(root / "data.yaml", "train"), range(4))
+    assert_holds(objects.yolo(root / "data.yaml", "train"), range(4))
 
 
 def test_what_is_no_utf_8_is_refused_with_its_file_and_line(tmp_path):
@@ -70,10 +71,10 @@ def test_what_is_no_utf_8_is_refused_with_its_file_and_line(tmp_path):
     (root / "data.yaml").write_text("train: all.txt\nnames: [cat, dog, owl]")
     (root / "all.txt").write_bytes(b"images/a.jpg\nimages/caf\xe9.jpg\n")
     with pytest.raises(ValueError, match=r"all\.txt: line 2: byte 0xe9 is no UTF-8"):
-        yolo_txt.open_yaml(root / "data.yaml", "train")
+        objects.yolo(root / "data.yaml", "train")
     (root / "data.yaml").write_text("names: [cat]", encoding="utf-16")
     with pytest.raises(ValueError, match=r"data\.yaml: line 1: byte 0xff is no UTF-8"):
-        yolo_txt.read_yaml(root / "data.yaml")
+        yolo.read_yaml(root / "data.yaml")
     (root / "labels" / "deep" / "001.txt").write_text("0 .5 .5 .1 .1", encoding="utf-16")
     with pytest.raises(ValueError, match=r"001\.txt: line 1: is .*; allowed are a whole number"):
         read(root)
@@ -82,12 +83,12 @@ def test_what_is_no_utf_8_is_refused_with_its_file_and_line(tmp_path):
 def test_an_empty_line_among_the_classes_is_refused(tmp_path):
     path = tmp_path / "classes.txt"
     path.write_bytes(codecs.BOM_UTF8 + "cat\r\nkäse\r\n \r\n\r\n".encode())
-    assert yolo_txt.read_classes(path) == ("cat", "käse")
+    assert yolo.read_classes(path) == ("cat", "käse")
     path.write_text("cat\n\ndog\n")
     with pytest.raises(ValueError, match=r"classes\.txt: line 2 is empty; allowed is a name, for line 2 names class 1"):
-        yolo_txt.read_classes(path)
+        yolo.read_classes(path)
     path.write_text("\n")
-    assert yolo_txt.read_classes(path) == ()
+    assert yolo.read_classes(path) == ()
 
 
 def test_links_to_folders_are_followed_but_not_in_a_circle(tmp_path):
@@ -118,13 +119,13 @@ def test_a_description_names_splits_and_classes(tmp_path, names):
     (root / "lists").mkdir()
     (root / "lists" / "val.txt").write_text(f"../images/deep/{name(3)}\n../images/deep/{name(1)}\n")
     (root / "a" / "data.yaml").write_text(DESCRIPTION.format(names=names))
-    train = yolo_txt.open_yaml(root / "a" / "data.yaml", "train")
+    train = objects.yolo(root / "a" / "data.yaml", "train")
     assert train.classes == CLASSES
     assert train.name(0) == f"images/deep/{name(0)}"
     assert_holds(train, range(4))
-    assert_holds(yolo_txt.open_yaml(root / "a" / "data.yaml", "val"), (3, 1))
-    with pytest.raises(ValueError, match=r"has no split 'test'; .*'train'|allowed are train, val"):
-        yolo_txt.open_yaml(root / "a" / "data.yaml", "test")
+    assert_holds(objects.yolo(root / "a" / "data.yaml", "val"), (3, 1))
+    with pytest.raises(ValueError, match=r"has no split 'test'; there are: train, val"):
+        objects.yolo(root / "a" / "data.yaml", "test")
 
 
 @pytest.mark.parametrize(
@@ -152,14 +153,14 @@ def test_a_description_names_splits_and_classes(tmp_path, names):
 def test_what_describes_nothing_is_refused(tmp_path, text, match):
     (tmp_path / "data.yaml").write_text(text)
     with pytest.raises((ValueError, FileNotFoundError), match=match) as raised:
-        yolo_txt.open_yaml(tmp_path / "data.yaml", "train")
+        objects.yolo(tmp_path / "data.yaml", "train")
     assert "\n" not in str(raised.value)
 
 
 @pytest.mark.parametrize("names", ["[8, 'no', '010', '~']", "{3: '~', 1: 'no', 0: 8, 2: '010'}"])
 def test_quoted_names_and_whole_numbers_are_taken_as_written(tmp_path, names):
     (tmp_path / "data.yaml").write_text(f"nc: 4\nnames: {names}")
-    assert yolo_txt.read_yaml(tmp_path / "data.yaml").classes == ("8", "no", "010", "~")
+    assert yolo.read_yaml(tmp_path / "data.yaml").classes == ("8", "no", "010", "~")
 
 
 @pytest.mark.parametrize(
@@ -208,7 +209,7 @@ def test_a_repaired_copy_has_the_boxes_around_polygons(tmp_path):
     command = [str(root), f"--classes={','.join(CLASSES)}", f"--repaired={root / 'copy.json'}"]
     assert check.main(command) == 1
     assert check.main([str(root / "copy.json"), f"--images={root / 'images'}"]) == 0
-    copy = coco.source(root / "copy.json", root / "images").objects()
+    copy = objects.coco(root / "copy.json", root / "images").objects()
     np.testing.assert_array_equal(copy[1].boxes, [[16, 16, 32, 64]])
 
 

@@ -1,6 +1,6 @@
 """Checks the annotations of a detection dataset: boxes, ids, categories, images; and can write a repaired copy.
 
-python -m jaxvision.data.check PATH [--images DIR] [--repaired OUT]
+python -m jaxvision.formats.check PATH [--images DIR] [--repaired OUT]
 """
 
 import argparse
@@ -13,15 +13,15 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from jaxvision.data import annotation_faults, coco, voc, yolo_txt
-from jaxvision.data.annotation_files import Finding, Kind, Listing, Tell, repeated
-from jaxvision.data.placement import Size
-from jaxvision.data.yolo_txt import Labelled
+from jaxvision.formats import coco, faults, opening, voc, yolo
+from jaxvision.formats.annotation import FaultKind, Finding, Listing, Report, repeated
+from jaxvision.formats.image_file import Size
+from jaxvision.formats.opening import Layout, recognise
+from jaxvision.formats.yolo import Labelled
 
 SHOWN = 3
 """Of each kind, without `--all`."""
-DESCRIPTIONS = ("data.yaml", "data.yml")
-NOT_LEFT_OUT = (Kind.DUPLICATE_IMAGE, Kind.NO_SIZE, Kind.NO_LABELS)
+NOT_LEFT_OUT = (FaultKind.DUPLICATE_IMAGE, FaultKind.NO_SIZE, FaultKind.NO_LABELS)
 """Found when reading, and told otherwise, or not at all, of a copy."""
 
 
@@ -42,7 +42,7 @@ class Problem(ValueError):
 def parse(argv: Sequence[str]) -> Flags:
     """The flags."""
     parser = argparse.ArgumentParser(
-        prog="python -m jaxvision.data.check",
+        prog="python -m jaxvision.formats.check",
         description="Check the annotations of a detection dataset: a COCO JSON file, a Pascal VOC folder, a data.yaml of"
         " YOLO, or a folder with images/ and labels/.",
         epilog="Exit status: 0 without faults, 1 with some, 2 if the dataset can't be opened.",
@@ -97,59 +97,44 @@ def run(flags: Flags) -> int:
         listing = opened(flags, unread.append)
     except ValueError as error:
         raise Problem(str(error)) from error
-    if not listing.pictures and not unread:
+    if not listing.images and not unread:
         raise Problem(f"{flags.path} has no image")
-    sizes = annotation_faults.images(listing)
+    sizes = faults.image_sizes(listing)
     _check_folder(listing, sizes)
-    found = [*unread, *annotation_faults.faults(listing, sizes)]
-    if not found and not any(picture.entries for picture in listing.pictures):
-        found = [Finding(Kind.NO_OBJECTS, str(flags.path), "", f"none of {len(listing.pictures)} images has one")]
+    found = [*unread, *faults.faults(listing, sizes)]
+    if not found and not any(image.objects for image in listing.images):
+        found = [Finding(FaultKind.NO_OBJECTS, str(flags.path), "", f"none of {len(listing.images)} images has one")]
     print(summary(flags.path, listing, found, len(found) if flags.all else SHOWN))
     if flags.repaired is not None:
         write_repaired(flags.repaired, listing, sizes, unread)
     return 1 if found else 0
 
 
-def opened(flags: Flags, tell: Tell) -> Listing:
+def opened(flags: Flags, report: Report) -> Listing:
     """The listing of the dataset, in whichever form it is. Raises ValueError or FileNotFoundError for what is none."""
-    path = flags.path
-    if not path.exists():
-        raise FileNotFoundError(f"there is no file or folder {path}")
-    if path.suffix.lower() == ".json":
-        return coco.read_listing(path, flags.images or images_of(path), tell)
-    if flags.images is not None:
+    layout, path = recognise(flags.path)
+    if layout is not Layout.COCO and flags.images is not None:
         raise Problem(f"--images names the images of a COCO file, and {path} is none")
-    for name in (path, *(path / name for name in DESCRIPTIONS)):
-        if name.suffix.lower() in (".yaml", ".yml") and name.is_file():
-            return _described(name, tell)
-    if path.is_dir() and (path / "images").is_dir() and (path / "labels").is_dir():
-        return _yolo_folder(path, flags.classes, tell)
-    known = "a COCO .json, a data.yaml, a folder of VOC (Annotations/, JPEGImages/) or of YOLO (images/, labels/)"
-    try:
-        return _voc_folder(voc.year_folder(path), flags.classes or voc.VOC_CLASSES, tell)
-    except FileNotFoundError:
-        raise Problem(f"{path} is no dataset known here: {known}") from None
+    match layout:
+        case Layout.YOLO_YAML:
+            return _described(path, report)
+        case Layout.YOLO_FOLDER:
+            return _yolo_folder(path, flags.classes, report)
+        case Layout.VOC:
+            return _voc_folder(path, flags.classes or voc.VOC_CLASSES, report)
+    return opening.open(path, images=flags.images, report=report)
 
 
-def images_of(json: Path) -> Path:
-    """Where the images of a COCO file are likely to be: the folder of its name, as `train/` beside `train.json`.
-
-    Also `val2017/` beside `annotations/instances_val2017.json`, `images/` beside the file; else where the file is.
-    """
-    likely = json.with_suffix(""), json.parent.parent / json.stem.split("_")[-1], json.parent / "images"
-    return next((place for place in likely if place.is_dir()), json.parent)
-
-
-def _described(path: Path, tell: Tell) -> Listing:
+def _described(path: Path, report: Report) -> Listing:
     """Of all splits. Raises FileNotFoundError if none of their places is there."""
-    described = yolo_txt.read_yaml(path)
+    described = yolo.read_yaml(path)
     found: dict[Path, Labelled] = {}
     absent: list[FileNotFoundError] = []
     folders: dict[Path, Path] = {}
     places = [place for places in described.splits.values() for place in places]
     for place in places:
         try:
-            here = yolo_txt.listed(place, described.root)
+            here = yolo.listed(place, described.root)
         except FileNotFoundError as error:
             absent.append(error)
             continue
@@ -158,8 +143,8 @@ def _described(path: Path, tell: Tell) -> Listing:
     if len(absent) == len(places):
         raise absent[0] if absent else Problem(f"{path} names no images: it has no train, val and test")
     for error in absent:
-        tell(Finding(Kind.NO_PLACE, str(path), "", str(error)))
-    return _yolo(list(found.values()), described.root, described.classes, folders, tell)
+        report(Finding(FaultKind.NO_PLACE, str(path), "", str(error)))
+    return _yolo(list(found.values()), described.root, described.classes, folders, report)
 
 
 def _labels_of(labelled: Labelled, images: Path) -> Path:
@@ -167,60 +152,60 @@ def _labels_of(labelled: Labelled, images: Path) -> Path:
     return labelled.text.parents[len(labelled.image.relative_to(images).parts) - 1]
 
 
-def _yolo_folder(path: Path, classes: Sequence[str], tell: Tell) -> Listing:
-    images, labels, names = path / "images", path / "labels", ("classes.txt", "labels/classes.txt")
-    for file in [] if classes else [path / name for name in names if (path / name).is_file()]:
-        classes = yolo_txt.read_classes(file)
-    if not classes:
-        raise Problem(f"{path} has no data.yaml and no classes.txt: name the classes in their order, --classes=A,B,...")
-    return _yolo(yolo_txt.in_folder(images, labels), images, classes, {labels: images}, tell)
+def _yolo_folder(path: Path, classes: Sequence[str], report: Report) -> Listing:
+    images, labels = path / "images", path / "labels"
+    return _yolo(
+        yolo.in_folder(images, labels), images, classes or opening.folder_classes(path), {labels: images}, report
+    )
 
 
 def _yolo(
-    found: Sequence[Labelled], root: Path, classes: Sequence[str], folders: Mapping[Path, Path], tell: Tell
+    found: Sequence[Labelled], root: Path, classes: Sequence[str], folders: Mapping[Path, Path], report: Report
 ) -> Listing:
     """Of these images; `folders` of texts, each with that of its images, should hold no other text."""
     used = {each.text for each in found}
-    texts = {text: folder for folder in sorted(folders) for text in yolo_txt.files_below(folder, (".txt",))}
+    texts = {text: folder for folder in sorted(folders) for text in yolo.files_below(folder, (".txt",))}
     for text in sorted(texts):
         if text not in used and text.name != "classes.txt":
-            tell(Finding(Kind.MISSING, str(text), "", f"there is no image of its name below {folders[texts[text]]}"))
-    listing = yolo_txt.read_listing(found, root, classes, tell)
+            report(
+                Finding(FaultKind.MISSING, str(text), "", f"there is no image of its name below {folders[texts[text]]}")
+            )
+    listing = yolo.read_listing(found, root, classes, report)
     bare = [each for each in found if not each.text.is_file()]
     if bare and len(bare) == len(found):
         value = f"none of {len(found)} images has a text, that of {bare[0].image} would be {bare[0].text}"
-        tell(Finding(Kind.NO_LABELS, str(root), "", value))
+        report(Finding(FaultKind.NO_LABELS, str(root), "", value))
     return listing._replace(unlabelled=tuple(each.name for each in bare))
 
 
-def _voc_folder(year: Path, classes: Sequence[str], tell: Tell) -> Listing:
+def _voc_folder(year: Path, classes: Sequence[str], report: Report) -> Listing:
     names, files = voc.annotated(year), voc.image_files(year)
     for split, ids in sorted(voc.splits(year).items()):
         for name in sorted(set(ids) - set(names)):
             value = f"{name}: there is no file {year / 'Annotations' / name}.xml"
-            tell(Finding(Kind.NO_ANNOTATIONS, str(year / "ImageSets" / "Main" / f"{split}.txt"), "", value))
+            report(Finding(FaultKind.NO_ANNOTATIONS, str(year / "ImageSets" / "Main" / f"{split}.txt"), "", value))
     if not names:
         value = f"none of {len(files)} images in JPEGImages has an XML file in Annotations"
-        tell(Finding(Kind.NO_LABELS, str(year), "", value))
+        report(Finding(FaultKind.NO_LABELS, str(year), "", value))
     bare = tuple(file for name in sorted(set(files) - set(names)) for file in files[name])
-    return voc.read_listing(year, names, classes, tell)._replace(unlabelled=bare)
+    return voc.read_listing(year, names, classes, report)._replace(unlabelled=bare)
 
 
 def _check_folder(listing: Listing, sizes: Sequence[Size | Finding]) -> None:
     """Raises Problem where no image is there: a wrong folder, and no fault of each image."""
-    if sizes and all(isinstance(size, Finding) and size.kind is Kind.MISSING for size in sizes):
-        advice = "; is it --images=DIR?" if listing.form == coco.FORM else ""
-        raise Problem(f"none of {len(sizes)} images is there, first {listing.pictures[0].file}{advice}")
+    if sizes and all(isinstance(size, Finding) and size.kind is FaultKind.MISSING for size in sizes):
+        advice = "; is it --images=DIR?" if listing.format == coco.FORMAT else ""
+        raise Problem(f"none of {len(sizes)} images is there, first {listing.images[0].file}{advice}")
 
 
 def summary(path: Path, listing: Listing, found: Sequence[Finding], shown: int) -> str:
     """What was read, how many faults of each kind, and the first of each."""
-    boxes = sum(len(picture.entries) for picture in listing.pictures)
-    amounts = f"{len(listing.pictures)} images in {listing.folder}, {boxes} boxes, {len(listing.classes)} classes"
-    lines = [f"{path}: {listing.form}, {amounts}"]
+    boxes = sum(len(image.objects) for image in listing.images)
+    amounts = f"{len(listing.images)} images in {listing.folder}, {boxes} boxes, {len(listing.classes)} classes"
+    lines = [f"{path}: {listing.format}, {amounts}"]
     if listing.unlabelled:
         lines.append(f"  {len(listing.unlabelled)} images without an annotation file, first {listing.unlabelled[0]}")
-    by_kind = {kind: [each for each in found if each.kind is kind] for kind in Kind}
+    by_kind = {kind: [each for each in found if each.kind is kind] for kind in FaultKind}
     counted = {kind: each for kind, each in by_kind.items() if each}
     width = max(map(len, counted), default=0)
     lines += [f"  {kind:<{width}}  {len(each)}" for kind, each in counted.items()] or ["  no faults"]
@@ -233,7 +218,7 @@ def summary(path: Path, listing: Listing, found: Sequence[Finding], shown: int) 
 
 def write_repaired(path: Path, listing: Listing, sizes: Sequence[Size | Finding], unread: Sequence[Finding]) -> None:
     """Writes the copy, whole or not at all, and prints what was done. Raises Problem if the file is there by now."""
-    copy = annotation_faults.repaired(listing, sizes)
+    copy = faults.repaired(listing, sizes)
     changes = Counter(copy.changes)
     text = _finite_json(copy.content, changes)
     temporary = path.with_name(f".{path.name}.{os.getpid()}")

@@ -11,7 +11,8 @@ from PIL import Image
 from pycocotools import mask as pycoco
 from pycocotools.coco import COCO
 
-from jaxvision.data import coco, samples
+from jaxvision.data import objects, samples
+from jaxvision.formats import coco
 
 
 @pytest.fixture(scope="module")
@@ -20,7 +21,7 @@ def small(tmp_path_factory):
 
 
 def test_images_come_in_order_of_id_with_all_that_is_annotated(small):
-    source = coco.source(small, small.with_suffix(""))
+    source = objects.coco(small, small.with_suffix(""))
     assert (source.length, source.classes) == (4, CLASSES)
     assert [source.name(index) for index in range(4)] == [name(index) for index in range(4)]
     for index, example in zip([2, 0, 3, 1], source.read(np.array([2, 0, 3, 1])), strict=True):
@@ -45,7 +46,7 @@ def test_categories_and_image_ids_lead_back_to_the_file(small):
 
 def test_the_fingerprint_changes_with_annotations_and_images(tmp_path):
     path = write_coco(tmp_path)
-    make = lambda: coco.source(path, path.with_suffix("")).fingerprint
+    make = lambda: objects.coco(path, path.with_suffix("")).fingerprint
     first = make()
     assert make() == first
     content = coco_content()
@@ -67,7 +68,7 @@ def test_what_real_files_hold_is_taken(tmp_path):
     path = write_coco(tmp_path, content)
     (path.with_suffix("") / "deep").mkdir()
     (path.with_suffix("") / name(3)).rename(path.with_suffix("") / "deep" / name(3))
-    source = coco.source(path, path.with_suffix(""))
+    source = objects.coco(path, path.with_suffix(""))
     assert source.name(3) == f"deep/{name(3)}"
     found = source.read(np.arange(4))
     np.testing.assert_allclose(found[0].objects.boxes, [[5, 5, 5, 12], [-3, -2, 7, 8]])
@@ -137,7 +138,7 @@ def test_what_can_not_be_used_is_refused_with_file_id_and_value(tmp_path, change
     change(content)
     path = write_coco(tmp_path, content)
     with pytest.raises(ValueError, match=match) as raised:
-        coco.source(path, path.with_suffix(""))
+        objects.coco(path, path.with_suffix(""))
     assert str(raised.value).startswith(str(path))
     assert "\n" not in str(raised.value)
 
@@ -146,12 +147,12 @@ def test_no_json_and_missing_images_are_told(tmp_path, small):
     path = tmp_path / "x.json"
     path.write_text("{")
     with pytest.raises(ValueError, match=r"x\.json is no JSON: Expecting"):
-        coco.source(path, tmp_path)
+        objects.coco(path, tmp_path)
     path.write_text("[" * 100_000)
     with pytest.raises(ValueError, match=r"x\.json is no JSON"):
-        coco.source(path, tmp_path)
+        objects.coco(path, tmp_path)
     with pytest.raises(FileNotFoundError, match=rf"image 10: there is no file .*{name(0)} \(4 of 4 are missing"):
-        coco.source(small, tmp_path)
+        objects.coco(small, tmp_path)
 
 
 def turned(height, width, orientation):
@@ -175,7 +176,7 @@ def test_an_image_of_another_size_than_stated_is_told(tmp_path, data, stated, ma
     image["height"], image["width"] = stated
     path = write_coco(tmp_path, content)
     (path.with_suffix("") / name(1)).write_bytes(data)
-    source = coco.source(path, path.with_suffix(""))
+    source = objects.coco(path, path.with_suffix(""))
     assert [each.fault is None for each in source.read(np.arange(4))] == [True, False, True, True]
     assert re.search(rf"small\.json: image 17: .*{match} .* --repaired=OUT.json", source.read(np.array([1]))[0].fault)
 
@@ -186,7 +187,7 @@ def test_the_upright_size_is_what_is_stated(tmp_path):
     content["annotations"] = [each for each in content["annotations"] if each["image_id"] == 17]
     path = write_coco(tmp_path, content)
     (path.with_suffix("") / "turned.jpg").write_bytes(turned(32, 64, 8))
-    source = coco.source(path, path.with_suffix(""))
+    source = objects.coco(path, path.with_suffix(""))
     assert len(source.read(np.array([0]))[0].objects.labels) == 1
     assert source.sizes().tolist() == [[64, 32]]
 
@@ -229,7 +230,7 @@ def test_masks_of_polygons_and_run_lengths_are_those_of_pycocotools(tmp_path_fac
     plain = {"size": [40, 60], "counts": run_lengths(noise)}
     path = with_masks(root, [*polygons, compressed, plain])
     write_image(root)
-    masks = coco.source(path, root, masks=True).read(np.array([0]))[0].objects.masks
+    masks = objects.coco(path, root, masks=True).read(np.array([0]))[0].objects.masks
     assert (masks.dtype, masks.shape) == (bool, (len(polygons) + 2, 40, 60))
     np.testing.assert_array_equal(masks[-2], noise)
     np.testing.assert_array_equal(masks[-1], noise)
@@ -262,8 +263,8 @@ def test_what_is_no_mask_is_refused(tmp_path, segmentation, match):
     path = with_masks(tmp_path, [[[0, 0, 9, 0, 9, 9]], segmentation])
     write_image(tmp_path)
     with pytest.raises(ValueError, match=rf"masks\.json: annotation 2: .*{match}"):
-        coco.source(path, tmp_path, masks=True)
-    assert coco.source(path, tmp_path).length == 1
+        objects.coco(path, tmp_path, masks=True)
+    assert objects.coco(path, tmp_path).length == 1
 
 
 @pytest.mark.parametrize(
@@ -277,7 +278,7 @@ def test_what_is_no_mask_is_refused(tmp_path, segmentation, match):
 def test_run_lengths_that_do_not_fit_are_told_when_they_are_read(tmp_path, segmentation, match):
     path = with_masks(tmp_path, [segmentation])
     write_image(tmp_path)
-    source = coco.source(path, tmp_path, masks=True)
+    source = objects.coco(path, tmp_path, masks=True)
     with pytest.raises(ValueError, match=rf"masks\.json: annotation 1: segmentation.*{match}"):
         source.read(np.array([0]))
 
@@ -286,11 +287,11 @@ def test_masks_need_the_size_of_the_image(tmp_path):
     path = with_masks(tmp_path, [[[0, 0, 9, 0, 9, 9]]], height=None, width=None)
     write_image(tmp_path)
     with pytest.raises(ValueError, match=r"masks\.json: image 1: masks need its height and width"):
-        coco.source(path, tmp_path, masks=True)
+        objects.coco(path, tmp_path, masks=True)
 
 
 @pytest.mark.parametrize(
-    ("folder", "split", "images", "objects", "empty"),
+    ("folder", "split", "images", "count", "empty"),
     [
         (samples.trees_dir(), "train", 72, 481, 12),
         (samples.trees_dir(), "test", 16, 244, 0),
@@ -298,12 +299,12 @@ def test_masks_need_the_size_of_the_image(tmp_path):
         (samples.nuclei_dir(), "test", 4, 32, 0),
     ],
 )
-def test_the_samples_hold_what_they_should(folder, split, images, objects, empty):
+def test_the_samples_hold_what_they_should(folder, split, images, count, empty):
     masks = folder == samples.nuclei_dir()
-    source = coco.source(folder / f"{split}.json", folder / split, masks=masks)
+    source = objects.coco(folder / f"{split}.json", folder / split, masks=masks)
     found = source.read(np.arange(source.length))
     counts = [len(example.objects.labels) for example in found]
-    assert (source.length, sum(counts), counts.count(0)) == (images, objects, empty)
+    assert (source.length, sum(counts), counts.count(0)) == (images, count, empty)
     assert [len(each.labels) for each in source.objects()] == counts
     if masks:
         for example in found:

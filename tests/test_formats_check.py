@@ -8,7 +8,8 @@ from check_command import run
 from data_encoding import encoded, smooth
 from detection_files import CLASSES, coco_content, name, write_coco, write_voc, write_yolo
 
-from jaxvision.data import annotation_faults, check, coco, samples
+from jaxvision.data import objects, samples
+from jaxvision.formats import check, faults
 
 NAMES = ",".join(CLASSES)
 
@@ -288,7 +289,7 @@ def test_a_repaired_copy_is_clean_and_keeps_all_that_is_sound(tmp_path, capsys):
     original = {tuple(each["bbox"]): each for each in coco_content()["annotations"]}
     for box, annotation in original.items():
         assert {**kept[box], "id": annotation["id"]} == annotation
-    assert coco.source(out, path.with_suffix("")).length == 5
+    assert objects.coco(out, path.with_suffix("")).length == 5
 
 
 def test_a_copy_of_the_other_forms_is_coco_json_of_the_same_objects(tmp_path, capsys):
@@ -299,13 +300,13 @@ def test_a_copy_of_the_other_forms_is_coco_json_of_the_same_objects(tmp_path, ca
         status, _ = run(capsys, place, f"--classes={NAMES}", "--repaired", out)
         assert status == 0
         assert run(capsys, out, "--images", images)[0] == 0
-        copies.append(coco.source(out, images))
+        copies.append(objects.coco(out, images))
     path = write_coco(tmp_path / "coco")
     for copy in copies:
-        for found, expected in zip(copy.objects(), coco.source(path, path.with_suffix("")).objects(), strict=True):
+        for found, expected in zip(copy.objects(), objects.coco(path, path.with_suffix("")).objects(), strict=True):
             np.testing.assert_allclose(found.boxes, expected.boxes, atol=1e-4)
             assert found.labels.tolist() == expected.labels.tolist()
-    ignored = [each.ignore.tolist() for each in coco.source(path, path.with_suffix("")).objects()]
+    ignored = [each.ignore.tolist() for each in objects.coco(path, path.with_suffix("")).objects()]
     assert [each.ignore.tolist() for each in copies[0].objects()] == ignored
 
 
@@ -320,9 +321,10 @@ def test_a_copy_of_the_other_forms_is_coco_json_of_the_same_objects(tmp_path, ca
         (["{root}/text.json"], "text.json is no JSON: "),
         (
             ["{root}/text.txt"],
-            "text.txt is no dataset known here: a COCO .json, a data.yaml, a folder of VOC (Annotations/",
+            "text.txt is no dataset known here: a COCO .json, a folder of them, a data.yaml, a folder of VOC (",
         ),
-        (["{root}"], "{root} is no dataset known here: a COCO .json, a data.yaml, a folder of VOC (Annotations/"),
+        (["{root}"], "{root} has several COCO files, name one of them, or its split: small, text"),
+        (["{root}/small"], "{root}/small is no dataset known here: a COCO .json, a folder of them, a data.yaml, a"),
         (["{root}/yolo"], "name the classes in their order, --classes=A,B,..."),
         (["{root}/yolo", "--images={root}"], "--images names the images of a COCO file, and {root}/yolo is none"),
     ],
@@ -362,7 +364,7 @@ def test_classes_are_named_once(tmp_path, capsys, names):
 @pytest.mark.parametrize("links", [True, False])
 def test_a_file_that_appears_meanwhile_is_not_overwritten(tmp_path, capsys, monkeypatch, links):
     path, out = write_coco(tmp_path), tmp_path / "out.json"
-    images = annotation_faults.images
+    images = faults.image_sizes
 
     def no_link(file, to):
         raise PermissionError("no hard links here")
@@ -371,28 +373,18 @@ def test_a_file_that_appears_meanwhile_is_not_overwritten(tmp_path, capsys, monk
         monkeypatch.setattr("os.link", no_link)
     assert run(capsys, path, f"--repaired={tmp_path / 'first.json'}")[0] == 0
     assert json.loads((tmp_path / "first.json").read_text())["images"]
-    monkeypatch.setattr(annotation_faults, "images", lambda listing: out.write_text("mine") and images(listing))
+    monkeypatch.setattr(faults, "image_sizes", lambda listing: out.write_text("mine") and images(listing))
     assert check.main([str(path), f"--repaired={out}"]) == 2
     assert f"--repaired: {out} is there by now; nothing was written" in capsys.readouterr().err
     assert out.read_text() == "mine"
     assert not [each for each in tmp_path.iterdir() if each.name.startswith(".")]
 
 
-def test_images_are_looked_for_where_coco_has_them(tmp_path):
-    json = tmp_path / "annotations" / "instances_val2017.json"
-    for folder, expected in (
-        (tmp_path / "annotations", tmp_path / "annotations"),
-        (tmp_path / "val2017", tmp_path / "val2017"),
-    ):
-        folder.mkdir()
-        assert check.images_of(json) == expected
-
-
 @pytest.mark.slow
 def test_the_command_runs_by_its_name(tmp_path):
     path = broken_coco(tmp_path)
     done = subprocess.run(
-        [sys.executable, "-m", "jaxvision.data.check", path], capture_output=True, text=True, timeout=60
+        [sys.executable, "-m", "jaxvision.formats.check", path], capture_output=True, text=True, timeout=60
     )
     assert (done.returncode, done.stderr) == (1, "")
     assert "zero area" in done.stdout

@@ -1,4 +1,4 @@
-"""Pascal VOC folders as a source of objects (Everingham et al., IJCV 2010; the devkit's `PASreadrecord`)."""
+"""Pascal VOC folders (Everingham et al., IJCV 2010; the devkit's `PASreadrecord`)."""
 
 import os
 from collections.abc import Iterable, Sequence, Set
@@ -6,22 +6,21 @@ from os import PathLike
 from pathlib import Path
 from xml.etree import ElementTree
 
-from jaxvision.data import annotation_files, folder
-from jaxvision.data.annotation_files import (
-    Entry,
+from jaxvision.errors import nearest
+from jaxvision.formats.annotation import (
+    AnnotatedImage,
+    AnnotatedObject,
+    FaultKind,
     Finding,
-    Kind,
     Listing,
-    Picture,
-    Tell,
-    nearest,
+    Report,
     number_in,
     refuse,
     repeated,
 )
-from jaxvision.data.lines import read_lines
-from jaxvision.data.placement import Size
-from jaxvision.data.source import Source, digest
+from jaxvision.formats.fingerprint import digest
+from jaxvision.formats.image_file import SUFFIXES, Size
+from jaxvision.formats.text import read_lines
 
 VOC_CLASSES = (
     *("aeroplane", "bicycle", "bird", "boat", "bottle", "bus", "car", "cat", "chair", "cow", "diningtable", "dog"),
@@ -32,37 +31,20 @@ FLAGS = ("-1", "0", "1")
 """After an id in the list of a class: not there, difficult, there."""
 
 
-def source(root: str | PathLike, split: str, *, classes: Sequence[str] = VOC_CLASSES) -> Source:
-    """The images that `ImageSets/Main/<split>.txt` lists, in its order, and their objects from `Annotations/*.xml`.
-
-    `root` is the folder of a year (`VOC2007`), or one that holds a single such folder, below `VOCdevkit` or not. Corners in
-    the files count pixels from 1, both of them inside: x0 and y0 become one less. Difficult objects are to be ignored. An
-    image whose upright size is not the one that its file states can't be used: a pipeline skips it, or ends.
-
-    Raises:
-      ValueError: for what can't be used, with file, object and value; for an XML file with a DOCTYPE.
-      FileNotFoundError: if the folder, the split, an annotation file or an image is not there.
-    """
-    year = year_folder(root)
-    path = year / "ImageSets" / "Main" / f"{split}.txt"
-    if not path.is_file():
-        raise FileNotFoundError(f"there is no split {split!r}: {path}; {nearest(split, sorted(splits(year)))}")
-    names = _ids(path, set(annotated(year)))
-    for name in names:
-        if not (year / "Annotations" / f"{name}.xml").is_file():
-            raise FileNotFoundError(f"{path}: {name}: there is no file {year / 'Annotations' / name}.xml")
-    return annotation_files.source(f"{year} {split}", read_listing(year, names, classes, refuse))
-
-
 def year_folder(root: str | PathLike) -> Path:
     """The folder with `Annotations` and `JPEGImages`. Raises FileNotFoundError or ValueError unless there is just one."""
     root = Path(root)
-    found = [path for path in (root, *root.glob("VOC*"), *root.glob("VOCdevkit/VOC*")) if is_year(path)]
+    found = [path for path in year_candidates(root) if is_year(path)]
     if not found:
         raise FileNotFoundError(f"{root} is no VOC folder: it holds no Annotations and JPEGImages")
     if len(found) > 1:
         raise ValueError(f"{root} holds several VOC folders, name one: {', '.join(map(str, sorted(found)))}")
     return found[0]
+
+
+def year_candidates(root: Path) -> list[Path]:
+    """Where the folder of a year may be: here, or below."""
+    return [root, *root.glob("VOC*"), *root.glob("VOCdevkit/VOC*")]
 
 
 def is_year(path: Path) -> bool:
@@ -79,7 +61,7 @@ def image_files(year: Path) -> dict[str, list[str]]:
     """The files of images of each name, sorted: there should be one. Hidden files don't count."""
     found: dict[str, list[str]] = {}
     for file in sorted(entry.name for entry in os.scandir(year / "JPEGImages")):
-        if file.lower().endswith(folder.SUFFIXES) and not file.startswith("."):
+        if file.lower().endswith(SUFFIXES) and not file.startswith("."):
             found.setdefault(Path(file).stem, []).append(file)
     return found
 
@@ -89,6 +71,31 @@ def splits(year: Path) -> dict[str, list[str]]:
     known = set(annotated(year))
     files = sorted((year / "ImageSets" / "Main").glob("*.txt"))
     return {file.stem: _ids(file, known) for file in files if file.name[0] != "." and not _of_one_class(file, known)}
+
+
+def split_names(year: Path, split: str) -> list[str]:
+    """The ids of a split, in its order. Raises FileNotFoundError if the split or one of its annotation files is not there."""
+    path = year / "ImageSets" / "Main" / f"{split}.txt"
+    if not path.is_file():
+        raise FileNotFoundError(f"there is no split {split!r}: {path}{nearest(split, sorted(splits(year)))}")
+    names = _ids(path, set(annotated(year)))
+    for name in names:
+        if not (year / "Annotations" / f"{name}.xml").is_file():
+            raise FileNotFoundError(f"{path}: {name}: there is no file {year / 'Annotations' / name}.xml")
+    return names
+
+
+def class_names(year: Path) -> tuple[str, ...]:
+    """The names of all objects of the folder, sorted; files that can't be read have none."""
+    return tuple(sorted({name for each in annotated(year) for name in _names_in(year / "Annotations" / f"{each}.xml")}))
+
+
+def _names_in(path: Path) -> set[str]:
+    try:
+        root = _parsed(path.read_bytes())
+    except ValueError:
+        return set()
+    return {name for node in root.findall("object") if (name := (node.findtext("name") or "").strip())}
 
 
 def _of_one_class(path: Path, known: Set[str]) -> bool:
@@ -110,34 +117,34 @@ def _id(line: str, known: Set[str]) -> str:
     return name if line not in known and flag and flag[0] in FLAGS else line
 
 
-def read_listing(year: Path, names: Iterable[str], classes: Sequence[str], tell: Tell) -> Listing:
+def read_listing(year: Path, names: Iterable[str], classes: Sequence[str], report: Report = refuse) -> Listing:
     """What the annotation files of these names say. Raises ValueError for a class that is named twice."""
     if repeated(classes):
         raise ValueError(f"classes has {repeated(classes)[0]!r} twice, allowed is once: {', '.join(classes)}")
     labels = {name: label for label, name in enumerate(classes)}
-    files, pictures, contents = image_files(year), [], []
+    files, found, contents = image_files(year), [], []
     for place, name in enumerate(names, start=1):
         path = year / "Annotations" / f"{name}.xml"
         contents.append(path.read_bytes())
-        picture = _picture(contents[-1], path, files.get(name, [f"{name}.jpg"]), place, labels, tell)
-        pictures += [] if picture is None else [picture]
+        image = _image(contents[-1], path, files.get(name, [f"{name}.jpg"]), place, labels, report)
+        found += [] if image is None else [image]
     ids, images = tuple(range(1, len(labels) + 1)), year / "JPEGImages"
-    return Listing("Pascal VOC", images, tuple(classes), ids, pictures, digest(*contents))
+    return Listing("Pascal VOC", images, tuple(classes), ids, found, digest(*contents))
 
 
-def _picture(
-    data: bytes, path: Path, images: Sequence[str], place: int, labels: dict[str, int], tell: Tell
-) -> Picture | None:
+def _image(
+    data: bytes, path: Path, images: Sequence[str], place: int, labels: dict[str, int], report: Report
+) -> AnnotatedImage | None:
     """The image that an annotation file is of; None, told why, if it can't be used."""
     try:
         root = _parsed(data)
     except ValueError as error:
-        return tell(Finding(Kind.MALFORMED, str(path), "", str(error)))
+        return report(Finding(FaultKind.MALFORMED, str(path), "", str(error)))
     if len(images) > 1:
         value = f"{len(images)} images have its name: {', '.join(images)}; allowed is one"
-        return tell(Finding(Kind.TWO_FILES, str(path), "", value))
+        return report(Finding(FaultKind.TWO_FILES, str(path), "", value))
     file = path.parent.parent / "JPEGImages" / images[0]
-    return Picture(images[0], file, str(path), place, _size(root), _entries(root, str(path), labels, tell))
+    return AnnotatedImage(images[0], file, str(path), place, _size(root), _objects(root, str(path), labels, report))
 
 
 class _WithoutDoctype(ElementTree.TreeBuilder):
@@ -166,27 +173,29 @@ def _size(root: ElementTree.Element) -> Size | None:
     return (height, width) if height > 0 and width > 0 else None
 
 
-def _entries(root: ElementTree.Element, file: str, labels: dict[str, int], tell: Tell) -> list[Entry]:
+def _objects(root: ElementTree.Element, file: str, labels: dict[str, int], report: Report) -> list[AnnotatedObject]:
     nodes = enumerate(root.findall("object"), start=1)
-    objects = (_entry(each, f"object {number}", file, labels, tell) for number, each in nodes)
+    objects = (_object(each, f"object {number}", file, labels, report) for number, each in nodes)
     return [each for each in objects if each is not None]
 
 
-def _entry(node: ElementTree.Element, where: str, file: str, labels: dict[str, int], tell: Tell) -> Entry | None:
+def _object(
+    node: ElementTree.Element, where: str, file: str, labels: dict[str, int], report: Report
+) -> AnnotatedObject | None:
     name = (node.findtext("name") or "").strip()
     if name not in labels:
-        value = f"name is {name!r}; {nearest(name, list(labels))}"
-        tell(Finding(Kind.UNKNOWN_CATEGORY, file, where, value))
+        value = f"name is {name!r}{nearest(name, list(labels))}"
+        report(Finding(FaultKind.UNKNOWN_CATEGORY, file, where, value))
         return None
     texts = {corner: node.findtext(f"bndbox/{corner}") for corner in CORNERS}
     x0, y0, x1, y1 = (number_in(text) for text in texts.values())
     if x0 is None or y0 is None or x1 is None or y1 is None or x1 < x0 - 1 or y1 < y0 - 1:
         shown = ", ".join(f"{corner} {text}" for corner, text in texts.items())
         allowed = "four finite numbers, no maximum below its minimum"
-        tell(Finding(Kind.MALFORMED, file, where, f"bndbox is {shown}; allowed are {allowed}"))
+        report(Finding(FaultKind.MALFORMED, file, where, f"bndbox is {shown}; allowed are {allowed}"))
         return None
     difficult = (node.findtext("difficult") or "0").strip()
     if difficult not in ("0", "1"):
-        tell(Finding(Kind.MALFORMED, file, where, f"difficult is {difficult!r}; allowed are 0 and 1"))
+        report(Finding(FaultKind.MALFORMED, file, where, f"difficult is {difficult!r}; allowed are 0 and 1"))
         return None
-    return Entry(where, labels[name], (x0 - 1, y0 - 1, x1, y1), difficult == "1")
+    return AnnotatedObject(where, labels[name], (x0 - 1, y0 - 1, x1, y1), difficult == "1")

@@ -1,0 +1,142 @@
+"""What annotation files say of images and their objects: the form that every format is read into.
+
+A parser serves a source and the check alike: it reports what it can't use, and leaves it out. A source's `report` is
+`refuse`, which raises.
+"""
+
+import enum
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple, NoReturn
+
+from jaxvision.formats.image_file import Size
+
+Box = tuple[float, float, float, float]
+FAR = 1e30
+"""Beyond float32, so as good as infinite."""
+
+
+class FaultKind(enum.StrEnum):
+    """What can be wrong with annotations."""
+
+    MALFORMED = "malformed"
+    UNKNOWN_CATEGORY = "unknown category"
+    UNKNOWN_IMAGE = "annotation of an unknown image"
+    DUPLICATE_CATEGORY = "duplicate category name"
+    DUPLICATE_IMAGE = "duplicate image id"
+    REPEATED_IMAGE = "image listed twice"
+    SAME_FILE = "image file under two ids"
+    TWO_FILES = "two image files of one name"
+    NO_PLACE = "missing folder or list of images"
+    NO_ANNOTATIONS = "missing annotation file"
+    SEGMENTATION = "broken segmentation"
+    NO_LABELS = "no annotation file at all"
+    NO_OBJECTS = "no object at all"
+    OUTSIDE = "box outside the image"
+    NO_AREA = "zero area"
+    DUPLICATE_BOX = "duplicate box"
+    NO_ID = "annotation without an id"
+    ZERO_ID = "annotation id 0"
+    DUPLICATE_ID = "duplicate annotation id"
+    MISSING = "missing image"
+    UNREADABLE = "unreadable image"
+    NO_SIZE = "malformed image size"
+    OTHER_SIZE = "image of another size"
+
+
+class Finding(NamedTuple):
+    """One thing that is wrong."""
+
+    kind: FaultKind
+    file: str
+    where: str
+    """Which annotation, image or line of the file."""
+    value: str
+    """What is there, and what is allowed."""
+
+    def __str__(self) -> str:
+        return ": ".join(part for part in (self.file, self.where, self.value) if part)
+
+
+Report = Callable[[Finding], None]
+"""What is done about a finding."""
+
+
+def refuse(finding: Finding) -> NoReturn:
+    """The strictest `Report`: raises a ValueError with the finding."""
+    raise ValueError(str(finding))
+
+
+class AnnotatedObject(NamedTuple):
+    """An object of an image, as the annotation file has it."""
+
+    where: str
+    label: int
+    box: Box
+    """x0 y0 x1 y1 in pixels, or in shares of the image's sides; anywhere, but x0 <= x1 and y0 <= y1."""
+    ignore: bool = False
+    area: float | None = None
+    id: int | None = None
+    raw: Mapping[str, Any] = {}
+    """All fields of the file."""
+
+
+class AnnotatedImage(NamedTuple):
+    """An image with its objects, as the annotation files have them."""
+
+    name: str
+    """Its path below the folder of the images."""
+    file: Path
+    annotation_file: str
+    """The file that it is listed in."""
+    id: int
+    size: Size | None
+    """`(height, width)`, if the file says it."""
+    objects: list[AnnotatedObject]
+    raw: Mapping[str, Any] = {}
+
+
+class Listing(NamedTuple):
+    """A dataset of objects: all that its annotation files say."""
+
+    format: str
+    folder: Path
+    """Of the images."""
+    classes: tuple[str, ...]
+    category_ids: tuple[int, ...]
+    images: list[AnnotatedImage]
+    fingerprint: str
+    """Of the annotation files."""
+    relative: bool = False
+    """Whether boxes are in shares of the image's sides."""
+    raw: Mapping[str, Any] = {}
+    """The content of the file, where there is only one."""
+    unlabelled: tuple[str, ...] = ()
+    """Images in the folder that no annotation file is of."""
+
+
+def numbers(values: object, count: int) -> list[float] | None:
+    """So many finite numbers; None if it is anything else."""
+    if not isinstance(values, Sequence) or len(values) != count:
+        return None
+    found = [each for each in map(number, values) if each is not None]
+    return found if len(found) == count else None
+
+
+def number(value: object) -> float | None:
+    """A finite number; None if it is anything else."""
+    return float(value) if isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < FAR else None
+
+
+def number_in(text: str | None) -> float | None:
+    """The finite number that a text spells; None if it spells none."""
+    try:
+        return number(float(text or ""))
+    except ValueError:
+        return None
+
+
+def repeated(names: Iterable[str]) -> list[str]:
+    """The names that are there more than once, each one time."""
+    return [name for name, count in Counter(names).items() if count > 1]
