@@ -5,6 +5,7 @@ from typing import NamedTuple
 
 import pytest
 
+from jaxvision.data import samples
 from jaxvision.run import devices
 from jaxvision.run.config import as_json, configure, load
 
@@ -12,6 +13,7 @@ ROOT = Path(__file__).parent.parent
 FILES = sorted((ROOT / "experiments").glob("*.py")) + sorted((ROOT / "experiments" / "finetune").glob("*.py"))
 VARIANTS = {
     "shapes": ("detector", ("ssd", "yolo", "yolox", "retinanet", "faster_rcnn", "fast_rcnn", "rcnn", "detr")),
+    "detect": ("detector", ("ssd", "yolo", "yolox", "faster_rcnn", "retinanet", "detr")),
     "torchvision_folder": ("network", ("resnet50", "vgg16", "inception_v3")),
     "efficientnet_lite0": ("data", ("fashion", "trees")),
 }
@@ -46,6 +48,8 @@ def build(chosen, overrides, folder):
     overrides = {**chosen.fields, **overrides}
     if "train_dir" in config:
         overrides["train_dir"] = str(folder)
+    if "train" in config:
+        overrides["train"] = str(samples.trees_dir() / "train.json")
     config = configure(config, overrides)
     devices.resolve_precision(config)
     assert as_json(config)

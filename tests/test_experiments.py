@@ -17,6 +17,7 @@ DEEP = {
     *("imagenet_inception_v3", "imagenet_efficientnet_lite0", "imagenet_mobilenet_v2", "imagenet_vit_small"),
     *("coco_ssd300", "coco_yolov3", "voc_ssd300", "trees_ssd", "trees_yolo", "coco_detr", "coco_yolox"),
     *("voc_fast_rcnn", "voc_rcnn", "coco_faster_rcnn", "coco_retinanet", "trees_faster_rcnn"),
+    *("detect_ssd", "detect_yolo", "detect_yolox", "detect_faster_rcnn", "detect_retinanet", "detect_detr"),
     *("torchvision_folder_resnet50", "torchvision_folder_vgg16", "torchvision_folder_inception_v3"),
     *("efficientnet_lite0_fashion", "efficientnet_lite0_trees"),
 }
