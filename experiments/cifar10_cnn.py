@@ -16,7 +16,7 @@ from jaxvision.experiment import Evaluation, Experiment, Keep
 from jaxvision.metrics.classification import classification as figures
 from jaxvision.nn.cnn import TutorialCNN
 from jaxvision.tasks.classification import classification
-from jaxvision.train import Every
+from jaxvision.train import evenly
 
 
 def get_config() -> ConfigDict:
@@ -53,6 +53,6 @@ def build(config) -> Experiment:
         train=train,
         evaluations={"test": Evaluation(test, figures(classes), pictures.report)},
         seed=config.seed,
-        every=Every(log=100, evaluate=-(-steps // 10), checkpoint=-(-steps // 10)),
+        every=evenly(steps, 10, log=100),
         keep=Keep(latest=2, best=1, by="test/accuracy"),
     )

@@ -13,8 +13,6 @@ keep their own. Expected: 42.0 AP after 500 epochs (the authors' README), 40.6 a
 eight V100 for 300 epochs, the authors say. Not measured by us.
 """
 
-from pathlib import Path
-
 import jax.numpy as jnp
 import optax
 from ml_collections import ConfigDict
@@ -60,12 +58,8 @@ def build(config) -> Experiment:
     options = {"batch_size": config.batch_size, "target": target.objects(config.max_objects)}
     sides = (config.short, config.longest)
 
-    def data(split: str):
-        folder = Path(config.data_dir).expanduser()
-        return objects.coco(folder / f"annotations/instances_{split}.json", folder / split)
-
     train = buckets.training(
-        lambda: data("train2017"),
+        lambda: objects.coco_split(config.data_dir, "train2017"),
         placers=[placement.shortest_side(*sides, canvas) for canvas in (sides, sides[::-1])],
         order=order.shuffled(config.seed),
         seed=config.seed,
@@ -73,7 +67,7 @@ def build(config) -> Experiment:
         **options,
     )
     both = placement.shortest_side(*sides, (config.longest, config.longest))
-    test = pipeline.evaluation(lambda: data("val2017"), placer=both, **options)
+    test = pipeline.evaluation(lambda: objects.coco_split(config.data_dir, "val2017"), placer=both, **options)
     layers = {"encoder_layers": config.layers, "decoder_layers": config.layers}
     rate = optax.piecewise_constant_schedule(config.learning_rate, {config.drop: 0.1})
     begin = None

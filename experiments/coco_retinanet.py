@@ -12,7 +12,6 @@ us.
 """
 
 from functools import partial
-from pathlib import Path
 
 import jax.numpy as jnp
 import numpy as np
@@ -65,19 +64,15 @@ def build(config) -> Experiment:
     options = {"batch_size": config.batch_size, "target": target.objects(config.max_objects)}
     sides = (config.short, config.longest)
 
-    def data(split: str):
-        folder = Path(config.data_dir).expanduser()
-        return objects.coco(folder / f"annotations/instances_{split}.json", folder / split)
-
     options["placers"] = [placement.shortest_side(*sides, canvas) for canvas in (sides, sides[::-1])]
     train = buckets.training(
-        lambda: with_objects(data("train2017")),
+        lambda: with_objects(objects.coco_split(config.data_dir, "train2017")),
         order=order.shuffled(config.seed),
         seed=config.seed,
         on_bad_image="skip",
         **options,
     )
-    test = buckets.evaluation(lambda: data("val2017"), **options)
+    test = buckets.evaluation(lambda: objects.coco_split(config.data_dir, "val2017"), **options)
     epochs = optax.piecewise_constant_schedule(
         config.learning_rate, {epoch * config.epoch: 0.1 for epoch in config.drops}
     )

@@ -12,8 +12,6 @@ val2017, by a recipe of its own. Images are stretched to 300 px first and croppe
 from that. Not measured by us.
 """
 
-from pathlib import Path
-
 import jax.numpy as jnp
 import optax
 from ml_collections import ConfigDict
@@ -57,14 +55,14 @@ def build(config) -> Experiment:
         "target": target.objects(config.max_objects),
     }
 
-    def data(split: str):
-        folder = Path(config.data_dir).expanduser()
-        return objects.coco(folder / f"annotations/instances_{split}.json", folder / split)
-
     train = pipeline.training(
-        lambda: data("train2017"), order=order.shuffled(config.seed), seed=config.seed, on_bad_image="skip", **options
+        lambda: objects.coco_split(config.data_dir, "train2017"),
+        order=order.shuffled(config.seed),
+        seed=config.seed,
+        on_bad_image="skip",
+        **options,
     )
-    test = pipeline.evaluation(lambda: data("val2017"), **options)
+    test = pipeline.evaluation(lambda: objects.coco_split(config.data_dir, "val2017"), **options)
     drops = [config.steps * 7 // 10, config.steps * 9 // 10]
     constant = optax.piecewise_constant_schedule(config.learning_rate, dict.fromkeys(drops, 0.1))
     warmup = optax.linear_schedule(0.1, 1.0, config.warmup)

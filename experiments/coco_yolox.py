@@ -16,8 +16,6 @@ not with another four. Expected: 40.5 AP (nano and tiny, at 416 px: 25.8 and 32.
 the authors' code reports on val2017; the paper has 39.6 for S on test-dev. Not measured by us.
 """
 
-from pathlib import Path
-
 import jax
 import jax.numpy as jnp
 import optax
@@ -114,14 +112,14 @@ def build(config) -> Experiment:
         "target": target.objects(config.max_objects),
     }
 
-    def data(split: str):
-        folder = Path(config.data_dir).expanduser()
-        return objects.coco(folder / f"annotations/instances_{split}.json", folder / split)
-
     train = pipeline.training(
-        lambda: data("train2017"), order=order.shuffled(config.seed), seed=config.seed, on_bad_image="skip", **options
+        lambda: objects.coco_split(config.data_dir, "train2017"),
+        order=order.shuffled(config.seed),
+        seed=config.seed,
+        on_bad_image="skip",
+        **options,
     )
-    test = pipeline.evaluation(lambda: data("val2017"), **options)
+    test = pipeline.evaluation(lambda: objects.coco_split(config.data_dir, "val2017"), **options)
     epoch = config.examples // config.batch_size
     close = (config.epochs - config.closing_epochs) * epoch
     schedule = yolox_schedule(config.learning_rate * config.batch_size, config.warmup_epochs * epoch, close)

@@ -23,7 +23,7 @@ from jaxvision.experiment import Evaluation, Experiment, Keep
 from jaxvision.metrics.classification import classification as figures
 from jaxvision.nn.resnet import resnet18
 from jaxvision.tasks.classification import classification
-from jaxvision.train import Every, exponential_average
+from jaxvision.train import evenly, exponential_average
 
 
 def get_config() -> ConfigDict:
@@ -70,6 +70,6 @@ def build(config) -> Experiment:
         evaluations={"test": Evaluation(test, figures(idx.FASHION_MNIST), pictures.report)},
         average=exponential_average(config.ema),
         seed=config.seed,
-        every=Every(log=100, evaluate=-(-steps // 10), checkpoint=-(-steps // 10)),
+        every=evenly(steps, 10, log=100),
         keep=Keep(latest=2, best=1, by="test/accuracy"),
     )

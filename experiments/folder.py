@@ -14,13 +14,13 @@ from ml_collections import ConfigDict
 from jaxvision import optimize
 from jaxvision.augment.geometry import flip
 from jaxvision.data import folder, order, pipeline, placement
-from jaxvision.data.subset import held_out
+from jaxvision.data.subset import train_and_test
 from jaxvision.draw import classification as pictures
 from jaxvision.experiment import Evaluation, Experiment, Keep
 from jaxvision.metrics.classification import classification as figures
 from jaxvision.nn.resnet import resnet18
 from jaxvision.tasks.classification import classification
-from jaxvision.train import Every, exponential_average
+from jaxvision.train import evenly, exponential_average
 
 
 def get_config() -> ConfigDict:
@@ -55,18 +55,13 @@ def build(config) -> Experiment:
     schedule = optax.warmup_cosine_decay_schedule(0.0, config.learning_rate, config.steps // 20, config.steps)
     size, options = config.image_size, {"batch_size": config.batch_size, "on_bad_image": config.on_bad_image}
 
-    def train_data():
-        everything = folder.source(config.train_dir)
-        return everything if config.test_dir else held_out(everything, config.held_out, config.seed)[0]
-
-    def test_data():
-        if config.test_dir:
-            found = folder.source(config.test_dir)
-            if found.classes != classes:
-                raise ValueError(f"{config.test_dir} has the classes {found.classes}, {config.train_dir} has {classes}")
-            return found
-        return held_out(folder.source(config.train_dir), config.held_out, config.seed)[1]
-
+    train_data, test_data = train_and_test(
+        lambda: folder.source(config.train_dir),
+        (lambda: folder.source(config.test_dir)) if config.test_dir else None,
+        config.held_out,
+        config.seed,
+        classes,
+    )
     train = pipeline.training(
         train_data,
         order=order.balanced(config.seed) if config.balanced else order.shuffled(config.seed),
@@ -84,6 +79,6 @@ def build(config) -> Experiment:
         evaluations={"test": Evaluation(test, figures(classes), pictures.report)},
         average=exponential_average(config.ema),
         seed=config.seed,
-        every=Every(log=20, evaluate=-(-config.steps // 10), checkpoint=-(-config.steps // 10)),
+        every=evenly(config.steps, 10, log=20),
         keep=Keep(latest=2, best=1, by="test/accuracy"),
     )

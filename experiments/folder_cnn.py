@@ -15,13 +15,13 @@ from ml_collections import ConfigDict
 
 from jaxvision.augment import affine, chain, flip
 from jaxvision.data import folder, order, pipeline, placement
-from jaxvision.data.subset import held_out
+from jaxvision.data.subset import train_and_test
 from jaxvision.draw import classification as pictures
 from jaxvision.experiment import Evaluation, Experiment, Keep
 from jaxvision.metrics.classification import classification as figures
 from jaxvision.nn.cnn import FolderCNN
 from jaxvision.tasks.classification import classification
-from jaxvision.train import Every
+from jaxvision.train import evenly
 
 
 def get_config() -> ConfigDict:
@@ -57,18 +57,13 @@ def build(config) -> Experiment:
     dtype = jnp.dtype(config.precision)
     network = FolderCNN(len(classes), config.channels, hidden=config.hidden, dropout=config.dropout, dtype=dtype)
 
-    def train_data():
-        everything = folder.source(config.train_dir)
-        return everything if config.test_dir else held_out(everything, config.held_out, config.seed)[0]
-
-    def test_data():
-        if config.test_dir:
-            found = folder.source(config.test_dir)
-            if found.classes != classes:
-                raise ValueError(f"{config.test_dir} has the classes {found.classes}, {config.train_dir} has {classes}")
-            return found
-        return held_out(folder.source(config.train_dir), config.held_out, config.seed)[1]
-
+    train_data, test_data = train_and_test(
+        lambda: folder.source(config.train_dir),
+        (lambda: folder.source(config.test_dir)) if config.test_dir else None,
+        config.held_out,
+        config.seed,
+        classes,
+    )
     options = {
         "placer": placement.stretch(config.image_size),
         "batch_size": config.batch_size,
@@ -93,6 +88,6 @@ def build(config) -> Experiment:
         ),
         evaluations={"test": Evaluation(test, figures(classes), pictures.report)},
         seed=config.seed,
-        every=Every(log=20, evaluate=-(-config.steps // 10), checkpoint=-(-config.steps // 10)),
+        every=evenly(config.steps, 10, log=20),
         keep=Keep(latest=2, best=1, by="test/accuracy"),
     )

@@ -18,7 +18,7 @@ from jaxvision.experiment import Evaluation, Experiment, Keep
 from jaxvision.metrics.classification import classification as figures
 from jaxvision.nn.cnn import SmallCNN
 from jaxvision.tasks.classification import classification
-from jaxvision.train import Every, exponential_average
+from jaxvision.train import evenly, exponential_average
 
 
 def get_config() -> ConfigDict:
@@ -55,7 +55,7 @@ def build(config) -> Experiment:
         evaluations={"test": Evaluation(test, figures(idx.FASHION_MNIST), pictures.report)},
         average=exponential_average(config.ema),
         seed=config.seed,
-        every=Every(log=25, evaluate=-(-steps // 5), checkpoint=-(-steps // 5)),
+        every=evenly(steps, 5, log=25),
         keep=Keep(latest=2, best=1, by="test/accuracy"),
     )
 

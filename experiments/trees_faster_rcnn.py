@@ -28,7 +28,7 @@ from jaxvision.pretrained.start import start
 from jaxvision.tasks.faster_rcnn import faster_rcnn, faster_rcnn_on
 from jaxvision.tasks.proposals import Proposing
 from jaxvision.tasks.regions import Classifying
-from jaxvision.train import Every, exponential_average
+from jaxvision.train import evenly, exponential_average
 
 CLASSES = ("tree",)
 EARLY = (r"features/backbone/(stem|stage[123]_).*",)
@@ -95,7 +95,7 @@ def build(config) -> Experiment:
         evaluations={"test": Evaluation(test, figures(CLASSES), pictures.report)},
         average=exponential_average(config.ema),
         seed=config.seed,
-        every=Every(log=10, evaluate=-(-config.steps // 4), checkpoint=-(-config.steps // 4)),
+        every=evenly(config.steps, 4, log=10),
         keep=Keep(latest=1, best=1, by="test/AP50"),
     )
     if pretrained:

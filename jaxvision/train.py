@@ -451,3 +451,9 @@ def due(step: int, interval: int) -> bool:
 def fetch(metrics: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
     """Device scalars to Python numbers, in one transfer."""
     return [{name: np.asarray(value).item() for name, value in row.items()} for row in jax.device_get(metrics)]
+
+
+def evenly(steps: int, parts: int, log: int = 100) -> Every:
+    """The intervals of a run that evaluates and saves `parts` times, evenly, the last time at the end."""
+    interval = -(-steps // parts)
+    return Every(log=log, evaluate=interval, checkpoint=interval)

@@ -1,25 +1,55 @@
-"""Every experiment file, and how the tests build one."""
+"""Every experiment file, with each network that it can have, and how the tests build one."""
 
 from pathlib import Path
+from typing import NamedTuple
 
 import pytest
 
+from jaxvision.data import samples
 from jaxvision.run import devices
 from jaxvision.run.config import as_json, configure, load
 
 ROOT = Path(__file__).parent.parent
 FILES = sorted((ROOT / "experiments").glob("*.py")) + sorted((ROOT / "experiments" / "finetune").glob("*.py"))
+VARIANTS = {
+    "shapes": ("detector", ("ssd", "yolo", "yolox", "retinanet", "faster_rcnn", "fast_rcnn", "rcnn", "detr")),
+    "detect": ("detector", ("ssd", "yolo", "yolox", "faster_rcnn", "retinanet", "detr")),
+    "torchvision_folder": ("network", ("resnet50", "vgg16", "inception_v3")),
+    "efficientnet_lite0": ("data", ("fashion", "trees")),
+}
+"""Files that hold several experiments: the field that chooses one, and its values."""
+
+
+class Chosen(NamedTuple):
+    """An experiment file, and the fields that choose one of its experiments."""
+
+    path: Path
+    stem: str
+    """The name of the file, with that of the experiment if it holds several."""
+    fields: dict[str, str]
+
+
+def chosen_in(path):
+    field, values = VARIANTS.get(path.stem, ("", ()))
+    return [Chosen(path, f"{path.stem}_{value}", {field: value}) for value in values] or [Chosen(path, path.stem, {})]
+
+
+EXPERIMENTS = [each for path in FILES for each in chosen_in(path)]
 
 
 def files(slow=()):
-    return [pytest.param(path, id=path.stem, marks=[pytest.mark.slow] * (path.stem in slow)) for path in FILES]
+    return [pytest.param(each, id=each.stem, marks=[pytest.mark.slow] * (each.stem in slow)) for each in EXPERIMENTS]
 
 
-def build(path, overrides, folder):
-    module = load(path)
+def build(chosen, overrides, folder):
+    """The experiment; `folder` holds a folder of images for each class."""
+    module = load(chosen.path)
     config = module.get_config()
+    overrides = {**chosen.fields, **overrides}
     if "train_dir" in config:
-        overrides = {**overrides, "train_dir": str(folder)}
+        overrides["train_dir"] = str(folder)
+    if "train" in config:
+        overrides["train"] = str(samples.trees_dir() / "train.json")
     config = configure(config, overrides)
     devices.resolve_precision(config)
     assert as_json(config)

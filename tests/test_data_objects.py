@@ -37,6 +37,15 @@ def test_any_layout_opens_to_the_same_objects(tmp_path):
         assert_holds_all(objects.open(path))
 
 
+def test_a_split_of_coco_lies_as_it_is_distributed(tmp_path):
+    write_images(tmp_path / "val2017")
+    (tmp_path / "annotations").mkdir()
+    (tmp_path / "annotations" / "instances_val2017.json").write_text(json.dumps(coco_content()))
+    assert_holds_all(objects.coco_split(tmp_path, "val2017"))
+    with pytest.raises(FileNotFoundError, match="instances_train2017.json"):
+        objects.coco_split(tmp_path, "train2017")
+
+
 def test_without_a_split_a_divided_dataset_gives_the_one_to_train_on(tmp_path):
     year = write_voc(tmp_path)
     assert objects.open(year).fingerprint == objects.voc(year, "train", classes=CLASSES).fingerprint

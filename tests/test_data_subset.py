@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from jaxvision.data import arrays, synthetic
-from jaxvision.data.subset import held_out, imbalanced, long_tailed, stepped, subset
+from jaxvision.data.subset import held_out, imbalanced, long_tailed, stepped, subset, train_and_test
 
 
 @pytest.fixture
@@ -34,6 +34,17 @@ def test_held_out_takes_its_share_of_every_class_and_nothing_twice(source):
     assert pixels(held_out(source, 0.2, seed=4)[1]) != pixels(out)
     with pytest.raises(ValueError, match=r"share is 1\.0"):
         held_out(source, 1.0, seed=0)
+
+
+def test_a_pair_is_two_sources_or_one_in_two_parts(source):
+    train, test = train_and_test(lambda: source, None, 0.2, 3, source.classes)
+    assert (pixels(train()), pixels(test())) == tuple(map(pixels, held_out(source, 0.2, seed=3)))
+    other = subset(source, np.array([4, 52]))
+    train, test = train_and_test(lambda: source, lambda: other, 0.2, 3, source.classes)
+    assert (pixels(train()), pixels(test())) == (list(range(61)), [4, 52])
+    _, test = train_and_test(lambda: source, lambda: other, 0.2, 3, ("a", "b"))
+    with pytest.raises(ValueError, match="the classes of the test data are a, b, c, not a, b"):
+        test()
 
 
 @pytest.mark.parametrize(("length", "share", "out"), [(10, 0.25, 2), (10, 0.01, 1), (10, 0.99, 9), (1, 0.5, 0)])

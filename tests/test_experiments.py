@@ -1,11 +1,15 @@
 """Every experiment file builds and its train step has the right shapes."""
 
+import re
+
 import jax
 import jax.export
 import pytest
-from experiment_files import ROOT, build, files
+from experiment_files import FILES, ROOT, Chosen, build, files
 
 from jaxvision import experiment
+from jaxvision.run import devices
+from jaxvision.run.config import as_json, configure, load
 from jaxvision.run.evaluation import make_observe
 from jaxvision.types import Objects
 
@@ -13,7 +17,9 @@ DEEP = {
     *("imagenet_inception_v3", "imagenet_efficientnet_lite0", "imagenet_mobilenet_v2", "imagenet_vit_small"),
     *("coco_ssd300", "coco_yolov3", "voc_ssd300", "trees_ssd", "trees_yolo", "coco_detr", "coco_yolox"),
     *("voc_fast_rcnn", "voc_rcnn", "coco_faster_rcnn", "coco_retinanet", "trees_faster_rcnn"),
-    *("inception_folder", "efficientnet_lite0_fashion", "efficientnet_lite0_trees", "resnet50_folder", "vgg16_folder"),
+    *("detect_ssd", "detect_yolo", "detect_yolox", "detect_faster_rcnn", "detect_retinanet", "detect_detr"),
+    *("torchvision_folder_resnet50", "torchvision_folder_vgg16", "torchvision_folder_inception_v3"),
+    *("efficientnet_lite0_fashion", "efficientnet_lite0_trees"),
 }
 """Tracing these takes long."""
 ALIKE = {
@@ -65,8 +71,32 @@ def test_the_train_step_lowers_for_gpu_and_tpu(path, folder_of_classes):
     assert ("dot_general" if "rnn" in path.stem else "stablehlo.convolution") in exported.mlir_module()
 
 
-@pytest.mark.parametrize("path", files())
+@pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
 def test_the_docstring_gives_the_command(path):
     text = " ".join(path.read_text(encoding="utf-8").replace("\\\n", " ").split())
     name = path.relative_to(ROOT).as_posix()
     assert f"python -m jaxvision.main --config={name} --workdir=runs/{path.stem}" in text
+
+
+@pytest.mark.parametrize(
+    ("stem", "field", "value", "message"),
+    [
+        ("shapes", "detector", "yollo", "no detector 'yollo'; did you mean 'yolo'?"),
+        ("torchvision_folder", "network", "resnet5", "no network 'resnet5'; did you mean 'resnet50'?"),
+        ("efficientnet_lite0", "data", "tree", "no data 'tree'; did you mean 'trees'?"),
+    ],
+)
+def test_an_unknown_choice_is_told_with_the_nearest(stem, field, value, message, folder_of_classes):
+    (path,) = (each for each in FILES if each.stem == stem)
+    with pytest.raises(ValueError, match=re.escape(message)):
+        build(Chosen(path, stem, {}), {field: value}, folder_of_classes)
+
+
+def test_zero_takes_the_values_of_the_detector_and_the_config_keeps_them():
+    (path,) = (each for each in FILES if each.stem == "shapes")
+    module = load(path)
+    config = configure(module.get_config(), {"detector": "detr", "steps": "40"})
+    devices.resolve_precision(config)
+    chosen = module.build(config)
+    assert (chosen.steps, config.learning_rate, config.batch_size) == (40, 1e-3, 16)
+    assert as_json(config)["width"] == 16

@@ -27,7 +27,7 @@ SMALL = ["width=8", "hidden=16", "image_size=64", "batch_size=8", "steps=6", "me
 
 def readme_commands():
     text = (ROOT / "README.md").read_text(encoding="utf-8")
-    (block,) = re.findall(r"```bash\n([^`]*finetune/resnet50_folder\.py[^`]*)```", text)
+    (block,) = re.findall(r"```bash\n([^`]*finetune/torchvision_folder\.py[^`]*)```", text)
     assert len(block.splitlines()) < 10
     return [shlex.split(line, comments=True) for line in block.replace("\\\n", " ").splitlines() if line.strip()]
 

@@ -13,28 +13,28 @@ ROOT = Path(__file__).parent.parent
 pytestmark = pytest.mark.slow
 
 
-def trained(name, steps, workdir):
+def trained(detector, steps, workdir):
     """The rows of `metrics.jsonl` of a run on 32 images that it is tested on, too."""
-    fields = {"examples": 32, "test_on_train": True, "steps": steps}
+    fields = {"detector": detector, "examples": 32, "test_on_train": True, "steps": steps}
     options = [f"--config.{field}={value}" for field, value in fields.items()]
-    command = [f"--config={ROOT}/experiments/{name}.py", f"--workdir={workdir}", *options]
+    command = [f"--config={ROOT}/experiments/shapes.py", f"--workdir={workdir}", *options]
     subprocess.run([sys.executable, "-m", "jaxvision.main", *command], check=True, capture_output=True)
     return [json.loads(line) for line in (workdir / "metrics.jsonl").read_text().splitlines()]
 
 
 @pytest.mark.parametrize(
-    ("name", "steps", "least"),
+    ("detector", "steps", "least"),
     [
-        ("shapes_ssd", 400, {"AP50": 0.95, "AP": 0.7}),
-        ("shapes_yolo", 800, {"AP50": 0.9, "AP": 0.5}),
-        ("shapes_retinanet", 500, {"AP50": 0.95, "AP": 0.7}),
-        ("shapes_faster_rcnn", 250, {"AP50": 0.95, "AP": 0.7}),
-        ("shapes_yolox", 600, {"AP50": 0.9, "AP": 0.7}),
+        ("ssd", 400, {"AP50": 0.95, "AP": 0.7}),
+        ("yolo", 800, {"AP50": 0.9, "AP": 0.5}),
+        ("retinanet", 500, {"AP50": 0.95, "AP": 0.7}),
+        ("faster_rcnn", 250, {"AP50": 0.95, "AP": 0.7}),
+        ("yolox", 600, {"AP50": 0.9, "AP": 0.7}),
     ],
 )
-def test_32_images_are_learned_by_heart_and_their_objects_written(name, steps, least, tmp_path):
+def test_32_images_are_learned_by_heart_and_their_objects_written(detector, steps, least, tmp_path):
     workdir = tmp_path / "run"
-    rows = trained(name, steps, workdir)
+    rows = trained(detector, steps, workdir)
     figures = [row for row in rows if "test/AP" in row][-1]
     for figure, bar in least.items():
         assert figures[f"test/{figure}"] >= bar, figures
@@ -58,10 +58,10 @@ def test_32_images_are_learned_by_heart_and_their_objects_written(name, steps, l
 
 
 @pytest.mark.parametrize(
-    ("name", "steps", "share"), [("shapes_detr", 250, 0.5), ("shapes_fast_rcnn", 250, 0.3), ("shapes_rcnn", 450, 0.4)]
+    ("detector", "steps", "share"), [("detr", 250, 0.5), ("fast_rcnn", 250, 0.3), ("rcnn", 450, 0.4)]
 )
-def test_the_loss_falls(name, steps, share, tmp_path, monkeypatch):
+def test_the_loss_falls(detector, steps, share, tmp_path, monkeypatch):
     monkeypatch.setenv("JAXVISION_CACHE", str(tmp_path / "cache"))
-    losses = [row["loss"] for row in trained(name, steps, tmp_path / "run") if "loss" in row]
+    losses = [row["loss"] for row in trained(detector, steps, tmp_path / "run") if "loss" in row]
     assert len(losses) == steps // 50
     assert losses[-1] < share * losses[0], losses

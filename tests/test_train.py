@@ -171,6 +171,11 @@ def test_the_steps_after_the_last_whole_interval_have_a_row_too():
     assert list(recorder.saved[-1][1].interval) == []
 
 
+@pytest.mark.parametrize(("steps", "parts", "interval"), [(100, 5, 20), (101, 5, 21), (3, 10, 1)])
+def test_even_intervals_divide_the_run(steps, parts, interval):
+    assert train.evenly(steps, parts, log=7) == train.Every(7, interval, interval)
+
+
 @pytest.mark.parametrize("every", [train.Every(0, 1, 1), train.Every(1, -1, 1), train.Every(1, 1, -1)])
 def test_bad_intervals_are_refused(every):
     with pytest.raises(ValueError, match="log must be at least 1, the others at least 0"):

@@ -222,3 +222,12 @@ def _masks(listing: Listing, file: str) -> Masks:
         return found
 
     return masks
+
+
+def coco_split(folder: str | PathLike, split: str) -> Source:
+    """A split, `"train2017"`, of COCO as it is distributed: `annotations/instances_<split>.json` and `<split>/`.
+
+    Raises as `coco` does.
+    """
+    folder = Path(folder).expanduser()
+    return coco(folder / f"annotations/instances_{split}.json", folder / split)

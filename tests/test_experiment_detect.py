@@ -1,0 +1,141 @@
+"""`experiments/detect.py` on data of one's own, in each format, and what it says of mistakes."""
+
+import json
+import re
+
+import pytest
+from detection_files import CLASSES, coco_content, write_coco, write_images, write_voc, write_yolo
+from experiment_files import ROOT
+
+from jaxvision import main, predict
+from jaxvision.run import devices
+from jaxvision.run.config import as_json, configure, load, restored
+
+FILE = ROOT / "experiments" / "detect.py"
+
+
+def built(**fields):
+    module = load(FILE)
+    config = configure(module.get_config(), {name: str(value) for name, value in fields.items()})
+    devices.resolve_precision(config)
+    return module.build(config), config
+
+
+def write_yaml(root):
+    path = write_yolo(root) / "data.yaml"
+    path.write_text(f"train: images\nnames: [{', '.join(CLASSES)}]\n")
+    return path
+
+
+def names(stream):
+    about = stream.about()
+    return {about.name(index) for index in range(about.examples)}
+
+
+@pytest.mark.parametrize("write", [write_coco, write_voc, write_yaml, write_yolo])
+def test_any_format_gives_its_classes_and_counts_to_the_config(tmp_path, write):
+    path = write(tmp_path)
+    if write is write_yolo:
+        (path / "classes.txt").write_text("\n".join(CLASSES))
+    chosen, config = built(train=path, detector="yolo")
+    assert sorted(config.classes) == sorted(CLASSES)
+    assert (config.max_objects, config.size, config.learning_rate) == (3, 416, 1e-3)
+    assert chosen.train.spec.target.labels.shape == (4, 3)
+    train, test = names(chosen.train), names(chosen.evaluations["test"].stream)
+    assert (len(train), len(test), train & test) == (3, 1, set())
+
+
+def test_a_run_is_rebuilt_from_its_config_when_the_training_data_are_gone(tmp_path):
+    path = write_coco(tmp_path)
+    _, config = built(train=path)
+    path.unlink()
+    module = load(FILE)
+    again = restored(module.get_config(), as_json(config))
+    module.build(again)
+    assert again.to_dict() == config.to_dict()
+
+
+def test_which_images_are_held_out_depends_on_the_seed(tmp_path):
+    path = write_coco(tmp_path)
+    held = [names(built(train=path, seed=seed)[0].evaluations["test"].stream) for seed in (0, 0, 1, 2, 3)]
+    assert held[0] == held[1]
+    assert len(set(map(frozenset, held))) > 1
+
+
+def test_the_test_data_have_the_classes_of_the_training_data_in_their_order(tmp_path):
+    train, test = write_coco(tmp_path / "a"), write_yaml(tmp_path / "b")
+    other = coco_content()
+    other["categories"] = [{"id": 200 - each["id"], "name": each["name"]} for each in other["categories"]]
+    for each in other["annotations"]:
+        each["category_id"] = 200 - each["category_id"]
+    train.write_text(json.dumps(other))
+    chosen, config = built(train=train, test=test, test_split="train")
+    assert config.classes == tuple(reversed(CLASSES))
+    assert chosen.evaluations["test"].stream.about().classes == config.classes
+    assert len(names(chosen.evaluations["test"].stream)) == 4
+
+
+def test_a_divided_dataset_is_trained_on_one_split_and_tested_on_another(tmp_path):
+    year = write_voc(tmp_path)
+    (year / "ImageSets" / "Main" / "train.txt").write_text("003\n002\n001\n")
+    chosen, _ = built(train=tmp_path, test=tmp_path)
+    assert len(names(chosen.train)) == 3
+    assert len(names(chosen.evaluations["test"].stream)) == 1
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        (
+            {"train": ""},
+            "--config.train= says what to train on: a COCO .json, a VOC folder, a YOLO data.yaml or folder",
+        ),
+        ({"train": "nothing.json"}, "there is no file or folder nothing.json"),
+        ({"detector": "yolov"}, "no detector 'yolov'; did you mean 'yolo'?"),
+        ({"weights": "imagenet"}, "no weights 'imagenet'; allowed: '' (random) and 'coco'"),
+        ({"weights": "coco", "detector": "detr"}, "no weights 'coco' of detr; there are of ssd, yolo, faster_rcnn"),
+        ({"split": "trian"}, "has no split 'trian'; did you mean 'train'?"),
+        ({"held_out": "1.5"}, "held_out: share is 1.5; it must be above 0 and below 1"),
+    ],
+)
+def test_mistakes_are_told_in_one_line(tmp_path, fields, message):
+    with pytest.raises((ValueError, OSError), match=re.escape(message)) as caught:
+        built(**{"train": write_voc(tmp_path), **fields})[0].train.about()
+    assert "\n" not in str(caught.value)
+
+
+def test_images_without_annotations_and_annotations_without_objects_are_told(tmp_path):
+    images = write_images(tmp_path / "images")
+    with pytest.raises(ValueError, match=re.escape(f"{images} is no dataset known here: a COCO .json, ")):
+        built(train=images)
+    empty = write_coco(tmp_path / "empty", {**coco_content(), "annotations": []})
+    with pytest.raises(ValueError, match="none of the images has an object"):
+        built(train=empty)
+
+
+def test_a_class_that_the_training_data_lack_is_told(tmp_path):
+    fewer = coco_content()
+    fewer["categories"] = [each for each in fewer["categories"] if each["name"] != "owl"]
+    fewer["annotations"] = [each for each in fewer["annotations"] if each["category_id"] != 90]
+    with pytest.raises(ValueError, match="has objects of class 'owl'"):
+        built(train=write_coco(tmp_path / "train", fewer), test=write_coco(tmp_path / "test"))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("write", "detector", "size"),
+    [(write_coco, "ssd", 96), (write_voc, "yolo", 64), (write_yaml, "faster_rcnn", 96), (write_coco, "yolox", 64)],
+)
+def test_it_trains_predicts_and_draws_from_the_command_line(tmp_path, write, detector, size):
+    path, workdir = write(tmp_path / "data"), tmp_path / "run"
+    fields = {"train": path, "detector": detector, "size": size, "steps": 4, "batch_size": 2}
+    options = [f"--config.{field}={value}" for field, value in fields.items()]
+    assert main.main([f"--config={FILE}", f"--workdir={workdir}", *options]) == 0
+    saved = json.loads((workdir / "config.json").read_text())
+    assert sorted(saved["classes"]) == sorted(CLASSES)
+    rows = [json.loads(line) for line in (workdir / "metrics.jsonl").read_text().splitlines()]
+    assert any("test/AP50" in row for row in rows)
+    new, drawn, written = write_images(tmp_path / "new"), tmp_path / "drawn", tmp_path / "found.jsonl"
+    assert predict.main([f"--workdir={workdir}", str(new), f"--draw={drawn}", f"--output={written}"]) == 0
+    assert len(written.read_text().splitlines()) == 4
+    assert len(list(drawn.iterdir())) == 4
