@@ -7,7 +7,7 @@ import numpy as np
 from jaxvision.nn import darknet, resnet
 from jaxvision.nn.norm import FrozenBatchNorm
 from jaxvision.tasks.detr import DETR, detr
-from jaxvision.tasks.fast_rcnn import fast_rcnn, fast_rcnn_single
+from jaxvision.tasks.fast_rcnn import fast_rcnn, fast_rcnn_resnet
 from jaxvision.tasks.faster_rcnn import faster_rcnn, faster_rcnn_fpn
 from jaxvision.tasks.proposals import Proposing
 from jaxvision.tasks.rcnn import rcnn, rcnn_resnet
@@ -88,7 +88,7 @@ def small_fast_rcnn(dtype=jnp.float32):
     """Regions pooled from a map of stride 8; few are drawn, so that the draw matters."""
     backbone = resnet.Backbone(resnet.BasicBlock, (1, 1), width=8, norm=FrozenBatchNorm, dtype=dtype)
     classifying = Classifying(sampled=12, overlap=0.3, count=20)
-    network = fast_rcnn_single(backbone, CLASSES, hidden=32)
+    network = fast_rcnn_resnet(backbone, CLASSES, hidden=32)
     return fast_rcnn(network, mean=127.5, std=64.0, classifying=classifying, dtype=dtype)
 
 

@@ -46,15 +46,6 @@ class Convolved(nn.Module):
         return [*maps, coarse, p7(nn.relu(coarse))]
 
 
-def last_maps(backbone: nn.Module, count: int) -> tuple[int, tuple[int, ...]]:
-    """Number of the first of the last `count` maps of a backbone (of all where it has fewer), and their strides.
-
-    Every backbone of `nn` has the properties `strides` (pixels a cell of every map, finest first) and `widths` (channels).
-    """
-    first = max(0, len(backbone.strides) - count)
-    return first, backbone.strides[first:]
-
-
 class FPN(nn.Module):
     """A feature pyramid on a backbone: names `lateral1`, `output1` (of the finest map), ..., `top`."""
 

@@ -101,22 +101,6 @@ class Backbone(nn.Module):
     expanded: bool = False
     """Take the features of every stride but the last inside the block that leaves it, six times as many: for SSD."""
 
-    @property
-    def strides(self) -> tuple[int, ...]:
-        """Pixels a cell of every map."""
-        return tuple(2**n for n in range(1, 2 + sum(stage.stride > 1 for stage in self.stages)))
-
-    @property
-    def widths(self) -> tuple[int, ...]:
-        """Channels of every map."""
-        widths = [self.stem]
-        for stage in self.stages:
-            if stage.stride > 1:
-                widths[-1] = stage.expansion * widths[-1] if self.expanded else widths[-1]
-                widths.append(stage.channels)
-            widths[-1] = stage.channels
-        return tuple(widths)
-
     @nn.compact
     def __call__(self, images: Float[Array, "b h w c"], *, train: bool) -> list[Float[Array, "b _ _ _"]]:
         """The last features of every stride, finest first, of type `dtype`: strides 2, 4, 8, 16, 32 of MobileNetV2.

@@ -12,7 +12,7 @@ from flax import linen as nn
 from jax.typing import DTypeLike
 from jaxtyping import Array, Float
 
-from jaxvision.nn.conv import Conv, max_pool
+from jaxvision.nn.conv import Conv
 from jaxvision.nn.norm import layer_norm
 from jaxvision.nn.precision import at_least_float32
 from jaxvision.nn.stochastic_depth import StochasticDepth, linear_rates
@@ -110,71 +110,6 @@ class ViT(nn.Module):
         first = jnp.broadcast_to(class_token.astype(self.dtype), (patches.shape[0], 1, self.width))
         tokens = jnp.concatenate([first, patches], axis=1)
         return tokens + positions.astype(self.dtype)
-
-
-class ViTPyramid(nn.Module):
-    """A plain vision transformer as a backbone: four maps made of its last one (arXiv:2203.16527, "simple feature pyramid").
-
-    Attention is over the whole image. Learned positions are those of a grid of `grid` x `grid` patches, resized
-    (bicubic) to the patches of the image. Names: `patches`, `positions`, `block1`, ..., `norm`, then `up4_conv1`,
-    `up4_norm`, `up4_conv2`, `up8_conv`.
-    """
-
-    patch: int = 16
-    """Side of a patch in pixels."""
-    width: int = 192
-    depth: int = 12
-    heads: int = 3
-    grid: int = 14
-    """Side of the grid of learned positions: 14 for weights of 224 pixels."""
-    stochastic_depth: float = 0.0
-    """Fraction of the examples whose branches of the last block are left out while training; of the first block none."""
-    dtype: DTypeLike = jnp.float32
-
-    @property
-    def strides(self) -> tuple[int, ...]:
-        """Pixels a cell of every map."""
-        return self.patch // 4, self.patch // 2, self.patch, self.patch * 2
-
-    @property
-    def widths(self) -> tuple[int, ...]:
-        """Channels of every map."""
-        return self.width // 4, self.width // 2, self.width, self.width
-
-    @nn.compact
-    def __call__(self, images: Float[Array, "b h w c"], *, train: bool) -> list[Float[Array, "b _ _ _"]]:
-        """Maps of strides 4, 8, 16 and 32 (for patches of 16 pixels), finest first, of type `dtype`.
-
-        Raises:
-            ValueError: if the sides of the images are not multiples of two patches, or `heads` does not divide `width`.
-        """
-        if any(side % (2 * self.patch) for side in images.shape[1:3]):
-            raise ValueError(f"images of {images.shape[1:3]} pixels are not whole pairs of patches of {self.patch}")
-        x = Conv(self.width, self.patch, self.patch, dtype=self.dtype, name="patches")(images)
-        shape = x.shape
-        tokens = (x + self._positions((shape[1], shape[2]))).reshape(shape[0], -1, self.width)
-        for number, rate in enumerate(linear_rates(self.stochastic_depth, self.depth), 1):
-            tokens = Block(self.heads, self.dtype, rate if train else 0.0, name=f"block{number}")(tokens)
-        x = layer_norm("norm", tokens).astype(self.dtype).reshape(shape)
-        fine = layer_norm("up4_norm", self._doubled("up4_conv1", x, self.width // 2)).astype(self.dtype)
-        finest = self._doubled("up4_conv2", nn.gelu(fine, approximate=False), self.width // 4)
-        return [finest, self._doubled("up8_conv", x, self.width // 2), x, max_pool(x, 2)]
-
-    def _positions(self, shape: tuple[int, int]) -> Float[Array, "1 h w d"]:
-        """Learned positions of a map of these rows and columns."""
-        wide = at_least_float32(self.dtype)
-        learned = self.param("positions", transformer_normal, (1, self.grid, self.grid, self.width), wide)
-        if shape == (self.grid, self.grid):
-            return learned.astype(self.dtype)
-        return jax.image.resize(learned, (1, *shape, self.width), "bicubic", antialias=False).astype(self.dtype)
-
-    def _doubled(self, name: str, x: Array, channels: int) -> Array:
-        """A transposed convolution of 2x2 with stride 2."""
-        wide = at_least_float32(self.dtype)
-        layer = nn.ConvTranspose(
-            channels, (2, 2), (2, 2), padding="VALID", dtype=self.dtype, param_dtype=wide, name=name
-        )
-        return layer(x)
 
 
 def vit_tiny(classes: int = 1000, *, patch: int = 16, **options: Any) -> ViT:

@@ -146,14 +146,6 @@ class CSPDarknet(nn.Module):
     """Of the first stage and of the last; the two between have three times as many."""
     make: Make = Make()
 
-    strides = (8, 16, 32)
-    """Pixels a cell of every map."""
-
-    @property
-    def widths(self) -> tuple[int, ...]:
-        """Channels of every map."""
-        return tuple(self.width * 2**stage for stage in (2, 3, 4))
-
     @nn.compact
     def __call__(self, images: Float[Array, "b h w c"], *, train: bool) -> Maps:
         """The maps of the last three stages, finest first: strides 8, 16, 32.
