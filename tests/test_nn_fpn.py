@@ -10,7 +10,7 @@ from flax import linen as nn
 from numpy.testing import assert_allclose, assert_array_equal
 
 from jaxvision.nn import resnet
-from jaxvision.nn.fpn import FPN, Convolved, doubled
+from jaxvision.nn.fpn import FPN, Convolved, SimplePyramid, doubled
 from jaxvision.nn.roi_heads import pool_last
 from jaxvision.tasks.faster_rcnn import faster_rcnn_fpn, faster_rcnn_resnet50_fpn, faster_rcnn_vgg16
 from jaxvision.tasks.retinanet import Tower, retinanet_fpn, retinanet_resnet50_fpn
@@ -18,6 +18,8 @@ from jaxvision.tasks.retinanet import Tower, retinanet_fpn, retinanet_resnet50_f
 
 class Given(nn.Module):
     """The maps of an image: it, every second and every fourth pixel of it."""
+
+    strides, widths, dtype = (1, 2, 4), (3, 3, 3), jnp.float64
 
     @nn.compact
     def __call__(self, images, *, train):
@@ -75,6 +77,38 @@ def test_a_map_that_is_not_half_of_the_next_is_refused():
         doubled(jnp.zeros((1, 3, 4, 1)), 8, 8)
 
 
+@pytest.mark.parametrize(("fine", "coarse"), [(9, 4), (9, 5), (8, 4), (73, 36)])
+def test_the_nearest_pixel_is_pytorchs_however_half_was_rounded(fine, coarse):
+    torch = pytest.importorskip("torch")
+    x = np.random.RandomState(0).standard_normal((2, coarse, coarse + 1, 3)).astype(np.float32)
+    shape = (fine, 2 * coarse + 2)
+    theirs = torch.nn.functional.interpolate(torch.from_numpy(x.transpose(0, 3, 1, 2)), size=shape, mode="nearest")
+    assert_array_equal(doubled(jnp.asarray(x), *shape), theirs.numpy().transpose(0, 2, 3, 1))
+
+
+def test_the_simple_pyramid_looks_at_each_map_alone(float64):
+    random = np.random.RandomState(0)
+    x, lateral, output = (random.standard_normal(shape) for shape in ((1, 8, 12, 3), (3, 3, 4), (3, 4, 4)))
+    scale, bias = random.standard_normal((2, 2, 3, 4))
+    params = {}
+    for n in range(3):
+        params[f"lateral{n + 1}"] = {"kernel": at_centre(lateral[n], 1)}
+        params[f"output{n + 1}"] = {"kernel": at_centre(output[n], 3)}
+        for k, name in enumerate(("lateral", "output")):
+            params[f"{name}{n + 1}_norm"] = {"scale": scale[k, n], "bias": bias[k, n]}
+    network = SimplePyramid(Given(), 4, dtype=jnp.float64)
+    found = jax.jit(lambda p, x: network.apply({"params": p}, x, train=False))(params, x)
+    expected = []
+    for n, step in enumerate((1, 2, 4)):
+        y = x[:, ::step, ::step]
+        for k, matrix in enumerate((lateral[n], output[n])):
+            y = y @ matrix
+            y = (y - y.mean(-1, keepdims=True)) / np.sqrt(y.var(-1, keepdims=True) + 1e-6) * scale[k, n] + bias[k, n]
+        expected.append(y)
+    for ours, theirs in zip(found, [*expected, expected[-1][:, ::2, ::2]], strict=True):
+        assert_allclose(ours, theirs, atol=1e-12)
+
+
 def test_pyramids_have_the_published_levels_and_parameters():
     images = jax.ShapeDtypeStruct((1, 128, 160, 3), jnp.float32)
     boxes = jax.ShapeDtypeStruct((1, 7, 4), jnp.float32)
@@ -107,7 +141,9 @@ def test_pyramids_have_the_published_levels_and_parameters():
 
 def test_any_residual_network_goes_underneath():
     images, key = jax.ShapeDtypeStruct((1, 64, 64, 3), jnp.float32), jax.random.key(0)
-    tiny = faster_rcnn_fpn(resnet.Backbone(resnet.BasicBlock, (1, 1, 1), width=4, stem="cifar"), 3, channels=8)
+    tiny = faster_rcnn_fpn(
+        resnet.Backbone(resnet.BasicBlock, (1, 1, 1), width=4, stem="cifar"), 3, finest=1, channels=8
+    )
     boxes = jax.ShapeDtypeStruct((1, 2, 4), jnp.float32)
     regions, _ = jax.eval_shape(lambda k, x, b: tiny.init_with_output(k, x, b, train=False)[0], key, images, boxes)
     assert [x.logits.shape[1] for x in regions] == [64, 32, 16, 8]

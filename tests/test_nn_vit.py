@@ -113,3 +113,59 @@ def test_heads_must_divide_the_width():
 def test_a_module_that_timm_has_not_is_named():
     with pytest.raises(ValueError, match="no counterpart of 'neck'"):
         timm.vit({}, {"params": {"neck": {"bias": np.zeros(2)}}})
+
+
+def test_the_maps_of_the_backbone_are_made_from_its_last_as_pytorch_would(float64):
+    torch = pytest.importorskip("torch")
+    network = vit.vit_tiny(width=16, depth=2, heads=2, patch=4, dtype=jnp.float64).backbone.clone(grid=3)
+    images = np.random.RandomState(0).standard_normal((2, 12, 12, 3))
+    variables = filled(jax.eval_shape(lambda x: network.init(jax.random.key(0), x, train=False), images))
+    fine, middle, last, coarse = jax.jit(lambda v, x: network.apply(v, x, train=False))(variables, images)
+
+    def deconvolved(x, layer):
+        kernel = torch.from_numpy(np.asarray(layer["kernel"]).transpose(2, 3, 0, 1))
+        return torch.nn.functional.conv_transpose2d(x, kernel, torch.from_numpy(np.asarray(layer["bias"])), stride=2)
+
+    params = variables["params"]
+    x = torch.from_numpy(np.asarray(last).transpose(0, 3, 1, 2))
+    norm = [torch.from_numpy(np.asarray(params["up4_norm"][name])) for name in ("scale", "bias")]
+    inside = deconvolved(x, params["up4_1"]).permute(0, 2, 3, 1)
+    inside = torch.nn.functional.layer_norm(inside, (8,), *norm, eps=1e-6).permute(0, 3, 1, 2)
+    expected = (
+        deconvolved(torch.nn.functional.gelu(inside), params["up4_2"]),
+        deconvolved(x, params["up2"]),
+        torch.nn.functional.max_pool2d(x, 2),
+    )
+    for ours, theirs in zip((fine, middle, coarse), expected, strict=True):
+        assert_allclose(ours, theirs.numpy().transpose(0, 2, 3, 1), atol=1e-12)
+
+
+def test_the_last_map_of_the_backbone_is_what_the_classifier_looks_at(float64):
+    network = small(dtype=jnp.float64)
+    images = np.random.RandomState(0).standard_normal((1, 12, 12, 3))
+    variables = filled(jax.eval_shape(lambda x: network.init(jax.random.key(0), x, train=False), images))
+    backbone = network.backbone.clone(grid=3)
+    spec = jax.eval_shape(lambda x: backbone.init(jax.random.key(0), x, train=False), images)
+    assert set(spec["params"]) - set(variables["params"]) == {"up4_1", "up4_norm", "up4_2", "up2"}
+    params = {**filled(spec)["params"], **variables["params"]}
+    _, kept = jax.jit(lambda v, x: network.apply(v, x, train=False, capture_intermediates=True))(variables, images)
+    last = jax.jit(lambda p, x: backbone.apply({"params": p}, x, train=False))(params, images)[2]
+    tokens = kept["intermediates"]["block2"]["__call__"][0]
+    assert_allclose(last, np.asarray(tokens)[:, 1:].reshape(1, 3, 3, 16), atol=1e-12)
+
+
+def test_positions_are_interpolated_as_timm_does():
+    torch = pytest.importorskip("torch")
+    positions = np.random.RandomState(0).standard_normal((1, 17, 6)).astype(np.float32)
+    square = torch.from_numpy(positions[:, 1:].reshape(1, 4, 4, 6).transpose(0, 3, 1, 2))
+    for grid in ((6, 9), (3, 2)):
+        theirs = torch.nn.functional.interpolate(square, size=grid, mode="bicubic", antialias=True)
+        found = np.asarray(vit.interpolated(jnp.asarray(positions), 4, grid))
+        assert_allclose(found[:, 1:], theirs.numpy().transpose(0, 2, 3, 1).reshape(1, -1, 6), atol=1e-5)
+        assert_allclose(found[:, :1], positions[:, :1])
+    assert vit.interpolated(positions, 4, (4, 4)) is positions  # type: ignore[arg-type]
+
+
+def test_patches_that_four_does_not_divide_make_no_pyramid():
+    with pytest.raises(ValueError, match="patches of 14 pixels: allowed are multiples of 4"):
+        _ = vit.vit_small(patch=14).backbone.strides

@@ -61,6 +61,16 @@ class Backbone(nn.Module):
     """
     dtype: DTypeLike = jnp.float32
 
+    @property
+    def strides(self) -> tuple[int, ...]:
+        """Pixels of the image a cell of each map: 4, 8, 16, 32."""
+        return tuple(4 * 2**stage for stage in range(len(self.depths)))
+
+    @property
+    def widths(self) -> tuple[int, ...]:
+        """Channels of each map."""
+        return tuple(self.width * 2**stage for stage in range(len(self.depths)))
+
     @nn.compact
     def __call__(self, images: Float[Array, "b h w c"], *, train: bool) -> list[Float[Array, "b _ _ _"]]:
         """Features of all stages, finest first, of type `dtype`; strides 4, 8, 16, 32.

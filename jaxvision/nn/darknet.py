@@ -63,6 +63,16 @@ class Darknet53(nn.Module):
     norm: Norm = darknet_norm
     convolutions = property(lambda self: 1 + sum(1 + 2 * blocks for blocks in self.blocks))
 
+    @property
+    def strides(self) -> tuple[int, ...]:
+        """Pixels of the image a cell of each map: 2, 4, 8, 16, 32."""
+        return tuple(2**stage for stage in range(1, len(self.blocks) + 1))
+
+    @property
+    def widths(self) -> tuple[int, ...]:
+        """Channels of each map."""
+        return tuple(self.width * stride for stride in self.strides)
+
     @nn.compact
     def __call__(self, images: Float[Array, "b h w c"], *, train: bool) -> Maps:
         """Features of all stages, finest first: strides 2, 4, 8, 16, 32."""
@@ -87,6 +97,16 @@ class DarknetTiny(nn.Module):
     dtype: DTypeLike = jnp.float32
     norm: Norm = darknet_norm
     convolutions = property(lambda self: self.layers)
+
+    @property
+    def strides(self) -> tuple[int, ...]:
+        """Pixels of the image a cell of both maps: 16 and 32."""
+        return 2 ** (self.layers - 3), 2 ** (self.layers - 2)
+
+    @property
+    def widths(self) -> tuple[int, ...]:
+        """Channels of both maps."""
+        return self.width * 2 ** (self.layers - 3), self.width * 2 ** (self.layers - 1)
 
     @nn.compact
     def __call__(self, images: Float[Array, "b h w c"], *, train: bool) -> Maps:

@@ -1,7 +1,7 @@
 """Feature pyramids (arXiv:1612.03144): maps of one width, each with the meaning of the coarser ones beside its detail."""
 
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import NamedTuple, Protocol, runtime_checkable
 
 import jax.numpy as jnp
 from flax import linen as nn
@@ -9,11 +9,48 @@ from jax.typing import DTypeLike
 from jaxtyping import Array, Float
 
 from jaxvision.nn.conv import Conv
+from jaxvision.nn.norm import layer_norm
 
 Maps = list[Float[Array, "b _ _ _"]]
 
 lecun_uniform = nn.initializers.variance_scaling(1.0, "fan_in", "uniform")
 """Uniform with variance 1 / inputs: torchvision's `kaiming_uniform_(a=1)`."""
+
+
+@runtime_checkable
+class Backbone(Protocol):
+    """What fits under any pyramid: a module that returns a list of maps, finest first, and tells how large they are."""
+
+    @property
+    def strides(self) -> tuple[int, ...]:
+        """Pixels of the image a cell of each map, each twice the one before."""
+        ...
+
+    @property
+    def widths(self) -> tuple[int, ...]:
+        """Channels of each map."""
+        ...
+
+    @property
+    def dtype(self) -> DTypeLike:
+        """What it computes in, and the type of its maps."""
+        ...
+
+    def __call__(self, images: Float[Array, "b h w c"], *, train: bool) -> Maps:
+        """The maps of normalised images."""
+        ...
+
+
+def first_map(backbone: Backbone, stride: int) -> int:
+    """The number, from 0, of the finest map of a backbone that has at least this stride.
+
+    Raises:
+        ValueError: if all maps are finer.
+    """
+    for number, own in enumerate(backbone.strides):
+        if own >= stride:
+            return number
+    raise ValueError(f"a pyramid from stride {stride} on needs a coarser backbone: its strides are {backbone.strides}")
 
 
 class Predictions(NamedTuple):
@@ -49,8 +86,8 @@ class Convolved(nn.Module):
 class FPN(nn.Module):
     """A feature pyramid on a backbone: names `lateral1`, `output1` (of the finest map), ..., `top`."""
 
-    backbone: nn.Module
-    """Returns a list of maps, finest first, each half as large as the one before (odd sides rounded up)."""
+    backbone: Backbone
+    """Returns a list of maps, finest first, each half as large as the one before, odd sides rounded up or down."""
     first: int = 0
     """Number of the first map that is used, from 0."""
     channels: int = 256
@@ -77,14 +114,42 @@ class FPN(nn.Module):
         return conv(x)
 
 
+class SimplePyramid(nn.Module):
+    """ViTDet's pyramid (arXiv:2203.16527, section 3): every map by itself, nothing is added from coarser ones.
+
+    Names: `lateral1` and `output1` (of the finest map), each with its LayerNorm, `lateral1_norm` and `output1_norm`, ....
+    """
+
+    backbone: Backbone
+    """Returns a list of maps, finest first, as `vit.Backbone` does."""
+    channels: int = 256
+    top: Callable[[Maps], Maps] = subsampled
+    """Puts further maps behind the last."""
+    dtype: DTypeLike = jnp.float32
+
+    @nn.compact
+    def __call__(self, images: Float[Array, "b h w c"], *, train: bool) -> Maps:
+        """The maps of the pyramid, finest first: as many as the backbone's, and those on top."""
+        maps = self.backbone(images, train=train)
+        return self.top([self._conv(self._conv(x, f"lateral{n}", 1), f"output{n}", 3) for n, x in enumerate(maps, 1)])
+
+    def _conv(self, x: Array, name: str, size: int) -> Array:
+        conv = Conv(self.channels, size, padding=size // 2, use_bias=False, dtype=self.dtype, name=name)
+        return layer_norm(f"{name}_norm", conv(x)).astype(self.dtype)
+
+
 def doubled(x: Float[Array, "b h w c"], height: int, width: int) -> Float[Array, "b {height} {width} c"]:
-    """Every pixel four times, cut to this size: PyTorch's nearest neighbour, where half the size was rounded up.
+    """`x` with twice its height and width by PyTorch's nearest neighbour, where half of this size was rounded up or down.
+
+    Rounded up, every pixel stands four times, cut to this size.
 
     Raises:
-        ValueError: if half of this size, rounded up, is another one than that of `x`.
+        ValueError: if `x` has not half of this size.
     """
     b, h, w, c = x.shape
-    if (h, w) != (-(-height // 2), -(-width // 2)):
+    if abs(2 * h - height) > 1 or abs(2 * w - width) > 1:
         raise ValueError(f"a map of {h} x {w} is not half of one of {height} x {width}")
+    if (h, w) != (-(-height // 2), -(-width // 2)):
+        return x[:, jnp.arange(height) * h // height][:, :, jnp.arange(width) * w // width]
     repeated = jnp.broadcast_to(x[:, :, None, :, None], (b, h, 2, w, 2, c)).reshape(b, 2 * h, 2 * w, c)
     return repeated[:, :height, :width]

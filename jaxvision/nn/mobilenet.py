@@ -101,6 +101,26 @@ class Backbone(nn.Module):
     expanded: bool = False
     """Take the features of every stride but the last inside the block that leaves it, six times as many: for SSD."""
 
+    @property
+    def strides(self) -> tuple[int, ...]:
+        """Pixels of the image a cell of each map: 2, 4, 8, 16, 32 of MobileNetV2."""
+        strides = [2]
+        for stage in self.stages:
+            if stage.stride > 1:
+                strides.append(strides[-1] * stage.stride)
+        return tuple(strides)
+
+    @property
+    def widths(self) -> tuple[int, ...]:
+        """Channels of each map."""
+        widths, channels = [self.stem], self.stem
+        for stage in self.stages:
+            if stage.stride > 1:
+                widths[-1] = stage.expansion * channels if self.expanded else channels
+                widths.append(stage.channels)
+            widths[-1] = channels = stage.channels
+        return tuple(widths)
+
     @nn.compact
     def __call__(self, images: Float[Array, "b h w c"], *, train: bool) -> list[Float[Array, "b _ _ _"]]:
         """The last features of every stride, finest first, of type `dtype`: strides 2, 4, 8, 16, 32 of MobileNetV2.

@@ -124,11 +124,20 @@ class Backbone(nn.Module):
     stride_first: bool = False
     """Put the stride of a bottleneck into its first convolution, as the paper has it ("v1")."""
 
+    @property
+    def strides(self) -> tuple[int, ...]:
+        """Pixels of the image a cell of each map: 4, 8, 16, 32 with the "imagenet" stem, 1, 2, 4, 8 with "cifar"."""
+        finest = 4 if self.stem == "imagenet" else 1
+        return tuple(finest * 2**stage for stage in range(len(self.stage_sizes)))
+
+    @property
+    def widths(self) -> tuple[int, ...]:
+        """Channels of each map."""
+        return tuple(self.width * 2**stage * self.block.expansion for stage in range(len(self.stage_sizes)))
+
     @nn.compact
     def __call__(self, images: Float[Array, "b h w c"], *, train: bool) -> list[Float[Array, "b _ _ _"]]:
         """Features of all stages, finest first, of type `dtype`: C2, C3, C4, C5 of the literature.
-
-        Their strides are 4, 8, 16, 32 with the "imagenet" stem and 1, 2, 4, 8 with the "cifar" stem.
 
         Raises:
             ValueError: for another stem than these two; see also the blocks and `stochastic_depth.linear_rates`.

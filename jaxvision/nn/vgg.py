@@ -34,6 +34,16 @@ class Backbone(nn.Module):
     ceil_pooling: bool = False
     """Sides of an odd number of pixels are halved upwards, as SSD has it."""
 
+    @property
+    def strides(self) -> tuple[int, ...]:
+        """Pixels of the image a cell of each map: 1, 2, 4, 8, 16."""
+        return tuple(2**stage for stage in range(len(self.depths)))
+
+    @property
+    def widths(self) -> tuple[int, ...]:
+        """Channels of each map."""
+        return tuple(self.channels)
+
     @nn.compact
     def __call__(self, images: Float[Array, "b h w c"], *, train: bool) -> list[Float[Array, "b _ _ _"]]:
         """Features of all stages before their pooling, finest first, of type `dtype`; strides 1, 2, 4, 8, 16.

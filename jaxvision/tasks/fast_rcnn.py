@@ -9,8 +9,8 @@ from flax import linen as nn
 from jax.typing import DTypeLike
 from jaxtyping import Array, Bool, Float, Int
 
-from jaxvision.nn import resnet, vgg
-from jaxvision.nn.fpn import FPN
+from jaxvision.nn import vgg
+from jaxvision.nn.fpn import FPN, Backbone, first_map
 from jaxvision.nn.precision import at_least_float32
 from jaxvision.nn.roi_heads import BoxHead, Last, Pool, RegionScores, pool_last
 from jaxvision.ops import pixels
@@ -49,23 +49,26 @@ def fast_rcnn_vgg16(
     return FastRCNN(features, BoxHead(classes, hidden, dropout, dtype), pool_last)
 
 
-def fast_rcnn_resnet(backbone: resnet.Backbone, classes: int, *, hidden: int = 1024) -> FastRCNN:
-    """ROIPool to 7x7 cells from the last map of any residual network, and two dense layers.
+def fast_rcnn_resnet(backbone: Backbone, classes: int, *, hidden: int = 1024) -> FastRCNN:
+    """ROIPool to 7x7 cells from the last map of any backbone, and two dense layers.
 
     Three stages, as in `resnet.Backbone(resnet.Bottleneck, (3, 4, 6))`, have the stride 16 of the paper.
     """
-    finest = 4 if backbone.stem == "imagenet" else 1
-    scale = 1 / (finest * 2 ** (len(backbone.stage_sizes) - 1))
+    scale = 1 / backbone.strides[-1]
     pool = lambda maps, boxes: roi_pool(maps[-1], boxes, size=7, scale=scale)
     return FastRCNN(Last(backbone), BoxHead(classes, hidden, dtype=backbone.dtype), pool)
 
 
-def fast_rcnn_fpn(backbone: resnet.Backbone, classes: int, *, channels: int = 256, hidden: int = 1024) -> FastRCNN:
-    """The second stage of `faster_rcnn_fpn` (arXiv:1612.03144, section 5.2): ROIAlign from the map that fits."""
-    finest = 4 if backbone.stem == "imagenet" else 1
-    strides = tuple(finest * 2**n for n in range(len(backbone.stage_sizes)))
-    pool = partial(roi_align_pyramid, strides=strides, size=7)
-    features = FPN(backbone, channels=channels, dtype=backbone.dtype)
+def fast_rcnn_fpn(
+    backbone: Backbone, classes: int, *, finest: int = 4, channels: int = 256, hidden: int = 1024
+) -> FastRCNN:
+    """The second stage of `faster_rcnn_fpn` (arXiv:1612.03144, section 5.2): ROIAlign from the map that fits.
+
+    Maps of the backbone whose stride is below `finest` are left aside.
+    """
+    first = first_map(backbone, finest)
+    pool = partial(roi_align_pyramid, strides=backbone.strides[first:], size=7)
+    features = FPN(backbone, first, channels, dtype=backbone.dtype)
     return FastRCNN(features, BoxHead(classes, hidden, dtype=backbone.dtype), pool)
 
 

@@ -13,7 +13,7 @@ from jaxtyping import Array, Float
 
 from jaxvision.nn import resnet, vgg
 from jaxvision.nn.conv import Conv
-from jaxvision.nn.fpn import FPN, Maps, Predictions
+from jaxvision.nn.fpn import FPN, Backbone, Maps, Predictions, SimplePyramid, first_map
 from jaxvision.nn.norm import FrozenBatchNorm, Norm
 from jaxvision.nn.precision import at_least_float32
 from jaxvision.nn.roi_heads import BoxHead, Last, Pool, RegionScores, pool_last
@@ -77,17 +77,19 @@ class FasterRCNN(nn.Module):
 
 
 def faster_rcnn_fpn(
-    backbone: resnet.Backbone, classes: int, *, channels: int = 256, hidden: int = 1024, kinds: int = 3
+    backbone: Backbone, classes: int, *, finest: int = 4, channels: int = 256, hidden: int = 1024, kinds: int = 3
 ) -> FasterRCNN:
-    """Faster R-CNN on a pyramid above any residual network: regions of 7x7 cells from P2 to P5, anchors on P6 too."""
-    finest = 4 if backbone.stem == "imagenet" else 1
-    strides = tuple(finest * 2**n for n in range(len(backbone.stage_sizes)))
-    features = FPN(backbone, channels=channels, dtype=backbone.dtype)
-    return faster_rcnn_on(features, strides, classes, hidden=hidden, kinds=kinds)
+    """Faster R-CNN on a pyramid above any backbone: regions of 7x7 cells from P2 to P5, anchors on P6 too.
+
+    Maps of the backbone whose stride is below `finest` are left aside.
+    """
+    first = first_map(backbone, finest)
+    features = FPN(backbone, first, channels, dtype=backbone.dtype)
+    return faster_rcnn_on(features, backbone.strides[first:], classes, hidden=hidden, kinds=kinds)
 
 
 def faster_rcnn_on(
-    features: FPN, strides: Sequence[int], classes: int, *, hidden: int = 1024, kinds: int = 3
+    features: FPN | SimplePyramid, strides: Sequence[int], classes: int, *, hidden: int = 1024, kinds: int = 3
 ) -> FasterRCNN:
     """Faster R-CNN on any pyramid.
 

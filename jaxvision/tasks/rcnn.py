@@ -15,6 +15,7 @@ from jaxtyping import Array, Float
 
 from jaxvision.nn import resnet, vgg
 from jaxvision.nn.conv import max_pool
+from jaxvision.nn.fpn import Backbone
 from jaxvision.nn.precision import at_least_float32
 from jaxvision.nn.roi_heads import BoxHead, Last, RegionScores
 from jaxvision.ops import pixels
@@ -78,8 +79,8 @@ def rcnn_vgg16(classes: int, *, hidden: int = 4096, dropout: float = 0.5, dtype:
     return RCNN(Halved(vgg.Backbone((2, 2, 3, 3, 3), dtype=dtype)), BoxHead(classes, hidden, dropout, dtype))
 
 
-def rcnn_resnet(backbone: resnet.Backbone, classes: int) -> RCNN:
-    """Any residual network, its last layer replaced, on crops of any size."""
+def rcnn_resnet(backbone: Backbone, classes: int) -> RCNN:
+    """Any backbone, its last map averaged, on crops of any size."""
     return RCNN(Last(backbone), MeanHead(classes, backbone.dtype))
 
 

@@ -13,7 +13,7 @@ from jaxtyping import Array, Float, Int
 
 from jaxvision.nn import resnet
 from jaxvision.nn.conv import Conv
-from jaxvision.nn.fpn import FPN, Convolved, Predictions
+from jaxvision.nn.fpn import FPN, Backbone, Convolved, Predictions, first_map
 from jaxvision.nn.norm import FrozenBatchNorm, Norm
 from jaxvision.nn.precision import at_least_float32
 from jaxvision.ops import anchors, box_codec, losses, pixels
@@ -99,10 +99,13 @@ class RetinaNet(nn.Module):
         return [Predictions(*each) for each in zip(logits, offsets, strict=True)]
 
 
-def retinanet_fpn(backbone: resnet.Backbone, classes: int, *, channels: int = 256, **options: Any) -> RetinaNet:
-    """RetinaNet on P3 to P7 above any residual network of four stages; `options` are those of `RetinaNet`."""
-    dtype = backbone.dtype
-    features = FPN(backbone, 1, channels, Convolved(channels, dtype=dtype), dtype=dtype)
+def retinanet_fpn(backbone: Backbone, classes: int, *, channels: int = 256, **options: Any) -> RetinaNet:
+    """RetinaNet on P3 to P7 above any backbone, of which maps with strides below 8 are left aside.
+
+    `options` are those of `RetinaNet`.
+    """
+    dtype, first = backbone.dtype, first_map(backbone, 8)
+    features = FPN(backbone, first, channels, Convolved(channels, dtype=dtype), dtype=dtype)
     return RetinaNet(features, classes, channels=channels, dtype=dtype, **options)
 
 
