@@ -1,9 +1,13 @@
-"""What all tests share: strictness, float64 on request, shape annotations checked, compilations kept on disk."""
+"""What all tests share: strictness, float64 on request, shape annotations checked, compilations fast and kept on disk."""
 
 import os
 
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+# Most of what tests compile runs once: LLVM's optimisations take longer than they save.
+os.environ["XLA_FLAGS"] = " ".join(
+    ("--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true", os.environ.get("XLA_FLAGS", ""))
+)
 
 from typing import Any
 

@@ -1,5 +1,7 @@
 """Normalisation layers against NumPy, in training and in evaluation."""
 
+from functools import partial
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -16,18 +18,23 @@ def data(*shape, dtype=np.float32, seed=0):
     return jnp.asarray(np.random.RandomState(seed).standard_normal(shape) * 3 + 2, dtype)
 
 
+@partial(jax.jit, static_argnums=0)
 def trained(layer, variables, x):
     y, changed = layer.apply(variables, x, use_running_average=False, mutable=["batch_stats"])
     return y, changed["batch_stats"]
 
 
+def evaluated(layer, variables, x, **options):
+    return jax.jit(lambda variables, x: layer.apply(variables, x, **options))(variables, x)
+
+
 def start(layer, x):
-    return layer.init(jax.random.key(0), x, use_running_average=True)
+    return jax.jit(lambda x: layer.init(jax.random.key(0), x, use_running_average=True))(x)
 
 
 def with_values(layer, x):
     """Variables of the layer, all of them away from where they start."""
-    variables = start(layer, x)
+    variables = jax.eval_shape(lambda: start(layer, x))
     random = np.random.RandomState(5)
     return jax.tree.map(lambda leaf: jnp.asarray(random.uniform(0.5, 2, leaf.shape), leaf.dtype), variables)
 
@@ -57,13 +64,14 @@ def test_evaluation_normalises_with_the_running_statistics():
     layer, x = BatchNorm(), data(2, 3, 3, CHANNELS)
     variables = with_values(layer, x)
     params, kept = jax.tree.map(np.asarray, (variables["params"], variables["batch_stats"]))
-    y = layer.apply(variables, x, use_running_average=True)
+    y = evaluated(layer, variables, x, use_running_average=True)
     expected = (np.asarray(x) - kept["mean"]) / np.sqrt(kept["var"] + 1e-5) * params["scale"] + params["bias"]
     assert_allclose(y, expected, rtol=1e-5, atol=1e-5)
 
 
 def test_initialising_does_not_count_as_a_batch():
-    variables = BatchNorm().init(jax.random.key(0), data(4, CHANNELS), use_running_average=False)
+    x = data(4, CHANNELS)
+    variables = jax.jit(lambda: BatchNorm().init(jax.random.key(0), x, use_running_average=False))()
     assert_array_equal(variables["batch_stats"]["mean"], np.zeros(CHANNELS))
     assert_array_equal(variables["batch_stats"]["var"], np.ones(CHANNELS))
 
@@ -71,7 +79,7 @@ def test_initialising_does_not_count_as_a_batch():
 def test_one_value_a_channel_gives_no_nan_and_leaves_the_variance():
     layer, x = BatchNorm(), data(1, 1, 1, CHANNELS)
     variables = with_values(layer, x)
-    gradient = jax.grad(lambda x: jnp.square(trained(layer, variables, x)[0]).sum())(x)
+    gradient = jax.jit(jax.grad(lambda x: jnp.square(trained(layer, variables, x)[0]).sum()))(x)
     y, statistics = trained(layer, variables, x)
     assert_allclose(y[0, 0, 0], variables["params"]["bias"], rtol=1e-6)
     assert_array_equal(statistics["var"], variables["batch_stats"]["var"])
@@ -81,7 +89,7 @@ def test_one_value_a_channel_gives_no_nan_and_leaves_the_variance():
 
 def test_variance_stays_exact_beside_a_large_mean():
     x = data(4000, CHANNELS) / 3 + 10_000
-    mean, variance = moments(x, near=jnp.full(CHANNELS, 9_990.0))
+    mean, variance = jax.jit(moments)(x, near=np.full(CHANNELS, 9_990.0, np.float32))
     assert_allclose(mean, np.mean(np.asarray(x, np.float64), 0), rtol=1e-6)
     assert_allclose(variance, np.var(np.asarray(x, np.float64), 0), rtol=1e-4)
 
@@ -89,7 +97,7 @@ def test_variance_stays_exact_beside_a_large_mean():
 def test_moments_do_not_depend_on_the_guess(float64):
     x = data(50, CHANNELS, dtype=np.float64)
     for near in (0.0, -7.0, 100.0):
-        mean, variance = moments(x, near=jnp.full(CHANNELS, near))
+        mean, variance = jax.jit(moments)(x, near=np.full(CHANNELS, near))
         assert_allclose(mean, np.mean(x, 0), rtol=1e-12)
         assert_allclose(variance, np.var(x, 0), rtol=1e-9)
 
@@ -118,18 +126,16 @@ def test_only_the_result_is_in_half_precision(norm, dtype):
         return y.astype(jnp.float32).sum(), (y, changed)
 
     with jax.numpy_dtype_promotion("strict"):
-        gradient, (y, changed) = jax.grad(loss, has_aux=True)(x.astype(dtype))
+        gradient, (y, changed) = jax.jit(jax.grad(loss, has_aux=True))(x.astype(dtype))
     assert y.dtype == gradient.dtype == dtype
     assert {leaf.dtype for leaf in jax.tree.leaves((variables, changed))} == {jnp.dtype(jnp.float32)}
-    reference = norm().apply(variables, x, use_running_average=False, mutable=["batch_stats"])[0]
+    reference = evaluated(norm(), variables, x, use_running_average=False, mutable=["batch_stats"])[0]
     assert_allclose(np.asarray(y, np.float32), reference, rtol=0.01, atol=0.05)
 
 
 @pytest.mark.parametrize("norm", [BatchNorm, FrozenBatchNorm, group_norm(2)])
 def test_scale_starts_as_told(norm):
-    variables = norm(scale_init=jax.nn.initializers.zeros).init(
-        jax.random.key(0), data(2, 4, CHANNELS), use_running_average=True
-    )
+    variables = start(norm(scale_init=jax.nn.initializers.zeros), data(2, 4, CHANNELS))
     scales = [leaf for path, leaf in jax.tree.leaves_with_path(variables) if path[-1].key == "scale"]
     assert_array_equal(scales, np.zeros((1, CHANNELS)))
 
@@ -144,7 +150,7 @@ def test_frozen_batch_norm_never_changes_and_has_no_parameters():
         "params": {name: statistics[name] for name in ("scale", "bias")},
         "batch_stats": {name: statistics[name] for name in ("mean", "var")},
     }
-    assert_array_equal(y, BatchNorm().apply(plain, x, use_running_average=True))
+    assert_array_equal(y, evaluated(BatchNorm(), plain, x, use_running_average=True))
 
 
 def test_group_norm_equals_a_loop_over_groups(float64):
@@ -157,7 +163,7 @@ def test_group_norm_equals_a_loop_over_groups(float64):
             values = np.asarray(x)[here]
             expected[here] = (values - values.mean()) / np.sqrt(values.var() + 1e-5)
     expected = expected * np.asarray(variables["params"]["scale"]) + np.asarray(variables["params"]["bias"])
-    assert_allclose(layer.apply(variables, x), expected, rtol=1e-9)
+    assert_allclose(evaluated(layer, variables, x), expected, rtol=1e-9)
 
 
 def test_group_norm_names_what_does_not_divide():
