@@ -35,7 +35,7 @@ def mean_gradient(loss: Loss) -> ValueAndGrad:
 def accumulate(k: int) -> Gradient:
     """The mean gradient over `k` micro-batches, one after another: in the memory of one, where XLA runs them in turn.
 
-    Micro-batch `i` holds the examples `i, i + k, i + 2k, ...`, so that every device of a sharded batch has its share of
+    Micro-batch `i` holds the examples `i, i + k, i + 2k, ...`, so that every device of a sharded batch has a part of
     each. Collections (BatchNorm statistics) pass from one micro-batch to the next. The mean of the micro-batches is the
     full batch's gradient only where the loss is a mean over examples: BatchNorm normalises by micro-batch, and a loss
     that divides by the number of objects (or of valid examples) divides by each micro-batch's own.

@@ -44,11 +44,11 @@ class Objects(struct.PyTreeNode):
     attributes: Any = None
     weight: Float[Array, "*b n"] | None = None
     area: Float[Array, "*b n"] | None = None
-    """As annotated, in square pixels of the image file: what COCO's sizes go by. It never moves; None: that of the box."""
+    """Area as annotated, in square pixels of the image file: what COCO's sizes go by. Never moved; None: that of the box."""
 
 
 class Detections(struct.PyTreeNode):
-    """What a detector returns: the best `n` first, `valid` marks the real ones."""
+    """Detections of a detector: the best `n` first, `valid` marks the real ones."""
 
     boxes: Float[Array, "*b n 4"]
     labels: Int[Array, "*b n"]
@@ -66,13 +66,13 @@ class SegmentationMap(struct.PyTreeNode):
 
 
 class ClassScores(struct.PyTreeNode):
-    """What a classifier returns: unnormalised log probabilities."""
+    """Scores of a classifier: unnormalised log probabilities."""
 
     logits: Float[Array, "*b k"]
 
 
 class Batch(struct.PyTreeNode):
-    """Images of one canvas size, with what is known of them."""
+    """Images of one canvas size, with their targets and sizes."""
 
     image: Array
     """`b h w c`, 0-255: uint8 from the host, float after augmentation that needs it."""
@@ -81,7 +81,7 @@ class Batch(struct.PyTreeNode):
     original_size: Int[Array, "b 2"]
     """Height and width of the image file."""
     index: Int[Array, "b"]
-    """Which example of the source; `Stream.about().name(index)` gives its name."""
+    """Index of the example in the source; `Stream.about().name(index)` gives its name."""
     valid: Bool[Array, "b"]
     """False for the padding of the last evaluation batch, and for an unreadable image that was skipped."""
     target: Any = None
@@ -91,7 +91,7 @@ class Batch(struct.PyTreeNode):
 
 
 class LossOutput(struct.PyTreeNode):
-    """What a loss reports beside its value."""
+    """Metrics and collections that a loss returns beside its value."""
 
     metrics: dict[str, Scalar] = struct.field(default_factory=dict)
     """Scalars to log."""
@@ -114,7 +114,7 @@ class Task(NamedTuple):
 
 
 class Metric(NamedTuple):
-    """Figures of a prediction: rows on the device, then figures from all rows.
+    """Metrics of a prediction: rows on the device, then metrics from all rows.
 
     `observe` is pure JAX and returns fixed-shape rows, one an example. `compute` is NumPy and sees the rows of all valid
     examples, in the order of their `index` (which is one of the columns).
@@ -123,27 +123,27 @@ class Metric(NamedTuple):
     observe: Callable[[Prediction, Batch], Rows]
     compute: Callable[[Mapping[str, np.ndarray]], dict[str, float]]
     classes: tuple[str, ...] | None = None
-    """The names of the labels, where the figures depend on their number; a run compares them with those of the data."""
+    """The names of the labels, where the metrics depend on their number; a run compares them with those of the data."""
 
 
 class About(NamedTuple):
-    """What is known of a stream's examples once its data are open."""
+    """Description of a stream's examples once its data are open."""
 
     examples: int
     classes: tuple[str, ...]
     name: Callable[[int], str]
     """Index of an example to its file name or id."""
     fingerprint: str
-    """Changes when the data change."""
+    """Fingerprint that changes when the data change."""
     counts: Callable[[], Sequence[int]] | None = None
-    """How many examples each class has. May read all of them."""
+    """Number of examples of each class. May read all of them."""
 
 
 class Fault(NamedTuple):
-    """What is wrong with one example."""
+    """Fault of one example: what is wrong with it."""
 
     text: str
-    """Its name, and why it can't be used."""
+    """Name of the example, and why it can't be used."""
     skipped: bool
     """Whether the stream leaves it out and goes on."""
 
@@ -170,7 +170,7 @@ WHOLE = Share()
 
 
 class Batches(Protocol):
-    """`(step, share) -> iterator`: batches from this step on, or one process's share of the rows of each."""
+    """`(step, share) -> iterator`: batches from this step on, or one process's part of the rows of each."""
 
     def __call__(self, step: int, share: Share = WHOLE, /) -> Iterator[Batch]:  # noqa: D102
         ...
@@ -182,11 +182,11 @@ class Canvas(NamedTuple):
     image: np.ndarray
     """`h w c`, uint8."""
     size: tuple[int, int]
-    """Height and width of its content there."""
+    """Height and width of its content on the canvas."""
     original_size: tuple[int, int]
-    """Of the image file."""
+    """Height and width of the image file."""
     given: Any = None
-    """A row of `Batch.given`, as a batch of one; None where a model is given nothing beside the image."""
+    """A row of `Batch.given`, as a batch of one; None where a model gets nothing beside the image."""
 
 
 class Stream(NamedTuple):

@@ -145,5 +145,5 @@ def test_errors():
         curves([])
     with pytest.raises(ValueError, match="row 1 has no step; it has loss"):
         curves([{"step": 1, "loss": 2.0}, {"loss": 1.0}])
-    with pytest.raises(ValueError, match="2 rows, none with a figure"):
+    with pytest.raises(ValueError, match="2 rows, none with a metric"):
         curves([{"step": 1}, {"step": 2, "test/recall/cat": 0.5}])

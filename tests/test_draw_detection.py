@@ -139,7 +139,7 @@ def test_curves_are_those_of_the_evaluator(classes, lines):
     figure = pictures.precision_recall(curves, [f"class {k}" for k in range(classes)])
     for axes, name in zip(figure.axes, ("AP50", "AP75"), strict=True):
         assert len(axes.lines) == lines
-        value = coco_ap.figures(curves)[name]
+        value = coco_ap.summary(curves)[name]
         assert axes.get_title(loc="left").endswith(f"{name} {value:.3f}")
         assert np.mean(axes.lines[-1].get_ydata()) == pytest.approx(value)
         legend = axes.get_legend()

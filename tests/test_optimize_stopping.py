@@ -78,12 +78,12 @@ def test_without_a_least_difference_it_counts_from_the_last_strict_record(values
 )
 def test_values_that_are_not_allowed_are_refused(options, message):
     with pytest.raises(ValueError, match=message):
-        stopping.early(**{"figure": "test/loss", "patience": 2, "better": "lower", **options})
+        stopping.early(**{"metric": "test/loss", "patience": 2, "better": "lower", **options})
 
 
 def test_a_figure_that_no_evaluation_gives_is_answered_with_the_nearest():
     stop = stopping.early("test/acuracy", 2, better="higher")
-    with pytest.raises(ValueError, match="no evaluation gives 'test/acuracy'; the nearest figures are test/accuracy, "):
+    with pytest.raises(ValueError, match="no evaluation gives 'test/acuracy'; the nearest metrics are test/accuracy, "):
         stop([{"step": 1, "test/accuracy": 0.5, "test/log_loss": 2.0}])
 
 

@@ -79,7 +79,9 @@ def test_counters_of_batches_are_written(tmp_path):
 def test_what_can_not_be_exported_is_named(tmp_path):
     variables = {"params": {"head": {"kernel": np.ones((3, 4)), "bias": np.zeros(4)}}}
     one_way = lambda variables: {("params", "head", "kernel"): Source("fc.weight", np.transpose)}
-    with pytest.raises(ValueError, match="2 arrays have no counterpart there: params/head/kernel, params/head/bias"):
+    with pytest.raises(
+        ValueError, match="2 arrays have no counterpart in the other library: params/head/kernel, params/head/bias"
+    ):
         export.torch_safetensors(one_way, variables, tmp_path / "a.safetensors")
     assert not list(tmp_path.iterdir())
 

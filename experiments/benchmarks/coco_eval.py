@@ -102,8 +102,8 @@ def main() -> None:
     rows = random_rows()
     data, results = as_dicts(rows)
     runs: dict[str, Callable[[], Any]] = {
-        "pycocotools: 12 figures": lambda: pycocotools(data, results),
-        "ours: 12 figures": lambda: coco_ap.figures(coco_ap.curves(tables(rows, CLASSES))),
+        "pycocotools: 12 metrics": lambda: pycocotools(data, results),
+        "ours: 12 metrics": lambda: coco_ap.summary(coco_ap.curves(tables(rows, CLASSES))),
         "ours: all of `detection`, with errors": lambda: detection(CLASSES).compute(rows),
         "ours: all, with VOC's AP and classes": lambda: detection(CLASSES, voc=True, per_class=True).compute(rows),
     }
@@ -122,7 +122,7 @@ def main() -> None:
     print(f"{IMAGES:,} images, {len(data['annotations']):,} objects, {len(results):,} detections, {CLASSES} classes.")
     print(f"Largest difference of a figure: {differ:.1e}.\n")
     print(f"| | seconds: median of {TURNS} (least to most) | pycocotools / ours |\n|---|---|---|")
-    slow = statistics.median(seconds["pycocotools: 12 figures"])
+    slow = statistics.median(seconds["pycocotools: 12 metrics"])
     for name, all in seconds.items():
         middle = statistics.median(all)
         print(f"| {name} | {middle:.2f} ({min(all):.2f} to {max(all):.2f}) | {slow / middle:.0f} |")

@@ -1,12 +1,12 @@
 """Augmentation on the device: pure (key, step, batch) -> batch.
 
-What the room shares: `key` is already that of the training step, `step` is there only for what changes as training goes
-on. An example draws from (key, its row in the batch), so that its neighbours do not change what happens to it. Pixels
-stay 0-255 and of the type they came in, unless an augmentation says otherwise. What lies outside `batch.size` is nobody's
-content: it stays what it is. Everything that shows the image (boxes, masks, maps) moves with it.
+Conventions of the room: `key` is already that of the training step; `step` serves only what changes in the course of
+training. The random numbers of an example come from (key, its row in the batch), so that its neighbours do not change what
+happens to it. Pixels stay 0-255 and keep their dtype, unless an augmentation says otherwise. The canvas outside
+`batch.size` is padding and stays as it is. Everything that shows the image (boxes, masks, maps) moves with it.
 
 For detection: `iou_crop`, `expand`, `scale_jitter`, `mosaic` and `mixup_objects`. The last two put images together and need
-Objects; `mixup`, `cutmix` and `augmix` mix what is told of whole images and need Labels.
+Objects; `mixup`, `cutmix` and `augmix` mix image-level targets and need Labels.
 """
 
 from jaxvision.augment.colour import (

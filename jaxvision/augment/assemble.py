@@ -1,4 +1,4 @@
-"""Images put together from parts of several: what is shown where, and which objects there are then."""
+"""Images put together from parts of several: what is shown where, and which objects remain."""
 
 import dataclasses
 from typing import Any, NamedTuple
@@ -12,19 +12,19 @@ from jaxvision.ops import homography
 from jaxvision.ops.boxes import Boxes
 from jaxvision.types import Batch, Labels, Objects, SegmentationMap
 
-LEAST_PIXELS, LEAST_SHARE = 2.0, 0.1
-"""Of an object that a border cuts: what is left is at least so wide and high, and such a share of it, or it is gone."""
+LEAST_PIXELS, LEAST_FRACTION = 2.0, 0.1
+"""Least width and height in pixels, and fraction of its area, that an object cut by a border must keep to stay valid."""
 
 
 class Parts(NamedTuple):
-    """Of one image, `p` parts of images of the batch; nothing is resampled."""
+    """Parts of `p` images of the batch that make up one image; nothing is resampled."""
 
     row: Int[Array, "p"]
-    """Of the batch, where each comes from."""
+    """Row of the batch that each part comes from."""
     shift: Int[Array, "p 2"]
-    """Down and to the right, in pixels."""
+    """Shift of each part down and to the right, in pixels."""
     window: Int[Array, "p 4"]
-    """x0 y0 x1 y1: where of the new canvas it is shown."""
+    """Window x0 y0 x1 y1 of the new canvas in which each part is shown."""
 
 
 def pixels(values: Shaped[Array, "b h w *c"], parts: Parts, empty: Shaped[Array, "*c"]) -> Shaped[Array, "h w *c"]:
@@ -49,8 +49,8 @@ def map_of(map: SegmentationMap, parts: Parts) -> SegmentationMap:
 def objects_of(objects: Objects, parts: Parts) -> tuple[Objects, Int[Array, "n"]]:
     """The objects shown in these parts, largest first, and the part of each.
 
-    As many rows as an image had: of more objects, the largest stay, those to ignore last. What a device computes can't
-    tell how many were left out.
+    There are as many rows as an image had: of more objects, the largest stay, those to ignore last. Nothing reports how
+    many were left out, since this is computed on the device.
     """
     n = objects.boxes.shape[1]
     shift = jnp.tile(parts.shift[:, None, ::-1], (1, 1, 2)).astype(objects.boxes.dtype)
@@ -72,13 +72,13 @@ def _cut(boxes: Boxes, window: Boxes) -> Boxes:
 
 
 def _enough(boxes: Boxes, cut: Boxes, window: Boxes) -> Bool[Array, "p n"]:
-    share = of_boxes.covered(boxes, window)
+    fraction = of_boxes.covered(boxes, window)
     sides = (cut[..., 2:] - cut[..., :2]).min(-1)
-    return (share > 0.999) | ((share >= LEAST_SHARE) & (sides >= LEAST_PIXELS))
+    return (fraction > 0.999) | ((fraction >= LEAST_FRACTION) & (sides >= LEAST_PIXELS))
 
 
 def _with_masks(kept: Objects, masks: Shaped[Array, "b n h w"], parts: Parts, part: Array, number: Array) -> Objects:
-    """With the masks moved likewise; as everywhere, a box is then the smallest around its mask."""
+    """Objects with their masks moved too; as everywhere, a box is then the smallest around its mask."""
 
     def one(part: Array, number: Array) -> Array:
         y, x = (jnp.arange(side) - parts.shift[part, axis] for axis, side in enumerate(masks.shape[2:]))
@@ -89,8 +89,8 @@ def _with_masks(kept: Objects, masks: Shaped[Array, "b n h w"], parts: Parts, pa
         return jnp.where(shown, moved, jnp.zeros((), mask.dtype))
 
     moved = jax.vmap(one)(part, number)
-    boxes, some = homography.boxes_of_masks(moved, kept.boxes.dtype)
-    return dataclasses.replace(kept, boxes=boxes, valid=kept.valid & some, masks=moved)
+    boxes, any_left = homography.boxes_of_masks(moved, kept.boxes.dtype)
+    return dataclasses.replace(kept, boxes=boxes, valid=kept.valid & any_left, masks=moved)
 
 
 def _inside(window: Int[Array, "4"], y: Int[Array, "h 1"], x: Int[Array, "1 w"]) -> Bool[Array, "h w"]:
@@ -108,7 +108,7 @@ def selected(chosen: Bool[Array, "b"], new: Batch, old: Batch) -> Batch:
 
 
 def check_no_labels(batch: Batch, who: str, unmixed: tuple[type, ...] = (Labels,)) -> None:
-    """Makes sure that nothing is told of whole images, which parts of several would not agree with.
+    """Checks that no target is image-level, since parts of several images would contradict it.
 
     Raises:
       TypeError: a target, or extra input in `given`, of one of the types that `who` can't mix.

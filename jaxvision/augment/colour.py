@@ -21,7 +21,7 @@ from jaxvision.types import Augment, Batch, Key, Scalar
 
 
 def brightness(amount: float) -> Augment:
-    """Levels times a factor drawn evenly from 1 - amount (at least 0) to 1 + amount."""
+    """Levels times a factor sampled uniformly from 1 - amount (at least 0) to 1 + amount."""
     low, high = _around_one("brightness", amount)
     return each_content(lambda key, image, size: colour.brightness(image, _draw(key, low, high)))
 
@@ -45,7 +45,7 @@ def sharpness(amount: float) -> Augment:
 
 
 def hue(amount: float) -> Augment:
-    """Turns the hue by up to `amount` either way; 0.5 is half way round, all there is.
+    """Turns the hue by up to `amount` either way; 0.5 is half way round, the most possible.
 
     Raises:
       ValueError: an amount outside 0 to 0.5.
@@ -56,7 +56,7 @@ def hue(amount: float) -> Augment:
 
 
 def gamma(amount: float) -> Augment:
-    """`255 (level / 255) ** g`: g from 1 / (1 + amount) to 1 + amount, drawn evenly on a logarithmic scale."""
+    """`255 (level / 255) ** g`: g from 1 / (1 + amount) to 1 + amount, sampled uniformly on a logarithmic scale."""
     bound = math.log(_around_one("gamma", amount)[1])
     return each_content(lambda key, image, size: colour.gamma(image, jnp.exp(_draw(key, -bound, bound))))
 
@@ -93,7 +93,7 @@ def equalize() -> Augment:
 
 
 def blur(low: float = 0.1, high: float = 2.0) -> Augment:
-    """Gaussian blur with a standard deviation drawn evenly from `low` to `high` pixels.
+    """Gaussian blur with a standard deviation sampled uniformly from `low` to `high` pixels.
 
     Raises:
       ValueError: if these are no range of numbers that are 0 or more.
@@ -104,7 +104,7 @@ def blur(low: float = 0.1, high: float = 2.0) -> Augment:
 
 
 def noise(deviation: float) -> Augment:
-    """Adds normal noise of this standard deviation in grey levels, drawn for each pixel and channel.
+    """Adds normal noise of this standard deviation in grey levels, sampled for each pixel and channel.
 
     Raises:
       ValueError: a negative deviation.
@@ -120,7 +120,7 @@ def noise(deviation: float) -> Augment:
 
 
 def jpeg(low: int = 30, high: int = 95) -> Augment:
-    """What JPEG files of a quality from `low` to `high` (whole numbers, evenly drawn) lose; colour at full resolution.
+    """What JPEG files of a quality from `low` to `high` (whole numbers, uniformly sampled) lose; colour at full resolution.
 
     Raises:
       ValueError: if these are no range within 1 to 100.

@@ -70,7 +70,7 @@ def choose(*augments: Augment) -> Augment:
 
 
 def _selected(chosen: Int[Array, "b"], batches: list[Batch], who: str) -> Batch:
-    """Row by row, that of the batch with the number chosen."""
+    """Batch whose row i comes from the batch with the number `chosen[i]`."""
     batches = [jax.tree.map(jnp.asarray, batch) for batch in batches]
     forms = [jax.tree.map(lambda a: (a.shape, a.dtype), batch) for batch in batches]
     for form in forms[1:]:

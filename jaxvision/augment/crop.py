@@ -15,19 +15,19 @@ from jaxvision.ops import homography
 from jaxvision.ops.boxes import iou, pairwise
 from jaxvision.types import Augment, Batch, Key, Objects, Scalar
 
-OVERLAPS = (0.0, 0.1, 0.3, 0.5, 0.7, 0.9)
-"""Of SSD; 0 asks for the centre of an object, and no more."""
+MIN_IOUS = (0.0, 0.1, 0.3, 0.5, 0.7, 0.9)
+"""Least IoUs of SSD; 0 asks for the centre of an object only."""
 SIDES = (0.3, 1.0)
 RATIO = (0.5, 2.0)
 
 
-def iou_crop(overlaps: Sequence[float] = OVERLAPS, trials: int = 40) -> Augment:
+def iou_crop(overlaps: Sequence[float] = MIN_IOUS, trials: int = 40) -> Augment:
     """SSD's crop: a random window that shows enough of an object, stretched to the content (arXiv:1512.02325, 2.2).
 
     Either the whole image, or a window whose IoU with some object is at least one of `overlaps`: all of these choices with
     the same probability, among those for which one of so many random windows will do; of these it is the first. The sides
-    of a window are each 0.3 to 1 times those of the content, evenly drawn, its width by height 1/2 to 2, and it holds the
-    centre of the object. Objects whose centre lies in the window stay, cut at its border; the others are no longer
+    of a window are each 0.3 to 1 times those of the content, uniformly sampled, its width by height 1/2 to 2, and it holds
+    the centre of the object. Objects whose centre lies in the window stay, cut at its border; the others are no longer
     `valid`, but for those to ignore, of which any part counts. An image without objects, those to ignore aside, stays whole.
 
     Args:
@@ -58,7 +58,7 @@ def iou_crop(overlaps: Sequence[float] = OVERLAPS, trials: int = 40) -> Augment:
 
 
 def _leading(batch: Batch) -> tuple[Float[Array, "b n 4"], Bool[Array, "b n"]]:
-    """The boxes of the target that a crop is about, and which of them are real."""
+    """The boxes of the target that a crop is chosen by, and which of them are valid."""
     if batch.target is None:
         return jnp.zeros((len(batch.image), 1, 4), jnp.float32), jnp.zeros((len(batch.image), 1), bool)
     found = _objects_in(batch.target)
@@ -94,7 +94,7 @@ def _chosen(
 
 
 def _windows(key: Key, size: Int[Array, "2"], count: int) -> Float[Array, "m 4"]:
-    """Of whole pixels, anywhere in the content with the same probability."""
+    """Windows of whole pixels, anywhere in the content with the same probability."""
     sides, places = jax.random.uniform(key, (2, count, 2), jnp.float32)
     full = size[::-1].astype(jnp.float32)[None, :]
     extent = jnp.floor(full * (SIDES[0] + (SIDES[1] - SIDES[0]) * sides))

@@ -36,9 +36,9 @@ def vertical_flip(probability: float = 0.5) -> Augment:
 
 
 def pad_and_crop(padding: int, fill: int = 0) -> Augment:
-    """Shifts the content by up to `padding` pixels, evenly drawn for each image and direction; what comes in is `fill`.
+    """Shifts the content by up to `padding` pixels, uniformly sampled for each image and direction; what comes in is `fill`.
 
-    The same as padding the content with `padding` pixels of `fill` on all sides and cutting a random window of its own
+    Equal to padding the content with `padding` pixels of `fill` on all sides and cutting a random window of its own
     size out of it, the usual recipe for CIFAR (arXiv:1512.03385, section 4.2). For classification only.
 
     Raises:
@@ -100,12 +100,12 @@ def _mirror(chosen: Bool[Array, "b"], size: Int[Array, "b 2"], canvas: tuple[int
 
 
 def _take(values: Num[Array, "b ..."], source: Int[Array, "b s"], axis: int) -> Num[Array, "b ..."]:
-    """Row by row, position i of `axis` is taken from position `source[i]`."""
+    """Values whose position i along `axis` is taken, row by row, from position `source[i]`."""
     return jnp.take_along_axis(values, _along(source, axis, values.ndim), axis=axis, mode="promise_in_bounds")
 
 
 def _along(values: Array, axis: int, dimensions: int) -> Array:
-    """`values` [b s] as an array of so many dimensions, s along `axis`."""
+    """`values` [b s] as an array of `dimensions` dimensions, s along `axis`."""
     return jnp.expand_dims(values, [a for a in range(1, dimensions) if a != axis])
 
 
@@ -145,7 +145,7 @@ def _shift(
 
 
 class _Window(NamedTuple):
-    """Along one axis of the canvas: what lies in the content, where it comes from, and where nothing does."""
+    """One axis of the canvas: what lies in the content, where it comes from, and where nothing does."""
 
     holds: Bool[Array, "b s"]
     source: Int[Array, "b s"]

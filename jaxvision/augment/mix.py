@@ -2,8 +2,8 @@
 
 Images are mixed with the row before them in the batch (the first with the last), as batches come in random order. Where
 the contents differ in size, the other one is stretched to that of the image. An image that is not `valid`, or whose other
-is not, stays as it is. Targets are Labels, which get `probs`, the shares of the classes; `label` becomes that of the larger
-share.
+is not, stays as it is. Targets are Labels, which get `probs`, the fractions of the classes; `label` becomes that of the
+larger fraction.
 """
 
 import dataclasses
@@ -30,8 +30,8 @@ def random_erasing(
 ) -> Augment:
     """Fills a rectangle of the content, each image with this probability (arXiv:1708.04896).
 
-    Its share of the area is drawn from `area`, its width by height from `ratio`. It is filled with even noise, a whole
-    level for each pixel and channel, or with one grey level. Targets stay: what is covered is still there.
+    Its fraction of the area is sampled from `area`, its aspect ratio (width by height) from `ratio`. It is filled with
+    uniform noise, a whole level for each pixel and channel, or with one grey level. Targets do not change.
 
     Raises:
       ValueError: a probability outside 0 to 1, ranges that are none, a fill that is neither "noise" nor 0-255.
@@ -55,17 +55,17 @@ def random_erasing(
 
 
 def _even_noise(key: Key, shape: tuple[int, ...]) -> UInt8[Array, "h w c"]:
-    """Levels 0-255, all as probable; the channels of a pixel are the bytes of the same random words."""
+    """Uniform random levels 0-255; the channels of a pixel are the bytes of the same random words."""
     *place, channels = shape
     words = jax.random.bits(key, (*place, -(-channels // 4)), jnp.uint32)
     return jax.lax.bitcast_convert_type(words, jnp.uint8).reshape(*place, -1)[..., :channels]
 
 
 def mixup(alpha: float, classes: int) -> Augment:
-    """`share * image + (1 - share) * other`, of pixels and of classes (arXiv:1710.09412).
+    """`fraction * image + (1 - fraction) * other`, of pixels and of classes (arXiv:1710.09412).
 
     Args:
-      alpha: the share is drawn from Beta(alpha, alpha), for each image.
+      alpha: the fraction is sampled from Beta(alpha, alpha), for each image.
       classes: how many there are; the length of `probs`.
 
     Raises:
@@ -76,23 +76,23 @@ def mixup(alpha: float, classes: int) -> Augment:
 
     def augment(key: Key, step: Scalar, batch: Batch) -> Batch:
         del step
-        share = jnp.where(_paired(batch), _shares(key, alpha, batch), 1)
-        mine = as_float(batch.image)
-        parts = share[:, None, None, None].astype(mine.dtype)
-        mixed = as_levels(parts * mine + (1 - parts) * as_float(_other(batch)), batch.image.dtype)
+        fraction = jnp.where(_paired(batch), _fractions(key, alpha, batch), 1)
+        levels = as_float(batch.image)
+        parts = fraction[:, None, None, None].astype(levels.dtype)
+        mixed = as_levels(parts * levels + (1 - parts) * as_float(_other(batch)), batch.image.dtype)
         image = jnp.where(_contents(batch)[..., None], mixed, batch.image)
-        return dataclasses.replace(batch, image=image, target=_mixed("mixup", batch, share, classes))
+        return dataclasses.replace(batch, image=image, target=_mixed("mixup", batch, fraction, classes))
 
     return augment
 
 
 def cutmix(alpha: float, classes: int) -> Augment:
-    """A rectangle of the other image in its place; classes in shares of the area (arXiv:1905.04899).
+    """A rectangle of the other image in its place; classes in proportion to the area (arXiv:1905.04899).
 
     Args:
-      alpha: the share of the image is drawn from Beta(alpha, alpha), for each image. The rectangle has the proportions of
-        the content, its centre lies anywhere in it, and what sticks out of the content is cut off; the shares are those of
-        the pixels that are then shown.
+      alpha: the fraction of the image is sampled from Beta(alpha, alpha), for each image. The rectangle has the proportions
+        of the content, its centre lies anywhere in it, and what sticks out of the content is cut off; the fractions are those
+        of the pixels that are then shown.
       classes: how many there are; the length of `probs`.
 
     Raises:
@@ -103,8 +103,8 @@ def cutmix(alpha: float, classes: int) -> Augment:
 
     def augment(key: Key, step: Scalar, batch: Batch) -> Batch:
         del step
-        for_share, for_centre = jax.random.split(key)
-        side = jnp.sqrt(1 - _shares(for_share, alpha, batch))
+        for_fraction, for_centre = jax.random.split(key)
+        side = jnp.sqrt(1 - _fractions(for_fraction, alpha, batch))
         centres = jax.vmap(lambda k: jax.random.uniform(k, (2,), jnp.float32))(row_keys(for_centre, len(batch.image)))
         canvas = batch.image.shape[1:3]
         holes = jax.vmap(lambda *each: window.holds(_rectangle(*each), *canvas))(side, centres, jnp.asarray(batch.size))
@@ -121,7 +121,7 @@ def _check_alpha(who: str, alpha: float) -> None:
         raise ValueError(f"{who}(alpha={alpha}): allowed is more than 0")
 
 
-def _shares(key: Key, alpha: float, batch: Batch) -> Float[Array, "b"]:
+def _fractions(key: Key, alpha: float, batch: Batch) -> Float[Array, "b"]:
     draw = lambda k: jax.random.beta(k, alpha, alpha, dtype=jnp.float32)
     return jax.vmap(draw)(row_keys(key, len(batch.image)))
 
@@ -147,7 +147,7 @@ def _other(batch: Batch) -> Array:
 
 
 def _rectangle(side: Array, centre: Array, size: Array) -> window.Window:
-    """`side` times the content's height and width, about a centre in shares of it, cut to the content."""
+    """`side` times the content's height and width, about a centre in fractions of it, cut to the content."""
     extent = size.astype(jnp.float32)
     low = jnp.round((centre - side / 2) * extent).astype(jnp.int32)
     high = low + jnp.round(side * extent).astype(jnp.int32)
@@ -155,8 +155,8 @@ def _rectangle(side: Array, centre: Array, size: Array) -> window.Window:
     return window.Window(low[0], low[1], height, width, jnp.asarray(True))
 
 
-def _mixed(who: str, batch: Batch, share: Float[Array, "b"], classes: int) -> Labels:
-    """The labels in shares; with weights, that of an image is the mean of both and its classes count by theirs.
+def _mixed(who: str, batch: Batch, fraction: Float[Array, "b"], classes: int) -> Labels:
+    """The labels mixed by these fractions; with weights, that of an image is the mean of both, and classes count by theirs.
 
     Then the cross-entropy is the mixture of what the two labels, each with its weight, would have. A label that is no
     class makes `probs` NaN, so that the loss can tell; one of weight 0 is none, nor is
@@ -172,12 +172,13 @@ def _mixed(who: str, batch: Batch, share: Float[Array, "b"], classes: int) -> La
         probs = jnp.where(((label >= 0) & (label < classes))[:, None], probs, jnp.nan)
     if probs.shape[-1] != classes:
         raise ValueError(f"{who}(classes={classes}): batch.target.probs has {probs.shape[-1]} classes")
-    share = share.astype(probs.dtype)
-    given = jnp.ones_like(share) if weight is None else jnp.asarray(weight).astype(probs.dtype)
+    fraction = fraction.astype(probs.dtype)
+    given = jnp.ones_like(fraction) if weight is None else jnp.asarray(weight).astype(probs.dtype)
     given = jnp.where(jnp.asarray(batch.valid), given, 0)
-    mine, others = share * given, (1 - share) * jnp.roll(given, 1)
-    total = mine + others
+    weights, other_weights = fraction * given, (1 - fraction) * jnp.roll(given, 1)
+    total = weights + other_weights
     part = lambda amount, of: jnp.where((amount > 0)[:, None], amount[:, None] * of, 0)
-    mixed = (part(mine, probs) + part(others, jnp.roll(probs, 1, 0))) / jnp.where(total > 0, total, 1)[:, None]
-    larger = jnp.where(mine >= others, label, jnp.roll(label, 1))
+    mixed = part(weights, probs) + part(other_weights, jnp.roll(probs, 1, 0))
+    mixed = mixed / jnp.where(total > 0, total, 1)[:, None]
+    larger = jnp.where(weights >= other_weights, label, jnp.roll(label, 1))
     return dataclasses.replace(batch.target, label=larger, probs=mixed, weight=None if weight is None else total)

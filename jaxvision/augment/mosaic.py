@@ -12,15 +12,15 @@ from jaxvision.ops.levels import as_levels
 from jaxvision.types import Augment, Batch, Key, Scalar
 
 MARGIN = 0.2
-"""The four meet at least this share of the canvas away from its sides, as in YOLOv4."""
+"""Least distance of the point where the four meet from the sides, as a fraction of the canvas, as in YOLOv4."""
 
 
 def mosaic(close: int | None = None, fill: float = 114) -> Augment:
     """Each image around a random point with three others of the batch, which meet there with a corner of each.
 
     The point lies anywhere in the middle of the canvas, 0.2 to 0.8 of its height and width. Of each image as much is shown
-    as there is place in its corner, at its own scale: `chain(scale_jitter((0.5, 1.5)), mosaic())` gives each one of its own.
-    The whole canvas is content then. The others come in a random order; in a batch of fewer than four valid images some
+    as there is place in its corner, at its own scale: `chain(scale_jitter((0.5, 1.5)), mosaic())` gives each its
+    own. The whole canvas is content then. The others come in a random order; in a batch of fewer than four valid images some
     are shown more than once. An image that is not `valid` is shown in none and stays as it is.
 
     Objects are cut where their image is. What is left of a cut one is no longer `valid` if below 2 pixels in height or
@@ -69,7 +69,7 @@ def _assembled(key: Key, batch: Batch, fill: float) -> Batch:
 
 
 def four(key: Key, valid: Array) -> Int[Array, "b 4"]:
-    """For each row itself and three others: those after it among the valid ones, in a random order that is a circle."""
+    """Rows of the four images of each mosaic: itself and the three valid rows that follow it in a random cyclic order."""
     lots = jax.random.uniform(key, valid.shape, jnp.float32)
     order = jnp.argsort(jnp.where(valid, lots, 2))
     position = jnp.argsort(order)
@@ -78,13 +78,13 @@ def four(key: Key, valid: Array) -> Int[Array, "b 4"]:
 
 
 def _point(key: Key, canvas: tuple[int, ...]) -> Int[Array, "2"]:
-    """Where the four meet, y and x."""
+    """The point where the four meet, y and x."""
     place = jax.random.uniform(key, (2,), jnp.float32, MARGIN, 1 - MARGIN)
     return jnp.round(place * jnp.asarray(canvas, jnp.float32)).astype(jnp.int32)
 
 
 def _parts(rows: Int[Array, "4"], point: Int[Array, "2"], size: Int[Array, "4 2"], canvas: tuple[int, ...]):
-    """Top left, top right, bottom left, bottom right of the point."""
+    """Parts at the top left, top right, bottom left and bottom right of the point."""
     before = jnp.asarray([[True, True], [True, False], [False, True], [False, False]])
     extent, point = size.astype(jnp.int32), point[None, :]
     start = jnp.where(before, point - extent, point)

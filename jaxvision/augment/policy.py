@@ -1,4 +1,4 @@
-"""Augmentations that draw operations from a fixed list of fourteen, for each image on its own.
+"""Augmentations that sample operations from a fixed list of fourteen, for each image on its own.
 
 Identity, rotation, shear and shift along x and y, brightness, saturation, contrast, sharpness, posterize, solarize,
 autocontrast, equalize. A strength from 0 to 1 says how far the first ten go towards the ends of a `Space`; motions and the
@@ -27,40 +27,40 @@ OPERATIONS = (
     *("autocontrast", "equalize", "posterize", "solarize", "brightness", "saturation", "contrast", "sharpness"),
 )
 STEPS = 30
-"""Strengths go up in so many steps."""
+"""Steps into which strengths are divided."""
 
 
 class Space(NamedTuple):
-    """What the operations do at strength 1."""
+    """Operations at strength 1."""
 
     rotation: float
-    """Degrees."""
+    """Rotation in degrees."""
     shear: float
-    """Pixels a pixel."""
+    """Shear in pixels per pixel."""
     shift: float
-    """Share of the width or height if below 1, else pixels."""
+    """Shift as a fraction of the width or height if below 1, else in pixels."""
     factor: float
     """Factors are 1 - factor or 1 + factor."""
     bits: int
-    """That posterize keeps."""
+    """Bits that posterize keeps."""
 
 
 USUAL = Space(rotation=30, shear=0.3, shift=150 / 331, factor=0.9, bits=4)
-"""Of AutoAugment (arXiv:1805.09501, table 6), and so of RandAugment."""
+"""Space of AutoAugment (arXiv:1805.09501, table 6), and so of RandAugment."""
 WIDE = Space(rotation=135, shear=0.99, shift=32, factor=0.99, bits=2)
-"""Of TrivialAugment (arXiv:2103.10158, table 2)."""
+"""Space of TrivialAugment (arXiv:2103.10158, table 2)."""
 
 
 def randaugment(number: int = 2, magnitude: float = 9, fill: Fill = "constant") -> Augment:
-    """`number` operations one after the other, each drawn evenly from the fourteen (arXiv:1909.13719).
+    """`number` operations one after the other, each sampled uniformly from the fourteen (arXiv:1909.13719).
 
     Args:
-      number: of operations.
-      magnitude: of 30, where `USUAL` is reached.
+      number: how many operations.
+      magnitude: strength, 0 to 30, where 30 reaches `USUAL`.
       fill: what comes in from outside the image; see `warp.affine`.
 
     Raises:
-      ValueError: fewer than 0 operations, a magnitude outside 0 to 30, a fill that there is not.
+      ValueError: fewer than 0 operations, a magnitude outside 0 to 30, an unknown fill.
       TypeError: in use, a target that cannot be moved.
     """
     if number < 0 or not 0 <= magnitude <= STEPS:
@@ -72,7 +72,7 @@ def randaugment(number: int = 2, magnitude: float = 9, fill: Fill = "constant") 
     def augment(key: Key, step: Scalar, batch: Batch) -> Batch:
         del step
         for each in jax.random.split(key, number):
-            kind, sign = _drawn(each, len(batch.image), len(OPERATIONS))
+            kind, sign = _sampled(each, len(batch.image), len(OPERATIONS))
             batch = _applied(batch, kind, sign * (magnitude / STEPS), USUAL, fill, "randaugment")
         return batch
 
@@ -80,12 +80,13 @@ def randaugment(number: int = 2, magnitude: float = 9, fill: Fill = "constant") 
 
 
 def trivialaugment(fill: Fill = "constant") -> Augment:
-    """One operation, drawn evenly from the fourteen, of a strength drawn evenly from 0/30 to 30/30 (arXiv:2103.10158).
+    """One operation, sampled uniformly from the fourteen, its strength uniformly from 0/30 to 30/30 (arXiv:2103.10158).
 
-    In the wide space of that paper, `WIDE`. `fill` is what comes in from outside the image; see `warp.affine`.
+    The space of strengths is that paper's wide one, `WIDE`. `fill` is what comes in from outside the image; see
+    `warp.affine`.
 
     Raises:
-      ValueError: a fill that there is not.
+      ValueError: an unknown fill.
       TypeError: in use, a target that cannot be moved.
     """
     resample.check(fill, "nearest")
@@ -93,7 +94,7 @@ def trivialaugment(fill: Fill = "constant") -> Augment:
     def augment(key: Key, step: Scalar, batch: Batch) -> Batch:
         del step
         for_kind, for_strength = jax.random.split(key)
-        kind, sign = _drawn(for_kind, len(batch.image), len(OPERATIONS))
+        kind, sign = _sampled(for_kind, len(batch.image), len(OPERATIONS))
         keys = row_keys(for_strength, len(batch.image))
         steps = jax.vmap(lambda k: jax.random.randint(k, (), 0, STEPS + 1, jnp.int32))(keys)
         return _applied(batch, kind, sign * steps.astype(jnp.float32) / STEPS, WIDE, fill, "trivialaugment")
@@ -104,13 +105,13 @@ def trivialaugment(fill: Fill = "constant") -> Augment:
 def augmix(severity: float = 3, width: int = 3, depth: int = 3, alpha: float = 1.0, fill: Fill = "constant") -> Augment:
     """The image mixed with a mixture of `width` chains of operations (arXiv:1912.02781).
 
-    A chain has 1 to `depth` operations, drawn from the nine that neither do nothing nor have a factor (those are among the
-    corruptions that the paper tests on), each of a strength drawn evenly from 0.01 to severity / 10. The chains have
-    shares drawn from Dirichlet(alpha), the image itself one from Beta(alpha, alpha). For image-level targets: things are
-    in several places at once. The consistency loss of the paper is not part of it.
+    A chain has 1 to `depth` operations, sampled from the nine that neither do nothing nor have a factor (those are among the
+    corruptions that the paper tests on), each of a strength sampled uniformly from 0.01 to severity / 10. The chains have
+    weights sampled from Dirichlet(alpha), the image itself one from Beta(alpha, alpha). For image-level targets only: things
+    are in several places at once. The consistency loss of the paper is not part of it.
 
     Raises:
-      ValueError: a severity outside 0.1 to 10, a width or depth below 1, an alpha of 0 or less, a fill that there is not.
+      ValueError: a severity outside 0.1 to 10, a width or depth below 1, an alpha of 0 or less, an unknown fill.
       TypeError: in use, a target other than Labels or None, or extra input in `given`.
     """
     if not 0.1 <= severity <= 10 or width < 1 or depth < 1 or alpha <= 0:
@@ -119,14 +120,14 @@ def augmix(severity: float = 3, width: int = 3, depth: int = 3, alpha: float = 1
     resample.check(fill, "nearest")
 
     def one(key: Key, image: Array, size: Array) -> Array:
-        for_chains, for_shares, for_own = jax.random.split(key, 3)
+        for_chains, for_weights, for_image = jax.random.split(key, 3)
         keys = jax.random.split(for_chains, width)
         chains = each_row(lambda key: _chain(key, image, size, severity, depth, fill), keys)
         levels = as_float(image)
-        shares = jax.random.dirichlet(for_shares, jnp.full(width, alpha, jnp.float32), dtype=jnp.float32)
-        own = jax.random.beta(for_own, alpha, alpha, dtype=jnp.float32).astype(levels.dtype)
-        mixture = (shares.astype(levels.dtype)[:, None, None, None] * as_float(chains)).sum(0)
-        mixed = as_levels((1 - own) * levels + own * mixture, image.dtype)
+        chain_weights = jax.random.dirichlet(for_weights, jnp.full(width, alpha, jnp.float32), dtype=jnp.float32)
+        image_weight = jax.random.beta(for_image, alpha, alpha, dtype=jnp.float32).astype(levels.dtype)
+        mixture = (chain_weights.astype(levels.dtype)[:, None, None, None] * as_float(chains)).sum(0)
+        mixed = as_levels((1 - image_weight) * levels + image_weight * mixture, image.dtype)
         return jnp.where(inside(size, *image.shape[:2])[..., None], mixed, image)
 
     def augment(key: Key, step: Scalar, batch: Batch) -> Batch:
@@ -154,8 +155,8 @@ def _chain(key: Key, image: Array, size: Array, severity: float, depth: int, fil
     return jax.lax.fori_loop(0, depth, link, image)
 
 
-def _drawn(key: Key, rows: int, kinds: int) -> tuple[Int[Array, "b"], Float[Array, "b"]]:
-    """For each row the number of an operation, and -1 or 1."""
+def _sampled(key: Key, rows: int, kinds: int) -> tuple[Int[Array, "b"], Float[Array, "b"]]:
+    """The number of a random operation for each row, and its sign, -1 or 1."""
 
     def one(key: Key) -> tuple[Array, Array]:
         for_kind, for_sign = jax.random.split(key)
@@ -179,7 +180,7 @@ def _applied(batch: Batch, kind: Array, strength: Float[Array, "b"], space: Spac
 
 
 def _matrix(kind: Array, strength: Array, size: Array, space: Space) -> Float[Array, "3 3"]:
-    """How the operation moves the image; not at all if it is not one of the motions."""
+    """Matrix by which the operation moves the image; not at all if it is not one of the motions."""
 
     def amount(name: str, full: Array | float) -> Array:
         return jnp.where(kind == OPERATIONS.index(name), strength * full, 0)
@@ -194,7 +195,7 @@ def _matrix(kind: Array, strength: Array, size: Array, space: Space) -> Float[Ar
 
 
 def _changed(kind: Array, strength: Array, image: Array, size: Array, space: Space, fill: Fill) -> Array:
-    """What the operation makes of an image; what it makes of the canvas outside the content is of no meaning."""
+    """The image after the operation; what it makes of the canvas outside the content is of no meaning."""
     factor = 1 + strength * space.factor
     bits = 8 - jnp.round(jnp.abs(strength) * (8 - space.bits))
     source = homography.inverse(_matrix(kind, strength, size, space))

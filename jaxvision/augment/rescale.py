@@ -21,10 +21,10 @@ from jaxvision.types import Augment, Batch, Key, Scalar
 
 
 def scale_jitter(scale: tuple[float, float] = (0.1, 2.0)) -> Augment:
-    """Zooms the content by a factor drawn evenly from `scale`; shows it all, or a random window (arXiv:2012.07177).
+    """Zooms the content by a factor sampled uniformly from `scale`; shows it all, or a random window (arXiv:2012.07177).
 
-    What is larger than the canvas then is cut to it, the window drawn evenly; `size` is what is there afterwards, and the
-    canvas around it black. An image that grows gains no detail: for that, a placer of `data.placement` must jitter.
+    What is larger than the canvas then is cut to it, the window sampled uniformly; `size` is that of the new content, and the
+    canvas around it black. An image that grows gains no detail: for that, jitter in `data.placement`.
 
     Raises:
       ValueError: a scale that is no range above 0; masks or maps of another size than the canvas.
@@ -55,11 +55,11 @@ def scale_jitter(scale: tuple[float, float] = (0.1, 2.0)) -> Augment:
 def expand(ratio: float = 4.0, fill: float | Sequence[float] = IMAGENET_MEAN) -> Augment:
     """Shrinks the content into a random place of an area of its own size, filled with `fill` (arXiv:1512.02325, 3.6).
 
-    SSD's zoom out: an area of 1 to `ratio` times the sides around the image, evenly drawn, then as large as the image was.
-    SSD does it to every other image: `sometimes(0.5, expand())`.
+    SSD's zoom out: an area of 1 to `ratio` times the sides around the image, uniformly sampled, then as large as the image
+    was. SSD does it to every other image: `sometimes(0.5, expand())`.
 
     Args:
-      ratio: of the sides of area and image, at most.
+      ratio: largest ratio of the sides of area and image.
       fill: level of each channel (or of all), 0-255; SSD takes the mean of the training images.
 
     Raises:
@@ -101,12 +101,12 @@ def expand(ratio: float = 4.0, fill: float | Sequence[float] = IMAGENET_MEAN) ->
 
 
 def _whole(sides: Float[Array, "2"], size: Int[Array, "2"]) -> Int[Array, "2"]:
-    """Whole pixels, at least one where there was one."""
+    """Sides in whole pixels, at least one where there was one."""
     return jnp.maximum(jnp.round(sides).astype(size.dtype), jnp.minimum(size, 1))
 
 
 def _place(key: Key, free: Int[Array, "2"]) -> Int[Array, "2"]:
-    """Evenly from 0 to `free`."""
+    """A place sampled uniformly from 0 to `free`."""
     return jax.random.randint(key, (2,), 0, free + 1, free.dtype)
 
 
@@ -125,6 +125,6 @@ def _zoomed(
 
 
 def _framed(image: Shaped[Array, "b h w c"], size: Int[Array, "b 2"]) -> Shaped[Array, "b h w c"]:
-    """Black outside contents of this size."""
+    """Image made black outside contents of this size."""
     shown = jax.vmap(inside, (0, None, None))(size, *image.shape[1:3])
     return jnp.where(shown[..., None], image, jnp.zeros((), image.dtype))

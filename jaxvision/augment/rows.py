@@ -14,7 +14,8 @@ from jaxvision.types import Batch
 def each_row(change: Callable[..., Any], *arrays: Array) -> Any:
     """`change` of each row of these arrays, for what differs from row to row in which branch of a `switch` it takes.
 
-    At once, where all branches are computed and one result kept; on CPU row after row, so that only that branch is.
+    All rows are computed at once, with all branches, of which one result is kept; on CPU row after row, so that only that
+    branch is computed.
     """
 
     def one_by_one(*arrays: Array) -> Any:
@@ -26,7 +27,7 @@ def each_row(change: Callable[..., Any], *arrays: Array) -> Any:
 def stored(batch: Batch) -> Batch:
     """The batch, its images computed once, on CPU too, before something takes each pixel several times.
 
-    There XLA would compute a pixel anew for each time that it is taken: a warp of a warp took four times as long. It does
+    On CPU, XLA would compute a pixel anew for each time that it is taken: a warp of a warp took four times as long. It does
     not look into the branches of a condition that it can't decide.
     """
 

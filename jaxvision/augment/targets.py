@@ -1,4 +1,4 @@
-"""What else shows the image, found in `target` and `given`, and moved with it."""
+"""Targets in `target` and `given` that show the image, moved with it."""
 
 import dataclasses
 from collections.abc import Callable
@@ -29,7 +29,7 @@ def move(batch: Batch, image: Num[Array, "b h w c"], motion: Motion, who: str) -
 
 
 def check_image_level(batch: Batch, who: str, verb: str = "move") -> None:
-    """Makes sure that the image is all that is to be changed.
+    """Checks that an augmentation need change nothing beside the image.
 
     Raises:
       TypeError: a target other than Labels or None, or extra input in `given`, neither of which `who` would change.

@@ -30,18 +30,18 @@ def affine(
     fill: Fill = "nearest",
     interpolation: Interpolation = "bilinear",
 ) -> Augment:
-    """Zooms, shears, rotates and shifts, in this order and in one resampling; everything drawn evenly for each image.
+    """Zooms, shears, rotates and shifts, in this order and in one resampling; everything sampled uniformly for each image.
 
     Args:
-      rotation: up to so many degrees either way.
-      shift: up to this share of the width and of the height, either way.
-      shear: columns lean by up to so many pixels a pixel, either way.
+      rotation: largest angle, in degrees, either way.
+      shift: largest shift either way, as a fraction of the width and of the height.
+      shear: largest lean of the columns either way, in pixels per pixel.
       zoom: width and height are multiplied, each by its own factor from 1 - zoom to 1 + zoom.
       fill: what comes in from outside: "nearest", "reflect", "wrap", "constant" (black) or a grey level.
       interpolation: "bilinear" or "nearest".
 
     Raises:
-      ValueError: a negative amount, a zoom of 1 or more, a fill or interpolation that there is not; masks or maps of
+      ValueError: a negative amount, a zoom of 1 or more, an unknown fill or interpolation; masks or maps of
         another size than the canvas.
       TypeError: a target that cannot be moved.
     """
@@ -71,10 +71,10 @@ def affine(
 
 
 def perspective(distortion: float = 0.5, fill: Fill = "nearest", interpolation: Interpolation = "bilinear") -> Augment:
-    """Moves each corner of the content inwards, by up to half of `distortion` times its width and height, evenly drawn.
+    """Moves each corner of the content inwards, by up to half of `distortion` times its width and height, uniformly sampled.
 
     Raises:
-      ValueError: a distortion outside 0 to below 1, a fill or interpolation that there is not; masks or maps of another
+      ValueError: a distortion outside 0 to below 1, an unknown fill or interpolation; masks or maps of another
         size than the canvas.
       TypeError: a target that cannot be moved.
     """
@@ -103,11 +103,11 @@ def resized_crop(
 ) -> Augment:
     """A random window of the content, stretched to the size of the content (arXiv:1409.4842, section 6).
 
-    Its share of the area is drawn from `area`, its width by height from `ratio` (evenly on a logarithmic scale); where
-    none of ten draws fits, it is the whole content.
+    Its fraction of the area is sampled from `area`, its width by height from `ratio` (uniformly on a logarithmic scale);
+    where none of ten draws fits, it is the whole content.
 
     Raises:
-      ValueError: ranges that are none, an interpolation that there is not; masks or maps of another size than the canvas.
+      ValueError: ranges that are none, an unknown interpolation; masks or maps of another size than the canvas.
       TypeError: a target that cannot be moved.
     """
     window.check("resized_crop", area, ratio)
@@ -142,9 +142,9 @@ def accompanied(
     who: str,
     size: Int[Array, "b 2"] | None = None,
 ) -> Batch:
-    """The batch with `image`, which these matrices have moved, and its targets moved likewise.
+    """The batch with `image`, which these matrices have moved, and its targets moved by the same matrices.
 
-    With `size`, that is how large the contents are now; targets are cut there, and masks and maps empty outside it.
+    `size`, if given, is the new size of the contents; targets are cut at it, and masks and maps empty outside it.
     """
     batch = dataclasses.replace(batch, size=jnp.asarray(batch.size))
     sources = jax.vmap(homography.inverse)(matrices)
@@ -166,7 +166,7 @@ def _content(
     interpolation: Interpolation,
     size: Int[Array, "b 2"] | None = None,
 ) -> Shaped[Array, "b h w *c"]:
-    """Moved within the content, what lies outside stays; or moved into content of another size, nothing outside it."""
+    """Values moved within the content, what lies outside stays; or into content of another size, nothing outside it."""
 
     def one(values: Array, old: Array, new: Array, source: Array) -> Array:
         content = inside(new, *values.shape[:2]).reshape(*values.shape[:2], *(1,) * (values.ndim - 2))

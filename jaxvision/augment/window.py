@@ -1,4 +1,4 @@
-"""Random windows of an image, by share of its area and by shape."""
+"""Random windows of an image, by fraction of its area and by aspect ratio."""
 
 from typing import NamedTuple
 
@@ -12,7 +12,7 @@ TRIES = 10
 
 
 class Window(NamedTuple):
-    """Its top left pixel and its size; `fits` is False where none was found, and the window then all of the content."""
+    """A window: its top left pixel and size; `fits` is False where none was found, and the window then all of the content."""
 
     top: Int[Array, ""]
     left: Int[Array, ""]
@@ -24,7 +24,7 @@ class Window(NamedTuple):
 def draw(key: Key, size: Int[Array, "2"], area: tuple[float, float], ratio: tuple[float, float]) -> Window:
     """A window of the content (`size`: height, width), anywhere in it with the same probability.
 
-    Its share of the area is drawn evenly from `area`, its width by its height from `ratio`, evenly on a logarithmic scale;
+    Its fraction of the area is sampled uniformly from `area`, its width by its height from `ratio`, on a logarithmic scale;
     the first of ten such draws that fits into the content.
     """
     numbers = jax.random.uniform(key, (2 * TRIES + 2,), jnp.float32)
@@ -49,10 +49,10 @@ def holds(window: Window, height: int, width: int) -> Bool[Array, "h w"]:
 
 
 def check(who: str, area: tuple[float, float], ratio: tuple[float, float]) -> None:
-    """Makes sure that these are ranges.
+    """Checks that these are ranges.
 
     Raises:
-      ValueError: an area that is no range of shares, or a ratio that is no range of positive numbers.
+      ValueError: an area that is no range of fractions, or a ratio that is no range of positive numbers.
     """
     if not 0 < area[0] <= area[1] <= 1:
         raise ValueError(f"{who}(area={area}): allowed is a range of shares, 0 < low <= high <= 1")

@@ -1,4 +1,4 @@
-"""A batch as a sheet of pictures: what the network is shown, and what it is told."""
+"""A batch as a sheet of pictures: the images that the network sees, and their targets."""
 
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -17,9 +17,9 @@ from jaxvision.types import Batch, Labels, Objects, SegmentationMap
 
 SHOWN = 40
 PADDING = SKY
-"""Of the canvas outside the content, which stays visible below it."""
+"""Colour of the veil over the canvas outside the content, which stays visible below it."""
 VEIL, MASK = 0.6, 0.45
-"""Share of the colour in what is painted over."""
+"""Opacity of the veil and of masks."""
 
 
 def batch_sheet(batch: Batch, classes: Sequence[str], name: Callable[[int], str], *, title: str = "") -> Figure:
@@ -28,7 +28,7 @@ def batch_sheet(batch: Batch, classes: Sequence[str], name: Callable[[int], str]
 
 
 def examples_of(batch: Batch, most: int) -> list[Batch]:
-    """The first examples of a batch, at most so many, each by itself, as NumPy arrays."""
+    """The first examples of a batch, at most `most`, each by itself, as NumPy arrays."""
     first = jax.tree.map(lambda x: np.asarray(x)[:most], batch)
     return [jax.tree.map(lambda x: x[i], first) for i in range(len(first.image))]  # noqa: B023
 
@@ -38,8 +38,8 @@ def examples_sheet(
 ) -> Figure:
     """Examples side by side, whole canvases; what is not content has a blue veil.
 
-    Labels are written below (soft ones: the two largest shares); objects are drawn as boxes, and masks and the pixels of
-    maps, in a colour for each class. Dashed boxes are those to ignore; pixels of a map that are not valid stay as they are.
+    Labels are written below (soft ones: the two largest probabilities); objects are drawn as boxes, and masks and the pixels
+    of maps, in a colour for each class. Boxes to ignore are dashed; pixels of a map that are not valid stay as they are.
 
     Args:
       examples: images `h w c` of 1 or 3 channels, 0-255, of any type; target None, Labels, Objects, SegmentationMap, or a
@@ -85,13 +85,13 @@ def _targets(example: Batch, kind: type) -> list[Any]:
 
 
 def _caption(example: Batch, classes: Sequence[str], name: Callable[[int], str]) -> str:
-    """What the example is, and below it which one."""
+    """Caption of an example: its target, and below it its name."""
     if not example.valid:
         return "not valid\n" + (name(int(example.index)) if example.index >= 0 else "padding")
-    told = [_class(label, classes) for label in _targets(example, Labels)]
-    told += [f"{objects.valid.sum()} objects" for objects in _targets(example, Objects)]
-    told += [f"{np.unique(map.label[map.valid]).size} classes" for map in _targets(example, SegmentationMap)]
-    return f"{', '.join(told) or 'no target'}\n{name(int(example.index))}"
+    parts = [_class(label, classes) for label in _targets(example, Labels)]
+    parts += [f"{objects.valid.sum()} objects" for objects in _targets(example, Objects)]
+    parts += [f"{np.unique(map.label[map.valid]).size} classes" for map in _targets(example, SegmentationMap)]
+    return f"{', '.join(parts) or 'no target'}\n{name(int(example.index))}"
 
 
 def _class(label: Labels, classes: Sequence[str]) -> str:

@@ -14,7 +14,7 @@ from PIL import Image, ImageDraw, ImageFont
 from jaxvision.draw.style import BLUE, GREEN, ORANGE, PURPLE, VERMILLION, drawable
 
 COLOURS = (BLUE, VERMILLION, GREEN, PURPLE, ORANGE)
-"""Of the classes of objects, again from the start after the last."""
+"""Colours of the classes of objects, again from the start after the last."""
 
 
 def colour_of(label: Any) -> str:
@@ -58,7 +58,7 @@ def _write(
     colour: str,
     size: tuple[int, int],
 ) -> None:
-    """White on a label above the corner, moved as far as the image asks for."""
+    """Draws white text on a label above the corner, moved to lie inside the image."""
     left, top, right, bottom = draw.textbbox((0, 0), text, font=font)
     width, height = right - left + 4, bottom - top + 4
     x = max(min(corner[0], size[0] - width), 0)

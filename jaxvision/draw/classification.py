@@ -18,9 +18,9 @@ def report(folder: Path, name: str, rows: Mapping[str, np.ndarray], stream: Stre
 
     Args:
       folder: an existing folder.
-      name: of the evaluation.
-      rows: of `metrics.classification`: label, predicted, confidence and index of every example.
-      stream: of the evaluation, for the images and the names of the classes.
+      name: the evaluation's.
+      rows: those of `metrics.classification`: label, predicted, confidence and index of every example.
+      stream: that of the evaluation, for the images and the names of the classes.
     """
     classes = stream.about().classes
     counts = np.zeros((len(classes), len(classes)), np.int64)
@@ -28,8 +28,8 @@ def report(folder: Path, name: str, rows: Mapping[str, np.ndarray], stream: Stre
     save(confusion(counts, classes), folder / f"{name}_confusion.png")
 
     accuracy = (rows["label"] == rows["predicted"]).mean()
-    some = spread(len(rows["index"]), SHOWN)
-    _draw(folder / f"{name}_predictions.png", f"{name}: a sample, {accuracy:.1%} of all correct", some, rows, stream)
+    sample = spread(len(rows["index"]), SHOWN)
+    _draw(folder / f"{name}_predictions.png", f"{name}: a sample, {accuracy:.1%} of all correct", sample, rows, stream)
     worst = most_confident_mistakes(rows, SHOWN)
     if len(worst):
         title = f"{name}: the mistakes it is surest of"
@@ -51,7 +51,7 @@ def images_of(stream: Stream, index: Iterable[int]) -> dict[int, np.ndarray]:
     """The images of these examples, cut to their content; reads only the batches that they are in.
 
     Args:
-      stream: of an evaluation, which yields the examples in the order of their index.
+      stream: that of an evaluation, which yields the examples in the order of their index.
       index: which examples.
     """
     size = stream.spec.image.shape[0]

@@ -15,26 +15,26 @@ from matplotlib.ticker import FuncFormatter
 from jaxvision.draw.style import BLUE, INK, MUTED, NOTHING, shorten, text_width
 
 MOST_CELLS_WRITTEN = 20
-"""Up to so many classes, every cell says its numbers."""
+"""Most classes for which every cell says its numbers."""
 MOST_LABELS = 40
 MOST_PAIRS = 20
 MOST_DOTS = 250
-"""From twice as many classes on, a dot of the matrix stands for several of them."""
+"""Most dots along a side: from twice as many classes on, a dot stands for several of them."""
 NAME_WIDTH, NAME_SIZE, SUMMARY_SIZE = 1.4, 9, 8.5
-"""Inches, points, points."""
+"""Width of names in inches; font sizes of names and summary in points."""
 
 
 def confusion(matrix: Num[np.ndarray, "k k"], classes: Sequence[str], *, summary: str = "") -> Figure:
-    """How the examples of each true class (row) were predicted (columns), as shares of the row.
+    """Confusion matrix: how the examples of each true class (row) were predicted (columns), as fractions of the row.
 
     Args:
       matrix: counts of examples, the true class along the first axis.
       classes: k names.
       summary: stands above; the accuracy and the number of examples unless given.
 
-    Up to 20 classes, each cell says its share and count; beyond, names are thinned out, small shares are lifted by a
+    Up to 20 classes, each cell says its fraction and count; beyond, names are thinned out, small fractions are lifted by a
     square-root colour scale, and the most confused pairs are listed beside the matrix. From 500 classes on, a dot shows
-    the largest share of a square of cells, so that none gets lost. A class without examples is grey.
+    the largest fraction of a square of cells, so that none gets lost. A class without examples is grey.
 
     Raises:
       ValueError: a matrix that is not square, holds no counts or no examples, or whose size is not that of `classes`.
@@ -125,7 +125,7 @@ def _draw_matrix(axes: Axes, shares: Float[np.ndarray, "k k"], names: Sequence[s
 
 
 def _largest(shares: Float[np.ndarray, "k k"], block: int) -> Float[np.ndarray, "m m"]:
-    """The largest share in each square of `block` x `block` cells; NaN where there is none."""
+    """The largest fraction in each square of `block` x `block` cells; NaN where there is none."""
     short = -len(shares) % block
     padded = np.pad(shares, (0, short), constant_values=np.nan)
     squares = padded.reshape(len(padded) // block, block, len(padded) // block, block)
@@ -152,7 +152,7 @@ def _turn(names: Sequence[str]) -> dict[str, Any]:
 
 
 def _draw_cells(axes: Axes, shares: Float[np.ndarray, "k k"], counts: Int[np.ndarray, "k k"]) -> None:
-    """Writes share and count into each cell that has any."""
+    """Writes fraction and count into each cell that has any."""
     size = 9 if len(counts) <= 10 else 7.5
     for i, j in np.argwhere(counts > 0):
         colour = "white" if shares[i, j] > 0.55 else INK
@@ -173,7 +173,7 @@ def _draw_cells(axes: Axes, shares: Float[np.ndarray, "k k"], counts: Int[np.nda
 
 
 def _percent(share: float) -> str:
-    """No nonzero share reads as 0 %, and none below 1 as 100 %."""
+    """A fraction in percent: none but 0 reads as 0 %, and none below 1 as 100 %."""
     if share < 0.0095:
         return "<1%"
     return ">99%" if 0.9949 < share < 1 else f"{100 * share:.0f}%"
@@ -206,7 +206,7 @@ def _draw_pairs(axes: Axes, counts: Int[np.ndarray, "k k"], names: Sequence[str]
 
 
 def _most_confused(counts: Int[np.ndarray, "k k"]) -> list[tuple[int, int]]:
-    """The pairs (true, predicted) with the most examples; of equals, those with the larger share of the true class."""
+    """The pairs (true, predicted) with the most examples; of equals, those with the larger fraction of the true class."""
     wrong = counts * (1 - np.eye(len(counts), dtype=np.int64))
     true, predicted = np.nonzero(wrong)
     order = np.lexsort((counts[true].sum(axis=1), -wrong[true, predicted]))[:MOST_PAIRS]
@@ -227,6 +227,6 @@ def _summary(counts: Int[np.ndarray, "k k"]) -> str:
 
 
 def _accuracy(counts: Int[np.ndarray, "k k"]) -> str:
-    """100 % only where all are right."""
+    """The accuracy in percent; 100 % only where all are right."""
     share = np.trace(counts) / counts.sum()
     return ">99.99%" if 0.99994 < share < 1 else f"{share:.2%}"

@@ -1,4 +1,4 @@
-"""Training curves: what the rows of a run's figures say."""
+"""Training curves: the metrics of a run against the step."""
 
 import math
 import re
@@ -19,7 +19,7 @@ COLUMNS = 3
 PANEL = 3.5
 """Inches that the text above a panel may take."""
 FEW_POINTS = 40
-"""Up to so many points, each is marked."""
+"""Most points of a curve for which each is marked."""
 
 LOWER_IS_BETTER = re.compile("loss|error|perplexity|entropy|distance|mse|rmse|mae")
 HIGHER_IS_BETTER = re.compile("accuracy|precision|recall|f1|m?ap|ar|m?iou|dice|[prs]q|auc|auroc|psnr|ssim|agreement")
@@ -39,13 +39,13 @@ def curves(rows: Sequence[Mapping[str, Any]]) -> Figure:
     """One panel a quantity, from rows such as {"step": 100, "loss": 0.5} and {"step": 500, "test/accuracy": 0.9}.
 
     Names without a slash are of training, `<evaluation>/<quantity>` of an evaluation; both share the panel of the
-    quantity. Figures of single classes (two slashes) get none, nor do micro averages that repeat the accuracy. Panels
+    quantity. Metrics of single classes (two slashes) get none, nor do micro averages that repeat the accuracy. Panels
     beyond the 15th are named below the others instead. None and NaN leave a gap in their curve and are counted above it.
     The best point of each curve of an evaluation (or of training, where nothing else has the quantity) is marked, where
     the name of the quantity tells whether more is better.
 
     Raises:
-      ValueError: no rows, a row without a step, or rows without a single figure.
+      ValueError: no rows, a row without a step, or rows without a single metric.
     """
     panels = _panels(_collected(rows))
     shown, left_out = panels[:MOST_PANELS], panels[MOST_PANELS:]
@@ -79,7 +79,7 @@ def _collected(rows: Sequence[Mapping[str, Any]]) -> list[Curve]:
                 curve.steps.append(row["step"])
                 curve.values.append(math.nan if value is None else value)
     if not found:
-        raise ValueError(f"no curves to draw: {len(rows)} rows, none with a figure beside its step")
+        raise ValueError(f"no curves to draw: {len(rows)} rows, none with a metric beside its step")
     return list(found.values())
 
 
@@ -89,7 +89,7 @@ def _is_figure(name: str, value: Any) -> bool:
 
 
 def _parts(name: str) -> tuple[str, str]:
-    """Part of the data and quantity."""
+    """The part of the data and the quantity that a name tells."""
     part, slash, quantity = name.partition("/")
     return (part, quantity) if slash else (TRAINING, name)
 
@@ -132,7 +132,7 @@ def _colours(parts: Iterable[str]) -> dict[str, str]:
 
 
 def _page(panels: int, lines: int) -> tuple[Figure, list[Axes]]:
-    """A page of panels, with room for so many lines above each."""
+    """A page of panels, with room for `lines` lines above each."""
     columns = min(COLUMNS, panels)
     rows = math.ceil(panels / columns)
     size = 4.2 * max(columns, 1.2), (2.6 + 0.15 * lines) * rows + 0.45
@@ -166,7 +166,7 @@ def _draw_star(axes: Axes, point: tuple[float, float], colour: str) -> None:
 
 
 def _notes(panel: Sequence[Curve]) -> list[str]:
-    """What there is to say of the judged curves, a line each."""
+    """Notes on the judged curves, a line each."""
     judged = _judged(panel)
     notes = [_note(curve) for curve in judged]
     if len(judged) > 1:
@@ -192,7 +192,7 @@ def _best(curve: Curve) -> tuple[float, float] | None:
 
 
 def _write_above(axes: Axes, quantity: str, notes: Sequence[str], lines: int) -> None:
-    """The title and, below it, the notes, in a space of so many lines: the titles of a row stand at one height."""
+    """The title and, below it, the notes, in a space of `lines` lines: the titles of a row stand at one height."""
     text = "\n".join([shorten(note, PANEL, 8) for note in notes] + [""] * (lines - len(notes)))
     place: dict[str, Any] = {"xycoords": "axes fraction", "textcoords": "offset points", "va": "bottom"}
     axes.annotate(text, (0, 1), (0, 4), fontsize=8, color=MUTED, parse_math=False, in_layout=False, **place)
@@ -234,7 +234,7 @@ def _dress(axes: Axes, *, is_lowest: bool) -> None:
 
 
 def _scale_steps(axes: Axes, steps: Sequence[float]) -> None:
-    """The same steps in every panel."""
+    """Makes the steps of every panel the same."""
     first, last = min(steps), max(steps)
     margin = 0.03 * (last - first) or 1
     axes.set_xlim(first - margin, last + margin)
@@ -254,7 +254,7 @@ def _scale_values(axes: Axes, panel: Sequence[Curve]) -> None:
 
 
 def _wants_logarithm(panel: Sequence[Curve]) -> bool:
-    """Losses and norms that span more than two powers of ten; a learning rate is read on a linear scale."""
+    """Whether a panel is logarithmic: losses and norms over more than two powers of ten are; a learning rate is linear."""
     quantity = panel[0].quantity
     values = [value for curve in panel for value in curve.values if math.isfinite(value)]
     may = better(quantity) == "lower" or "norm" in quantity

@@ -1,4 +1,4 @@
-"""The pictures of an evaluated detector: predictions beside the truth, the worst images, precision and recall, confusions."""
+"""Pictures of an evaluated detector: predictions beside the ground truth, worst images, precision and recall, confusions."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -21,23 +21,23 @@ from jaxvision.types import Stream
 SHOWN, COLUMNS = 12, 2
 """Images on a sheet, and how many of them in a row, each of them twice."""
 CELL, GAP, MARGIN, CAPTION, HEAD = 2.9, 0.08, 0.25, 0.42, 0.62
-"""Inches."""
+"""Lengths in inches."""
 FEW_CURVES = len(COLOURS)
-"""Up to so many classes, each has a curve with a name."""
+"""Most classes for which each has a curve with a name."""
 
 
 def report(folder: Path, name: str, rows: Mapping[str, np.ndarray], stream: Stream) -> None:
     """Writes `<name>_predictions.png`, `<name>_worst.png`, `<name>_precision_recall.png` and `<name>_confusion.png`.
 
-    Sheets and confusions are of the detections above the score at which F1 over all images is largest. The worst images have
-    the largest sum of: 1 less the score of its finder for every object (1 for one that is missed), and the score of every
-    false detection (all at IoU 0.5, whatever the score). Pictures of which there is nothing to draw are left out.
+    Sheets and confusion matrices show the detections above the score at which F1 over all images is largest. The worst images
+    have the largest sum of: 1 less the score of its finder for every object (1 for one that is missed), and the score of
+    every false positive (all at IoU 0.5, whatever the score). Pictures with nothing to draw are left out.
 
     Args:
       folder: an existing folder.
-      name: of the evaluation.
-      rows: of `metrics.detection`, of every example.
-      stream: of the evaluation, for the images and the names of the classes.
+      name: the evaluation's.
+      rows: those of `metrics.detection`, for every example.
+      stream: that of the evaluation, for the images and the names of the classes.
     """
     classes = stream.about().classes
     found = tables(rows, len(classes))
@@ -75,7 +75,7 @@ class Seen(NamedTuple):
 def pairs_sheet(seen: Seen, numbers: Sequence[int] | np.ndarray, title: str) -> Figure:
     """These rows' images, each twice: with what is annotated on the left, what was found on the right.
 
-    Green: found, and right; orange: missed; vermillion: false; grey and dashed: to ignore, or found there.
+    Green: true positive; orange: missed; vermillion: false positive; grey and dashed: to ignore, or found in one to ignore.
     """
     index = [int(seen.rows["index"][number]) for number in numbers]
     images = images_of(seen.stream, index)
@@ -91,8 +91,8 @@ def pairs_sheet(seen: Seen, numbers: Sequence[int] | np.ndarray, title: str) -> 
         height, width = (CELL * side / max(images[example].shape[:2]) for side in images[example].shape[:2])
         both = [_image_axes(figure, images[example], x, top, width, height) for x in (left, left + width + GAP)]
         found, missed, false = _draw_pair(both, seen, int(number), images[example].shape[:2], about.classes)
-        told = f"{found} found, {missed} missed, {false} false"
-        caption = (shorten(about.name(example), 2 * width, 8), told)
+        counts = f"{found} found, {missed} missed, {false} false"
+        caption = (shorten(about.name(example), 2 * width, 8), counts)
         for line, (text, colour) in enumerate(zip(caption, (INK, MUTED), strict=True)):
             y = 1 - (top + height + 0.16 + 0.14 * line) / page[1]
             figure.text(left / page[0], y, text, fontsize=8, color=colour, parse_math=False)
@@ -125,16 +125,16 @@ def _image_axes(figure: Figure, image: np.ndarray, left: float, top: float, widt
 def _draw_pair(
     both: Sequence[Axes], seen: Seen, number: int, size: tuple[int, int], classes: Sequence[str]
 ) -> tuple[int, int, int]:
-    """Draws the boxes; returns how many objects were found and missed, and how many detections are false."""
+    """Draws the boxes; returns how many objects were found and missed, and how many detections are false positives."""
     detected, annotated = seen.found.detected, seen.found.annotated
     height, width = size / np.asarray(seen.rows["original_size"][number], np.float64)
     scale = np.asarray([width, height, width, height])
     match = np.where(detected.score >= seen.score, matches(seen.found, seen.near), -1)
     right, wrong = verdict(seen.found, match)
-    there = np.flatnonzero(annotated.image == number)
-    hit = np.isin(there, match)
+    objects = np.flatnonzero(annotated.image == number)
+    hit = np.isin(objects, match)
     names = list(classes) if len(classes) > 1 else [""]
-    for row, is_found in zip(there, hit, strict=True):
+    for row, is_found in zip(objects, hit, strict=True):
         ignored = bool(annotated.ignore[row])
         colour = MUTED if ignored else GREEN if is_found else ORANGE
         draw_box(both[0], annotated.box[row] * scale, names[int(annotated.label[row])], colour, dashed=ignored, size=6)
@@ -143,7 +143,7 @@ def _draw_pair(
         colour = GREEN if right[row] else VERMILLION if wrong[row] else MUTED
         text = f"{names[int(detected.label[row])]} {detected.score[row]:.2f}".strip()
         draw_box(both[1], detected.box[row] * scale, text, colour, dashed=colour == MUTED, size=6)
-    real = ~annotated.ignore[there]
+    real = ~annotated.ignore[objects]
     return int((hit & real).sum()), int((~hit & real).sum()), int(wrong[shown].sum())
 
 

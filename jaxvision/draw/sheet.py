@@ -19,7 +19,7 @@ TALLY, TALLY_LINE = 9, 0.22
 CAPTION, CAPTION_LINE = 7.5, 0.135
 """Font sizes in points, heights of a line in inches."""
 MARK = 0.16
-"""Inches that the tick or cross takes of the first line."""
+"""Width in inches that the tick or cross takes of the first line."""
 NARROWEST = 4.2
 LARGE = 300
 """Pixels from which an image is smoothed when it is drawn smaller; smaller ones show their pixels."""

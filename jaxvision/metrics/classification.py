@@ -1,4 +1,4 @@
-"""Figures of single-label classification."""
+"""Metrics of single-label classification."""
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -11,7 +11,7 @@ from jaxtyping import Array, Bool, Float, Int
 from jaxvision.types import Batch, ClassScores, Labels, Metric, Rows
 
 FEW_CLASSES = 20
-"""Up to so many classes, every class gets its own figures unless told otherwise."""
+"""Most classes for which every class gets metrics of its own, unless `per_class` says otherwise."""
 
 
 def classification(
@@ -23,8 +23,8 @@ def classification(
     the class with the smaller number comes first), `log_probability` of the true class, `confidence` (the largest
     probability). Computed in float32 at least, whatever the type of the logits.
 
-    The figures:
-      accuracy, top5_accuracy: share of the examples whose true class has the best, or one of the `top` best scores; the
+    The metrics:
+      accuracy, top5_accuracy: fraction of the examples whose true class has the best, or one of the `top` best scores; the
         second only for more than `top` classes.
       balanced_accuracy: mean recall of the classes that have examples, as scikit-learn has it.
       precision_macro, recall_macro, f1_macro: means over the classes that occur, among the labels or the predictions
@@ -56,29 +56,29 @@ def classification(
 
     def compute(rows: Mapping[str, np.ndarray]) -> dict[str, float]:
         check_rows(rows, len(names))
-        figures = _ranking(rows["rank"], top, len(names)) | _agreement(rows, len(names))
-        figures["log_loss"] = -_mean(rows["log_probability"])
-        figures["calibration_error"] = _calibration_error(rows["confidence"], rows["predicted"] == rows["label"], bins)
-        return figures | (_class_figures(rows, names) if named else {})
+        metrics = _ranking(rows["rank"], top, len(names)) | _agreement(rows, len(names))
+        metrics["log_loss"] = -_mean(rows["log_probability"])
+        metrics["calibration_error"] = _calibration_error(rows["confidence"], rows["predicted"] == rows["label"], bins)
+        return metrics | (_class_metrics(rows, names) if named else {})
 
     return Metric(observe, compute)
 
 
 def confusion_matrix(rows: Mapping[str, np.ndarray], k: int) -> Int[np.ndarray, "k k"]:
-    """How many examples of class i (the row) were predicted as class j (the column)."""
+    """Counts of examples of class i (the row) that were predicted as class j (the column)."""
     check_rows(rows, k)
     label, predicted = (np.asarray(rows[name], np.int64) for name in ("label", "predicted"))
     return np.bincount(label * k + predicted, minlength=k * k).reshape(k, k)
 
 
-def decision_figures(rows: Mapping[str, np.ndarray], names: Sequence[str]) -> dict[str, float]:
-    """The figures of `classification` that follow from `label` and `predicted` alone."""
-    figures = {"accuracy": _mean(rows["label"] == rows["predicted"])} | _agreement(rows, len(names))
-    return figures | (_class_figures(rows, names) if len(names) <= FEW_CLASSES else {})
+def decision_metrics(rows: Mapping[str, np.ndarray], names: Sequence[str]) -> dict[str, float]:
+    """The metrics of `classification` that follow from `label` and `predicted` alone."""
+    metrics = {"accuracy": _mean(rows["label"] == rows["predicted"])} | _agreement(rows, len(names))
+    return metrics | (_class_metrics(rows, names) if len(names) <= FEW_CLASSES else {})
 
 
 def class_names(classes: Sequence[str] | int) -> tuple[str, ...]:
-    """The names of classes, or of so many, each only once. Raises ValueError if there is none."""
+    """The names of classes, or of that number of classes, each only once. Raises ValueError if there is none."""
     names = tuple(str(i) for i in range(classes)) if isinstance(classes, int) else tuple(classes)
     if isinstance(classes, str) or not names:
         raise ValueError(f"classification(classes={classes!r}): allowed are class names or their number, 1 or more")
@@ -96,21 +96,21 @@ def _observe(logits: Float[Array, "b k"], label: Int[Array, "b"], classes: int) 
     if logits.shape[-1] != classes:
         raise ValueError(f"the metric was made for {classes} classes, the logits have {logits.shape[-1]}")
     log_probabilities = jax.nn.log_softmax(logits.astype(jnp.float64 if logits.dtype == jnp.float64 else jnp.float32))
-    own = jnp.arange(classes, dtype=jnp.int32)[None, :] == label[:, None]
+    labelled = jnp.arange(classes, dtype=jnp.int32)[None, :] == label[:, None]
     return {
         "label": label,
         "predicted": jnp.argmax(logits, axis=-1).astype(jnp.int32),
         "rank": _rank(logits, label),
-        "log_probability": jnp.sum(log_probabilities, axis=-1, where=own),
+        "log_probability": jnp.sum(log_probabilities, axis=-1, where=labelled),
         "confidence": jnp.exp(jnp.max(log_probabilities, axis=-1)),
     }
 
 
 def _rank(logits: Float[Array, "b k"], label: Int[Array, "b"]) -> Int[Array, "b"]:
-    """How many classes stand before the labelled one; all of them, where NaN leaves the order open."""
+    """Rank of the labelled class: how many classes stand before it; all of them, where NaN leaves the order open."""
     number = jnp.arange(logits.shape[-1], dtype=jnp.int32)[None, :]
-    mine = jnp.max(logits, axis=-1, where=number == label[:, None], initial=-jnp.inf, keepdims=True)
-    behind = (logits < mine) | ((logits == mine) & (number >= label[:, None]))
+    labelled_logit = jnp.max(logits, axis=-1, where=number == label[:, None], initial=-jnp.inf, keepdims=True)
+    behind = (logits < labelled_logit) | ((logits == labelled_logit) & (number >= label[:, None]))
     return jnp.sum(~behind, axis=-1, dtype=jnp.int32)
 
 
@@ -118,7 +118,7 @@ def check_rows(rows: Mapping[str, np.ndarray], k: int) -> None:
     """Raises ValueError for no rows, or a label that is none of k classes."""
     label = np.asarray(rows["label"])
     if not len(label):
-        raise ValueError("no examples to compute figures of: the rows are empty")
+        raise ValueError("no examples to compute metrics of: the rows are empty")
     wrong = np.flatnonzero((label < 0) | (label >= k))
     if len(wrong):
         where = f"the example with index {rows['index'][wrong[0]]}" if "index" in rows else f"row {wrong[0]}"
@@ -135,7 +135,7 @@ def _ranking(rank: Int[np.ndarray, "n"], top: int, k: int) -> dict[str, float]:
 
 
 def _counts(rows: Mapping[str, np.ndarray], k: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """For each class: examples predicted right, predictions, examples."""
+    """Counts for each class: examples predicted right, predictions, examples."""
     label, predicted = rows["label"], rows["predicted"]
     right, predictions, examples = (
         np.bincount(which, minlength=k) for which in (label[label == predicted], predicted, label)
@@ -177,11 +177,11 @@ def _agreement(rows: Mapping[str, np.ndarray], k: int) -> dict[str, float]:
     return {"balanced_accuracy": float(balanced_accuracy(*counts))} | macro | micro
 
 
-def _class_figures(rows: Mapping[str, np.ndarray], names: Sequence[str]) -> dict[str, float]:
-    figures = _precision_recall_f1(*_counts(rows, len(names)))
+def _class_metrics(rows: Mapping[str, np.ndarray], names: Sequence[str]) -> dict[str, float]:
+    metrics = _precision_recall_f1(*_counts(rows, len(names)))
     return {
-        f"{figure}/{name}": float(v)
-        for figure, values in figures.items()
+        f"{metric}/{name}": float(v)
+        for metric, values in metrics.items()
         for name, v in zip(names, values, strict=True)
     }
 

@@ -1,6 +1,6 @@
 """COCO's average precision and recall. The only module that knows the evaluator, hotcoco; it equals pycocotools.
 
-Categories, images and annotations are numbered from 1, as pycocotools needs it: a match to annotation 0 is none there.
+Categories, images and annotations are numbered from 1, as pycocotools needs it: it takes a match to annotation 0 for none.
 """
 
 from typing import NamedTuple
@@ -11,20 +11,23 @@ from jaxtyping import Float
 from jaxvision.metrics.tables import Tables
 
 THRESHOLDS = tuple(np.linspace(0.5, 0.95, 10).round(2).tolist())
-"""Of the IoU."""
+"""IoU thresholds that AP is averaged over."""
 AREAS = ("", "_small", "_medium", "_large")
-"""All; below 32² square pixels; up to 96²; above."""
+"""Suffixes for objects of all sizes; below 32² square pixels; up to 96²; above."""
 MOST = (1, 10, 100)
-"""Detections of a class in an image that count."""
+"""Most detections of a class in an image that count."""
 
 
 class Curves(NamedTuple):
-    """Of every class; -1 where it has no object of that size. Axes: IoU threshold, (recall,) class, size, most detections."""
+    """Precision and recall of every class; -1 where it has no object of that size.
+
+    Axes: IoU threshold, (recall,) class, size, most detections.
+    """
 
     precision: Float[np.ndarray, "10 101 k 4 3"]
-    """At recall 0, 0.01, ..., 1."""
+    """Precision at recall 0, 0.01, ..., 1."""
     recall: Float[np.ndarray, "10 k 4 3"]
-    """That of all detections."""
+    """Recall of all detections."""
 
 
 def curves(found: Tables) -> Curves:
@@ -51,12 +54,12 @@ def curves(found: Tables) -> Curves:
 
 
 def _corner(box: Float[np.ndarray, "n 4"]) -> Float[np.ndarray, "n 4"]:
-    """`x0 y0 w h`."""
+    """Boxes as `x0 y0 w h`."""
     return np.concatenate([box[:, :2], box[:, 2:] - box[:, :2]], 1)
 
 
-def figures(of: Curves) -> dict[str, float]:
-    """COCO's twelve figures by plain names; NaN where there is no object of that size."""
+def summary(of: Curves) -> dict[str, float]:
+    """COCO's twelve metrics by plain names; NaN where there is no object of that size."""
     precision, recall = of.precision[..., -1], of.recall
     found = {
         "AP": _mean(precision[..., 0]),

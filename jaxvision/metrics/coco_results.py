@@ -17,10 +17,10 @@ def write_coco_results(
     """Writes a list of `{"image_id", "category_id", "bbox": [x0, y0, w, h], "score"}`, the best of an image first.
 
     Args:
-      path: of the file; it is there whole or as it was.
-      rows: of `metrics.detection`, with `index`; boxes are in pixels of the image files.
-      image_ids: of every example of the data, by its index.
-      category_ids: of every class, by its label.
+      path: where the file is written, whole or not at all.
+      rows: those of `metrics.detection`, with `index`; boxes are in pixels of the image files.
+      image_ids: id of every example of the data, by its index.
+      category_ids: id of every class, by its label.
 
     Raises:
       ValueError: for an example or a label without an id.

@@ -1,4 +1,4 @@
-"""Figures of object detection."""
+"""Metrics of object detection."""
 
 from collections.abc import Mapping, Sequence
 
@@ -27,14 +27,14 @@ def detection(
 
     The prediction is Detections, the target Objects, both on the canvas, whose content must be the whole image (as
     `placement.fit`, `stretch` and `keep` have it). The rows, in pixels of the image files: `boxes`, `labels`, `scores` and
-    `detected` (which are real) of the detections; `true_boxes`, `true_labels`, `annotated`, `ignore` and `area` of the
+    `detected` (which are valid) of the detections; `true_boxes`, `true_labels`, `annotated`, `ignore` and `area` of the
     objects; `original_size`. Objects have the area that was annotated, or that of their box. Those to ignore are crowds: they
     need not be found, and detections that lie in them don't count.
 
-    The figures, NaN where there is nothing to measure them on:
+    The metrics, NaN where there is nothing to measure them on:
       AP, AP50, AP75: mean average precision over ten IoU thresholds from 0.5 to 0.95, at 0.5 and at 0.75.
       AP_small, AP_medium, AP_large: AP of objects with less than 32² square pixels, up to 96², and more.
-      AR1, AR10, AR100: mean recall with that many detections of a class in an image at most (all other figures: 100).
+      AR1, AR10, AR100: mean recall with that many detections of a class in an image at most (all other metrics: 100).
       AR_small, AR_medium, AR_large: AR100 of those sizes.
       precision, recall, f1: of the detections with a score of `score` at least, at IoU 0.5, all classes together.
       dAP_classification, dAP_localisation, dAP_both, dAP_duplicate, dAP_background, dAP_missed: how much AP50 would rise if
@@ -57,16 +57,16 @@ def detection(
         found = tables(rows, len(names))
         near, curves = pairs(found), coco_ap.curves(found)
         of_classes = {"AP": coco_ap.class_ap(curves)}
-        figures = coco_ap.figures(curves) | precision_recall_f1(found, near, score)
+        metrics = coco_ap.summary(curves) | precision_recall_f1(found, near, score)
         if errors:
-            figures |= {f"dAP_{kind}": cost for kind, cost in detection_errors.costs(found, near).items()}
+            metrics |= {f"dAP_{kind}": cost for kind, cost in detection_errors.costs(found, near).items()}
         if voc:
             of_classes["AP_voc07"], of_classes["AP_voc12"] = voc_ap(found, near)
-            figures |= {name: _mean(of_classes[name]) for name in ("AP_voc07", "AP_voc12")}
+            metrics |= {name: _mean(of_classes[name]) for name in ("AP_voc07", "AP_voc12")}
         if named:
-            for figure, values in of_classes.items():
-                figures |= {f"{figure}/{name}": float(v) for name, v in zip(names, values, strict=True)}
-        return figures
+            for metric, values in of_classes.items():
+                metrics |= {f"{metric}/{name}": float(v) for name, v in zip(names, values, strict=True)}
+        return metrics
 
     return Metric(observe, compute, names)
 
@@ -101,7 +101,7 @@ def in_file(of: Float[Array, "b n 4"], batch: Batch) -> Float[Array, "b n 4"]:
 
 
 def _precise(of: Array) -> jnp.dtype:
-    """float32 at least."""
+    """The dtype of an array, float32 at least."""
     return jnp.dtype(jnp.float64 if of.dtype == jnp.float64 else jnp.float32)
 
 

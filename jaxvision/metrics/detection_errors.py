@@ -1,6 +1,6 @@
 """What a detector's errors cost: TIDE (arXiv:2008.08115), as its authors' tidecv computes it.
 
-Every false detection is of one kind: of the right class but badly placed (its IoU with an object of its class is 0.1 to 0.5);
+Every false positive is of one kind: of the right class but badly placed (its IoU with an object of its class is 0.1 to 0.5);
 well placed but of the wrong class; both; a duplicate of one that found the object; or background (IoU up to 0.1 with
 any). Objects that were not found, and that no detection of the first two kinds aims at, are missed. The cost of a kind is how
 much AP50 would rise if that alone were put right: a badly placed or wrongly classified detection becomes a hit if it is the
@@ -29,7 +29,7 @@ class Errors(NamedTuple):
     """The kind of every error, and what it aims at."""
 
     kind: Int[np.ndarray, "n"]
-    """Of each detection; -1: no error."""
+    """Kind of error of each detection; -1: no error."""
     counts: Bool[np.ndarray, "n"]
     """Whether a detection counts at all."""
     target: Int[np.ndarray, "n"]
@@ -37,13 +37,13 @@ class Errors(NamedTuple):
     best: Bool[np.ndarray, "n"]
     """Whether it is the best that aims at an object that none found."""
     missed: Bool[np.ndarray, "m"]
-    """Which objects are."""
+    """Which objects are missed."""
 
 
 def costs(found: Tables, near: Pairs) -> dict[str, float]:
-    """AP50 to be won by putting right each kind of error alone, 0 to 1.
+    """Gain in AP50 from putting right each kind of error alone, 0 to 1.
 
-    `near` are the pairs from an overlap of 0.1 on.
+    `near` are the pairs with an IoU of at least 0.1.
     """
     found, near = _best(found, near)
     errors = classify(found, near)
@@ -52,7 +52,7 @@ def costs(found: Tables, near: Pairs) -> dict[str, float]:
 
 
 def _best(found: Tables, near: Pairs) -> tuple[Tables, Pairs]:
-    """Without the detections beyond the hundredth of their image."""
+    """Tables and pairs without the detections beyond the hundredth of their image."""
     image = found.detected.image
     kept = np.arange(len(image)) - np.searchsorted(image, image) < MOST
     number = np.cumsum(kept) - 1
@@ -66,12 +66,12 @@ def classify(found: Tables, near: Pairs) -> Errors:
     match = matches(found, near, FOREGROUND)
     right, wrong = verdict(found, match)
     same, real = same_class(found, near), ~found.annotated.ignore[near.object]
-    own, own_object = _nearest(near, same & real, len(match))
+    same_iou, same_object = _nearest(near, same & real, len(match))
     other, other_object = _nearest(near, ~same & real, len(match))
-    kinds = [(own >= BACKGROUND) & (own <= FOREGROUND), other >= FOREGROUND, own >= FOREGROUND]
-    kinds += [np.maximum(own, other) <= BACKGROUND]
+    kinds = [(same_iou >= BACKGROUND) & (same_iou <= FOREGROUND), other >= FOREGROUND, same_iou >= FOREGROUND]
+    kinds += [np.maximum(same_iou, other) <= BACKGROUND]
     kind = np.select([~wrong, *kinds], [-1, LOCALISATION, CLASSIFICATION, DUPLICATE, EMPTY], BOTH)
-    aimed = np.select([kind == LOCALISATION, kind == CLASSIFICATION], [own_object, other_object], -1)
+    aimed = np.select([kind == LOCALISATION, kind == CLASSIFICATION], [same_object, other_object], -1)
     free = ~found.annotated.ignore
     free[match[right]] = False
     best = _first_at(found, np.where(np.append(free, False)[aimed], aimed, -1))
@@ -82,11 +82,11 @@ def classify(found: Tables, near: Pairs) -> Errors:
 
 def _nearest(near: Pairs, able: np.ndarray, detections: int) -> tuple[Float[np.ndarray, "n"], Int[np.ndarray, "n"]]:
     """The largest IoU of each detection among these pairs, and with which object; 0 and -1 where there is none."""
-    some = np.flatnonzero(able)
-    some = some[np.lexsort((near.object[some], -near.iou[some], near.detection[some]))]
-    detection, first = np.unique(near.detection[some], return_index=True)
+    chosen = np.flatnonzero(able)
+    chosen = chosen[np.lexsort((near.object[chosen], -near.iou[chosen], near.detection[chosen]))]
+    detection, first = np.unique(near.detection[chosen], return_index=True)
     iou, object = np.zeros(detections), np.full(detections, -1)
-    iou[detection], object[detection] = near.iou[some][first], near.object[some][first]
+    iou[detection], object[detection] = near.iou[chosen][first], near.object[chosen][first]
     return iou, object
 
 
@@ -107,7 +107,11 @@ def _mean_ap(found: Tables, errors: Errors, mended: int | None = None) -> float:
     asked = ~found.annotated.ignore & ~(errors.missed & (mended == MISSED))
     objects = np.bincount(found.annotated.label[asked], minlength=found.classes)
     of = [np.flatnonzero(counts & (label == k)) for k in range(found.classes)]
-    each = [_ap(found.detected.score[own], right[own], n) for own, n in zip(of, objects, strict=True) if len(own) + n]
+    each = [
+        _ap(found.detected.score[group], right[group], n)
+        for group, n in zip(of, objects, strict=True)
+        if len(group) + n
+    ]
     return float(np.mean(each)) if each else 0.0
 
 

@@ -9,24 +9,24 @@ from jaxtyping import Bool, Float, Int
 from jaxvision.metrics.tables import Tables, tables
 
 IOU = 0.5
-"""From this overlap on, a detection has found an object."""
+"""Least IoU at which a detection has found an object."""
 PAIRS_AT_ONCE = 1 << 20
-LEAST_OVERLAP = 0.1
-"""Pairs that overlap less are of no interest to anyone."""
+LEAST_IOU = 0.1
+"""Least IoU of pairs that any metric looks at."""
 
 
 class Pairs(NamedTuple):
-    """Detections and objects of the same image that overlap, by their numbers in the tables; in order of the detections."""
+    """Detections and objects of the same image that iou, by their numbers in the tables; in order of the detections."""
 
     detection: Int[np.ndarray, "p"]
     object: Int[np.ndarray, "p"]
     iou: Float[np.ndarray, "p"]
     covered: Float[np.ndarray, "p"]
-    """The share of the detection that lies in the object: what COCO takes for IoU where that is to be ignored."""
+    """Fraction of the detection's area inside the object: what COCO takes for IoU where the object is to be ignored."""
 
 
-def pairs(found: Tables, least: float = LEAST_OVERLAP) -> Pairs:
-    """All pairs with an IoU of at least `least`, or, where the object is to be ignored, with such a share covered."""
+def pairs(found: Tables, least: float = LEAST_IOU) -> Pairs:
+    """All pairs with an IoU of at least `least`, or, where the object is to be ignored, at least that fraction covered."""
     detected, annotated = found.detected, found.annotated
     objects = np.bincount(annotated.image, minlength=found.images)
     first = np.cumsum(objects) - objects
@@ -37,17 +37,17 @@ def pairs(found: Tables, least: float = LEAST_OVERLAP) -> Pairs:
     for block in np.split(np.arange(len(each)), cuts):
         detection = np.repeat(block, each[block])
         place = np.arange(len(detection)) - np.repeat(np.cumsum(each[block]) - each[block], each[block])
-        parts.append(_overlapping(found, detection, first[detected.image[detection]] + place, least))
+        parts.append(_near_pairs(found, detection, first[detected.image[detection]] + place, least))
     return Pairs(*(np.concatenate(columns) for columns in zip(*parts, strict=True)))
 
 
-def _overlapping(found: Tables, detection: np.ndarray, object: np.ndarray, least: float) -> Pairs:
+def _near_pairs(found: Tables, detection: np.ndarray, object: np.ndarray, least: float) -> Pairs:
     a, b = found.detected.box[detection], found.annotated.box[object]
     sides = np.minimum(a[:, 2:], b[:, 2:]) - np.maximum(a[:, :2], b[:, :2])
     shared = np.where((sides > 0).all(1), sides.prod(1), 0)
-    own, other = ((box[:, 2:] - box[:, :2]).prod(1) for box in (a, b))
+    area, other_area = ((box[:, 2:] - box[:, :2]).prod(1) for box in (a, b))
     iou, covered = (
-        np.divide(shared, all, out=np.zeros_like(shared), where=all > 0) for all in (own + other - shared, own)
+        np.divide(shared, all, out=np.zeros_like(shared), where=all > 0) for all in (area + other_area - shared, area)
     )
     near = np.where(found.annotated.ignore[object], np.maximum(iou, covered), iou) >= least
     return Pairs(detection[near], object[near], iou[near], covered[near])
@@ -61,14 +61,15 @@ def same_class(found: Tables, near: Pairs) -> Bool[np.ndarray, "p"]:
 def matches(found: Tables, near: Pairs, threshold: float = IOU, *, any_class: bool = False) -> Int[np.ndarray, "n"]:
     """The number of the object that each detection found, -1 for none; as COCO's evaluation does it.
 
-    The detections of an image in turn, the best first: each takes that free object of its class which it overlaps most, if by
-    `threshold` at least. Where there is none, one to ignore that covers so much of it; any number may take that.
-    With `any_class`, free objects of all classes stand open, and of equally near ones that of its own class comes first.
+    The detections of an image in turn, the best first: each takes the free object of its class with the largest IoU, if
+    that is at least `threshold`. Where there is none, it takes an object to ignore that covers at least that fraction of it;
+    any number of detections may take the same one. With `any_class`, objects of all classes can be taken, and of equal IoUs
+    that of the same class comes first.
     """
     same, ignore = same_class(found, near), found.annotated.ignore[near.object]
-    overlap = np.where(ignore, near.covered, near.iou)
-    able = np.flatnonzero((overlap >= threshold) & (same | (any_class & ~ignore)))
-    keys = (-near.object, ~same, -overlap, ignore, near.detection)
+    iou = np.where(ignore, near.covered, near.iou)
+    able = np.flatnonzero((iou >= threshold) & (same | (any_class & ~ignore)))
+    keys = (-near.object, ~same, -iou, ignore, near.detection)
     order = able[np.lexsort([key[able] for key in keys])]
     match = np.full(len(found.detected.image), -1)
     taken, settled = set(), -1
@@ -82,7 +83,7 @@ def matches(found: Tables, near: Pairs, threshold: float = IOU, *, any_class: bo
 
 
 class Verdict(NamedTuple):
-    """Of each detection; one that lies in an object to ignore is neither."""
+    """True and false positives among the detections; one that lies in an object to ignore is neither."""
 
     right: Bool[np.ndarray, "n"]
     wrong: Bool[np.ndarray, "n"]
@@ -95,7 +96,7 @@ def verdict(found: Tables, match: Int[np.ndarray, "n"]) -> Verdict:
 
 
 def precision_recall_f1(found: Tables, near: Pairs, score: float) -> dict[str, float]:
-    """Over all classes together, of the detections with this score or a higher one, at IoU 0.5; 0 where nothing counts."""
+    """Precision, recall and F1 over all classes of detections with at least this score, IoU 0.5; 0 where nothing counts."""
     sure = found.detected.score >= score
     right, wrong = (int((which & sure).sum()) for which in verdict(found, matches(found, near)))
     objects = int((~found.annotated.ignore).sum())
@@ -123,10 +124,10 @@ def best_score(found: Tables, near: Pairs) -> float:
 
 
 def confusion_matrix(rows: Mapping[str, np.ndarray], k: int, *, score: float) -> Int[np.ndarray, "k+1 k+1"]:
-    """How objects of class i (the row) were detected as class j (the column); the last row and column are background.
+    """Counts of objects of class i (the row) detected as class j (the column); the last row and column are background.
 
-    Of the detections with this score or a higher one; each takes the free object, of any class, that it overlaps most
-    (IoU 0.5 at least), the best detection of an image first. The last row counts detections that found none, the last column
+    Only detections with this score or a higher one count; each takes the free object, of any class, with the largest IoU
+    (at least 0.5), the best detection of an image first. The last row counts detections that found none, the last column
     objects that none found. Detections in an object of their class to ignore count nowhere.
     """
     found = tables(rows, k)
@@ -144,7 +145,7 @@ def confusion_matrix(rows: Mapping[str, np.ndarray], k: int, *, score: float) ->
 
 
 def image_costs(found: Tables, near: Pairs) -> Float[np.ndarray, "images"]:
-    """How wrong each image is: 1 less the score of its finder for every object, and the score of every false detection.
+    """Cost of each image: 1 less the score of its finder for every object, and the score of every false positive.
 
     An object that none found counts 1. Scores are 0 to 1.
     """

@@ -30,7 +30,7 @@ class Annotated(NamedTuple):
 
 
 class Tables(NamedTuple):
-    """What was found and what is there."""
+    """Detections and annotated objects of an evaluation."""
 
     images: int
     classes: int
@@ -46,7 +46,7 @@ def tables(rows: Mapping[str, np.ndarray], classes: int) -> Tables:
     """
     images = len(rows["scores"])
     if not images:
-        raise ValueError("no examples to compute figures of: the rows are empty")
+        raise ValueError("no examples to compute metrics of: the rows are empty")
     detected, annotated = detections_of(rows), _annotated(rows)
     _check(rows, detected, classes, "a detection")
     _check(rows, annotated, classes, "an object")
@@ -71,7 +71,7 @@ def _annotated(rows: Mapping[str, np.ndarray]) -> Annotated:
 
 
 def _boxes(corners: np.ndarray) -> Float[np.ndarray, "n 4"]:
-    """In float64; one without extent, or a negative one, is a point or a line."""
+    """Boxes in float64; one without extent, or a negative one, is a point or a line."""
     box = np.array(corners, np.float64).reshape(-1, 4)
     box[:, 2:] = np.maximum(box[:, :2], box[:, 2:])
     return box

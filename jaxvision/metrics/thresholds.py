@@ -1,7 +1,7 @@
 """A threshold for every class: the class with the largest probability / threshold is predicted.
 
 Thresholds are above 0 and sum to 1; only their ratios count. Equal ones are the argmax; of two classes, the second is
-predicted where its probability is above its threshold; the shares of the classes in the training data are the correction
+predicted where its probability is above its threshold; the frequencies of the classes in the training data are the correction
 for a prior that is uniform at test time (logit adjustment after training, arXiv:2007.07314). Probabilities are given by their
 logarithms, so that none is too small to tell.
 """
@@ -18,23 +18,23 @@ from jaxvision.metrics.classification import (
     check_rows,
     class_names,
     classification,
-    decision_figures,
+    decision_metrics,
 )
 from jaxvision.types import Batch, ClassScores, Metric, Rows
 
 Objective = Callable[[np.ndarray, np.ndarray, np.ndarray], np.ndarray]
-"""`(right, predictions, examples) -> figure`, from the counts of each class on the last axis: the more, the better."""
+"""`(right, predictions, examples) -> metric`, from the counts of each class on the last axis: the more, the better."""
 ROUNDS = 20
 TINY = 1e-12
 DIGITS = 9
-"""Scores that are equal to so many digits, in nats, are equal: they differ by rounding alone."""
+"""Digits to which scores, in nats, are compared: beyond, they differ by rounding alone."""
 
 
 def thresholded(classes: Sequence[str] | int, tuned_on: int, objective: Objective = balanced_accuracy) -> Metric:
-    """Figures with thresholds that are tuned on the first `tuned_on` examples of the stream and tested on the others.
+    """Metrics with thresholds that are tuned on the first `tuned_on` examples of the stream and tested on the others.
 
-    So the stream is `concatenate(held_out, test)`, say. The rows: those of `classification`, and `log_probabilities` of every
-    class. The figures: of the examples that are tested, those of `classification` that the decision alone makes (accuracy,
+    The stream is `concatenate(held_out, test)`, say. The rows: those of `classification`, and `log_probabilities` of every
+    class. The metrics: of the examples that are tested, those of `classification` that the decision alone makes (accuracy,
     balanced accuracy, precision, recall, F1); and `threshold/<class>`, for `with_thresholds`.
 
     Raises:
@@ -56,8 +56,8 @@ def thresholded(classes: Sequence[str] | int, tuned_on: int, objective: Objectiv
             )
         thresholds = tune(log_probabilities[held], label[held], objective)
         tested = {"label": label[~held], "predicted": decide(log_probabilities[~held], thresholds)}
-        figures = decision_figures(tested, names)
-        return figures | {f"threshold/{name}": float(t) for name, t in zip(names, thresholds, strict=True)}
+        metrics = decision_metrics(tested, names)
+        return metrics | {f"threshold/{name}": float(t) for name, t in zip(names, thresholds, strict=True)}
 
     return Metric(observe, compute)
 
@@ -74,7 +74,7 @@ def tune(
 
     Each class in turn gets the best of all its thresholds while those of the others stay; a threshold moves only where that
     is better, to the nearest that is as good, until none moves (or for 20 rounds). Of two classes the result is the best
-    there is; of more it may be a local one. Figures on the same rows flatter it. Needs memory for n x k numbers.
+    there is; of more it may be a local one. Metrics on the same rows flatter it. Needs memory for n x k numbers.
 
     Raises:
       ValueError: fewer than two classes, no row, a label that is no class, or numbers that are not finite.
@@ -104,19 +104,19 @@ def _best_move(scores: Float[np.ndarray, "n k"], label: Int[np.ndarray, "n"], k:
     others[:, k] = -np.inf
     rival = np.argmax(others, axis=1)
     lead = scores[:, k] - np.max(others, axis=1)
-    mine = (lead > 0) | ((lead == 0) & (rival > k))
+    wins = (lead > 0) | ((lead == 0) & (rival > k))
     # In this order the first m rows, for every m, are those that class k would get of some threshold.
-    first = np.lexsort((~mine, -lead))
+    first = np.lexsort((~wins, -lead))
     label, rival, lead = label[first], rival[first], lead[first]
     right = _by_row(rival, k, rival == label, label == k, scores.shape[1])
-    predictions = _by_row(rival, k, np.ones_like(mine), np.ones_like(mine), scores.shape[1])
-    figures = objective(right, predictions, np.bincount(label, minlength=scores.shape[1]))
+    predictions = _by_row(rival, k, np.ones_like(wins), np.ones_like(wins), scores.shape[1])
+    values = objective(right, predictions, np.bincount(label, minlength=scores.shape[1]))
     above, below = np.append(lead[0] + 2, lead), np.append(lead, lead[-1] - 2)
     moves = (above + below) / 2
-    better = (above - below > 2 * 10.0**-DIGITS) & (figures > figures[mine.sum()] + TINY)
+    better = (above - below > 2 * 10.0**-DIGITS) & (values > values[wins.sum()] + TINY)
     if not better.any():
         return 0.0
-    best = better & (figures >= figures[better].max() - TINY)
+    best = better & (values >= values[better].max() - TINY)
     return float(moves[best][np.argmin(np.abs(moves[best]))])
 
 

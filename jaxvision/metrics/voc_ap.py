@@ -1,8 +1,8 @@
 """Average precision as Pascal VOC defines it, with 11 points (2007) or the whole area (2010 on).
 
-From the development kit: a detection belongs to the object of its class and image that it overlaps most, taken or not; from
-an IoU of 0.5 on it is a hit, or a false one if a detection with a higher score was first. Objects to ignore ("difficult")
-don't count, nor do detections that belong to them.
+From the development kit: a detection belongs to the object of its class and image with the largest IoU, taken or not; from
+an IoU of 0.5 on it is a true positive, or a false positive if a detection with a higher score was first. Objects to ignore
+("difficult") don't count, nor do detections that belong to them.
 """
 
 from typing import NamedTuple
@@ -15,7 +15,7 @@ from jaxvision.metrics.tables import Tables
 
 
 class VocAP(NamedTuple):
-    """Of each class; NaN for one without objects."""
+    """Average precision of each class; NaN for one without objects."""
 
     eleven_points: Float[np.ndarray, "k"]
     area: Float[np.ndarray, "k"]
@@ -41,13 +41,13 @@ def _targets(found: Tables, near: Pairs) -> Int[np.ndarray, "n"]:
 
 
 def _ranked(found: Tables, target: Int[np.ndarray, "n"], k: int) -> Bool[np.ndarray, "d"]:
-    """Whether the detections of a class are hits, the best first, without those that don't count."""
-    own = np.flatnonzero(found.detected.label == k)
-    own = target[own[np.argsort(-found.detected.score[own], kind="stable")]]
-    own = own[~np.append(found.annotated.ignore, False)[own]]
-    right = np.zeros(len(own), bool)
-    _, first = np.unique(own, return_index=True)
-    right[first] = own[first] >= 0
+    """Whether the detections of a class are true positives, the best first, without those that don't count."""
+    chosen = np.flatnonzero(found.detected.label == k)
+    objects = target[chosen[np.argsort(-found.detected.score[chosen], kind="stable")]]
+    objects = objects[~np.append(found.annotated.ignore, False)[objects]]
+    right = np.zeros(len(objects), bool)
+    _, first = np.unique(objects, return_index=True)
+    right[first] = objects[first] >= 0
     return right
 
 

@@ -17,7 +17,7 @@ Size = Int[Array, "2"]
 Amount = Shaped[Array, ""] | float | int
 
 LUMA = (0.299, 0.587, 0.114)
-"""Shares of red, green and blue in grey (ITU-R BT.601)."""
+"""Weights of red, green and blue in grey (ITU-R BT.601)."""
 
 
 def luma(image: Image) -> Float[Array, "h w 1"]:
@@ -126,23 +126,23 @@ def equalize(image: Image, size: Size) -> Image:
 
 
 def _equal_map(level: Int[Array, "h w"], content: Int[Array, "h w"]) -> Int[Array, "256"]:
-    """From level to level: how many pixels are darker, in steps of which the 255 hold all but the brightest level."""
+    """Map from level to level: how many pixels are darker, in steps of which the 255 hold all but the brightest level."""
     counts = jnp.zeros(256, jnp.int32).at[level].add(content)
-    own = jnp.arange(256, dtype=jnp.int32)
-    brightest = counts[jnp.where(counts > 0, own, 0).max()]
+    levels = jnp.arange(256, dtype=jnp.int32)
+    brightest = counts[jnp.where(counts > 0, levels, 0).max()]
     step = (counts.sum() - brightest) // 255
     darker = jnp.cumsum(counts) - counts
-    return jnp.where(step > 0, jnp.minimum((step // 2 + darker) // jnp.maximum(step, 1), 255), own)
+    return jnp.where(step > 0, jnp.minimum((step // 2 + darker) // jnp.maximum(step, 1), 255), levels)
 
 
 def _blend(image: Image, plain: Float[Array, "..."], factor: Amount) -> Image:
-    """`plain` at factor 0, the image at 1, beyond it above."""
+    """Blend of two images: `plain` at factor 0, `image` at 1, beyond it above."""
     levels = as_float(image)
     return as_levels(plain + jnp.asarray(factor, levels.dtype) * (levels - plain), image.dtype)
 
 
 def _dip(place: Float[Array, "h w"]) -> Float[Array, "h w"]:
-    """0 where a channel is at its highest on the way round of six sixths, 1 where at its lowest."""
+    """Dip of a channel: 0 where it is at its highest on the way round of six sixths, 1 where at its lowest."""
     place = place - 6 * jnp.floor(place / 6)  # `mod` is several times slower on CPUs
     return jnp.clip(jnp.minimum(place, 4 - place), 0, 1)
 

@@ -44,7 +44,7 @@ def sharpness(image: Image, size: Size, factor: Amount) -> Image:
 
 
 def _gaussian(length: int, extent: Int[Array, ""], deviation: Amount, dtype) -> Float[Array, "n n"]:
-    """Row i: the weights around position i, over positions below `extent`, with the sum 1."""
+    """Gaussian weights, row i: those around position i, over positions below `extent`, with the sum 1."""
     place = jnp.arange(length, dtype=dtype)
     distance = (place[:, None] - place[None, :]) / jnp.maximum(jnp.asarray(deviation, dtype), 0.05)
     weights = jnp.where(place[None, :] < extent.astype(dtype), jnp.exp(-(distance**2) / 2), 0)

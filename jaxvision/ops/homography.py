@@ -12,33 +12,33 @@ from jaxtyping import Array, Bool, Float, Int, Shaped
 Matrix = Float[Array, "3 3"]
 Number = Shaped[Array, ""] | float | int
 FEWEST_PIXELS, WHOLE = 1.0, 1e-3
-"""What is left of a box that the border cut is at least so wide and high; a box is cut if a side moves by so much."""
+"""Pixels: least width and height that a box cut by the border must keep; least move of a side that counts as a cut."""
 
 
 def shift(x: Number, y: Number) -> Matrix:
-    """To the right by `x` pixels, down by `y`."""
+    """Shift to the right by `x` pixels, down by `y`."""
     return _matrix([1, 0, x, 0, 1, y, 0, 0, 1])
 
 
 def zoom(x: Number, y: Number) -> Matrix:
-    """Enlarged from the origin: `x` times as wide, `y` times as high."""
+    """Zoom from the origin: `x` times as wide, `y` times as high."""
     return _matrix([x, 0, 0, 0, y, 0, 0, 0, 1])
 
 
 def shear(x: Number, y: Number) -> Matrix:
-    """Moves (1, 1) to (1 + x, 1 + y): columns lean by `x`, rows by `y`, pixels per pixel."""
+    """Shear that moves (1, 1) to (1 + x, 1 + y): columns lean by `x`, rows by `y`, pixels per pixel."""
     return _matrix([1, x, 0, y, 1, 0, 0, 0, 1])
 
 
 def rotation(degrees: Number) -> Matrix:
-    """About the origin, counter-clockwise as one sees it."""
+    """Rotation about the origin, counter-clockwise as one sees it."""
     angle = jnp.deg2rad(jnp.asarray(degrees, jnp.float32))
     cos, sin = jnp.cos(angle), jnp.sin(angle)
     return _matrix([cos, sin, 0, -sin, cos, 0, 0, 0, 1])
 
 
 def product(*matrices: Matrix) -> Matrix:
-    """Of matrices; the last is applied to a point first."""
+    """Product of matrices; the last is applied to a point first."""
     result = matrices[0]
     for each in matrices[1:]:
         result = jnp.matmul(result, each, precision=jax.lax.Precision.HIGHEST)
@@ -46,7 +46,7 @@ def product(*matrices: Matrix) -> Matrix:
 
 
 def about_centre(matrix: Matrix, size: Int[Array, "2"]) -> Matrix:
-    """The same motion with the centre of the content (`size`: height, width) as its origin."""
+    """`matrix` with the centre of the content (`size`: height, width) as its origin."""
     y, x = size[0].astype(jnp.float32) / 2, size[1].astype(jnp.float32) / 2
     return product(shift(x, y), matrix, shift(-x, -y))
 
@@ -61,9 +61,9 @@ def inverse(matrix: Matrix) -> Matrix:
 
 
 def onto(corners: Float[Array, "4 2"], size: Int[Array, "2"]) -> Matrix:
-    """Moves the corners of the content (top left, top right, bottom right, bottom left) to these (x, y); convex.
+    """Motion of the corners of the content (top left, top right, bottom right, bottom left) to these (x, y); convex.
 
-    From the unit square to a quadrilateral as in Heckbert, Fundamentals of Texture Mapping (1989), section 2.2.3.
+    The map from the unit square to a quadrilateral: Heckbert, Fundamentals of Texture Mapping (1989), section 2.2.3.
     """
     p0, p1, p2, p3 = corners
     bend = p0 - p1 + p2 - p3
@@ -90,7 +90,7 @@ def moved_boxes(boxes: Float[Array, "n 4"], matrix: Matrix) -> Float[Array, "n 4
 def cut_boxes(boxes: Float[Array, "n 4"], size: Int[Array, "2"]) -> tuple[Float[Array, "n 4"], Bool[Array, "n"]]:
     """The part of each box inside the content (`size`: height, width), and whether enough is left.
 
-    That is anything of a box that nothing was cut off, else a pixel in width and in height.
+    Enough is anything of a box that nothing was cut off, else a pixel in width and in height.
     """
     limit = size[::-1].astype(boxes.dtype)
     cut = jnp.clip(boxes, 0, jnp.concatenate([limit, limit])[None, :])
@@ -107,8 +107,8 @@ def boxes_of_masks(masks: Shaped[Array, "n h w"], dtype) -> tuple[Float[Array, "
         return marks.argmax(1), marks.shape[1] - marks[:, ::-1].argmax(1)
 
     (y0, y1), (x0, x1) = first_and_end(rows), first_and_end(columns)
-    some = rows.any(1)
-    return jnp.where(some[:, None], jnp.stack([x0, y0, x1, y1], axis=-1), 0).astype(dtype), some
+    nonempty = rows.any(1)
+    return jnp.where(nonempty[:, None], jnp.stack([x0, y0, x1, y1], axis=-1), 0).astype(dtype), nonempty
 
 
 def _matrix(numbers: Sequence[Number]) -> Matrix:

@@ -1,4 +1,4 @@
-"""What JPEG loses: the quantisation of 8x8 cosine transforms (ITU-T T.81)."""
+"""JPEG's loss of detail: the quantisation of 8x8 cosine transforms (ITU-T T.81)."""
 
 import jax
 import jax.numpy as jnp
@@ -18,7 +18,7 @@ CHROMINANCE = (
     *(47, 66, 99, 99, 99, 99, 99, 99),
     *(99,) * 32,
 )
-"""Likewise of the two colour differences (table K.2)."""
+"""Steps of the 64 coefficients of the two colour differences at quality 50 (T.81, table K.2)."""
 
 
 def jpeg(
@@ -59,8 +59,8 @@ def _quantised(planes: Float[Array, "h w c"], steps: Float[Array, "c 8 8"]) -> F
     height, width, channels = planes.shape
     blocks = (planes - 128).reshape(height // 8, 8, width // 8, 8, channels)
     cosine = jnp.asarray(COSINE, planes.dtype)
-    there = jnp.einsum("uy,aybxc,vx->abcuv", cosine, blocks, cosine, precision=jax.lax.Precision.HIGHEST)
-    eighths = jnp.round(8 * there) / 8  # as exact as libjpeg keeps them; it rounds halves away from zero
+    coefficients = jnp.einsum("uy,aybxc,vx->abcuv", cosine, blocks, cosine, precision=jax.lax.Precision.HIGHEST)
+    eighths = jnp.round(8 * coefficients) / 8  # as exact as libjpeg keeps them; it rounds halves away from zero
     kept = jnp.sign(eighths) * jnp.floor(jnp.abs(eighths) / steps[None, None] + 0.5) * steps[None, None]
     back = jnp.einsum("uy,abcuv,vx->aybxc", cosine, kept, cosine, precision=jax.lax.Precision.HIGHEST)
     return back.reshape(height, width, channels) + 128

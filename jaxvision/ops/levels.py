@@ -5,7 +5,7 @@ from jaxtyping import Array, Float, Shaped
 
 
 def as_float(image: Shaped[Array, "*d"]) -> Float[Array, "*d"]:
-    """The same values in float32, or in the float type of the image if that is wider."""
+    """Pixel values in float32, or in the float type of the image if that is wider."""
     wide = jnp.issubdtype(image.dtype, jnp.floating) and image.dtype.itemsize > 4
     return image if wide else image.astype(jnp.float32)
 

@@ -29,9 +29,9 @@ def normalise(
     Args:
       image: pixels, 0-255, of any dtype.
       size: height and width of the content, in the top-left corner.
-      mean: of each channel (or of all), on the scale 0-255.
-      std: likewise; not zero.
-      dtype: of the result; the arithmetic itself is at least float32.
+      mean: mean of each channel (or of all), on the scale 0-255.
+      std: standard deviation of each channel (or of all), on the scale 0-255; not zero.
+      dtype: that of the result; the arithmetic itself is at least float32.
 
     Raises:
       ValueError: if mean or std has neither one value nor as many as the image has channels.

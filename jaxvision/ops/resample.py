@@ -37,8 +37,8 @@ def warp(
     if interpolation == "nearest":
         return _taken(values, _whole(y + 0.5), _whole(x + 0.5), size, fill)
     levels = as_float(values)
-    share = (*y.shape, *(1,) * (values.ndim - 2))
-    down, right = ((at - jnp.floor(at)).astype(levels.dtype).reshape(share) for at in (y, x))
+    shape = (*y.shape, *(1,) * (values.ndim - 2))
+    down, right = ((at - jnp.floor(at)).astype(levels.dtype).reshape(shape) for at in (y, x))
 
     def between(row: int) -> Array:
         left, other = (_taken(levels, _whole(y) + row, _whole(x) + column, size, fill) for column in (0, 1))
@@ -55,10 +55,10 @@ def reaches(size: Int[Array, "2"], source: Float[Array, "3 3"], height: int, wid
 
 
 def check(fill: str | float | int, interpolation: str) -> None:
-    """Makes sure that both are known.
+    """Checks that both are known.
 
     Raises:
-      ValueError: a fill or an interpolation that there is not.
+      ValueError: an unknown fill or interpolation.
     """
     if interpolation not in get_args(Interpolation):
         raise ValueError(f"interpolation={interpolation!r}; allowed: {', '.join(get_args(Interpolation))}")

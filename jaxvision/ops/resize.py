@@ -17,9 +17,9 @@ def resized(
     it shrinks: what PIL calls BILINEAR. Two matrix products; 4 times as long as `resample.warp` at 416 px on CPU.
 
     Args:
-      values: on the canvas; rounded if of a whole type.
+      values: pixels of the canvas; rounded if of a whole type.
       size: height and width of the content.
-      zoom: of y and of x, above 0.
+      zoom: factors of y and of x, above 0.
       shift: in pixels of the result, down and to the right.
 
     Returns:
@@ -37,7 +37,7 @@ def resized(
 def _weights(
     places: int, extent: Int[Array, ""], zoom: Float[Array, ""], shift: Float[Array, ""]
 ) -> Float[Array, "o i"]:
-    """What each place of the result takes from each place of the content; a row sums to 1, or to 0."""
+    """Weights with which each place of the result takes from each place of the content; a row sums to 1, or to 0."""
     centres = jnp.arange(places, dtype=jnp.float32) + 0.5
     source = (centres - shift) / zoom
     reach = jnp.minimum(zoom, 1) * jnp.abs(centres[None, :] - source[:, None])

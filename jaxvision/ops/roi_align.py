@@ -20,11 +20,11 @@ def roi_align(
     """The mean of `samples x samples` bilinear samples in each of `size x size` cells of a box.
 
     Args:
-      features: of the image.
+      features: those of the image.
       boxes: the regions.
       size: cells along each side.
-      scale: features by image.
-      samples: along each side of a cell.
+      scale: size of the features by that of the image.
+      samples: samples along each side of a cell.
       aligned: pixel (i, j) lies at (i + 0.5, j + 0.5), as it should; False as in the first implementations, which
         torchvision's detectors keep: half a pixel off, and regions are at least one pixel of the features wide.
     """
@@ -58,8 +58,8 @@ def roi_pool(features: Features, boxes: Regions, *, size: int, scale: float | in
     def one(rows: Bool[Array, "s h"], columns: Bool[Array, "s w"]) -> Float[Array, "s s c"]:
         by_row = jnp.max(jnp.where(rows[:, :, None, None], features[None], lowest), 1)
         pooled = jnp.max(jnp.where(columns[None, :, :, None], by_row[:, None], lowest), 2)
-        some = rows.any(1)[:, None] & columns.any(1)[None]
-        return jnp.where(some[..., None], pooled, 0)
+        nonempty = rows.any(1)[:, None] & columns.any(1)[None]
+        return jnp.where(nonempty[..., None], pooled, 0)
 
     # Computed once more for the gradient, which would keep the whole map for every row of cells of every box.
     again = jax.checkpoint(one)
@@ -67,12 +67,12 @@ def roi_pool(features: Features, boxes: Regions, *, size: int, scale: float | in
 
 
 def adds_up_in(dtype: DTypeLike) -> jnp.dtype:
-    """Float32, or float64 for that: many samples and regions are added up, of which half precision would lose some."""
+    """Dtype of sums over many samples and regions: float64 for float64, else float32, since half precision loses some."""
     return jnp.dtype(dtype if jnp.finfo(dtype).bits > 32 else jnp.float32)
 
 
 def _extent(boxes: Regions, scale: float | int, aligned: bool) -> tuple[Float[Array, "n 2"], Float[Array, "n 2"]]:
-    """The low corner of each box on the features, and its width and height there."""
+    """The low corner of each box on the features, and its width and height on them."""
     corners = boxes * scale - (0.5 if aligned else 0.0)
     extent = corners[:, 2:] - corners[:, :2]
     return corners[:, :2], extent if aligned else jnp.maximum(extent, 1)
@@ -99,14 +99,14 @@ def _neighbours(at: Float[Array, "n p"], limit: int) -> list[tuple[Int[Array, "n
 
 
 def _round_half_away(x: Array) -> Array:
-    """As C rounds: 0.5 to 1, -0.5 to -1."""
+    """`x` rounded as C rounds: 0.5 to 1, -0.5 to -1."""
     return jnp.trunc(x + jnp.copysign(0.5, x).astype(x.dtype))
 
 
 def _cells(start: Float[Array, "n"], extent: Float[Array, "n"], size: int, limit: int) -> Bool[Array, "n s {limit}"]:
     """Which pixels along one axis each cell of each box takes in.
 
-    In whole numbers: XLA divides by a constant as it likes, and rounding up would then take in one pixel too many.
+    Computed in whole numbers: XLA divides by a constant as it likes, and rounding up would then take in one pixel too many.
     """
     number = jnp.arange(size, dtype=jnp.int32)[None]
     begin, whole = (x.astype(jnp.int32)[:, None] for x in (start, extent))

@@ -37,14 +37,14 @@ def roi_align_pyramid(
 ) -> Float[Array, "n {size} {size} c"]:
     """The mean of `samples x samples` bilinear samples in each of `size x size` cells of a box, on the map that fits it.
 
-    One gather serves all maps, which lie behind each other: no region is sampled on a map that is not its own.
+    One gather serves all maps, which lie behind each other: no region is sampled on any other map than its own.
 
     Args:
-      maps: the features of the image, finest first; those for which there is no stride are left aside.
+      maps: the features of the image, finest first; those without a stride are left aside.
       boxes: the regions.
       strides: pixels of the image a cell of each map.
       size: cells along each side.
-      samples: along each side of a cell.
+      samples: samples along each side of a cell.
     """
     maps = maps[: len(strides)]
     level = level_of(boxes, strides)
@@ -99,7 +99,7 @@ _weighted_sum.defvjp(_forward, _backward)
 def _along_axis(
     low: Float[Array, "n"], cell: Float[Array, "n"], limit: Int[Array, "n"], size: int, samples: int
 ) -> Sampled:
-    """For each of the samples of a cell, the two pixels beside it, in every cell; no weight more than a pixel outside."""
+    """The two pixels beside each of the samples of a cell, in every cell; no weight more than a pixel outside."""
     begins = low[:, None] + jnp.arange(size, dtype=low.dtype)[None] * cell[:, None]
     end = limit.astype(low.dtype)[:, None]
     found = []

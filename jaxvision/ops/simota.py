@@ -1,6 +1,6 @@
 """SimOTA, YOLOX's assignment (arXiv:2107.08430, section 2.1): of the cells near an object, those that it costs least.
 
-As the authors' code has it since version 0.3: a cell is near if its centre is within 1.5 cells of the object's on both axes.
+Equal to the authors' code since version 0.3: a cell is near if its centre is within 1.5 cells of the object's on both axes.
 """
 
 import jax.numpy as jnp
@@ -11,17 +11,17 @@ from jaxvision.ops.matching import BACKGROUND, Match
 from jaxvision.ops.top_k import top_k
 
 RADIUS = 1.5
-"""In cells, on either axis."""
+"""Radius of the centre region in cells, on either axis."""
 FAR = 1e6
-"""What it costs an object to take a cell that is near another one, and not near itself."""
-OVERLAP = 3.0
-"""Weight of the overlap in the cost."""
+"""Cost for an object to take a cell that is near another one, and not near itself."""
+IOU_WEIGHT = 3.0
+"""Weight of the IoU term in the cost."""
 MOST = 10
-"""An object takes as many cells as its best overlaps add up to, of so many."""
+"""Number of best IoUs whose sum is the number of cells that an object takes."""
 EPSILON = 1e-8
-"""Added to an overlap before its logarithm is taken."""
+"""Term added to an IoU before its logarithm is taken."""
 LARGEST = 100.0
-"""What a class costs at most, as in PyTorch's cross-entropy."""
+"""Largest cost of a class, as in PyTorch's cross-entropy."""
 
 
 def simota(
@@ -37,34 +37,34 @@ def simota(
 
     Args:
       predicted: boxes, as predicted.
-      log_probability: of each class there, the logarithm.
-      centres: of the cells that predict, in pixels.
+      log_probability: logarithm of the probability of each class.
+      centres: those of the cells that predict, in pixels.
       strides: pixels a cell.
-      boxes: of the objects.
-      labels: of the objects.
-      valid: which objects there are.
+      boxes: bounding boxes of the objects.
+      labels: classes of the objects.
+      valid: which objects are real, not padding.
     """
     near = _near(boxes, centres, strides) & valid[:, None]
     allowed = near.any(0)[None] & valid[:, None]
-    overlap = jnp.where(allowed, pairwise(iou, boxes, predicted), 0)
-    cost = class_cost(log_probability, labels) - OVERLAP * jnp.log(overlap + EPSILON)
-    return dynamic_k(cost + jnp.where(near, 0, FAR), overlap, allowed)
+    ious = jnp.where(allowed, pairwise(iou, boxes, predicted), 0)
+    cost = class_cost(log_probability, labels) - IOU_WEIGHT * jnp.log(ious + EPSILON)
+    return dynamic_k(cost + jnp.where(near, 0, FAR), ious, allowed)
 
 
-def dynamic_k(cost: Float[Array, "g a"], overlap: Float[Array, "g a"], allowed: Bool[Array, "g a"]) -> Match:
-    """Each object to the cells that cost it least; as many as its ten best overlaps add up to, rounded down, one at least.
+def dynamic_k(cost: Float[Array, "g a"], ious: Float[Array, "g a"], allowed: Bool[Array, "g a"]) -> Match:
+    """Each object to the cells that cost it least: as many as its ten best IoUs add up to, rounded down, at least one.
 
     A cell that several take is that of the object, any object, that it costs least. Of equal costs the first cell is
     taken, and the first object has it.
 
     Args:
-      cost: of giving a cell to an object.
-      overlap: of the cell's predicted box with the object, 0 to 1.
-      allowed: what may be given at all.
+      cost: that of giving a cell to an object.
+      ious: IoU of the cell's predicted box with the object, 0 to 1.
+      allowed: which pairs are allowed at all.
     """
     objects, cells = cost.shape
     most = min(MOST, cells)
-    best = top_k(jnp.where(allowed, overlap, 0), most)[0]
+    best = top_k(jnp.where(allowed, ious, 0), most)[0]
     wanted = jnp.maximum(best.sum(1).astype(jnp.int32), 1)
     cost = jnp.where(allowed, cost, jnp.inf)
     least, cell = top_k(-cost, most)

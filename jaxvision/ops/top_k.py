@@ -29,7 +29,10 @@ def top_k(values: Shaped[Array, "*b n"], count: int) -> Largest:
 
 @functools.cache
 def _batched(count: int) -> Callable[[Array], tuple[Array, Array]]:
-    """A partitioned function has no rule for `vmap`; this one needs none, since a batch is more rows."""
+    """Partitioned `top_k` of `count` values.
+
+    A partitioned function has no rule for `vmap`; this one needs none, since a batch is more rows.
+    """
 
     @custom_vmap
     def function(values: Array) -> tuple[Array, Array]:

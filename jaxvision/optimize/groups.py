@@ -1,7 +1,7 @@
 """Which parameters an optimizer trains, and how: small compositions of optax.
 
-Parameters are chosen by patterns of their names (`optimize.patterns`). All that is decided here by name is told, and can be
-checked, by a preflight.
+Parameters are chosen by patterns of their names (`optimize.patterns`). A preflight prints, and can check, all that is
+decided here by name.
 """
 
 from collections.abc import Callable, Hashable, Mapping, Sequence
@@ -20,7 +20,7 @@ from jaxvision.types import Batch, Key, LossOutput, Params, Prediction, Scalar, 
 def kernels(params: Params) -> PyTree:
     """A mask for weight decay: True for the parameters called `kernel`, False for all others.
 
-    So biases, scales of norms and of layers, class tokens and positions don't decay, as in the recipes of DeiT
+    Thus biases, scales of norms and of layers, class tokens and positions don't decay, as in the recipes of DeiT
     (arXiv:2012.12877), MAE (arXiv:2111.06377) and big_vision.
     """
     return jax.tree.map(lambda name: name.rpartition("/")[2] == "kernel", names(params))
@@ -47,10 +47,10 @@ def matching(*chosen: str) -> Callable[[Params], PyTree]:
 
 
 def kernel_matrices(params: Params) -> PyTree:
-    """For `optax.contrib.muon`, which axes of each kernel are inputs: all but the last; None for what is no kernel.
+    """Axes of each kernel that are inputs, for `optax.contrib.muon`: all but the last; None for what is no kernel.
 
-    So the kernel of a convolution is one matrix from `height * width * channels` inputs to the outputs, as Muon's author
-    has it (https://kellerjordan.github.io/posts/muon). That of a head is among them: give it a group of its own
+    Thus the kernel of a convolution is one matrix from `height * width * channels` inputs to the outputs, as Muon's author
+    has it (https://kellerjordan.github.io/posts/muon). The kernel of a head is among them: give it a separate group
     (`by_group`) to train it otherwise.
     """
 

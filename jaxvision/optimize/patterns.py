@@ -32,14 +32,14 @@ def assigned(params: Params, patterns: Sequence[str], who: str) -> PyTree:
     if uncovered:
         near = closest(uncovered[0], patterns, likeness=0)
         raise ValueError(
-            f"{who}: no pattern matches {some(uncovered)}; there are {quoted(patterns)}"
+            f"{who}: no pattern matches {listed(uncovered)}; there are {quoted(patterns)}"
             + (f", the nearest is {quoted(near)}" if len(patterns) > 1 else "")
         )
     for pattern in patterns:
         check_matches(pattern, every, who)
         if pattern not in first.values():
             raise ValueError(
-                f"{who}: {pattern!r} gets no parameter: earlier patterns take {some(matches(pattern, every))}"
+                f"{who}: {pattern!r} gets no parameter: earlier patterns take {listed(matches(pattern, every))}"
             )
     return jax.tree.map(first.__getitem__, named)
 
@@ -69,8 +69,8 @@ def matches(pattern: str, every: Iterable[str]) -> list[str]:
     return [name for name in every if compiled.fullmatch(name)]
 
 
-def some(every: Sequence[str], shown: int = 3) -> str:
-    """The first names, and how many more there are."""
+def listed(every: Sequence[str], shown: int = 3) -> str:
+    """The first names as text, and how many more there are."""
     return ", ".join(every[:shown]) + (f" and {len(every) - shown} more" if len(every) > shown else "")
 
 

@@ -31,8 +31,9 @@ def l2(task: Task, strength: float, mask: Mask = kernels) -> Task:
 
     Args:
       task: whose loss gets the penalty, and a metric `l2`, its value; `example_loss` and `predict` stay.
-      strength: of the penalty.
-      mask: which parameters it counts, `optimize.matching(...)` for others than the kernels. Of frozen ones it is a constant.
+      strength: factor of the penalty.
+      mask: which parameters it counts, `optimize.matching(...)` for others than the kernels. That of frozen ones is a
+        constant.
 
     Raises:
       ValueError: if the strength is negative.

@@ -12,21 +12,21 @@ Metrics = Mapping[str, float]
 
 
 def early(
-    figure: str, patience: int, *, better: Literal["higher", "lower"], min_delta: float = 0.0
+    metric: str, patience: int, *, better: Literal["higher", "lower"], min_delta: float = 0.0
 ) -> Callable[[Sequence[Metrics]], bool]:
     """Ends a run after `patience` evaluations in a row without a new best (Goodfellow et al., Deep Learning, algorithm 7.1).
 
     The best so far is beaten by more than `min_delta` or not at all; NaN beats nothing. The run keeps the best checkpoint
-    with `Keep(by=figure)`.
+    with `Keep(by=metric)`.
 
     Args:
-      figure: of the evaluations, `"test/accuracy"`, say.
+      metric: name of a metric of the evaluations, `"test/accuracy"`, say.
       patience: how many evaluations.
       better: `"higher"` or `"lower"`.
-      min_delta: in units of the figure.
+      min_delta: least improvement, in units of the metric.
 
     Raises:
-      ValueError: for a patience below 1, a negative `min_delta`, another `better`; in use, for a figure that the
+      ValueError: for a patience below 1, a negative `min_delta`, another `better`; in use, for a metric that the
         evaluations don't give.
     """
     if patience < 1 or not min_delta >= 0:
@@ -36,10 +36,10 @@ def early(
     sign = 1 if better == "higher" else -1
 
     def stop(history: Sequence[Metrics]) -> bool:
-        _check_figure(figure, history[-1])
+        _check_metric(metric, history[-1])
         best, waited = -float("inf"), 0
         for row in history:
-            value = sign * row[figure]
+            value = sign * row[metric]
             improved = value > best + min_delta
             best, waited = (value, 0) if improved else (best, waited + 1)
         return waited >= patience
@@ -47,8 +47,8 @@ def early(
     return stop
 
 
-def _check_figure(figure: str, row: Metrics) -> None:
-    if figure not in row:
+def _check_metric(metric: str, row: Metrics) -> None:
+    if metric not in row:
         names = [name for name in row if name != "step"]
-        near = closest(figure, names, 3, likeness=0)
-        raise ValueError(f"early: no evaluation gives {figure!r}; the nearest figures are {', '.join(near)}")
+        near = closest(metric, names, 3, likeness=0)
+        raise ValueError(f"early: no evaluation gives {metric!r}; the nearest metrics are {', '.join(near)}")

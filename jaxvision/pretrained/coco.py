@@ -13,10 +13,10 @@ _BY_ID = (
     "teddy bear", "hair drier", "toothbrush",
 )
 # fmt: on
-"""By id less one; no name where there is no such category."""
+"""Names by id less one; empty where there is no such category."""
 
 IDS = tuple(number for number, name in enumerate(_BY_ID, 1) if name)
-"""Of the categories in order: what label 0, 1, ... of most detectors stands for."""
+"""Ids of the categories in order: what label 0, 1, ... of most detectors stands for."""
 CLASSES = tuple(name for name in _BY_ID if name)
 BY_ID = tuple(name or f"(id {number})" for number, name in enumerate(_BY_ID, 1))
-"""For networks whose labels are the ids less one, all 90."""
+"""Names for networks whose labels are the ids less one, all 90."""

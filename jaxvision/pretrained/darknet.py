@@ -115,12 +115,12 @@ def read_weights(path: Path, cfg: list[Section]) -> dict[str, np.ndarray]:
 
 
 def sources(variables: Variables) -> dict[Place, Source]:
-    """For every array of a `nn.darknet` network, its name here and how its axes turn into ours."""
+    """The name map of a `nn.darknet` network: for every array its name here and how its axes turn into ours."""
     return {place: _source(place) for place in traverse_util.flatten_dict(variables)}
 
 
 def _source(place: Place) -> Source:
-    """Ours are `backbone/conv3/conv/kernel`, `backbone/conv3/norm/scale`, and of outputs `conv9/kernel`."""
+    """Source of one array: `backbone/conv3/conv/kernel`, `backbone/conv3/norm/scale`, of an output `conv9/kernel`."""
     layer = next(part for part in place if re.fullmatch(r"conv\d+", part))
     names = {
         "kernel": "weights",
@@ -134,7 +134,7 @@ def _source(place: Place) -> Source:
 
 
 def _shapes(layers: list[Convolution]) -> dict[str, tuple[int, ...]]:
-    """Every array in the order of the file."""
+    """Shape of every array in the order of the file."""
     shapes: dict[str, tuple[int, ...]] = {}
     for number, layer in enumerate(layers):
         vectors = ("biases", "scales", "rolling_mean", "rolling_variance") if layer.normalised else ("biases",)

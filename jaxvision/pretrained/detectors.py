@@ -37,9 +37,9 @@ class PublishedDetector(NamedTuple):
     file: Callable[[], Path]
     """The file of weights, downloaded if need be."""
     side: int
-    """Of the square canvas that it was trained on, in pixels."""
+    """Side of the square canvas that it was trained on, in pixels."""
     letterbox: bool
-    """Whether images keep their aspect there (`placement.fit`), or are stretched."""
+    """Whether images keep their aspect ratio on it (`placement.fit`), or are stretched."""
     classes: tuple[str, ...]
     head: tuple[str, ...]
     """Patterns of our arrays whose shapes depend on the classes."""

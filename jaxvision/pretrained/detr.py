@@ -6,7 +6,7 @@
     arrays = from_facebook(files.read("detr-r50-e632da11.pth", inside="model"))
     variables = strict.load(detr_sources(variables), arrays, variables).variables
 
-Their classes are COCO's ids, 0 to 90 (`CLASSES`); `coco_sources` keeps the 80 that there are.
+Their classes are COCO's ids, 0 to 90 (`CLASSES`); `coco_sources` keeps the 80 that exist.
 """
 
 import re
@@ -53,7 +53,7 @@ FACEBOOK = (
 
 
 def detr_sources(variables: Variables) -> dict[Path, Source]:
-    """For every array of an `tasks.detr.DETR` on a ResNet its name in transformers, and how its axes turn into ours."""
+    """The name map of a `tasks.detr.DETR` on a ResNet: for every array its name in transformers and how its axes turn."""
     backbone = {name: {"backbone": tree["backbone"]} for name, tree in variables.items() if "backbone" in tree}
     found = {
         path: Source(f"{BACKBONE}{source.name}", source.convert)
@@ -66,7 +66,7 @@ def detr_sources(variables: Variables) -> dict[Path, Source]:
 
 
 def coco_sources(variables: Variables) -> dict[Path, Source]:
-    """`detr_sources` for a network of COCO's 80 classes: those of the 91, and no object. To be evaluated, or trained on."""
+    """`detr_sources` for a network of COCO's 80 classes: those of the 91, and no object."""
     kept = np.array([*coco.IDS, len(CLASSES)])
     found = detr_sources(variables)
     kernel, bias = found["params", "classes", "kernel"], found["params", "classes", "bias"]

@@ -38,7 +38,7 @@ def named(sources: Sources, variables: Variables) -> Arrays:
     found = sources(variables)
     wrong = ["/".join(path) for path in flat if path not in found or not isinstance(found[path].convert, Turn)]
     if wrong:
-        raise ValueError(f"{len(wrong)} arrays have no counterpart there: {', '.join(wrong[:8])}")
+        raise ValueError(f"{len(wrong)} arrays have no counterpart in the other library: {', '.join(wrong[:8])}")
     return {found[path].name: _back(found[path], array) for path, array in flat.items()}
 
 
@@ -62,9 +62,9 @@ def torch_safetensors(sources: Sources, variables: Variables, path: str | Path) 
     """Write what `load_state_dict(safetensors.torch.load_file(path))` of another library takes, whole and strictly.
 
     Args:
-        sources: of the library and network: `torchvision.resnet_sources`.
+        sources: name map of the library and network: `torchvision.resnet_sources`.
         variables: the network's.
-        path: of the file.
+        path: where the file is written.
 
     Raises:
         ValueError: as `named`.
@@ -77,9 +77,9 @@ def keras_file(sources: Sources, variables: Variables, path: str | Path, like: s
     """Write what `load_weights` of a Keras model takes: a copy of the file `like`, with our numbers.
 
     Args:
-        sources: of the network: `keras.resnet_sources`.
+        sources: name map of the network: `keras.resnet_sources`.
         variables: the network's.
-        path: of the file; its ending is that of `like`, which tells Keras the format.
+        path: where the file is written; its ending is that of `like`, which tells Keras the format.
         like: a file of weights of the same model with the same classes, which Keras wrote.
 
     Raises:
@@ -95,21 +95,21 @@ def keras_file(sources: Sources, variables: Variables, path: str | Path, like: s
         copy = Path(folder) / path.name
         shutil.copyfile(like, copy)
         with h5py.File(copy, "r+") as file:
-            there: dict[str, Any] = {name: file[place] for name, place in hdf5.places(file).items()}
-            _check_same(like, there, arrays)
-            for name, array in there.items():
+            places: dict[str, Any] = {name: file[place] for name, place in hdf5.places(file).items()}
+            _check_same(like, places, arrays)
+            for name, array in places.items():
                 array[...] = arrays[name]
         copy.replace(path)
 
 
 def _check_same(like: str | Path, theirs: Mapping[str, Any], ours: Arrays) -> None:
-    there, here = ({name: array.shape for name, array in side.items()} for side in (theirs, ours))
-    different = sorted(name for name in there.keys() | here.keys() if there.get(name) != here.get(name))
+    given, wanted = ({name: array.shape for name, array in side.items()} for side in (theirs, ours))
+    different = sorted(name for name in given.keys() | wanted.keys() if given.get(name) != wanted.get(name))
     if different:
         name = different[0]
         raise ValueError(
-            f"{like} is of another network: {len(different)} arrays differ; {name} is {there.get(name, 'not there')}, "
-            f"here {here.get(name, 'not there')}"
+            f"{like} is of another network: {len(different)} arrays differ; {name} is {given.get(name, 'not there')}, "
+            f"here {wanted.get(name, 'not there')}"
         )
 
 

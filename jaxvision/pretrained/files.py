@@ -1,7 +1,7 @@
 """Files of weights, read as named arrays; nothing in a file is ever run, and no library that wrote one is needed.
 
 The format is told by the content: safetensors, NumPy's `.npz`, PyTorch's `.pth` (also from before 1.6), pickles of NumPy
-arrays, Keras' `.h5` and `.weights.h5`. Two formats have nothing to be told by but the end of their names: `.weights` of
+arrays, Keras' `.h5` and `.weights.h5`. Two formats can be recognised by the end of their names only: `.weights` of
 Darknet, which needs its `.cfg` beside it, of the same name, and `.pb`, a frozen graph of TensorFlow.
 """
 
@@ -22,11 +22,11 @@ Arrays = dict[str, np.ndarray]
 
 
 def read(source: str | Path, sha256: str | None = None, *, inside: str | None = None) -> Arrays:
-    """The arrays of a file, by the names that they have there.
+    """The arrays of a file, by their names in it.
 
     Args:
         source: a path, or an address (`https://...`, `file://...`), which is downloaded once (`fetch.fetched`).
-        sha256: of the file, whole or its first eight digits or more.
+        sha256: hash of the file, whole or its first eight digits or more.
         inside: which of several sets of weights that a file holds, "model_ema" say; its only one unless given.
 
     Returns:
@@ -115,13 +115,13 @@ def _chosen(tree: Any, inside: str | None) -> Arrays:
         return sets[""]
     if inside in sets:
         return sets[inside]
-    there = ", ".join(f"{name!r} ({len(arrays)} arrays)" for name, arrays in sets.items() if name)
+    names = ", ".join(f"{name!r} ({len(arrays)} arrays)" for name, arrays in sets.items() if name)
     if inside is not None:
-        raise ValueError(f"there are no weights inside={inside!r}; there are: {there or 'none'}")
+        raise ValueError(f"there are no weights inside={inside!r}; there are: {names or 'none'}")
     if len(sets) == 1:
         return next(iter(sets.values()))
     if sets:
-        raise ValueError(f"it holds several sets of weights; choose one by inside=: {there}")
+        raise ValueError(f"it holds several sets of weights; choose one by inside=: {names}")
     raise ValueError(f"it holds no set of named arrays{_keys(tree)}")
 
 

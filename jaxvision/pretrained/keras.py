@@ -25,17 +25,17 @@ PARTS = {
 
 
 def resnet50_sources(variables: Variables) -> dict[Path, Source]:
-    """For every array of a `keras_resnet50`, its name in Keras and how its axes turn into ours."""
+    """The name map of a `keras_resnet50`: for every array its name in Keras and how its axes turn into ours."""
     return _sources(variables, _resnet_layer, first="stem_conv")
 
 
 def vgg_sources(variables: Variables) -> dict[Path, Source]:
-    """For every array of a `VGG` without normalisation, its name in Keras and how its axes turn into ours."""
+    """The name map of a `VGG` without normalisation: for every array its name in Keras and how its axes turn into ours."""
     return _sources(variables, _vgg_layer, first="stage1_conv1")
 
 
 def inception_v3_sources(variables: Variables) -> dict[Path, Source]:
-    """For every array of a `keras_inception_v3`, its name in Keras: layers are counted as they are made."""
+    """The name map of a `keras_inception_v3`: for every array its name in Keras: layers are counted as they are made."""
     order = {name: number for number, name in enumerate(inception_layers())}
     kinds = {"conv": "conv2d", "norm": "batch_normalization"}
 
@@ -77,7 +77,7 @@ def inception_layers() -> list[str]:
 
 
 def _sources(variables: Variables, layer: Callable[[str], str], first: str | None = None) -> dict[Path, Source]:
-    """Args: `layer`, from the name of one of our modules to Keras'; `first`, the convolution that is given BGR there."""
+    """The name map, given `layer` (our name of a module to Keras') and `first`, the convolution with BGR input in Keras."""
     flat = traverse_util.flatten_dict(variables)
     norms = {path[1:-1] for path in flat if path[-1] == "mean"}
     sources = {}

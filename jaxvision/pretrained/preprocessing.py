@@ -1,4 +1,4 @@
-"""How the images were prepared that published networks were trained on.
+"""Preprocessing of the images that published networks were trained on.
 
 `mean` and `std` are the arguments of a task, `size` and `resize` those of `placement.resize_and_centre_crop`. Networks are
 given RGB always: for weights that were trained on BGR the loader turns the first kernel.
@@ -10,10 +10,10 @@ Channels = tuple[float, float, float]
 
 
 class Preprocessing(NamedTuple):
-    """From an image file to what a network was trained on, `(pixels - mean) / std`."""
+    """Preprocessing from an image file to what a network was trained on, `(pixels - mean) / std`."""
 
     mean: Channels
-    """Of red, green and blue, on the scale 0-255."""
+    """Mean of red, green and blue, on the scale 0-255."""
     std: Channels
     size: int
     """Side of the square that is cut from the centre."""

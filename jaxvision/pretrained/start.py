@@ -25,7 +25,7 @@ def start(
     Args:
         sources: the name map of the library that the file comes from, and of the network.
         source: a path, an address, or a function that gives a path; it is read when the run starts, not now.
-        sha256: of the file.
+        sha256: hash of the file.
         inside: which of several sets of weights that the file holds.
         new: patterns of our names that keep their fresh values.
         unused: patterns of names of the file that are left aside.

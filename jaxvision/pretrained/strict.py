@@ -16,7 +16,7 @@ from jaxvision.types import Variables
 Path = tuple[str, ...]
 """Where an array is in our variables: ("params", "head", "kernel")."""
 COUNTERS = re.compile(r"(.*\.)?num_batches_tracked")
-"""PyTorch's counters of batches, which nothing here needs: always unused, never told."""
+"""PyTorch's counters of batches, which nothing here needs: always unused, never reported."""
 
 
 class Turn(NamedTuple):
@@ -35,7 +35,7 @@ class Source(NamedTuple):
 
     name: str
     convert: Callable[[np.ndarray], np.ndarray]
-    """From the other library's axes to ours; a `Turn` for what can be exported."""
+    """Conversion from the other library's axes to ours; a `Turn` for what can be exported."""
 
 
 Sources = Callable[[Variables], Mapping[Path, Source]]
@@ -47,13 +47,13 @@ class Report(NamedTuple):
 
     loaded: tuple[str, ...]
     numbers: int
-    """In all arrays that were loaded."""
+    """Count of numbers in all arrays that were loaded."""
     new: tuple[str, ...]
-    """Ours, left as they were because a pattern says so; the given counterpart, if any, is not used."""
+    """Names of ours, left as they were because a pattern says so; the given counterpart, if any, is not used."""
     unused: tuple[str, ...]
-    """Theirs, not used because a pattern says so."""
+    """Names of theirs, not used because a pattern says so."""
     faults: Mapping[str, tuple[str, ...]]
-    """What no pattern allows, by its kind: missing there, unexpected, of another shape and so on."""
+    """What no pattern allows, by its kind: missing from the file, unexpected, of another shape and so on."""
 
     def __str__(self) -> str:
         head = "the given arrays do not fit the network" if self.faults else ""
@@ -83,11 +83,11 @@ def load(
     `jax.ShapeDtypeStruct` where it is replaced.
 
     Args:
-        sources: of every array of the network but the new ones.
-        arrays: by the other library's names.
+        sources: source of every array of the network but the new ones.
+        arrays: those of the file, by the other library's names.
         variables: the network's own.
         new: patterns of our names (without the collection: "head/.*") that keep their values; each must match one at
-            least, wholly. Their counterparts among `arrays` need not be there nor fit.
+            least, wholly. Their counterparts among `arrays` need neither exist nor fit.
         unused: patterns of names of `arrays` that are left aside; each must match one at least that is not used.
 
     Raises:
@@ -213,5 +213,5 @@ def _text(path: Path) -> str:
 
 
 def _name(path: Path) -> str:
-    """Without the collection."""
+    """Name of an array without its collection."""
     return "/".join(path[1:])

@@ -22,9 +22,9 @@ UNUSED = (
     r"Const.*",
     r"add/y",
 )
-"""Constants of the graph that are no weights: of its anchors, its input and its suppression."""
+"""Constants of the graph that are no weights: of its anchors, its input and its NMS."""
 BEHIND_BACKBONE = (r"FeatureExtractor/MobilenetV2/(Conv_1|layer_19)[/_].*", r"BoxPredictor_.*")
-"""What else of the graph is left aside where the backbone alone is loaded."""
+"""Arrays of the graph that are left aside too where the backbone alone is loaded."""
 LEAVES = {
     "kernel": "weights",
     "bias": "biases",
@@ -33,7 +33,7 @@ LEAVES = {
     "mean": "BatchNorm/moving_mean",
 }
 DEPTHWISE = Turn(lambda array: array.transpose(0, 1, 3, 2), lambda array: array.transpose(0, 1, 3, 2))
-"""`h w i 1` to `h w 1 i`."""
+"""Depthwise kernel, `h w i 1` to `h w 1 i`."""
 
 
 def _swapped(array: np.ndarray) -> np.ndarray:
@@ -45,7 +45,7 @@ SWAPPED = Turn(_swapped, _swapped)
 
 
 def sources(variables: Variables) -> dict[Path, Source]:
-    """For every array of the network, its name in the graph and how its axes turn into ours."""
+    """The name map of the network: for every array its name in the graph and how its axes turn into ours."""
     flat: dict[Path, Any] = {**traverse_util.flatten_dict(variables)}
     blocks = sorted({path[3] for path in flat if path[2] == "backbone" and path[3].startswith("stage")}, key=_in_order)
     extras = {
@@ -57,7 +57,7 @@ def sources(variables: Variables) -> dict[Path, Source]:
 
 
 def backbone_sources(variables: Variables) -> dict[Path, Source]:
-    """Those of the MobileNetV2 at `features/backbone` of any detector alone; nothing for the rest."""
+    """The name map of the MobileNetV2 at `features/backbone` of any detector alone; nothing for the rest."""
     inside = {
         collection: {"features": {"backbone": tree["features"]["backbone"]}}
         for collection, tree in variables.items()

@@ -28,18 +28,18 @@ def vit(state_dict: Mapping[str, np.ndarray], variables: Variables, *, head: boo
 
 
 def efficientnet_lite0_sources(variables: Variables) -> dict[Path, Source]:
-    """For every array of an EfficientNet-Lite0, its name in timm and how its axes turn into ours."""
+    """The name map of an EfficientNet-Lite0: for every array its name in timm and how its axes turn into ours."""
     blocks = variables["params"]["backbone"]
     expanding = {name for name, block in blocks.items() if "expand_conv" in block}
     return module_sources(variables, partial(_efficientnet_module, expanding=expanding))
 
 
 def vit_sources(variables: Variables) -> dict[Path, Source]:
-    """For every array of a `ViT`, its name in timm and how its axes turn into ours."""
+    """The name map of a `ViT`: for every array its name in timm and how its axes turn into ours."""
     single = {"class_token": "cls_token", "positions": "pos_embed"}
-    own = {("params", ours): Source(theirs, unchanged) for ours, theirs in single.items()}
+    arrays = {("params", ours): Source(theirs, unchanged) for ours, theirs in single.items()}
     modules = {name: tree for name, tree in variables["params"].items() if name not in single}
-    return {**own, **module_sources({"params": modules}, _vit_module)}
+    return {**arrays, **module_sources({"params": modules}, _vit_module)}
 
 
 def _efficientnet_module(ours: str, expanding: set[str]) -> str:

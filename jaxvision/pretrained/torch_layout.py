@@ -20,17 +20,17 @@ conv_kernel = Turn(
     lambda weight: _axes(weight, 4, "a convolution's weight").transpose(2, 3, 1, 0),
     lambda kernel: kernel.transpose(3, 2, 0, 1),
 )
-"""`o i h w` to `h w i o`."""
+"""Kernel of a convolution, `o i h w` to `h w i o`."""
 dense_kernel = Turn(lambda weight: _axes(weight, 2, "a dense layer's weight").T, lambda kernel: kernel.T)
-"""`o i` to `i o`."""
+"""Kernel of a dense layer, `o i` to `i o`."""
 channel_scale = Turn(
     lambda weight: _axes(weight, 3, "a channel scale").reshape(-1), lambda scale: scale.reshape(-1, 1, 1)
 )
-"""`c 1 1` to `c`: one factor for every channel of an image."""
+"""Scale of a layer, `c 1 1` to `c`: one factor for every channel of an image."""
 
 
 def dense_kernel_after_flatten(channels: int, height: int, width: int) -> Turn:
-    """`o (c h w)` to `(h w c) o`: a dense layer behind flattened features, which PyTorch orders by channel first."""
+    """Kernel `o (c h w)` to `(h w c) o` of a dense layer behind flattened features, which PyTorch orders by channel first."""
 
     def forth(weight: np.ndarray) -> np.ndarray:
         by_channel = dense_kernel(weight).reshape(channels, height, width, -1)
@@ -52,7 +52,7 @@ def _axes(weight: np.ndarray, count: int, what: str) -> np.ndarray:
 def module_sources(
     variables: Variables, module: Callable[[str], str], kernels: Mapping[str, Callable[[np.ndarray], np.ndarray]] = {}
 ) -> dict[Path, Source]:
-    """For every array of a network, its name in PyTorch and how its axes turn into ours.
+    """The name map of a network: for every array its name in PyTorch and how its axes turn into ours.
 
     Args:
         variables: the network's own; shapes are enough.
@@ -72,7 +72,7 @@ def module_sources(
 
 
 def block_indices(variables: Variables, first: int, step: int = 1, between_stages: int = 0) -> dict[str, int]:
-    """Where PyTorch's one sequence has what we call `stage{s}_...{n}`, for every such module; equal (s, n) share a place."""
+    """Places in PyTorch's one sequence of all modules that we call `stage{s}_...{n}`; equal (s, n) have the same place."""
     ours = {name for path in traverse_util.flatten_dict(variables) for name in path if name.startswith("stage")}
     places = {name: tuple(int(number) for number in re.findall(r"^stage(\d+)_\D+(\d+)$", name)[0]) for name in ours}
     order = {place: index for index, place in enumerate(sorted(set(places.values())))}

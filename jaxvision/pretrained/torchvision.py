@@ -88,12 +88,12 @@ def convnext(state_dict: Mapping[str, np.ndarray], variables: Variables, *, head
 
 
 def resnet_sources(variables: Variables) -> dict[Path, Source]:
-    """For every array of a `ResNet`, its name in torchvision and how its axes turn into ours."""
+    """The name map of a `ResNet`: for every array its name in torchvision and how its axes turn into ours."""
     return module_sources(variables, _resnet_module)
 
 
 def vgg_sources(variables: Variables) -> dict[Path, Source]:
-    """For every array of a `VGG`, its name in torchvision and how its axes turn into ours."""
+    """The name map of a `VGG`: for every array its name in torchvision and how its axes turn into ours."""
     layers = variables["params"]["backbone"]
     normalised = any("_norm" in name for path in traverse_util.flatten_dict(variables) for name in path)
     indices = block_indices(variables, first=0, step=3 if normalised else 2, between_stages=1)
@@ -104,13 +104,13 @@ def vgg_sources(variables: Variables) -> dict[Path, Source]:
 
 
 def squeezenet_sources(variables: Variables) -> dict[Path, Source]:
-    """For every array of a `SqueezeNet`, its name in torchvision and how its axes turn into ours."""
+    """The name map of a `SqueezeNet`: for every array its name in torchvision and how its axes turn into ours."""
     indices = block_indices(variables, first=3, between_stages=1)
     return module_sources(variables, partial(_squeezenet_module, indices=indices))
 
 
 def mobilenet_v2_sources(variables: Variables) -> dict[Path, Source]:
-    """For every array of a `mobilenet_v2`, its name in torchvision and how its axes turn into ours."""
+    """The name map of a `mobilenet_v2`: for every array its name in torchvision and how its axes turn into ours."""
     indices = block_indices(variables, first=1)
     blocks = variables["params"]["backbone"]
     expanding = {name for name in indices if "expand_conv" in blocks[name]}
@@ -118,20 +118,20 @@ def mobilenet_v2_sources(variables: Variables) -> dict[Path, Source]:
 
 
 def inception_v3_sources(variables: Variables) -> dict[Path, Source]:
-    """For every array of an `InceptionV3`, its name in torchvision and how its axes turn into ours."""
+    """The name map of an `InceptionV3`: for every array its name in torchvision and how its axes turn into ours."""
     return module_sources(
         variables, lambda ours: "fc" if ours == "head" else ours.replace("norm", "bn").replace("/", ".")
     )
 
 
 def googlenet_sources(variables: Variables) -> dict[Path, Source]:
-    """For every array of a `GoogLeNet`, its name in torchvision and how its axes turn into ours."""
+    """The name map of a `GoogLeNet`: for every array its name in torchvision and how its axes turn into ours."""
     flattened = dense_kernel_after_flatten(128, 4, 4)
     return module_sources(variables, _googlenet_module, {"aux1/fc1": flattened, "aux2/fc1": flattened})
 
 
 def convnext_sources(variables: Variables) -> dict[Path, Source]:
-    """For every array of a `ConvNeXt`, its name in torchvision and how its axes turn into ours."""
+    """The name map of a `ConvNeXt`: for every array its name in torchvision and how its axes turn into ours."""
     flat: dict[Path, Any] = {**traverse_util.flatten_dict(variables)}
     scales = {
         path: Source(_convnext_module("/".join(path[1:])), channel_scale) for path in flat if path[-1] == "layer_scale"

@@ -16,7 +16,7 @@ VGG16_CONVOLUTIONS = {1: (0, 2), 2: (5, 7), 3: (10, 12, 14), 4: (17, 19, 21), 5:
 
 
 def ssd_sources(variables: Variables) -> dict[Path, Source]:
-    """For every array of an `tasks.ssd.SSD` on VGG16 its name in torchvision, and how its axes turn into ours."""
+    """The name map of a `tasks.ssd.SSD` on VGG16: for every array its name in torchvision and how its axes turn into ours."""
     scale = ("params", "features", "norm4", "scale")
     params = {**variables["params"], "features": {**variables["params"]["features"]}}
     del params["features"]["norm4"]
@@ -25,7 +25,7 @@ def ssd_sources(variables: Variables) -> dict[Path, Source]:
 
 
 def ssd_backbone_sources(variables: Variables) -> dict[Path, Source]:
-    """For the VGG16 within such a network, its names in torchvision's VGG16: `features.21`; nothing for the rest."""
+    """The name map of the VGG16 within such a network from torchvision's VGG16: `features.21`; nothing for the rest."""
     backbone = {"params": {"backbone": variables["params"]["features"]["backbone"]}}
     found = vgg_sources({"params": {**backbone["params"]}})
     return {("params", "features", *path[1:]): source for path, source in found.items()}
@@ -48,7 +48,7 @@ def _ssd_module(ours: str) -> str:
 
 
 def faster_rcnn_sources(variables: Variables) -> dict[Path, Source]:
-    """For every array of an `tasks.faster_rcnn.faster_rcnn_fpn` its name in torchvision's `FasterRCNN` on a ResNet.
+    """The name map of a `tasks.faster_rcnn.faster_rcnn_fpn` from torchvision's `FasterRCNN` on a ResNet.
 
     The distributed `fasterrcnn_resnet50_fpn` has 90 classes, labels being COCO's ids less 1 (`coco.BY_ID`); its batch
     normalisation has no epsilon, `norm=partial(FrozenBatchNorm, epsilon=0.0)`; its file has older names: `as_distributed`.
@@ -61,7 +61,7 @@ def faster_rcnn_sources(variables: Variables) -> dict[Path, Source]:
 
 
 def retinanet_sources(variables: Variables) -> dict[Path, Source]:
-    """For every array of an `tasks.retinanet.retinanet_fpn` its name in torchvision's `RetinaNet` on a ResNet.
+    """The name map of a `tasks.retinanet.retinanet_fpn` from torchvision's `RetinaNet` on a ResNet.
 
     The distributed `retinanet_resnet50_fpn` has 91 classes, labels being COCO's ids, of which there is no 0; the rest is as
     for `faster_rcnn_sources`.
@@ -70,7 +70,7 @@ def retinanet_sources(variables: Variables) -> dict[Path, Source]:
 
 
 def fpn_backbone_sources(variables: Variables) -> dict[Path, Source]:
-    """For the ResNet within such a network, its names in torchvision's ResNet: `layer1.0.conv1`; nothing for the rest."""
+    """The name map of the ResNet within such a network from torchvision's ResNet: `layer1.0.conv1`; nothing for the rest."""
     backbone = {
         collection: {"backbone": tree["features"]["backbone"]}
         for collection, tree in variables.items()
@@ -92,7 +92,7 @@ def as_distributed(sources: Sources) -> Sources:
 def coco_sources(sources: Sources) -> Sources:
     """The name map for a network of COCO's 80 classes: those of the 91 of the distributed weights.
 
-    To be evaluated, or trained on. `sources` is that of a Faster R-CNN or of a RetinaNet.
+    `sources` is that of a Faster R-CNN or of a RetinaNet.
     """
     by_region, by_anchor = (0, *coco.IDS), coco.IDS
     each = {
@@ -111,7 +111,7 @@ def coco_sources(sources: Sources) -> Sources:
 
 
 def _picked(source: Source, rows: tuple[int, ...], numbers: int) -> Source:
-    """Of 91 classes in the last axis, each `numbers` there, those of `rows`."""
+    """Source of the classes `rows` of the 91 in the last axis, each with `numbers` numbers."""
 
     def convert(array: np.ndarray) -> np.ndarray:
         whole = source.convert(array)

@@ -6,9 +6,9 @@ from jaxvision.types import Variables
 
 
 def vgg16_sources(variables: Variables) -> dict[Path, Source]:
-    """For the backbone and the two dense layers of the box head their names in torchvision's VGG16; nothing for the rest.
+    """The name map of the backbone and the two dense layers of the box head from torchvision's VGG16; nothing for the rest.
 
-    Of the file, `classifier.6` is left over.
+    `classifier.6` of the file is left over.
     """
     params = variables["params"]
     dense = {name: params["box_head"][name] for name in ("dense1", "dense2")}

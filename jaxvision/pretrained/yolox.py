@@ -31,7 +31,7 @@ BRANCHES = {"class": "cls", "box": "reg", "objectness": "obj"}
 
 
 def yolox_sources(variables: Variables) -> dict[Path, Source]:
-    """For every array of an `tasks.yolox.YOLOX` on `CSPDarknet` its name there, and how its axes turn into ours.
+    """The name map of a `tasks.yolox.YOLOX` on `CSPDarknet`: for every array its name in the file and how its axes turn.
 
     Raises:
       ValueError: for arrays of another network.
@@ -50,7 +50,7 @@ def _opposite_colours(kernel: np.ndarray) -> np.ndarray:
 stem_kernel = Turn(
     lambda weight: _opposite_colours(conv_kernel(weight)), lambda kernel: conv_kernel.back(_opposite_colours(kernel))
 )
-"""`o i h w` for blue, green, red to `h w i o` for red, green, blue."""
+"""Kernel `o i h w` for blue, green, red to `h w i o` for red, green, blue."""
 
 
 def _module(ours: str) -> str:

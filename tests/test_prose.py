@@ -1,0 +1,67 @@
+"""Docstrings begin with the thing that they name, and names that have been retired stay so."""
+
+import ast
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+import jaxvision
+
+ROOT = Path(jaxvision.__file__).parent
+FILES = sorted(str(path.relative_to(ROOT)) for path in ROOT.rglob("*.py"))
+HIDDEN_SUBJECT = re.compile(r"(Of|Likewise|So many|As|The same)\b")
+BARE_LIKEWISE = re.compile(r"^\s*\w+(, \w+)*: likewise\b", re.MULTILINE | re.IGNORECASE)
+OLD_WORDS = (
+    *("passport", "rebuilt", "wishes", "Wishes", "BoardError", "DataProblem", "told_as"),
+    *("decision_figures", "LEAST_OVERLAP", "LEAST_SHARE"),
+)
+"""Retired words and identifiers, whole words only."""
+
+
+def docstrings(tree: ast.Module) -> Iterator[tuple[int, str]]:
+    """Line and text of every string that stands as a statement: of modules, classes, functions, attributes, constants."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant) and isinstance(node.value.value, str):
+            yield node.lineno, node.value.value.strip()
+
+
+def faults(source: str) -> list[str]:
+    """What is wrong with the prose of a module, each with its line."""
+    found = []
+    for line, text in docstrings(ast.parse(source)):
+        if HIDDEN_SUBJECT.match(text):
+            found.append(f"{line}: begins with {text[:40]!r}, not with the thing it names")
+        if entry := BARE_LIKEWISE.search(text):
+            found.append(f"{line}: {entry.group().strip()!r} says nothing about the argument")
+    for line, text in enumerate(source.splitlines(), 1):
+        found += [f"{line}: {old!r} is a retired name" for old in OLD_WORDS if re.search(rf"\b{old}\b", text)]
+    return found
+
+
+@pytest.mark.parametrize("file", FILES)
+def test_the_prose_of_every_module(file):
+    assert not faults((ROOT / file).read_text(encoding="utf-8"))
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        '"""Of the softmax, in nats."""',
+        'MOST = 3\n"""So many of each."""',
+        'def f():\n    """As `g`."""',
+        'class A:\n    x: int\n    """The same in float32."""',
+        'def f(a, b):\n    """Sum.\n\n    Args:\n      a: a number.\n      b: likewise.\n    """',
+        "passport = 1",
+    ],
+)
+def test_each_fault_is_found(source):
+    assert len(faults(source)) == 1
+
+
+@pytest.mark.parametrize(
+    "source", ['"""Cross-entropy of the softmax, in nats."""', '"""Offset of a box."""', "passports = 1"]
+)
+def test_what_is_right_is_not_a_fault(source):
+    assert not faults(source)
