@@ -49,6 +49,7 @@ def scenes(first: int) -> Source:
         classes=("spot",),
         name=f"scene {first} + {{}}".format,
         fingerprint=f"scenes from {first} on",
+        objects=lambda: [example.objects for example in read(range(COUNT))],
     )
 
 

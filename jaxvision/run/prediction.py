@@ -129,7 +129,7 @@ def load(
     Args:
       source: the folder of a run; or published weights, a value of `pretrained.detectors` or `pretrained.published` or its
         name, such as "ssd_mobilenet_v2", which are downloaded at the first call (the other arguments but the last two are
-        then of no use).
+        then of no use). Images are then resized with the bilinear filter, also where the weights were trained with another.
       checkpoint: `"best"`, `"latest"`, a step, or None: the best if the experiment keeps one, else the latest.
       evaluation: see images as this evaluation does; None for the first that can.
       experiment: of a workdir that holds no experiment file.
