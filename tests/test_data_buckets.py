@@ -7,6 +7,7 @@ from detection_files import SIZES, write_coco
 
 from jaxvision.data import buckets, objects, order, pipeline, placement, target
 from jaxvision.data.randomness import Purpose, permutation
+from jaxvision.data.readers import threads
 from jaxvision.data.source import concatenate
 from jaxvision.data.subset import subset
 from jaxvision.types import Share
@@ -32,7 +33,7 @@ def stream_of(small, seed=5, **options):
         batch_size=3,
         seed=seed,
         target=target.objects(4),
-        threads=1,
+        reader=threads(1),
         **options,
     )
 
@@ -56,7 +57,7 @@ def test_batches_are_those_of_each_canvas_alone(small):
             placer=placement.fit(canvas),
             batch_size=3,
             target=target.objects(4),
-            threads=1,
+            reader=threads(1),
         )
         mine = [batch for batch, shape in zip(found, canvases, strict=True) if shape == canvas]
         assert len(mine) == 3 * len(members)  # of every four steps, as many as it has images
@@ -109,7 +110,7 @@ def test_the_step_is_compiled_once_for_each_canvas(small):
 
 def test_an_evaluation_has_every_example_once_as_the_pipeline_of_its_canvas_has_it(small):
     placers = [placement.fit(canvas) for canvas in CANVASES]
-    options = {"batch_size": 3, "target": target.objects(4), "threads": 1}
+    options = {"batch_size": 3, "target": target.objects(4), "reader": threads(1)}
     stream = buckets.evaluation(small, placers=placers, **options)
     found = take(stream, 0, 9)
     assert [batch.image.shape[1:3] for batch in found] == [WIDE, TALL, SQUARE]
@@ -133,7 +134,7 @@ def test_an_evaluation_has_every_example_once_as_the_pipeline_of_its_canvas_has_
 
 def test_an_evaluation_may_have_a_canvas_that_no_image_uses(small):
     placers = [placement.fit((8, 9)), placement.fit((8, 900))]
-    found = take(buckets.evaluation(small, placers=placers, batch_size=3, threads=1), 0, 9)
+    found = take(buckets.evaluation(small, placers=placers, batch_size=3, reader=threads(1)), 0, 9)
     assert np.concatenate([batch.index for batch in found]).tolist() == [0, 1, 2, 3, -1, -1]
     with pytest.raises(ValueError, match="that differ"):
         buckets.evaluation(small, placers=placers[:1], batch_size=3)
@@ -160,7 +161,7 @@ def test_faults_are_found_in_every_bucket(small):
 
 def test_what_can_not_be_is_refused(small):
     fit = placement.fit
-    options = {"order": order.shuffled(0), "batch_size": 2, "threads": 1}
+    options = {"order": order.shuffled(0), "batch_size": 2, "reader": threads(1)}
     with pytest.raises(ValueError, match=r"two canvases or more that differ, got \[\(8, 9\)\]"):
         buckets.training(small, placers=[fit((8, 9))], **options)
     with pytest.raises(ValueError, match="that differ"):

@@ -10,7 +10,7 @@ import pytest
 from data_encoding import encoded, examples, image_and_label, labelled, noise, prepare_tfds, smooth, write_folder
 
 from jaxvision import data
-from jaxvision.data import arrays, folder, host_tensorflow, order, pipeline, placement, resident, tfds
+from jaxvision.data import arrays, folder, host_tensorflow, order, pipeline, placement, readers, resident, tfds
 from jaxvision.data.source import concatenate
 from jaxvision.formats.image_file import BadImage
 
@@ -53,6 +53,9 @@ WAYS = {
     "resident": ("arrays", resident, CANVAS),
     "folder": ("folder", pipeline, PLACER),
     "tfds": ("tfds", pipeline, PLACER),
+    "tf.data": ("tfds", pipeline, {**PLACER, "reader": readers.tf_data()}),
+    "tf.data from folder": ("folder", pipeline, {**PLACER, "reader": readers.tf_data(2)}),
+    "resident reader": ("arrays", pipeline, {**PLACER, "reader": resident.reader()}),
     "resident from tfds": ("tfds", resident, CANVAS),
     "arrays from folder": ("folder", arrays, CANVAS),
 }
@@ -128,7 +131,7 @@ def cropped(source, seed=1, **options):
 
 def test_random_crops_depend_on_seed_and_position_alone(photographs):
     expected = take(cropped(photographs), 0, 5)
-    for options in ({"threads": 1}, {"threads": 5}):
+    for options in ({"reader": readers.threads(1)}, {"reader": readers.threads(5)}, {"reader": readers.tf_data(3)}):
         assert_same(take(cropped(photographs, **options), 0, 5), expected)
     assert_same(take(cropped(photographs), 3, 2), expected[3:])
     other = take(cropped(photographs, seed=2), 0, 5)
@@ -153,8 +156,8 @@ def test_a_batch_may_have_any_size(stores):
     for size in (1, 7, 37, 64, 96):
         batch = take(pipeline.training(stores["arrays"], order=order.shuffled(1), batch_size=size, **PLACER), 2, 1)[0]
         np.testing.assert_array_equal(batch.index, order.shuffled(1)(stores["arrays"]())(np.arange(2 * size, 3 * size)))
-        assert size % pipeline.chunk_size(size) == 0
-    assert [pipeline.chunk_size(size) for size in (1, 7, 37, 64, 96)] == [1, 7, 1, 32, 32]
+        assert size % readers.chunk_size(size) == 0
+    assert [readers.chunk_size(size) for size in (1, 7, 37, 64, 96)] == [1, 7, 1, 32, 32]
 
 
 BROKEN = {3: b"", 20: encoded(smooth(50, 50), "JPEG")[:500], 21: b"<html>"}
@@ -173,10 +176,15 @@ def broken():
     return lambda: whole._replace(read=read)
 
 
-ROOMS = {"pipeline": (pipeline, PLACER), "arrays": (arrays, CANVAS), "resident": (resident, CANVAS)}
+ROOMS = {
+    "pipeline": (pipeline, PLACER),
+    "tf.data": (pipeline, {**PLACER, "reader": readers.tf_data()}),
+    "arrays": (arrays, CANVAS),
+    "resident": (resident, CANVAS),
+}
 
 
-@pytest.mark.parametrize("room", ["pipeline", "arrays"])
+@pytest.mark.parametrize("room", ["pipeline", "tf.data", "arrays"])
 def test_a_bad_image_ends_it_where_its_batch_would_have_come(broken, room):
     make, place = ROOMS[room]
     batches = make.evaluation(broken, batch_size=10, **place).batches(1)

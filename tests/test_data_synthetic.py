@@ -155,7 +155,7 @@ def test_they_go_through_the_pipeline_with_masks():
 @pytest.mark.parametrize(
     ("options", "match"),
     [
-        ({"classes": ("circle", "sqare")}, "there is no class 'sqare'; the nearest is 'square'"),
+        ({"classes": ("circle", "sqare")}, "there is no class 'sqare'; did you mean 'square'"),
         ({"classes": ()}, "classes that differ"),
         ({"classes": ("ring", "ring")}, "classes that differ"),
         ({"size": 32}, r"size=32.*a size from 64"),

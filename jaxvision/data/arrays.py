@@ -1,27 +1,18 @@
-"""Images in memory: a source made from arrays, and a pipeline for small images that needs no TensorFlow."""
+"""Images in memory: a source made from arrays, and streams for small images."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from os import PathLike
 
 import numpy as np
 
-from jaxvision.data import placement
-from jaxvision.data.loading import (
-    Open,
-    as_batch,
-    evaluation_steps,
-    load,
-    loading,
-    opener,
-    positions,
-    stream,
-)
+from jaxvision.data import placement, streams
+from jaxvision.data.loading import Open
 from jaxvision.data.order import Order
-from jaxvision.data.prefetch import prefetch
+from jaxvision.data.readers import threads
 from jaxvision.data.source import Example, Source
 from jaxvision.data.target import LABELS, NOTHING, TargetForm
 from jaxvision.formats.fingerprint import digest
-from jaxvision.types import WHOLE, Batch, Share, Stream
+from jaxvision.types import Stream
 
 
 def source(
@@ -93,19 +84,17 @@ def training(
 
     Raises BadImage, when it comes to it, for an image that is larger than the canvas or can't be decoded.
     """
-    how = loading(placement.keep(canvas), channels, 0, on_bad_image, target, given)
-    opened = opener(open, order)
-
-    def batches(step: int, rows: range) -> Iterator[Batch]:
-        ordered = opened()
-        while True:
-            yield as_batch(load(*ordered, positions(step, batch_size, rows), how))
-            step += 1
-
-    def ahead(step: int, share: Share = WHOLE) -> Iterator[Batch]:
-        return prefetch(batches(step, share.rows(batch_size)))
-
-    return stream(ahead, opened, how, batch_size)
+    return streams.training(
+        open,
+        order=order,
+        placer=placement.keep(canvas),
+        batch_size=batch_size,
+        channels=channels,
+        target=target,
+        given=given,
+        on_bad_image=on_bad_image,
+        reader=threads(1),
+    )
 
 
 def evaluation(
@@ -119,15 +108,13 @@ def evaluation(
     on_bad_image: str = "raise",
 ) -> Stream:
     """Every example once, in the order of the source; the last batch is padded with rows that are not valid."""
-    how = loading(placement.keep(canvas), channels, 0, on_bad_image, target, given, complete=True)
-    opened = opener(open)
-
-    def batches(first: int, rows: range) -> Iterator[Batch]:
-        ordered = opened()
-        for step in range(first, evaluation_steps(ordered[0].length, batch_size)):
-            yield as_batch(load(*ordered, positions(step, batch_size, rows), how))
-
-    def ahead(step: int, share: Share = WHOLE) -> Iterator[Batch]:
-        return prefetch(batches(step, share.rows(batch_size)))
-
-    return stream(ahead, opened, how, batch_size)
+    return streams.evaluation(
+        open,
+        placer=placement.keep(canvas),
+        batch_size=batch_size,
+        channels=channels,
+        target=target,
+        given=given,
+        on_bad_image=on_bad_image,
+        reader=threads(1),
+    )

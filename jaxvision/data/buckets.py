@@ -10,12 +10,14 @@ from typing import NamedTuple
 
 import numpy as np
 
-from jaxvision.data import pipeline
+from jaxvision.data import streams
 from jaxvision.data.loading import Open, evaluation_steps, once
 from jaxvision.data.order import EPOCHS_KEPT, Indices, Order
 from jaxvision.data.placement import Placer
 from jaxvision.data.randomness import Purpose, checked_seed, permutation
+from jaxvision.data.readers import Reader
 from jaxvision.data.source import Source, about
+from jaxvision.data.streams import THREADS
 from jaxvision.data.subset import subset
 from jaxvision.data.target import LABELS, NOTHING, TargetForm
 from jaxvision.formats.image_file import Size, upright_size
@@ -24,7 +26,7 @@ from jaxvision.types import WHOLE, Batch, Canvas, Fault, Share, Stream
 BLOCK = 256
 
 
-class Turn(NamedTuple):
+class BucketStep(NamedTuple):
     """Whose turn a step is: a bucket, and the number of the step among those of the bucket."""
 
     bucket: int
@@ -42,9 +44,9 @@ def training(
     target: TargetForm = LABELS,
     given: TargetForm = NOTHING,
     on_bad_image: str = "raise",
-    threads: int | None = None,
+    reader: Reader = THREADS,
 ) -> Stream:
-    """Batches without end as `pipeline.training` gives them, each on the canvas of one of the placers.
+    """Batches without end as `streams.training` gives them, each on the canvas of one of the placers.
 
     Whose turn a step is, is a function of the seed and the step; of n steps, n the number of images, a bucket has as many
     as it has images. In a bucket, the order is the given one, of its images alone. The stream announces the largest canvas
@@ -58,12 +60,12 @@ def training(
     bucket = once(lambda: _every_one_used(nearest_canvas(image_sizes(source()), canvases), canvases))
     options = {"batch_size": batch_size, "seed": seed, "channels": channels, "target": target, "given": given}
     parts = [
-        pipeline.training(
+        streams.training(
             source,
             order=_within(order, bucket, k),
             placer=placer,
             on_bad_image=on_bad_image,
-            threads=threads,
+            reader=reader,
             **options,
         )
         for k, placer in enumerate(placers)
@@ -92,7 +94,7 @@ def evaluation(
     target: TargetForm = LABELS,
     given: TargetForm = NOTHING,
     on_bad_image: str = "raise",
-    threads: int | None = None,
+    reader: Reader = THREADS,
 ) -> Stream:
     """Every example once, on the canvas of one of the placers: all of the first one, then all of the next one, ...
 
@@ -106,12 +108,12 @@ def evaluation(
     bucket = once(lambda: nearest_canvas(image_sizes(source()), canvases))
     options = {"batch_size": batch_size, "channels": channels, "target": target, "given": given}
     parts = [
-        pipeline.evaluation(
+        streams.evaluation(
             source,
             placer=placer,
             among=lambda _, k=k: np.flatnonzero(bucket() == k),
             on_bad_image=on_bad_image,
-            threads=threads,
+            reader=reader,
             **options,
         )
         for k, placer in enumerate(placers)
@@ -184,7 +186,7 @@ def _every_one_used(nearest: np.ndarray, canvases: Sequence[Size]) -> np.ndarray
     return nearest
 
 
-def turn_of(bucket: np.ndarray, seed: int, first: int) -> Callable[[int], Turn]:
+def turn_of(bucket: np.ndarray, seed: int, first: int) -> Callable[[int], BucketStep]:
     """Whose turn each step is; the very first one is that of the bucket `first`."""
     n, counts = len(bucket), np.bincount(bucket)
 
@@ -198,10 +200,10 @@ def turn_of(bucket: np.ndarray, seed: int, first: int) -> Callable[[int], Turn]:
         rank[np.argsort(drawn, kind="stable")] = np.concatenate([np.arange(count) for count in counts])
         return drawn, number * counts[drawn] + rank
 
-    def turn(step: int) -> Turn:
+    def turn(step: int) -> BucketStep:
         number, place = divmod(step, n)
         drawn, steps = cycle(number)
-        return Turn(int(drawn[place]), int(steps[place]))
+        return BucketStep(int(drawn[place]), int(steps[place]))
 
     return turn
 

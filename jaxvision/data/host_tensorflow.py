@@ -5,7 +5,10 @@ import logging
 import os
 from typing import Any
 
+from jaxvision.errors import DataError
+
 logger = logging.getLogger(__name__)
+INSTALL = "pip install 'jaxvision[tfds]'"
 _loaded: Any = None
 
 
@@ -13,11 +16,15 @@ _loaded: Any = None
 def tensorflow() -> Any:
     """The `tensorflow` module, imported on the first call (some seconds), with no GPU visible to it.
 
-    Silences its start-up messages unless `TF_CPP_MIN_LOG_LEVEL` and `TF_ENABLE_ONEDNN_OPTS` are already set.
+    Raises DataError, with the command that installs it, if it is not there. Silences its start-up messages unless
+    `TF_CPP_MIN_LOG_LEVEL` and `TF_ENABLE_ONEDNN_OPTS` are already set.
     """
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "0")  # else it tells that they are on
-    import tensorflow as tf
+    try:
+        import tensorflow as tf
+    except ImportError as error:
+        raise DataError(f"this needs TensorFlow, which is not installed: {INSTALL}") from error
 
     try:
         tf.config.set_visible_devices([], "GPU")
@@ -26,6 +33,16 @@ def tensorflow() -> Any:
     global _loaded
     _loaded = tf
     return tf
+
+
+def tensorflow_datasets() -> Any:
+    """The `tensorflow_datasets` module. Raises DataError, with the command that installs it, if it is not there."""
+    tensorflow()
+    try:
+        import tensorflow_datasets
+    except ImportError as error:
+        raise DataError(f"this needs TensorFlow Datasets, which is not installed: {INSTALL} ({error})") from error
+    return tensorflow_datasets
 
 
 def loaded() -> Any:

@@ -1,15 +1,14 @@
 """Image files and the frames of videos, below paths, in order: read and decoded a few ahead."""
 
 import os
-from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 
+from jaxvision.data.prefetch import in_order
 from jaxvision.formats.image_file import SUFFIXES
 from jaxvision.types import Canvas
 
@@ -126,17 +125,7 @@ def decoded(
       threads: that read and decode; None takes one per core, 8 at most.
     """
     threads = threads or min(os.cpu_count() or 1, 8)
-    waiting: deque[Future[Decoded]] = deque()
-    pool = ThreadPoolExecutor(threads)
-    try:
-        for picture in pictures:
-            waiting.append(pool.submit(_decoded, picture, decode))
-            if len(waiting) > 2 * threads:
-                yield waiting.popleft().result()
-        while waiting:
-            yield waiting.popleft().result()
-    finally:
-        pool.shutdown(cancel_futures=True)
+    return in_order(lambda picture: _decoded(picture, decode), pictures, threads)
 
 
 def _decoded(picture: Picture, decode: Callable[[bytes | np.ndarray], Canvas]) -> Decoded:

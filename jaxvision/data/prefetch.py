@@ -1,13 +1,16 @@
-"""Work ahead: a thread that keeps the next few items of an iterator ready."""
+"""Work ahead: a thread that keeps the next few items of an iterator ready, a pool that maps a function over them."""
 
 import atexit
 import queue
 import threading
 import weakref
-from collections.abc import Callable, Iterator
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any, TypeVar
 
 T = TypeVar("T")
+U = TypeVar("U")
 
 
 def prefetch(iterator: Iterator[Any], transform: Callable[[Any], T] = lambda item: item, size: int = 2) -> Iterator[T]:
@@ -19,6 +22,25 @@ def prefetch(iterator: Iterator[Any], transform: Callable[[Any], T] = lambda ite
     if size < 1:
         raise ValueError(f"prefetch needs a size of at least 1, got {size}")
     return _items(iterator, transform, size)
+
+
+def in_order(function: Callable[[U], T], items: Iterable[U], threads: int) -> Iterator[T]:
+    """`map(function, items)`, computed by so many threads; twice as many items as threads are under way.
+
+    An exception of `function` is raised where its item would have come. Closing the returned generator, or dropping it,
+    stops the threads.
+    """
+    waiting: deque[Future[T]] = deque()
+    pool = ThreadPoolExecutor(threads, thread_name_prefix="reader")
+    try:
+        for item in items:
+            waiting.append(pool.submit(function, item))
+            if len(waiting) > 2 * threads:
+                yield waiting.popleft().result()
+        while waiting:
+            yield waiting.popleft().result()
+    finally:
+        pool.shutdown(cancel_futures=True)
 
 
 def _items(iterator: Iterator[Any], transform: Callable[[Any], T], size: int) -> Iterator[T]:
@@ -53,6 +75,8 @@ class _Worker:
         return result
 
     def stop(self) -> None:
+        if self._stopped.is_set():  # already, by `_stop_all`; by now the modules may be gone
+            return
         self._stopped.set()
         self._free.release()
         if self._thread is not threading.current_thread():

@@ -3,34 +3,43 @@
 The images are decoded and put on the default device once, as uint8; a batch is then one gather on the device.
 """
 
+import itertools
 from collections.abc import Iterator
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxvision.data import placement
-from jaxvision.data.loading import (
-    Loading,
-    Open,
-    Rows,
-    as_batch,
-    each_once,
-    empty_rows,
-    evaluation_steps,
-    load,
-    loading,
-    once,
-    opener,
-    positions,
-    stream,
-)
+from jaxvision.data import placement, streams
+from jaxvision.data.loading import Loading, Open, Rows, as_batch, each_once, empty_rows, load, once, positions
 from jaxvision.data.order import Order
+from jaxvision.data.readers import Plan, Read, Reader
 from jaxvision.data.source import Source
 from jaxvision.data.target import LABELS, NOTHING, TargetForm
-from jaxvision.types import WHOLE, Batch, Share, Stream
+from jaxvision.types import Batch, Stream
 
 BLOCK = 1024
+
+
+def reader() -> Reader:
+    """Batches of `jax.Array`s, gathered on the device from all examples, which are read once, before the first batch.
+
+    Raises ValueError for a placer that draws random numbers: it would place an image once for all epochs.
+    """
+
+    def resident(plan: Plan) -> Read:
+        if plan.how.placer.random:
+            raise ValueError("a resident stream places its images once, so its placer can't be a random one")
+        everything = once(lambda: _on_device(plan.opened()[0], plan.how))
+
+        def read(rows: range, first: int, end: int | None) -> Iterator[Batch]:
+            indices = plan.opened()[1]
+            for step in itertools.count(first) if end is None else range(first, end):
+                yield _gather(everything(), indices(positions(step, plan.batch_size, rows)).astype(np.int32))
+
+        return read
+
+    return resident
 
 
 def training(
@@ -48,17 +57,17 @@ def training(
 
     Raises BadImage at the first batch, when all is read, for an image that is larger than the canvas or can't be decoded.
     """
-    how = loading(placement.keep(canvas), channels, 0, on_bad_image, target, given)
-    opened = opener(open, order)
-    resident = once(lambda: _on_device(opened()[0], how))
-
-    def batches(step: int, share: Share = WHOLE) -> Iterator[Batch]:
-        indices, rows = opened()[1], share.rows(batch_size)
-        while True:
-            yield _gather(resident(), indices(positions(step, batch_size, rows)).astype(np.int32))
-            step += 1
-
-    return stream(batches, opened, how, batch_size)
+    return streams.training(
+        open,
+        order=order,
+        placer=placement.keep(canvas),
+        batch_size=batch_size,
+        channels=channels,
+        target=target,
+        given=given,
+        on_bad_image=on_bad_image,
+        reader=reader(),
+    )
 
 
 def evaluation(
@@ -72,17 +81,16 @@ def evaluation(
     on_bad_image: str = "raise",
 ) -> Stream:
     """Every example once, in the order of the source; the last batch is padded with rows that are not valid."""
-    how = loading(placement.keep(canvas), channels, 0, on_bad_image, target, given, complete=True)
-    opened = opener(open)
-    resident = once(lambda: _on_device(opened()[0], how))
-
-    def batches(first: int, share: Share = WHOLE) -> Iterator[Batch]:
-        source, indices = opened()
-        rows = share.rows(batch_size)
-        for step in range(first, evaluation_steps(source.length, batch_size)):
-            yield _gather(resident(), indices(positions(step, batch_size, rows)).astype(np.int32))
-
-    return stream(batches, opened, how, batch_size)
+    return streams.evaluation(
+        open,
+        placer=placement.keep(canvas),
+        batch_size=batch_size,
+        channels=channels,
+        target=target,
+        given=given,
+        on_bad_image=on_bad_image,
+        reader=reader(),
+    )
 
 
 def _on_device(source: Source, how: Loading) -> Batch:

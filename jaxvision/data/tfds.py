@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from jaxvision.data.host_tensorflow import tensorflow
+from jaxvision.data.host_tensorflow import tensorflow, tensorflow_datasets
 from jaxvision.data.source import Annotations, Example, Source, annotations, no_labels
 from jaxvision.formats.fingerprint import digest
 from jaxvision.formats.image_file import upright_size
@@ -89,10 +89,10 @@ def _values(feature: Any) -> Sequence[Any]:
 
 
 def _object_classes(info: Any, image: str, objects: str) -> tuple[str, ...]:
-    import tensorflow_datasets as tfds
+    tfds = tensorflow_datasets()
 
     features = tfds.features
-    sequence = dict(info.features.items()).get(objects)
+    sequence: Any = dict(info.features.items()).get(objects)
     inner = sequence.feature if isinstance(sequence, features.Sequence) else None
     there: dict[str, Any] = dict(inner.items()) if isinstance(inner, features.FeaturesDict) else {}
     there[image] = dict(info.features.items()).get(image)
@@ -106,7 +106,7 @@ def _object_classes(info: Any, image: str, objects: str) -> tuple[str, ...]:
 
 
 def _builder(name: str, data_dir: str | PathLike | None) -> Any:
-    tensorflow()
+    tensorflow_datasets()
     from tensorflow_datasets.core import constants, read_only_builder, registered
 
     data_dir = Path(data_dir if data_dir is not None else constants.DATA_DIR).expanduser()
@@ -120,8 +120,7 @@ def directory(folder: str | PathLike, split: str, image: str = "image", label: s
     """A split of the prepared dataset in this very folder, the one that holds `dataset_info.json`; else as `source`."""
     if not (Path(folder) / "dataset_info.json").is_file():
         raise FileNotFoundError(f"{folder} holds no dataset_info.json, so it is no folder of a prepared TFDS dataset")
-    tensorflow()
-    import tensorflow_datasets as tfds
+    tfds = tensorflow_datasets()
 
     return _labelled(tfds.builder_from_directory(folder), split, image, label)
 
@@ -181,7 +180,7 @@ def _features(record: bytes) -> Any:
 
 def _records(builder: Any, split: str) -> Any:
     """The raw records of a split, with random access."""
-    import tensorflow_datasets as tfds
+    tfds = tensorflow_datasets()
 
     formats = {each.value for each in builder.info.available_file_formats()}
     if "array_record" not in formats:
@@ -198,7 +197,7 @@ def _records(builder: Any, split: str) -> Any:
 
 
 def _classes(info: Any, image: str, label: str) -> tuple[str, ...]:
-    import tensorflow_datasets as tfds
+    tfds = tensorflow_datasets()
 
     for feature, kind in ((image, tfds.features.Image), (label, tfds.features.ClassLabel)):
         if feature not in info.features or not isinstance(info.features[feature], kind):
