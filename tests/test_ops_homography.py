@@ -69,8 +69,8 @@ def test_moved_boxes_are_the_tightest_around_the_moved_corners_and_cut_to_the_co
     boxes = np.sort(rng.uniform(0, 30, (20, 2, 2)), axis=1).reshape(20, 4).astype(np.float32)
     matrix = h.about_centre(h.product(h.rotation(33), h.shear(0.3, 0.1)), jnp.int32([30, 40]))
     with jax.numpy_dtype_promotion("strict"):
-        found = h.moved_boxes(jnp.asarray(boxes), matrix)
-        cut, left = h.cut_boxes(found, jnp.int32([30, 40]))
+        found = jax.jit(h.moved_boxes)(boxes, matrix)
+        cut, left = jax.jit(h.cut_boxes)(found, np.int32([30, 40]))
     for box, to, inner, some in zip(boxes, np.asarray(found), np.asarray(cut), np.asarray(left), strict=True):
         corners = moved(matrix, [(box[i], box[j]) for i in (0, 2) for j in (1, 3)])
         expected = [*corners.min(0), *corners.max(0)]

@@ -1,7 +1,6 @@
 """Matching against loops in NumPy and against SciPy; sampling keeps its counts."""
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import pytest
 from scipy.optimize import linear_sum_assignment
@@ -51,13 +50,13 @@ def test_bipartite_gives_every_object_its_best_anchor():
 
 @pytest.mark.parametrize("rule", ["threshold", "bipartite", "hungarian"])
 def test_without_objects_all_is_background(rule):
-    none = jnp.zeros(4, bool)
-    overlap = jnp.asarray(np.random.RandomState(0).random_sample((4, 9)), jnp.float32)
-    found = {
-        "threshold": lambda: matching.by_threshold(overlap, none, high=0.7, low=0.3, low_quality=True),
-        "bipartite": lambda: matching.bipartite(overlap, none, threshold=0.5),
-        "hungarian": lambda: matching.hungarian(overlap.T, none),
-    }[rule]()
+    match = {
+        "threshold": lambda overlap, none: matching.by_threshold(overlap, none, high=0.7, low=0.3, low_quality=True),
+        "bipartite": lambda overlap, none: matching.bipartite(overlap, none, threshold=0.5),
+        "hungarian": lambda overlap, none: matching.hungarian(overlap.T, none),
+    }[rule]
+    overlap = np.random.RandomState(0).random_sample((4, 9)).astype(np.float32)
+    found = jax.jit(match)(overlap, np.zeros(4, bool))
     assert (np.asarray(found) == BACKGROUND).all()
 
 
@@ -104,6 +103,7 @@ def test_samples_hold_their_share(positives, negatives, expected):
 
 
 def test_fewer_candidates_than_rows_are_padded():
-    index, there = matching.sample(jax.random.key(0), jnp.ones(3, bool), jnp.zeros(3, bool), count=6, share=0.5)
+    draw = jax.jit(lambda key, *masks: matching.sample(key, *masks, count=6, share=0.5))
+    index, there = draw(jax.random.key(0), np.ones(3, bool), np.zeros(3, bool))
     assert index.shape == there.shape == (6,)
     assert there.sum() == 3

@@ -55,9 +55,8 @@ def aligned_by_loops(image, box, size, samples, aligned):
 def test_align_equals_the_loop(float64, aligned, samples):
     image = features()
     expected = [aligned_by_loops(image, box, 3, samples, aligned) for box in BOXES]
-    found = roi_align(
-        jnp.asarray(image), jnp.asarray(BOXES, jnp.float64), size=3, scale=SCALE, samples=samples, aligned=aligned
-    )
+    align = lambda image, boxes: roi_align(image, boxes, size=3, scale=SCALE, samples=samples, aligned=aligned)
+    found = jax.jit(align)(image, BOXES.astype(float))
     np.testing.assert_allclose(found, expected, atol=1e-12)
 
 
@@ -81,7 +80,7 @@ def pooled_by_loops(image, box, size):
 def test_pool_equals_the_loop(float64):
     image = features()
     expected = [pooled_by_loops(image, box, 3) for box in BOXES]
-    found = roi_pool(jnp.asarray(image), jnp.asarray(BOXES, jnp.float64), size=3, scale=SCALE)
+    found = jax.jit(lambda image, boxes: roi_pool(image, boxes, size=3, scale=SCALE))(image, BOXES.astype(float))
     np.testing.assert_array_equal(found, expected)
 
 
