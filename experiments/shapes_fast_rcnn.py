@@ -22,7 +22,7 @@ from jaxvision.experiment import Evaluation, Experiment, Keep
 from jaxvision.metrics.detection import detection as figures
 from jaxvision.nn import resnet
 from jaxvision.tasks.fast_rcnn import fast_rcnn, fast_rcnn_fpn
-from jaxvision.tasks.regions import Classifying
+from jaxvision.tasks.roi_heads import ROIHeads
 from jaxvision.train import Every, exponential_average
 
 CLASSES = ("circle", "square", "triangle")
@@ -54,10 +54,10 @@ def get_config() -> ConfigDict:
 
 def build(config) -> Experiment:
     dtype = jnp.dtype(config.precision)
-    classifying = Classifying(sampled=config.regions, overlap=0.3, count=50)
+    roi_heads = ROIHeads(samples_per_image=config.regions, nms_iou=0.3, max_detections=50)
     backbone = resnet.Backbone(resnet.BasicBlock, (1, 1, 1), width=config.width, dtype=dtype)
     network = fast_rcnn_fpn(backbone, len(CLASSES), channels=config.channels, hidden=config.hidden)
-    task = fast_rcnn(network, mean=127.5, std=64.0, classifying=classifying, dtype=dtype)
+    task = fast_rcnn(network, mean=127.5, std=64.0, roi_heads=roi_heads, dtype=dtype)
 
     def shapes(count, seed):
         return synthetic.shapes(count, seed=seed, size=config.size, max_objects=config.max_objects, classes=CLASSES)

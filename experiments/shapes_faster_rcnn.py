@@ -20,8 +20,8 @@ from jaxvision.experiment import Evaluation, Experiment, Keep
 from jaxvision.metrics.detection import detection as figures
 from jaxvision.nn import resnet
 from jaxvision.tasks.faster_rcnn import faster_rcnn, faster_rcnn_fpn
-from jaxvision.tasks.proposals import Proposing
-from jaxvision.tasks.regions import Classifying
+from jaxvision.tasks.roi_heads import ROIHeads
+from jaxvision.tasks.rpn import RPN
 from jaxvision.train import Every, exponential_average
 
 CLASSES = ("circle", "square", "triangle")
@@ -62,8 +62,10 @@ def build(config) -> Experiment:
         sizes=SIZES,
         mean=127.5,
         std=64.0,
-        proposing=Proposing(sampled=128, candidates=(200, 100), count=(2 * config.proposals, config.proposals)),
-        classifying=Classifying(sampled=config.regions, candidates=200, count=50),
+        rpn=RPN(
+            samples_per_image=128, pre_nms_top_k=(200, 100), post_nms_top_k=(2 * config.proposals, config.proposals)
+        ),
+        roi_heads=ROIHeads(samples_per_image=config.regions, pre_nms_top_k=200, max_detections=50),
         dtype=dtype,
     )
 
