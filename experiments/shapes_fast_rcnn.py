@@ -21,6 +21,7 @@ from jaxvision.draw import detection as pictures
 from jaxvision.experiment import Evaluation, Experiment, Keep
 from jaxvision.metrics.detection import detection as figures
 from jaxvision.nn import resnet
+from jaxvision.ops.nms import greedy
 from jaxvision.tasks.fast_rcnn import fast_rcnn, fast_rcnn_fpn
 from jaxvision.tasks.roi_heads import ROIHeads
 from jaxvision.train import Every, exponential_average
@@ -54,7 +55,7 @@ def get_config() -> ConfigDict:
 
 def build(config) -> Experiment:
     dtype = jnp.dtype(config.precision)
-    roi_heads = ROIHeads(samples_per_image=config.regions, nms_iou=0.3, max_detections=50)
+    roi_heads = ROIHeads(samples_per_image=config.regions, nms=greedy(0.3), max_detections=50)
     backbone = resnet.Backbone(resnet.BasicBlock, (1, 1, 1), width=config.width, dtype=dtype)
     network = fast_rcnn_fpn(backbone, len(CLASSES), channels=config.channels, hidden=config.hidden)
     task = fast_rcnn(network, mean=127.5, std=64.0, roi_heads=roi_heads, dtype=dtype)

@@ -53,7 +53,7 @@ def build(config) -> Experiment:
     dtype = jnp.dtype(config.precision)
     backbone = resnet.Backbone(resnet.BasicBlock, (1, 1, 1, 1), width=config.width, dtype=dtype)
     network = retinanet_fpn(backbone, len(CLASSES), channels=config.channels, depth=config.depth)
-    task = retinanet(network, sizes=SIZES, mean=127.5, std=64.0, candidates=200, count=50, dtype=dtype)
+    task = retinanet(network, sizes=SIZES, mean=127.5, std=64.0, pre_nms_top_k=200, max_detections=50, dtype=dtype)
 
     def shapes(count, seed):
         return synthetic.shapes(count, seed=seed, size=config.size, max_objects=config.max_objects, classes=CLASSES)

@@ -60,7 +60,12 @@ def build(config) -> Experiment:
     schedule = optax.warmup_cosine_decay_schedule(0.0, config.learning_rate, config.steps // 20, config.steps)
     return Experiment(
         task=ssd(
-            SSD(features, len(CLASSES), (4,) * 4, dtype=dtype), defaults, mean=127.5, std=64.0, count=50, dtype=dtype
+            SSD(features, len(CLASSES), (4,) * 4, dtype=dtype),
+            defaults,
+            mean=127.5,
+            std=64.0,
+            max_detections=50,
+            dtype=dtype,
         ),
         optimizer=optax.chain(optax.clip_by_global_norm(10.0), optax.adamw(schedule, weight_decay=config.weight_decay)),
         steps=config.steps,

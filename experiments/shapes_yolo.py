@@ -60,7 +60,7 @@ def build(config) -> Experiment:
     tested = learned if config.test_on_train else lambda: shapes(config.test_examples, config.seed + 1000)
     schedule = optax.warmup_cosine_decay_schedule(0.0, config.learning_rate, config.steps // 20, config.steps)
     return Experiment(
-        task=yolo(network, priors, count=50, dtype=dtype),
+        task=yolo(network, priors, max_detections=50, dtype=dtype),
         optimizer=optax.chain(optax.clip_by_global_norm(10.0), optax.adamw(schedule, weight_decay=config.weight_decay)),
         steps=config.steps,
         train=resident.training(learned, order=order.shuffled(config.seed), **options),

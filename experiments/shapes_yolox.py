@@ -59,7 +59,7 @@ def build(config) -> Experiment:
     schedule = optax.warmup_cosine_decay_schedule(0.0, config.learning_rate, config.steps // 20, config.steps)
     adamw = optax.adamw(schedule, weight_decay=config.weight_decay, mask=optimize.kernels)
     return Experiment(
-        task=yolox(network, count=50, dtype=dtype),
+        task=yolox(network, max_detections=50, dtype=dtype),
         optimizer=optax.chain(optax.clip_by_global_norm(10.0), adamw),
         steps=config.steps,
         train=resident.training(learned, order=order.shuffled(config.seed), **options),

@@ -81,7 +81,7 @@ def small_faster_rcnn(name):
 
 
 def small_retinanet(name):
-    network = retinanet_fpn(SMALL[name](), CLASSES, channels=8, kinds=1, depth=1)
+    network = retinanet_fpn(SMALL[name](), CLASSES, channels=8, anchors_per_cell=1, depth=1)
     return retinanet(network, sizes=SIZES, ratios=(1.0,))
 
 

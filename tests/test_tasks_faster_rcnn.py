@@ -13,6 +13,7 @@ from parity_networks import shapes_of
 from test_ops_nms import greedy
 from test_tasks_retinanet import BOXES, box_of, objects, offsets_of, owners
 
+from jaxvision.ops import nms as ops_nms
 from jaxvision.tasks.faster_rcnn import SINGLE_SIZES, faster_rcnn, faster_rcnn_vgg16
 from jaxvision.tasks.roi_heads import ROIHeads, ROIs, decode, roi_loss_terms, sample_rois
 from jaxvision.tasks.rpn import RPN, propose, rpn_loss_terms
@@ -62,7 +63,7 @@ def test_the_loss_of_the_rpn_equals_loops_over_the_anchors_drawn(float64):
 
 @pytest.mark.parametrize("train", [True, False])
 def test_proposals_equal_the_loop(float64, train):
-    settings = RPN(pre_nms_top_k=(25, 12), post_nms_top_k=(18, 30), nms_iou=0.5, min_size=4)
+    settings = RPN(pre_nms_top_k=(25, 12), post_nms_top_k=(18, 30), nms=ops_nms.greedy(0.5), min_size=4)
     random, size = np.random.default_rng(0), (28, 44)
     cut = 4 * 6 * 6
     levels = [BOXES[:cut].astype(np.float32), BOXES[cut:].astype(np.float32)]
@@ -122,28 +123,29 @@ def test_the_loss_of_boxes_equals_loops_over_the_regions(float64):
 
 
 def test_detections_equal_the_loop(float64):
-    settings = ROIHeads(score_threshold=0.2, pre_nms_top_k=40, nms_iou=0.1, max_detections=25)
+    settings = ROIHeads(score_threshold=0.2, pre_nms_top_k=40, nms=ops_nms.greedy(0.1), max_detections=25)
     random, size = np.random.default_rng(3), (30, 46)
     boxes = BOXES[::7][:20]
     n = len(boxes)
     valid = np.arange(n) != 2
     logits, offsets = random.normal(size=(n, 4)), random.normal(size=(n, 4, 4))
     run = jax.jit(lambda *rows: decode(*rows, settings))
-    found, names, values, there = map(np.asarray, run(logits, offsets, boxes, valid, np.int32(size)))
+    found, names, values, there, index = map(np.asarray, run(logits, offsets, boxes, valid, np.int32(size)))
     scores = np.exp(logits) / np.exp(logits).sum(1, keepdims=True)
     pairs = [
-        (scores[r, k], k - 1, box_of(offsets[r, k], boxes[r], size, WEIGHTS))
+        (scores[r, k], k - 1, box_of(offsets[r, k], boxes[r], size, WEIGHTS), r)
         for r in np.flatnonzero(valid)
         for k in (1, 2, 3)
     ]
     pairs = sorted(pairs, key=lambda pair: -pair[0])[:40]
     rows = [pair for pair in pairs if pair[0] > 0.2 and min(pair[2][2:] - pair[2][:2]) >= 0.01]
-    best, labels, corners = map(np.array, zip(*rows, strict=True))
+    best, labels, corners, regions = map(np.array, zip(*rows, strict=True))
     kept = np.flatnonzero(greedy(corners, best, np.ones(len(rows), bool), 0.1, labels))
     assert 5 < len(kept) < 25
     assert there.sum() == len(kept)
     assert_allclose(found[: len(kept)], corners[kept], atol=1e-9)
     assert names[: len(kept)].tolist() == labels[kept].tolist()
+    assert index[: len(kept)].tolist() == regions[kept].tolist()
     assert_allclose(values[: len(kept)], best[kept], rtol=1e-12)
 
 

@@ -15,9 +15,10 @@ from jaxvision.nn.precision import at_least_float32
 from jaxvision.nn.roi_heads import BoxHead, Last, Pool, RegionScores, pool_last
 from jaxvision.ops import pixels
 from jaxvision.ops.boxes import area, clip, iou, pairwise
+from jaxvision.ops.nms import greedy
 from jaxvision.ops.roi_align import roi_pool
 from jaxvision.ops.roi_pyramid import roi_align_pyramid
-from jaxvision.ops.selection import Best
+from jaxvision.ops.selection import Selection
 from jaxvision.tasks import detection
 from jaxvision.tasks.anchored import padded
 from jaxvision.tasks.forward import forward_training, model_variables
@@ -72,7 +73,7 @@ def fast_rcnn_fpn(
     return FastRCNN(features, BoxHead(classes, hidden, dtype=backbone.dtype), pool)
 
 
-FAST = ROIHeads(samples_per_image=64, nms_iou=0.3)
+FAST = ROIHeads(samples_per_image=64, nms=greedy(0.3))
 """ROI heads with the paper's numbers for two images a batch."""
 
 
@@ -172,7 +173,7 @@ def detected(
 ) -> Detections:
     """What is detected in every image."""
 
-    def one(logits: Array, offsets: Array, boxes: Array, valid: Array, size: Array) -> Best:
+    def one(logits: Array, offsets: Array, boxes: Array, valid: Array, size: Array) -> Selection:
         return decode(logits, offsets, boxes, valid, size, settings)
 
     return detection.detections(one, scores.logits, scores.offsets, boxes, valid, jnp.asarray(batch.size))

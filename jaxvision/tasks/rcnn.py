@@ -20,6 +20,7 @@ from jaxvision.nn.precision import at_least_float32
 from jaxvision.nn.roi_heads import BoxHead, Last, RegionScores
 from jaxvision.ops import pixels
 from jaxvision.ops.matching import BACKGROUND
+from jaxvision.ops.nms import greedy
 from jaxvision.ops.roi_align import roi_align
 from jaxvision.tasks import detection
 from jaxvision.tasks.fast_rcnn import detected, nearest, proposals, sampled, total
@@ -84,7 +85,7 @@ def rcnn_resnet(backbone: Backbone, classes: int) -> RCNN:
     return RCNN(Last(backbone), MeanHead(classes, backbone.dtype))
 
 
-RCNN_SETTINGS = ROIHeads(samples_per_image=64, nms_iou=0.3)
+RCNN_SETTINGS = ROIHeads(samples_per_image=64, nms=greedy(0.3))
 """ROI heads with the paper's numbers for two images a batch: 32 regions of objects, 96 of background."""
 AT_ONCE = 128
 """Regions, of all images, that are cut out and classified together in prediction; at least one of each image."""

@@ -13,7 +13,8 @@ from jaxtyping import Array, Bool, Float, Int
 from jaxvision.ops import box_codec, matching
 from jaxvision.ops.boxes import clip
 from jaxvision.ops.candidates import best_candidates
-from jaxvision.ops.selection import Best
+from jaxvision.ops.nms import NMS, greedy
+from jaxvision.ops.selection import Selection
 from jaxvision.ops.top_k import top_k
 from jaxvision.tasks import detection
 from jaxvision.tasks.anchored import Matching, assign
@@ -39,8 +40,8 @@ class ROIHeads(NamedTuple):
     """Detections have a score above it."""
     pre_nms_top_k: int = 2000
     """The number of pairs of region and class, the best, that NMS sees."""
-    nms_iou: float = 0.5
-    """IoU with a better detection of its class above which a detection is removed."""
+    nms: NMS = greedy(0.5)
+    """What a detection keeps of its score beside better ones of its class: `ops.nms.greedy`, or one of `ops.other_nms`."""
     max_detections: int = 100
     """Rows of the prediction of each image."""
 
@@ -123,13 +124,20 @@ def decode(
     valid: Bool[Array, "r"],
     size: Int[Array, "2"],
     settings: ROIHeads = DEFAULT_ROI_HEADS,
-) -> Best:
-    """What is detected in these regions; every pair of a region and a class is a candidate."""
+) -> Selection:
+    """What is detected in these regions, and in which; every pair of a region and a class is a candidate."""
     scores = jnp.where(valid[:, None], jax.nn.softmax(logits)[:, 1:], 0)
     best, pair = top_k(scores.reshape(-1), min(settings.pre_nms_top_k, scores.size))
     region, label = jnp.divmod(pair, scores.shape[1])
     found = clip(box_codec.decode(offsets[region, label + 1], boxes[region], settings.box_weights), size)
     large = (found[:, 2:] - found[:, :2] >= MIN_SIZE).all(1)
-    kept = large & (best > settings.score_threshold)
-    options = {"overlap": settings.nms_iou, "count": settings.max_detections}
-    return best_candidates(found, label.astype(jnp.int32), best, kept, **options)
+    kept = best_candidates(
+        found,
+        label.astype(jnp.int32),
+        best,
+        large,
+        score_threshold=settings.score_threshold,
+        nms=settings.nms,
+        max_detections=settings.max_detections,
+    )
+    return kept.renumbered(region)

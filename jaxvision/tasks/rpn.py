@@ -15,7 +15,7 @@ from jaxtyping import Array, Bool, Float, Int
 from jaxvision.ops import box_codec, matching
 from jaxvision.ops.anchors import Anchors
 from jaxvision.ops.boxes import clip
-from jaxvision.ops.nms import nms
+from jaxvision.ops.nms import NMS, greedy
 from jaxvision.ops.top_k import top_k
 from jaxvision.tasks import detection
 from jaxvision.tasks.anchored import Matching, assign
@@ -38,8 +38,8 @@ class RPN(NamedTuple):
     """The number of anchors of every map, the best, that NMS sees: while training, and in prediction."""
     post_nms_top_k: tuple[int, int] = (2000, 1000)
     """Proposals of each image: while training, and in prediction."""
-    nms_iou: float = 0.7
-    """IoU with a better proposal of the same map above which a proposal is removed."""
+    nms: NMS = greedy(0.7)
+    """What a proposal keeps of its score beside better ones of the same map: `ops.nms.greedy`, or one of `ops.other_nms`."""
     min_size: float | int = 1e-3
     """Proposals with a shorter side, in pixels, are left out."""
 
@@ -109,8 +109,7 @@ def propose(
         for l, o, a in zip(logits, offsets, anchors, strict=True)
     ]
     boxes, scores, valid = (jnp.stack(each) for each in zip(*levels, strict=True))
-    kept = jax.vmap(lambda b, s, v: nms(b, s, v, settings.nms_iou))(boxes, scores, valid)
-    flat = jnp.where(kept, scores, -1).reshape(-1)
+    flat = jax.vmap(lambda b, s, v: settings.nms(b, s, v, None))(boxes, scores, valid).reshape(-1)
     best, row = top_k(flat, min(count, len(flat)))
     proposed, padding = best >= 0, (0, count - len(row))
     chosen = jnp.where(proposed[:, None], boxes.reshape(-1, 4)[row], 0)
