@@ -47,9 +47,9 @@ from jaxvision.pretrained import detectors, tensorflow_ssd
 from jaxvision.pretrained.start import start
 from jaxvision.tasks.detr import DETR, detr
 from jaxvision.tasks.faster_rcnn import faster_rcnn, faster_rcnn_on
-from jaxvision.tasks.proposals import Proposing
-from jaxvision.tasks.regions import Classifying
 from jaxvision.tasks.retinanet import retinanet, retinanet_fpn
+from jaxvision.tasks.roi_heads import ROIHeads
+from jaxvision.tasks.rpn import RPN
 from jaxvision.tasks.yolox import yolox, yolox_tiny
 from jaxvision.train import evenly, exponential_average
 from jaxvision.types import Task, Variables
@@ -208,8 +208,8 @@ def faster_rcnn_task(config, pretrained: bool, dtype) -> Task:
         sizes=ANCHORS,
         mean=127.5,
         std=127.5,
-        proposing=Proposing(sampled=128, candidates=(500, 500), count=(200, 200)),
-        classifying=Classifying(sampled=64),
+        rpn=RPN(samples_per_image=128, pre_nms_top_k=(500, 500), post_nms_top_k=(200, 200)),
+        roi_heads=ROIHeads(samples_per_image=64),
         dtype=dtype,
     )
 

@@ -43,13 +43,14 @@ from jaxvision.experiment import Evaluation, Experiment, Keep
 from jaxvision.metrics.detection import detection as figures
 from jaxvision.nn import resnet
 from jaxvision.nn.darknet import DarknetTiny, YOLOv3Tiny
+from jaxvision.ops.nms import greedy
 from jaxvision.tasks.detr import DETR, detr
 from jaxvision.tasks.fast_rcnn import fast_rcnn, fast_rcnn_fpn
 from jaxvision.tasks.faster_rcnn import faster_rcnn, faster_rcnn_fpn
-from jaxvision.tasks.proposals import Proposing
 from jaxvision.tasks.rcnn import rcnn, rcnn_resnet
-from jaxvision.tasks.regions import Classifying
 from jaxvision.tasks.retinanet import retinanet, retinanet_fpn
+from jaxvision.tasks.roi_heads import ROIHeads
+from jaxvision.tasks.rpn import RPN
 from jaxvision.tasks.ssd import SSD, Features, paper, ssd
 from jaxvision.tasks.yolo import yolo
 from jaxvision.tasks.yolox import YOLOX, CSPDarknet, Make, yolox
@@ -186,8 +187,8 @@ def faster_rcnn_task(config, dtype) -> Task:
         sizes=ANCHORS,
         mean=MEAN,
         std=STD,
-        proposing=Proposing(sampled=128, candidates=(200, 100), count=(2 * sizes.proposals, sizes.proposals)),
-        classifying=Classifying(sampled=sizes.regions, candidates=200, count=50),
+        rpn=RPN(samples_per_image=128, pre_nms_top_k=(200, 100), post_nms_top_k=(2 * sizes.proposals, sizes.proposals)),
+        roi_heads=ROIHeads(samples_per_image=sizes.regions, pre_nms_top_k=200, max_detections=50),
         dtype=dtype,
     )
 
@@ -195,17 +196,15 @@ def faster_rcnn_task(config, dtype) -> Task:
 def fast_rcnn_task(config, dtype) -> Task:
     sizes = config.fast_rcnn
     network = fast_rcnn_fpn(residual(config, 3, dtype), len(CLASSES), channels=sizes.channels, hidden=sizes.hidden)
-    classifying = Classifying(sampled=sizes.regions, overlap=0.3, count=50)
-    return fast_rcnn(network, mean=MEAN, std=STD, classifying=classifying, dtype=dtype)
+    roi_heads = ROIHeads(samples_per_image=sizes.regions, nms=greedy(0.3), max_detections=50)
+    return fast_rcnn(network, mean=MEAN, std=STD, roi_heads=roi_heads, dtype=dtype)
 
 
 def rcnn_task(config, dtype) -> Task:
     sizes = config.rcnn
     network = rcnn_resnet(residual(config, 3, dtype, stem="cifar"), len(CLASSES))
-    classifying = Classifying(sampled=sizes.regions, overlap=0.3, count=50)
-    return rcnn(
-        network, size=sizes.crop, context=sizes.context, mean=MEAN, std=STD, classifying=classifying, dtype=dtype
-    )
+    roi_heads = ROIHeads(samples_per_image=sizes.regions, nms=greedy(0.3), max_detections=50)
+    return rcnn(network, size=sizes.crop, context=sizes.context, mean=MEAN, std=STD, roi_heads=roi_heads, dtype=dtype)
 
 
 def detr_task(config, dtype) -> Task:

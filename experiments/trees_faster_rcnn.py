@@ -26,8 +26,8 @@ from jaxvision.nn.fpn import FPN
 from jaxvision.pretrained import detectors, tensorflow_ssd
 from jaxvision.pretrained.start import start
 from jaxvision.tasks.faster_rcnn import faster_rcnn, faster_rcnn_on
-from jaxvision.tasks.proposals import Proposing
-from jaxvision.tasks.regions import Classifying
+from jaxvision.tasks.roi_heads import ROIHeads
+from jaxvision.tasks.rpn import RPN
 from jaxvision.train import evenly, exponential_average
 
 CLASSES = ("tree",)
@@ -76,8 +76,8 @@ def build(config) -> Experiment:
         sizes=SIZES,
         mean=127.5,
         std=127.5,
-        proposing=Proposing(sampled=128, candidates=(500, 500), count=(200, 200)),
-        classifying=Classifying(sampled=64),
+        rpn=RPN(samples_per_image=128, pre_nms_top_k=(500, 500), post_nms_top_k=(200, 200)),
+        roi_heads=ROIHeads(samples_per_image=64),
         dtype=dtype,
     )
     train = pipeline.training(lambda: tiles("train"), order=order.shuffled(config.seed), seed=config.seed, **options)

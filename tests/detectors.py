@@ -6,13 +6,14 @@ import numpy as np
 
 from jaxvision.nn import darknet, resnet
 from jaxvision.nn.norm import FrozenBatchNorm
+from jaxvision.ops.nms import greedy
 from jaxvision.tasks.detr import DETR, detr
 from jaxvision.tasks.fast_rcnn import fast_rcnn, fast_rcnn_resnet
 from jaxvision.tasks.faster_rcnn import faster_rcnn, faster_rcnn_fpn
-from jaxvision.tasks.proposals import Proposing
 from jaxvision.tasks.rcnn import rcnn, rcnn_resnet
-from jaxvision.tasks.regions import Classifying
 from jaxvision.tasks.retinanet import retinanet, retinanet_fpn
+from jaxvision.tasks.roi_heads import ROIHeads
+from jaxvision.tasks.rpn import RPN
 from jaxvision.tasks.ssd import SSD, Extra, Features, paper, ssd
 from jaxvision.tasks.yolo import yolo
 from jaxvision.tasks.yolo_v1 import yolo_v1
@@ -77,10 +78,10 @@ def small_yolox(dtype=jnp.float32):
 def small_faster_rcnn(dtype=jnp.float32):
     """Strides 4, 8 and 16, regions from the first two; few are drawn, so that the draw matters."""
     backbone = resnet.Backbone(resnet.BasicBlock, (1, 1), width=8, norm=FrozenBatchNorm, dtype=dtype)
-    network = faster_rcnn_fpn(backbone, CLASSES, channels=16, hidden=32, kinds=1)
-    proposing = Proposing(sampled=24, candidates=(40, 30), count=(30, 20))
-    classifying = Classifying(sampled=16, count=20)
-    settings = {"proposing": proposing, "classifying": classifying}
+    network = faster_rcnn_fpn(backbone, CLASSES, channels=16, hidden=32, anchors_per_cell=1)
+    rpn = RPN(samples_per_image=24, pre_nms_top_k=(40, 30), post_nms_top_k=(30, 20))
+    roi_heads = ROIHeads(samples_per_image=16, max_detections=20)
+    settings = {"rpn": rpn, "roi_heads": roi_heads}
     return faster_rcnn(
         network, sizes=((7,), (11,), (16,)), ratios=(1.0,), mean=127.5, std=64.0, dtype=dtype, **settings
     )
@@ -89,17 +90,17 @@ def small_faster_rcnn(dtype=jnp.float32):
 def small_fast_rcnn(dtype=jnp.float32):
     """Regions pooled from a map of stride 8; few are drawn, so that the draw matters."""
     backbone = resnet.Backbone(resnet.BasicBlock, (1, 1), width=8, norm=FrozenBatchNorm, dtype=dtype)
-    classifying = Classifying(sampled=12, overlap=0.3, count=20)
+    roi_heads = ROIHeads(samples_per_image=12, nms=greedy(0.3), max_detections=20)
     network = fast_rcnn_resnet(backbone, CLASSES, hidden=32)
-    return fast_rcnn(network, mean=127.5, std=64.0, classifying=classifying, dtype=dtype)
+    return fast_rcnn(network, mean=127.5, std=64.0, roi_heads=roi_heads, dtype=dtype)
 
 
 def small_rcnn(dtype=jnp.float32):
     """Crops of 16 pixels, 2 of them context."""
     backbone = resnet.Backbone(resnet.BasicBlock, (1, 1), width=8, norm=FrozenBatchNorm, dtype=dtype)
-    classifying = Classifying(sampled=12, overlap=0.3, count=20)
+    roi_heads = ROIHeads(samples_per_image=12, nms=greedy(0.3), max_detections=20)
     network = rcnn_resnet(backbone, CLASSES)
-    return rcnn(network, size=16, context=2, mean=127.5, std=64.0, classifying=classifying, dtype=dtype)
+    return rcnn(network, size=16, context=2, mean=127.5, std=64.0, roi_heads=roi_heads, dtype=dtype)
 
 
 EVERY = {

@@ -15,9 +15,9 @@ from jaxvision.nn.norm import FrozenBatchNorm
 from jaxvision.pretrained import strict, torchvision_detection
 from jaxvision.tasks.anchored import by_level
 from jaxvision.tasks.faster_rcnn import faster_rcnn, faster_rcnn_fpn
-from jaxvision.tasks.proposals import Proposing
-from jaxvision.tasks.regions import Classifying
 from jaxvision.tasks.retinanet import retinanet, retinanet_fpn
+from jaxvision.tasks.roi_heads import ROIHeads
+from jaxvision.tasks.rpn import RPN
 from jaxvision.types import Batch, Objects
 
 CLASSES = 5
@@ -29,8 +29,8 @@ BOXES = (
     [[40, 10, 120, 110], [5, 5, 150, 120]],
 )
 LABELS = ([1, 0, 4, 2, 3], [3, 2])
-PROPOSING = Proposing(sampled=64, candidates=(150, 120), count=(200, 160))
-CLASSIFYING = Classifying(sampled=64, candidates=1000)
+RPN_SETTINGS = RPN(samples_per_image=64, pre_nms_top_k=(150, 120), post_nms_top_k=(200, 160))
+ROI_SETTINGS = ROIHeads(samples_per_image=64, pre_nms_top_k=1000)
 LOSSES = {
     "faster_rcnn": {
         "objectness_loss": "loss_objectness",
@@ -78,7 +78,7 @@ def backbone(name):
 def faster_rcnn_parts(name):
     """Network, task, name map, and a function from variables and images to features and outputs of both heads."""
     network = faster_rcnn_fpn(backbone(name), CLASSES)
-    task = faster_rcnn(network, proposing=PROPOSING, classifying=CLASSIFYING, dtype=jnp.float64)
+    task = faster_rcnn(network, rpn=RPN_SETTINGS, roi_heads=ROI_SETTINGS, dtype=jnp.float64)
     boxes = jnp.asarray([own[:2] for own in BOXES], jnp.float64)
 
     def outputs(variables, pixels):
@@ -175,12 +175,12 @@ def model_torch(detector, name):
     return FasterRCNN(
         make(),
         CLASSES + 1,
-        rpn_pre_nms_top_n_train=PROPOSING.candidates[0],
-        rpn_pre_nms_top_n_test=PROPOSING.candidates[1],
-        rpn_post_nms_top_n_train=PROPOSING.count[0],
-        rpn_post_nms_top_n_test=PROPOSING.count[1],
-        rpn_batch_size_per_image=PROPOSING.sampled,
-        box_batch_size_per_image=CLASSIFYING.sampled,
+        rpn_pre_nms_top_n_train=RPN_SETTINGS.pre_nms_top_k[0],
+        rpn_pre_nms_top_n_test=RPN_SETTINGS.pre_nms_top_k[1],
+        rpn_post_nms_top_n_train=RPN_SETTINGS.post_nms_top_k[0],
+        rpn_post_nms_top_n_test=RPN_SETTINGS.post_nms_top_k[1],
+        rpn_batch_size_per_image=RPN_SETTINGS.samples_per_image,
+        box_batch_size_per_image=ROI_SETTINGS.samples_per_image,
         **size,
     ).double()
 
@@ -195,9 +195,9 @@ def inject_torch(model):
             for i, labels in enumerate(matched):
                 own = numbers(i, len(labels))
                 positive, negative = np.flatnonzero(labels.numpy() >= 1), np.flatnonzero(labels.numpy() == 0)
-                wanted = min(len(positive), int(settings.sampled * settings.share))
+                wanted = min(len(positive), int(settings.samples_per_image * settings.positive_fraction))
                 picks = []
-                for among, count in ((positive, wanted), (negative, settings.sampled - wanted)):
+                for among, count in ((positive, wanted), (negative, settings.samples_per_image - wanted)):
                     mask = torch.zeros(len(labels), dtype=torch.uint8)
                     mask[torch.from_numpy(among[np.argsort(-own[among], kind="stable")[:count]])] = 1
                     picks.append(mask)
@@ -206,7 +206,7 @@ def inject_torch(model):
 
         return draw
 
-    rows, width = batch().target.boxes.shape[1], PROPOSING.count[0]
+    rows, width = batch().target.boxes.shape[1], RPN_SETTINGS.post_nms_top_k[0]
     anchors = lambda i, n: priorities(n, width, rows)[0][i]
 
     def regions(i, n):
@@ -220,8 +220,8 @@ def inject_torch(model):
         return [x.double() for x in labels], boxes
 
     model.rpn.assign_targets_to_anchors = in_double  # labels in float32 would round the loss
-    model.rpn.fg_bg_sampler = sampler(PROPOSING, anchors)
-    model.roi_heads.fg_bg_sampler = sampler(CLASSIFYING, regions)
+    model.rpn.fg_bg_sampler = sampler(RPN_SETTINGS, anchors)
+    model.roi_heads.fg_bg_sampler = sampler(ROI_SETTINGS, regions)
 
 
 def figures_torch(detector, name):

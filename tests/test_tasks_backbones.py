@@ -9,9 +9,9 @@ from jaxvision.nn import convnext, darknet, efficientnet, mobilenet, resnet, vgg
 from jaxvision.nn.fpn import SimplePyramid, first_map
 from jaxvision.tasks.fast_rcnn import fast_rcnn_fpn
 from jaxvision.tasks.faster_rcnn import faster_rcnn, faster_rcnn_fpn, faster_rcnn_on
-from jaxvision.tasks.proposals import Proposing
-from jaxvision.tasks.regions import Classifying
 from jaxvision.tasks.retinanet import retinanet, retinanet_fpn
+from jaxvision.tasks.roi_heads import ROIHeads
+from jaxvision.tasks.rpn import RPN
 from jaxvision.types import Batch, Objects
 
 PUBLISHED = {
@@ -69,19 +69,19 @@ def test_a_backbone_that_is_too_fine_is_refused():
 
 
 def small_faster_rcnn(name):
-    proposing = Proposing(sampled=24, candidates=(40, 30), count=(30, 20))
-    classifying = Classifying(sampled=16, count=20)
+    rpn = RPN(samples_per_image=24, pre_nms_top_k=(40, 30), post_nms_top_k=(30, 20))
+    roi_heads = ROIHeads(samples_per_image=16, max_detections=20)
     if name == "vitdet":
         network = faster_rcnn_on(
-            SimplePyramid(SMALL["vit_tiny"](), channels=8), (4, 8, 16, 32), CLASSES, hidden=16, kinds=1
+            SimplePyramid(SMALL["vit_tiny"](), channels=8), (4, 8, 16, 32), CLASSES, hidden=16, anchors_per_cell=1
         )
     else:
-        network = faster_rcnn_fpn(SMALL[name](), CLASSES, channels=8, hidden=16, kinds=1)
-    return faster_rcnn(network, sizes=SIZES, ratios=(1.0,), proposing=proposing, classifying=classifying)
+        network = faster_rcnn_fpn(SMALL[name](), CLASSES, channels=8, hidden=16, anchors_per_cell=1)
+    return faster_rcnn(network, sizes=SIZES, ratios=(1.0,), rpn=rpn, roi_heads=roi_heads)
 
 
 def small_retinanet(name):
-    network = retinanet_fpn(SMALL[name](), CLASSES, channels=8, kinds=1, depth=1)
+    network = retinanet_fpn(SMALL[name](), CLASSES, channels=8, anchors_per_cell=1, depth=1)
     return retinanet(network, sizes=SIZES, ratios=(1.0,))
 
 

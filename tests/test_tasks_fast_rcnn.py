@@ -17,7 +17,7 @@ from jaxvision.pretrained.torchvision_regions import vgg16_sources
 from jaxvision.tasks.fast_rcnn import fast_rcnn, fast_rcnn_fpn, fast_rcnn_resnet, fast_rcnn_vgg16
 from jaxvision.tasks.faster_rcnn import faster_rcnn_vgg16
 from jaxvision.tasks.rcnn import rcnn_vgg16
-from jaxvision.tasks.regions import Classifying
+from jaxvision.tasks.roi_heads import ROIHeads
 
 SIZE = (28, 30)
 
@@ -61,7 +61,7 @@ def regions_of(key, proposed, there, target, settings, background):
     there = np.concatenate([there, real])
     ignored = target.boxes[np.asarray(target.valid & target.ignore)]
     owner = owners(everything, target.boxes[real], ignored, 0.5, 0.5, False) if real.any() else [-1] * len(there)
-    positive, negative = drawn(key, owner, there, settings.sampled, settings.share)
+    positive, negative = drawn(key, owner, there, settings.samples_per_image, settings.positive_fraction)
     rows = positive + negative
     return everything[rows], [owner[row] for row in rows]
 
@@ -74,8 +74,8 @@ def wide_batch():
 
 
 def test_the_loss_equals_loops_over_the_regions(float64):
-    settings, batch, key = Classifying(sampled=10, share=0.4), wide_batch(), jax.random.key(5)
-    task = fast_rcnn(OfBoxes(), classifying=settings, dtype=jnp.float64)
+    settings, batch, key = ROIHeads(samples_per_image=10, positive_fraction=0.4), wide_batch(), jax.random.key(5)
+    task = fast_rcnn(OfBoxes(), roi_heads=settings, dtype=jnp.float64)
     variables = linear(4)
     loss, out = jax.jit(task.loss)(variables, batch, key)
     kernel = np.asarray(variables["params"]["scores"]["kernel"])
@@ -96,7 +96,7 @@ def test_the_loss_equals_loops_over_the_regions(float64):
 
 
 def test_rows_of_padding_and_proposals_beyond_the_content_change_nothing(float64):
-    task, batch = fast_rcnn(OfBoxes(), classifying=Classifying(sampled=10), dtype=jnp.float64), wide_batch()
+    task, batch = fast_rcnn(OfBoxes(), roi_heads=ROIHeads(samples_per_image=10), dtype=jnp.float64), wide_batch()
     variables = linear(4)
     run = jax.jit(lambda batch: (task.loss(variables, batch, jax.random.key(1)), task.predict(variables, batch)))
     expected = run(batch)

@@ -13,9 +13,10 @@ from parity_networks import shapes_of
 from test_ops_nms import greedy
 from test_tasks_retinanet import BOXES, box_of, objects, offsets_of, owners
 
+from jaxvision.ops import nms as ops_nms
 from jaxvision.tasks.faster_rcnn import SINGLE_SIZES, faster_rcnn, faster_rcnn_vgg16
-from jaxvision.tasks.proposals import Proposing, propose, region_loss_terms
-from jaxvision.tasks.regions import Classifying, Regions, box_loss_terms, detect, draw_regions
+from jaxvision.tasks.roi_heads import ROIHeads, ROIs, decode, roi_loss_terms, sample_rois
+from jaxvision.tasks.rpn import RPN, propose, rpn_loss_terms
 
 GOLDEN = Path(__file__).parent / "golden"
 WEIGHTS = (10, 10, 5, 5)
@@ -34,9 +35,16 @@ def smooth(difference):
     return sum(4.5 * d * d if d < 1 / 9 else d - 1 / 18 for d in np.abs(difference))
 
 
-def test_the_loss_of_regions_equals_loops_over_the_anchors_drawn(float64):
-    settings, key = Proposing(sampled=20), jax.random.key(3)
-    terms = jax.jit(lambda l, o, t, v: region_loss_terms(key, l, o, BOXES, t, v, settings))
+def assert_terms(found, sums, count):
+    assert found[1] == count
+    assert set(found[0]) == set(sums)
+    for name in sums:
+        assert_allclose(found[0][name], sums[name], rtol=1e-9)
+
+
+def test_the_loss_of_the_rpn_equals_loops_over_the_anchors_drawn(float64):
+    settings, key = RPN(samples_per_image=20), jax.random.key(3)
+    terms = jax.jit(lambda l, o, t, v: rpn_loss_terms(key, l, o, BOXES, t, v, settings))
     for n in (1, 3):
         random = np.random.default_rng(n)
         logits, offsets = random.normal(size=len(BOXES)), random.normal(size=(len(BOXES), 4))
@@ -48,13 +56,14 @@ def test_the_loss_of_regions_equals_loops_over_the_anchors_drawn(float64):
         )
         by_box = sum(smooth(offsets[a] - offsets_of(boxes[owner[a]], BOXES[a])) for a in positive)
         found = terms(logits, offsets, target, np.array(True))
-        assert_allclose(found, (by_logit, by_box, len(positive + negative)), rtol=1e-9)
-        assert_array_equal(terms(logits, offsets, target, np.array(False)), (0, 0, 0))
+        sums = {"objectness_loss": by_logit, "rpn_box_loss": by_box}
+        assert_terms(found, sums, len(positive + negative))
+        assert_terms(terms(logits, offsets, target, np.array(False)), dict.fromkeys(sums, 0), 0)
 
 
 @pytest.mark.parametrize("train", [True, False])
 def test_proposals_equal_the_loop(float64, train):
-    settings = Proposing(candidates=(25, 12), count=(18, 30), overlap=0.5, smallest=4)
+    settings = RPN(pre_nms_top_k=(25, 12), post_nms_top_k=(18, 30), nms=ops_nms.greedy(0.5), min_size=4)
     random, size = np.random.default_rng(0), (28, 44)
     cut = 4 * 6 * 6
     levels = [BOXES[:cut].astype(np.float32), BOXES[cut:].astype(np.float32)]
@@ -63,12 +72,12 @@ def test_proposals_equal_the_loop(float64, train):
     found, there = map(np.asarray, run(logits, offsets, np.int32(size)))
     rows = []
     for level, anchors in enumerate(levels):
-        best = sorted(range(len(anchors)), key=lambda a: -logits[level][a])[: settings.candidates[not train]]
+        best = sorted(range(len(anchors)), key=lambda a: -logits[level][a])[: settings.pre_nms_top_k[not train]]
         boxes = [(logits[level][a], level, box_of(offsets[level][a], anchors[a], size)) for a in best]
         rows += [row for row in boxes if min(row[2][2:] - row[2][:2]) >= 4]
     scores, level, boxes = map(np.array, zip(*rows, strict=True))
     kept = np.flatnonzero(greedy(boxes, scores, np.ones(len(rows), bool), 0.5, level))
-    expected = sorted(kept, key=lambda row: -scores[row])[: settings.count[not train]]
+    expected = sorted(kept, key=lambda row: -scores[row])[: settings.post_nms_top_k[not train]]
     n = len(expected)
     assert n == 18 if train else n < 30
     assert there.tolist() == [True] * n + [False] * (len(there) - n)
@@ -77,12 +86,12 @@ def test_proposals_equal_the_loop(float64, train):
 
 
 def test_regions_are_drawn_among_proposals_and_objects(float64):
-    settings, key, random = Classifying(sampled=12), jax.random.key(4), np.random.default_rng(2)
+    settings, key, random = ROIHeads(samples_per_image=12), jax.random.key(4), np.random.default_rng(2)
     boxes, _, target = objects(random, 3)
     near = boxes[[0, 1, 2, 0, 1]] + random.normal(size=(5, 4))
     proposals = np.concatenate([near, BOXES[::9], boxes[3:4] + 0.1])
     valid = np.arange(len(proposals)) != 1
-    found = jax.device_get(jax.jit(lambda b, v, t: draw_regions(key, b, v, t, settings))(proposals, valid, target))
+    found = jax.device_get(jax.jit(lambda b, v, t: sample_rois(key, b, v, t, settings))(proposals, valid, target))
     everything = np.concatenate([proposals, boxes])
     there = np.concatenate([valid, np.arange(5) < 3])
     owner = owners(everything, boxes[:3], boxes[3:4], 0.5, 0.5, False)
@@ -100,9 +109,9 @@ def test_the_loss_of_boxes_equals_loops_over_the_regions(float64):
     random = np.random.default_rng(1)
     boxes, labels, target = objects(random, 3)
     match = np.int32([2, 0, 0, -1, -1, -1])
-    regions = Regions(BOXES[20:26] + 0.5, np.arange(6) < 5, match)  # type: ignore[arg-type]
+    regions = ROIs(BOXES[20:26] + 0.5, np.arange(6) < 5, match)  # type: ignore[arg-type]
     logits, offsets = random.normal(size=(6, 4)), random.normal(size=(6, 4, 4))
-    found = jax.jit(lambda l, o, r, t: box_loss_terms(l, o, r, t))(logits, offsets, regions, target)
+    found = jax.jit(lambda l, o, r, t: roi_loss_terms(l, o, r, t))(logits, offsets, regions, target)
     class_loss = box_loss = 0.0
     for row in range(5):
         label = labels[match[row]] + 1 if match[row] >= 0 else 0
@@ -110,32 +119,33 @@ def test_the_loss_of_boxes_equals_loops_over_the_regions(float64):
         if match[row] >= 0:
             wanted = offsets_of(boxes[match[row]], regions.boxes[row], WEIGHTS)
             box_loss += smooth(offsets[row, label] - wanted)
-    assert_allclose(found, (class_loss, box_loss, 5), rtol=1e-9)
+    assert_terms(found, {"class_loss": class_loss, "box_loss": box_loss}, 5)
 
 
 def test_detections_equal_the_loop(float64):
-    settings = Classifying(score_threshold=0.2, candidates=40, overlap=0.1, count=25)
+    settings = ROIHeads(score_threshold=0.2, pre_nms_top_k=40, nms=ops_nms.greedy(0.1), max_detections=25)
     random, size = np.random.default_rng(3), (30, 46)
     boxes = BOXES[::7][:20]
     n = len(boxes)
     valid = np.arange(n) != 2
     logits, offsets = random.normal(size=(n, 4)), random.normal(size=(n, 4, 4))
-    run = jax.jit(lambda *rows: detect(*rows, settings))
-    found, names, values, there = map(np.asarray, run(logits, offsets, boxes, valid, np.int32(size)))
+    run = jax.jit(lambda *rows: decode(*rows, settings))
+    found, names, values, there, index = map(np.asarray, run(logits, offsets, boxes, valid, np.int32(size)))
     scores = np.exp(logits) / np.exp(logits).sum(1, keepdims=True)
     pairs = [
-        (scores[r, k], k - 1, box_of(offsets[r, k], boxes[r], size, WEIGHTS))
+        (scores[r, k], k - 1, box_of(offsets[r, k], boxes[r], size, WEIGHTS), r)
         for r in np.flatnonzero(valid)
         for k in (1, 2, 3)
     ]
     pairs = sorted(pairs, key=lambda pair: -pair[0])[:40]
     rows = [pair for pair in pairs if pair[0] > 0.2 and min(pair[2][2:] - pair[2][:2]) >= 0.01]
-    best, labels, corners = map(np.array, zip(*rows, strict=True))
+    best, labels, corners, regions = map(np.array, zip(*rows, strict=True))
     kept = np.flatnonzero(greedy(corners, best, np.ones(len(rows), bool), 0.1, labels))
     assert 5 < len(kept) < 25
     assert there.sum() == len(kept)
     assert_allclose(found[: len(kept)], corners[kept], atol=1e-9)
     assert names[: len(kept)].tolist() == labels[kept].tolist()
+    assert index[: len(kept)].tolist() == regions[kept].tolist()
     assert_allclose(values[: len(kept)], best[kept], rtol=1e-12)
 
 

@@ -13,7 +13,7 @@ from test_tasks_fast_rcnn import expected_terms, linear, regions_of, wide_batch
 from jaxvision.nn.roi_heads import RegionScores
 from jaxvision.tasks import rcnn as task_file
 from jaxvision.tasks.rcnn import crops, rcnn, rcnn_vgg16
-from jaxvision.tasks.regions import Classifying
+from jaxvision.tasks.roi_heads import ROIHeads
 
 
 def test_crops_equal_scipys_and_beyond_the_image_is_zero(float64):
@@ -53,8 +53,8 @@ def sight(image):
 
 
 def test_the_loss_equals_loops_over_the_regions(float64):
-    settings, batch, key = Classifying(sampled=14, share=0.4), wide_batch(), jax.random.key(2)
-    task = rcnn(OfCentre(), size=9, context=1, mean=0.0, std=255.0, classifying=settings, dtype=jnp.float64)
+    settings, batch, key = ROIHeads(samples_per_image=14, positive_fraction=0.4), wide_batch(), jax.random.key(2)
+    task = rcnn(OfCentre(), size=9, context=1, mean=0.0, std=255.0, roi_heads=settings, dtype=jnp.float64)
     variables = linear(3)
     loss, out = jax.jit(task.loss)(variables, batch, key)
     kernel, one = np.asarray(variables["params"]["scores"]["kernel"]), jax.device_get(batch)

@@ -10,7 +10,7 @@ from jax.typing import DTypeLike
 from jaxtyping import Array, Float
 
 from jaxvision.nn import resnet
-from jaxvision.nn.fpn import Maps
+from jaxvision.nn.fpn import Backbone, Maps
 from jaxvision.nn.precision import at_least_float32
 from jaxvision.ops.roi_align import roi_pool
 
@@ -58,7 +58,7 @@ class BoxHead(nn.Module):
 class Last(nn.Module):
     """The coarsest map of a backbone alone."""
 
-    backbone: nn.Module
+    backbone: Backbone
 
     @nn.compact
     def __call__(self, images: Float[Array, "b h w c"], *, train: bool) -> Maps:

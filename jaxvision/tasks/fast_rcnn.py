@@ -15,13 +15,14 @@ from jaxvision.nn.precision import at_least_float32
 from jaxvision.nn.roi_heads import BoxHead, Last, Pool, RegionScores, pool_last
 from jaxvision.ops import pixels
 from jaxvision.ops.boxes import area, clip, iou, pairwise
+from jaxvision.ops.nms import greedy
 from jaxvision.ops.roi_align import roi_pool
 from jaxvision.ops.roi_pyramid import roi_align_pyramid
 from jaxvision.ops.selection import Selection
 from jaxvision.tasks import detection
 from jaxvision.tasks.anchored import padded
 from jaxvision.tasks.forward import forward_training, model_variables
-from jaxvision.tasks.regions import Classifying, Regions, box_loss_terms, detect, draw_regions
+from jaxvision.tasks.roi_heads import ROIHeads, ROIs, decode, mean_losses, roi_loss_terms, sample_rois
 from jaxvision.types import Batch, Detections, Key, LossOutput, Objects, Scalar, Task, Variables
 
 VGG16 = (2, 2, 3, 3, 3)
@@ -72,8 +73,8 @@ def fast_rcnn_fpn(
     return FastRCNN(features, BoxHead(classes, hidden, dtype=backbone.dtype), pool)
 
 
-FAST = Classifying(sampled=64, overlap=0.3)
-"""The paper's numbers for two images a batch."""
+FAST = ROIHeads(samples_per_image=64, nms=greedy(0.3))
+"""ROI heads with the paper's numbers for two images a batch."""
 
 
 def fast_rcnn(
@@ -81,7 +82,7 @@ def fast_rcnn(
     *,
     mean: float | Sequence[float] = pixels.IMAGENET_MEAN,
     std: float | Sequence[float] = pixels.IMAGENET_STD,
-    classifying: Classifying = FAST,
+    roi_heads: ROIHeads = FAST,
     background: float = 0.1,
     dtype=jnp.float32,
 ) -> Task:
@@ -89,18 +90,18 @@ def fast_rcnn(
 
     Args:
       network: an `FastRCNN`, or what is called as it is: `network(images, boxes, train=...) -> RegionScores`.
-      mean: of the pixels of each channel (or of all), on the scale 0-255.
-      std: likewise.
-      classifying: how regions are trained on, and become detections.
+      mean: mean of the pixels of each channel (or of all), on the scale 0-255.
+      std: standard deviation of the pixels of each channel (or of all), on the scale 0-255.
+      roi_heads: how the head is trained, and what it detects.
       background: a region is background if its best IoU with an object is at least this, and below that of a match.
       dtype: of the normalised images.
 
     Returns:
       A task whose `batch.given` are its proposals as `Objects` (their labels mean nothing), whose target is `Objects` and
-      whose prediction is `Detections`. What of a proposal lies beyond the content is cut off. In training, regions are drawn
-      from the proposals and the objects themselves; an image without objects has no background. The loss is the sum of
-      `class_loss` and `box_loss` (smooth, its bend at 1/9 as in Faster R-CNN, not at 1), each over all images by the number
-      of regions drawn in all of them. Without proposals, `loss` and `predict` raise TypeError. The canvas is padded to a
+      whose prediction is `Detections`. What of a proposal lies beyond the content is cut off. In training, regions are
+      sampled from the proposals and the ground truth; an image without objects has no background. The loss is the sum of
+      `class_loss` and `box_loss` (smooth L1, its beta 1/9 as in Faster R-CNN, not 1), each the mean over the regions
+      sampled in all images. Without proposals, `loss` and `predict` raise TypeError. The canvas is padded to a
       multiple of 32 pixels.
     """
 
@@ -113,26 +114,26 @@ def fast_rcnn(
         return network.init(key, shown, boxes, train=False)
 
     def loss(variables: Variables, batch: Batch, key: Key) -> tuple[Scalar, LossOutput]:
-        target, (boxes, there) = detection.targets(batch), proposals(batch, dtype)
-        draw_key, dropout_key = jax.random.split(key)
-        there = there & jax.vmap(lambda b, t: nearest(b, t) >= background)(boxes, target)
-        drawn = draw(draw_key, boxes, there, target, classifying)
-        scores, collections = forward_training(network, variables, images(batch), drawn.boxes, key=dropout_key)
-        by_class, by_box, count = jax.vmap(
-            lambda s, r, t: box_loss_terms(s.logits, s.offsets, r, t, classifying.weights)
-        )(scores, drawn, target)
-        return total(by_class, by_box, count, collections)
+        target, (boxes, valid) = detection.targets(batch), proposals(batch, dtype)
+        sample_key, dropout_key = jax.random.split(key)
+        valid = valid & jax.vmap(lambda b, t: nearest(b, t) >= background)(boxes, target)
+        rois = sampled(sample_key, boxes, valid, target, roi_heads)
+        scores, collections = forward_training(network, variables, images(batch), rois.boxes, key=dropout_key)
+        sums, count = jax.vmap(lambda s, r, t: roi_loss_terms(s.logits, s.offsets, r, t, roi_heads))(
+            scores, rois, target
+        )
+        return total(sums, count, collections)
 
     def predict(variables: Variables, batch: Batch) -> Detections:
-        boxes, there = proposals(batch, dtype)
+        boxes, valid = proposals(batch, dtype)
         scores: RegionScores = network.apply(model_variables(variables), images(batch), boxes, train=False)  # type: ignore[assignment]
-        return detected(scores, boxes, there, batch, classifying)
+        return detected(scores, boxes, valid, batch, roi_heads)
 
     return Task(init, loss, predict)
 
 
 def proposals(batch: Batch, dtype) -> tuple[Float[Array, "b n 4"], Bool[Array, "b n"]]:
-    """The given boxes, cut at the content, and which rows there are: those of which something is left, of valid images.
+    """The given boxes, cut at the content, and which rows are valid: those of which something is left, of valid images.
 
     Raises:
       TypeError: if `batch.given` is something else.
@@ -143,8 +144,8 @@ def proposals(batch: Batch, dtype) -> tuple[Float[Array, "b n 4"], Bool[Array, "
         raise TypeError(f"a detector on given regions needs batch.given to be Objects, its proposals, got {what}")
     boxes = jnp.asarray(given.boxes, at_least_float32(dtype))
     boxes = jax.vmap(clip)(boxes, jnp.asarray(batch.size))
-    there = jnp.asarray(given.valid) & jnp.asarray(batch.valid)[:, None] & (area(boxes) > 0)
-    return jnp.where(there[..., None], boxes, 0), there
+    valid = jnp.asarray(given.valid) & jnp.asarray(batch.valid)[:, None] & (area(boxes) > 0)
+    return jnp.where(valid[..., None], boxes, 0), valid
 
 
 def nearest(boxes: Float[Array, "n 4"], target: Objects) -> Float[Array, "n"]:
@@ -153,29 +154,26 @@ def nearest(boxes: Float[Array, "n 4"], target: Objects) -> Float[Array, "n"]:
     return jnp.where(detection.trained_on(target)[None], overlap, 0).max(1)
 
 
-def draw(
-    key: Key, boxes: Float[Array, "b n 4"], there: Bool[Array, "b n"], target: Objects, settings: Classifying
-) -> Regions:
+def sampled(
+    key: Key, boxes: Float[Array, "b n 4"], valid: Bool[Array, "b n"], target: Objects, settings: ROIHeads
+) -> ROIs:
     """The regions of every image that are trained on."""
     keys = jax.random.split(key, len(boxes))
-    return jax.vmap(lambda k, b, v, t: draw_regions(k, b, v, t, settings))(keys, boxes, there, target)
+    return jax.vmap(lambda k, b, v, t: sample_rois(k, b, v, t, settings))(keys, boxes, valid, target)
 
 
-def total(
-    by_class: Float[Array, "b"], by_box: Float[Array, "b"], count: Int[Array, "b"], collections: dict
-) -> tuple[Scalar, LossOutput]:
-    """The loss of all images from the sums of each over its regions."""
-    everywhere, each = (jnp.maximum(n, 1).astype(by_class.dtype) for n in (count.sum(), count))
-    metrics = {"class_loss": by_class.sum() / everywhere, "box_loss": by_box.sum() / everywhere}
-    return sum(metrics.values()), LossOutput(metrics, collections, (by_class + by_box) / each)  # type: ignore[return-value]
+def total(sums: dict[str, Float[Array, "b"]], count: Int[Array, "b"], collections: dict) -> tuple[Scalar, LossOutput]:
+    """The loss of all images from the sums of each over its regions, and their number."""
+    metrics, of_examples = mean_losses(sums, count)
+    return sum(metrics.values()), LossOutput(metrics, collections, of_examples)  # type: ignore[return-value]
 
 
 def detected(
-    scores: RegionScores, boxes: Float[Array, "b n 4"], there: Bool[Array, "b n"], batch: Batch, settings: Classifying
+    scores: RegionScores, boxes: Float[Array, "b n 4"], valid: Bool[Array, "b n"], batch: Batch, settings: ROIHeads
 ) -> Detections:
     """What is detected in every image."""
 
-    def one(logits: Array, offsets: Array, boxes: Array, there: Array, size: Array) -> Selection:
-        return detect(logits, offsets, boxes, there, size, settings)
+    def one(logits: Array, offsets: Array, boxes: Array, valid: Array, size: Array) -> Selection:
+        return decode(logits, offsets, boxes, valid, size, settings)
 
-    return detection.detections(one, scores.logits, scores.offsets, boxes, there, jnp.asarray(batch.size))
+    return detection.detections(one, scores.logits, scores.offsets, boxes, valid, jnp.asarray(batch.size))

@@ -1,4 +1,4 @@
-"""Faster R-CNN (arXiv:1506.01497): proposed regions, classified; both stages are trained together."""
+"""Faster R-CNN (arXiv:1506.01497): an RPN and ROI heads on the same maps, trained together."""
 
 from collections.abc import Sequence
 from functools import partial
@@ -22,18 +22,27 @@ from jaxvision.ops.roi_pyramid import roi_align_pyramid
 from jaxvision.tasks import detection
 from jaxvision.tasks.anchored import anchors_of, by_level, padded
 from jaxvision.tasks.forward import forward_training, model_variables
-from jaxvision.tasks.proposals import PROPOSING, Proposing, propose, region_loss_terms
-from jaxvision.tasks.regions import CLASSIFYING, Classifying, box_loss_terms, detect, draw_regions
+from jaxvision.tasks.roi_heads import (
+    DEFAULT_ROI_HEADS,
+    ROIHeads,
+    decode,
+    mean_losses,
+    roi_loss_terms,
+    sample_rois,
+)
+from jaxvision.tasks.rpn import DEFAULT_RPN, RPN, propose, rpn_loss_terms
 from jaxvision.types import Batch, Detections, Key, LossOutput, Scalar, Task, Variables
 
 small_normal = nn.initializers.normal(0.01)
 
 
-class RegionHead(nn.Module):
-    """Whether there is an object about each anchor, and where: names `conv`, `logits`, `offsets`. All maps share it."""
+class RPNHead(nn.Module):
+    """The RPN head, shared by all maps: whether there is an object at each anchor, and where.
 
-    kinds: int
-    """Anchors a cell."""
+    Names: `conv`, `logits`, `offsets`.
+    """
+
+    anchors_per_cell: int
     channels: int
     dtype: DTypeLike = jnp.float32
 
@@ -42,12 +51,15 @@ class RegionHead(nn.Module):
         """Predictions on every map, with one logit for each anchor; computed as `dtype`, given as float32 at least."""
         layer = partial(Conv, dtype=self.dtype, kernel_init=small_normal)
         conv = layer(self.channels, 3, padding=1, name="conv")
-        logits, offsets = layer(self.kinds, 1, name="logits"), layer(4 * self.kinds, 1, name="offsets")
+        logits, offsets = (
+            layer(self.anchors_per_cell, 1, name="logits"),
+            layer(4 * self.anchors_per_cell, 1, name="offsets"),
+        )
         hidden = [nn.relu(conv(x)) for x in maps]
         return [Predictions(self._shaped(logits(x)), self._shaped(offsets(x))) for x in hidden]
 
     def _shaped(self, y: Array) -> Array:
-        return y.astype(at_least_float32(self.dtype)).reshape(*y.shape[:3], self.kinds, -1)
+        return y.astype(at_least_float32(self.dtype)).reshape(*y.shape[:3], self.anchors_per_cell, -1)
 
 
 class FasterRCNN(nn.Module):
@@ -55,12 +67,12 @@ class FasterRCNN(nn.Module):
 
     features: nn.Module
     """Returns a list of maps of one width, finest first."""
-    region_head: RegionHead
+    region_head: RPNHead
     box_head: BoxHead
     pool: Pool
 
     def propose(self, images: Float[Array, "b h w c"], *, train: bool) -> tuple[Maps, list[Predictions]]:
-        """The maps, and on each of them what the region head predicts."""
+        """The maps, and on each of them what the RPN head predicts."""
         maps = self.features(images, train=train)
         return maps, self.region_head(maps)
 
@@ -77,7 +89,13 @@ class FasterRCNN(nn.Module):
 
 
 def faster_rcnn_fpn(
-    backbone: Backbone, classes: int, *, finest: int = 4, channels: int = 256, hidden: int = 1024, kinds: int = 3
+    backbone: Backbone,
+    classes: int,
+    *,
+    finest: int = 4,
+    channels: int = 256,
+    hidden: int = 1024,
+    anchors_per_cell: int = 3,
 ) -> FasterRCNN:
     """Faster R-CNN on a pyramid above any backbone: regions of 7x7 cells from P2 to P5, anchors on P6 too.
 
@@ -85,11 +103,16 @@ def faster_rcnn_fpn(
     """
     first = first_map(backbone, finest)
     features = FPN(backbone, first, channels, dtype=backbone.dtype)
-    return faster_rcnn_on(features, backbone.strides[first:], classes, hidden=hidden, kinds=kinds)
+    return faster_rcnn_on(features, backbone.strides[first:], classes, hidden=hidden, anchors_per_cell=anchors_per_cell)
 
 
 def faster_rcnn_on(
-    features: FPN | SimplePyramid, strides: Sequence[int], classes: int, *, hidden: int = 1024, kinds: int = 3
+    features: FPN | SimplePyramid,
+    strides: Sequence[int],
+    classes: int,
+    *,
+    hidden: int = 1024,
+    anchors_per_cell: int = 3,
 ) -> FasterRCNN:
     """Faster R-CNN on any pyramid.
 
@@ -98,11 +121,11 @@ def faster_rcnn_on(
       strides: pixels a cell of each of its maps from which regions are pooled; anchors lie on all maps.
       classes: how many there are.
       hidden: width of the two dense layers.
-      kinds: anchors a cell.
+      anchors_per_cell: of every map.
     """
     return FasterRCNN(
         features,
-        RegionHead(kinds, features.channels, features.dtype),
+        RPNHead(anchors_per_cell, features.channels, features.dtype),
         BoxHead(classes, hidden, dtype=features.dtype),
         partial(roi_align_pyramid, strides=tuple(strides), size=7),
     )
@@ -121,16 +144,17 @@ def faster_rcnn_vgg16(
     """The paper's: ROIPool from conv5_3 of VGG16, whose dense layers are those of the box head, and 9 anchors a cell."""
     return FasterRCNN(
         Last(vgg.Backbone((2, 2, 3, 3, 3), dtype=dtype)),
-        RegionHead(9, 512, dtype),
+        RPNHead(9, 512, dtype),
         BoxHead(classes, hidden, dropout, dtype),
         pool_last,
     )
 
 
 FPN_SIZES = ((32,), (64,), (128,), (256,), (512,))
-"""Of the anchors on P2 to P6."""
+"""Sizes of the anchors on P2 to P6."""
 SINGLE_SIZES = ((128, 256, 512),)
-"""Of the anchors on the one map of the paper."""
+"""Sizes of the anchors on the one map of the paper."""
+LOSSES = ("objectness_loss", "rpn_box_loss", "class_loss", "box_loss")
 
 _Proposed = tuple[Maps, list[Predictions]]
 
@@ -142,27 +166,28 @@ def faster_rcnn(
     ratios: Sequence[float | int] = (0.5, 1.0, 2.0),
     mean: float | Sequence[float] = pixels.IMAGENET_MEAN,
     std: float | Sequence[float] = pixels.IMAGENET_STD,
-    proposing: Proposing = PROPOSING,
-    classifying: Classifying = CLASSIFYING,
+    rpn: RPN = DEFAULT_RPN,
+    roi_heads: ROIHeads = DEFAULT_ROI_HEADS,
     dtype=jnp.float32,
 ) -> Task:
     """The task of Faster R-CNN.
 
     Args:
       network: both stages, with an anchor a cell for each size and ratio.
-      sizes: of the anchors on every map: the square roots of their areas in pixels.
-      ratios: heights by widths of them.
-      mean: of the pixels of each channel (or of all), on the scale 0-255.
-      std: likewise.
-      proposing: settings of the first stage.
-      classifying: of the second.
+      sizes: the square roots of the areas of the anchors, in pixels, on every map.
+      ratios: height by width of the anchors.
+      mean: mean of the pixels of each channel (or of all), on the scale 0-255.
+      std: standard deviation of the pixels of each channel (or of all), on the scale 0-255.
+      rpn: how the first stage is trained, and what it proposes.
+      roi_heads: how the second stage is trained, and what it detects.
       dtype: of the normalised images.
 
     Returns:
       A task whose target is `Objects` and whose prediction is `Detections`. Its loss is the sum of `objectness_loss` and
-      `rpn_box_loss`, each over all images by the number of anchors drawn in all of them, and of `class_loss` and
-      `box_loss`, likewise of regions. Anchors and regions that overlap an object to be ignored are no background. An
-      object's `weight` multiplies the losses of what is matched to it. The canvas is padded to a multiple of 32 pixels.
+      `rpn_box_loss`, each the mean over the anchors sampled in all images, and of `class_loss` and `box_loss`, each the
+      mean over the regions sampled in all images. Anchors and regions that overlap an object to be ignored are no
+      background. An object's `weight` multiplies the losses of what is matched to it. The canvas is padded to a multiple of
+      32 pixels.
     """
 
     def images(batch: Batch) -> Float[Array, "b h w c"]:
@@ -175,38 +200,32 @@ def faster_rcnn(
     def loss(variables: Variables, batch: Batch, key: Key) -> tuple[Scalar, LossOutput]:
         given, target = images(batch), detection.targets(batch)
         keys = jax.random.split(key, 4)
-        anchor_keys, region_keys = (jax.random.split(each, len(given)) for each in keys[:2])
+        anchor_keys, roi_keys = (jax.random.split(each, len(given)) for each in keys[:2])
         (maps, outputs), collections = forward_training(network, variables, given, key=keys[2], method="propose")
         anchors, (logits, offsets) = anchors_of(outputs, given.shape, sizes, ratios), _by_level(outputs)
-        first = jax.vmap(lambda k, l, o, t, v: region_loss_terms(k, l, o, np.concatenate(anchors), t, v, proposing))(
+        first = jax.vmap(lambda k, l, o, t, v: rpn_loss_terms(k, l, o, np.concatenate(anchors), t, v, rpn))(
             anchor_keys, jnp.concatenate(logits, 1), jnp.concatenate(offsets, 1), target, batch.valid
         )
 
-        boxes, there = _propose(logits, offsets, anchors, batch, True, proposing)
-        there = there & batch.valid[:, None]
-        drawn = jax.vmap(lambda k, b, v, t: draw_regions(k, b, v, t, classifying))(region_keys, boxes, there, target)
+        boxes, proposed = _propose(logits, offsets, anchors, batch, True, rpn)
+        proposed = proposed & batch.valid[:, None]
+        rois = jax.vmap(lambda k, b, v, t: sample_rois(k, b, v, t, roi_heads))(roi_keys, boxes, proposed, target)
         variables = {**variables, **collections}
-        scores, collections = forward_training(network, variables, maps, drawn.boxes, key=keys[3], method="classify")
-        second = jax.vmap(lambda s, r, t: box_loss_terms(s.logits, s.offsets, r, t, classifying.weights))(
-            scores, drawn, target
-        )
+        scores, collections = forward_training(network, variables, maps, rois.boxes, key=keys[3], method="classify")
+        second = jax.vmap(lambda s, r, t: roi_loss_terms(s.logits, s.offsets, r, t, roi_heads))(scores, rois, target)
 
-        terms = {
-            **_means(("objectness_loss", "rpn_box_loss"), *first),
-            **_means(("class_loss", "box_loss"), *second),
-        }
-        metrics = {name: mean for name, (mean, _) in terms.items()}
-        own = sum(each for _, each in terms.values())
-        return sum(metrics.values()), LossOutput(metrics, collections, own)  # type: ignore[return-value]
+        (rpn_metrics, of_anchors), (roi_metrics, of_rois) = mean_losses(*first), mean_losses(*second)
+        metrics = {**rpn_metrics, **roi_metrics}
+        return sum(metrics[name] for name in LOSSES), LossOutput(metrics, collections, of_anchors + of_rois)  # type: ignore[return-value]
 
     def predict(variables: Variables, batch: Batch) -> Detections:
         given, own = images(batch), model_variables(variables)
         maps, outputs = cast(_Proposed, network.apply(own, given, train=False, method="propose"))
         anchors, (logits, offsets) = anchors_of(outputs, given.shape, sizes, ratios), _by_level(outputs)
-        boxes, there = _propose(logits, offsets, anchors, batch, False, proposing)
+        boxes, proposed = _propose(logits, offsets, anchors, batch, False, rpn)
         scores = cast(RegionScores, network.apply(own, maps, boxes, train=False, method="classify"))
         return detection.detections(
-            lambda l, o, b, v, s: detect(l, o, b, v, s, classifying), *scores, boxes, there, jnp.asarray(batch.size)
+            lambda l, o, b, v, s: decode(l, o, b, v, s, roi_heads), *scores, boxes, proposed, jnp.asarray(batch.size)
         )
 
     return Task(init, loss, predict)
@@ -218,19 +237,11 @@ def _by_level(outputs: Sequence[Predictions]) -> tuple[list[Float[Array, "b _"]]
 
 
 def _propose(
-    logits: list[Array], offsets: list[Array], anchors: list[np.ndarray], batch: Batch, train: bool, settings: Proposing
+    logits: list[Array], offsets: list[Array], anchors: list[np.ndarray], batch: Batch, train: bool, settings: RPN
 ) -> tuple[Float[Array, "b n 4"], Array]:
-    """The regions of every image."""
+    """The proposals of every image, and which of them are valid."""
 
     def one(logits: list[Array], offsets: list[Array], size: Array) -> tuple[Array, Array]:
         return propose(logits, offsets, anchors, size, train=train, settings=settings)
 
     return jax.vmap(one)(logits, offsets, jnp.asarray(batch.size))
-
-
-def _means(
-    names: tuple[str, str], first: Float[Array, "b"], second: Float[Array, "b"], count: Array
-) -> dict[str, tuple[Float[Array, ""], Float[Array, "b"]]]:
-    """Of two sums an image over `count` rows: the mean over the rows of all images, and that of each image by itself."""
-    total, each = (jnp.maximum(n, 1).astype(first.dtype) for n in (count.sum(), count))
-    return {name: (x.sum() / total, x / each) for name, x in zip(names, (first, second), strict=True)}

@@ -20,11 +20,12 @@ from jaxvision.nn.precision import at_least_float32
 from jaxvision.nn.roi_heads import BoxHead, Last, RegionScores
 from jaxvision.ops import pixels
 from jaxvision.ops.matching import BACKGROUND
+from jaxvision.ops.nms import greedy
 from jaxvision.ops.roi_align import roi_align
 from jaxvision.tasks import detection
-from jaxvision.tasks.fast_rcnn import detected, draw, nearest, proposals, total
+from jaxvision.tasks.fast_rcnn import detected, nearest, proposals, sampled, total
 from jaxvision.tasks.forward import forward_training, model_variables
-from jaxvision.tasks.regions import Classifying, Regions, box_loss_terms
+from jaxvision.tasks.roi_heads import ROIHeads, ROIs, roi_loss_terms
 from jaxvision.types import Batch, Detections, Key, LossOutput, Objects, Scalar, Task, Variables
 
 
@@ -63,7 +64,7 @@ class MeanHead(nn.Module):
 class Halved(nn.Module):
     """The coarsest map of a backbone alone, pooled to half its size."""
 
-    backbone: nn.Module
+    backbone: Backbone
 
     @nn.compact
     def __call__(self, images: Float[Array, "b h w c"], *, train: bool) -> list[Float[Array, "b _ _ _"]]:
@@ -84,10 +85,10 @@ def rcnn_resnet(backbone: Backbone, classes: int) -> RCNN:
     return RCNN(Last(backbone), MeanHead(classes, backbone.dtype))
 
 
-RCNN_SETTINGS = Classifying(sampled=64, overlap=0.3)
-"""The paper's numbers for two images a batch: 32 regions of objects, 96 of background."""
+RCNN_SETTINGS = ROIHeads(samples_per_image=64, nms=greedy(0.3))
+"""ROI heads with the paper's numbers for two images a batch: 32 regions of objects, 96 of background."""
 AT_ONCE = 128
-"""So many regions, of all images, are cut out and classified together in prediction; at least one of each."""
+"""Regions, of all images, that are cut out and classified together in prediction; at least one of each image."""
 
 
 def rcnn(
@@ -97,20 +98,20 @@ def rcnn(
     context: int = 16,
     mean: float | Sequence[float] = pixels.IMAGENET_MEAN,
     std: float | Sequence[float] = pixels.IMAGENET_STD,
-    classifying: Classifying = RCNN_SETTINGS,
-    box_overlap: float = 0.6,
+    roi_heads: ROIHeads = RCNN_SETTINGS,
+    box_match_iou: float = 0.6,
     dtype=jnp.float32,
 ) -> Task:
     """The task of R-CNN.
 
     Args:
       network: an `RCNN`, or what is called as it is: `network(crops, train=...) -> RegionScores`.
-      size: of the crops along each side, in pixels.
-      context: so many of these pixels on every side show what is around the region.
-      mean: of the pixels of each channel (or of all), on the scale 0-255.
-      std: likewise.
-      classifying: how regions are trained on, and become detections.
-      box_overlap: from this IoU with its object on a region learns the object's box.
+      size: side of the crops in pixels.
+      context: pixels of the crop, on every side, that show what is around the region.
+      mean: mean of the pixels of each channel (or of all), on the scale 0-255.
+      std: standard deviation of the pixels of each channel (or of all), on the scale 0-255.
+      roi_heads: how the head is trained, and what it detects.
+      box_match_iou: from this IoU with its ground truth on a region learns the bounding box.
       dtype: of the normalised images.
 
     Returns:
@@ -130,24 +131,23 @@ def rcnn(
         return network.init(key, jnp.zeros((1, size, size, batch.image.shape[-1]), dtype), train=False)
 
     def loss(variables: Variables, batch: Batch, key: Key) -> tuple[Scalar, LossOutput]:
-        target, (boxes, there) = detection.targets(batch), proposals(batch, dtype)
-        draw_key, dropout_key = jax.random.split(key)
-        drawn = draw(draw_key, boxes, there, target, classifying)
-        seen = jax.vmap(lambda image, boxes: crops(image, boxes, size, context))(images(batch), drawn.boxes)
+        target, (boxes, valid) = detection.targets(batch), proposals(batch, dtype)
+        sample_key, dropout_key = jax.random.split(key)
+        rois = sampled(sample_key, boxes, valid, target, roi_heads)
+        seen = jax.vmap(lambda image, boxes: crops(image, boxes, size, context))(images(batch), rois.boxes)
         scores, collections = forward_training(network, variables, seen, key=dropout_key)
 
-        def terms(scores: RegionScores, regions: Regions, target: Objects) -> tuple[Array, Array, Array]:
-            by_class, _, count = box_loss_terms(scores.logits, scores.offsets, regions, target, classifying.weights)
-            near = jnp.where(nearest(regions.boxes, target) >= box_overlap, regions.match, BACKGROUND)
-            regions = regions._replace(match=near)
-            by_box = box_loss_terms(scores.logits, scores.offsets, regions, target, classifying.weights)[1]
-            return by_class, by_box, count
+        def terms(scores: RegionScores, rois: ROIs, target: Objects) -> tuple[dict[str, Array], Array]:
+            sums, count = roi_loss_terms(scores.logits, scores.offsets, rois, target, roi_heads)
+            near = jnp.where(nearest(rois.boxes, target) >= box_match_iou, rois.match, BACKGROUND)
+            of_near, _ = roi_loss_terms(scores.logits, scores.offsets, rois._replace(match=near), target, roi_heads)
+            return {**sums, "box_loss": of_near["box_loss"]}, count
 
-        by_class, by_box, count = jax.vmap(terms)(scores, drawn, target)
-        return total(by_class, by_box, count, collections)
+        sums, count = jax.vmap(terms)(scores, rois, target)
+        return total(sums, count, collections)
 
     def predict(variables: Variables, batch: Batch) -> Detections:
-        boxes, there = proposals(batch, dtype)
+        boxes, valid = proposals(batch, dtype)
         own, shown = model_variables(variables), images(batch)
 
         def classify(some: Float[Array, "b k 4"]) -> RegionScores:
@@ -162,7 +162,7 @@ def rcnn(
         turns = filled.reshape(rows, -1, at_once, 4).swapaxes(0, 1)
         scores = jax.lax.map(classify, turns)
         scores = jax.tree.map(lambda x: x.swapaxes(0, 1).reshape(rows, -1, *x.shape[3:])[:, :count], scores)
-        return detected(scores, boxes, there, batch, classifying)
+        return detected(scores, boxes, valid, batch, roi_heads)
 
     return Task(init, loss, predict)
 
