@@ -94,7 +94,7 @@ def _object_classes(info: Any, image: str, objects: str) -> tuple[str, ...]:
     features = tfds.features
     sequence: Any = dict(info.features.items()).get(objects)
     inner = sequence.feature if isinstance(sequence, features.Sequence) else None
-    there: dict[str, Any] = dict(inner.items()) if isinstance(inner, features.FeaturesDict) else {}
+    there: dict[str, Any] = dict(inner.items()) if isinstance(inner, features.FeaturesDict) else {}  # type: ignore[union-attr]
     there[image] = dict(info.features.items()).get(image)
     wanted = {image: features.Image, "bbox": features.BBoxFeature, "label": features.ClassLabel}
     if not all(isinstance(there.get(name), kind) for name, kind in wanted.items()):
