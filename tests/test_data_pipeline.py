@@ -2,6 +2,7 @@ import itertools
 import logging
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import jax
@@ -214,6 +215,24 @@ def test_bad_images_can_be_skipped_and_are_reported_once(broken, room, caplog):
     messages = [record.getMessage() for record in caplog.records if record.levelno == logging.WARNING]
     assert [sum(f"noise[{number}]" in message for message in messages) for number in BROKEN] == [1, 1, 1]
     assert any("(3 so far)" in message for message in messages)
+
+
+def test_a_resident_stream_refuses_a_random_placer(stores):
+    placer = placement.random_resized_crop(8)
+    with pytest.raises(ValueError, match="places its images once, so its placer can't be a random one"):
+        pipeline.training(
+            stores["arrays"], order=order.shuffled(0), placer=placer, batch_size=4, reader=resident.reader()
+        )
+
+
+def test_dropping_an_iterator_stops_its_threads(stores):
+    before = set(threading.enumerate())
+    stream = pipeline.training(stores["folder"], order=order.shuffled(0), batch_size=10, **PLACER)
+    batches = stream.batches(0)
+    next(batches)
+    assert {thread.name.split("_")[0] for thread in set(threading.enumerate()) - before} == {"prefetch", "reader"}
+    del batches
+    assert set(threading.enumerate()) <= before
 
 
 def test_any_other_error_comes_as_it_is(stores):
