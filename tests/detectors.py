@@ -131,15 +131,15 @@ def make_batch(counts=(3, 1, 0, 5), seed=0, dtype=np.float64):
     ignore = valid & (np.arange(ROWS) == 4)
     boxes[~valid] = 0
     labels = np.where(valid, random.integers(0, CLASSES, (n, ROWS)), 0).astype(np.int32)
-    size, index = jnp.tile(jnp.int32([[28, 30]]), (n, 1)), jnp.arange(n, dtype=jnp.int32)
-    target = Objects(*map(jnp.asarray, (boxes, labels, valid, ignore)))
+    size, index = np.tile(np.int32([[28, 30]]), (n, 1)), np.arange(n, dtype=np.int32)
+    target = Objects(boxes, labels, valid, ignore)
     near = np.concatenate([corner, corner + 9], -1) + random.uniform(-2, 2, (n, ROWS, 4))
     corner = random.uniform(0, 20, (n, 15, 2))
     anywhere = np.concatenate([corner, corner + random.uniform(2, 20, (n, 15, 2))], -1)
-    proposed = jnp.asarray(np.concatenate([near, anywhere], 1).astype(dtype))
-    there = jnp.tile(jnp.arange(ROWS + 15) < ROWS + 12, (n, 1))
-    given = Objects(proposed, jnp.zeros(there.shape, jnp.int32), there, jnp.zeros(there.shape, bool))
-    return Batch(jnp.asarray(image), size, size, index, index >= 0, target, given)
+    proposed = np.concatenate([near, anywhere], 1).astype(dtype)
+    there = np.tile(np.arange(ROWS + 15) < ROWS + 12, (n, 1))
+    given = Objects(proposed, np.zeros(there.shape, np.int32), there, np.zeros(there.shape, bool))
+    return jax.tree.map(jnp.asarray, Batch(image, size, size, index, index >= 0, target, given))
 
 
 def variables_of(task, batch, seed=1):

@@ -46,17 +46,28 @@ def photos():
     return [np.dstack([image, 255 * x / SIZE[1], 255 * y / SIZE[0]]).astype(np.float32) for image in resized]
 
 
-@functools.cache
-def made():
-    """What all augmentations and operations make of the photographs, in two compilations."""
+def batch_of_photos():
     images = np.full((len(photos()), *CANVAS, 5), 77, np.float32)
     images[:, : SIZE[0], : SIZE[1]] = photos()
     size, index = np.tile(np.int32(SIZE), (len(images), 1)), np.arange(len(images), dtype=np.int32)
-    batch = Batch(jnp.asarray(images), jnp.asarray(size), size, index, jnp.asarray(index >= 0), Labels(index))
+    return Batch(jnp.asarray(images), jnp.asarray(size), size, index, jnp.asarray(index >= 0), Labels(index))
+
+
+@functools.cache
+def changed():
+    """What all augmentations make of the photographs, in one compilation."""
 
     def change(batch):
         key, step = jax.random.key(3), jnp.int32(0)
         return {name: each(key, step, batch).image for name, each in (MOVES | COVERS).items()}
+
+    with jax.numpy_dtype_promotion("strict"):
+        return contents(jax.jit(change)(batch_of_photos()))
+
+
+@functools.cache
+def operated():
+    """What all operations make of the photographs, in one compilation."""
 
     def operate(images, size):
         rgb, source = images[..., :3], jnp.asarray(SOURCE, jnp.float32)
@@ -64,8 +75,12 @@ def made():
         results["blur"] = filters.gaussian_blur(rgb, size, 1.5)
         return results | {f"{fill} {way}": resample.warp(rgb, size, source, fill, way) for fill, way in WARPS}
 
+    batch = batch_of_photos()
     with jax.numpy_dtype_promotion("strict"):
-        results = jax.jit(change)(batch) | jax.jit(jax.vmap(operate))(batch.image, batch.size)
+        return contents(jax.jit(jax.vmap(operate))(batch.image, batch.size))
+
+
+def contents(results):
     for result in results.values():
         assert np.all(result[:, :, SIZE[1] :, 3:] == 77)
     return {name: np.asarray(result)[:, : SIZE[0], : SIZE[1]] for name, result in results.items()}
@@ -73,7 +88,8 @@ def made():
 
 def each(name):
     """Photograph and result, of each."""
-    return zip(photos(), made()[name], strict=True)
+    made = changed() if name in MOVES | COVERS else operated()
+    return zip(photos(), made[name], strict=True)
 
 
 def taken_from(image, projective):

@@ -70,6 +70,11 @@ def picture(request):
     return PICTURES[request.param]()
 
 
+@pytest.fixture(scope="module")
+def texts(picture):
+    return boxes(picture)
+
+
 def boxes(figure):
     """Text and extent in pixels of every visible text that runs from left to right."""
     canvas = FigureCanvasAgg(figure)
@@ -94,8 +99,8 @@ def _hidden_ticks(axes):
     return hidden
 
 
-def test_no_two_texts_overlap(picture):
-    found = boxes(picture)
+def test_no_two_texts_overlap(texts):
+    found = texts
     assert len(found) > 3
     corners = np.array([[b.x0, b.y0, b.x1, b.y1] for _, b in found])
     overlap = np.minimum(corners[:, None, 2:], corners[None, :, 2:]) - np.maximum(
@@ -105,9 +110,9 @@ def test_no_two_texts_overlap(picture):
     assert not len(deep), [(found[i][0], found[j][0]) for i, j in deep]
 
 
-def test_no_text_sticks_out_of_the_page(picture):
+def test_no_text_sticks_out_of_the_page(picture, texts):
     page = picture.bbox
-    out = [text for text, b in boxes(picture) if b.x0 < 0 or b.y0 < 0 or b.x1 > page.x1 or b.y1 > page.y1]
+    out = [text for text, b in texts if b.x0 < 0 or b.y0 < 0 or b.x1 > page.x1 or b.y1 > page.y1]
     assert not out
 
 

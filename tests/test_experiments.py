@@ -16,23 +16,17 @@ from jaxvision.types import Objects
 DEEP = {
     *("imagenet_inception_v3", "imagenet_efficientnet_lite0", "imagenet_mobilenet_v2", "imagenet_vit_small"),
     *("coco_ssd300", "coco_yolov3", "voc_ssd300", "trees_ssd", "trees_yolo", "coco_detr", "coco_yolox"),
-    *("voc_fast_rcnn", "voc_rcnn", "coco_faster_rcnn", "coco_retinanet", "trees_faster_rcnn"),
+    *("voc_fast_rcnn", "voc_rcnn", "coco_faster_rcnn", "coco_retinanet", "trees_faster_rcnn", "imagenet_resnet50"),
     *("detect_ssd", "detect_yolo", "detect_yolox", "detect_faster_rcnn", "detect_retinanet", "detect_detr"),
     *("torchvision_folder_resnet50", "torchvision_folder_vgg16", "torchvision_folder_inception_v3"),
     *("efficientnet_lite0_fashion", "efficientnet_lite0_trees"),
 }
 """Tracing these takes long."""
 ALIKE = {
-    "imagenet_vgg16",
-    "imagenet_squeezenet",
-    "folder_cnn",
-    "fashion_mnist_cnn",
-    "optimizers",
-    "imbalanced_fashion_mnist",
-    "shapes_yolo",
-    "shapes_yolox",
+    *("imagenet_vgg16", "imagenet_squeezenet", "folder_cnn", "fashion_mnist_cnn", "optimizers"),
+    *("imbalanced_fashion_mnist", "shapes_yolo", "shapes_fast_rcnn", "cifar100_resnet18", "fashion_mnist_resnet18"),
 }
-"""Plain convolutions, as others have them, too."""
+"""The task, and the layers, of others."""
 
 
 def same_shapes(a, b):
@@ -46,11 +40,12 @@ def test_it_builds(path, folder_of_classes):
     assert chosen.keep.by.split("/")[0] in chosen.evaluations
 
 
-@pytest.mark.parametrize("path", files(slow=DEEP))
-def test_the_train_step_keeps_the_shapes_of_the_state(path, folder_of_classes):
-    chosen = build(path, {}, folder_of_classes)
+@pytest.mark.parametrize("path", files(slow=DEEP | ALIKE))
+def test_the_train_step_keeps_the_shapes_of_the_state_and_lowers_for_gpu_and_tpu(path, folder_of_classes):
+    chosen = build(path, {"precision": "bfloat16"}, folder_of_classes)
     state = jax.eval_shape(lambda: experiment.first_state_of(chosen, start=False))
-    after, metrics = jax.eval_shape(experiment.train_step_of(chosen), state, chosen.train.spec)
+    step = jax.jit(experiment.train_step_of(chosen))  # traced once for both
+    after, metrics = step.eval_shape(state, chosen.train.spec)
     assert same_shapes(after, state)
     expected = {"box_loss", "class_loss"} if isinstance(chosen.train.spec.target, Objects) else {"accuracy"}
     assert {"loss", "gradient_norm"} | expected <= set(metrics)
@@ -59,13 +54,6 @@ def test_the_train_step_keeps_the_shapes_of_the_state(path, folder_of_classes):
         observe = make_observe(chosen.task.predict, evaluation.metric)
         rows = jax.eval_shape(observe, state.averaged, evaluation.stream.spec)
         assert {row.shape[0] for row in rows.values()} == {evaluation.stream.spec.image.shape[0]}
-
-
-@pytest.mark.parametrize("path", files(slow=DEEP | ALIKE))
-def test_the_train_step_lowers_for_gpu_and_tpu(path, folder_of_classes):
-    chosen = build(path, {"precision": "bfloat16"}, folder_of_classes)
-    state = jax.eval_shape(lambda: experiment.first_state_of(chosen, start=False))
-    step = jax.jit(experiment.train_step_of(chosen))
     exported = jax.export.export(step, platforms=("cuda", "tpu"))(state, chosen.train.spec)
     assert exported.platforms == ("cuda", "tpu")
     assert ("dot_general" if "rnn" in path.stem else "stablehlo.convolution") in exported.mlir_module()

@@ -1,4 +1,4 @@
-"""Every experiment file takes real steps on a small canvas."""
+"""One experiment of every task and family of networks takes real steps on a small canvas."""
 
 import jax
 import jax.numpy as jnp
@@ -13,10 +13,6 @@ from jaxvision.types import Batch, ClassScores, Labels, Objects
 SMALL = {
     "imagenet_resnet50": {"image_size": "64", "batch_size": "4", "width": "16", "warmup_epochs": "0"},
     "cifar10_resnet18": {"batch_size": "4", "width": "16"},
-    "cifar100_resnet18": {"batch_size": "4", "width": "16"},
-    "fashion_mnist_resnet18": {"batch_size": "4", "width": "16"},
-    "folder": {"image_size": "64", "batch_size": "4", "width": "16"},
-    "folder_cnn": {"image_size": "64", "batch_size": "4", "hidden": "16"},
     "fashion_mnist_cnn": {"batch_size": "4"},
     "fashion_mnist_rnn": {"batch_size": "4", "hidden": "16"},
     "imagenet_vgg16": {"image_size": "32", "batch_size": "2"},
@@ -25,38 +21,28 @@ SMALL = {
     "imagenet_inception_v3": {"image_size": "75", "batch_size": "2", "auxiliary": "0.0"},
     "imagenet_efficientnet_lite0": {"image_size": "64", "batch_size": "4", "warmup_epochs": "0"},
     "imagenet_vit_small": {"image_size": "32", "batch_size": "4", "warmup_epochs": "0"},
-    "torchvision_folder_resnet50": {"image_size": "64", "batch_size": "4", "width": "16"},
-    "torchvision_folder_vgg16": {"image_size": "32", "batch_size": "2"},
-    "torchvision_folder_inception_v3": {"image_size": "75", "batch_size": "2"},
     "efficientnet_lite0_fashion": {"batch_size": "4"},
-    "efficientnet_lite0_trees": {"batch_size": "4"},
     "shapes_ssd": {"batch_size": "2", "width": "8"},
     "shapes_yolo": {"batch_size": "2", "width": "4"},
     "detect_ssd": {"batch_size": "2", "size": "96"},
-    "detect_yolo": {"batch_size": "2", "size": "64"},
-    "detect_yolox": {"batch_size": "2", "size": "64"},
-    "detect_faster_rcnn": {"batch_size": "2", "size": "96"},
-    "detect_retinanet": {"batch_size": "2", "size": "64"},
-    "detect_detr": {"batch_size": "2", "size": "64"},
-    "trees_ssd": {"batch_size": "2", "size": "96"},
-    "trees_yolo": {"batch_size": "2", "size": "64"},
     "coco_ssd300": {"batch_size": "1"},
     "coco_yolov3": {"batch_size": "1", "size": "64", "warmup": "2"},
-    "coco_detr": {"batch_size": "1", "short": "64", "longest": "96", "layers": "1"},
     "shapes_detr": {"batch_size": "2", "width": "8", "detr.layers": "1"},
-    "coco_faster_rcnn": {"batch_size": "1", "short": "64", "longest": "96", "warmup": "2"},
-    "coco_retinanet": {"batch_size": "1", "short": "64", "longest": "96", "warmup": "2"},
     "trees_faster_rcnn": {"batch_size": "2", "size": "96", "channels": "16", "hidden": "32"},
     "shapes_retinanet": {"batch_size": "2", "width": "8", "retinanet.channels": "16"},
     "shapes_faster_rcnn": {"batch_size": "2", "width": "8", "faster_rcnn.channels": "16", "faster_rcnn.hidden": "32"},
-    "coco_yolox": {"batch_size": "1", "size": "64", "network": "nano", "warmup_epochs": "0"},
     "shapes_yolox": {"batch_size": "2", "width": "4"},
     "shapes_fast_rcnn": {"batch_size": "2", "width": "8", "fast_rcnn.proposals": "20"},
     "shapes_rcnn": {"batch_size": "2", "width": "8", "rcnn.proposals": "20"},
-    "voc_fast_rcnn": {"batch_size": "1", "short": "64", "longest": "96", "hidden": "64", "proposals": "20"},
 }
-SAME = ("voc_ssd300", "voc_rcnn")
-"""But for the classes, or the backbone, the same step as another file's."""
+SAME = {
+    *("cifar100_resnet18", "fashion_mnist_resnet18", "optimizers", "imbalanced_fashion_mnist", "folder", "folder_cnn"),
+    *("torchvision_folder_resnet50", "torchvision_folder_vgg16", "torchvision_folder_inception_v3"),
+    *("efficientnet_lite0_trees", "voc_ssd300", "trees_ssd", "detect_yolo", "detect_yolox", "detect_faster_rcnn"),
+    *("detect_retinanet", "detect_detr"),
+    *("trees_yolo", "coco_detr", "coco_yolox", "coco_retinanet", "coco_faster_rcnn", "voc_fast_rcnn", "voc_rcnn"),
+}
+"""But for the classes, the canvas or the depth of the backbone, the same step as another file's."""
 
 
 def random_batch(spec: Batch, classes: int) -> Batch:

@@ -11,7 +11,7 @@ def test_a_classifier_learns(tiny_net, colour_batch, train_steps):
     task, batch = classification(tiny_net()), colour_batch()
     state, losses = train_steps(task, batch, steps=60)
     assert losses[-1] < 0.2 * losses[0]
-    scores = task.predict(state.averaged, jax.tree.map(jnp.asarray, batch.replace(target=None)))
+    scores = jax.jit(task.predict)(state.averaged, jax.tree.map(jnp.asarray, batch.replace(target=None)))
     np.testing.assert_array_equal(scores.logits.argmax(-1), batch.target.label)
 
 

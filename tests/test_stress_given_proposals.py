@@ -49,7 +49,7 @@ def test_proposals_are_input_and_padded_rows_are_nothing(colour_batch, train_ste
     task = proposal_classifier()
     state, losses = train_steps(task, batch, steps=200, optimizer=optax.adam(0.1))
     assert losses[-1] < 0.3 * losses[0]
-    found = task.predict(state.averaged, jax.tree.map(jnp.asarray, batch.replace(target=None)))
+    found = jax.jit(task.predict)(state.averaged, jax.tree.map(jnp.asarray, batch.replace(target=None)))
     np.testing.assert_array_equal(np.asarray(found.labels)[valid], labels[valid])
 
     garbage = objects.replace(boxes=np.where(valid[..., None], boxes, 7e3).astype(np.float32), labels=labels * valid)

@@ -54,7 +54,7 @@ def test_both_heads_learn(tiny_net, colour_batch, train_steps, strict_gradient):
     task = multi_task(TwoHeads(tiny_net(classes=16, pool=False)))
     state, losses = train_steps(task, batch, steps=100)
     assert losses[-1] < 0.4 * losses[0]
-    found = task.predict(state.averaged, jax.tree.map(jnp.asarray, batch))
+    found = jax.jit(task.predict)(state.averaged, jax.tree.map(jnp.asarray, batch))
     np.testing.assert_array_equal(found["class"].logits.argmax(-1), batch.target["class"].label)
     assert (np.asarray(found["map"].label) == map_label).mean() > 0.9
     assert np.isfinite(strict_gradient(task, state.variables, batch)[0])

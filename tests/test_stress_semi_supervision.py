@@ -42,7 +42,7 @@ def test_the_teacher_labels_what_has_no_label(tiny_net, colour_batch, train_step
     batch = batch.replace(target=batch.target.replace(label=wrong, weight=weight), given=batch.image[:, :, ::-1])
     task = semi_supervised(tiny_net(norm=False))
     state, _ = train_steps(task, batch, steps=80, average=train.exponential_average(0.8))
-    scores = task.predict(state.averaged, jax.tree.map(jnp.asarray, batch))
+    scores = jax.jit(task.predict)(state.averaged, jax.tree.map(jnp.asarray, batch))
     np.testing.assert_array_equal(scores.logits.argmax(-1), np.arange(24) % 3)
     assert np.isfinite(strict_gradient(task, state.variables, batch)[0])
 
