@@ -23,13 +23,19 @@ from jaxvision.types import Batch, Objects
 CLASSES, SIDE, ROWS = 3, 32, 5
 
 
-def small_ssd(dtype=jnp.float32):
+def small_ssd(dtype=jnp.float32, **options):
     """Two maps of a residual network and one extra: strides 4, 8, 16."""
     backbone = resnet.Backbone(resnet.BasicBlock, (1, 1), width=8, dtype=dtype)
     features = Features(backbone, 0, (Extra(8, 16),), dtype=dtype)
     defaults = paper((0.2, 0.4, 0.6, 0.9), ((2,), (2,), (2,)), (4, 8, 16))
     return ssd(
-        SSD(features, CLASSES, (4, 4, 4), dtype=dtype), defaults, mean=127.5, std=64.0, dtype=dtype, max_detections=20
+        SSD(features, CLASSES, (4, 4, 4), dtype=dtype),
+        defaults,
+        mean=127.5,
+        std=64.0,
+        dtype=dtype,
+        max_detections=20,
+        **options,
     )
 
 
@@ -53,12 +59,14 @@ def small_yolo_v1(dtype=jnp.float32):
     return yolo_v1(network, mean=127.5, std=64.0, dtype=dtype, max_detections=20)
 
 
-def small_retinanet(dtype=jnp.float32):
+def small_retinanet(dtype=jnp.float32, **options):
     """Strides 8, 16 and 32, the last two convolved."""
     backbone = resnet.Backbone(resnet.BasicBlock, (1, 1), width=8, dtype=dtype)
     network = retinanet_fpn(backbone, CLASSES, channels=16, anchors_per_cell=2, depth=1)
     sizes = ((6, 9), (12, 16), (20, 26))
-    return retinanet(network, sizes=sizes, ratios=(1.0,), mean=127.5, std=64.0, dtype=dtype, max_detections=20)
+    return retinanet(
+        network, sizes=sizes, ratios=(1.0,), mean=127.5, std=64.0, dtype=dtype, max_detections=20, **options
+    )
 
 
 def small_detr(dtype=jnp.float32):
@@ -69,10 +77,10 @@ def small_detr(dtype=jnp.float32):
     return detr(network, mean=127.5, std=64.0, dtype=dtype)
 
 
-def small_yolox(dtype=jnp.float32):
+def small_yolox(dtype=jnp.float32, **options):
     """Strides 4 and 8 of a residual network."""
     backbone = resnet.Backbone(resnet.BasicBlock, (1, 1), width=8, dtype=dtype)
-    return yolox(YOLOX(backbone, CLASSES, 1, Make(dtype=dtype)), dtype=dtype, max_detections=20)
+    return yolox(YOLOX(backbone, CLASSES, 1, Make(dtype=dtype)), dtype=dtype, max_detections=20, **options)
 
 
 def small_faster_rcnn(dtype=jnp.float32):

@@ -17,6 +17,7 @@ from jaxvision.nn.fpn import FPN, Backbone, Convolved, Predictions, first_map
 from jaxvision.nn.norm import FrozenBatchNorm, Norm
 from jaxvision.nn.precision import at_least_float32
 from jaxvision.ops import anchors, box_codec, losses, pixels
+from jaxvision.ops.box_losses import BoxLoss, l1
 from jaxvision.ops.boxes import clip
 from jaxvision.ops.candidates import best_candidates
 from jaxvision.ops.matching import IGNORED
@@ -135,6 +136,7 @@ def retinanet(
     matching: Matching = MATCHING,
     gamma: float | int = 2,
     alpha: float = 0.25,
+    box_loss: BoxLoss = l1,
     score_threshold: float | int = 0.05,
     pre_nms_top_k: int = 1000,
     nms: NMS = greedy(0.5),
@@ -152,6 +154,7 @@ def retinanet(
       matching: of anchors to objects.
       gamma: of the focal loss.
       alpha: weight of the class that is there in it, `1 - alpha` of those that are not.
+      box_loss: the loss of each bounding box, see `ops.box_losses`.
       score_threshold: detections have a score above it.
       pre_nms_top_k: the number of pairs of anchor and class of every map, the best, that NMS sees.
       nms: what a detection keeps of its score beside better ones of its class: `ops.nms.greedy(iou)`, or one of
@@ -161,7 +164,7 @@ def retinanet(
 
     Returns:
       A task whose target is `Objects` and whose prediction is `Detections`. Its loss is the sum of `class_loss` and
-      `box_loss` (absolute differences), each the mean over images of its sum by the number of anchors matched there.
+      `box_loss`, each the mean over images of its sum by the number of anchors matched there.
       Anchors that overlap an object to be ignored by `matching.low` are no background. An object's `weight` multiplies the
       losses of the anchors matched to it. The canvas is padded to a multiple of 32 pixels.
     """
@@ -177,10 +180,10 @@ def retinanet(
         outputs, collections = forward_training(network, variables, given, key=key)
         logits, offsets = (jnp.concatenate(each, 1) for each in by_level(outputs))
         boxes = np.concatenate(anchors_of(outputs, given.shape, sizes, ratios))
-        terms = jax.vmap(lambda l, o, t: loss_terms(l, o, boxes, t, matching, gamma, alpha))
-        class_loss, box_loss, matched = terms(logits, offsets, detection.targets(batch))
+        terms = jax.vmap(lambda l, o, t: loss_terms(l, o, boxes, t, matching, gamma, alpha, box_loss))
+        class_loss, by_box, matched = terms(logits, offsets, detection.targets(batch))
         each = jnp.maximum(matched, 1).astype(class_loss.dtype)
-        own = [jnp.where(batch.valid, x / each, 0) for x in (class_loss, box_loss)]
+        own = [jnp.where(batch.valid, x / each, 0) for x in (class_loss, by_box)]
         there = jnp.maximum(batch.valid.sum(), 1).astype(class_loss.dtype)
         metrics = {name: x.sum() / there for name, x in zip(("class_loss", "box_loss"), own, strict=True)}
         return metrics["class_loss"] + metrics["box_loss"], LossOutput(metrics, collections, own[0] + own[1])
@@ -213,6 +216,7 @@ def loss_terms(
     matching: Matching = MATCHING,
     gamma: float | int = 2,
     alpha: float = 0.25,
+    box_loss: BoxLoss = l1,
 ) -> tuple[Float[Array, ""], Float[Array, ""], Int[Array, ""]]:
     """Of one image: the sums of the losses of classes and of boxes over its anchors, and how many of these are matched."""
     boxes, real = jnp.asarray(boxes, offsets.dtype), target.boxes.astype(offsets.dtype)
@@ -225,7 +229,7 @@ def loss_terms(
     class_loss = jnp.where(match != IGNORED, by_class * weight, 0).sum()
 
     wanted = jnp.where(positive[:, None], box_codec.encode(real[match], boxes), 0)
-    by_box = jnp.abs(offsets - jax.lax.stop_gradient(wanted)).sum(-1)
+    by_box = box_loss(offsets, jax.lax.stop_gradient(wanted), box_codec.decode(offsets, boxes), real[match])
     return class_loss, jnp.where(positive, by_box * weight, 0).sum(), positive.sum()
 
 

@@ -19,6 +19,7 @@ from jaxvision.nn.norm import Norm
 from jaxvision.nn.precision import at_least_float32
 from jaxvision.ops import box_codec, matching
 from jaxvision.ops.anchors import Anchors, ssd_default_boxes
+from jaxvision.ops.box_losses import BoxLoss, smooth_l1
 from jaxvision.ops.boxes import clip, iou, pairwise
 from jaxvision.ops.nms import NMS, greedy
 from jaxvision.ops.selection import Selection, best_of_each_class
@@ -272,6 +273,7 @@ def ssd(
     scores: Scores = SOFTMAX,
     match_iou: float = 0.5,
     negatives: float | int = 3,
+    box_loss: BoxLoss = smooth_l1(),
     score_threshold: float | int = 0.01,
     nms: NMS = greedy(0.45),
     pre_nms_top_k: int = 400,
@@ -288,6 +290,7 @@ def ssd(
       scores: `SOFTMAX` or `SIGMOID`.
       match_iou: a default box that overlaps an object by this IoU is matched to it, beside the best one of each object.
       negatives: so many boxes of background for each matched one, those with the largest loss.
+      box_loss: the loss of each bounding box, see `ops.box_losses`.
       score_threshold: detections have a score above it.
       nms: what a detection keeps of its score beside better ones of its class: `ops.nms.greedy(iou)`, or one of
         `ops.other_nms`.
@@ -307,11 +310,11 @@ def ssd(
     def loss(variables: Variables, batch: Batch, key: Key) -> tuple[Scalar, LossOutput]:
         outputs, collections = forward_training(network, variables, detection.images(batch, mean, std, dtype), key=key)
         logits, offsets, boxes = _flat(outputs, defaults, batch.image.shape)
-        terms = jax.vmap(lambda l, o, t: loss_terms(l, o, boxes, t, scores, match_iou, negatives))
-        class_loss, box_loss, matched = terms(logits, offsets, detection.targets(batch))
+        terms = jax.vmap(lambda l, o, t: loss_terms(l, o, boxes, t, scores, match_iou, negatives, box_loss))
+        class_loss, by_box, matched = terms(logits, offsets, detection.targets(batch))
         total = jnp.maximum(matched.sum(), 1).astype(class_loss.dtype)
-        metrics = {"class_loss": class_loss.sum() / total, "box_loss": box_loss.sum() / total}
-        own = (class_loss + box_loss) / jnp.maximum(matched, 1).astype(class_loss.dtype)
+        metrics = {"class_loss": class_loss.sum() / total, "box_loss": by_box.sum() / total}
+        own = (class_loss + by_box) / jnp.maximum(matched, 1).astype(class_loss.dtype)
         return metrics["class_loss"] + metrics["box_loss"], LossOutput(metrics, collections, own)
 
     def predict(variables: Variables, batch: Batch) -> Detections:
@@ -343,6 +346,7 @@ def loss_terms(
     scores: Scores = SOFTMAX,
     match_iou: float = 0.5,
     negatives: float | int = 3,
+    box_loss: BoxLoss = smooth_l1(),
 ) -> tuple[Float[Array, ""], Float[Array, ""], Int[Array, ""]]:
     """Of one image: the sums of the losses of classes and of boxes, and how many default boxes are matched."""
     defaults = jnp.asarray(defaults, offsets.dtype)
@@ -358,7 +362,8 @@ def loss_terms(
     class_loss = jnp.where(positive | mined, each * weight, 0).sum()
 
     wanted = box_codec.encode(boxes[matched], defaults, box_codec.SSD)
-    by_box = optax.huber_loss(offsets, jax.lax.stop_gradient(wanted)).sum(-1)
+    predicted = box_codec.decode(offsets, defaults, box_codec.SSD)
+    by_box = box_loss(offsets, jax.lax.stop_gradient(wanted), predicted, boxes[matched])
     return class_loss, jnp.where(positive, by_box * weight, 0).sum(), positive.sum()
 
 

@@ -19,6 +19,7 @@ from jaxvision.nn.conv import Conv, max_pool
 from jaxvision.nn.darknet import enlarged
 from jaxvision.nn.norm import BatchNorm, Norm
 from jaxvision.nn.precision import at_least_float32
+from jaxvision.ops.box_losses import BoxLoss, squared_iou
 from jaxvision.ops.boxes import area, clip, from_centre, iou, to_centre
 from jaxvision.ops.candidates import best_candidates
 from jaxvision.ops.matching import Match
@@ -315,6 +316,7 @@ EPSILON = 1e-8
 def yolox(
     network: nn.Module,
     *,
+    box_loss: BoxLoss = squared_iou,
     score_threshold: float | int = 0.01,
     nms: NMS = greedy(0.65),
     pre_nms_top_k: int = 1000,
@@ -327,6 +329,7 @@ def yolox(
 
     Args:
       network: an `YOLOX`.
+      box_loss: the loss of each bounding box, see `ops.box_losses`.
       score_threshold: detections have a score, objectness times class, above it.
       nms: what a detection keeps of its score beside better ones of its class: `ops.nms.greedy(iou)`, or one of
         `ops.other_nms`.
@@ -353,7 +356,7 @@ def yolox(
     def loss(variables: Variables, batch: Batch, key: Key) -> tuple[Scalar, LossOutput]:
         outputs, collections = forward_training(network, variables, pixels(batch), key=key)
         predicted, cells = _flat(outputs, batch.image.shape)
-        terms, trained = jax.vmap(lambda p, t: loss_terms(p, cells, t))(predicted, detection.targets(batch))
+        terms, trained = jax.vmap(lambda p, t: loss_terms(p, cells, t, box_loss))(predicted, detection.targets(batch))
         terms = {name: jnp.where(batch.valid, term, 0) for name, term in terms.items()}
         terms["l1_loss"] = terms["l1_loss"] * _l1(batch).astype(predicted.dtype)
         total = jnp.maximum(trained.sum(), 1).astype(predicted.dtype)
@@ -380,7 +383,7 @@ def yolox(
 
 
 def loss_terms(
-    predicted: Float[Array, "a c"], cells: Anchors, target: Objects
+    predicted: Float[Array, "a c"], cells: Anchors, target: Objects, box_loss: BoxLoss = squared_iou
 ) -> tuple[dict[str, Float[Array, ""]], Int[Array, ""]]:
     """Of one image: the sums of the losses, and how many cells are trained on an object."""
     owner = assigned(predicted, cells, target)
@@ -388,14 +391,14 @@ def loss_terms(
     weight = jnp.where(positive, detection.weights(target)[owner], 1).astype(predicted.dtype)
 
     offsets = jnp.where(positive[:, None], predicted[:, :4], 0)  # what is not trained may be as large as it likes
-    overlap = iou(boxes_of(offsets, cells), mine)
+    found, wanted = boxes_of(offsets, cells), _encoded(mine, cells)
     classes = jax.nn.one_hot(target.labels[owner], predicted.shape[1] - 5, dtype=predicted.dtype)
-    share = classes * jax.lax.stop_gradient(overlap)[:, None]
+    share = classes * jax.lax.stop_gradient(iou(found, mine))[:, None]
     terms = {
-        "box_loss": BOX * (1 - jnp.square(overlap)),
+        "box_loss": BOX * box_loss(offsets, wanted, found, mine),
         "objectness_loss": optax.sigmoid_binary_cross_entropy(predicted[:, 4], positive.astype(predicted.dtype)),
         "class_loss": optax.sigmoid_binary_cross_entropy(predicted[:, 5:], share).sum(-1),
-        "l1_loss": jnp.abs(offsets - _encoded(mine, cells)).sum(-1),
+        "l1_loss": jnp.abs(offsets - wanted).sum(-1),
     }
     everywhere = ("objectness_loss",)
     sums = {name: jnp.where(positive | (name in everywhere), x * weight, 0).sum() for name, x in terms.items()}
