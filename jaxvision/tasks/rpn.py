@@ -60,7 +60,8 @@ def rpn_loss_terms(
     settings: RPN = DEFAULT_RPN,
 ) -> tuple[dict[str, Float[Array, ""]], Int[Array, ""]]:
     """Sums of `objectness_loss` and `rpn_box_loss` over the sampled anchors, and how many these are; 0 if not `valid`."""
-    match = assign(jnp.asarray(anchors, offsets.dtype), target, settings.matching)
+    references = jnp.asarray(anchors, offsets.dtype)
+    match = assign(references, target, settings.matching)
     index, sampled = matching.sample(
         key,
         (match >= 0) & valid,
@@ -68,11 +69,11 @@ def rpn_loss_terms(
         count=settings.samples_per_image,
         share=settings.positive_fraction,
     )
-    match, logits, offsets, anchors = match[index], logits[index], offsets[index], jnp.asarray(anchors)[index]
+    match, logits, offsets, references = (x[index] for x in (match, logits, offsets, references))
     positive = sampled & (match >= 0)
     weight = jnp.where(positive, detection.weights(target)[match], 1).astype(logits.dtype)
     by_logit = optax.sigmoid_binary_cross_entropy(logits, positive.astype(logits.dtype))
-    by_box = matched_box_loss(settings.box_loss, offsets, anchors, target.boxes[match], positive)
+    by_box = matched_box_loss(settings.box_loss, offsets, references, target.boxes[match], positive)
     sums = {"objectness_loss": jnp.where(sampled, by_logit * weight, 0).sum(), "rpn_box_loss": (by_box * weight).sum()}
     return sums, sampled.sum()
 
