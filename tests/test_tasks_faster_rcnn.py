@@ -14,6 +14,7 @@ from test_ops_nms import greedy
 from test_tasks_retinanet import BOXES, box_of, objects, offsets_of, owners
 
 from jaxvision.ops import nms as ops_nms
+from jaxvision.ops.box_losses import giou
 from jaxvision.tasks.faster_rcnn import SINGLE_SIZES, faster_rcnn, faster_rcnn_vgg16
 from jaxvision.tasks.roi_heads import ROIHeads, ROIs, decode, roi_loss_terms, sample_rois
 from jaxvision.tasks.rpn import RPN, propose, rpn_loss_terms
@@ -120,6 +121,37 @@ def test_the_loss_of_boxes_equals_loops_over_the_regions(float64):
             wanted = offsets_of(boxes[match[row]], regions.boxes[row], WEIGHTS)
             box_loss += smooth(offsets[row, label] - wanted)
     assert_terms(found, {"class_loss": class_loss, "box_loss": box_loss}, 5)
+
+
+def giou_of(a, b):
+    """The generalised IoU from the definition (arXiv:1902.09630)."""
+    area = lambda low, high: np.prod(np.maximum(high - low, 0))
+    inside = area(np.maximum(a[:2], b[:2]), np.minimum(a[2:], b[2:]))
+    around = area(np.minimum(a[:2], b[:2]), np.maximum(a[2:], b[2:]))
+    union = area(a[:2], a[2:]) + area(b[:2], b[2:]) - inside
+    return inside / union - (around - union) / around
+
+
+def test_the_loss_of_a_box_may_be_its_giou(float64):
+    random, far = np.random.default_rng(1), (10_000, 10_000)
+    boxes, labels, target = objects(random, 3)
+    rois = ROIs(BOXES[20:24] + 50.5, np.arange(4) < 3, np.int32([2, 0, -1, -1]))  # type: ignore[arg-type]
+    logits, offsets = random.normal(size=(4, 4)), random.normal(size=(4, 4, 4))
+    run = jax.jit(lambda o, l, r, t: roi_loss_terms(l, o, r, t, ROIHeads(box_loss=giou))[0]["box_loss"])
+    decoded = [box_of(offsets[r, labels[rois.match[r]] + 1], rois.boxes[r], far, WEIGHTS) for r in (0, 1)]
+    assert min(map(np.min, decoded)) > 0  # `box_of` has cut nothing
+    expected = sum(1 - giou_of(box, boxes[rois.match[r]]) for r, box in enumerate(decoded))
+    assert_allclose(run(offsets, logits, rois, target), expected, rtol=1e-6)
+    gradient = jax.jit(jax.grad(run))(offsets, logits, rois, target)
+    assert np.isfinite(gradient).all()
+    assert not gradient[2:].any()
+
+    settings = RPN(samples_per_image=20, box_loss=giou)
+    logits, offsets = random.normal(size=len(BOXES)), random.normal(size=(len(BOXES), 4))
+    of = lambda o, l, t, v: rpn_loss_terms(jax.random.key(3), l, o, BOXES, t, v, settings)[0]["rpn_box_loss"]
+    gradient = jax.jit(jax.grad(of))(offsets, logits, target, np.array(True))
+    assert np.isfinite(gradient).all()
+    assert 0 < (gradient != 0).any(1).sum() <= 10
 
 
 def test_detections_equal_the_loop(float64):

@@ -11,6 +11,7 @@ import optax
 from jaxtyping import Array, Bool, Float, Int
 
 from jaxvision.ops import box_codec, matching
+from jaxvision.ops.box_losses import BoxLoss
 from jaxvision.ops.boxes import clip
 from jaxvision.ops.candidates import best_candidates
 from jaxvision.ops.nms import NMS, greedy
@@ -18,7 +19,7 @@ from jaxvision.ops.selection import Selection
 from jaxvision.ops.top_k import top_k
 from jaxvision.tasks import detection
 from jaxvision.tasks.anchored import Matching, assign
-from jaxvision.tasks.rpn import box_loss
+from jaxvision.tasks.rpn import SMOOTH_L1, matched_box_loss
 from jaxvision.types import Key, Objects
 
 MIN_SIZE = 1e-2
@@ -44,6 +45,8 @@ class ROIHeads(NamedTuple):
     """What a detection keeps of its score beside better ones of its class: `ops.nms.greedy`, or one of `ops.other_nms`."""
     max_detections: int = 100
     """Rows of the prediction of each image."""
+    box_loss: BoxLoss = SMOOTH_L1
+    """The loss of each bounding box, see `ops.box_losses`."""
 
 
 DEFAULT_ROI_HEADS = ROIHeads()
@@ -96,8 +99,8 @@ def roi_loss_terms(
     weight = jnp.where(positive, detection.weights(target)[rois.match], 1).astype(logits.dtype)
     by_class = optax.softmax_cross_entropy_with_integer_labels(logits, label)
     of_class = jnp.take_along_axis(offsets, label[:, None, None], 1)[:, 0]
-    wanted = box_codec.encode(target.boxes.astype(offsets.dtype)[rois.match], rois.boxes, settings.box_weights)
-    by_box = box_loss(of_class, wanted, positive)
+    truth = target.boxes[rois.match]
+    by_box = matched_box_loss(settings.box_loss, of_class, rois.boxes, truth, positive, settings.box_weights)
     sums = {"class_loss": jnp.where(rois.valid, by_class * weight, 0).sum(), "box_loss": (by_box * weight).sum()}
     return sums, rois.valid.sum()
 

@@ -14,6 +14,7 @@ from jaxtyping import Array, Bool, Float, Int
 
 from jaxvision.ops import box_codec, matching
 from jaxvision.ops.anchors import Anchors
+from jaxvision.ops.box_losses import BoxLoss, smooth_l1
 from jaxvision.ops.boxes import clip
 from jaxvision.ops.nms import NMS, greedy
 from jaxvision.ops.top_k import top_k
@@ -21,8 +22,8 @@ from jaxvision.tasks import detection
 from jaxvision.tasks.anchored import Matching, assign
 from jaxvision.types import Key, Objects
 
-BETA = 1 / 9
-"""Beta of smooth L1 in both stages: below this difference the loss is a square, above it is linear."""
+SMOOTH_L1 = smooth_l1(1 / 9)
+"""The loss of a bounding box in both stages: a square up to a difference of 1/9, then linear."""
 
 
 class RPN(NamedTuple):
@@ -42,6 +43,8 @@ class RPN(NamedTuple):
     """What a proposal keeps of its score beside better ones of the same map: `ops.nms.greedy`, or one of `ops.other_nms`."""
     min_size: float | int = 1e-3
     """Proposals with a shorter side, in pixels, are left out."""
+    box_loss: BoxLoss = SMOOTH_L1
+    """The loss of each bounding box, see `ops.box_losses`."""
 
 
 DEFAULT_RPN = RPN()
@@ -57,7 +60,8 @@ def rpn_loss_terms(
     settings: RPN = DEFAULT_RPN,
 ) -> tuple[dict[str, Float[Array, ""]], Int[Array, ""]]:
     """Sums of `objectness_loss` and `rpn_box_loss` over the sampled anchors, and how many these are; 0 if not `valid`."""
-    match = assign(jnp.asarray(anchors, offsets.dtype), target, settings.matching)
+    references = jnp.asarray(anchors, offsets.dtype)
+    match = assign(references, target, settings.matching)
     index, sampled = matching.sample(
         key,
         (match >= 0) & valid,
@@ -65,22 +69,38 @@ def rpn_loss_terms(
         count=settings.samples_per_image,
         share=settings.positive_fraction,
     )
-    match, logits, offsets = match[index], logits[index], offsets[index]
+    match, logits, offsets, references = (x[index] for x in (match, logits, offsets, references))
     positive = sampled & (match >= 0)
     weight = jnp.where(positive, detection.weights(target)[match], 1).astype(logits.dtype)
     by_logit = optax.sigmoid_binary_cross_entropy(logits, positive.astype(logits.dtype))
-    boxes = target.boxes.astype(offsets.dtype)[match]
-    by_box = box_loss(offsets, box_codec.encode(boxes, jnp.asarray(anchors, offsets.dtype)[index]), positive)
+    by_box = matched_box_loss(settings.box_loss, offsets, references, target.boxes[match], positive)
     sums = {"objectness_loss": jnp.where(sampled, by_logit * weight, 0).sum(), "rpn_box_loss": (by_box * weight).sum()}
     return sums, sampled.sum()
 
 
-def box_loss(
-    offsets: Float[Array, "n 4"], wanted: Float[Array, "n 4"], positive: Bool[Array, "n"]
+def matched_box_loss(
+    loss: BoxLoss,
+    offsets: Float[Array, "n 4"],
+    references: Float[Array, "n 4"],
+    truth: Float[Array, "n 4"],
+    positive: Bool[Array, "n"],
+    weights: box_codec.Weights = (1.0, 1.0, 1.0, 1.0),
 ) -> Float[Array, "n"]:
-    """Smooth L1 of each row (arXiv:1504.08083, equation 3) with beta 1/9; 0 where it is not `positive`."""
-    wanted = jax.lax.stop_gradient(jnp.where(positive[:, None], wanted, 0))
-    return jnp.where(positive, optax.huber_loss(offsets, wanted, delta=BETA).sum(-1) / BETA, 0)
+    """The loss of the bounding box that each row predicts; 0, and so its gradient, where the row is not `positive`.
+
+    Args:
+      loss: of one bounding box, see `ops.box_losses`.
+      offsets: what is predicted, relative to the references.
+      references: the anchors or regions.
+      truth: the bounding box of the ground truth of each.
+      positive: which rows are matched to ground truth.
+      weights: of the offsets, see `ops.box_codec`.
+    """
+    matched, unit = positive[:, None], jnp.asarray([[0.0, 0.0, 1.0, 1.0]], offsets.dtype)
+    references, truth = (jnp.where(matched, x.astype(offsets.dtype), unit) for x in (references, truth))
+    offsets = jnp.where(matched, offsets, 0)
+    wanted = jax.lax.stop_gradient(box_codec.encode(truth, references, weights))
+    return jnp.where(positive, loss(offsets, wanted, box_codec.decode(offsets, references, weights), truth), 0)
 
 
 def propose(
