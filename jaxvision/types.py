@@ -56,6 +56,8 @@ class Detections(struct.PyTreeNode):
     valid: Bool[Array, "*b n"]
     masks: Array | None = None
     attributes: Any = None
+    index: Int[Array, "*b n"] | None = None
+    """Which anchor, query or region of the image each was."""
 
 
 class SegmentationMap(struct.PyTreeNode):

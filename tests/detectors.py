@@ -27,35 +27,37 @@ def small_ssd(dtype=jnp.float32):
     backbone = resnet.Backbone(resnet.BasicBlock, (1, 1), width=8, dtype=dtype)
     features = Features(backbone, 0, (Extra(8, 16),), dtype=dtype)
     defaults = paper((0.2, 0.4, 0.6, 0.9), ((2,), (2,), (2,)), (4, 8, 16))
-    return ssd(SSD(features, CLASSES, (4, 4, 4), dtype=dtype), defaults, mean=127.5, std=64.0, dtype=dtype, count=20)
+    return ssd(
+        SSD(features, CLASSES, (4, 4, 4), dtype=dtype), defaults, mean=127.5, std=64.0, dtype=dtype, max_detections=20
+    )
 
 
 def small_yolov3_tiny(dtype=jnp.float32):
     """Strides 4 and 8."""
     priors = (((16, 16), (24, 12)), ((6, 6), (10, 8)))
     network = darknet.YOLOv3Tiny(darknet.DarknetTiny(4, 5, dtype=dtype), CLASSES, 2)
-    return yolo(network, priors, dtype=dtype, count=20)
+    return yolo(network, priors, dtype=dtype, max_detections=20)
 
 
 def small_yolov3(dtype=jnp.float32):
     """Strides 2, 4 and 8."""
     priors = (((16, 16),), ((10, 8),), ((5, 6),))
     network = darknet.YOLOv3(darknet.Darknet53((1, 1, 1), 4, dtype=dtype), CLASSES, 1)
-    return yolo(network, priors, dtype=dtype, count=20)
+    return yolo(network, priors, dtype=dtype, max_detections=20)
 
 
 def small_yolo_v1(dtype=jnp.float32):
     """A grid of 4 x 4 cells."""
     network = darknet.GridHead(darknet.DarknetTiny(4, 5, dtype=dtype), CLASSES, channels=8, dtype=dtype)
-    return yolo_v1(network, mean=127.5, std=64.0, dtype=dtype, count=20)
+    return yolo_v1(network, mean=127.5, std=64.0, dtype=dtype, max_detections=20)
 
 
 def small_retinanet(dtype=jnp.float32):
     """Strides 8, 16 and 32, the last two convolved."""
     backbone = resnet.Backbone(resnet.BasicBlock, (1, 1), width=8, dtype=dtype)
-    network = retinanet_fpn(backbone, CLASSES, channels=16, kinds=2, depth=1)
+    network = retinanet_fpn(backbone, CLASSES, channels=16, anchors_per_cell=2, depth=1)
     sizes = ((6, 9), (12, 16), (20, 26))
-    return retinanet(network, sizes=sizes, ratios=(1.0,), mean=127.5, std=64.0, dtype=dtype, count=20)
+    return retinanet(network, sizes=sizes, ratios=(1.0,), mean=127.5, std=64.0, dtype=dtype, max_detections=20)
 
 
 def small_detr(dtype=jnp.float32):
@@ -69,7 +71,7 @@ def small_detr(dtype=jnp.float32):
 def small_yolox(dtype=jnp.float32):
     """Strides 4 and 8 of a residual network."""
     backbone = resnet.Backbone(resnet.BasicBlock, (1, 1), width=8, dtype=dtype)
-    return yolox(YOLOX(backbone, CLASSES, 1, Make(dtype=dtype)), dtype=dtype, count=20)
+    return yolox(YOLOX(backbone, CLASSES, 1, Make(dtype=dtype)), dtype=dtype, max_detections=20)
 
 
 def small_faster_rcnn(dtype=jnp.float32):

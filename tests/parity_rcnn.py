@@ -93,7 +93,7 @@ def faster_rcnn_parts(name):
 def retinanet_parts(name):
     """As `faster_rcnn_parts`."""
     network = retinanet_fpn(backbone(name), CLASSES)
-    task = retinanet(network, candidates=200, dtype=jnp.float64)
+    task = retinanet(network, pre_nms_top_k=200, dtype=jnp.float64)
 
     def outputs(variables, pixels):
         logits, offsets = (jnp.concatenate(x, 1) for x in by_level(network.apply(variables, pixels, train=False)))

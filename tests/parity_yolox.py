@@ -69,7 +69,7 @@ def batch(rows=6):
 def figures(size, shapes):
     """Ours, in float64: outputs, losses, gradients and new statistics by the authors' names, detections."""
     network = network_of(size)
-    task = yolox(network, count=400, dtype=jnp.float64)
+    task = yolox(network, max_detections=400, dtype=jnp.float64)
     given = batch()
     spec = jax.eval_shape(task.init, jax.random.key(0), given)
     sources = yolox_sources(spec)

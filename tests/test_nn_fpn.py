@@ -120,7 +120,7 @@ def test_every_class_starts_improbable():
     logits, _ = jax.jit(lambda key: tower.init_with_output(key, maps))(jax.random.key(0))
     assert_allclose(1 / (1 + np.exp(-np.asarray(logits[0]))), np.full((1, 2, 2, 2, 3), 0.01), rtol=0.1)
     network = retinanet_fpn(resnet.resnet18(None).backbone, 3)
-    assert (network.prior, network.depth, network.kinds) == (0.01, 4, 9)
+    assert (network.prior, network.depth, network.anchors_per_cell) == (0.01, 4, 9)
 
 
 def test_the_single_map_is_pooled_by_maximum():

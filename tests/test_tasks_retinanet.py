@@ -11,10 +11,12 @@ from detectors import make_batch
 from flax import linen as nn
 from numpy.testing import assert_allclose
 from parity_networks import shapes_of
-from test_ops_nms import greedy, overlap
+from test_ops_nms import greedy as greedy_loop
+from test_ops_nms import overlap
 
 from jaxvision.nn.fpn import Predictions
 from jaxvision.ops.anchors import pyramid
+from jaxvision.ops.nms import greedy
 from jaxvision.tasks import retinanet
 from jaxvision.tasks.anchored import anchors_of
 from jaxvision.types import Objects
@@ -114,7 +116,7 @@ def test_the_loss_is_the_mean_over_images_of_means_over_their_anchors(float64):
 
 
 def test_detections_equal_the_loop(float64):
-    settings = {"score_threshold": 0.3, "candidates": 30, "overlap": 0.4, "count": 15}
+    settings = {"score_threshold": 0.3, "pre_nms_top_k": 30, "nms": greedy(0.4), "max_detections": 15}
     task = retinanet.retinanet(Fixed(), sizes=((8, 10), (16, 20)), mean=0.0, std=1.0, **settings)
     given = make_batch((1,))
     found = jax.device_get(jax.jit(task.predict)({}, given))
@@ -130,7 +132,7 @@ def test_detections_equal_the_loop(float64):
         ]
         rows += sorted((pair for pair in pairs if pair[0] > 0.3), key=lambda pair: -pair[0])[:30]
     scores, labels, boxes = map(np.array, zip(*rows, strict=True))
-    kept = np.flatnonzero(greedy(boxes, scores, np.ones(len(rows), bool), 0.4, labels))
+    kept = np.flatnonzero(greedy_loop(boxes, scores, np.ones(len(rows), bool), 0.4, labels))
     best = sorted(kept, key=lambda row: -scores[row])[:15]
     assert len(best) == 15
     assert found.valid.all()

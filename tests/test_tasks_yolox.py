@@ -10,6 +10,7 @@ from numpy.testing import assert_allclose, assert_array_equal
 from test_ops_simota import overlap_of, simota_by_loops
 
 from jaxvision.augment import chain
+from jaxvision.ops.nms import greedy
 from jaxvision.run.config import load
 from jaxvision.tasks import yolox
 from jaxvision.tasks.yolo import anchors_of
@@ -185,7 +186,7 @@ def test_predictions_equal_loops(float64):
     predicted[..., 5:] *= 3
     batch = make_batch(random, (1, 2))
     batch = batch.replace(size=jnp.int32([[64, 96], [40, 50]]))
-    task = yolox.yolox(Fixed(), score_threshold=0.2, overlap=0.5, count=120)
+    task = yolox.yolox(Fixed(), score_threshold=0.2, nms=greedy(0.5), max_detections=120)
     found = jax.device_get(jax.jit(task.predict)(outputs_of(predicted), batch))
     for i in range(2):
         kept = detected_by_loops(predicted[i], np.asarray(batch.size[i]), 0.2, 0.5)

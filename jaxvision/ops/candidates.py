@@ -1,10 +1,9 @@
-"""Candidates of one image, each a box of one class with a score: the best that suppression leaves."""
+"""The detections of one image, selected from candidates: each a box of one class with a score."""
 
-import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
-from jaxvision.ops.nms import nms
-from jaxvision.ops.selection import Best
+from jaxvision.ops.nms import NMS
+from jaxvision.ops.selection import Selection, padded
 from jaxvision.ops.top_k import top_k
 
 
@@ -14,22 +13,21 @@ def best_candidates(
     scores: Float[Array, "c"],
     valid: Bool[Array, "c"],
     *,
-    overlap: float | int,
-    count: int,
-) -> Best:
-    """The best detections after suppression within each class.
+    score_threshold: float | int,
+    nms: NMS,
+    max_detections: int,
+) -> Selection:
+    """The best detections after NMS within each class.
 
     Args:
-      boxes: of the candidates.
+      boxes: bounding boxes of the candidates.
       labels: their classes.
-      scores: 0 or more.
+      scores: their scores, 0 or more.
       valid: which of them there are.
-      overlap: the IoU above which a better box of the class suppresses.
-      count: rows of the result. Of equal scores the first candidate comes first.
+      score_threshold: only candidates with a score above it count, before NMS and after it.
+      nms: what a candidate keeps of its score, see `ops.nms.NMS`.
+      max_detections: rows of the result. Of equal scores the first candidate comes first.
     """
-    kept = nms(boxes, scores, valid, overlap, labels)
-    best, row = top_k(jnp.where(kept, scores, -1), min(count, len(scores)))
-    there, padding = best >= 0, (0, count - len(row))
-    chosen = jnp.pad(jnp.where(there[:, None], boxes[row], 0), (padding, (0, 0)))
-    found, best = (jnp.pad(jnp.where(there, x, 0), padding) for x in (labels[row], best))
-    return chosen, found, best, jnp.pad(there, padding)
+    rescored = nms(boxes, scores, valid & (scores > score_threshold), labels)
+    best, rows = top_k(rescored, min(max_detections, len(scores)))
+    return padded(Selection(boxes[rows], labels[rows], best, best > score_threshold, rows), max_detections)

@@ -1,8 +1,9 @@
-"""Non-maximum suppression of one image's boxes at fixed width: what is kept is a mask, nothing changes its shape.
+"""Non-maximum suppression (NMS) of one image's boxes at fixed width: what is kept is a mask, nothing changes its shape.
 
 Rows that are not `valid` are never kept and suppress nothing. Of equal scores the earlier row goes first.
 """
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 import jax
@@ -10,6 +11,12 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
 from jaxvision.ops.boxes import iou, pairwise
+
+NMS = Callable[[Float[Array, "n 4"], Float[Array, "n"], Bool[Array, "n"], Int[Array, "n"] | None], Float[Array, "n"]]
+"""`(boxes, scores, valid, labels) -> scores`: what each box keeps of its score, 0 or more; REMOVED where it is not valid or
+is removed. Boxes of different labels leave each other alone; None: all compete. See `greedy`, and `ops.other_nms`."""
+REMOVED = -1
+"""The score of a box that is removed."""
 
 WHOLE = 1024
 """So many boxes at most are settled at once, all pairs of them compared."""
@@ -45,6 +52,11 @@ def nms(
     else:
         kept = _by_block(rows, valid[order], threshold)
     return jnp.zeros(n, bool).at[order].set(kept)
+
+
+def greedy(iou: float = 0.5) -> NMS:
+    """NMS that removes every box which a better one that is kept overlaps by more than this IoU, see `nms`."""
+    return lambda boxes, scores, valid, labels: jnp.where(nms(boxes, scores, valid, iou, labels), scores, REMOVED)
 
 
 class _Rows(NamedTuple):

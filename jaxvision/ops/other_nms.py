@@ -1,4 +1,4 @@
-"""Other ways to thin out the boxes of one image; none is the greedy choice of `ops.nms`, and each has its own name.
+"""Soft, fast and matrix NMS of one image's boxes: none is the greedy choice of `ops.nms`, and each has its own name.
 
 Rows that are not `valid` touch nothing and come out with a score of 0, or not kept. Of equal scores the earlier row goes
 first. Boxes of different `labels` leave each other alone; without labels, all compete.
@@ -9,6 +9,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
 from jaxvision.ops.boxes import iou, pairwise
+from jaxvision.ops.nms import NMS, REMOVED
 
 
 def soft_nms(
@@ -65,6 +66,29 @@ def matrix_nms(
     other = overlaps.max(0)
     falls = jnp.exp(-sigma * (jnp.square(overlaps) - jnp.square(other)[:, None]))
     return jnp.where(valid, scores, 0) * jnp.minimum(jnp.where(better, falls, 1).min(0), 1)
+
+
+def soft(sigma: float | int = 0.5) -> NMS:
+    """Soft NMS with a Gaussian, see `soft_nms`: scores fall, no box is removed."""
+
+    def rescored(boxes: Array, scores: Array, valid: Array, labels: Array | None) -> Array:
+        return jnp.where(valid, soft_nms(boxes, scores, valid, sigma, labels), REMOVED)
+
+    return rescored
+
+
+def matrix(sigma: float | int = 2.0) -> NMS:
+    """Matrix NMS with a Gaussian, see `matrix_nms`: scores fall, no box is removed."""
+
+    def rescored(boxes: Array, scores: Array, valid: Array, labels: Array | None) -> Array:
+        return jnp.where(valid, matrix_nms(boxes, scores, valid, sigma, labels), REMOVED)
+
+    return rescored
+
+
+def fast(iou: float = 0.5) -> NMS:
+    """Fast NMS that removes every box which any better one overlaps by more than this IoU, see `fast_nms`."""
+    return lambda boxes, scores, valid, labels: jnp.where(fast_nms(boxes, scores, valid, iou, labels), scores, REMOVED)
 
 
 def _overlaps(boxes: Float[Array, "n 4"], valid: Bool[Array, "n"], labels: Int[Array, "n"] | None) -> Array:

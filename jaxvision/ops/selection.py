@@ -1,45 +1,66 @@
-"""From the scores of many boxes of one image to its detections."""
+"""The detections of one image, selected from the scores of many boxes for every class."""
+
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
 from jaxvision.ops.boxes import area
-from jaxvision.ops.nms import nms
+from jaxvision.ops.nms import NMS
 from jaxvision.ops.top_k import top_k
 
-Best = tuple[Float[Array, "n 4"], Int[Array, "n"], Float[Array, "n"], Bool[Array, "n"]]
-"""Boxes, labels, scores, and which rows there are; the best first."""
+
+class Selection(NamedTuple):
+    """The best detections of one image, the best first; rows that are not valid are 0."""
+
+    boxes: Float[Array, "n 4"]
+    labels: Int[Array, "n"]
+    scores: Float[Array, "n"]
+    valid: Bool[Array, "n"]
+    index: Int[Array, "n"]
+    """The row, of those given, that each detection was."""
+
+    def renumbered(self, numbers: Int[Array, "c"]) -> "Selection":
+        """The same detections, their rows known by these numbers: of the anchors, say, that the rows were taken from."""
+        return self._replace(index=jnp.where(self.valid, numbers[self.index].astype(jnp.int32), 0))
 
 
 def best_of_each_class(
     boxes: Float[Array, "a 4"],
     scores: Float[Array, "a k"],
     *,
-    above: float | int,
-    candidates: int,
-    overlap: float | int,
-    count: int,
-) -> Best:
-    """The best detections after suppression within each class; a box may be one of several classes.
+    score_threshold: float | int,
+    pre_nms_top_k: int,
+    nms: NMS,
+    max_detections: int,
+) -> Selection:
+    """The best detections after NMS within each class; a box may be one of several classes.
 
     Args:
-      boxes: of the image, for all classes.
-      scores: of every box for every class.
-      above: scores that are not above are left out, and so are boxes without area.
-      candidates: so many boxes of each class, those with the best scores, go on to the suppression.
-      overlap: the IoU above which a better box of the class suppresses.
-      count: rows of the result. Of equal scores the class with the smaller number comes first, and in it the first box.
+      boxes: bounding boxes of the image, for all classes.
+      scores: the score of every box for every class, 0 or more.
+      score_threshold: only boxes with a score above it count, before NMS and after it; boxes without area never do.
+      pre_nms_top_k: the number of boxes of each class, those with the best scores, that NMS sees.
+      nms: what a box keeps of its score, see `ops.nms.NMS`.
+      max_detections: rows of the result. Of equal scores the class with the smaller number comes first, and in it the
+        first box.
     """
-    some = area(boxes) > 0
-    kept_scores, which = top_k(jnp.where(some[:, None], scores, -1).T, min(candidates, len(boxes)))
-    alive = kept_scores > above
-    kept = jax.vmap(lambda box, score, valid: nms(box, score, valid, overlap))(boxes[which], kept_scores, alive)
-    flat = jnp.where(kept, kept_scores, -1).reshape(-1)
-    best, row = top_k(flat, min(count, len(flat)))
-    labels, index = (row // which.shape[1]).astype(jnp.int32), which.reshape(-1)[row]
-    there = best > above
-    padding = count - len(row)
-    chosen = jnp.pad(jnp.where(there[:, None], boxes[index], 0), ((0, padding), (0, 0)))
-    labels, best = (jnp.pad(jnp.where(there, x, 0), (0, padding)) for x in (labels, best))
-    return chosen, labels, best, jnp.pad(there, (0, padding))
+    scores = jnp.where((area(boxes) > 0)[:, None], scores, -1)
+    best, anchors = top_k(scores.T, min(pre_nms_top_k, len(boxes)))
+    rescored = jax.vmap(lambda box, score, valid: nms(box, score, valid, None))(
+        boxes[anchors], best, best > score_threshold
+    )
+    scores, rows = top_k(rescored.reshape(-1), min(max_detections, rescored.size))
+    labels, index = (rows // anchors.shape[1]).astype(jnp.int32), anchors.reshape(-1)[rows]
+    return padded(Selection(boxes[index], labels, scores, scores > score_threshold, index), max_detections)
+
+
+def padded(selection: Selection, rows: int) -> Selection:
+    """So many rows; those that are not valid, and those that are added, are 0."""
+    valid, padding = selection.valid, (0, rows - len(selection.valid))
+    boxes = jnp.pad(jnp.where(valid[:, None], selection.boxes, 0), (padding, (0, 0)))
+    labels, scores, index = (
+        jnp.pad(jnp.where(valid, x, 0), padding) for x in (selection.labels, selection.scores, selection.index)
+    )
+    return Selection(boxes, labels, scores, jnp.pad(valid, padding), index.astype(jnp.int32))

@@ -16,6 +16,7 @@ from jax.typing import DTypeLike
 
 from jaxvision.nn import darknet, mobilenet
 from jaxvision.ops.anchors import tensorflow_default_boxes
+from jaxvision.ops.nms import greedy
 from jaxvision.pretrained import coco, tensorflow_ssd
 from jaxvision.pretrained import darknet as darknet_files
 from jaxvision.pretrained.fetch import from_package
@@ -93,9 +94,9 @@ def _tensorflow_ssd(
         std=127.5,
         scores=SIGMOID,
         score_threshold=1e-8,
-        overlap=0.6,
-        candidates=100,
-        count=100,
+        nms=greedy(0.6),
+        pre_nms_top_k=100,
+        max_detections=100,
         dtype=dtype,
     )
 

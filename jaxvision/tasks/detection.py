@@ -7,11 +7,11 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
 from jaxvision.ops import boxes, pixels
-from jaxvision.ops.selection import Best
+from jaxvision.ops.selection import Selection
 from jaxvision.types import Batch, Detections, Objects
 
 AT_ONCE = 8
-"""So many images are suppressed together: memory grows with classes times candidates squared of each."""
+"""Images whose NMS runs together: memory grows with classes times `pre_nms_top_k` squared of each."""
 
 
 def images(batch: Batch, mean: float | Sequence[float], std: float | Sequence[float], dtype) -> Float[Array, "b h w c"]:
@@ -40,7 +40,7 @@ def targets(batch: Batch) -> Objects:
     return batch.target.replace(valid=batch.target.valid & batch.valid[:, None])
 
 
-def detections(one: Callable[..., Best], *each: Array) -> Detections:
+def detections(one: Callable[..., Selection], *each: Array) -> Detections:
     """The detections of every image of a batch, `one` giving those of one from the rows of `each`.
 
     Images that are looked at together are taken from all over the batch: so, of one that is split over all devices, each
@@ -50,8 +50,8 @@ def detections(one: Callable[..., Best], *each: Array) -> Detections:
     together = _together(count, jax.device_count())
     turns = [x.reshape(together, count // together, *x.shape[1:]).swapaxes(0, 1) for x in each]
     found = jax.lax.map(lambda rows: jax.vmap(one)(*rows), tuple(turns))
-    kept, labels, scores, valid = (x.swapaxes(0, 1).reshape(count, *x.shape[2:]) for x in found)
-    return Detections(kept, labels, scores, valid)
+    found = jax.tree.map(lambda x: x.swapaxes(0, 1).reshape(count, *x.shape[2:]), found)
+    return Detections(found.boxes, found.labels, found.scores, found.valid, index=found.index)
 
 
 def _together(count: int, devices: int) -> int:

@@ -18,7 +18,7 @@ from jaxvision.nn.precision import at_least_float32
 from jaxvision.ops import boxes as box
 from jaxvision.ops import pixels
 from jaxvision.ops.matching import hungarian
-from jaxvision.ops.selection import Best
+from jaxvision.ops.selection import Selection, padded
 from jaxvision.ops.top_k import top_k
 from jaxvision.tasks import detection
 from jaxvision.tasks.forward import forward_training, model_variables
@@ -300,7 +300,7 @@ def detr(
 
     def predict(variables: Variables, batch: Batch) -> Detections:
         outputs: Any = network.apply(model_variables(variables), *inputs(batch), train=False)
-        return Detections(*jax.vmap(decode)(outputs.logits[-1], outputs.boxes[-1], jnp.asarray(batch.size)))  # type: ignore
+        return detection.detections(decode, outputs.logits[-1], outputs.boxes[-1], jnp.asarray(batch.size))
 
     return Task(init, loss, predict)
 
@@ -357,15 +357,14 @@ def match(
     return hungarian(_weighted(weights, by_class, by_box, by_giou), valid)
 
 
-def decode(logits: Float[Array, "n c"], boxes: Float[Array, "n 4"], size: Int[Array, "2"]) -> Best:
+def decode(logits: Float[Array, "n c"], boxes: Float[Array, "n 4"], size: Int[Array, "2"]) -> Selection:
     """The detection of every query of one image, the best first: its likeliest class, boxes in pixels of the canvas."""
     scores = jax.nn.softmax(logits)[:, :-1]
     found = box.clip(box.from_centre(boxes) * _extent(size, boxes.dtype), size)
     score = jnp.where(box.area(found) > 0, scores.max(-1), 0)
-    best, which = top_k(score, len(score))
-    valid = best > 0
-    kept = jnp.where(valid[:, None], found[which], 0)
-    return kept, jnp.where(valid, scores.argmax(-1)[which], 0).astype(jnp.int32), best, valid
+    best, query = top_k(score, len(score))
+    labels = scores.argmax(-1)[query].astype(jnp.int32)
+    return padded(Selection(found[query], labels, best, best > 0, query), len(score))
 
 
 def _weighted(weights: Weights, classes: Array, boxes: Array, giou: Array) -> Array:

@@ -17,7 +17,7 @@ from jaxvision.ops import pixels
 from jaxvision.ops.boxes import area, clip, iou, pairwise
 from jaxvision.ops.roi_align import roi_pool
 from jaxvision.ops.roi_pyramid import roi_align_pyramid
-from jaxvision.ops.selection import Best
+from jaxvision.ops.selection import Selection
 from jaxvision.tasks import detection
 from jaxvision.tasks.anchored import padded
 from jaxvision.tasks.forward import forward_training, model_variables
@@ -172,7 +172,7 @@ def detected(
 ) -> Detections:
     """What is detected in every image."""
 
-    def one(logits: Array, offsets: Array, boxes: Array, there: Array, size: Array) -> Best:
+    def one(logits: Array, offsets: Array, boxes: Array, there: Array, size: Array) -> Selection:
         return detect(logits, offsets, boxes, there, size, settings)
 
     return detection.detections(one, scores.logits, scores.offsets, boxes, there, jnp.asarray(batch.size))

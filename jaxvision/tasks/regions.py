@@ -13,7 +13,8 @@ from jaxtyping import Array, Bool, Float, Int
 from jaxvision.ops import box_codec, matching
 from jaxvision.ops.boxes import clip
 from jaxvision.ops.candidates import best_candidates
-from jaxvision.ops.selection import Best
+from jaxvision.ops.nms import greedy
+from jaxvision.ops.selection import Selection
 from jaxvision.ops.top_k import top_k
 from jaxvision.tasks import detection
 from jaxvision.tasks.anchored import Matching, assign
@@ -103,12 +104,15 @@ def detect(
     valid: Bool[Array, "r"],
     size: Int[Array, "2"],
     settings: Classifying = CLASSIFYING,
-) -> Best:
+) -> Selection:
     """What is detected in these regions; every pair of a region and a class is a candidate."""
     scores = jnp.where(valid[:, None], jax.nn.softmax(logits)[:, 1:], 0)
     best, pair = top_k(scores.reshape(-1), min(settings.candidates, scores.size))
     which, label = jnp.divmod(pair, scores.shape[1])
     found = clip(box_codec.decode(offsets[which, label + 1], boxes[which], settings.weights), size)
     large = (found[:, 2:] - found[:, :2] >= SMALLEST).all(1)
-    there = large & (best > settings.score_threshold)
-    return best_candidates(found, label.astype(jnp.int32), best, there, overlap=settings.overlap, count=settings.count)
+    options = {"nms": greedy(settings.overlap), "max_detections": settings.count}
+    kept = best_candidates(
+        found, label.astype(jnp.int32), best, large, score_threshold=settings.score_threshold, **options
+    )
+    return kept.renumbered(which)

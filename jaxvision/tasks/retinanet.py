@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -20,7 +20,8 @@ from jaxvision.ops import anchors, box_codec, losses, pixels
 from jaxvision.ops.boxes import clip
 from jaxvision.ops.candidates import best_candidates
 from jaxvision.ops.matching import IGNORED
-from jaxvision.ops.selection import Best
+from jaxvision.ops.nms import NMS, greedy
+from jaxvision.ops.selection import Selection
 from jaxvision.ops.top_k import top_k
 from jaxvision.tasks import detection
 from jaxvision.tasks.anchored import Matching, anchors_of, assign, by_level, padded
@@ -35,7 +36,7 @@ class Tower(nn.Module):
 
     each: int
     """Numbers for each anchor."""
-    kinds: int
+    anchors_per_cell: int
     """Anchors a cell."""
     channels: int
     depth: int
@@ -52,7 +53,7 @@ class Tower(nn.Module):
             for n in range(1, self.depth + 1)
         ]
         predict = nn.Conv(
-            self.kinds * self.each,
+            self.anchors_per_cell * self.each,
             (3, 3),
             padding=1,
             dtype=self.dtype,
@@ -64,7 +65,7 @@ class Tower(nn.Module):
         return [self._shaped(predict(_through(convs, x))) for x in maps]
 
     def _shaped(self, y: Array) -> Array:
-        return y.astype(at_least_float32(self.dtype)).reshape(*y.shape[:3], self.kinds, self.each)
+        return y.astype(at_least_float32(self.dtype)).reshape(*y.shape[:3], self.anchors_per_cell, self.each)
 
 
 def _through(convs: list[Callable[[Array], Array]], x: Array) -> Array:
@@ -79,7 +80,7 @@ class RetinaNet(nn.Module):
     features: nn.Module
     """Returns a list of maps of one width, finest first."""
     classes: int
-    kinds: int = 9
+    anchors_per_cell: int = 9
     """Anchors a cell."""
     channels: int = 256
     depth: int = 4
@@ -92,7 +93,12 @@ class RetinaNet(nn.Module):
     def __call__(self, images: Float[Array, "b h w c"], *, train: bool) -> list[Predictions]:
         """Predictions on each map, finest first, as `Tower` gives them; logits are of every class by itself."""
         maps = self.features(images, train=train)
-        shape = {"kinds": self.kinds, "channels": self.channels, "depth": self.depth, "dtype": self.dtype}
+        shape = {
+            "anchors_per_cell": self.anchors_per_cell,
+            "channels": self.channels,
+            "depth": self.depth,
+            "dtype": self.dtype,
+        }
         bias = -math.log((1 - self.prior) / self.prior)
         logits = Tower(self.classes, bias=bias, name="class_tower", **shape)(maps)
         offsets = Tower(4, bias=0.0, name="box_tower", **shape)(maps)
@@ -127,12 +133,12 @@ def retinanet(
     gamma: float | int = 2,
     alpha: float = 0.25,
     score_threshold: float | int = 0.05,
-    candidates: int = 1000,
-    overlap: float = 0.5,
-    count: int = 300,
+    pre_nms_top_k: int = 1000,
+    nms: NMS = greedy(0.5),
+    max_detections: int = 300,
     dtype=jnp.float32,
 ) -> Task:
-    """The task of RetinaNet; defaults are torchvision's, the paper's but for `count` (100 there).
+    """The task of RetinaNet; defaults are torchvision's, the paper's but for `max_detections` (100 there).
 
     Args:
       network: an `RetinaNet`, with an anchor a cell for each size and ratio.
@@ -144,9 +150,10 @@ def retinanet(
       gamma: of the focal loss.
       alpha: weight of the class that is there in it, `1 - alpha` of those that are not.
       score_threshold: detections have a score above it.
-      candidates: boxes of every map, each with one class, go on to the suppression.
-      overlap: IoU above which the better of two detections of a class suppresses the other.
-      count: detections an image.
+      pre_nms_top_k: the number of pairs of anchor and class of every map, the best, that NMS sees.
+      nms: what a detection keeps of its score beside better ones of its class: `ops.nms.greedy(iou)`, or one of
+        `ops.other_nms`.
+      max_detections: rows of the prediction of each image.
       dtype: of the normalised images.
 
     Returns:
@@ -181,11 +188,14 @@ def retinanet(
         boxes = anchors_of(outputs, given.shape, sizes, ratios)
         logits, offsets = by_level(outputs)
 
-        def one(size: Array, *levels: Array) -> Best:
+        def one(size: Array, *levels: Array) -> Selection:
             of_each = zip(levels[: len(boxes)], levels[len(boxes) :], boxes, strict=True)
-            found = [_candidates(*level, size, score_threshold, candidates) for level in of_each]
-            flat = (jnp.concatenate(each) for each in zip(*found, strict=True))
-            return best_candidates(*flat, overlap=overlap, count=count)
+            found = [_candidates(*level, size, pre_nms_top_k) for level in of_each]
+            first = np.cumsum([0, *map(len, boxes[:-1])])
+            anchor = jnp.concatenate([own.anchor + int(start) for own, start in zip(found, first, strict=True)])
+            kept, labels, scores = (jnp.concatenate(each) for each in list(zip(*found, strict=True))[:3])
+            options = {"score_threshold": score_threshold, "nms": nms, "max_detections": max_detections}
+            return best_candidates(kept, labels, scores, scores >= 0, **options).renumbered(anchor)
 
         return detection.detections(one, jnp.asarray(batch.size), *logits, *offsets)
 
@@ -216,16 +226,24 @@ def loss_terms(
     return class_loss, jnp.where(positive, by_box * weight, 0).sum(), positive.sum()
 
 
+class _Candidates(NamedTuple):
+    """The best pairs of anchor and class of one map."""
+
+    boxes: Float[Array, "c 4"]
+    labels: Int[Array, "c"]
+    scores: Float[Array, "c"]
+    anchor: Int[Array, "c"]
+
+
 def _candidates(
     logits: Float[Array, "a k"],
     offsets: Float[Array, "a 4"],
     boxes: anchors.Anchors,
     size: Int[Array, "2"],
-    above: float | int,
     count: int,
-) -> tuple[Array, Array, Array, Array]:
-    """Boxes, labels and scores of the best pairs of anchor and class of one level, and which are above the threshold."""
+) -> _Candidates:
+    """The `count` best pairs of anchor and class of one map."""
     scores, pair = top_k(jax.nn.sigmoid(logits).reshape(-1), min(count, logits.size))
     which, label = jnp.divmod(pair, logits.shape[1])
     found = box_codec.decode(offsets[which], jnp.asarray(boxes, offsets.dtype)[which])
-    return clip(found, size), label.astype(jnp.int32), scores, scores > above
+    return _Candidates(clip(found, size), label.astype(jnp.int32), scores, which)

@@ -20,7 +20,8 @@ from jaxvision.nn.precision import at_least_float32
 from jaxvision.ops import box_codec, matching
 from jaxvision.ops.anchors import Anchors, ssd_default_boxes
 from jaxvision.ops.boxes import clip, iou, pairwise
-from jaxvision.ops.selection import Best, best_of_each_class
+from jaxvision.ops.nms import NMS, greedy
+from jaxvision.ops.selection import Selection, best_of_each_class
 from jaxvision.tasks import detection
 from jaxvision.tasks.forward import forward_training, model_variables
 from jaxvision.types import Batch, Detections, Key, LossOutput, Objects, Scalar, Task, Variables
@@ -163,7 +164,7 @@ class SSD(nn.Module):
 
     features: nn.Module
     classes: int
-    kinds: Sequence[int]
+    anchors_per_cell: Sequence[int]
     """Default boxes a cell of each map."""
     dtype: DTypeLike = jnp.float32
 
@@ -172,22 +173,23 @@ class SSD(nn.Module):
         """Outputs of each map, finest first, in float32 at least.
 
         Raises:
-            ValueError: if the features are more or fewer maps than `kinds` says.
+            ValueError: if the features are more or fewer maps than `anchors_per_cell` says.
         """
         maps = self.features(images, train=train)
-        if len(maps) != len(self.kinds):
+        if len(maps) != len(self.anchors_per_cell):
             raise ValueError(
-                f"SSD: the features are {len(maps)} maps, and kinds={tuple(self.kinds)} is for {len(self.kinds)}"
+                f"SSD: the features are {len(maps)} maps, and anchors_per_cell={tuple(self.anchors_per_cell)} is for"
+                f" {len(self.anchors_per_cell)}"
             )
         return [
-            Outputs(self._head(x, f"classes{n}", kinds, self.classes + 1), self._head(x, f"boxes{n}", kinds, 4))
-            for n, (x, kinds) in enumerate(zip(maps, self.kinds, strict=True), 1)
+            Outputs(self._head(x, f"classes{n}", anchors, self.classes + 1), self._head(x, f"boxes{n}", anchors, 4))
+            for n, (x, anchors) in enumerate(zip(maps, self.anchors_per_cell, strict=True), 1)
         ]
 
-    def _head(self, x: Array, name: str, kinds: int, each: int) -> Array:
-        conv = Conv(kinds * each, 3, padding=1, dtype=self.dtype, kernel_init=xavier, name=name)
+    def _head(self, x: Array, name: str, anchors: int, each: int) -> Array:
+        conv = Conv(anchors * each, 3, padding=1, dtype=self.dtype, kernel_init=xavier, name=name)
         y = conv(x).astype(at_least_float32(self.dtype))
-        return y.reshape(*y.shape[:3], kinds, each)
+        return y.reshape(*y.shape[:3], anchors, each)
 
 
 def ssd300_vgg16(classes: int, *, dtype: DTypeLike = jnp.float32) -> SSD:
@@ -268,12 +270,12 @@ def ssd(
     mean: float | Sequence[float] = CAFFE_MEAN,
     std: float | Sequence[float] = 1.0,
     scores: Scores = SOFTMAX,
-    match: float = 0.5,
+    match_iou: float = 0.5,
     negatives: float | int = 3,
     score_threshold: float | int = 0.01,
-    overlap: float = 0.45,
-    candidates: int = 400,
-    count: int = 200,
+    nms: NMS = greedy(0.45),
+    pre_nms_top_k: int = 400,
+    max_detections: int = 200,
     dtype=jnp.float32,
 ) -> Task:
     """The task of SSD.
@@ -284,18 +286,19 @@ def ssd(
       mean: of the pixels of each channel (or of all), on the scale 0-255.
       std: likewise.
       scores: `SOFTMAX` or `SIGMOID`.
-      match: a default box that overlaps an object by this IoU is matched to it, beside the best one of each object.
+      match_iou: a default box that overlaps an object by this IoU is matched to it, beside the best one of each object.
       negatives: so many boxes of background for each matched one, those with the largest loss.
       score_threshold: detections have a score above it.
-      overlap: IoU above which the better of two detections of a class suppresses the other.
-      candidates: of each class go on to the suppression.
-      count: detections an image.
+      nms: what a detection keeps of its score beside better ones of its class: `ops.nms.greedy(iou)`, or one of
+        `ops.other_nms`.
+      pre_nms_top_k: the number of boxes of each class, the best, that NMS sees.
+      max_detections: rows of the prediction of each image.
       dtype: of the normalised images.
 
     Returns:
       A task whose target is `Objects` and whose prediction is `Detections`. Its loss is the sum of `class_loss` and
       `box_loss`, each over all images by the number of boxes matched in all of them. Boxes that overlap an object to be
-      ignored by `match` are no background. An object's `weight` multiplies the losses of the boxes matched to it.
+      ignored by `match_iou` are no background. An object's `weight` multiplies the losses of the boxes matched to it.
     """
 
     def init(key: Key, batch: Batch) -> Variables:
@@ -304,7 +307,7 @@ def ssd(
     def loss(variables: Variables, batch: Batch, key: Key) -> tuple[Scalar, LossOutput]:
         outputs, collections = forward_training(network, variables, detection.images(batch, mean, std, dtype), key=key)
         logits, offsets, boxes = _flat(outputs, defaults, batch.image.shape)
-        terms = jax.vmap(lambda l, o, t: loss_terms(l, o, boxes, t, scores, match, negatives))
+        terms = jax.vmap(lambda l, o, t: loss_terms(l, o, boxes, t, scores, match_iou, negatives))
         class_loss, box_loss, matched = terms(logits, offsets, detection.targets(batch))
         total = jnp.maximum(matched.sum(), 1).astype(class_loss.dtype)
         metrics = {"class_loss": class_loss.sum() / total, "box_loss": box_loss.sum() / total}
@@ -316,15 +319,15 @@ def ssd(
         outputs = network.apply(model_variables(variables), pixels, train=False)
         logits, offsets, boxes = _flat(outputs, defaults, batch.image.shape)  # type: ignore[arg-type]
 
-        def one(logits: Array, offsets: Array, size: Array) -> Best:
+        def one(logits: Array, offsets: Array, size: Array) -> Selection:
             found = clip(box_codec.decode(offsets, jnp.asarray(boxes), box_codec.SSD), size)
             return best_of_each_class(
                 found,
                 scores.of(logits),
-                above=score_threshold,
-                candidates=candidates,
-                overlap=overlap,
-                count=count,
+                score_threshold=score_threshold,
+                pre_nms_top_k=pre_nms_top_k,
+                nms=nms,
+                max_detections=max_detections,
             )
 
         return detection.detections(one, logits, offsets, jnp.asarray(batch.size))
@@ -338,19 +341,19 @@ def loss_terms(
     defaults: Float[Array, "a 4"] | np.ndarray,
     target: Objects,
     scores: Scores = SOFTMAX,
-    match: float = 0.5,
+    match_iou: float = 0.5,
     negatives: float | int = 3,
 ) -> tuple[Float[Array, ""], Float[Array, ""], Int[Array, ""]]:
     """Of one image: the sums of the losses of classes and of boxes, and how many default boxes are matched."""
     defaults = jnp.asarray(defaults, offsets.dtype)
     boxes = target.boxes.astype(offsets.dtype)
     overlap = pairwise(iou, boxes, defaults)
-    matched = matching.bipartite(overlap, detection.trained_on(target), threshold=match)
+    matched = matching.bipartite(overlap, detection.trained_on(target), threshold=match_iou)
     positive = matched >= 0
     weight = jnp.where(positive, detection.weights(target)[matched], 1).astype(logits.dtype)
 
     each = scores.loss(logits, jnp.where(positive, target.labels[matched], -1))
-    near_ignored = ((overlap >= match) & (target.valid & target.ignore)[:, None]).any(0)
+    near_ignored = ((overlap >= match_iou) & (target.valid & target.ignore)[:, None]).any(0)
     mined = hardest(each, ~positive & ~near_ignored, (negatives * positive.sum()).astype(jnp.int32))
     class_loss = jnp.where(positive | mined, each * weight, 0).sum()
 

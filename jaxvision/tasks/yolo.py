@@ -16,7 +16,8 @@ from jaxtyping import Array, Float, Int
 
 from jaxvision.ops import box_codec
 from jaxvision.ops.boxes import area, clip, iou, pairwise
-from jaxvision.ops.selection import Best, best_of_each_class
+from jaxvision.ops.nms import NMS, greedy
+from jaxvision.ops.selection import Selection, best_of_each_class
 from jaxvision.tasks import detection
 from jaxvision.tasks.forward import forward_training, model_variables
 from jaxvision.types import Batch, Detections, Key, LossOutput, Objects, Scalar, Task, Variables
@@ -49,9 +50,9 @@ def yolo(
     *,
     ignore: float = 0.7,
     score_threshold: float | int = 0.005,
-    overlap: float = 0.45,
-    candidates: int = 400,
-    count: int = 100,
+    nms: NMS = greedy(0.45),
+    pre_nms_top_k: int = 400,
+    max_detections: int = 100,
     dtype=jnp.float32,
 ) -> Task:
     """The task of YOLOv3.
@@ -63,9 +64,10 @@ def yolo(
       priors: of its maps: `YOLOV3`, `YOLOV3_TINY`, or one's own.
       ignore: a prediction that overlaps an object by a larger IoU is no background.
       score_threshold: detections have a score, objectness times class, above it.
-      overlap: IoU above which the better of two detections of a class suppresses the other.
-      candidates: of each class go on to the suppression.
-      count: detections an image.
+      nms: what a detection keeps of its score beside better ones of its class: `ops.nms.greedy(iou)`, or one of
+        `ops.other_nms`.
+      pre_nms_top_k: the number of boxes of each class, the best, that NMS sees.
+      max_detections: rows of the prediction of each image.
       dtype: of the pixels.
 
     Returns:
@@ -94,19 +96,19 @@ def yolo(
         outputs: Any = network.apply(model_variables(variables), pixels(batch), train=False)
         predicted, anchors = _flat(outputs, priors, batch.image.shape)
 
-        def one(predicted: Array, size: Array) -> Best:
+        def one(predicted: Array, size: Array) -> Selection:
             boxes = boxes_of(predicted, anchors)
             some = area(clip(boxes, size)) > 0
             scores = jax.nn.sigmoid(predicted[:, 4:5]) * jax.nn.sigmoid(predicted[:, 5:])
-            kept, labels, best, there = best_of_each_class(
+            found = best_of_each_class(
                 boxes,
                 jnp.where(some[:, None], scores, -1),
-                above=score_threshold,
-                candidates=candidates,
-                overlap=overlap,
-                count=count,
+                score_threshold=score_threshold,
+                pre_nms_top_k=pre_nms_top_k,
+                nms=nms,
+                max_detections=max_detections,
             )
-            return clip(kept, size), labels, best, there  # cut after the suppression, as Darknet has it
+            return found._replace(boxes=clip(found.boxes, size))  # cut after NMS, as Darknet has it
 
         return detection.detections(one, predicted, jnp.asarray(batch.size))
 

@@ -13,7 +13,8 @@ from jaxtyping import Array, Float, Int
 
 from jaxvision.ops import pixels
 from jaxvision.ops.boxes import clip, from_centre, iou, to_centre
-from jaxvision.ops.selection import Best, best_of_each_class
+from jaxvision.ops.nms import NMS, greedy
+from jaxvision.ops.selection import Selection, best_of_each_class
 from jaxvision.tasks import detection
 from jaxvision.tasks.forward import forward_training, model_variables
 from jaxvision.types import Batch, Detections, Key, LossOutput, Objects, Scalar, Task, Variables
@@ -28,8 +29,8 @@ def yolo_v1(
     mean: float | Sequence[float] = pixels.IMAGENET_MEAN,
     std: float | Sequence[float] = pixels.IMAGENET_STD,
     score_threshold: float | int = 0.005,
-    overlap: float = 0.5,
-    count: int = 100,
+    nms: NMS = greedy(0.5),
+    max_detections: int = 100,
     dtype=jnp.float32,
 ) -> Task:
     """The task of YOLO.
@@ -43,8 +44,9 @@ def yolo_v1(
       mean: of the pixels of each channel (or of all), on the scale 0-255.
       std: likewise.
       score_threshold: detections have a score, confidence times class, above it.
-      overlap: IoU above which the better of two detections of a class suppresses the other.
-      count: detections an image.
+      nms: what a detection keeps of its score beside better ones of its class: `ops.nms.greedy(iou)`, or one of
+        `ops.other_nms`.
+      max_detections: rows of the prediction of each image.
       dtype: of the normalised images.
 
     Returns:
@@ -72,17 +74,17 @@ def yolo_v1(
         outputs: Any = network.apply(model_variables(variables), detection.images(batch, mean, std, dtype), train=False)
         canvas = (batch.image.shape[1], batch.image.shape[2])
 
-        def one(output: Array, size: Array) -> Best:
+        def one(output: Array, size: Array) -> Selection:
             predicted, classes = _split(output, boxes)
             found = boxes_of(predicted, canvas).reshape(-1, 4)
             scores = predicted[..., 4:] * classes[:, :, None]
             return best_of_each_class(
                 clip(found, size),
                 scores.reshape(len(found), -1),
-                above=score_threshold,
-                candidates=len(found),
-                overlap=overlap,
-                count=count,
+                score_threshold=score_threshold,
+                pre_nms_top_k=len(found),
+                nms=nms,
+                max_detections=max_detections,
             )
 
         return detection.detections(one, outputs, jnp.asarray(batch.size))

@@ -22,7 +22,8 @@ from jaxvision.nn.precision import at_least_float32
 from jaxvision.ops.boxes import area, clip, from_centre, iou, to_centre
 from jaxvision.ops.candidates import best_candidates
 from jaxvision.ops.matching import Match
-from jaxvision.ops.selection import Best
+from jaxvision.ops.nms import NMS, greedy
+from jaxvision.ops.selection import Selection
 from jaxvision.ops.simota import simota
 from jaxvision.ops.top_k import top_k
 from jaxvision.tasks import detection
@@ -315,9 +316,9 @@ def yolox(
     network: nn.Module,
     *,
     score_threshold: float | int = 0.01,
-    overlap: float = 0.65,
-    candidates: int = 1000,
-    count: int = 100,
+    nms: NMS = greedy(0.65),
+    pre_nms_top_k: int = 1000,
+    max_detections: int = 100,
     dtype=jnp.float32,
 ) -> Task:
     """The task of YOLOX.
@@ -327,9 +328,10 @@ def yolox(
     Args:
       network: an `YOLOX`.
       score_threshold: detections have a score, objectness times class, above it.
-      overlap: IoU above which the better of two detections of a class suppresses the other.
-      candidates: boxes, each with its best class, go on to the suppression.
-      count: detections an image.
+      nms: what a detection keeps of its score beside better ones of its class: `ops.nms.greedy(iou)`, or one of
+        `ops.other_nms`.
+      pre_nms_top_k: the number of boxes, the best, each with its best class, that NMS sees.
+      max_detections: rows of the prediction of each image.
       dtype: of the pixels.
 
     Returns:
@@ -363,13 +365,14 @@ def yolox(
         outputs: Sequence[Array] = network.apply(model_variables(variables), pixels(batch), train=False)  # type: ignore[assignment]
         predicted, cells = _flat(outputs, batch.image.shape)
 
-        def one(predicted: Array, size: Array) -> Best:
+        def one(predicted: Array, size: Array) -> Selection:
             scores = jax.nn.sigmoid(predicted[:, 4:5]) * jax.nn.sigmoid(predicted[:, 5:])
-            best, which = top_k(scores.max(1), min(candidates, len(scores)))
-            boxes, labels = boxes_of(predicted, cells)[which], scores.argmax(1)[which].astype(jnp.int32)
-            there = (best > score_threshold) & (area(clip(boxes, size)) > 0)
-            kept, labels, best, there = best_candidates(boxes, labels, best, there, overlap=overlap, count=count)
-            return clip(kept, size), labels, best, there
+            best, index = top_k(scores.max(1), min(pre_nms_top_k, len(scores)))
+            boxes, labels = boxes_of(predicted, cells)[index], scores.argmax(1)[index].astype(jnp.int32)
+            valid = area(clip(boxes, size)) > 0
+            options = {"score_threshold": score_threshold, "nms": nms, "max_detections": max_detections}
+            found = best_candidates(boxes, labels, best, valid, **options).renumbered(index)
+            return found._replace(boxes=clip(found.boxes, size))
 
         return detection.detections(one, predicted, jnp.asarray(batch.size))
 
