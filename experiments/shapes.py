@@ -158,24 +158,24 @@ def ssd_task(config, dtype) -> Task:
     features = Features(residual(config, 4, dtype), 0, (), dtype=dtype)
     defaults = paper((0.11, 0.17, 0.28, 0.42, 0.6), ((2,),) * 4, (4, 8, 16, 32))
     network = SSD(features, len(CLASSES), (4,) * 4, dtype=dtype)
-    return ssd(network, defaults, mean=MEAN, std=STD, count=50, dtype=dtype)
+    return ssd(network, defaults, mean=MEAN, std=STD, max_detections=50, dtype=dtype)
 
 
 def yolo_task(config, dtype) -> Task:
     network = YOLOv3Tiny(DarknetTiny(config.width, layers=6, dtype=dtype), len(CLASSES))
     priors = tuple(tuple((side * config.size,) * 2 for side in sides) for sides in PRIORS)
-    return yolo(network, priors, count=50, dtype=dtype)
+    return yolo(network, priors, max_detections=50, dtype=dtype)
 
 
 def yolox_task(config, dtype) -> Task:
     make = Make(dtype=dtype)
     network = YOLOX(CSPDarknet(config.width, 1, make), len(CLASSES), 1, make)
-    return yolox(network, count=50, dtype=dtype)
+    return yolox(network, max_detections=50, dtype=dtype)
 
 
 def retinanet_task(config, dtype) -> Task:
     network = retinanet_fpn(residual(config, 4, dtype), len(CLASSES), **config.retinanet)
-    return retinanet(network, sizes=OCTAVES, mean=MEAN, std=STD, candidates=200, count=50, dtype=dtype)
+    return retinanet(network, sizes=OCTAVES, mean=MEAN, std=STD, pre_nms_top_k=200, max_detections=50, dtype=dtype)
 
 
 def faster_rcnn_task(config, dtype) -> Task:
