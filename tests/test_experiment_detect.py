@@ -94,6 +94,11 @@ def test_a_divided_dataset_is_trained_on_one_split_and_tested_on_another(tmp_pat
         ({"detector": "yolov"}, "no detector 'yolov'; did you mean 'yolo'?"),
         ({"weights": "imagenet"}, "no weights 'imagenet'; allowed: '' (random) and 'coco'"),
         ({"weights": "coco", "detector": "detr"}, "no weights 'coco' of detr; there are of ssd, yolo, faster_rcnn"),
+        ({"nms": "sofd"}, "no nms 'sofd'; did you mean 'soft'?"),
+        (
+            {"nms": "soft", "detector": "detr"},
+            "detr takes no other nms than 'greedy'; these do: ssd, yolo, yolox, retinanet",
+        ),
         ({"split": "trian"}, "has no split 'trian'; did you mean 'train'?"),
         ({"held_out": "1.5"}, "held_out: share is 1.5; it must be above 0 and below 1"),
     ],

@@ -16,7 +16,7 @@ from jax.typing import DTypeLike
 
 from jaxvision.nn import darknet, mobilenet
 from jaxvision.ops.anchors import tensorflow_default_boxes
-from jaxvision.ops.nms import greedy
+from jaxvision.ops.nms import NMS, greedy
 from jaxvision.pretrained import coco, tensorflow_ssd
 from jaxvision.pretrained import darknet as darknet_files
 from jaxvision.pretrained.fetch import from_package
@@ -33,7 +33,7 @@ class PublishedDetector(NamedTuple):
     """A detector for which there are trained weights."""
 
     task: Callable[..., Task]
-    """`(classes, dtype=float32, frozen_norm=False) -> Task`; frozen: the normalisation keeps its statistics and weights."""
+    """`(classes, dtype=float32, frozen_norm=False, nms=...) -> Task`; frozen: normalisation keeps statistics and weights."""
     sources: Sources
     file: Callable[[], Path]
     """The file of weights, downloaded if need be."""
@@ -75,9 +75,11 @@ def _blank(side: int) -> Batch:
     return Batch(jnp.zeros((1, side, side, 3), jnp.uint8), size, size, jnp.zeros(1, jnp.int32), jnp.ones(1, bool))
 
 
-def _yolov3_tiny(classes: int, dtype: DTypeLike = jnp.float32, frozen_norm: bool = False) -> Task:
+def _yolov3_tiny(
+    classes: int, dtype: DTypeLike = jnp.float32, frozen_norm: bool = False, nms: NMS = greedy(0.45)
+) -> Task:
     norm = darknet.frozen_norm if frozen_norm else darknet.darknet_norm
-    return yolo(darknet.yolov3_tiny(classes, norm=norm, dtype=dtype), TINY_PRIORS, dtype=dtype)
+    return yolo(darknet.yolov3_tiny(classes, norm=norm, dtype=dtype), TINY_PRIORS, nms=nms, dtype=dtype)
 
 
 def _tensorflow_ssd(
@@ -85,6 +87,7 @@ def _tensorflow_ssd(
     dtype: DTypeLike = jnp.float32,
     frozen_norm: bool = False,
     defaults: Defaults = tensorflow_default_boxes,
+    nms: NMS = greedy(0.6),
 ) -> Task:
     norm = mobilenet.frozen_tensorflow_norm if frozen_norm else mobilenet.tensorflow_norm
     return ssd(
@@ -94,7 +97,7 @@ def _tensorflow_ssd(
         std=127.5,
         scores=SIGMOID,
         score_threshold=1e-8,
-        nms=greedy(0.6),
+        nms=nms,
         pre_nms_top_k=100,
         max_detections=100,
         dtype=dtype,
