@@ -149,7 +149,7 @@ def classes_of(chosen: Experiment) -> int | None:
 
 
 def augmented(augment: Augment, batch: Batch, times: int, seed: int) -> list[list[Batch]]:
-    """Of each row of the batch, what it becomes in so many draws; rows that are mixed are mixed with the row before.
+    """Augmented copies, `times` of each row of the batch; rows that are mixed are mixed with the row before.
 
     Raises:
       ConfigError: if the augmentation can't do with images of this kind.

@@ -29,9 +29,9 @@ class Selection(NamedTuple):
 
     classes: Sequence[str]
     top_k: int = 5
-    """Of a classifier: the classes of the highest probabilities."""
+    """Number of classes that a classifier tells, those of the highest probabilities."""
     score_threshold: float = 0.3
-    """Of a detector: objects of this score or a higher one."""
+    """Lowest score of the objects that a detector tells."""
 
 
 class Output(NamedTuple):

@@ -29,7 +29,7 @@ from jaxvision.formats.fingerprint import digest
 from jaxvision.formats.image_file import BadImage, upright_size
 
 VERSION = "1"
-"""Of what is kept: part of the names of the files."""
+"""Version of what is kept on disk: part of the names of the files."""
 Mode = Literal["fast", "quality"]
 
 
@@ -39,7 +39,7 @@ class Search(NamedTuple):
     mode: Mode = "fast"
     """"fast": 2 colour spaces, 2 scales and 2 similarities; "quality": 5, 4 and 4."""
     width: int = 500
-    """Of the image as it is searched, in pixels; its aspect is kept."""
+    """Width of the image as it is searched, in pixels; its aspect is kept."""
     smallest: int = 20
     """Regions with a shorter side, in pixels of the image as it is searched, are left out."""
 
@@ -152,7 +152,7 @@ def fit(proposals: Sequence[np.ndarray], objects: Sequence[Annotations], rows: i
 
 
 def _best_overlap(proposals: np.ndarray, boxes: np.ndarray) -> np.ndarray:
-    """Of each of the boxes the best IoU with a proposal; 0 without proposals."""
+    """Best IoU of each box with a proposal; 0 without proposals."""
     a, b = boxes[:, None].astype(np.float64), proposals[None].astype(np.float64)
     shared = np.maximum(np.minimum(a[..., 2:], b[..., 2:]) - np.maximum(a[..., :2], b[..., :2]), 0).prod(-1)
     whole = (a[..., 2:] - a[..., :2]).prod(-1) + (b[..., 2:] - b[..., :2]).prod(-1) - shared

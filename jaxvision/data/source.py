@@ -33,7 +33,7 @@ class Example(NamedTuple):
     image: bytes | np.ndarray
     """An encoded file, or uint8 pixels `h w` or `h w c`."""
     label: int = -1
-    """Of the whole image; -1 where it has none."""
+    """Class of the whole image; -1 where it has none."""
     objects: Annotations | None = None
     proposals: np.ndarray | None = None
     """float32 `n 4`: regions that may hold objects, in pixels of the upright image file; of fewer rows the first count."""

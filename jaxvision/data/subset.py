@@ -59,7 +59,7 @@ def held_out(source: Source, share: float, seed: int) -> tuple[Source, Source]:
 
 
 def imbalanced(source: Source, counts: Sequence[int] | np.ndarray, seed: int) -> Source:
-    """So many examples of each class, in the order of the source: `imbalanced(source, long_tailed(700, 100, 10), seed)`.
+    """A source of `counts` examples of each class, in order: `imbalanced(source, long_tailed(700, 100, 10), seed)`.
 
     Which ones depends on the seed and on the labels alone; of the same seed, fewer are a part of more.
 

@@ -12,7 +12,7 @@ from jaxvision.errors import nearest
 from jaxvision.formats.fingerprint import digest
 
 VERSION = "1"
-"""Of the drawing: part of the fingerprint."""
+"""Version of the drawing: part of the fingerprint."""
 Inside = Callable[[np.ndarray, np.ndarray], np.ndarray]
 """Whether a point (x, y) of the square from -1 to 1 lies inside, y down."""
 INSIDE: dict[str, Inside] = {
@@ -63,7 +63,7 @@ def shapes(
     overlap: float = 0.3,
     classes: Sequence[str] = ("circle", "square", "triangle"),
 ) -> Source:
-    """So many images `size size 3` of 1 to `max_objects` coloured shapes on a grey gradient with noise.
+    """A source of `count` images `size size 3` of 1 to `max_objects` coloured shapes on a grey gradient with noise.
 
     Example i is a pure function of the seed and i, whatever the count; a test set is another seed. Masks are what is seen:
     the pixels whose centre lies in the shape and in none in front of it. Boxes are the smallest around them, areas their

@@ -12,7 +12,7 @@ from jaxvision.formats.image_file import Size
 from jaxvision.types import Labels, Objects
 
 FEWEST_PIXELS = 1.0
-"""Of either side: an object that the border cut, and of which less is left, is not there."""
+"""Least side, in pixels, of what is left of an object that the border cut; with less it is not there."""
 Find = Callable[[bytes | np.ndarray], np.ndarray]
 """From an image, encoded or pixels, to boxes `n 4` in its pixels."""
 
@@ -145,7 +145,7 @@ def _moved(boxes: np.ndarray, placement: Placement) -> tuple[np.ndarray, np.ndar
 
 
 def _placed_with_masks(found: Annotations, placement: Placement) -> tuple[Annotations, np.ndarray]:
-    """As `placed`, with masks `n h w` of the content; what was cut has the box of its mask, if there is any of it."""
+    """Objects on the canvas with masks `n h w` of the content; what was cut has the box of its mask, if there is any."""
     assert found.masks is not None
     there, kept = placed(found, placement)
     cut = _moved(found.boxes, placement)[1]

@@ -19,7 +19,7 @@ from jaxvision.formats.image_file import upright_size
 
 NAMING_FEATURES = ("file_name", "image/filename", "id")
 FEATURES = ("label", "is_crowd", "is_difficult", "area")
-"""Of an object, beside its box; label alone must be there."""
+"""Features of an object beside its box; label alone must be there."""
 BLOCK = 1024
 
 

@@ -102,12 +102,12 @@ class Listing(NamedTuple):
 
     format: str
     folder: Path
-    """Of the images."""
+    """Folder of the images."""
     classes: tuple[str, ...]
     category_ids: tuple[int, ...]
     images: list[AnnotatedImage]
     fingerprint: str
-    """Of the annotation files."""
+    """Fingerprint of the annotation files."""
     relative: bool = False
     """Whether boxes are in shares of the image's sides."""
     raw: Mapping[str, Any] = {}
@@ -117,7 +117,7 @@ class Listing(NamedTuple):
 
 
 def numbers(values: object, count: int) -> list[float] | None:
-    """So many finite numbers; None if it is anything else."""
+    """The `count` finite numbers; None if `values` are anything else."""
     if not isinstance(values, Sequence) or len(values) != count:
         return None
     found = [each for each in map(number, values) if each is not None]

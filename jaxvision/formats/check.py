@@ -20,7 +20,7 @@ from jaxvision.formats.opening import Layout, recognise
 from jaxvision.formats.yolo import Labelled
 
 SHOWN = 3
-"""Of each kind, without `--all`."""
+"""Faults of each kind that are shown without `--all`."""
 NOT_LEFT_OUT = (FaultKind.DUPLICATE_IMAGE, FaultKind.NO_SIZE, FaultKind.NO_LABELS)
 """Found when reading, and told otherwise, or not at all, of a copy."""
 
@@ -126,7 +126,7 @@ def opened(flags: Flags, report: Report) -> Listing:
 
 
 def _described(path: Path, report: Report) -> Listing:
-    """Of all splits. Raises FileNotFoundError if none of their places is there."""
+    """Listing of all splits. Raises FileNotFoundError if none of their places is there."""
     described = yolo.read_yaml(path)
     found: dict[Path, Labelled] = {}
     absent: list[FileNotFoundError] = []
@@ -162,7 +162,7 @@ def _yolo_folder(path: Path, classes: Sequence[str], report: Report) -> Listing:
 def _yolo(
     found: Sequence[Labelled], root: Path, classes: Sequence[str], folders: Mapping[Path, Path], report: Report
 ) -> Listing:
-    """Of these images; `folders` of texts, each with that of its images, should hold no other text."""
+    """Listing of these images; `folders` of texts, each with that of its images, should hold no other text."""
     used = {each.text for each in found}
     texts = {text: folder for folder in sorted(folders) for text in yolo.files_below(folder, (".txt",))}
     for text in sorted(texts):

@@ -54,7 +54,7 @@ def faults(listing: Listing, sizes: Sequence[Size | Finding]) -> Iterator[Findin
 
 
 def known_size(image: AnnotatedImage, size: Size | Finding) -> Size | None:
-    """Of the image, or as the annotations have it; None if neither says."""
+    """Size of the image, or that of its annotations; None if neither says."""
     return image.size if isinstance(size, Finding) else size
 
 
@@ -83,7 +83,7 @@ class _Judged(NamedTuple):
 
 
 def _judged(listing: Listing, image: AnnotatedImage, size: Size | None) -> Iterator[_Judged]:
-    """The same are objects of one category, box (cut to the image, where it is in it at all), crowd flag and segmentation."""
+    """Duplicates are objects of one category, box (cut to the image, if it is in it at all), crowd flag and segmentation."""
     seen: dict[tuple[int, Box, bool], list[AnnotatedObject]] = {}
     for entry in image.objects:
         whole = _pixels(listing, entry, size)
@@ -141,7 +141,7 @@ def outside(box: Box, size: Size) -> bool:
 
 
 def _faulty_ids(listing: Listing) -> Iterator[Finding]:
-    """Of a form that has ids: pycocotools takes a match with id 0 for none, and of two with the same id knows one."""
+    """Faulty ids of a format that has ids: pycocotools takes a match with id 0 for none, and knows one of two equal ids."""
     if not listing.raw:
         return
     first: dict[int, str] = {}
@@ -203,7 +203,7 @@ def _written(image: AnnotatedImage, size: Size, changes: Counter[str]) -> dict[s
 def _annotations(
     listing: Listing, image: AnnotatedImage, size: Size, number: int, changes: Counter[str]
 ) -> list[dict[str, Any]]:
-    """Of the boxes that stay, numbered from there."""
+    """Annotations of the boxes that stay, numbered from there."""
     sound = enumerate(_sound(listing, image, size, changes), start=number)
     return [
         _annotation(n, listing.category_ids[entry.label], image, _with_sound_mask(entry, size, changes), box)
@@ -261,7 +261,7 @@ def _annotation(number: int, category: int, image: AnnotatedImage, entry: Annota
 
 
 def _area(entry: AnnotatedObject, box: Box) -> float:
-    """As annotated; without a mask that it is of, no more than a box that was cut has left."""
+    """Area as annotated; without a mask that it is of, no more than a box that was cut has left."""
     there = (box[2] - box[0]) * (box[3] - box[1])
     if entry.area is None:
         return there

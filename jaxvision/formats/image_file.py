@@ -79,7 +79,7 @@ def _quarter_turned(image: Image.Image) -> bool:
 
 
 def _is_turned(image: bytes) -> bool:
-    """As `_quarter_turned`, of a file that has a size."""
+    """Whether the EXIF orientation exchanges the sides of a file that has a size."""
     with Image.open(io.BytesIO(image), formats=FORMATS) as opened:
         return _quarter_turned(opened)
 

@@ -19,7 +19,7 @@ from jaxvision.nn.precision import at_least_float32
 darknet_norm: Norm = partial(BatchNorm, epsilon=1e-5, momentum=0.99)
 """Batch normalisation with Darknet's constants, those of its computation on a GPU, where its weights were trained."""
 frozen_norm: Norm = partial(FrozenBatchNorm, epsilon=1e-5)
-"""The same, fixed: for trained weights and little data."""
+"""Darknet's normalisation with fixed statistics: for trained weights and little data."""
 darknet_normal = nn.initializers.variance_scaling(2.0, "fan_in", "normal")
 """Normal with variance 2 / (input channels * kernel area), as Darknet begins: outputs, which are few, begin small."""
 Maps = list[Float[Array, "b _ _ _"]]
@@ -177,7 +177,7 @@ class YOLOv3Tiny(nn.Module):
 
     @nn.compact
     def __call__(self, images: Float[Array, "b h w c"], *, train: bool) -> Outputs:
-        """As `YOLOv3`, of two maps."""
+        """Outputs as those of `YOLOv3`, on two maps."""
         fine, coarse = self.backbone(images, train=train)
         layer = _Numbered(self.backbone.dtype, self.backbone.norm, train, self.backbone.convolutions)
         channels = fine.shape[-1]
@@ -210,9 +210,9 @@ class GridHead(nn.Module):
     """Returns a list of maps; the grid has the cells of the last."""
     classes: int
     boxes: int = 2
-    """Of every cell."""
+    """Boxes of every cell."""
     channels: int = 512
-    """Of the convolution before the outputs."""
+    """Channels of the convolution before the outputs."""
     dtype: DTypeLike = jnp.float32
     norm: Norm = darknet_norm
 

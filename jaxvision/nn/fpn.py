@@ -58,7 +58,7 @@ class Predictions(NamedTuple):
 
     logits: Float[Array, "b h w k n"]
     offsets: Float[Array, "b h w k 4"]
-    """As `ops.box_codec` encodes them."""
+    """Offsets as `ops.box_codec` encodes them."""
 
 
 def subsampled(maps: Maps) -> Maps:

@@ -22,7 +22,7 @@ from jaxvision.nn.stochastic_depth import StochasticDepth, linear_rates
 tensorflow_norm: Norm = partial(BatchNorm, epsilon=1e-3)
 """Batch normalisation with the epsilon of TensorFlow's networks of this kind."""
 frozen_tensorflow_norm: Norm = partial(FrozenBatchNorm, epsilon=1e-3)
-"""The same, fixed: for trained weights and little data."""
+"""TensorFlow's normalisation with fixed statistics: for trained weights and little data."""
 depthwise_normal = nn.initializers.variance_scaling(2.0, "fan_in", "normal")
 """Normal with variance 2 / kernel area: what reaches one output of a depthwise convolution is one channel."""
 
@@ -35,7 +35,7 @@ class Stage(NamedTuple):
     channels: int
     blocks: int
     stride: int
-    """Of the first block; the others have stride 1."""
+    """Stride of the first block; the others have stride 1."""
     kernel: int = 3
     """Side of the depthwise convolution."""
 

@@ -34,7 +34,7 @@ def sine(
 
 
 def _waves(extent: Float[Array, "b"], count: int, width: int) -> Float[Array, "b n d"]:
-    """Of `count` cells in a line, of which the first `extent` are the content."""
+    """Waves of `count` cells in a line, of which the first `extent` are the content."""
     place = jnp.arange(1, count + 1, dtype=extent.dtype)[None] / (extent[:, None] + 1e-6) * (2 * math.pi)
     frequency = TEMPERATURE ** (-jnp.arange(0, width, 2, dtype=extent.dtype) / width)
     angle = place[:, :, None] * frequency[None, None]

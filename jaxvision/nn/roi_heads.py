@@ -24,7 +24,7 @@ class RegionScores(NamedTuple):
     logits: Float[Array, "*b n k"]
     """Background first, then the classes."""
     offsets: Float[Array, "*b n k 4"]
-    """Of the box for each class, as `ops.box_codec` encodes them; those of background mean nothing."""
+    """Offsets of the box for each class, as `ops.box_codec` encodes them; those of background mean nothing."""
 
 
 class BoxHead(nn.Module):

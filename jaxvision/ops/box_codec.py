@@ -13,7 +13,7 @@ Stride = float | int | Float[Array, "*#b 1"]
 Weights = tuple[float | int, float | int, float | int, float | int]
 
 FASTER_RCNN: Weights = (10.0, 10.0, 5.0, 5.0)
-"""Of the second stage; the region proposals have ones."""
+"""Weights of the second stage; those of the RPN are ones."""
 SSD: Weights = (10.0, 10.0, 5.0, 5.0)
 """The inverse of the variances 0.1 and 0.2 of the original code."""
 LARGEST_LOG = math.log(1000 / 16)

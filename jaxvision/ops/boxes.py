@@ -119,7 +119,7 @@ def _distance(a: Array, b: Array) -> Array:
 
 
 def _angle(boxes: Array) -> Array:
-    """Of the diagonal to the vertical; 0 for a point."""
+    """Angle of the diagonal to the vertical; 0 for a point."""
     width, height = boxes[..., 2] - boxes[..., 0], boxes[..., 3] - boxes[..., 1]
     return jnp.arctan2(width, jnp.where((width == 0) & (height == 0), 1, height))
 

@@ -25,22 +25,22 @@ def targets(logits: Float[Array, "b k"], labels: Labels) -> Float[Array, "b k"]:
 
 
 def cross_entropy(logits: Float[Array, "b k"], labels: Labels) -> Float[Array, "b"]:
-    """Of the softmax, in nats."""
+    """Cross-entropy of the softmax, in nats."""
     return optax.softmax_cross_entropy(logits, targets(logits, labels))
 
 
 def binary_cross_entropy(logits: Float[Array, "b k"], labels: Labels) -> Float[Array, "b"]:
-    """Of the sigmoid of each class against its share, in nats; the mean over the classes (arXiv:2110.00476)."""
+    """Cross-entropy of the sigmoid of each class against its share, in nats; the mean over the classes (arXiv:2110.00476)."""
     return optax.sigmoid_binary_cross_entropy(logits, targets(logits, labels)).mean(-1)
 
 
 def squared_error(logits: Float[Array, "b k"], labels: Labels) -> Float[Array, "b"]:
-    """Of the softmax against the target: the mean over the classes of the squared difference."""
+    """Squared difference of the softmax and the target, the mean over the classes."""
     return jnp.square(jax.nn.softmax(logits) - targets(logits, labels)).mean(-1)
 
 
 def absolute_error(logits: Float[Array, "b k"], labels: Labels) -> Float[Array, "b"]:
-    """Of the softmax against the target: the mean over the classes; robust to wrong labels (arXiv:1712.09482)."""
+    """Mean absolute difference of the softmax and the target; robust to wrong labels (arXiv:1712.09482)."""
     return jnp.abs(jax.nn.softmax(logits) - targets(logits, labels)).mean(-1)
 
 

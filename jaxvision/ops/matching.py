@@ -69,7 +69,7 @@ def hungarian(cost: Float[Array, "p g"], valid: Bool[Array, "g"]) -> Match:
 def sample(
     key: Key, positive: Bool[Array, "a"], negative: Bool[Array, "a"], *, count: int, share: float
 ) -> tuple[Int[Array, "{count}"], Bool[Array, "{count}"]]:
-    """So many of the anchors at random, at most this share of them positive, the rest negative (arXiv:1506.01497).
+    """A random sample of `count` anchors, at most the given share of them positive, the rest negative (arXiv:1506.01497).
 
     Returns:
       Their indices, positive ones first, and which of the rows there are: fewer where negatives run out.

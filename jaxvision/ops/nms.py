@@ -19,9 +19,9 @@ REMOVED = -1
 """The score of a box that is removed."""
 
 WHOLE = 1024
-"""So many boxes at most are settled at once, all pairs of them compared."""
+"""Largest number of boxes that are settled at once, all pairs of them compared."""
 BLOCK = 128
-"""Of more, so many at a time: memory grows with BLOCK * n, not with n * n."""
+"""Boxes of a block, where there are more: memory grows with BLOCK * n, not with n * n."""
 
 
 def nms(
@@ -84,7 +84,7 @@ def _settle(overlaps: Bool[Array, "n n"], alive: Bool[Array, "n"]) -> Bool[Array
 
 
 def _by_block(rows: _Rows, valid: Bool[Array, "n"], threshold: float | int) -> Bool[Array, "n"]:
-    """The same for many boxes: block after block, each first cleared of what earlier blocks suppress."""
+    """Greedy NMS of many boxes: block after block, each first cleared of what earlier blocks suppress."""
     n, padding = len(valid), (0, -len(valid) % BLOCK)
     rows, alive = _Rows(jnp.pad(rows.sides, ((0, 0), padding)), jnp.pad(rows.label, padding)), jnp.pad(valid, padding)
 

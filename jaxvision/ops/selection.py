@@ -22,7 +22,7 @@ class Selection(NamedTuple):
     """The row, of those given, that each detection was."""
 
     def renumbered(self, numbers: Int[Array, "c"]) -> "Selection":
-        """The same detections, their rows known by these numbers: of the anchors, say, that the rows were taken from."""
+        """The detections with `index` looked up in these numbers: of the anchors, say, that the rows were taken from."""
         return self._replace(index=jnp.where(self.valid, numbers[self.index].astype(jnp.int32), 0))
 
 
@@ -57,7 +57,7 @@ def best_of_each_class(
 
 
 def padded(selection: Selection, rows: int) -> Selection:
-    """So many rows; those that are not valid, and those that are added, are 0."""
+    """The selection in `rows` rows; those that are not valid, and those that are added, are 0."""
     valid, padding = selection.valid, (0, rows - len(selection.valid))
     boxes = jnp.pad(jnp.where(valid[:, None], selection.boxes, 0), (padding, (0, 0)))
     labels, scores, index = (

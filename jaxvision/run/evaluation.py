@@ -115,7 +115,7 @@ class Results(NamedTuple):
     """What `evaluate` found."""
 
     step: int | None
-    """Of the checkpoint; None for weights of no run."""
+    """Step of the checkpoint; None for weights of no run."""
     evaluations: Mapping[str, Evaluated]
 
 

@@ -50,9 +50,9 @@ class Model(NamedTuple):
     """The shapes of a batch of images, without a target."""
     mesh: Mesh
     step: int | None
-    """Of the checkpoint; None for published weights."""
+    """Step of the checkpoint; None for published weights."""
     evaluations: Mapping[str, Evaluation]
-    """Of its experiment; none for published weights."""
+    """Evaluations of its experiment; none for published weights."""
     apply: Callable[[Batch], Prediction]
     """From a batch on the host to predictions on the devices; jitted."""
 

@@ -117,9 +117,9 @@ def draw_objects(pixels: np.ndarray, record: Record) -> Image.Image:
 
 
 CLASSES = Output(class_record, class_columns, class_lines, check=check_classes)
-"""Of `ClassScores`: the best classes with their probabilities."""
+"""Output of `ClassScores`: the best classes with their probabilities."""
 OBJECTS = Output(objects_record, objects_columns, objects_lines, objects_annotations, draw_objects)
-"""Of `Detections`: boxes with labels and scores, in pixels of the image file."""
+"""Output of `Detections`: boxes with labels and scores, in pixels of the image file."""
 
 
 def output_of(shapes: Prediction, classes: Sequence[str], given: Output | None = None) -> Output:

@@ -26,7 +26,7 @@ class Restored(NamedTuple):
     workdir: Workdir
     experiment: Experiment
     fingerprints: Mapping[str, str]
-    """Of the data that it was trained and evaluated on, by the name of the stream."""
+    """Fingerprints of the data that it was trained and evaluated on, by the name of the stream."""
     classes: Mapping[str, tuple[str, ...]]
     """By the name of the stream."""
 

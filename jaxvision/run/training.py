@@ -42,7 +42,7 @@ class Trained(NamedTuple):
     interrupted: str | None
     """The signal that ended it early, such as "SIGTERM": train again, and it goes on from there."""
     metrics: Metrics
-    """Of the last evaluation, named as in "test/accuracy"; empty where there was none."""
+    """Metrics of the last evaluation, named as in "test/accuracy"; empty where there was none."""
     checkpoints: tuple[int, ...]
     """The steps of the checkpoints that are kept."""
     seconds: str

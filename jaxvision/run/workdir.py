@@ -28,7 +28,7 @@ class Recipe(NamedTuple):
     source: Path
     """The experiment file."""
     config: dict[str, Any]
-    """As JSON data (`config.as_json`)."""
+    """Config as JSON data (`config.as_json`)."""
     command: Sequence[str] = ()
     """The command line, if there is one."""
 

@@ -33,7 +33,7 @@ def classification(
         also those of auxiliary heads: a tuple, its own first. Its collections other than `params` (BatchNorm statistics)
         are updated by training; the `dropout` generator is supplied.
       mean: of the pixels of each channel, on the scale 0-255.
-      std: likewise.
+      std: standard deviation of the pixels of each channel (or of all).
       label_smoothing: share of the target spread evenly over all classes, in [0, 1) (arXiv:1512.00567).
       loss: `(logits b k, Labels) -> terms b` in place of the cross-entropy, any of `ops.losses` or a function of your own;
         `class_weighted(cross_entropy, inverse_frequency(counts))`, say.

@@ -25,7 +25,7 @@ def trained_on(objects: Objects) -> Bool[Array, "*b n"]:
 
 
 def weights(objects: Objects) -> Float[Array, "*b n"]:
-    """Of each object in the loss: 1 unless the target says otherwise."""
+    """Weight of each object in the loss: 1 unless the target says otherwise."""
     return jnp.ones_like(objects.boxes[..., 0]) if objects.weight is None else objects.weight
 
 

@@ -26,14 +26,14 @@ from jaxvision.types import Batch, Detections, Key, LossOutput, Objects, Scalar,
 
 xavier = nn.initializers.xavier_uniform()
 packed_xavier = nn.initializers.variance_scaling(0.5, "fan_in", "uniform")
-"""Of queries, keys and values, whose matrices the authors initialise as one."""
+"""Initialiser of queries, keys and values, whose matrices the authors initialise as one."""
 
 
 class Outputs(NamedTuple):
     """What DETR says of every image by every layer of its decoder; the last is the result, the others are to be trained."""
 
     logits: Float[Array, "l b q c"]
-    """Of the classes and, last, of no object."""
+    """Logits of the classes and, last, of no object."""
     boxes: Float[Array, "l b q 4"]
     """Centre, width and height as shares of the content, 0 to 1."""
 
@@ -230,7 +230,7 @@ def _norm(name: str, x: Array) -> Array:
 
 
 class Weights(NamedTuple):
-    """Of the terms, in the cost of a match and in the loss alike."""
+    """Weights of the terms, in the cost of a match and in the loss alike."""
 
     classes: float | int = 1
     boxes: float | int = 5
@@ -264,7 +264,7 @@ def detr(
     Args:
       network: an `DETR`.
       mean: of the pixels of each channel (or of all), on the scale 0-255.
-      std: likewise.
+      std: standard deviation of the pixels of each channel (or of all).
       weights: of the class, of the L1 distance of boxes and of their generalised IoU.
       no_object: weight of the queries without an object in the mean of the class losses.
       dtype: of the normalised images.
@@ -313,7 +313,7 @@ def loss_terms(
     weights: Weights = PAPER,
     no_object: float = 0.1,
 ) -> Terms:
-    """Of one image and one layer of the decoder; `boxes` are shares of the content, which is `size` large."""
+    """Loss terms of one image and one layer of the decoder; `boxes` are shares of the content, which is `size` large."""
     real = detection.trained_on(target)
     wanted = box.to_centre(target.boxes.astype(boxes.dtype) / _extent(size, boxes.dtype))
     matched = match(logits, boxes, target.labels, wanted, real, weights)
@@ -372,7 +372,7 @@ def _weighted(weights: Weights, classes: Array, boxes: Array, giou: Array) -> Ar
 
 
 def _means(terms: Terms) -> tuple[Array, Array, Array]:
-    """Of the classes by their weights, of the boxes by their number; 0 where there are none."""
+    """Mean of the classes by their weights, and of the boxes by their number; 0 where there are none."""
     weight, objects = jnp.where(terms.class_weight > 0, terms.class_weight, 1), jnp.maximum(terms.objects, 1)
     return terms.classes / weight, terms.boxes / objects, terms.giou / objects
 

@@ -122,7 +122,7 @@ def retinanet_resnet50_fpn(classes: int, *, norm: Norm = FrozenBatchNorm, dtype:
 
 
 SIZES = tuple(tuple(int(base * 2 ** (third / 3)) for third in range(3)) for base in (32, 64, 128, 256, 512))
-"""Of the anchors on P3 to P7: three in an octave."""
+"""Sizes of the anchors on P3 to P7: three in an octave."""
 MATCHING = Matching(0.5, 0.4, low_quality=True)
 
 
@@ -150,7 +150,7 @@ def retinanet(
       sizes: of the anchors on every map: the square roots of their areas in pixels.
       ratios: heights by widths of them.
       mean: of the pixels of each channel (or of all), on the scale 0-255.
-      std: likewise.
+      std: standard deviation of the pixels of each channel (or of all).
       matching: of anchors to objects.
       gamma: of the focal loss.
       alpha: weight of the class that is there in it, `1 - alpha` of those that are not.
@@ -218,7 +218,7 @@ def loss_terms(
     alpha: float = 0.25,
     box_loss: BoxLoss = l1,
 ) -> tuple[Float[Array, ""], Float[Array, ""], Int[Array, ""]]:
-    """Of one image: the sums of the losses of classes and of boxes over its anchors, and how many of these are matched."""
+    """Sums of the losses of classes and of boxes over the anchors of one image, and how many of these are matched."""
     boxes, real = jnp.asarray(boxes, offsets.dtype), target.boxes.astype(offsets.dtype)
     match = assign(boxes, target, matching)
     positive = match >= 0

@@ -157,7 +157,7 @@ class Outputs(NamedTuple):
     logits: Float[Array, "b h w k n"]
     """Background first, then the classes."""
     offsets: Float[Array, "b h w k 4"]
-    """As `ops.box_codec` encodes them."""
+    """Offsets as `ops.box_codec` encodes them."""
 
 
 class SSD(nn.Module):
@@ -214,7 +214,7 @@ def _vgg16(dtype: DTypeLike) -> vgg.Backbone:
 
 
 CAFFE_MEAN = (123.0, 117.0, 104.0)
-"""Of the pixels, as SSD on VGG16 has it; the standard deviation there is 1."""
+"""Mean of the pixels, as SSD on VGG16 has it; the standard deviation there is 1."""
 
 
 class Scores(NamedTuple):
@@ -223,7 +223,7 @@ class Scores(NamedTuple):
     of: Callable[[Float[Array, "*a n"]], Float[Array, "*a k"]]
     """Scores of the classes, 0 to 1, without background."""
     loss: Callable[[Float[Array, "a n"], Int[Array, "a"]], Float[Array, "a"]]
-    """Of boxes that are each of a class, or background: -1."""
+    """Loss of boxes that are each of a class, or background: -1."""
 
 
 def _softmax_loss(logits: Float[Array, "a n"], label: Int[Array, "a"]) -> Float[Array, "a"]:
@@ -251,17 +251,17 @@ def paper(scales: Sequence[float | int], ratios: Sequence[Sequence[float | int]]
 SSD300 = paper(
     (0.07, 0.15, 0.33, 0.51, 0.69, 0.87, 1.05), ((2,), (2, 3), (2, 3), (2, 3), (2,), (2,)), (8, 16, 32, 64, 100, 300)
 )
-"""Of COCO at 300 px; 8,732 boxes."""
+"""8,732 default boxes for COCO at 300 px."""
 SSD300_VOC = paper(
     (0.1, 0.2, 0.37, 0.54, 0.71, 0.88, 1.05), ((2,), (2, 3), (2, 3), (2, 3), (2,), (2,)), (8, 16, 32, 64, 100, 300)
 )
-"""Of VOC at 300 px: larger ones, as many (its section 3.1)."""
+"""8,732 default boxes for VOC at 300 px, larger ones (section 3.1 of the paper)."""
 SSD512 = paper(
     (0.04, 0.1, 0.26, 0.42, 0.58, 0.74, 0.9, 1.06),
     ((2,), (2, 3), (2, 3), (2, 3), (2, 3), (2,), (2,)),
     (8, 16, 32, 64, 128, 256, 512),
 )
-"""Of COCO at 512 px; 24,564 boxes."""
+"""24,564 default boxes for COCO at 512 px."""
 
 
 def ssd(
@@ -286,7 +286,7 @@ def ssd(
       network: an `SSD`.
       defaults: its default boxes, from the shapes of its maps: `SSD300`, or `paper(...)` of one's own.
       mean: of the pixels of each channel (or of all), on the scale 0-255.
-      std: likewise.
+      std: standard deviation of the pixels of each channel (or of all).
       scores: `SOFTMAX` or `SIGMOID`.
       match_iou: a default box that overlaps an object by this IoU is matched to it, beside the best one of each object.
       negatives: so many boxes of background for each matched one, those with the largest loss.
@@ -348,7 +348,7 @@ def loss_terms(
     negatives: float | int = 3,
     box_loss: BoxLoss = smooth_l1(),
 ) -> tuple[Float[Array, ""], Float[Array, ""], Int[Array, ""]]:
-    """Of one image: the sums of the losses of classes and of boxes, and how many default boxes are matched."""
+    """Sums of the losses of classes and of boxes of one image, and how many default boxes are matched."""
     defaults = jnp.asarray(defaults, offsets.dtype)
     boxes = target.boxes.astype(offsets.dtype)
     overlap = pairwise(iou, boxes, defaults)
@@ -368,7 +368,7 @@ def loss_terms(
 
 
 def hardest(loss: Float[Array, "a"], among: Bool[Array, "a"], count: Int[Array, ""]) -> Bool[Array, "a"]:
-    """So many of these with the largest losses, of equal ones the first; all, where there are fewer."""
+    """Hard negatives: the `count` largest losses; ties by index; all, where there are fewer."""
     order = jnp.argsort(jnp.where(among, -loss, jnp.inf), stable=True)
     rank = jnp.zeros(len(order), jnp.int32).at[order].set(jnp.arange(len(order), dtype=jnp.int32))
     return among & (rank < count)

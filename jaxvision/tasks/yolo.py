@@ -118,7 +118,7 @@ def yolo(
 def loss_terms(
     predicted: Float[Array, "a c"], anchors: Anchors, target: Objects, canvas: tuple[int, int], ignore: float = 0.7
 ) -> dict[str, Float[Array, ""]]:
-    """Of one image: the sums of the losses of boxes, objectness and classes."""
+    """Sums of the losses of boxes, objectness and classes of one image."""
     boxes, real = target.boxes.astype(predicted.dtype), detection.trained_on(target)
     owner = responsible(target.replace(boxes=boxes, valid=real), anchors)
     positive = owner >= 0

@@ -42,7 +42,7 @@ def yolo_v1(
       coordinates: weight of the errors of places and sizes.
       no_object: weight of the confidence of boxes that are responsible for nothing.
       mean: of the pixels of each channel (or of all), on the scale 0-255.
-      std: likewise.
+      std: standard deviation of the pixels of each channel (or of all).
       score_threshold: detections have a score, confidence times class, above it.
       nms: what a detection keeps of its score beside better ones of its class: `ops.nms.greedy(iou)`, or one of
         `ops.other_nms`.
@@ -100,7 +100,7 @@ def loss_terms(
     coordinates: float | int = 5.0,
     no_object: float | int = 0.5,
 ) -> dict[str, Float[Array, ""]]:
-    """Of one image, the paper's equation 3 as the sums of the losses of boxes, confidences and classes.
+    """Sums of the losses of boxes, confidences and classes of one image: equation 3 of the paper.
 
     A cell is about the object whose centre it holds, of several the last; of its boxes the one that overlaps it best is
     responsible, and its confidence should be that overlap. An object's `weight` multiplies what it adds.

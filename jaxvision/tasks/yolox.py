@@ -145,7 +145,7 @@ class CSPDarknet(nn.Module):
     width: int
     """Channels of the stem; every stage has twice as many as what is before it."""
     blocks: int
-    """Of the first stage and of the last; the two between have three times as many."""
+    """Blocks of the first stage and of the last; the two between have three times as many."""
     make: Make = Make()
 
     @nn.compact
@@ -179,7 +179,7 @@ class PathAggregation(nn.Module):
 
     @nn.compact
     def __call__(self, maps: Maps, *, train: bool) -> Maps:
-        """As many maps as there were, finest first, of as many channels as they had."""
+        """Maps of the same number, sizes and channels, finest first."""
         x, reduced = maps[-1], []
         for level in reversed(range(1, len(maps))):
             finer = maps[level - 1]
@@ -243,7 +243,7 @@ class YOLOX(nn.Module):
     """Returns maps, finest first, each with half the rows and columns of the one before."""
     classes: int
     blocks: int
-    """Of every CSP layer between backbone and head."""
+    """Blocks of every CSP layer between backbone and head."""
     make: Make = Make()
 
     @nn.compact
@@ -385,7 +385,7 @@ def yolox(
 def loss_terms(
     predicted: Float[Array, "a c"], cells: Anchors, target: Objects, box_loss: BoxLoss = squared_iou
 ) -> tuple[dict[str, Float[Array, ""]], Int[Array, ""]]:
-    """Of one image: the sums of the losses, and how many cells are trained on an object."""
+    """Sums of the losses of one image, and how many cells are trained on an object."""
     owner = assigned(predicted, cells, target)
     positive, mine = owner >= 0, target.boxes[owner].astype(predicted.dtype)
     weight = jnp.where(positive, detection.weights(target)[owner], 1).astype(predicted.dtype)
