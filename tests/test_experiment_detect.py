@@ -3,11 +3,14 @@
 import json
 import re
 
+import jax
+import numpy as np
 import pytest
 from detection_files import CLASSES, coco_content, write_coco, write_images, write_voc, write_yolo
 from experiment_files import ROOT
+from parity_networks import UNOPTIMISED
 
-from jaxvision import main, predict
+from jaxvision import experiment, main, predict
 from jaxvision.run import devices
 from jaxvision.run.config import as_json, configure, load, restored
 
@@ -94,10 +97,15 @@ def test_a_divided_dataset_is_trained_on_one_split_and_tested_on_another(tmp_pat
         ({"detector": "yolov"}, "no detector 'yolov'; did you mean 'yolo'?"),
         ({"weights": "imagenet"}, "no weights 'imagenet'; allowed: '' (random) and 'coco'"),
         ({"weights": "coco", "detector": "detr"}, "no weights 'coco' of detr; there are of ssd, yolo, faster_rcnn"),
+        ({"box_loss": "gio"}, "no box_loss 'gio'; did you mean 'giou'?"),
+        (
+            {"box_loss": "giou", "detector": "yolo"},
+            "yolo takes no other box_loss than its own; these do: ssd, yolox, faster_rcnn, retinanet",
+        ),
         ({"nms": "sofd"}, "no nms 'sofd'; did you mean 'soft'?"),
         (
             {"nms": "soft", "detector": "detr"},
-            "detr takes no other nms than 'greedy'; these do: ssd, yolo, yolox, retinanet",
+            "detr takes no other nms than its own; these do: ssd, yolo, yolox, faster_rcnn, retinanet",
         ),
         ({"split": "trian"}, "has no split 'trian'; did you mean 'train'?"),
         ({"held_out": "1.5"}, "held_out: share is 1.5; it must be above 0 and below 1"),
@@ -144,3 +152,21 @@ def test_it_trains_predicts_and_draws_from_the_command_line(tmp_path, write, det
     assert predict.main([f"--workdir={workdir}", str(new), f"--draw={drawn}", f"--output={written}"]) == 0
     assert len(written.read_text().splitlines()) == 4
     assert len(list(drawn.iterdir())) == 4
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("box_loss", "nms"), [("smooth_l1", "greedy"), ("giou", "soft"), ("ciou", "matrix")])
+@pytest.mark.parametrize(("detector", "size"), [("ssd", 96), ("yolox", 64), ("faster_rcnn", 64), ("retinanet", 64)])
+def test_a_box_loss_and_an_nms_are_chosen_by_a_field(tmp_path, detector, size, box_loss, nms):
+    fields = {"detector": detector, "size": size, "box_loss": box_loss, "nms": nms, "batch_size": 2}
+    chosen, _ = built(train=write_coco(tmp_path), **fields)
+    state = experiment.first_state_of(chosen)
+    batch = next(chosen.train.batches(0))
+    step = jax.jit(experiment.train_step_of(chosen), compiler_options=UNOPTIMISED)
+    after, metrics = step(state, batch)
+    assert int(after.failed_step) == -1
+    assert float(metrics["loss"]) > 0
+    found = jax.jit(chosen.task.predict, compiler_options=UNOPTIMISED)(after.variables, batch)
+    assert np.isfinite(found.boxes).all()
+    assert ((found.scores >= 0) & (found.scores <= 1)).all()
+    assert found.valid.shape == found.index.shape

@@ -16,6 +16,7 @@ from jax.typing import DTypeLike
 
 from jaxvision.nn import darknet, mobilenet
 from jaxvision.ops.anchors import tensorflow_default_boxes
+from jaxvision.ops.box_losses import BoxLoss, smooth_l1
 from jaxvision.ops.nms import NMS, greedy
 from jaxvision.pretrained import coco, tensorflow_ssd
 from jaxvision.pretrained import darknet as darknet_files
@@ -27,6 +28,8 @@ from jaxvision.tasks.ssd import SIGMOID, Defaults, ssd, ssd300_mobilenet_v2
 from jaxvision.tasks.yolo import YOLOV3_TINY as TINY_PRIORS
 from jaxvision.tasks.yolo import yolo
 from jaxvision.types import Batch, Task, Variables
+
+SMOOTH_L1 = smooth_l1()
 
 
 class PublishedDetector(NamedTuple):
@@ -88,6 +91,7 @@ def _tensorflow_ssd(
     frozen_norm: bool = False,
     defaults: Defaults = tensorflow_default_boxes,
     nms: NMS = greedy(0.6),
+    box_loss: BoxLoss = SMOOTH_L1,
 ) -> Task:
     norm = mobilenet.frozen_tensorflow_norm if frozen_norm else mobilenet.tensorflow_norm
     return ssd(
@@ -98,6 +102,7 @@ def _tensorflow_ssd(
         scores=SIGMOID,
         score_threshold=1e-8,
         nms=nms,
+        box_loss=box_loss,
         pre_nms_top_k=100,
         max_detections=100,
         dtype=dtype,
