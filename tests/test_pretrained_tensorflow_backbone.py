@@ -4,7 +4,7 @@ import re
 
 import jax
 import jax.numpy as jnp
-from experiment_files import ROOT, build
+from experiment_files import ROOT, build, chosen_in
 from flax import traverse_util
 
 from jaxvision.pretrained import tensorflow_ssd
@@ -15,7 +15,7 @@ def test_the_backbone_of_faster_rcnn_has_the_names_of_ssds_and_the_rest_is_left_
     whole = jax.eval_shape(
         lambda: ssd300_mobilenet_v2(90).init(jax.random.key(0), jnp.zeros((1, 300, 300, 3)), train=False)
     )
-    chosen = build(ROOT / "experiments/trees_faster_rcnn.py", {"weights": "coco", "size": "96"}, None)
+    chosen = build(*chosen_in(ROOT / "experiments/trees_faster_rcnn.py"), {"weights": "coco", "size": "96"}, None)
     other = jax.eval_shape(chosen.task.init, jax.random.key(0), chosen.train.spec)
     every = {source.name: path for path, source in tensorflow_ssd.sources(whole).items()}
     found = tensorflow_ssd.backbone_sources(other)

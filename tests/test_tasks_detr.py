@@ -154,10 +154,11 @@ def test_detections_are_the_likeliest_classes_best_first_within_the_content():
         [[0.5, 0.5, 0.2, 0.4], [0.9, 0.5, 0.4, 1.0], [0.5, 0.5, 0.0, 0.5], [0.25, 0.25, 0.5, 0.5]], np.float32
     )
     found = jax.jit(detr.decode)(logits, boxes, jnp.int32([20, 40]))
-    kept, labels, scores, valid = map(np.asarray, found)
+    kept, labels, scores, valid, index = map(np.asarray, found)
     assert_allclose(kept, [[28, 0, 40, 20], [0, 0, 20, 10], [16, 6, 24, 14], [0, 0, 0, 0]], atol=1e-4)
     assert valid.tolist() == [True, True, True, False]  # a box without width is none
     assert labels[:3].tolist() == [0, 1, 1]
+    assert index[:3].tolist() == [1, 3, 0]  # the queries
     assert_allclose(scores, [0.6, 0.6, 0.2, 0], rtol=1e-6)
 
 
