@@ -44,7 +44,7 @@ def build(config) -> Experiment:
     size, classes, train_examples = 32, 100, 50_000
     dtype = jnp.dtype(config.precision)
     network = resnet18(classes, width=config.width, stem="cifar", dtype=dtype)
-    options = {"placer": placement.fit(size), "batch_size": config.batch_size}
+    options = {"placer": placement.letterbox(size), "batch_size": config.batch_size}
 
     def data(split: str):
         return tfds.source("cifar100", split, config.data_dir)

@@ -60,13 +60,13 @@ def build(config) -> Experiment:
 
     train = buckets.training(
         lambda: objects.coco_split(config.data_dir, "train2017"),
-        placers=[placement.shortest_side(*sides, canvas) for canvas in (sides, sides[::-1])],
+        placers=[placement.resize_shortest_edge(*sides, canvas) for canvas in (sides, sides[::-1])],
         order=order.shuffled(config.seed),
         seed=config.seed,
         on_bad_image="skip",
         **options,
     )
-    both = placement.shortest_side(*sides, (config.longest, config.longest))
+    both = placement.resize_shortest_edge(*sides, (config.longest, config.longest))
     test = pipeline.evaluation(lambda: objects.coco_split(config.data_dir, "val2017"), placer=both, **options)
     layers = {"encoder_layers": config.layers, "decoder_layers": config.layers}
     rate = optax.piecewise_constant_schedule(config.learning_rate, {config.drop: 0.1})

@@ -64,7 +64,7 @@ def build(config) -> Experiment:
     options = {"batch_size": config.batch_size, "target": target.objects(config.max_objects)}
     sides = (config.short, config.longest)
 
-    options["placers"] = [placement.shortest_side(*sides, canvas) for canvas in (sides, sides[::-1])]
+    options["placers"] = [placement.resize_shortest_edge(*sides, canvas) for canvas in (sides, sides[::-1])]
     train = buckets.training(
         lambda: with_objects(objects.coco_split(config.data_dir, "train2017")),
         order=order.shuffled(config.seed),

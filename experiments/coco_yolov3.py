@@ -50,7 +50,7 @@ def get_config() -> ConfigDict:
 def build(config) -> Experiment:
     dtype = jnp.dtype(config.precision)
     options = {
-        "placer": placement.fit(config.size),
+        "placer": placement.letterbox(config.size),
         "batch_size": config.batch_size,
         "target": target.objects(config.max_objects),
     }

@@ -107,7 +107,7 @@ def yolox_schedule(rate: float, warmup: int, close: int) -> optax.Schedule:
 def build(config) -> Experiment:
     dtype = jnp.dtype(config.precision)
     options = {
-        "placer": placement.fit(config.size),
+        "placer": placement.letterbox(config.size),
         "batch_size": config.batch_size,
         "target": target.objects(config.max_objects),
     }

@@ -120,7 +120,7 @@ def build(config) -> Experiment:
         config.classes,
     )
     options = {
-        "placer": (placement.fit if detector.letterbox else placement.stretch)(config.size),
+        "placer": (placement.letterbox if detector.letterbox else placement.stretch)(config.size),
         "batch_size": config.batch_size,
         "target": target.objects(config.max_objects),
         "on_bad_image": config.on_bad_image,

@@ -43,7 +43,7 @@ def build(config) -> Experiment:
     size, classes, train_examples = 28, 10, 60_000
     dtype = jnp.dtype(config.precision)
     network = FolderCNN(classes, channels=(32, 64), kernel=5, padding=2, dropout=config.dropout, dtype=dtype)
-    options = {"placer": placement.fit(size), "batch_size": config.batch_size, "channels": 1}
+    options = {"placer": placement.letterbox(size), "batch_size": config.batch_size, "channels": 1}
 
     def data(split: str):
         if config.idx_dir:

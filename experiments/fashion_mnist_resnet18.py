@@ -47,7 +47,7 @@ def build(config) -> Experiment:
     size, classes, train_examples = 28, 10, 60_000
     dtype = jnp.dtype(config.precision)
     network = resnet18(classes, width=config.width, stem="cifar", dtype=dtype)
-    options = {"placer": placement.fit(size), "batch_size": config.batch_size, "channels": 1}
+    options = {"placer": placement.letterbox(size), "batch_size": config.batch_size, "channels": 1}
 
     def data(split: str):
         if config.idx_dir:

@@ -51,7 +51,7 @@ def build(config) -> Experiment:
     network = RNNClassifier(
         classes, CELLS[config.cell], config.hidden, config.layers, config.patch or None, dtype=dtype
     )
-    options = {"placer": placement.fit(size), "batch_size": config.batch_size, "channels": 1}
+    options = {"placer": placement.letterbox(size), "batch_size": config.batch_size, "channels": 1}
 
     def data(split: str):
         if config.idx_dir:

@@ -41,7 +41,7 @@ def build(config) -> Experiment:
     size, classes, train_examples = 28, 10, 10_000
     dtype = jnp.dtype(config.precision)
     network = SmallCNN(classes, channels=config.channels, dropout=config.dropout, dtype=dtype)
-    options = {"placer": placement.fit(size), "batch_size": config.batch_size, "channels": 1}
+    options = {"placer": placement.letterbox(size), "batch_size": config.batch_size, "channels": 1}
     train = pipeline.training(lambda: data("train"), order=order.shuffled(config.seed), **options)
     test = pipeline.evaluation(lambda: data("test"), **options)
     steps = config.epochs * train_examples // config.batch_size

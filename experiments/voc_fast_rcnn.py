@@ -63,7 +63,7 @@ def build(config) -> Experiment:
     }
 
     def placer(height: int, width: int) -> placement.Placer:
-        return placement.shortest_side(config.short, config.longest, (height, width))
+        return placement.resize_shortest_edge(config.short, config.longest, (height, width))
 
     def data(split: str):
         return objects.voc(Path(config.data_dir).expanduser() / "VOC2007", split)

@@ -120,7 +120,7 @@ def trained_on(chosen: Experiment, rows: int) -> Given:
 def pictured(chosen: Experiment, paths: Sequence[Path], rows: int) -> Given:
     """Image files, as large as fits on the canvas of training; in a classification, of one class after the other."""
     _, height, width, channels = chosen.train.spec.image.shape
-    fit = placement.fit((height, width))
+    fit = placement.letterbox((height, width))
     pictures = media.pictures(media.files(paths or [samples.photos_dir()]))
     found = list(islice(media.decoded(pictures, lambda data: decode(data, fit, channels=channels).canvas), rows))
     if not found:

@@ -94,7 +94,7 @@ def build(config) -> Experiment:
     )
     test = pipeline.evaluation(source, **options)
     if config.buckets:
-        placers = [placement.fit((32, 48)), placement.fit((48, 32))]
+        placers = [placement.letterbox((32, 48)), placement.letterbox((48, 32))]
         test = buckets.evaluation(source, placers=placers, batch_size=4, target=target.objects(4))
     return Experiment(
         task=task,

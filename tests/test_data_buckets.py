@@ -25,7 +25,7 @@ def small(tmp_path_factory):
 
 
 def stream_of(small, seed=5, **options):
-    placers = [placement.fit(canvas) for canvas in CANVASES]
+    placers = [placement.letterbox(canvas) for canvas in CANVASES]
     return buckets.training(
         small,
         order=order.shuffled(1),
@@ -54,7 +54,7 @@ def test_batches_are_those_of_each_canvas_alone(small):
         alone = pipeline.training(
             lambda members=members: subset(small(), members),
             order=order.shuffled(1),
-            placer=placement.fit(canvas),
+            placer=placement.letterbox(canvas),
             batch_size=3,
             target=target.objects(4),
             reader=threads(1),
@@ -109,7 +109,7 @@ def test_the_step_is_compiled_once_for_each_canvas(small):
 
 
 def test_an_evaluation_has_every_example_once_as_the_pipeline_of_its_canvas_has_it(small):
-    placers = [placement.fit(canvas) for canvas in CANVASES]
+    placers = [placement.letterbox(canvas) for canvas in CANVASES]
     options = {"batch_size": 3, "target": target.objects(4), "reader": threads(1)}
     stream = buckets.evaluation(small, placers=placers, **options)
     found = take(stream, 0, 9)
@@ -133,7 +133,7 @@ def test_an_evaluation_has_every_example_once_as_the_pipeline_of_its_canvas_has_
 
 
 def test_an_evaluation_may_have_a_canvas_that_no_image_uses(small):
-    placers = [placement.fit((8, 9)), placement.fit((8, 900))]
+    placers = [placement.letterbox((8, 9)), placement.letterbox((8, 900))]
     found = take(buckets.evaluation(small, placers=placers, batch_size=3, reader=threads(1)), 0, 9)
     assert np.concatenate([batch.index for batch in found]).tolist() == [0, 1, 2, 3, -1, -1]
     with pytest.raises(ValueError, match="that differ"):
@@ -160,7 +160,7 @@ def test_faults_are_found_in_every_bucket(small):
 
 
 def test_what_can_not_be_is_refused(small):
-    fit = placement.fit
+    fit = placement.letterbox
     options = {"order": order.shuffled(0), "batch_size": 2, "reader": threads(1)}
     with pytest.raises(ValueError, match=r"two canvases or more that differ, got \[\(8, 9\)\]"):
         buckets.training(small, placers=[fit((8, 9))], **options)

@@ -128,10 +128,10 @@ def test_resize_and_centre_crop_is_a_resize_of_the_whole_and_then_a_crop(size):
         assert (found == expected).mean() > 0.999
 
 
-@pytest.mark.parametrize("make", [placement.stretch, placement.fit])
+@pytest.mark.parametrize("make", [placement.stretch, placement.letterbox])
 def test_the_whole_image_is_resized_as_pil_does(make):
     image = Image.fromarray(smooth(120, 90))
-    size = {placement.stretch: (40, 48), placement.fit: (36, 48)}[make]
+    size = {placement.stretch: (40, 48), placement.letterbox: (36, 48)}[make]
     expected = image.resize(size, Image.Resampling.BILINEAR)
     np.testing.assert_array_equal(content(encoded(image), placer=make((48, 40))), np.asarray(expected))
 
@@ -150,7 +150,7 @@ def test_a_random_crop_is_the_box_resized():
     "placer",
     [
         placement.stretch(32),
-        placement.fit(32),
+        placement.letterbox(32),
         placement.resize_and_centre_crop(40, 32),
         placement.random_resized_crop(32),
     ],

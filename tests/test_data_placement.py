@@ -26,7 +26,7 @@ def test_stretch_takes_all_to_all():
 
 @given(sides, sides)
 def test_fit_fills_one_side_and_keeps_the_aspect_to_the_pixel(height, width):
-    box, (h, w) = placement.fit((200, 300)).place(None, (height, width))
+    box, (h, w) = placement.letterbox((200, 300)).place(None, (height, width))
     assert box == (0, 0, width, height)
     assert h == 200 or w == 300
     assert 1 <= h <= 200

@@ -14,7 +14,7 @@ seeds = st.integers(0, 2**32)
 
 @given(sides, sides)
 def test_the_shortest_side_is_as_long_as_asked_or_the_longest_or_the_canvas(height, width):
-    box, (h, w) = placement.shortest_side(200, 333, (333, 300)).place(None, (height, width))
+    box, (h, w) = placement.resize_shortest_edge(200, 333, (333, 300)).place(None, (height, width))
     assert box == (0, 0, width, height)
     assert min(h, w) <= 200
     assert h <= 333
@@ -25,7 +25,7 @@ def test_the_shortest_side_is_as_long_as_asked_or_the_longest_or_the_canvas(heig
 
 
 def test_the_sizes_of_faster_rcnn():
-    placer = placement.shortest_side(600, 1000, 1000)
+    placer = placement.resize_shortest_edge(600, 1000, 1000)
     assert placer.canvas == (1000, 1000)
     for source, size in (((375, 500), (600, 800)), ((500, 375), (800, 600)), ((200, 500), (400, 1000))):
         assert placer.place(None, source).size == size
@@ -61,7 +61,7 @@ def test_the_factor_is_uniform_and_the_window_reaches_every_border():
 
 
 def test_a_jitter_of_one_is_fit():
-    jitter, fit = placement.large_scale_jitter((90, 70), (1.0, 1.0)), placement.fit((90, 70))
+    jitter, fit = placement.large_scale_jitter((90, 70), (1.0, 1.0)), placement.letterbox((90, 70))
     for source in ((30, 50), (333, 17), (90, 70)):
         assert jitter.place(np.random.default_rng(0), source) == fit.place(None, source)
 
@@ -79,8 +79,11 @@ def test_pixels_of_a_jittered_image_are_those_of_its_box():
 @pytest.mark.parametrize(
     ("make", "match"),
     [
-        (lambda: placement.shortest_side(800, 600, 900), r"short=800, longest=600\): allowed is 1 <= short <= longest"),
-        (lambda: placement.shortest_side(0, 600, 900), "short=0"),
+        (
+            lambda: placement.resize_shortest_edge(800, 600, 900),
+            r"short=800, longest=600\): allowed is 1 <= short <= longest",
+        ),
+        (lambda: placement.resize_shortest_edge(0, 600, 900), "short=0"),
         (lambda: placement.large_scale_jitter(64, (0, 2)), r"scale must be .* got \(0, 2\)"),
         (lambda: placement.large_scale_jitter(64, (2, 1)), r"got \(2, 1\)"),
         (lambda: placement.large_scale_jitter(64).place(None, (3, 3)), "needs a random generator"),

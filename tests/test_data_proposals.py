@@ -106,7 +106,7 @@ def test_recall_and_best_overlap_equal_the_loop():
     assert np.isnan(none.recall) and np.isnan(none.mean_best_overlap) and none[2:] == (0, 12)  # noqa: PT018
 
 
-@pytest.mark.parametrize("placer", [placement.fit((40, 30)), placement.large_scale_jitter(40, (0.5, 2.5))])
+@pytest.mark.parametrize("placer", [placement.letterbox((40, 30)), placement.large_scale_jitter(40, (0.5, 2.5))])
 def test_proposals_move_to_the_canvas_as_objects_do(placer):
     random = np.random.default_rng(1)
     corner = random.uniform(0, 50, (30, 2))

@@ -19,8 +19,8 @@ from jaxvision.types import Labels
 PLACERS = {
     "keep": placement.keep((64, 64)),
     "stretch": placement.stretch((48, 64)),
-    "fit": placement.fit((48, 64)),
-    "shortest side": placement.shortest_side(32, 50, 60),
+    "fit": placement.letterbox((48, 64)),
+    "shortest side": placement.resize_shortest_edge(32, 50, 60),
     "centre crop": placement.resize_and_centre_crop(40, 32),
     "random crop": placement.random_resized_crop(32, area=(0.2, 1.0)),
     "jitter": placement.large_scale_jitter(48, (0.5, 2.0)),
@@ -246,7 +246,9 @@ def test_a_thin_object_keeps_a_mask_when_it_shrinks():
     for column in range(20, 30):
         mask = np.zeros((80, 80), bool)
         mask[10:70, column] = True
-        row, _ = row_of(target.objects(1, masks=True), masked(mask), placement.fit(20).place(None, (80, 80)), (20, 20))
+        row, _ = row_of(
+            target.objects(1, masks=True), masked(mask), placement.letterbox(20).place(None, (80, 80)), (20, 20)
+        )
         assert row.valid.all()
         assert set(np.nonzero(row.masks[0])[1]) == {column // 4}
 

@@ -30,7 +30,7 @@ def test_coco_has_80_of_90_categories():
 
 
 def canvas_of(name, published):
-    place = placement.fit if published.letterbox else placement.stretch
+    place = placement.letterbox if published.letterbox else placement.stretch
     data = (samples.photos_dir() / f"{name}.jpg").read_bytes()
     return decode.decode(data, place(published.side))[:3]
 

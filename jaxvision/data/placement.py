@@ -51,7 +51,7 @@ def stretch(size: int | Size) -> Placer:
     return Placer(size, lambda rng, source: Placement(_whole(source), size))
 
 
-def fit(size: int | Size) -> Placer:
+def letterbox(size: int | Size) -> Placer:
     """The whole image as large as fits, its aspect kept to the pixel; the rest of the canvas stays empty."""
     canvas = _size(size)
 
@@ -62,7 +62,7 @@ def fit(size: int | Size) -> Placer:
     return Placer(canvas, place)
 
 
-def shortest_side(short: int, longest: int, canvas: int | Size) -> Placer:
+def resize_shortest_edge(short: int, longest: int, canvas: int | Size) -> Placer:
     """The whole image, its short side resized to `short`, or less: as far as the long one stays within `longest`.
 
     And as far as it fits the canvas: one that is not square is for images that lie as it does. Detectron's canvas
@@ -70,7 +70,7 @@ def shortest_side(short: int, longest: int, canvas: int | Size) -> Placer:
     """
     canvas = _size(canvas)
     if not 1 <= short <= longest:
-        raise ValueError(f"shortest_side(short={short}, longest={longest}): allowed is 1 <= short <= longest")
+        raise ValueError(f"resize_shortest_edge(short={short}, longest={longest}): allowed is 1 <= short <= longest")
 
     def place(rng: np.random.Generator | None, source: Size) -> Placement:
         scale = min(short / min(source), longest / max(source), canvas[0] / source[0], canvas[1] / source[1])
@@ -80,7 +80,7 @@ def shortest_side(short: int, longest: int, canvas: int | Size) -> Placer:
 
 
 def large_scale_jitter(size: int | Size, scale: tuple[float, float] = (0.1, 2.0)) -> Placer:
-    """The image as `fit` has it, times a random factor: what is larger than the canvas is cropped, at random.
+    """The image as `letterbox` has it, times a random factor: what is larger than the canvas is cropped, at random.
 
     Large-scale jitter (arXiv:2012.07177); the factor is uniform in `scale`. Raises ValueError for a scale that is no range
     above 0.

@@ -43,7 +43,7 @@ class PublishedDetector(NamedTuple):
     side: int
     """Side of the square canvas that it was trained on, in pixels."""
     letterbox: bool
-    """Whether images keep their aspect ratio on it (`placement.fit`), or are stretched."""
+    """Whether images keep their aspect ratio on it (`placement.letterbox`), or are stretched."""
     classes: tuple[str, ...]
     head: tuple[str, ...]
     """Patterns of our arrays whose shapes depend on the classes."""

@@ -175,7 +175,7 @@ def _published(weights: Published | PublishedDetector, batch_size: int | None, m
     """The model of published weights, every device with all of them."""
     if isinstance(weights, PublishedDetector):
         loaded = load_detector(weights)
-        placer = (placement.fit if weights.letterbox else placement.stretch)(weights.side)
+        placer = (placement.letterbox if weights.letterbox else placement.stretch)(weights.side)
     else:
         loaded = catalogue.load_classifier(weights)
         placer = placement.resize_and_centre_crop(weights.preprocessing.resize, weights.preprocessing.size)
