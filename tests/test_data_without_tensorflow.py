@@ -54,7 +54,8 @@ def test_objects_of_coco_voc_and_yolo_files_come_in_batches(tmp_path):
     out = run(f"""
 from jaxvision.data import objects, order, placement, streams, target
 for path in {paths!r}:
-    stream = streams.evaluation(lambda: objects.open(path), placer=placement.letterbox(64), batch_size=4, target=target.objects(8))
+    rows = target.objects(8)
+    stream = streams.evaluation(lambda: objects.open(path), placer=placement.letterbox(64), batch_size=4, target=rows)
     (batch,) = stream.batches(0)
     print(int(batch.target.valid.sum()), sorted(batch.index.tolist()))
 """)
