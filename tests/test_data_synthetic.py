@@ -1,3 +1,5 @@
+import time
+
 import numpy as np
 import pytest
 from PIL import Image, ImageDraw
@@ -165,3 +167,11 @@ def test_they_go_through_the_pipeline_with_masks():
 def test_what_can_not_be_is_refused(options, match):
     with pytest.raises(ValueError, match=match):
         synthetic.shapes(4, **{"seed": 0, **options})
+
+
+@pytest.mark.slow
+def test_five_hundred_images_a_second_on_one_core():
+    source = synthetic.shapes(1000, seed=0, size=96)
+    start = time.process_time()
+    source.read(np.arange(1000))
+    assert time.process_time() - start < 2
