@@ -26,7 +26,7 @@ def detection(
     """Average precision and recall of a detector as COCO defines them, and what its errors cost.
 
     The prediction is Detections, the target Objects, both on the canvas, whose content must be the whole image (as
-    `placement.letterbox`, `stretch` and `keep` have it). The rows, in pixels of the image files: `boxes`, `labels`, `scores` and
+    `letterbox`, `stretch` and `keep` have it). The rows, in pixels of the image files: `boxes`, `labels`, `scores` and
     `detected` (which are valid) of the detections; `true_boxes`, `true_labels`, `annotated`, `ignore` and `area` of the
     objects; `original_size`. Objects have the area that was annotated, or that of their box. Those to ignore are crowds: they
     need not be found, and detections that lie in them don't count.
