@@ -30,6 +30,7 @@ class Flags(NamedTuple):
     preflight: bool
     wandb: str | None
     profile: str | None
+    report: bool
     traceback: bool
     fsdp: int
     meeting: tuple[str | None, int | None, int | None, int] | None
@@ -52,6 +53,7 @@ def parse(argv: list[str]) -> Flags:
     parser.add_argument("--preflight", action="store_true", help="check everything, train nothing")
     parser.add_argument("--wandb", metavar="PROJECT", help="show the run on Weights & Biases too")
     parser.add_argument("--profile", metavar="FIRST:LAST", help="trace these steps, for Perfetto and TensorBoard")
+    parser.add_argument("--no-report", action="store_true", help="draw no pictures at the end: a sweep, say")
     devices = parser.add_argument_group("devices")
     commands.add_devices_flag(devices)
     devices.add_argument(
@@ -74,6 +76,7 @@ def parse(argv: list[str]) -> Flags:
         preflight=known.preflight,
         wandb=known.wandb,
         profile=known.profile,
+        report=not known.no_report,
         traceback=known.traceback,
         fsdp=known.fsdp,
         meeting=meeting,
@@ -133,6 +136,7 @@ def train(flags: Flags, profile: range | None) -> int:
         fork=flags.fork,
         trackers=trackers,
         profile=profile,
+        report=flags.report,
     )
     return end(trained, speaks=processes.is_first())
 
