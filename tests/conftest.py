@@ -21,6 +21,7 @@ from PIL import Image
 install_import_hook(["jaxvision.ops", "jaxvision.nn", "jaxvision.tasks"], "beartype.beartype")
 
 from jaxvision import train  # noqa: E402
+from jaxvision.data import host_tensorflow  # noqa: E402
 from jaxvision.gradient import mean_gradient  # noqa: E402
 from jaxvision.run import devices  # noqa: E402
 from jaxvision.types import Batch, Labels  # noqa: E402
@@ -54,10 +55,10 @@ def pytest_runtest_call(item):
     return result
 
 
-@pytest.fixture
-def optimised():
-    """Programs that this test compiles are optimised: it trains, and runs them many times."""
-    jax.config.update("jax_disable_most_optimizations", False)
+@pytest.fixture(scope="session")
+def tensorflow():
+    """TensorFlow, imported before the clock of a test runs."""
+    host_tensorflow.tensorflow_datasets()
 
 
 BIG = {"slow", "parity", "gpu", "network"}

@@ -22,7 +22,7 @@ TINY = Path(__file__).with_name("tiny_experiment.py")
 
 
 @pytest.fixture
-def run(tmp_path, capfd, caplog):
+def run(tmp_path, capfd, caplog, tensorflow):
     """Runs the tiny experiment in this process; gives the exit status and what it printed, warnings included."""
 
     def command(*options, workdir=tmp_path / "run", config=TINY, **fields):
