@@ -17,7 +17,7 @@ QUICKSTART = Path(__file__).parent.parent / "experiments" / "quickstart.py"
 
 
 def test_the_quickstart_from_python(tmp_path, tensorflow):
-    experiment, recipe = config.build(QUICKSTART, {"epochs": "1", "batch_size": "64", "channels": "(8, 16, 32)"})
+    experiment, recipe = config.build(QUICKSTART, {"epochs": "1", "batch_size": "32", "channels": "(8, 16)"})
     experiment = experiment._replace(steps=50)
     trained = run.train(experiment, tmp_path / "run", recipe, report=False)
     assert (trained.step, trained.interrupted) == (50, None)
