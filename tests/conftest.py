@@ -55,6 +55,12 @@ def pytest_runtest_call(item):
     return result
 
 
+@pytest.fixture
+def compiled_quickly():
+    """Programs of a slow test are compiled as those of a quick one."""
+    jax.config.update("jax_disable_most_optimizations", True)
+
+
 @pytest.fixture(scope="session")
 def tensorflow():
     """TensorFlow, imported before the clock of a test runs."""

@@ -67,7 +67,7 @@ def random_batch(spec: Batch, classes: int) -> Batch:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("path", [each for each in files() if each.id not in SAME])
-def test_one_real_step_on_a_small_canvas(path, folder_of_classes):
+def test_one_real_step_on_a_small_canvas(path, folder_of_classes, compiled_quickly):
     chosen = build(path, SMALL.get(path.stem, {}), folder_of_classes)
     state = experiment.first_state_of(chosen, start=False)
     foreseen = jax.eval_shape(chosen.task.predict, state.averaged, chosen.train.spec)
