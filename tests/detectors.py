@@ -15,8 +15,8 @@ from jaxvision.tasks.retinanet import retinanet, retinanet_fpn
 from jaxvision.tasks.roi_heads import ROIHeads
 from jaxvision.tasks.rpn import RPN
 from jaxvision.tasks.ssd import SSD, Extra, Features, paper, ssd
-from jaxvision.tasks.yolo import yolo
-from jaxvision.tasks.yolo_v1 import yolo_v1
+from jaxvision.tasks.yolo import YOLOv3, YOLOv3Tiny, yolo
+from jaxvision.tasks.yolo_v1 import GridHead, yolo_v1
 from jaxvision.tasks.yolox import YOLOX, Make, yolox
 from jaxvision.types import Batch, Objects
 
@@ -42,20 +42,20 @@ def small_ssd(dtype=jnp.float32, **options):
 def small_yolov3_tiny(dtype=jnp.float32):
     """Strides 4 and 8."""
     priors = (((16, 16), (24, 12)), ((6, 6), (10, 8)))
-    network = darknet.YOLOv3Tiny(darknet.DarknetTiny(4, 5, dtype=dtype), CLASSES, 2)
+    network = YOLOv3Tiny(darknet.DarknetTiny(4, 5, dtype=dtype), CLASSES, 2)
     return yolo(network, priors, dtype=dtype, max_detections=20)
 
 
 def small_yolov3(dtype=jnp.float32):
     """Strides 2, 4 and 8."""
     priors = (((16, 16),), ((10, 8),), ((5, 6),))
-    network = darknet.YOLOv3(darknet.Darknet53((1, 1, 1), 4, dtype=dtype), CLASSES, 1)
+    network = YOLOv3(darknet.Darknet53((1, 1, 1), 4, dtype=dtype), CLASSES, 1)
     return yolo(network, priors, dtype=dtype, max_detections=20)
 
 
 def small_yolo_v1(dtype=jnp.float32):
     """A grid of 4 x 4 cells."""
-    network = darknet.GridHead(darknet.DarknetTiny(4, 5, dtype=dtype), CLASSES, channels=8, dtype=dtype)
+    network = GridHead(darknet.DarknetTiny(4, 5, dtype=dtype), CLASSES, channels=8, dtype=dtype)
     return yolo_v1(network, mean=127.5, std=64.0, dtype=dtype, max_detections=20)
 
 

@@ -12,8 +12,11 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 from flax import linen as nn
+from jax.typing import DTypeLike
 from jaxtyping import Array, Float, Int
 
+from jaxvision.nn.darknet import Darknet53, DarknetTiny, Numbered, darknet_norm, enlarged
+from jaxvision.nn.norm import Norm
 from jaxvision.ops import box_codec
 from jaxvision.ops.boxes import area, clip, iou, pairwise
 from jaxvision.ops.nms import NMS, greedy
@@ -21,6 +24,64 @@ from jaxvision.ops.selection import Selection, best_of_each_class
 from jaxvision.tasks import detection
 from jaxvision.tasks.forward import forward_training, model_variables
 from jaxvision.types import Batch, Detections, Key, LossOutput, Objects, Scalar, Task, Variables
+
+Outputs = list[Float[Array, "b _ _ _ _"]]
+
+
+class YOLOv3(nn.Module):
+    """Outputs on the last three maps of Darknet-53, each but the coarsest joined by the one below, enlarged."""
+
+    backbone: Darknet53
+    classes: int
+    priors: int = 3
+    """For every cell of each map."""
+
+    @nn.compact
+    def __call__(self, images: Float[Array, "b h w c"], *, train: bool) -> Outputs:
+        """`b h w priors (5 + classes)`, coarsest first: `tx ty tw th`, objectness, classes; sides are multiples of 32 px."""
+        maps = self.backbone(images, train=train)
+        layer = Numbered(self.backbone.dtype, self.backbone.norm, train, self.backbone.convolutions)
+        outputs, x = [], maps[-1]
+        for number, joined in enumerate(reversed(maps[-3:])):
+            channels = joined.shape[-1] // 2
+            if number:
+                x = jnp.concatenate([enlarged(layer(x, channels, 1)), joined], -1)
+            for _ in range(2):
+                x = layer(layer(x, channels, 1), 2 * channels, 3)
+            x = layer(x, channels, 1)
+            outputs.append(layer.output(layer(x, 2 * channels, 3), self.priors, 5 + self.classes))
+        return outputs
+
+
+class YOLOv3Tiny(nn.Module):
+    """Outputs on the two maps of `DarknetTiny`, the finer one joined by the coarser, enlarged."""
+
+    backbone: DarknetTiny
+    classes: int
+    priors: int = 3
+
+    @nn.compact
+    def __call__(self, images: Float[Array, "b h w c"], *, train: bool) -> Outputs:
+        """Outputs as those of `YOLOv3`, on two maps."""
+        fine, coarse = self.backbone(images, train=train)
+        layer = Numbered(self.backbone.dtype, self.backbone.norm, train, self.backbone.convolutions)
+        channels = fine.shape[-1]
+        x = layer(coarse, channels, 1)
+        first = layer.output(layer(x, 2 * channels, 3), self.priors, 5 + self.classes)
+        y = enlarged(layer(x, channels // 2, 1))
+        y = layer(jnp.concatenate([y, fine], -1), channels, 3)
+        return [first, layer.output(y, self.priors, 5 + self.classes)]
+
+
+def yolov3(classes: int, *, norm: Norm = darknet_norm, dtype: DTypeLike = jnp.float32) -> YOLOv3:
+    """YOLOv3."""
+    return YOLOv3(Darknet53(norm=norm, dtype=dtype), classes)
+
+
+def yolov3_tiny(classes: int, *, norm: Norm = darknet_norm, dtype: DTypeLike = jnp.float32) -> YOLOv3Tiny:
+    """YOLOv3-tiny."""
+    return YOLOv3Tiny(DarknetTiny(norm=norm, dtype=dtype), classes)
+
 
 Priors = Sequence[Sequence[tuple[float | int, float | int]]]
 """Widths and heights in pixels of the priors of each map, coarsest first."""
@@ -60,7 +121,7 @@ def yolo(
     Pixels are shares of 255; the canvas outside the content is grey, 0.5.
 
     Args:
-      network: an `nn.darknet.YOLOv3` or `YOLOv3Tiny`: one output for each map of `priors`.
+      network: a `YOLOv3` or `YOLOv3Tiny`: one output for each map of `priors`.
       priors: of its maps: `YOLOV3`, `YOLOV3_TINY`, or one's own.
       ignore: a prediction that overlaps an object by a larger IoU is no background.
       score_threshold: detections have a score, objectness times class, above it.

@@ -9,8 +9,13 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 from flax import linen as nn
+from jax.typing import DTypeLike
 from jaxtyping import Array, Float, Int
 
+from jaxvision.nn.conv import Conv
+from jaxvision.nn.darknet import Layer, darknet_norm, darknet_normal
+from jaxvision.nn.norm import Norm
+from jaxvision.nn.precision import at_least_float32
 from jaxvision.ops import pixels
 from jaxvision.ops.boxes import clip, from_centre, iou, to_centre
 from jaxvision.ops.nms import NMS, greedy
@@ -18,6 +23,28 @@ from jaxvision.ops.selection import Selection, best_of_each_class
 from jaxvision.tasks import detection
 from jaxvision.tasks.forward import forward_training, model_variables
 from jaxvision.types import Batch, Detections, Key, LossOutput, Objects, Scalar, Task, Variables
+
+
+class GridHead(nn.Module):
+    """YOLO's grid (arXiv:1506.02640) over the last map of a backbone, by convolutions where the paper has dense layers."""
+
+    backbone: nn.Module
+    """Returns a list of maps; the grid has the cells of the last."""
+    classes: int
+    boxes: int = 2
+    """Boxes of every cell."""
+    channels: int = 512
+    """Channels of the convolution before the outputs."""
+    dtype: DTypeLike = jnp.float32
+    norm: Norm = darknet_norm
+
+    @nn.compact
+    def __call__(self, images: Float[Array, "b h w c"], *, train: bool) -> Float[Array, "b y x o"]:
+        """`b rows columns (5 boxes + classes)`, as `yolo_v1` takes it, in float32 at least."""
+        x = self.backbone(images, train=train)[-1]
+        x = Layer(self.channels, 3, 1, self.dtype, self.norm, name="before")(x, train=train)
+        x = Conv(5 * self.boxes + self.classes, 1, dtype=self.dtype, kernel_init=darknet_normal, name="grid")(x)
+        return x.astype(at_least_float32(self.dtype))
 
 
 def yolo_v1(
@@ -37,7 +64,7 @@ def yolo_v1(
 
     Args:
       network: returns `b rows columns (5 * boxes + classes)`: of every box `x y` in its cell, 0 to 1, the square roots of
-        width and height as shares of the canvas, and the confidence; then the classes. `nn.darknet.GridHead`, say.
+        width and height as shares of the canvas, and the confidence; then the classes. `GridHead`, say.
       boxes: of every cell.
       coordinates: weight of the errors of places and sizes.
       no_object: weight of the confidence of boxes that are responsible for nothing.
