@@ -70,9 +70,10 @@ def test_the_loss_equals_loops_over_the_default_boxes(float64, sigmoid):
         labels = random.integers(0, 3, 6).astype(np.int32)
         valid, ignore = np.arange(6) < n + 1, np.arange(6) == n
         target = Objects(*map(jnp.asarray, (boxes, labels, valid, ignore)))
-        found = terms(jnp.asarray(logits), jnp.asarray(offsets), target)
-        expected = by_loops(logits, offsets, defaults, boxes[:n], labels, boxes[n : n + 1], sigmoid)
-        assert_allclose(found, expected, rtol=1e-9)
+        sums, counts = terms(jnp.asarray(logits), jnp.asarray(offsets), target)
+        class_loss, box_loss, count = by_loops(logits, offsets, defaults, boxes[:n], labels, boxes[n : n + 1], sigmoid)
+        assert_allclose((sums["class_loss"], sums["box_loss"]), (class_loss, box_loss), rtol=1e-9)
+        assert counts == {"class_loss": count, "box_loss": count}
 
 
 def test_hard_ones_are_the_costliest_and_no_more_than_there_are():

@@ -26,6 +26,7 @@ from jaxvision.ops.selection import Selection
 from jaxvision.ops.top_k import top_k
 from jaxvision.tasks import detection
 from jaxvision.tasks.anchored import Matching, anchors_of, assign, by_level, padded
+from jaxvision.tasks.detection import LossTerms
 from jaxvision.tasks.forward import forward_training, model_variables
 from jaxvision.types import Batch, Detections, Key, Labels, LossOutput, Objects, Scalar, Task, Variables
 
@@ -180,13 +181,10 @@ def retinanet(
         outputs, collections = forward_training(network, variables, given, key=key)
         logits, offsets = (jnp.concatenate(each, 1) for each in by_level(outputs))
         boxes = np.concatenate(anchors_of(outputs, given.shape, sizes, ratios))
-        terms = jax.vmap(lambda l, o, t: loss_terms(l, o, boxes, t, matching, gamma, alpha, box_loss))
-        class_loss, by_box, matched = terms(logits, offsets, detection.targets(batch))
-        each = jnp.maximum(matched, 1).astype(class_loss.dtype)
-        own = [jnp.where(batch.valid, x / each, 0) for x in (class_loss, by_box)]
-        there = jnp.maximum(batch.valid.sum(), 1).astype(class_loss.dtype)
-        metrics = {name: x.sum() / there for name, x in zip(("class_loss", "box_loss"), own, strict=True)}
-        return metrics["class_loss"] + metrics["box_loss"], LossOutput(metrics, collections, own[0] + own[1])
+        one = lambda l, o, t: loss_terms(l, o, boxes, t, matching, gamma, alpha, box_loss)
+        terms = jax.vmap(one)(logits, offsets, detection.targets(batch))
+        by_image = LossTerms(detection.means(terms), jax.tree.map(jnp.ones_like, terms.sums))
+        return detection.mean_loss(by_image, batch.valid, collections)
 
     def predict(variables: Variables, batch: Batch) -> Detections:
         given = images(batch)
@@ -217,8 +215,8 @@ def loss_terms(
     gamma: float | int = 2,
     alpha: float = 0.25,
     box_loss: BoxLoss = l1,
-) -> tuple[Float[Array, ""], Float[Array, ""], Int[Array, ""]]:
-    """Sums of the losses of classes and of boxes over the anchors of one image, and how many of these are matched."""
+) -> LossTerms:
+    """Sums of `class_loss` and `box_loss` over the anchors of one image, by the number of these that are matched."""
     boxes, real = jnp.asarray(boxes, offsets.dtype), target.boxes.astype(offsets.dtype)
     match = assign(boxes, target, matching)
     positive = match >= 0
@@ -226,11 +224,14 @@ def loss_terms(
 
     label = Labels(jnp.where(positive, target.labels[match], -1))
     by_class = losses.sigmoid_focal(gamma, alpha)(logits, label)
-    class_loss = jnp.where(match != IGNORED, by_class * weight, 0).sum()
 
     wanted = jnp.where(positive[:, None], box_codec.encode(real[match], boxes), 0)
     by_box = box_loss(offsets, jax.lax.stop_gradient(wanted), box_codec.decode(offsets, boxes), real[match])
-    return class_loss, jnp.where(positive, by_box * weight, 0).sum(), positive.sum()
+    sums = {
+        "class_loss": jnp.where(match != IGNORED, by_class * weight, 0).sum(),
+        "box_loss": jnp.where(positive, by_box * weight, 0).sum(),
+    }
+    return LossTerms(sums, dict.fromkeys(sums, positive.sum()))
 
 
 class _Candidates(NamedTuple):

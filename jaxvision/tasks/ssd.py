@@ -24,6 +24,7 @@ from jaxvision.ops.boxes import clip, iou, pairwise
 from jaxvision.ops.nms import NMS, greedy
 from jaxvision.ops.selection import Selection, best_of_each_class
 from jaxvision.tasks import detection
+from jaxvision.tasks.detection import LossTerms
 from jaxvision.tasks.forward import forward_training, model_variables
 from jaxvision.types import Batch, Detections, Key, LossOutput, Objects, Scalar, Task, Variables
 
@@ -310,12 +311,9 @@ def ssd(
     def loss(variables: Variables, batch: Batch, key: Key) -> tuple[Scalar, LossOutput]:
         outputs, collections = forward_training(network, variables, detection.images(batch, mean, std, dtype), key=key)
         logits, offsets, boxes = _flat(outputs, defaults, batch.image.shape)
-        terms = jax.vmap(lambda l, o, t: loss_terms(l, o, boxes, t, scores, match_iou, negatives, box_loss))
-        class_loss, by_box, matched = terms(logits, offsets, detection.targets(batch))
-        total = jnp.maximum(matched.sum(), 1).astype(class_loss.dtype)
-        metrics = {"class_loss": class_loss.sum() / total, "box_loss": by_box.sum() / total}
-        own = (class_loss + by_box) / jnp.maximum(matched, 1).astype(class_loss.dtype)
-        return metrics["class_loss"] + metrics["box_loss"], LossOutput(metrics, collections, own)
+        one = lambda l, o, t: loss_terms(l, o, boxes, t, scores, match_iou, negatives, box_loss)
+        terms = jax.vmap(one)(logits, offsets, detection.targets(batch))
+        return detection.mean_loss(terms, batch.valid, collections)
 
     def predict(variables: Variables, batch: Batch) -> Detections:
         pixels = detection.images(batch, mean, std, dtype)
@@ -347,8 +345,8 @@ def loss_terms(
     match_iou: float = 0.5,
     negatives: float | int = 3,
     box_loss: BoxLoss = smooth_l1(),
-) -> tuple[Float[Array, ""], Float[Array, ""], Int[Array, ""]]:
-    """Sums of the losses of classes and of boxes of one image, and how many default boxes are matched."""
+) -> LossTerms:
+    """Sums of `class_loss` and `box_loss` of one image, by the number of default boxes that are matched."""
     defaults = jnp.asarray(defaults, offsets.dtype)
     boxes = target.boxes.astype(offsets.dtype)
     overlap = pairwise(iou, boxes, defaults)
@@ -359,12 +357,15 @@ def loss_terms(
     each = scores.loss(logits, jnp.where(positive, target.labels[matched], -1))
     near_ignored = ((overlap >= match_iou) & (target.valid & target.ignore)[:, None]).any(0)
     mined = hardest(each, ~positive & ~near_ignored, (negatives * positive.sum()).astype(jnp.int32))
-    class_loss = jnp.where(positive | mined, each * weight, 0).sum()
 
     wanted = box_codec.encode(boxes[matched], defaults, box_codec.SSD)
     predicted = box_codec.decode(offsets, defaults, box_codec.SSD)
     by_box = box_loss(offsets, jax.lax.stop_gradient(wanted), predicted, boxes[matched])
-    return class_loss, jnp.where(positive, by_box * weight, 0).sum(), positive.sum()
+    sums = {
+        "class_loss": jnp.where(positive | mined, each * weight, 0).sum(),
+        "box_loss": jnp.where(positive, by_box * weight, 0).sum(),
+    }
+    return LossTerms(sums, dict.fromkeys(sums, positive.sum()))
 
 
 def hardest(loss: Float[Array, "a"], among: Bool[Array, "a"], count: Int[Array, ""]) -> Bool[Array, "a"]:

@@ -22,6 +22,7 @@ from jaxvision.ops.boxes import area, clip, iou, pairwise
 from jaxvision.ops.nms import NMS, greedy
 from jaxvision.ops.selection import Selection, best_of_each_class
 from jaxvision.tasks import detection
+from jaxvision.tasks.detection import LossTerms
 from jaxvision.tasks.forward import forward_training, model_variables
 from jaxvision.types import Batch, Detections, Key, LossOutput, Objects, Scalar, Task, Variables
 
@@ -147,11 +148,7 @@ def yolo(
         predicted, anchors = _flat(outputs, priors, batch.image.shape)
         canvas = (batch.image.shape[1], batch.image.shape[2])
         terms = jax.vmap(lambda p, t: loss_terms(p, anchors, t, canvas, ignore))(predicted, detection.targets(batch))
-        terms = {name: jnp.where(batch.valid, term, 0) for name, term in terms.items()}
-        images = jnp.maximum(batch.valid.sum(), 1)
-        metrics = {name: term.sum() / images.astype(term.dtype) for name, term in terms.items()}
-        total = jnp.stack(list(metrics.values())).sum()
-        return total, LossOutput(metrics, collections, jnp.stack(list(terms.values())).sum(0))
+        return detection.mean_loss(terms, batch.valid, collections)
 
     def predict(variables: Variables, batch: Batch) -> Detections:
         outputs: Any = network.apply(model_variables(variables), pixels(batch), train=False)
@@ -178,8 +175,8 @@ def yolo(
 
 def loss_terms(
     predicted: Float[Array, "a c"], anchors: Anchors, target: Objects, canvas: tuple[int, int], ignore: float = 0.7
-) -> dict[str, Float[Array, ""]]:
-    """Sums of the losses of boxes, objectness and classes of one image."""
+) -> LossTerms:
+    """Sums of `box_loss`, `objectness_loss` and `class_loss` of one image, which counts as one."""
     boxes, real = target.boxes.astype(predicted.dtype), detection.trained_on(target)
     owner = responsible(target.replace(boxes=boxes, valid=real), anchors)
     positive = owner >= 0
@@ -197,11 +194,12 @@ def loss_terms(
     found = jax.lax.stop_gradient(boxes_of(predicted, anchors))
     overlapped = ((pairwise(iou, boxes, found) > ignore) & (real | (target.valid & target.ignore))[:, None]).any(0)
     by_objectness = optax.sigmoid_binary_cross_entropy(predicted[:, 4], positive.astype(predicted.dtype))
-    return {
+    sums = {
         "box_loss": jnp.where(positive, (by_centre + by_side) * smaller * weight, 0).sum(),
         "objectness_loss": jnp.where(positive | ~overlapped, by_objectness * weight, 0).sum(),
         "class_loss": jnp.where(positive, by_class * weight, 0).sum(),
     }
+    return LossTerms(sums, dict.fromkeys(sums, jnp.ones((), predicted.dtype)))
 
 
 def responsible(objects: Objects, anchors: Anchors) -> Int[Array, "a"]:

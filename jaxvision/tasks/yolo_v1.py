@@ -21,6 +21,7 @@ from jaxvision.ops.boxes import clip, from_centre, iou, to_centre
 from jaxvision.ops.nms import NMS, greedy
 from jaxvision.ops.selection import Selection, best_of_each_class
 from jaxvision.tasks import detection
+from jaxvision.tasks.detection import LossTerms
 from jaxvision.tasks.forward import forward_training, model_variables
 from jaxvision.types import Batch, Detections, Key, LossOutput, Objects, Scalar, Task, Variables
 
@@ -91,11 +92,7 @@ def yolo_v1(
         terms = jax.vmap(lambda o, t: loss_terms(o, t, canvas, boxes, coordinates, no_object))(
             outputs, detection.targets(batch)
         )
-        terms = {name: jnp.where(batch.valid, term, 0) for name, term in terms.items()}
-        images = jnp.maximum(batch.valid.sum(), 1)
-        metrics = {name: term.sum() / images.astype(term.dtype) for name, term in terms.items()}
-        each = jnp.stack(list(terms.values())).sum(0)
-        return jnp.stack(list(metrics.values())).sum(), LossOutput(metrics, collections, each)
+        return detection.mean_loss(terms, batch.valid, collections)
 
     def predict(variables: Variables, batch: Batch) -> Detections:
         outputs: Any = network.apply(model_variables(variables), detection.images(batch, mean, std, dtype), train=False)
@@ -126,8 +123,8 @@ def loss_terms(
     boxes: int = 2,
     coordinates: float | int = 5.0,
     no_object: float | int = 0.5,
-) -> dict[str, Float[Array, ""]]:
-    """Sums of the losses of boxes, confidences and classes of one image: equation 3 of the paper.
+) -> LossTerms:
+    """Sums of `box_loss`, `confidence_loss` and `class_loss` of one image, which counts as one: equation 3 of the paper.
 
     A cell is about the object whose centre it holds, of several the last; of its boxes the one that overlaps it best is
     responsible, and its confidence should be that overlap. An object's `weight` multiplies what it adds.
@@ -146,11 +143,12 @@ def loss_terms(
     by_confidence = jnp.square(predicted[..., 4] - jnp.where(chosen, overlaps, 0))
     by_class = jnp.square(classes - jax.nn.one_hot(target.labels[owner], classes.shape[-1], dtype=output.dtype)).sum(-1)
     share = jnp.where(chosen, weight[..., None], no_object)
-    return {
+    sums = {
         "box_loss": coordinates * jnp.where(chosen, by_place * weight[..., None], 0).sum(),
         "confidence_loss": (by_confidence * share).sum(),
         "class_loss": jnp.where(some, by_class * weight, 0).sum(),
     }
+    return LossTerms(sums, dict.fromkeys(sums, jnp.ones((), output.dtype)))
 
 
 def boxes_of(predicted: Float[Array, "h w k c"], canvas: tuple[int, int]) -> Float[Array, "h w k 4"]:
