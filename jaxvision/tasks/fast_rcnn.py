@@ -118,14 +118,14 @@ def fast_rcnn(
         valid = valid & jax.vmap(lambda b, t: nearest(b, t) >= background)(boxes, target)
         rois = sampled(sample_key, boxes, valid, target, roi_heads)
         scores, collections = forward_training(network, variables, images(batch), rois.boxes, key=dropout_key)
-        terms = jax.vmap(lambda s, r, t: loss_terms(*s, r, t, roi_heads))(scores, rois, target)
+        terms = jax.vmap(partial(loss_terms, settings=roi_heads))(*scores, rois, target)
         return detection.mean_loss(terms, batch.valid, collections)
 
     def predict(variables: Variables, batch: Batch) -> Detections:
         boxes, valid = proposals(batch, dtype)
         scores: RegionScores = network.apply(model_variables(variables), images(batch), boxes, train=False)  # type: ignore[assignment]
-        one = lambda s, *rows: decode(*s, *rows, roi_heads)
-        return detection.detections(one, scores, boxes, valid, jnp.asarray(batch.size))
+        one = partial(decode, settings=roi_heads)
+        return detection.detections(one, *scores, boxes, valid, jnp.asarray(batch.size))
 
     return Task(init, loss, predict)
 

@@ -217,8 +217,8 @@ def faster_rcnn(
         anchors, (logits, offsets) = anchors_of(outputs, given.shape, sizes, ratios), _by_level(outputs)
         boxes, proposed = _propose(logits, offsets, anchors, batch, False, rpn)
         scores = cast(RegionScores, network.apply(own, maps, boxes, train=False, method="classify"))
-        one = lambda s, *rows: decode(*s, *rows, roi_heads)
-        return detection.detections(one, scores, boxes, proposed, jnp.asarray(batch.size))
+        one = partial(decode, settings=roi_heads)
+        return detection.detections(one, *scores, boxes, proposed, jnp.asarray(batch.size))
 
     return Task(init, loss, predict)
 

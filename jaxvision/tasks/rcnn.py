@@ -138,7 +138,8 @@ def rcnn(
         rois = sampled(sample_key, boxes, valid, target, roi_heads)
         seen = jax.vmap(lambda image, boxes: crops(image, boxes, size, context))(images(batch), rois.boxes)
         scores, collections = forward_training(network, variables, seen, key=dropout_key)
-        terms = jax.vmap(lambda s, r, t: loss_terms(*s, r, t, roi_heads, box_match_iou))(scores, rois, target)
+        one = partial(loss_terms, settings=roi_heads, box_match_iou=box_match_iou)
+        terms = jax.vmap(one)(*scores, rois, target)
         return detection.mean_loss(terms, batch.valid, collections)
 
     def predict(variables: Variables, batch: Batch) -> Detections:
@@ -157,8 +158,8 @@ def rcnn(
         turns = filled.reshape(rows, -1, at_once, 4).swapaxes(0, 1)
         scores = jax.lax.map(classify, turns)
         scores = jax.tree.map(lambda x: x.swapaxes(0, 1).reshape(rows, -1, *x.shape[3:])[:, :count], scores)
-        one = lambda s, *rows: decode(*s, *rows, roi_heads)
-        return detection.detections(one, scores, boxes, valid, jnp.asarray(batch.size))
+        one = partial(decode, settings=roi_heads)
+        return detection.detections(one, *scores, boxes, valid, jnp.asarray(batch.size))
 
     return Task(init, loss, predict)
 

@@ -192,16 +192,14 @@ def retinanet(
         boxes = anchors_of(outputs, given.shape, sizes, ratios)
         logits, offsets = by_level(outputs)
 
-        def one(size: Array, *levels: Array) -> Selection:
-            of_each = zip(levels[: len(boxes)], levels[len(boxes) :], boxes, strict=True)
-            found = [_candidates(*level, size, pre_nms_top_k) for level in of_each]
-            first = np.cumsum([0, *map(len, boxes[:-1])])
-            anchor = jnp.concatenate([own.anchor + int(start) for own, start in zip(found, first, strict=True)])
-            kept, labels, scores = (jnp.concatenate(each) for each in list(zip(*found, strict=True))[:3])
-            options = {"score_threshold": score_threshold, "nms": nms, "max_detections": max_detections}
-            return best_candidates(kept, labels, scores, scores >= 0, **options).renumbered(anchor)
-
-        return detection.detections(one, jnp.asarray(batch.size), *logits, *offsets)
+        options = {
+            "score_threshold": score_threshold,
+            "pre_nms_top_k": pre_nms_top_k,
+            "nms": nms,
+            "max_detections": max_detections,
+        }
+        one = lambda l, o, s: decode(l, o, boxes, s, **options)
+        return detection.detections(one, logits, offsets, jnp.asarray(batch.size))
 
     return Task(init, loss, predict)
 
@@ -232,6 +230,37 @@ def loss_terms(
         "box_loss": jnp.where(positive, by_box * weight, 0).sum(),
     }
     return LossTerms(sums, dict.fromkeys(sums, positive.sum()))
+
+
+def decode(
+    logits: Sequence[Float[Array, "_ k"]],
+    offsets: Sequence[Float[Array, "_ 4"]],
+    boxes: Sequence[anchors.Anchors],
+    size: Int[Array, "2"],
+    *,
+    score_threshold: float | int,
+    pre_nms_top_k: int,
+    nms: NMS,
+    max_detections: int,
+) -> Selection:
+    """The detections of one image, the best first, their boxes in pixels of the canvas and cut at the content.
+
+    Args:
+      logits: of the anchors of every map, for each class by itself.
+      offsets: of the boxes from the anchors of every map.
+      boxes: the anchors of every map, in pixels of the canvas.
+      size: height and width of the content in pixels.
+      score_threshold: detections have a score above it.
+      pre_nms_top_k: the number of pairs of anchor and class of every map, the best, that NMS sees.
+      nms: what a detection keeps of its score beside better ones of its class.
+      max_detections: rows of the result; `index` counts the anchors of one map after another.
+    """
+    found = [_candidates(*level, size, pre_nms_top_k) for level in zip(logits, offsets, boxes, strict=True)]
+    first = np.cumsum([0, *map(len, boxes[:-1])])
+    anchor = jnp.concatenate([own.anchor + int(start) for own, start in zip(found, first, strict=True)])
+    kept, labels, scores = (jnp.concatenate(each) for each in list(zip(*found, strict=True))[:3])
+    options = {"score_threshold": score_threshold, "nms": nms, "max_detections": max_detections}
+    return best_candidates(kept, labels, scores, scores >= 0, **options).renumbered(anchor)
 
 
 class _Candidates(NamedTuple):

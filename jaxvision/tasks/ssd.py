@@ -320,17 +320,13 @@ def ssd(
         outputs = network.apply(model_variables(variables), pixels, train=False)
         logits, offsets, boxes = _flat(outputs, defaults, batch.image.shape)  # type: ignore[arg-type]
 
-        def one(logits: Array, offsets: Array, size: Array) -> Selection:
-            found = clip(box_codec.decode(offsets, jnp.asarray(boxes), box_codec.SSD), size)
-            return best_of_each_class(
-                found,
-                scores.of(logits),
-                score_threshold=score_threshold,
-                pre_nms_top_k=pre_nms_top_k,
-                nms=nms,
-                max_detections=max_detections,
-            )
-
+        options = {
+            "score_threshold": score_threshold,
+            "pre_nms_top_k": pre_nms_top_k,
+            "nms": nms,
+            "max_detections": max_detections,
+        }
+        one = lambda l, o, s: decode(l, o, boxes, s, scores=scores, **options)
         return detection.detections(one, logits, offsets, jnp.asarray(batch.size))
 
     return Task(init, loss, predict)
@@ -366,6 +362,42 @@ def loss_terms(
         "box_loss": jnp.where(positive, by_box * weight, 0).sum(),
     }
     return LossTerms(sums, dict.fromkeys(sums, positive.sum()))
+
+
+def decode(
+    logits: Float[Array, "a n"],
+    offsets: Float[Array, "a 4"],
+    defaults: Float[Array, "a 4"] | np.ndarray,
+    size: Int[Array, "2"],
+    *,
+    scores: Scores,
+    score_threshold: float | int,
+    pre_nms_top_k: int,
+    nms: NMS,
+    max_detections: int,
+) -> Selection:
+    """The detections of one image, the best first, their boxes in pixels of the canvas and cut at the content.
+
+    Args:
+      logits: background first, then the classes.
+      offsets: of the boxes from the default ones.
+      defaults: default boxes in pixels of the canvas.
+      size: height and width of the content in pixels.
+      scores: `SOFTMAX` or `SIGMOID`.
+      score_threshold: detections have a score above it.
+      pre_nms_top_k: the number of boxes of each class, the best, that NMS sees.
+      nms: what a detection keeps of its score beside better ones of its class.
+      max_detections: rows of the result; `index` is the default box of each.
+    """
+    boxes = box_codec.decode(offsets, jnp.asarray(defaults, offsets.dtype), box_codec.SSD)
+    return best_of_each_class(
+        clip(boxes, size),
+        scores.of(logits),
+        score_threshold=score_threshold,
+        pre_nms_top_k=pre_nms_top_k,
+        nms=nms,
+        max_detections=max_detections,
+    )
 
 
 def hardest(loss: Float[Array, "a"], among: Bool[Array, "a"], count: Int[Array, ""]) -> Bool[Array, "a"]:

@@ -154,20 +154,13 @@ def yolo(
         outputs: Any = network.apply(model_variables(variables), pixels(batch), train=False)
         predicted, anchors = _flat(outputs, priors, batch.image.shape)
 
-        def one(predicted: Array, size: Array) -> Selection:
-            boxes = boxes_of(predicted, anchors)
-            some = area(clip(boxes, size)) > 0
-            scores = jax.nn.sigmoid(predicted[:, 4:5]) * jax.nn.sigmoid(predicted[:, 5:])
-            found = best_of_each_class(
-                boxes,
-                jnp.where(some[:, None], scores, -1),
-                score_threshold=score_threshold,
-                pre_nms_top_k=pre_nms_top_k,
-                nms=nms,
-                max_detections=max_detections,
-            )
-            return found._replace(boxes=clip(found.boxes, size))  # cut after NMS, as Darknet has it
-
+        options = {
+            "score_threshold": score_threshold,
+            "pre_nms_top_k": pre_nms_top_k,
+            "nms": nms,
+            "max_detections": max_detections,
+        }
+        one = lambda p, s: decode(p, anchors, s, **options)
         return detection.detections(one, predicted, jnp.asarray(batch.size))
 
     return Task(init, loss, predict)
@@ -200,6 +193,41 @@ def loss_terms(
         "class_loss": jnp.where(positive, by_class * weight, 0).sum(),
     }
     return LossTerms(sums, dict.fromkeys(sums, jnp.ones((), predicted.dtype)))
+
+
+def decode(
+    predicted: Float[Array, "a c"],
+    anchors: Anchors,
+    size: Int[Array, "2"],
+    *,
+    score_threshold: float | int,
+    pre_nms_top_k: int,
+    nms: NMS,
+    max_detections: int,
+) -> Selection:
+    """The detections of one image, the best first; boxes, cut at the content only after NMS, are in pixels of the canvas.
+
+    Args:
+      predicted: `tx ty tw th`, objectness and classes of every anchor, as `YOLOv3` gives them.
+      anchors: cell and prior of each.
+      size: height and width of the content in pixels.
+      score_threshold: detections have a score, objectness times class, above it.
+      pre_nms_top_k: the number of boxes of each class, the best, that NMS sees.
+      nms: what a detection keeps of its score beside better ones of its class.
+      max_detections: rows of the result; `index` is the anchor of each.
+    """
+    boxes = boxes_of(predicted, anchors)
+    inside = area(clip(boxes, size)) > 0
+    scores = jax.nn.sigmoid(predicted[:, 4:5]) * jax.nn.sigmoid(predicted[:, 5:])
+    found = best_of_each_class(
+        boxes,
+        jnp.where(inside[:, None], scores, -1),
+        score_threshold=score_threshold,
+        pre_nms_top_k=pre_nms_top_k,
+        nms=nms,
+        max_detections=max_detections,
+    )
+    return found._replace(boxes=clip(found.boxes, size))  # cut after NMS, as Darknet has it
 
 
 def responsible(objects: Objects, anchors: Anchors) -> Int[Array, "a"]:

@@ -98,19 +98,8 @@ def yolo_v1(
         outputs: Any = network.apply(model_variables(variables), detection.images(batch, mean, std, dtype), train=False)
         canvas = (batch.image.shape[1], batch.image.shape[2])
 
-        def one(output: Array, size: Array) -> Selection:
-            predicted, classes = _split(output, boxes)
-            found = boxes_of(predicted, canvas).reshape(-1, 4)
-            scores = predicted[..., 4:] * classes[:, :, None]
-            return best_of_each_class(
-                clip(found, size),
-                scores.reshape(len(found), -1),
-                score_threshold=score_threshold,
-                pre_nms_top_k=len(found),
-                nms=nms,
-                max_detections=max_detections,
-            )
-
+        options = {"score_threshold": score_threshold, "nms": nms, "max_detections": max_detections}
+        one = lambda o, s: decode(o, canvas, s, boxes=boxes, **options)
         return detection.detections(one, outputs, jnp.asarray(batch.size))
 
     return Task(init, loss, predict)
@@ -149,6 +138,40 @@ def loss_terms(
         "class_loss": jnp.where(some, by_class * weight, 0).sum(),
     }
     return LossTerms(sums, dict.fromkeys(sums, jnp.ones((), output.dtype)))
+
+
+def decode(
+    output: Float[Array, "h w c"],
+    canvas: tuple[int, int],
+    size: Int[Array, "2"],
+    *,
+    boxes: int,
+    score_threshold: float | int,
+    nms: NMS,
+    max_detections: int,
+) -> Selection:
+    """The detections of one image, the best first, their boxes in pixels of the canvas and cut at the content.
+
+    Args:
+      output: of the network for this image, see `yolo_v1`.
+      canvas: its height and width in pixels, which the grid covers.
+      size: height and width of the content in pixels.
+      boxes: of every cell.
+      score_threshold: detections have a score, confidence times class, above it.
+      nms: what a detection keeps of its score beside better ones of its class; it sees all boxes.
+      max_detections: rows of the result; `index` counts the boxes of one cell after another.
+    """
+    predicted, classes = _split(output, boxes)
+    found = boxes_of(predicted, canvas).reshape(-1, 4)
+    scores = predicted[..., 4:] * classes[:, :, None]
+    return best_of_each_class(
+        clip(found, size),
+        scores.reshape(len(found), -1),
+        score_threshold=score_threshold,
+        pre_nms_top_k=len(found),
+        nms=nms,
+        max_detections=max_detections,
+    )
 
 
 def boxes_of(predicted: Float[Array, "h w k c"], canvas: tuple[int, int]) -> Float[Array, "h w k 4"]:

@@ -13,7 +13,7 @@ import jax.numpy as jnp
 import optax
 from flax import linen as nn
 from jax.typing import DTypeLike
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, Int
 
 from jaxvision.nn.conv import Conv, max_pool
 from jaxvision.nn.darknet import enlarged
@@ -365,15 +365,13 @@ def yolox(
         outputs: Sequence[Array] = network.apply(model_variables(variables), pixels(batch), train=False)  # type: ignore[assignment]
         predicted, cells = _flat(outputs, batch.image.shape)
 
-        def one(predicted: Array, size: Array) -> Selection:
-            scores = jax.nn.sigmoid(predicted[:, 4:5]) * jax.nn.sigmoid(predicted[:, 5:])
-            best, index = top_k(scores.max(1), min(pre_nms_top_k, len(scores)))
-            boxes, labels = boxes_of(predicted, cells)[index], scores.argmax(1)[index].astype(jnp.int32)
-            valid = area(clip(boxes, size)) > 0
-            options = {"score_threshold": score_threshold, "nms": nms, "max_detections": max_detections}
-            found = best_candidates(boxes, labels, best, valid, **options).renumbered(index)
-            return found._replace(boxes=clip(found.boxes, size))
-
+        options = {
+            "score_threshold": score_threshold,
+            "pre_nms_top_k": pre_nms_top_k,
+            "nms": nms,
+            "max_detections": max_detections,
+        }
+        one = lambda p, s: decode(p, cells, s, **options)
         return detection.detections(one, predicted, jnp.asarray(batch.size))
 
     return Task(init, loss, predict)
@@ -400,6 +398,36 @@ def loss_terms(
     everywhere = ("objectness_loss",)
     sums = {name: jnp.where(positive | (name in everywhere), x * weight, 0).sum() for name, x in terms.items()}
     return LossTerms(sums, dict.fromkeys(sums, positive.sum()))
+
+
+def decode(
+    predicted: Float[Array, "a c"],
+    cells: Anchors,
+    size: Int[Array, "2"],
+    *,
+    score_threshold: float | int,
+    pre_nms_top_k: int,
+    nms: NMS,
+    max_detections: int,
+) -> Selection:
+    """The detections of one image, the best first; boxes, cut at the content only after NMS, are in pixels of the canvas.
+
+    Args:
+      predicted: `tx ty tw th`, objectness and classes of every cell, as `YOLOX` gives them.
+      cells: which cell of which map each row is.
+      size: height and width of the content in pixels.
+      score_threshold: detections have a score, objectness times class, above it.
+      pre_nms_top_k: the number of cells, the best, each with its best class, that NMS sees.
+      nms: what a detection keeps of its score beside better ones of its class.
+      max_detections: rows of the result; `index` is the cell of each.
+    """
+    scores = jax.nn.sigmoid(predicted[:, 4:5]) * jax.nn.sigmoid(predicted[:, 5:])
+    best, index = top_k(scores.max(1), min(pre_nms_top_k, len(scores)))
+    boxes, labels = boxes_of(predicted, cells)[index], scores.argmax(1)[index].astype(jnp.int32)
+    valid = area(clip(boxes, size)) > 0
+    options = {"score_threshold": score_threshold, "nms": nms, "max_detections": max_detections}
+    found = best_candidates(boxes, labels, best, valid, **options).renumbered(index)
+    return found._replace(boxes=clip(found.boxes, size))
 
 
 def assigned(predicted: Float[Array, "a c"], cells: Anchors, target: Objects) -> Match:
