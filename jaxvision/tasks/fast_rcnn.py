@@ -118,7 +118,7 @@ def fast_rcnn(
         valid = valid & jax.vmap(lambda b, t: nearest(b, t) >= background)(boxes, target)
         rois = sampled(sample_key, boxes, valid, target, roi_heads)
         scores, collections = forward_training(network, variables, images(batch), rois.boxes, key=dropout_key)
-        terms = jax.vmap(partial(loss_terms, settings=roi_heads))(*scores, rois, target)
+        terms = jax.vmap(partial(loss_terms, settings=roi_heads))(scores.logits, scores.offsets, rois, target)
         return detection.mean_loss(terms, batch.valid, collections)
 
     def predict(variables: Variables, batch: Batch) -> Detections:

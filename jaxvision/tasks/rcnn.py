@@ -139,7 +139,7 @@ def rcnn(
         seen = jax.vmap(lambda image, boxes: crops(image, boxes, size, context))(images(batch), rois.boxes)
         scores, collections = forward_training(network, variables, seen, key=dropout_key)
         one = partial(loss_terms, settings=roi_heads, box_match_iou=box_match_iou)
-        terms = jax.vmap(one)(*scores, rois, target)
+        terms = jax.vmap(one)(scores.logits, scores.offsets, rois, target)
         return detection.mean_loss(terms, batch.valid, collections)
 
     def predict(variables: Variables, batch: Batch) -> Detections:

@@ -25,7 +25,7 @@ from jaxvision.ops.nms import NMS, greedy
 from jaxvision.ops.selection import Selection
 from jaxvision.ops.top_k import top_k
 from jaxvision.tasks import detection
-from jaxvision.tasks.anchored import Matching, anchors_of, assign, by_level, padded
+from jaxvision.tasks.anchored import Matching, anchors_of, by_iou, by_level, padded
 from jaxvision.tasks.detection import LossTerms
 from jaxvision.tasks.forward import forward_training, model_variables
 from jaxvision.types import Batch, Detections, Key, Labels, LossOutput, Objects, Scalar, Task, Variables
@@ -124,7 +124,8 @@ def retinanet_resnet50_fpn(classes: int, *, norm: Norm = FrozenBatchNorm, dtype:
 
 SIZES = tuple(tuple(int(base * 2 ** (third / 3)) for third in range(3)) for base in (32, 64, 128, 256, 512))
 """Sizes of the anchors on P3 to P7: three in an octave."""
-MATCHING = Matching(0.5, 0.4, low_quality=True)
+MATCHING = by_iou(0.5, 0.4, low_quality=True)
+"""Matching of the paper, and of torchvision, which matches the best anchors of every object in any case."""
 
 
 def retinanet(
@@ -152,7 +153,7 @@ def retinanet(
       ratios: heights by widths of them.
       mean: of the pixels of each channel (or of all), on the scale 0-255.
       std: standard deviation of the pixels of each channel (or of all).
-      matching: of anchors to objects.
+      matching: of anchors to objects, see `tasks.anchored.by_iou`.
       gamma: of the focal loss.
       alpha: weight of the class that is there in it, `1 - alpha` of those that are not.
       box_loss: the loss of each bounding box, see `ops.box_losses`.
@@ -166,7 +167,7 @@ def retinanet(
     Returns:
       A task whose target is `Objects` and whose prediction is `Detections`. Its loss is the sum of `class_loss` and
       `box_loss`, each the mean over images of its sum by the number of anchors matched there.
-      Anchors that overlap an object to be ignored by `matching.low` are no background. An object's `weight` multiplies the
+      Anchors that overlap an object to be ignored are no background, see `matching`. An object's `weight` multiplies the
       losses of the anchors matched to it. The canvas is padded to a multiple of 32 pixels.
     """
 
@@ -216,7 +217,7 @@ def loss_terms(
 ) -> LossTerms:
     """Sums of `class_loss` and `box_loss` over the anchors of one image, by the number of these that are matched."""
     boxes, real = jnp.asarray(boxes, offsets.dtype), target.boxes.astype(offsets.dtype)
-    match = assign(boxes, target, matching)
+    match = matching(boxes, target)
     positive = match >= 0
     weight = jnp.where(positive, detection.weights(target)[match], 1).astype(logits.dtype)
 

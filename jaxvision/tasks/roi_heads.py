@@ -18,7 +18,7 @@ from jaxvision.ops.nms import NMS, greedy
 from jaxvision.ops.selection import Selection
 from jaxvision.ops.top_k import top_k
 from jaxvision.tasks import detection
-from jaxvision.tasks.anchored import Matching, assign
+from jaxvision.tasks.anchored import Matching, by_iou
 from jaxvision.tasks.detection import LossTerms
 from jaxvision.tasks.rpn import SMOOTH_L1, matched_box_loss
 from jaxvision.types import Key, Objects
@@ -30,7 +30,7 @@ MIN_SIZE = 1e-2
 class ROIHeads(NamedTuple):
     """How the ROI heads are trained, and what they detect; defaults are torchvision's."""
 
-    matching: Matching = Matching(0.5, 0.5)
+    matching: Matching = by_iou(0.5, 0.5)
     """Which region is trained on which ground truth."""
     samples_per_image: int = 512
     """Regions of each image that are trained on, sampled at random."""
@@ -72,7 +72,7 @@ def sample_rois(
     """Regions sampled at random from those given and the ground truth; at most a part of them is matched."""
     boxes = jnp.concatenate([boxes, target.boxes.astype(boxes.dtype)])
     valid = jnp.concatenate([valid, detection.trained_on(target)])
-    match = assign(boxes, target, settings.matching)
+    match = settings.matching(boxes, target)
     index, sampled = matching.sample(
         key,
         (match >= 0) & valid,

@@ -19,7 +19,7 @@ from jaxvision.ops.boxes import clip
 from jaxvision.ops.nms import NMS, greedy
 from jaxvision.ops.top_k import top_k
 from jaxvision.tasks import detection
-from jaxvision.tasks.anchored import Matching, assign
+from jaxvision.tasks.anchored import Matching, by_iou
 from jaxvision.tasks.detection import LossTerms
 from jaxvision.types import Key, Objects
 
@@ -30,7 +30,7 @@ SMOOTH_L1 = smooth_l1(1 / 9)
 class RPN(NamedTuple):
     """How the RPN is trained, and what it proposes; defaults are torchvision's for a pyramid."""
 
-    matching: Matching = Matching(0.7, 0.3, low_quality=True)
+    matching: Matching = by_iou(0.7, 0.3, low_quality=True)
     """Which anchor is trained on which ground truth."""
     samples_per_image: int = 256
     """Anchors of each image that are trained on, sampled at random."""
@@ -61,7 +61,7 @@ def loss_terms(
 ) -> LossTerms:
     """Sums of `objectness_loss` and `rpn_box_loss` over the sampled anchors, by their number."""
     references = jnp.asarray(anchors, offsets.dtype)
-    match = assign(references, target, settings.matching)
+    match = settings.matching(references, target)
     index, sampled = matching.sample(
         key,
         match >= 0,
