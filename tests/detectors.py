@@ -83,22 +83,22 @@ def small_yolox(dtype=jnp.float32, **options):
     return yolox(YOLOX(backbone, CLASSES, 1, Make(dtype=dtype)), dtype=dtype, max_detections=20, **options)
 
 
-def small_faster_rcnn(dtype=jnp.float32):
+def small_faster_rcnn(dtype=jnp.float32, **options):
     """Strides 4, 8 and 16, regions from the first two; few are drawn, so that the draw matters."""
     backbone = resnet.Backbone(resnet.BasicBlock, (1, 1), width=8, norm=FrozenBatchNorm, dtype=dtype)
     network = faster_rcnn_fpn(backbone, CLASSES, channels=16, hidden=32, anchors_per_cell=1)
     rpn = RPN(samples_per_image=24, pre_nms_top_k=(40, 30), post_nms_top_k=(30, 20))
-    roi_heads = ROIHeads(samples_per_image=16, max_detections=20)
+    roi_heads = ROIHeads(samples_per_image=16, max_detections=20)._replace(**options)
     settings = {"rpn": rpn, "roi_heads": roi_heads}
     return faster_rcnn(
         network, sizes=((7,), (11,), (16,)), ratios=(1.0,), mean=127.5, std=64.0, dtype=dtype, **settings
     )
 
 
-def small_fast_rcnn(dtype=jnp.float32):
+def small_fast_rcnn(dtype=jnp.float32, **options):
     """Regions pooled from a map of stride 8; few are drawn, so that the draw matters."""
     backbone = resnet.Backbone(resnet.BasicBlock, (1, 1), width=8, norm=FrozenBatchNorm, dtype=dtype)
-    roi_heads = ROIHeads(samples_per_image=12, nms=greedy(0.3), max_detections=20)
+    roi_heads = ROIHeads(samples_per_image=12, nms=greedy(0.3), max_detections=20)._replace(**options)
     network = fast_rcnn_resnet(backbone, CLASSES, hidden=32)
     return fast_rcnn(network, mean=127.5, std=64.0, roi_heads=roi_heads, dtype=dtype)
 

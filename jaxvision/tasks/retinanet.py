@@ -236,7 +236,7 @@ def loss_terms(
 def decode(
     logits: Sequence[Float[Array, "_ k"]],
     offsets: Sequence[Float[Array, "_ 4"]],
-    boxes: Sequence[anchors.Anchors],
+    boxes: Sequence[Float[np.ndarray, "_ 4"]],
     size: Int[Array, "2"],
     *,
     score_threshold: float | int,
