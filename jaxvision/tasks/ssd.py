@@ -391,7 +391,7 @@ def decode(
       nms: what a detection keeps of its score beside better ones of its class.
       max_detections: rows of the result; `index` is the default box of each.
     """
-    boxes = box_codec.decode(offsets, jnp.asarray(defaults, offsets.dtype), box_codec.SSD)
+    boxes = box_codec.decode(offsets, jnp.asarray(defaults), box_codec.SSD)
     return best_of_each_class(
         clip(boxes, size),
         scores.of(logits),
