@@ -20,11 +20,10 @@ from jaxvision.data import objects, order, pipeline, placement, target
 from jaxvision.draw import detection as pictures
 from jaxvision.experiment import Evaluation, Experiment, Keep
 from jaxvision.metrics.detection import detection as figures
-from jaxvision.nn.darknet import yolov3
 from jaxvision.pretrained import darknet
 from jaxvision.pretrained.coco import CLASSES
 from jaxvision.pretrained.start import start
-from jaxvision.tasks.yolo import YOLOV3, yolo
+from jaxvision.tasks.yolo import YOLOV3, yolo, yolov3
 from jaxvision.train import Every
 
 

@@ -42,7 +42,7 @@ from jaxvision.errors import nearest
 from jaxvision.experiment import Evaluation, Experiment, Keep
 from jaxvision.metrics.detection import detection as figures
 from jaxvision.nn import resnet
-from jaxvision.nn.darknet import DarknetTiny, YOLOv3Tiny
+from jaxvision.nn.darknet import DarknetTiny
 from jaxvision.ops.nms import greedy
 from jaxvision.tasks.detr import DETR, detr
 from jaxvision.tasks.fast_rcnn import fast_rcnn, fast_rcnn_fpn
@@ -52,7 +52,7 @@ from jaxvision.tasks.retinanet import retinanet, retinanet_fpn
 from jaxvision.tasks.roi_heads import ROIHeads
 from jaxvision.tasks.rpn import RPN
 from jaxvision.tasks.ssd import SSD, Features, paper, ssd
-from jaxvision.tasks.yolo import yolo
+from jaxvision.tasks.yolo import YOLOv3Tiny, yolo
 from jaxvision.tasks.yolox import YOLOX, CSPDarknet, Make, yolox
 from jaxvision.train import evenly, exponential_average
 from jaxvision.types import Task

@@ -15,8 +15,8 @@ from jaxvision.tasks.retinanet import retinanet, retinanet_fpn
 from jaxvision.tasks.roi_heads import ROIHeads
 from jaxvision.tasks.rpn import RPN
 from jaxvision.tasks.ssd import SSD, Extra, Features, paper, ssd
-from jaxvision.tasks.yolo import yolo
-from jaxvision.tasks.yolo_v1 import yolo_v1
+from jaxvision.tasks.yolo import YOLOv3, YOLOv3Tiny, yolo
+from jaxvision.tasks.yolo_v1 import GridHead, yolo_v1
 from jaxvision.tasks.yolox import YOLOX, Make, yolox
 from jaxvision.types import Batch, Objects
 
@@ -42,20 +42,20 @@ def small_ssd(dtype=jnp.float32, **options):
 def small_yolov3_tiny(dtype=jnp.float32):
     """Strides 4 and 8."""
     priors = (((16, 16), (24, 12)), ((6, 6), (10, 8)))
-    network = darknet.YOLOv3Tiny(darknet.DarknetTiny(4, 5, dtype=dtype), CLASSES, 2)
+    network = YOLOv3Tiny(darknet.DarknetTiny(4, 5, dtype=dtype), CLASSES, 2)
     return yolo(network, priors, dtype=dtype, max_detections=20)
 
 
 def small_yolov3(dtype=jnp.float32):
     """Strides 2, 4 and 8."""
     priors = (((16, 16),), ((10, 8),), ((5, 6),))
-    network = darknet.YOLOv3(darknet.Darknet53((1, 1, 1), 4, dtype=dtype), CLASSES, 1)
+    network = YOLOv3(darknet.Darknet53((1, 1, 1), 4, dtype=dtype), CLASSES, 1)
     return yolo(network, priors, dtype=dtype, max_detections=20)
 
 
 def small_yolo_v1(dtype=jnp.float32):
     """A grid of 4 x 4 cells."""
-    network = darknet.GridHead(darknet.DarknetTiny(4, 5, dtype=dtype), CLASSES, channels=8, dtype=dtype)
+    network = GridHead(darknet.DarknetTiny(4, 5, dtype=dtype), CLASSES, channels=8, dtype=dtype)
     return yolo_v1(network, mean=127.5, std=64.0, dtype=dtype, max_detections=20)
 
 
@@ -83,22 +83,22 @@ def small_yolox(dtype=jnp.float32, **options):
     return yolox(YOLOX(backbone, CLASSES, 1, Make(dtype=dtype)), dtype=dtype, max_detections=20, **options)
 
 
-def small_faster_rcnn(dtype=jnp.float32):
+def small_faster_rcnn(dtype=jnp.float32, **options):
     """Strides 4, 8 and 16, regions from the first two; few are drawn, so that the draw matters."""
     backbone = resnet.Backbone(resnet.BasicBlock, (1, 1), width=8, norm=FrozenBatchNorm, dtype=dtype)
     network = faster_rcnn_fpn(backbone, CLASSES, channels=16, hidden=32, anchors_per_cell=1)
     rpn = RPN(samples_per_image=24, pre_nms_top_k=(40, 30), post_nms_top_k=(30, 20))
-    roi_heads = ROIHeads(samples_per_image=16, max_detections=20)
+    roi_heads = ROIHeads(samples_per_image=16, max_detections=20)._replace(**options)
     settings = {"rpn": rpn, "roi_heads": roi_heads}
     return faster_rcnn(
         network, sizes=((7,), (11,), (16,)), ratios=(1.0,), mean=127.5, std=64.0, dtype=dtype, **settings
     )
 
 
-def small_fast_rcnn(dtype=jnp.float32):
+def small_fast_rcnn(dtype=jnp.float32, **options):
     """Regions pooled from a map of stride 8; few are drawn, so that the draw matters."""
     backbone = resnet.Backbone(resnet.BasicBlock, (1, 1), width=8, norm=FrozenBatchNorm, dtype=dtype)
-    roi_heads = ROIHeads(samples_per_image=12, nms=greedy(0.3), max_detections=20)
+    roi_heads = ROIHeads(samples_per_image=12, nms=greedy(0.3), max_detections=20)._replace(**options)
     network = fast_rcnn_resnet(backbone, CLASSES, hidden=32)
     return fast_rcnn(network, mean=127.5, std=64.0, roi_heads=roi_heads, dtype=dtype)
 

@@ -104,13 +104,8 @@ def by_layer(outputs, given):
     """The three terms of every layer, as transformers means them: `3 l`."""
     each = jax.vmap(detr.loss_terms)
     terms = [each(logits, boxes, given.target, given.size) for logits, boxes in zip(*outputs, strict=True)]
-    return jnp.asarray(
-        [
-            [t.classes.sum() / t.class_weight.sum() for t in terms],
-            [t.boxes.sum() / t.objects.sum() for t in terms],
-            [t.giou.sum() / t.objects.sum() for t in terms],
-        ]
-    )
+    names = ("class_loss", "box_loss", "giou_loss")
+    return jnp.asarray([[t.sums[name].sum() / t.counts[name].sum() for t in terms] for name in names])
 
 
 def figures(shapes, form):

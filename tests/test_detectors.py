@@ -1,6 +1,7 @@
 """The laws of every detector."""
 
 import functools
+import inspect
 import json
 import os
 import subprocess
@@ -13,6 +14,10 @@ import numpy as np
 import pytest
 from detectors import EVERY, ROWS, loss_and_gradient, make_batch, variables_of
 from numpy.testing import assert_allclose, assert_array_equal
+
+from jaxvision.ops.selection import Selection
+from jaxvision.tasks import detr, fast_rcnn, faster_rcnn, rcnn, retinanet, roi_heads, rpn, ssd, yolo, yolo_v1, yolox
+from jaxvision.tasks.detection import LossTerms
 
 HERE = Path(__file__).parent
 QUICK = ("ssd", "yolov3_tiny")
@@ -135,6 +140,94 @@ def test_types_are_strict_for_a_batch_of_one(name):
         found = jax.eval_shape(task.predict, variables, batch)
     assert {x.dtype for x in jax.tree.leaves((loss, gradient))} == {jnp.dtype(jnp.float32)}
     assert found.boxes.shape == (1, 20, 4)
+
+
+FILES = {
+    "ssd": ssd,
+    "yolov3_tiny": yolo,
+    "yolov3": yolo,
+    "yolo_v1": yolo_v1,
+    "detr": detr,
+    "retinanet": retinanet,
+    "faster_rcnn": faster_rcnn,
+    "fast_rcnn": fast_rcnn,
+    "rcnn": rcnn,
+    "yolox": yolox,
+}
+
+
+@pytest.mark.parametrize("file", [*dict.fromkeys(FILES.values()), roi_heads], ids=lambda file: file.__name__)
+def test_every_file_has_loss_terms_and_decodes(file):
+    assert inspect.signature(file.loss_terms).return_annotation is LossTerms
+    assert inspect.signature(file.decode).return_annotation is Selection
+    assert inspect.signature(rpn.loss_terms).return_annotation is LossTerms
+
+
+def noted(function, monkeypatch, file):
+    """What the function of this file returns from now on, of every image, in any order and in float32."""
+    original, seen = getattr(file, function), []
+
+    def noting(*args, **settings):
+        found = original(*args, **settings)
+        jax.debug.callback(seen.append, found)
+        return found
+
+    monkeypatch.setattr(file, function, noting)
+    return seen
+
+
+def by_counts(terms):
+    """Every sum over images by its count over them, added up."""
+    total = lambda each: sum(float(x) for x in each)
+    return sum(
+        total(t.sums[name] for t in terms) / (total(t.counts[name] for t in terms) or 1) for name in terms[0].sums
+    )
+
+
+def by_layer(terms):
+    """DETR's, of one image: the layers of its decoder, their terms weighted."""
+    weights = {"class_loss": 1, "box_loss": 5, "giou_loss": 2}
+    weighted = lambda t: t._replace(sums={name: weights[name] * x for name, x in t.sums.items()})
+    return sum(by_counts([weighted(each)]) for each in terms)
+
+
+FOLLOWS = {"retinanet": lambda terms: np.mean([by_counts([each]) for each in terms]), "detr": by_layer}
+"""How a loss follows from its terms where it is not `by_counts`."""
+
+
+@detectors
+def test_the_loss_follows_from_the_terms_of_each_image(name, monkeypatch):
+    task, variables, _, _ = made(name)
+    batch = make_batch((3,) if name == "detr" else (3, 1, 0, 5))
+    if name == "yolox":
+        batch = batch.replace(given={"l1": jnp.ones(4)})
+    seen = noted("loss_terms", monkeypatch, FILES[name])
+    loss, out = jax.jit(lambda *inputs: task.loss(*inputs))(variables, batch, jax.random.key(0))
+    jax.effects_barrier()
+    assert len(seen) == (2 if name == "detr" else 4)
+    for terms in seen:
+        assert set(terms.sums) == set(terms.counts) <= set(out.metrics)
+        assert {np.shape(x) for x in jax.tree.leaves(terms)} == {()}
+    follows = FOLLOWS.get(name, by_counts)
+    assert_allclose(loss, follows(seen), rtol=1e-6)
+    each = [follows(seen)] if name == "detr" else [follows([terms]) for terms in seen]
+    assert_allclose(np.sort(out.example_loss), np.sort(each), rtol=1e-6)
+
+
+@detectors
+def test_predictions_are_the_decoded_outputs_of_each_image(name, monkeypatch):
+    task, variables, _, _ = made(name)
+    seen = noted("decode", monkeypatch, FILES[name])
+    found = jax.device_get(jax.jit(lambda *inputs: task.predict(*inputs))(variables, make_batch()))
+    jax.effects_barrier()
+    assert found.valid.any(1).all()
+    for row, each in zip(
+        np.lexsort(found.index.T), sorted(seen, key=lambda each: each.index[::-1].tolist()), strict=True
+    ):
+        assert_array_equal(each.index, found.index[row])
+        assert_array_equal(each.labels, found.labels[row])
+        assert_allclose(each.scores, found.scores[row], rtol=1e-6)
+        assert_allclose(each.boxes, found.boxes[row], rtol=1e-6, atol=1e-6)
 
 
 @pytest.mark.slow

@@ -6,10 +6,11 @@ import numpy as np
 import pytest
 from numpy.testing import assert_array_equal
 
-from jaxvision.nn.darknet import Darknet53, DarknetTiny, YOLOv3, YOLOv3Tiny, yolov3, yolov3_tiny
+from jaxvision.nn.darknet import Darknet53, DarknetTiny
 from jaxvision.pretrained import darknet
 from jaxvision.pretrained.files import read
 from jaxvision.pretrained.strict import load
+from jaxvision.tasks.yolo import YOLOv3, YOLOv3Tiny, yolov3, yolov3_tiny
 
 CFG = """
 [net]

@@ -7,17 +7,21 @@ import jax.numpy as jnp
 import numpy as np
 import parity_rcnn
 import pytest
-from detectors import make_batch
+import test_ops_other_nms as loops
+from detectors import make_batch, small_fast_rcnn, small_faster_rcnn, variables_of
 from numpy.testing import assert_allclose, assert_array_equal
 from parity_networks import shapes_of
 from test_ops_nms import greedy
 from test_tasks_retinanet import BOXES, box_of, objects, offsets_of, owners
 
 from jaxvision.ops import nms as ops_nms
-from jaxvision.ops.box_losses import giou
+from jaxvision.ops.box_losses import ciou, giou
+from jaxvision.ops.other_nms import matrix, soft
 from jaxvision.tasks.faster_rcnn import SINGLE_SIZES, faster_rcnn, faster_rcnn_vgg16
-from jaxvision.tasks.roi_heads import ROIHeads, ROIs, decode, roi_loss_terms, sample_rois
-from jaxvision.tasks.rpn import RPN, propose, rpn_loss_terms
+from jaxvision.tasks.roi_heads import ROIHeads, ROIs, decode, sample_rois
+from jaxvision.tasks.roi_heads import loss_terms as roi_loss_terms
+from jaxvision.tasks.rpn import RPN, propose
+from jaxvision.tasks.rpn import loss_terms as rpn_loss_terms
 
 GOLDEN = Path(__file__).parent / "golden"
 WEIGHTS = (10, 10, 5, 5)
@@ -37,15 +41,15 @@ def smooth(difference):
 
 
 def assert_terms(found, sums, count):
-    assert found[1] == count
-    assert set(found[0]) == set(sums)
+    assert found.counts == dict.fromkeys(sums, count)
+    assert set(found.sums) == set(sums)
     for name in sums:
-        assert_allclose(found[0][name], sums[name], rtol=1e-9)
+        assert_allclose(found.sums[name], sums[name], rtol=1e-9)
 
 
 def test_the_loss_of_the_rpn_equals_loops_over_the_anchors_drawn(float64):
     settings, key = RPN(samples_per_image=20), jax.random.key(3)
-    terms = jax.jit(lambda l, o, t, v: rpn_loss_terms(key, l, o, BOXES, t, v, settings))
+    terms = jax.jit(lambda l, o, t: rpn_loss_terms(key, l, o, BOXES, t, settings))
     for n in (1, 3):
         random = np.random.default_rng(n)
         logits, offsets = random.normal(size=len(BOXES)), random.normal(size=(len(BOXES), 4))
@@ -56,10 +60,9 @@ def test_the_loss_of_the_rpn_equals_loops_over_the_anchors_drawn(float64):
             np.log1p(np.exp(logits[a])) for a in negative
         )
         by_box = sum(smooth(offsets[a] - offsets_of(boxes[owner[a]], BOXES[a])) for a in positive)
-        found = terms(logits, offsets, target, np.array(True))
+        found = terms(logits, offsets, target)
         sums = {"objectness_loss": by_logit, "rpn_box_loss": by_box}
         assert_terms(found, sums, len(positive + negative))
-        assert_terms(terms(logits, offsets, target, np.array(False)), dict.fromkeys(sums, 0), 0)
 
 
 @pytest.mark.parametrize("train", [True, False])
@@ -132,24 +135,36 @@ def giou_of(a, b):
     return inside / union - (around - union) / around
 
 
-def test_the_loss_of_a_box_may_be_its_giou(float64):
+def ciou_of(a, b):
+    """The complete IoU from the definition (arXiv:1911.08287)."""
+    sides = lambda box: box[2:] - box[:2]
+    inside = np.prod(np.maximum(np.minimum(a[2:], b[2:]) - np.maximum(a[:2], b[:2]), 0))
+    iou = inside / (np.prod(sides(a)) + np.prod(sides(b)) - inside)
+    distance = np.square((a[:2] + a[2:] - b[:2] - b[2:]) / 2).sum()
+    diagonal = np.square(np.maximum(a[2:], b[2:]) - np.minimum(a[:2], b[:2])).sum()
+    v = 4 / np.pi**2 * (np.arctan2(*sides(a)) - np.arctan2(*sides(b))) ** 2
+    return iou - distance / diagonal - v * v / (1 - iou + v)
+
+
+@pytest.mark.parametrize(("loss", "iou_of"), [(giou, giou_of), (ciou, ciou_of)], ids=["giou", "ciou"])
+def test_the_loss_of_a_box_may_be_an_iou(float64, loss, iou_of):
     random, far = np.random.default_rng(1), (10_000, 10_000)
     boxes, labels, target = objects(random, 3)
     rois = ROIs(BOXES[20:24] + 50.5, np.arange(4) < 3, np.int32([2, 0, -1, -1]))  # type: ignore[arg-type]
     logits, offsets = random.normal(size=(4, 4)), random.normal(size=(4, 4, 4))
-    run = jax.jit(lambda o, l, r, t: roi_loss_terms(l, o, r, t, ROIHeads(box_loss=giou))[0]["box_loss"])
+    run = jax.jit(lambda o, l, r, t: roi_loss_terms(l, o, r, t, ROIHeads(box_loss=loss)).sums["box_loss"])
     decoded = [box_of(offsets[r, labels[rois.match[r]] + 1], rois.boxes[r], far, WEIGHTS) for r in (0, 1)]
     assert min(map(np.min, decoded)) > 0  # `box_of` has cut nothing
-    expected = sum(1 - giou_of(box, boxes[rois.match[r]]) for r, box in enumerate(decoded))
+    expected = sum(1 - iou_of(box, boxes[rois.match[r]]) for r, box in enumerate(decoded))
     assert_allclose(run(offsets, logits, rois, target), expected, rtol=1e-6)
     gradient = jax.jit(jax.grad(run))(offsets, logits, rois, target)
     assert np.isfinite(gradient).all()
     assert not gradient[2:].any()
 
-    settings = RPN(samples_per_image=20, box_loss=giou)
+    settings = RPN(samples_per_image=20, box_loss=loss)
     logits, offsets = random.normal(size=len(BOXES)), random.normal(size=(len(BOXES), 4))
-    of = lambda o, l, t, v: rpn_loss_terms(jax.random.key(3), l, o, BOXES, t, v, settings)[0]["rpn_box_loss"]
-    gradient = jax.jit(jax.grad(of))(offsets, logits, target, np.array(True))
+    of = lambda o, l, t: rpn_loss_terms(jax.random.key(3), l, o, BOXES, t, settings).sums["rpn_box_loss"]
+    gradient = jax.jit(jax.grad(of))(offsets, logits, target)
     assert np.isfinite(gradient).all()
     assert 0 < (gradient != 0).any(1).sum() <= 10
 
@@ -179,6 +194,56 @@ def test_detections_equal_the_loop(float64):
     assert names[: len(kept)].tolist() == labels[kept].tolist()
     assert index[: len(kept)].tolist() == regions[kept].tolist()
     assert_allclose(values[: len(kept)], best[kept], rtol=1e-12)
+
+
+FALLING = {
+    "soft": (soft(0.4), lambda *rows: loops.soft(*rows, 0.4)),
+    "matrix": (matrix(1.5), lambda *rows: loops.matrix(*rows, 1.5)),
+}
+"""NMS under which scores fall, and the same by loops."""
+
+
+@pytest.mark.parametrize("name", FALLING)
+def test_detections_with_falling_scores_equal_the_loop(float64, name):
+    nms, loop = FALLING[name]
+    settings = ROIHeads(score_threshold=0.2, pre_nms_top_k=40, nms=nms, max_detections=40)
+    random, size, boxes = np.random.default_rng(3), (30, 46), BOXES[::7][:20]
+    logits, offsets = random.normal(size=(20, 4)), random.normal(size=(20, 4, 4))
+    found = jax.jit(lambda *rows: decode(*rows, settings))(logits, offsets, boxes, np.ones(20, bool), np.int32(size))
+    scores = np.exp(logits) / np.exp(logits).sum(1, keepdims=True)
+    pairs = [
+        (scores[r, k], k - 1, box_of(offsets[r, k], boxes[r], size, WEIGHTS), r) for r in range(20) for k in (1, 2, 3)
+    ]
+    rows = sorted((pair for pair in pairs if pair[0] > 0.2), key=lambda pair: -pair[0])[:40]
+    best, labels, corners, regions = map(np.array, zip(*rows, strict=True))
+    left = loop(corners, best, np.ones(len(rows), bool), labels)
+    kept = [row for row in np.argsort(-left, kind="stable") if left[row] > 0.2]
+    n = len(kept)
+    assert 5 < n == found.valid.sum() < len(rows)
+    assert_allclose(found.scores[:n], left[kept], rtol=1e-12)
+    assert_allclose(found.boxes[:n], corners[kept], atol=1e-9)
+    assert found.labels[:n].tolist() == labels[kept].tolist()
+    assert found.index[:n].tolist() == regions[kept].tolist()
+
+
+@pytest.mark.parametrize("name", FALLING)
+@pytest.mark.parametrize("make", [small_fast_rcnn, pytest.param(small_faster_rcnn, marks=pytest.mark.slow)])
+def test_a_task_detects_with_falling_scores_and_learns_boxes_by_ciou(float64, make, name):
+    options = {"score_threshold": 0.01, "pre_nms_top_k": 30, "max_detections": 30}
+    everything = make(jnp.float64, nms=ops_nms.greedy(1.0), **options)
+    falling = make(jnp.float64, nms=FALLING[name][0], box_loss=ciou, **options)
+    batch = make_batch()
+    variables = variables_of(falling, batch)
+    plain, found = (jax.device_get(jax.jit(task.predict)(variables, batch)) for task in (everything, falling))
+    assert (found.scores <= plain.scores).all()
+    assert (found.scores < plain.scores).any(1).all()
+    assert found.valid.any(1).all()
+    plain, found = (
+        jax.jit(task.loss)(variables, batch, jax.random.key(0))[1].metrics for task in (everything, falling)
+    )
+    assert found["class_loss"] == plain["class_loss"]
+    assert found["box_loss"] != plain["box_loss"]
+    assert np.isfinite(found["box_loss"])
 
 
 @pytest.mark.slow

@@ -9,9 +9,11 @@ import parity_detectors
 import pytest
 from numpy.testing import assert_allclose
 from parity_networks import shapes_of
+from test_tasks_retinanet import owners
 
 from jaxvision.ops.anchors import ssd_default_boxes, tensorflow_default_boxes
 from jaxvision.tasks import ssd
+from jaxvision.tasks.anchored import bipartite, by_iou
 from jaxvision.types import Objects
 
 GOLDEN = Path(__file__).parent / "golden" / "ssd300_vgg16.npz"
@@ -31,15 +33,16 @@ def offsets_of(box, default):
     return 10 * shift[0], 10 * shift[1], 5 * np.log((box[2] - box[0]) / w), 5 * np.log((box[3] - box[1]) / h)
 
 
-def by_loops(logits, offsets, defaults, boxes, labels, ignored, sigmoid):
-    """Class loss, box loss, how many are matched."""
-    owner = [-1] * len(defaults)
-    for a, default in enumerate(defaults):
-        overlaps = [iou(box, default) for box in boxes]
-        if max(overlaps) >= 0.5:
-            owner[a] = int(np.argmax(overlaps))
+def owners_of_best(defaults, boxes, ignored, threshold):
+    """For each default box the number of its object, each object its best; -1 for background, -2 for neither."""
+    owner = owners(defaults, boxes, ignored, threshold, threshold, False)
     for g, box in enumerate(boxes):
         owner[int(np.argmax([iou(box, default) for default in defaults]))] = g
+    return owner
+
+
+def by_loops(logits, offsets, defaults, boxes, labels, owner, sigmoid):
+    """Class loss, box loss, how many are matched."""
     costs, box_loss = [], 0.0
     for a, default in enumerate(defaults):
         label = 0 if owner[a] < 0 else labels[owner[a]] + 1
@@ -53,16 +56,28 @@ def by_loops(logits, offsets, defaults, boxes, labels, ignored, sigmoid):
             for d in np.abs(offsets[a] - offsets_of(boxes[owner[a]], default)):
                 box_loss += d * d / 2 if d < 1 else d - 0.5
     positive = [a for a in range(len(defaults)) if owner[a] >= 0]
-    negative = [a for a in range(len(defaults)) if owner[a] < 0 and all(iou(box, defaults[a]) < 0.5 for box in ignored)]
+    negative = [a for a in range(len(defaults)) if owner[a] == -1]
     hard = sorted(negative, key=lambda a: -costs[a])[: 3 * len(positive)]
     return sum(costs[a] for a in positive + hard), box_loss, len(positive)
 
 
-@pytest.mark.parametrize("sigmoid", [False, True])
-def test_the_loss_equals_loops_over_the_default_boxes(float64, sigmoid):
+MATCHINGS = {
+    "paper": (ssd.MATCHING, lambda *boxes: owners_of_best(*boxes, 0.5)),
+    "bipartite": (bipartite(0.3), lambda *boxes: owners_of_best(*boxes, 0.3)),
+    "by_iou": (by_iou(0.4, 0.2), lambda *boxes: owners(*boxes, 0.4, 0.2, False)),
+}
+"""What counts as a match, and the same by loops."""
+
+
+@pytest.mark.parametrize(
+    ("sigmoid", "matching"), [(False, "paper"), (True, "paper"), (False, "bipartite"), (False, "by_iou")]
+)
+def test_the_loss_equals_loops_over_the_default_boxes(float64, sigmoid, matching):
+    matching, owners_by_loops = MATCHINGS[matching]
+    scores = ssd.SIGMOID if sigmoid else ssd.SOFTMAX
     random = np.random.default_rng(0)
     defaults = ssd_default_boxes([(4, 6), (2, 3)], CANVAS, (0.3, 0.5, 0.8), ((2,), (2,)), (10, 20)).astype(float)
-    terms = jax.jit(lambda l, o, t: ssd.loss_terms(l, o, defaults, t, ssd.SIGMOID if sigmoid else ssd.SOFTMAX))
+    terms = jax.jit(lambda l, o, t: ssd.loss_terms(l, o, defaults, t, scores, matching))
     for n in (1, 2, 4):
         logits, offsets = random.normal(size=(len(defaults), 4)), random.normal(size=(len(defaults), 4))
         corner = random.uniform(0, 30, (6, 2))
@@ -70,9 +85,11 @@ def test_the_loss_equals_loops_over_the_default_boxes(float64, sigmoid):
         labels = random.integers(0, 3, 6).astype(np.int32)
         valid, ignore = np.arange(6) < n + 1, np.arange(6) == n
         target = Objects(*map(jnp.asarray, (boxes, labels, valid, ignore)))
-        found = terms(jnp.asarray(logits), jnp.asarray(offsets), target)
-        expected = by_loops(logits, offsets, defaults, boxes[:n], labels, boxes[n : n + 1], sigmoid)
-        assert_allclose(found, expected, rtol=1e-9)
+        sums, counts = terms(jnp.asarray(logits), jnp.asarray(offsets), target)
+        owner = owners_by_loops(defaults, boxes[:n], boxes[n : n + 1])
+        class_loss, box_loss, count = by_loops(logits, offsets, defaults, boxes[:n], labels, owner, sigmoid)
+        assert_allclose((sums["class_loss"], sums["box_loss"]), (class_loss, box_loss), rtol=1e-9)
+        assert counts == {"class_loss": count, "box_loss": count}
 
 
 def test_hard_ones_are_the_costliest_and_no_more_than_there_are():

@@ -101,9 +101,10 @@ def test_the_loss_and_the_grid_equal_loops(float64, threshold):
             flat[17, :4] = 0.1  # near its prior
         outputs = [flat[:12].reshape(2, 3, 2, 8), flat[12:].reshape(4, 6, 3, 8)]
         target = Objects(*map(jnp.asarray, (boxes, labels, valid, ignore)), weight=jnp.asarray(weight))
-        found, _ = terms(jnp.asarray(flat), target)
+        (found, counts), _ = terms(jnp.asarray(flat), target)
         expected = yolo_by_loops(outputs, boxes[:n], labels, weight, boxes[n : n + ignored], threshold)
         assert_allclose([found[name] for name in ("box_loss", "objectness_loss", "class_loss")], expected, rtol=1e-9)
+        assert counts == dict.fromkeys(found, 1)
         ignoring += abs(expected[1] - yolo_by_loops(outputs, boxes[:n], labels, weight, [], 1.0)[1]) > 1e-9
         alone = Objects(*map(jnp.asarray, (boxes, labels, valid & ~ignore, ignore)))
         owner = np.full(len(flat), -1)
@@ -151,9 +152,10 @@ def test_the_loss_of_the_first_equals_loops(float64):
         boxes, labels, valid, ignore, weight = make_objects(random, n, 0)
         output = random.uniform(0, 1, (3, 4, 10 + K))
         target = Objects(*map(jnp.asarray, (boxes, labels, valid, ignore)), weight=jnp.asarray(weight))
-        found = terms(jnp.asarray(output), target)
+        found, counts = terms(jnp.asarray(output), target)
         expected = v1_by_loops(output, boxes[:n], labels, weight)
         assert_allclose([found[name] for name in ("box_loss", "confidence_loss", "class_loss")], expected, rtol=1e-9)
+        assert counts == dict.fromkeys(found, 1)
 
 
 def test_what_is_predicted_where_the_target_is_gives_the_target_back(float64):

@@ -1,4 +1,4 @@
-"""Darknet's networks: Darknet-53 with YOLOv3 (arXiv:1804.02767), and YOLOv3-tiny.
+"""Darknet's backbones: Darknet-53 (arXiv:1804.02767), and that of YOLOv3-tiny.
 
 Convolutions are numbered from 0 in the order of their `.cfg` file, in the backbone and behind it: `conv12` is the
 thirteenth. Each, but those of the outputs, has batch normalisation and a leaky ReLU: `conv12/conv`, `conv12/norm`.
@@ -23,7 +23,6 @@ frozen_norm: Norm = partial(FrozenBatchNorm, epsilon=1e-5)
 darknet_normal = nn.initializers.variance_scaling(2.0, "fan_in", "normal")
 """Normal with variance 2 / (input channels * kernel area), as Darknet begins: outputs, which are few, begin small."""
 Maps = list[Float[Array, "b _ _ _"]]
-Outputs = list[Float[Array, "b _ _ _ _"]]
 
 
 class Layer(nn.Module):
@@ -76,7 +75,7 @@ class Darknet53(nn.Module):
     @nn.compact
     def __call__(self, images: Float[Array, "b h w c"], *, train: bool) -> Maps:
         """Features of all stages, finest first: strides 2, 4, 8, 16, 32."""
-        layer = _Numbered(self.dtype, self.norm, train, 0)
+        layer = Numbered(self.dtype, self.norm, train, 0)
         x, features, channels = layer(images, self.width, 3), [], self.width
         for blocks in self.blocks:
             channels *= 2
@@ -111,7 +110,7 @@ class DarknetTiny(nn.Module):
     @nn.compact
     def __call__(self, images: Float[Array, "b h w c"], *, train: bool) -> Maps:
         """The last but two of these maps and the last: strides 16 and 32."""
-        layer = _Numbered(self.dtype, self.norm, train, 0)
+        layer = Numbered(self.dtype, self.norm, train, 0)
         x, features = images, []
         for number in range(self.layers):
             if number == self.layers - 1:
@@ -123,17 +122,19 @@ class DarknetTiny(nn.Module):
         return [features[-3], features[-1]]
 
 
-class _Numbered:
+class Numbered:
     """Makes layers `conv0`, `conv1`, ... of the module that is being run."""
 
     def __init__(self, dtype: DTypeLike, norm: Norm, train: bool, first: int):
         self.dtype, self.norm, self.train, self.number = dtype, norm, train, first
 
     def name(self) -> str:
+        """The name of the next layer."""
         self.number += 1
         return f"conv{self.number - 1}"
 
     def __call__(self, x: Array, channels: int, kernel: int, stride: int = 1) -> Array:
+        """What the next layer makes of `x`."""
         layer = Layer(channels, kernel, stride, self.dtype, self.norm, name=self.name())
         return layer(x, train=self.train)
 
@@ -143,83 +144,6 @@ class _Numbered:
         return y.reshape(*y.shape[:3], priors, each).astype(at_least_float32(self.dtype))
 
 
-class YOLOv3(nn.Module):
-    """Outputs on the last three maps of Darknet-53, each but the coarsest joined by the one below, enlarged."""
-
-    backbone: Darknet53
-    classes: int
-    priors: int = 3
-    """For every cell of each map."""
-
-    @nn.compact
-    def __call__(self, images: Float[Array, "b h w c"], *, train: bool) -> Outputs:
-        """`b h w priors (5 + classes)`, coarsest first: `tx ty tw th`, objectness, classes; sides are multiples of 32 px."""
-        maps = self.backbone(images, train=train)
-        layer = _Numbered(self.backbone.dtype, self.backbone.norm, train, self.backbone.convolutions)
-        outputs, x = [], maps[-1]
-        for number, joined in enumerate(reversed(maps[-3:])):
-            channels = joined.shape[-1] // 2
-            if number:
-                x = jnp.concatenate([enlarged(layer(x, channels, 1)), joined], -1)
-            for _ in range(2):
-                x = layer(layer(x, channels, 1), 2 * channels, 3)
-            x = layer(x, channels, 1)
-            outputs.append(layer.output(layer(x, 2 * channels, 3), self.priors, 5 + self.classes))
-        return outputs
-
-
-class YOLOv3Tiny(nn.Module):
-    """Outputs on the two maps of `DarknetTiny`, the finer one joined by the coarser, enlarged."""
-
-    backbone: DarknetTiny
-    classes: int
-    priors: int = 3
-
-    @nn.compact
-    def __call__(self, images: Float[Array, "b h w c"], *, train: bool) -> Outputs:
-        """Outputs as those of `YOLOv3`, on two maps."""
-        fine, coarse = self.backbone(images, train=train)
-        layer = _Numbered(self.backbone.dtype, self.backbone.norm, train, self.backbone.convolutions)
-        channels = fine.shape[-1]
-        x = layer(coarse, channels, 1)
-        first = layer.output(layer(x, 2 * channels, 3), self.priors, 5 + self.classes)
-        y = enlarged(layer(x, channels // 2, 1))
-        y = layer(jnp.concatenate([y, fine], -1), channels, 3)
-        return [first, layer.output(y, self.priors, 5 + self.classes)]
-
-
 def enlarged(x: Float[Array, "b h w c"]) -> Float[Array, "b y x c"]:
     """Every pixel twice along both axes."""
     return jnp.repeat(jnp.repeat(x, 2, axis=1), 2, axis=2)
-
-
-def yolov3(classes: int, *, norm: Norm = darknet_norm, dtype: DTypeLike = jnp.float32) -> YOLOv3:
-    """YOLOv3."""
-    return YOLOv3(Darknet53(norm=norm, dtype=dtype), classes)
-
-
-def yolov3_tiny(classes: int, *, norm: Norm = darknet_norm, dtype: DTypeLike = jnp.float32) -> YOLOv3Tiny:
-    """YOLOv3-tiny."""
-    return YOLOv3Tiny(DarknetTiny(norm=norm, dtype=dtype), classes)
-
-
-class GridHead(nn.Module):
-    """YOLO's grid (arXiv:1506.02640) over the last map of a backbone, by convolutions where the paper has dense layers."""
-
-    backbone: nn.Module
-    """Returns a list of maps; the grid has the cells of the last."""
-    classes: int
-    boxes: int = 2
-    """Boxes of every cell."""
-    channels: int = 512
-    """Channels of the convolution before the outputs."""
-    dtype: DTypeLike = jnp.float32
-    norm: Norm = darknet_norm
-
-    @nn.compact
-    def __call__(self, images: Float[Array, "b h w c"], *, train: bool) -> Float[Array, "b y x o"]:
-        """`b rows columns (5 boxes + classes)`, as `tasks.yolo_v1` takes it, in float32 at least."""
-        x = self.backbone(images, train=train)[-1]
-        x = Layer(self.channels, 3, 1, self.dtype, self.norm, name="before")(x, train=train)
-        x = Conv(5 * self.boxes + self.classes, 1, dtype=self.dtype, kernel_init=darknet_normal, name="grid")(x)
-        return x.astype(at_least_float32(self.dtype))

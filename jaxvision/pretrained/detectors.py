@@ -26,7 +26,7 @@ from jaxvision.pretrained.start import start
 from jaxvision.pretrained.strict import Sources, load
 from jaxvision.tasks.ssd import SIGMOID, Defaults, ssd, ssd300_mobilenet_v2
 from jaxvision.tasks.yolo import YOLOV3_TINY as TINY_PRIORS
-from jaxvision.tasks.yolo import yolo
+from jaxvision.tasks.yolo import yolo, yolov3_tiny
 from jaxvision.types import Batch, Task, Variables
 
 SMOOTH_L1 = smooth_l1()
@@ -82,7 +82,7 @@ def _yolov3_tiny(
     classes: int, dtype: DTypeLike = jnp.float32, frozen_norm: bool = False, nms: NMS = greedy(0.45)
 ) -> Task:
     norm = darknet.frozen_norm if frozen_norm else darknet.darknet_norm
-    return yolo(darknet.yolov3_tiny(classes, norm=norm, dtype=dtype), TINY_PRIORS, nms=nms, dtype=dtype)
+    return yolo(yolov3_tiny(classes, norm=norm, dtype=dtype), TINY_PRIORS, nms=nms, dtype=dtype)
 
 
 def _tensorflow_ssd(

@@ -1,42 +1,57 @@
 """What the detectors on feature pyramids share: their canvas, their anchors, and which object each box is trained on."""
 
-from collections.abc import Sequence
-from typing import NamedTuple
+from collections.abc import Callable, Sequence
+from functools import partial
 
 import jax.numpy as jnp
-from jaxtyping import Array, Float
+from jaxtyping import Array, Bool, Float
 
 from jaxvision.nn.fpn import Predictions
-from jaxvision.ops import anchors
+from jaxvision.ops import anchors, matching
 from jaxvision.ops.boxes import iou, pairwise
-from jaxvision.ops.matching import BACKGROUND, IGNORED, Match, by_threshold
+from jaxvision.ops.matching import Match
 from jaxvision.tasks import detection
 from jaxvision.types import Objects
 
 STEP = 32
 """Sides of the canvas are padded to a multiple of it, as torchvision does: the maps of a pyramid then lie on each other."""
 
+Matching = Callable[[Float[Array, "a 4"], Objects], Match]
+"""`(boxes, objects) -> match`: which object of one image each box is trained on, if any, as `ops.matching` numbers them.
 
-class Matching(NamedTuple):
-    """How boxes are matched to objects, see `ops.matching.by_threshold`."""
-
-    high: float = 0.5
-    """From this IoU on a box is that of the object."""
-    low: float = 0.5
-    """Below it is background; between the two it is neither."""
-    low_quality: bool = False
-    """Every object's best boxes are matched in any case."""
+What counts as a match is a value of a task, see `by_iou` and `bipartite`.
+"""
 
 
-def assign(boxes: Float[Array, "a 4"], target: Objects, matching: Matching) -> Match:
-    """Which object of one image each of these boxes is trained on.
+def by_iou(high: float = 0.5, low: float = 0.5, *, low_quality: bool = False) -> Matching:
+    """Matching of each box to the object that it overlaps best, see `ops.matching.by_threshold`.
 
-    Boxes that overlap an object to be ignored by `low` or more are no background.
+    Args:
+      high: from this IoU on a box is that of the object.
+      low: below it is background; between the two it is neither, nor is what overlaps an object to be ignored by `low`.
+      low_quality: every object's best boxes are matched in any case.
     """
-    overlap = pairwise(iou, target.boxes.astype(boxes.dtype), boxes)
-    match = by_threshold(overlap, detection.trained_on(target), **matching._asdict())
-    near_ignored = ((overlap >= matching.low) & (target.valid & target.ignore)[:, None]).any(0)
-    return jnp.where((match == BACKGROUND) & near_ignored, IGNORED, match)
+    return _sparing_ignored(low, partial(matching.by_threshold, high=high, low=low, low_quality=low_quality))
+
+
+def bipartite(threshold: float = 0.5) -> Matching:
+    """Matching of every object to its best box, and of further boxes from an IoU on, see `ops.matching.bipartite`.
+
+    All others are background, but those that overlap an object to be ignored by the threshold.
+    """
+    return _sparing_ignored(threshold, partial(matching.bipartite, threshold=threshold))
+
+
+def _sparing_ignored(low: float, rule: Callable[[Float[Array, "g a"], Bool[Array, "g"]], Match]) -> Matching:
+    """Matching by a rule for IoUs; boxes that overlap an object to be ignored by `low` or more are no background."""
+
+    def match(boxes: Float[Array, "a 4"], target: Objects) -> Match:
+        overlap = pairwise(iou, target.boxes.astype(boxes.dtype), boxes)
+        found = rule(overlap, detection.trained_on(target))
+        near_ignored = ((overlap >= low) & (target.valid & target.ignore)[:, None]).any(0)
+        return jnp.where((found == matching.BACKGROUND) & near_ignored, matching.IGNORED, found)
+
+    return match
 
 
 def padded(images: Float[Array, "b h w c"]) -> Float[Array, "b y x c"]:

@@ -1,17 +1,37 @@
-"""What detectors share: their input, the objects they are trained on, and their output from the scores of many boxes."""
+"""What detectors share: their input, the objects they are trained on, their loss from its terms, and their output.
+
+Every task file has two functions of one image: `loss_terms(...) -> LossTerms`, and `decode(..., size) -> Selection`. A task
+maps them over its batch; so does a task of several heads on one backbone.
+"""
 
 from collections.abc import Callable, Sequence
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Bool, Float
+from jaxtyping import Array, Bool, Float, PyTree, Shaped
 
 from jaxvision.ops import boxes, pixels
 from jaxvision.ops.selection import Selection
-from jaxvision.types import Batch, Detections, Objects
+from jaxvision.types import Batch, Detections, LossOutput, Objects, Scalar
 
 AT_ONCE = 8
 """Images whose NMS runs together: memory grows with classes times `pre_nms_top_k` squared of each."""
+
+
+class LossTerms(NamedTuple):
+    """Loss terms of one image: named sums, and under the same names the count that each is divided by.
+
+    Mapped over images they have an axis for these, `*b`. A loss is a sum over images by their count, see `mean_loss`.
+    """
+
+    sums: dict[str, Float[Array, "*b"]]
+    counts: dict[str, Shaped[Array, "*b"]]
+    """Number of the anchors, cells, regions or queries in the sum, or of their weights; 1 where an image counts as one."""
+
+    def __or__(self, other: "LossTerms") -> "LossTerms":
+        """The terms of both, as those of two dicts."""
+        return LossTerms(self.sums | other.sums, self.counts | other.counts)
 
 
 def images(batch: Batch, mean: float | Sequence[float], std: float | Sequence[float], dtype) -> Float[Array, "b h w c"]:
@@ -40,16 +60,36 @@ def targets(batch: Batch) -> Objects:
     return batch.target.replace(valid=batch.target.valid & batch.valid[:, None])
 
 
-def detections(one: Callable[..., Selection], *each: Array) -> Detections:
+def means(terms: LossTerms) -> dict[str, Float[Array, "*b"]]:
+    """Each sum by its count, or by 1 where the count is 0."""
+    divisors = {name: jnp.where(count > 0, count, 1) for name, count in terms.counts.items()}
+    return {name: x / divisors[name].astype(x.dtype) for name, x in terms.sums.items()}
+
+
+def mean_loss(terms: LossTerms, valid: Bool[Array, "b"], collections: dict) -> tuple[Scalar, LossOutput]:
+    """The loss of a batch: of each term the sum over all valid images by its count in all of them, added up.
+
+    The terms are the metrics; the loss of an example is that of a batch of it alone.
+    """
+    terms = jax.tree.map(lambda x: jnp.where(valid, x, 0), terms)
+    metrics = means(jax.tree.map(lambda x: x.sum(0), terms))
+    return _added(metrics), LossOutput(metrics, collections, _added(means(terms)))
+
+
+def _added(terms: dict[str, Float[Array, "*b"]]) -> Float[Array, "*b"]:
+    return jnp.stack(list(terms.values())).sum(0)
+
+
+def detections(one: Callable[..., Selection], *each: PyTree) -> Detections:
     """The detections of every image of a batch, `one` giving those of one from the rows of `each`.
 
     Images that are looked at together are taken from all over the batch: so, of one that is split over all devices, each
     device has its own at every turn.
     """
-    count = len(each[0])
+    count = len(jax.tree.leaves(each)[0])
     together = _together(count, jax.device_count())
-    turns = [x.reshape(together, count // together, *x.shape[1:]).swapaxes(0, 1) for x in each]
-    found = jax.lax.map(lambda rows: jax.vmap(one)(*rows), tuple(turns))
+    turns = jax.tree.map(lambda x: x.reshape(together, count // together, *x.shape[1:]).swapaxes(0, 1), each)
+    found = jax.lax.map(lambda rows: jax.vmap(one)(*rows), turns)
     found = jax.tree.map(lambda x: x.swapaxes(0, 1).reshape(count, *x.shape[2:]), found)
     return Detections(found.boxes, found.labels, found.scores, found.valid, index=found.index)
 

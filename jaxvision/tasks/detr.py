@@ -21,6 +21,7 @@ from jaxvision.ops.matching import hungarian
 from jaxvision.ops.selection import Selection, padded
 from jaxvision.ops.top_k import top_k
 from jaxvision.tasks import detection
+from jaxvision.tasks.detection import LossTerms
 from jaxvision.tasks.forward import forward_training, model_variables
 from jaxvision.types import Batch, Detections, Key, LossOutput, Objects, Scalar, Task, Variables
 
@@ -237,16 +238,6 @@ class Weights(NamedTuple):
     giou: float | int = 2
 
 
-class Terms(NamedTuple):
-    """Sums over the queries of an image, and what they are divided by."""
-
-    classes: Float[Array, "*b"]
-    boxes: Float[Array, "*b"]
-    giou: Float[Array, "*b"]
-    class_weight: Float[Array, "*b"]
-    objects: Float[Array, "*b"]
-
-
 PAPER = Weights()
 
 
@@ -287,16 +278,11 @@ def detr(
         target, size = detection.targets(batch), jnp.asarray(batch.size)
         one = lambda *each: loss_terms(*each, weights=weights, no_object=no_object)
         by_image = jax.vmap(lambda logits, boxes: jax.vmap(one)(logits, boxes, target, size))
-        terms = Terms(*(jnp.where(batch.valid[None], x, 0) for x in by_image(outputs.logits, outputs.boxes)))
-        classes, boxes, giou = _means(Terms(*(x.sum(1) for x in terms)))
-        by_layer = _weighted(weights, classes, boxes, giou)
-        metrics = {
-            "class_loss": classes[-1],
-            "box_loss": boxes[-1],
-            "giou_loss": giou[-1],
-            "auxiliary_loss": by_layer[:-1].sum(),
-        }
-        return by_layer.sum(), LossOutput(metrics, collections, _weighted(weights, *_means(terms)).sum(0))
+        terms = jax.tree.map(lambda x: jnp.where(batch.valid[None], x, 0), by_image(outputs.logits, outputs.boxes))
+        means = detection.means(jax.tree.map(lambda x: x.sum(1), terms))
+        by_layer = _total(weights, means)
+        metrics = {name: x[-1] for name, x in means.items()} | {"auxiliary_loss": by_layer[:-1].sum()}
+        return by_layer.sum(), LossOutput(metrics, collections, _total(weights, detection.means(terms)).sum(0))
 
     def predict(variables: Variables, batch: Batch) -> Detections:
         outputs: Any = network.apply(model_variables(variables), *inputs(batch), train=False)
@@ -312,8 +298,12 @@ def loss_terms(
     size: Int[Array, "2"],
     weights: Weights = PAPER,
     no_object: float = 0.1,
-) -> Terms:
-    """Loss terms of one image and one layer of the decoder; `boxes` are shares of the content, which is `size` large."""
+) -> LossTerms:
+    """Sums of `class_loss`, `box_loss` and `giou_loss` over the queries of one image, of one layer of the decoder.
+
+    The first is counted by the weights of the queries, the others by the number of objects. `boxes` are shares of the
+    content, which is `size` large.
+    """
     real = detection.trained_on(target)
     wanted = box.to_centre(target.boxes.astype(boxes.dtype) / _extent(size, boxes.dtype))
     matched = match(logits, boxes, target.labels, wanted, real, weights)
@@ -328,13 +318,12 @@ def loss_terms(
     goal = jnp.where(positive[:, None], wanted[matched], 0.5)
     by_box = jnp.abs(own - goal).sum(-1)
     by_giou = 1 - box.giou(box.from_centre(own), box.from_centre(goal))
-    return Terms(
-        (by_class * share * weight).sum(),
-        jnp.where(positive, by_box * weight, 0).sum(),
-        jnp.where(positive, by_giou * weight, 0).sum(),
-        share.sum(),
-        real.sum().astype(logits.dtype),
-    )
+    sums = {
+        "class_loss": (by_class * share * weight).sum(),
+        "box_loss": jnp.where(positive, by_box * weight, 0).sum(),
+        "giou_loss": jnp.where(positive, by_giou * weight, 0).sum(),
+    }
+    return LossTerms(sums, {"class_loss": share.sum(), "box_loss": real.sum(), "giou_loss": real.sum()})
 
 
 def match(
@@ -371,10 +360,8 @@ def _weighted(weights: Weights, classes: Array, boxes: Array, giou: Array) -> Ar
     return weights.classes * classes + weights.boxes * boxes + weights.giou * giou
 
 
-def _means(terms: Terms) -> tuple[Array, Array, Array]:
-    """Mean of the classes by their weights, and of the boxes by their number; 0 where there are none."""
-    weight, objects = jnp.where(terms.class_weight > 0, terms.class_weight, 1), jnp.maximum(terms.objects, 1)
-    return terms.classes / weight, terms.boxes / objects, terms.giou / objects
+def _total(weights: Weights, means: dict[str, Array]) -> Array:
+    return _weighted(weights, means["class_loss"], means["box_loss"], means["giou_loss"])
 
 
 def _extent(size: Int[Array, "2"], dtype) -> Float[Array, "1 4"]:

@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 from jax.typing import DTypeLike
-from jaxtyping import Array, Bool, Float, Int
+from jaxtyping import Array, Bool, Float
 
 from jaxvision.nn import vgg
 from jaxvision.nn.fpn import FPN, Backbone, first_map
@@ -18,11 +18,10 @@ from jaxvision.ops.boxes import area, clip, iou, pairwise
 from jaxvision.ops.nms import greedy
 from jaxvision.ops.roi_align import roi_pool
 from jaxvision.ops.roi_pyramid import roi_align_pyramid
-from jaxvision.ops.selection import Selection
 from jaxvision.tasks import detection
 from jaxvision.tasks.anchored import padded
 from jaxvision.tasks.forward import forward_training, model_variables
-from jaxvision.tasks.roi_heads import ROIHeads, ROIs, decode, mean_losses, roi_loss_terms, sample_rois
+from jaxvision.tasks.roi_heads import ROIHeads, ROIs, decode, loss_terms, sample_rois
 from jaxvision.types import Batch, Detections, Key, LossOutput, Objects, Scalar, Task, Variables
 
 VGG16 = (2, 2, 3, 3, 3)
@@ -119,15 +118,14 @@ def fast_rcnn(
         valid = valid & jax.vmap(lambda b, t: nearest(b, t) >= background)(boxes, target)
         rois = sampled(sample_key, boxes, valid, target, roi_heads)
         scores, collections = forward_training(network, variables, images(batch), rois.boxes, key=dropout_key)
-        sums, count = jax.vmap(lambda s, r, t: roi_loss_terms(s.logits, s.offsets, r, t, roi_heads))(
-            scores, rois, target
-        )
-        return total(sums, count, collections)
+        terms = jax.vmap(partial(loss_terms, settings=roi_heads))(scores.logits, scores.offsets, rois, target)
+        return detection.mean_loss(terms, batch.valid, collections)
 
     def predict(variables: Variables, batch: Batch) -> Detections:
         boxes, valid = proposals(batch, dtype)
         scores: RegionScores = network.apply(model_variables(variables), images(batch), boxes, train=False)  # type: ignore[assignment]
-        return detected(scores, boxes, valid, batch, roi_heads)
+        one = partial(decode, settings=roi_heads)
+        return detection.detections(one, *scores, boxes, valid, jnp.asarray(batch.size))
 
     return Task(init, loss, predict)
 
@@ -160,20 +158,3 @@ def sampled(
     """The regions of every image that are trained on."""
     keys = jax.random.split(key, len(boxes))
     return jax.vmap(lambda k, b, v, t: sample_rois(k, b, v, t, settings))(keys, boxes, valid, target)
-
-
-def total(sums: dict[str, Float[Array, "b"]], count: Int[Array, "b"], collections: dict) -> tuple[Scalar, LossOutput]:
-    """The loss of all images from the sums of each over its regions, and their number."""
-    metrics, of_examples = mean_losses(sums, count)
-    return sum(metrics.values()), LossOutput(metrics, collections, of_examples)  # type: ignore[return-value]
-
-
-def detected(
-    scores: RegionScores, boxes: Float[Array, "b n 4"], valid: Bool[Array, "b n"], batch: Batch, settings: ROIHeads
-) -> Detections:
-    """What is detected in every image."""
-
-    def one(logits: Array, offsets: Array, boxes: Array, valid: Array, size: Array) -> Selection:
-        return decode(logits, offsets, boxes, valid, size, settings)
-
-    return detection.detections(one, scores.logits, scores.offsets, boxes, valid, jnp.asarray(batch.size))

@@ -18,20 +18,17 @@ from jaxvision.nn.norm import FrozenBatchNorm, Norm
 from jaxvision.nn.precision import at_least_float32
 from jaxvision.nn.roi_heads import BoxHead, Last, Pool, RegionScores, pool_last
 from jaxvision.ops import pixels
+from jaxvision.ops.anchors import Anchors
 from jaxvision.ops.roi_pyramid import roi_align_pyramid
 from jaxvision.tasks import detection
 from jaxvision.tasks.anchored import anchors_of, by_level, padded
+from jaxvision.tasks.detection import LossTerms
 from jaxvision.tasks.forward import forward_training, model_variables
-from jaxvision.tasks.roi_heads import (
-    DEFAULT_ROI_HEADS,
-    ROIHeads,
-    decode,
-    mean_losses,
-    roi_loss_terms,
-    sample_rois,
-)
-from jaxvision.tasks.rpn import DEFAULT_RPN, RPN, propose, rpn_loss_terms
-from jaxvision.types import Batch, Detections, Key, LossOutput, Scalar, Task, Variables
+from jaxvision.tasks.roi_heads import DEFAULT_ROI_HEADS, ROIHeads, ROIs, decode, sample_rois
+from jaxvision.tasks.roi_heads import loss_terms as roi_loss_terms
+from jaxvision.tasks.rpn import DEFAULT_RPN, RPN, propose
+from jaxvision.tasks.rpn import loss_terms as rpn_loss_terms
+from jaxvision.types import Batch, Detections, Key, LossOutput, Objects, Scalar, Task, Variables
 
 small_normal = nn.initializers.normal(0.01)
 
@@ -154,7 +151,6 @@ FPN_SIZES = ((32,), (64,), (128,), (256,), (512,))
 """Sizes of the anchors on P2 to P6."""
 SINGLE_SIZES = ((128, 256, 512),)
 """Sizes of the anchors on the one map of the paper."""
-LOSSES = ("objectness_loss", "rpn_box_loss", "class_loss", "box_loss")
 
 _Proposed = tuple[Maps, list[Predictions]]
 
@@ -203,20 +199,17 @@ def faster_rcnn(
         anchor_keys, roi_keys = (jax.random.split(each, len(given)) for each in keys[:2])
         (maps, outputs), collections = forward_training(network, variables, given, key=keys[2], method="propose")
         anchors, (logits, offsets) = anchors_of(outputs, given.shape, sizes, ratios), _by_level(outputs)
-        first = jax.vmap(lambda k, l, o, t, v: rpn_loss_terms(k, l, o, np.concatenate(anchors), t, v, rpn))(
-            anchor_keys, jnp.concatenate(logits, 1), jnp.concatenate(offsets, 1), target, batch.valid
-        )
-
         boxes, proposed = _propose(logits, offsets, anchors, batch, True, rpn)
         proposed = proposed & batch.valid[:, None]
         rois = jax.vmap(lambda k, b, v, t: sample_rois(k, b, v, t, roi_heads))(roi_keys, boxes, proposed, target)
         variables = {**variables, **collections}
         scores, collections = forward_training(network, variables, maps, rois.boxes, key=keys[3], method="classify")
-        second = jax.vmap(lambda s, r, t: roi_loss_terms(s.logits, s.offsets, r, t, roi_heads))(scores, rois, target)
 
-        (rpn_metrics, of_anchors), (roi_metrics, of_rois) = mean_losses(*first), mean_losses(*second)
-        metrics = {**rpn_metrics, **roi_metrics}
-        return sum(metrics[name] for name in LOSSES), LossOutput(metrics, collections, of_anchors + of_rois)  # type: ignore[return-value]
+        everywhere = np.concatenate(anchors)
+        one = lambda k, l, o, s, r, t: loss_terms(k, l, o, everywhere, s, r, t, rpn, roi_heads)
+        logits, offsets = jnp.concatenate(logits, 1), jnp.concatenate(offsets, 1)
+        terms = jax.vmap(one)(anchor_keys, logits, offsets, scores, rois, target)
+        return detection.mean_loss(terms, batch.valid, collections)
 
     def predict(variables: Variables, batch: Batch) -> Detections:
         given, own = images(batch), model_variables(variables)
@@ -224,11 +217,38 @@ def faster_rcnn(
         anchors, (logits, offsets) = anchors_of(outputs, given.shape, sizes, ratios), _by_level(outputs)
         boxes, proposed = _propose(logits, offsets, anchors, batch, False, rpn)
         scores = cast(RegionScores, network.apply(own, maps, boxes, train=False, method="classify"))
-        return detection.detections(
-            lambda l, o, b, v, s: decode(l, o, b, v, s, roi_heads), *scores, boxes, proposed, jnp.asarray(batch.size)
-        )
+        one = partial(decode, settings=roi_heads)
+        return detection.detections(one, *scores, boxes, proposed, jnp.asarray(batch.size))
 
     return Task(init, loss, predict)
+
+
+def loss_terms(
+    key: Key,
+    logits: Float[Array, "a"],
+    offsets: Float[Array, "a 4"],
+    anchors: Anchors,
+    scores: RegionScores,
+    rois: ROIs,
+    target: Objects,
+    rpn: RPN = DEFAULT_RPN,
+    roi_heads: ROIHeads = DEFAULT_ROI_HEADS,
+) -> LossTerms:
+    """Loss terms of one image: those of `rpn` over its sampled anchors and those of `roi_heads` over its sampled regions.
+
+    Args:
+      key: for the sample of anchors.
+      logits: of the anchors, from the RPN head.
+      offsets: of the anchors, from the RPN head.
+      anchors: bounding boxes of all maps.
+      scores: `n k` and `n k 4`, from the box head.
+      rois: the `n` regions that they are of.
+      target: the ground truth.
+      rpn: how anchors are sampled, and their box loss.
+      roi_heads: the box loss of regions.
+    """
+    first = rpn_loss_terms(key, logits, offsets, anchors, target, rpn)
+    return first | roi_loss_terms(scores.logits, scores.offsets, rois, target, roi_heads)
 
 
 def _by_level(outputs: Sequence[Predictions]) -> tuple[list[Float[Array, "b _"]], list[Float[Array, "b _ 4"]]]:

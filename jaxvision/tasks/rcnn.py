@@ -23,9 +23,11 @@ from jaxvision.ops.matching import BACKGROUND
 from jaxvision.ops.nms import greedy
 from jaxvision.ops.roi_align import roi_align
 from jaxvision.tasks import detection
-from jaxvision.tasks.fast_rcnn import detected, nearest, proposals, sampled, total
+from jaxvision.tasks.detection import LossTerms
+from jaxvision.tasks.fast_rcnn import nearest, proposals, sampled
 from jaxvision.tasks.forward import forward_training, model_variables
-from jaxvision.tasks.roi_heads import ROIHeads, ROIs, roi_loss_terms
+from jaxvision.tasks.roi_heads import ROIHeads, ROIs, decode
+from jaxvision.tasks.roi_heads import loss_terms as roi_loss_terms
 from jaxvision.types import Batch, Detections, Key, LossOutput, Objects, Scalar, Task, Variables
 
 
@@ -136,15 +138,9 @@ def rcnn(
         rois = sampled(sample_key, boxes, valid, target, roi_heads)
         seen = jax.vmap(lambda image, boxes: crops(image, boxes, size, context))(images(batch), rois.boxes)
         scores, collections = forward_training(network, variables, seen, key=dropout_key)
-
-        def terms(scores: RegionScores, rois: ROIs, target: Objects) -> tuple[dict[str, Array], Array]:
-            sums, count = roi_loss_terms(scores.logits, scores.offsets, rois, target, roi_heads)
-            near = jnp.where(nearest(rois.boxes, target) >= box_match_iou, rois.match, BACKGROUND)
-            of_near, _ = roi_loss_terms(scores.logits, scores.offsets, rois._replace(match=near), target, roi_heads)
-            return {**sums, "box_loss": of_near["box_loss"]}, count
-
-        sums, count = jax.vmap(terms)(scores, rois, target)
-        return total(sums, count, collections)
+        one = partial(loss_terms, settings=roi_heads, box_match_iou=box_match_iou)
+        terms = jax.vmap(one)(scores.logits, scores.offsets, rois, target)
+        return detection.mean_loss(terms, batch.valid, collections)
 
     def predict(variables: Variables, batch: Batch) -> Detections:
         boxes, valid = proposals(batch, dtype)
@@ -162,9 +158,25 @@ def rcnn(
         turns = filled.reshape(rows, -1, at_once, 4).swapaxes(0, 1)
         scores = jax.lax.map(classify, turns)
         scores = jax.tree.map(lambda x: x.swapaxes(0, 1).reshape(rows, -1, *x.shape[3:])[:, :count], scores)
-        return detected(scores, boxes, valid, batch, roi_heads)
+        one = partial(decode, settings=roi_heads)
+        return detection.detections(one, *scores, boxes, valid, jnp.asarray(batch.size))
 
     return Task(init, loss, predict)
+
+
+def loss_terms(
+    logits: Float[Array, "n k"],
+    offsets: Float[Array, "n k 4"],
+    rois: ROIs,
+    target: Objects,
+    settings: ROIHeads = RCNN_SETTINGS,
+    box_match_iou: float = 0.6,
+) -> LossTerms:
+    """Loss terms as those of `roi_heads`; only regions near their ground truth, from `box_match_iou` on, learn its box."""
+    terms = roi_loss_terms(logits, offsets, rois, target, settings)
+    near = jnp.where(nearest(rois.boxes, target) >= box_match_iou, rois.match, BACKGROUND)
+    of_near = roi_loss_terms(logits, offsets, rois._replace(match=near), target, settings)
+    return terms._replace(sums=terms.sums | {"box_loss": of_near.sums["box_loss"]})
 
 
 def crops(

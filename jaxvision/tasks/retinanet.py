@@ -25,7 +25,8 @@ from jaxvision.ops.nms import NMS, greedy
 from jaxvision.ops.selection import Selection
 from jaxvision.ops.top_k import top_k
 from jaxvision.tasks import detection
-from jaxvision.tasks.anchored import Matching, anchors_of, assign, by_level, padded
+from jaxvision.tasks.anchored import Matching, anchors_of, by_iou, by_level, padded
+from jaxvision.tasks.detection import LossTerms
 from jaxvision.tasks.forward import forward_training, model_variables
 from jaxvision.types import Batch, Detections, Key, Labels, LossOutput, Objects, Scalar, Task, Variables
 
@@ -123,7 +124,8 @@ def retinanet_resnet50_fpn(classes: int, *, norm: Norm = FrozenBatchNorm, dtype:
 
 SIZES = tuple(tuple(int(base * 2 ** (third / 3)) for third in range(3)) for base in (32, 64, 128, 256, 512))
 """Sizes of the anchors on P3 to P7: three in an octave."""
-MATCHING = Matching(0.5, 0.4, low_quality=True)
+MATCHING = by_iou(0.5, 0.4, low_quality=True)
+"""Matching of the paper, and of torchvision, which matches the best anchors of every object in any case."""
 
 
 def retinanet(
@@ -151,7 +153,7 @@ def retinanet(
       ratios: heights by widths of them.
       mean: of the pixels of each channel (or of all), on the scale 0-255.
       std: standard deviation of the pixels of each channel (or of all).
-      matching: of anchors to objects.
+      matching: of anchors to objects, see `tasks.anchored.by_iou`.
       gamma: of the focal loss.
       alpha: weight of the class that is there in it, `1 - alpha` of those that are not.
       box_loss: the loss of each bounding box, see `ops.box_losses`.
@@ -165,7 +167,7 @@ def retinanet(
     Returns:
       A task whose target is `Objects` and whose prediction is `Detections`. Its loss is the sum of `class_loss` and
       `box_loss`, each the mean over images of its sum by the number of anchors matched there.
-      Anchors that overlap an object to be ignored by `matching.low` are no background. An object's `weight` multiplies the
+      Anchors that overlap an object to be ignored are no background, see `matching`. An object's `weight` multiplies the
       losses of the anchors matched to it. The canvas is padded to a multiple of 32 pixels.
     """
 
@@ -180,13 +182,10 @@ def retinanet(
         outputs, collections = forward_training(network, variables, given, key=key)
         logits, offsets = (jnp.concatenate(each, 1) for each in by_level(outputs))
         boxes = np.concatenate(anchors_of(outputs, given.shape, sizes, ratios))
-        terms = jax.vmap(lambda l, o, t: loss_terms(l, o, boxes, t, matching, gamma, alpha, box_loss))
-        class_loss, by_box, matched = terms(logits, offsets, detection.targets(batch))
-        each = jnp.maximum(matched, 1).astype(class_loss.dtype)
-        own = [jnp.where(batch.valid, x / each, 0) for x in (class_loss, by_box)]
-        there = jnp.maximum(batch.valid.sum(), 1).astype(class_loss.dtype)
-        metrics = {name: x.sum() / there for name, x in zip(("class_loss", "box_loss"), own, strict=True)}
-        return metrics["class_loss"] + metrics["box_loss"], LossOutput(metrics, collections, own[0] + own[1])
+        one = lambda l, o, t: loss_terms(l, o, boxes, t, matching, gamma, alpha, box_loss)
+        terms = jax.vmap(one)(logits, offsets, detection.targets(batch))
+        by_image = LossTerms(detection.means(terms), jax.tree.map(jnp.ones_like, terms.sums))
+        return detection.mean_loss(by_image, batch.valid, collections)
 
     def predict(variables: Variables, batch: Batch) -> Detections:
         given = images(batch)
@@ -194,16 +193,14 @@ def retinanet(
         boxes = anchors_of(outputs, given.shape, sizes, ratios)
         logits, offsets = by_level(outputs)
 
-        def one(size: Array, *levels: Array) -> Selection:
-            of_each = zip(levels[: len(boxes)], levels[len(boxes) :], boxes, strict=True)
-            found = [_candidates(*level, size, pre_nms_top_k) for level in of_each]
-            first = np.cumsum([0, *map(len, boxes[:-1])])
-            anchor = jnp.concatenate([own.anchor + int(start) for own, start in zip(found, first, strict=True)])
-            kept, labels, scores = (jnp.concatenate(each) for each in list(zip(*found, strict=True))[:3])
-            options = {"score_threshold": score_threshold, "nms": nms, "max_detections": max_detections}
-            return best_candidates(kept, labels, scores, scores >= 0, **options).renumbered(anchor)
-
-        return detection.detections(one, jnp.asarray(batch.size), *logits, *offsets)
+        options = {
+            "score_threshold": score_threshold,
+            "pre_nms_top_k": pre_nms_top_k,
+            "nms": nms,
+            "max_detections": max_detections,
+        }
+        one = lambda l, o, s: decode(l, o, boxes, s, **options)
+        return detection.detections(one, logits, offsets, jnp.asarray(batch.size))
 
     return Task(init, loss, predict)
 
@@ -217,20 +214,54 @@ def loss_terms(
     gamma: float | int = 2,
     alpha: float = 0.25,
     box_loss: BoxLoss = l1,
-) -> tuple[Float[Array, ""], Float[Array, ""], Int[Array, ""]]:
-    """Sums of the losses of classes and of boxes over the anchors of one image, and how many of these are matched."""
+) -> LossTerms:
+    """Sums of `class_loss` and `box_loss` over the anchors of one image, by the number of these that are matched."""
     boxes, real = jnp.asarray(boxes, offsets.dtype), target.boxes.astype(offsets.dtype)
-    match = assign(boxes, target, matching)
+    match = matching(boxes, target)
     positive = match >= 0
     weight = jnp.where(positive, detection.weights(target)[match], 1).astype(logits.dtype)
 
     label = Labels(jnp.where(positive, target.labels[match], -1))
     by_class = losses.sigmoid_focal(gamma, alpha)(logits, label)
-    class_loss = jnp.where(match != IGNORED, by_class * weight, 0).sum()
 
     wanted = jnp.where(positive[:, None], box_codec.encode(real[match], boxes), 0)
     by_box = box_loss(offsets, jax.lax.stop_gradient(wanted), box_codec.decode(offsets, boxes), real[match])
-    return class_loss, jnp.where(positive, by_box * weight, 0).sum(), positive.sum()
+    sums = {
+        "class_loss": jnp.where(match != IGNORED, by_class * weight, 0).sum(),
+        "box_loss": jnp.where(positive, by_box * weight, 0).sum(),
+    }
+    return LossTerms(sums, dict.fromkeys(sums, positive.sum()))
+
+
+def decode(
+    logits: Sequence[Float[Array, "_ k"]],
+    offsets: Sequence[Float[Array, "_ 4"]],
+    boxes: Sequence[Float[np.ndarray, "_ 4"]],
+    size: Int[Array, "2"],
+    *,
+    score_threshold: float | int,
+    pre_nms_top_k: int,
+    nms: NMS,
+    max_detections: int,
+) -> Selection:
+    """The detections of one image, the best first, their boxes in pixels of the canvas and cut at the content.
+
+    Args:
+      logits: of the anchors of every map, for each class by itself.
+      offsets: of the boxes from the anchors of every map.
+      boxes: the anchors of every map, in pixels of the canvas.
+      size: height and width of the content in pixels.
+      score_threshold: detections have a score above it.
+      pre_nms_top_k: the number of pairs of anchor and class of every map, the best, that NMS sees.
+      nms: what a detection keeps of its score beside better ones of its class.
+      max_detections: rows of the result; `index` counts the anchors of one map after another.
+    """
+    found = [_candidates(*level, size, pre_nms_top_k) for level in zip(logits, offsets, boxes, strict=True)]
+    first = np.cumsum([0, *map(len, boxes[:-1])])
+    anchor = jnp.concatenate([own.anchor + int(start) for own, start in zip(found, first, strict=True)])
+    kept, labels, scores = (jnp.concatenate(each) for each in list(zip(*found, strict=True))[:3])
+    options = {"score_threshold": score_threshold, "nms": nms, "max_detections": max_detections}
+    return best_candidates(kept, labels, scores, scores >= 0, **options).renumbered(anchor)
 
 
 class _Candidates(NamedTuple):

@@ -1,6 +1,6 @@
 """The second stage of the R-CNN family (arXiv:1504.08083): which regions it is trained on, its loss, and what it detects.
 
-Everything but `mean_losses` is of one image; rows that are not valid are no regions.
+Everything is of one image; rows that are not valid are no regions.
 """
 
 from typing import NamedTuple
@@ -18,7 +18,8 @@ from jaxvision.ops.nms import NMS, greedy
 from jaxvision.ops.selection import Selection
 from jaxvision.ops.top_k import top_k
 from jaxvision.tasks import detection
-from jaxvision.tasks.anchored import Matching, assign
+from jaxvision.tasks.anchored import Matching, by_iou
+from jaxvision.tasks.detection import LossTerms
 from jaxvision.tasks.rpn import SMOOTH_L1, matched_box_loss
 from jaxvision.types import Key, Objects
 
@@ -29,7 +30,7 @@ MIN_SIZE = 1e-2
 class ROIHeads(NamedTuple):
     """How the ROI heads are trained, and what they detect; defaults are torchvision's."""
 
-    matching: Matching = Matching(0.5, 0.5)
+    matching: Matching = by_iou(0.5, 0.5)
     """Which region is trained on which ground truth."""
     samples_per_image: int = 512
     """Regions of each image that are trained on, sampled at random."""
@@ -71,7 +72,7 @@ def sample_rois(
     """Regions sampled at random from those given and the ground truth; at most a part of them is matched."""
     boxes = jnp.concatenate([boxes, target.boxes.astype(boxes.dtype)])
     valid = jnp.concatenate([valid, detection.trained_on(target)])
-    match = assign(boxes, target, settings.matching)
+    match = settings.matching(boxes, target)
     index, sampled = matching.sample(
         key,
         (match >= 0) & valid,
@@ -83,14 +84,14 @@ def sample_rois(
     return ROIs(jax.lax.stop_gradient(kept), sampled, jnp.where(sampled, match[index], matching.BACKGROUND))
 
 
-def roi_loss_terms(
+def loss_terms(
     logits: Float[Array, "n k"],
     offsets: Float[Array, "n k 4"],
     rois: ROIs,
     target: Objects,
     settings: ROIHeads = DEFAULT_ROI_HEADS,
-) -> tuple[dict[str, Float[Array, ""]], Int[Array, ""]]:
-    """Sums of `class_loss` and `box_loss` over the valid regions, and how many these are.
+) -> LossTerms:
+    """Sums of `class_loss` and `box_loss` over the valid regions, by their number.
 
     Logits have background first; the offsets that count are those of the region's class.
     """
@@ -102,22 +103,7 @@ def roi_loss_terms(
     truth = target.boxes[rois.match]
     by_box = matched_box_loss(settings.box_loss, of_class, rois.boxes, truth, positive, settings.box_weights)
     sums = {"class_loss": jnp.where(rois.valid, by_class * weight, 0).sum(), "box_loss": (by_box * weight).sum()}
-    return sums, rois.valid.sum()
-
-
-def mean_losses(
-    sums: dict[str, Float[Array, "b"]], count: Int[Array, "b"]
-) -> tuple[dict[str, Float[Array, ""]], Float[Array, "b"]]:
-    """The mean of each loss over the samples of all images, and the sum of the means within each image.
-
-    Args:
-      sums: of every loss, over the samples of each image.
-      count: the number of samples of each image.
-    """
-    dtype = next(iter(sums.values())).dtype
-    total, each = (jnp.maximum(n, 1).astype(dtype) for n in (count.sum(), count))
-    of_examples = jnp.stack([x / each for x in sums.values()]).sum(0)
-    return {name: x.sum() / total for name, x in sums.items()}, of_examples
+    return LossTerms(sums, dict.fromkeys(sums, rois.valid.sum()))
 
 
 def decode(

@@ -19,7 +19,8 @@ from jaxvision.ops.boxes import clip
 from jaxvision.ops.nms import NMS, greedy
 from jaxvision.ops.top_k import top_k
 from jaxvision.tasks import detection
-from jaxvision.tasks.anchored import Matching, assign
+from jaxvision.tasks.anchored import Matching, by_iou
+from jaxvision.tasks.detection import LossTerms
 from jaxvision.types import Key, Objects
 
 SMOOTH_L1 = smooth_l1(1 / 9)
@@ -29,7 +30,7 @@ SMOOTH_L1 = smooth_l1(1 / 9)
 class RPN(NamedTuple):
     """How the RPN is trained, and what it proposes; defaults are torchvision's for a pyramid."""
 
-    matching: Matching = Matching(0.7, 0.3, low_quality=True)
+    matching: Matching = by_iou(0.7, 0.3, low_quality=True)
     """Which anchor is trained on which ground truth."""
     samples_per_image: int = 256
     """Anchors of each image that are trained on, sampled at random."""
@@ -50,22 +51,21 @@ class RPN(NamedTuple):
 DEFAULT_RPN = RPN()
 
 
-def rpn_loss_terms(
+def loss_terms(
     key: Key,
     logits: Float[Array, "a"],
     offsets: Float[Array, "a 4"],
     anchors: Anchors,
     target: Objects,
-    valid: Bool[Array, ""],
     settings: RPN = DEFAULT_RPN,
-) -> tuple[dict[str, Float[Array, ""]], Int[Array, ""]]:
-    """Sums of `objectness_loss` and `rpn_box_loss` over the sampled anchors, and how many these are; 0 if not `valid`."""
+) -> LossTerms:
+    """Sums of `objectness_loss` and `rpn_box_loss` over the sampled anchors, by their number."""
     references = jnp.asarray(anchors, offsets.dtype)
-    match = assign(references, target, settings.matching)
+    match = settings.matching(references, target)
     index, sampled = matching.sample(
         key,
-        (match >= 0) & valid,
-        (match == matching.BACKGROUND) & valid,
+        match >= 0,
+        match == matching.BACKGROUND,
         count=settings.samples_per_image,
         share=settings.positive_fraction,
     )
@@ -75,7 +75,7 @@ def rpn_loss_terms(
     by_logit = optax.sigmoid_binary_cross_entropy(logits, positive.astype(logits.dtype))
     by_box = matched_box_loss(settings.box_loss, offsets, references, target.boxes[match], positive)
     sums = {"objectness_loss": jnp.where(sampled, by_logit * weight, 0).sum(), "rpn_box_loss": (by_box * weight).sum()}
-    return sums, sampled.sum()
+    return LossTerms(sums, dict.fromkeys(sums, sampled.sum()))
 
 
 def matched_box_loss(

@@ -17,13 +17,16 @@ from jaxvision.nn.conv import Conv, max_pool
 from jaxvision.nn.mobilenet import relu6, same_padding
 from jaxvision.nn.norm import Norm
 from jaxvision.nn.precision import at_least_float32
-from jaxvision.ops import box_codec, matching
+from jaxvision.ops import box_codec
 from jaxvision.ops.anchors import Anchors, ssd_default_boxes
 from jaxvision.ops.box_losses import BoxLoss, smooth_l1
-from jaxvision.ops.boxes import clip, iou, pairwise
+from jaxvision.ops.boxes import clip
+from jaxvision.ops.matching import BACKGROUND
 from jaxvision.ops.nms import NMS, greedy
 from jaxvision.ops.selection import Selection, best_of_each_class
 from jaxvision.tasks import detection
+from jaxvision.tasks.anchored import Matching, bipartite
+from jaxvision.tasks.detection import LossTerms
 from jaxvision.tasks.forward import forward_training, model_variables
 from jaxvision.types import Batch, Detections, Key, LossOutput, Objects, Scalar, Task, Variables
 
@@ -262,6 +265,8 @@ SSD512 = paper(
     (8, 16, 32, 64, 128, 256, 512),
 )
 """24,564 default boxes for COCO at 512 px."""
+MATCHING = bipartite(0.5)
+"""Matching of the paper: each object to its best default box, further boxes from an IoU of 0.5 on."""
 
 
 def ssd(
@@ -271,7 +276,7 @@ def ssd(
     mean: float | Sequence[float] = CAFFE_MEAN,
     std: float | Sequence[float] = 1.0,
     scores: Scores = SOFTMAX,
-    match_iou: float = 0.5,
+    matching: Matching = MATCHING,
     negatives: float | int = 3,
     box_loss: BoxLoss = smooth_l1(),
     score_threshold: float | int = 0.01,
@@ -288,7 +293,7 @@ def ssd(
       mean: of the pixels of each channel (or of all), on the scale 0-255.
       std: standard deviation of the pixels of each channel (or of all).
       scores: `SOFTMAX` or `SIGMOID`.
-      match_iou: a default box that overlaps an object by this IoU is matched to it, beside the best one of each object.
+      matching: of default boxes to objects: `tasks.anchored.bipartite(iou)`, or another.
       negatives: so many boxes of background for each matched one, those with the largest loss.
       box_loss: the loss of each bounding box, see `ops.box_losses`.
       score_threshold: detections have a score above it.
@@ -301,7 +306,7 @@ def ssd(
     Returns:
       A task whose target is `Objects` and whose prediction is `Detections`. Its loss is the sum of `class_loss` and
       `box_loss`, each over all images by the number of boxes matched in all of them. Boxes that overlap an object to be
-      ignored by `match_iou` are no background. An object's `weight` multiplies the losses of the boxes matched to it.
+      ignored are no background, see `matching`. An object's `weight` multiplies the losses of the boxes matched to it.
     """
 
     def init(key: Key, batch: Batch) -> Variables:
@@ -310,29 +315,22 @@ def ssd(
     def loss(variables: Variables, batch: Batch, key: Key) -> tuple[Scalar, LossOutput]:
         outputs, collections = forward_training(network, variables, detection.images(batch, mean, std, dtype), key=key)
         logits, offsets, boxes = _flat(outputs, defaults, batch.image.shape)
-        terms = jax.vmap(lambda l, o, t: loss_terms(l, o, boxes, t, scores, match_iou, negatives, box_loss))
-        class_loss, by_box, matched = terms(logits, offsets, detection.targets(batch))
-        total = jnp.maximum(matched.sum(), 1).astype(class_loss.dtype)
-        metrics = {"class_loss": class_loss.sum() / total, "box_loss": by_box.sum() / total}
-        own = (class_loss + by_box) / jnp.maximum(matched, 1).astype(class_loss.dtype)
-        return metrics["class_loss"] + metrics["box_loss"], LossOutput(metrics, collections, own)
+        one = lambda l, o, t: loss_terms(l, o, boxes, t, scores, matching, negatives, box_loss)
+        terms = jax.vmap(one)(logits, offsets, detection.targets(batch))
+        return detection.mean_loss(terms, batch.valid, collections)
 
     def predict(variables: Variables, batch: Batch) -> Detections:
         pixels = detection.images(batch, mean, std, dtype)
         outputs = network.apply(model_variables(variables), pixels, train=False)
         logits, offsets, boxes = _flat(outputs, defaults, batch.image.shape)  # type: ignore[arg-type]
 
-        def one(logits: Array, offsets: Array, size: Array) -> Selection:
-            found = clip(box_codec.decode(offsets, jnp.asarray(boxes), box_codec.SSD), size)
-            return best_of_each_class(
-                found,
-                scores.of(logits),
-                score_threshold=score_threshold,
-                pre_nms_top_k=pre_nms_top_k,
-                nms=nms,
-                max_detections=max_detections,
-            )
-
+        options = {
+            "score_threshold": score_threshold,
+            "pre_nms_top_k": pre_nms_top_k,
+            "nms": nms,
+            "max_detections": max_detections,
+        }
+        one = lambda l, o, s: decode(l, o, boxes, s, scores=scores, **options)
         return detection.detections(one, logits, offsets, jnp.asarray(batch.size))
 
     return Task(init, loss, predict)
@@ -344,27 +342,64 @@ def loss_terms(
     defaults: Float[Array, "a 4"] | np.ndarray,
     target: Objects,
     scores: Scores = SOFTMAX,
-    match_iou: float = 0.5,
+    matching: Matching = MATCHING,
     negatives: float | int = 3,
     box_loss: BoxLoss = smooth_l1(),
-) -> tuple[Float[Array, ""], Float[Array, ""], Int[Array, ""]]:
-    """Sums of the losses of classes and of boxes of one image, and how many default boxes are matched."""
+) -> LossTerms:
+    """Sums of `class_loss` and `box_loss` of one image, by the number of default boxes that are matched."""
     defaults = jnp.asarray(defaults, offsets.dtype)
     boxes = target.boxes.astype(offsets.dtype)
-    overlap = pairwise(iou, boxes, defaults)
-    matched = matching.bipartite(overlap, detection.trained_on(target), threshold=match_iou)
+    matched = matching(defaults, target)
     positive = matched >= 0
     weight = jnp.where(positive, detection.weights(target)[matched], 1).astype(logits.dtype)
 
     each = scores.loss(logits, jnp.where(positive, target.labels[matched], -1))
-    near_ignored = ((overlap >= match_iou) & (target.valid & target.ignore)[:, None]).any(0)
-    mined = hardest(each, ~positive & ~near_ignored, (negatives * positive.sum()).astype(jnp.int32))
-    class_loss = jnp.where(positive | mined, each * weight, 0).sum()
+    mined = hardest(each, matched == BACKGROUND, (negatives * positive.sum()).astype(jnp.int32))
 
     wanted = box_codec.encode(boxes[matched], defaults, box_codec.SSD)
     predicted = box_codec.decode(offsets, defaults, box_codec.SSD)
     by_box = box_loss(offsets, jax.lax.stop_gradient(wanted), predicted, boxes[matched])
-    return class_loss, jnp.where(positive, by_box * weight, 0).sum(), positive.sum()
+    sums = {
+        "class_loss": jnp.where(positive | mined, each * weight, 0).sum(),
+        "box_loss": jnp.where(positive, by_box * weight, 0).sum(),
+    }
+    return LossTerms(sums, dict.fromkeys(sums, positive.sum()))
+
+
+def decode(
+    logits: Float[Array, "a n"],
+    offsets: Float[Array, "a 4"],
+    defaults: Float[Array, "a 4"] | np.ndarray,
+    size: Int[Array, "2"],
+    *,
+    scores: Scores,
+    score_threshold: float | int,
+    pre_nms_top_k: int,
+    nms: NMS,
+    max_detections: int,
+) -> Selection:
+    """The detections of one image, the best first, their boxes in pixels of the canvas and cut at the content.
+
+    Args:
+      logits: background first, then the classes.
+      offsets: of the boxes from the default ones.
+      defaults: default boxes in pixels of the canvas.
+      size: height and width of the content in pixels.
+      scores: `SOFTMAX` or `SIGMOID`.
+      score_threshold: detections have a score above it.
+      pre_nms_top_k: the number of boxes of each class, the best, that NMS sees.
+      nms: what a detection keeps of its score beside better ones of its class.
+      max_detections: rows of the result; `index` is the default box of each.
+    """
+    boxes = box_codec.decode(offsets, jnp.asarray(defaults), box_codec.SSD)
+    return best_of_each_class(
+        clip(boxes, size),
+        scores.of(logits),
+        score_threshold=score_threshold,
+        pre_nms_top_k=pre_nms_top_k,
+        nms=nms,
+        max_detections=max_detections,
+    )
 
 
 def hardest(loss: Float[Array, "a"], among: Bool[Array, "a"], count: Int[Array, ""]) -> Bool[Array, "a"]:

@@ -12,15 +12,77 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 from flax import linen as nn
+from jax.typing import DTypeLike
 from jaxtyping import Array, Float, Int
 
+from jaxvision.nn.darknet import Darknet53, DarknetTiny, Numbered, darknet_norm, enlarged
+from jaxvision.nn.norm import Norm
 from jaxvision.ops import box_codec
 from jaxvision.ops.boxes import area, clip, iou, pairwise
 from jaxvision.ops.nms import NMS, greedy
 from jaxvision.ops.selection import Selection, best_of_each_class
 from jaxvision.tasks import detection
+from jaxvision.tasks.detection import LossTerms
 from jaxvision.tasks.forward import forward_training, model_variables
 from jaxvision.types import Batch, Detections, Key, LossOutput, Objects, Scalar, Task, Variables
+
+Outputs = list[Float[Array, "b _ _ _ _"]]
+
+
+class YOLOv3(nn.Module):
+    """Outputs on the last three maps of Darknet-53, each but the coarsest joined by the one below, enlarged."""
+
+    backbone: Darknet53
+    classes: int
+    priors: int = 3
+    """For every cell of each map."""
+
+    @nn.compact
+    def __call__(self, images: Float[Array, "b h w c"], *, train: bool) -> Outputs:
+        """`b h w priors (5 + classes)`, coarsest first: `tx ty tw th`, objectness, classes; sides are multiples of 32 px."""
+        maps = self.backbone(images, train=train)
+        layer = Numbered(self.backbone.dtype, self.backbone.norm, train, self.backbone.convolutions)
+        outputs, x = [], maps[-1]
+        for number, joined in enumerate(reversed(maps[-3:])):
+            channels = joined.shape[-1] // 2
+            if number:
+                x = jnp.concatenate([enlarged(layer(x, channels, 1)), joined], -1)
+            for _ in range(2):
+                x = layer(layer(x, channels, 1), 2 * channels, 3)
+            x = layer(x, channels, 1)
+            outputs.append(layer.output(layer(x, 2 * channels, 3), self.priors, 5 + self.classes))
+        return outputs
+
+
+class YOLOv3Tiny(nn.Module):
+    """Outputs on the two maps of `DarknetTiny`, the finer one joined by the coarser, enlarged."""
+
+    backbone: DarknetTiny
+    classes: int
+    priors: int = 3
+
+    @nn.compact
+    def __call__(self, images: Float[Array, "b h w c"], *, train: bool) -> Outputs:
+        """Outputs as those of `YOLOv3`, on two maps."""
+        fine, coarse = self.backbone(images, train=train)
+        layer = Numbered(self.backbone.dtype, self.backbone.norm, train, self.backbone.convolutions)
+        channels = fine.shape[-1]
+        x = layer(coarse, channels, 1)
+        first = layer.output(layer(x, 2 * channels, 3), self.priors, 5 + self.classes)
+        y = enlarged(layer(x, channels // 2, 1))
+        y = layer(jnp.concatenate([y, fine], -1), channels, 3)
+        return [first, layer.output(y, self.priors, 5 + self.classes)]
+
+
+def yolov3(classes: int, *, norm: Norm = darknet_norm, dtype: DTypeLike = jnp.float32) -> YOLOv3:
+    """YOLOv3."""
+    return YOLOv3(Darknet53(norm=norm, dtype=dtype), classes)
+
+
+def yolov3_tiny(classes: int, *, norm: Norm = darknet_norm, dtype: DTypeLike = jnp.float32) -> YOLOv3Tiny:
+    """YOLOv3-tiny."""
+    return YOLOv3Tiny(DarknetTiny(norm=norm, dtype=dtype), classes)
+
 
 Priors = Sequence[Sequence[tuple[float | int, float | int]]]
 """Widths and heights in pixels of the priors of each map, coarsest first."""
@@ -60,7 +122,7 @@ def yolo(
     Pixels are shares of 255; the canvas outside the content is grey, 0.5.
 
     Args:
-      network: an `nn.darknet.YOLOv3` or `YOLOv3Tiny`: one output for each map of `priors`.
+      network: a `YOLOv3` or `YOLOv3Tiny`: one output for each map of `priors`.
       priors: of its maps: `YOLOV3`, `YOLOV3_TINY`, or one's own.
       ignore: a prediction that overlaps an object by a larger IoU is no background.
       score_threshold: detections have a score, objectness times class, above it.
@@ -86,30 +148,19 @@ def yolo(
         predicted, anchors = _flat(outputs, priors, batch.image.shape)
         canvas = (batch.image.shape[1], batch.image.shape[2])
         terms = jax.vmap(lambda p, t: loss_terms(p, anchors, t, canvas, ignore))(predicted, detection.targets(batch))
-        terms = {name: jnp.where(batch.valid, term, 0) for name, term in terms.items()}
-        images = jnp.maximum(batch.valid.sum(), 1)
-        metrics = {name: term.sum() / images.astype(term.dtype) for name, term in terms.items()}
-        total = jnp.stack(list(metrics.values())).sum()
-        return total, LossOutput(metrics, collections, jnp.stack(list(terms.values())).sum(0))
+        return detection.mean_loss(terms, batch.valid, collections)
 
     def predict(variables: Variables, batch: Batch) -> Detections:
         outputs: Any = network.apply(model_variables(variables), pixels(batch), train=False)
         predicted, anchors = _flat(outputs, priors, batch.image.shape)
 
-        def one(predicted: Array, size: Array) -> Selection:
-            boxes = boxes_of(predicted, anchors)
-            some = area(clip(boxes, size)) > 0
-            scores = jax.nn.sigmoid(predicted[:, 4:5]) * jax.nn.sigmoid(predicted[:, 5:])
-            found = best_of_each_class(
-                boxes,
-                jnp.where(some[:, None], scores, -1),
-                score_threshold=score_threshold,
-                pre_nms_top_k=pre_nms_top_k,
-                nms=nms,
-                max_detections=max_detections,
-            )
-            return found._replace(boxes=clip(found.boxes, size))  # cut after NMS, as Darknet has it
-
+        options = {
+            "score_threshold": score_threshold,
+            "pre_nms_top_k": pre_nms_top_k,
+            "nms": nms,
+            "max_detections": max_detections,
+        }
+        one = lambda p, s: decode(p, anchors, s, **options)
         return detection.detections(one, predicted, jnp.asarray(batch.size))
 
     return Task(init, loss, predict)
@@ -117,8 +168,8 @@ def yolo(
 
 def loss_terms(
     predicted: Float[Array, "a c"], anchors: Anchors, target: Objects, canvas: tuple[int, int], ignore: float = 0.7
-) -> dict[str, Float[Array, ""]]:
-    """Sums of the losses of boxes, objectness and classes of one image."""
+) -> LossTerms:
+    """Sums of `box_loss`, `objectness_loss` and `class_loss` of one image, which counts as one."""
     boxes, real = target.boxes.astype(predicted.dtype), detection.trained_on(target)
     owner = responsible(target.replace(boxes=boxes, valid=real), anchors)
     positive = owner >= 0
@@ -136,11 +187,47 @@ def loss_terms(
     found = jax.lax.stop_gradient(boxes_of(predicted, anchors))
     overlapped = ((pairwise(iou, boxes, found) > ignore) & (real | (target.valid & target.ignore))[:, None]).any(0)
     by_objectness = optax.sigmoid_binary_cross_entropy(predicted[:, 4], positive.astype(predicted.dtype))
-    return {
+    sums = {
         "box_loss": jnp.where(positive, (by_centre + by_side) * smaller * weight, 0).sum(),
         "objectness_loss": jnp.where(positive | ~overlapped, by_objectness * weight, 0).sum(),
         "class_loss": jnp.where(positive, by_class * weight, 0).sum(),
     }
+    return LossTerms(sums, dict.fromkeys(sums, jnp.ones((), predicted.dtype)))
+
+
+def decode(
+    predicted: Float[Array, "a c"],
+    anchors: Anchors,
+    size: Int[Array, "2"],
+    *,
+    score_threshold: float | int,
+    pre_nms_top_k: int,
+    nms: NMS,
+    max_detections: int,
+) -> Selection:
+    """The detections of one image, the best first; boxes, cut at the content only after NMS, are in pixels of the canvas.
+
+    Args:
+      predicted: `tx ty tw th`, objectness and classes of every anchor, as `YOLOv3` gives them.
+      anchors: cell and prior of each.
+      size: height and width of the content in pixels.
+      score_threshold: detections have a score, objectness times class, above it.
+      pre_nms_top_k: the number of boxes of each class, the best, that NMS sees.
+      nms: what a detection keeps of its score beside better ones of its class.
+      max_detections: rows of the result; `index` is the anchor of each.
+    """
+    boxes = boxes_of(predicted, anchors)
+    inside = area(clip(boxes, size)) > 0
+    scores = jax.nn.sigmoid(predicted[:, 4:5]) * jax.nn.sigmoid(predicted[:, 5:])
+    found = best_of_each_class(
+        boxes,
+        jnp.where(inside[:, None], scores, -1),
+        score_threshold=score_threshold,
+        pre_nms_top_k=pre_nms_top_k,
+        nms=nms,
+        max_detections=max_detections,
+    )
+    return found._replace(boxes=clip(found.boxes, size))  # cut after NMS, as Darknet has it
 
 
 def responsible(objects: Objects, anchors: Anchors) -> Int[Array, "a"]:

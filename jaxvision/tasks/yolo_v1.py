@@ -9,15 +9,43 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 from flax import linen as nn
+from jax.typing import DTypeLike
 from jaxtyping import Array, Float, Int
 
+from jaxvision.nn.conv import Conv
+from jaxvision.nn.darknet import Layer, darknet_norm, darknet_normal
+from jaxvision.nn.norm import Norm
+from jaxvision.nn.precision import at_least_float32
 from jaxvision.ops import pixels
 from jaxvision.ops.boxes import clip, from_centre, iou, to_centre
 from jaxvision.ops.nms import NMS, greedy
 from jaxvision.ops.selection import Selection, best_of_each_class
 from jaxvision.tasks import detection
+from jaxvision.tasks.detection import LossTerms
 from jaxvision.tasks.forward import forward_training, model_variables
 from jaxvision.types import Batch, Detections, Key, LossOutput, Objects, Scalar, Task, Variables
+
+
+class GridHead(nn.Module):
+    """YOLO's grid (arXiv:1506.02640) over the last map of a backbone, by convolutions where the paper has dense layers."""
+
+    backbone: nn.Module
+    """Returns a list of maps; the grid has the cells of the last."""
+    classes: int
+    boxes: int = 2
+    """Boxes of every cell."""
+    channels: int = 512
+    """Channels of the convolution before the outputs."""
+    dtype: DTypeLike = jnp.float32
+    norm: Norm = darknet_norm
+
+    @nn.compact
+    def __call__(self, images: Float[Array, "b h w c"], *, train: bool) -> Float[Array, "b y x o"]:
+        """`b rows columns (5 boxes + classes)`, as `yolo_v1` takes it, in float32 at least."""
+        x = self.backbone(images, train=train)[-1]
+        x = Layer(self.channels, 3, 1, self.dtype, self.norm, name="before")(x, train=train)
+        x = Conv(5 * self.boxes + self.classes, 1, dtype=self.dtype, kernel_init=darknet_normal, name="grid")(x)
+        return x.astype(at_least_float32(self.dtype))
 
 
 def yolo_v1(
@@ -37,7 +65,7 @@ def yolo_v1(
 
     Args:
       network: returns `b rows columns (5 * boxes + classes)`: of every box `x y` in its cell, 0 to 1, the square roots of
-        width and height as shares of the canvas, and the confidence; then the classes. `nn.darknet.GridHead`, say.
+        width and height as shares of the canvas, and the confidence; then the classes. `GridHead`, say.
       boxes: of every cell.
       coordinates: weight of the errors of places and sizes.
       no_object: weight of the confidence of boxes that are responsible for nothing.
@@ -64,29 +92,14 @@ def yolo_v1(
         terms = jax.vmap(lambda o, t: loss_terms(o, t, canvas, boxes, coordinates, no_object))(
             outputs, detection.targets(batch)
         )
-        terms = {name: jnp.where(batch.valid, term, 0) for name, term in terms.items()}
-        images = jnp.maximum(batch.valid.sum(), 1)
-        metrics = {name: term.sum() / images.astype(term.dtype) for name, term in terms.items()}
-        each = jnp.stack(list(terms.values())).sum(0)
-        return jnp.stack(list(metrics.values())).sum(), LossOutput(metrics, collections, each)
+        return detection.mean_loss(terms, batch.valid, collections)
 
     def predict(variables: Variables, batch: Batch) -> Detections:
         outputs: Any = network.apply(model_variables(variables), detection.images(batch, mean, std, dtype), train=False)
         canvas = (batch.image.shape[1], batch.image.shape[2])
 
-        def one(output: Array, size: Array) -> Selection:
-            predicted, classes = _split(output, boxes)
-            found = boxes_of(predicted, canvas).reshape(-1, 4)
-            scores = predicted[..., 4:] * classes[:, :, None]
-            return best_of_each_class(
-                clip(found, size),
-                scores.reshape(len(found), -1),
-                score_threshold=score_threshold,
-                pre_nms_top_k=len(found),
-                nms=nms,
-                max_detections=max_detections,
-            )
-
+        options = {"score_threshold": score_threshold, "nms": nms, "max_detections": max_detections}
+        one = lambda o, s: decode(o, canvas, s, boxes=boxes, **options)
         return detection.detections(one, outputs, jnp.asarray(batch.size))
 
     return Task(init, loss, predict)
@@ -99,8 +112,8 @@ def loss_terms(
     boxes: int = 2,
     coordinates: float | int = 5.0,
     no_object: float | int = 0.5,
-) -> dict[str, Float[Array, ""]]:
-    """Sums of the losses of boxes, confidences and classes of one image: equation 3 of the paper.
+) -> LossTerms:
+    """Sums of `box_loss`, `confidence_loss` and `class_loss` of one image, which counts as one: equation 3 of the paper.
 
     A cell is about the object whose centre it holds, of several the last; of its boxes the one that overlaps it best is
     responsible, and its confidence should be that overlap. An object's `weight` multiplies what it adds.
@@ -119,11 +132,46 @@ def loss_terms(
     by_confidence = jnp.square(predicted[..., 4] - jnp.where(chosen, overlaps, 0))
     by_class = jnp.square(classes - jax.nn.one_hot(target.labels[owner], classes.shape[-1], dtype=output.dtype)).sum(-1)
     share = jnp.where(chosen, weight[..., None], no_object)
-    return {
+    sums = {
         "box_loss": coordinates * jnp.where(chosen, by_place * weight[..., None], 0).sum(),
         "confidence_loss": (by_confidence * share).sum(),
         "class_loss": jnp.where(some, by_class * weight, 0).sum(),
     }
+    return LossTerms(sums, dict.fromkeys(sums, jnp.ones((), output.dtype)))
+
+
+def decode(
+    output: Float[Array, "h w c"],
+    canvas: tuple[int, int],
+    size: Int[Array, "2"],
+    *,
+    boxes: int,
+    score_threshold: float | int,
+    nms: NMS,
+    max_detections: int,
+) -> Selection:
+    """The detections of one image, the best first, their boxes in pixels of the canvas and cut at the content.
+
+    Args:
+      output: of the network for this image, see `yolo_v1`.
+      canvas: its height and width in pixels, which the grid covers.
+      size: height and width of the content in pixels.
+      boxes: of every cell.
+      score_threshold: detections have a score, confidence times class, above it.
+      nms: what a detection keeps of its score beside better ones of its class; it sees all boxes.
+      max_detections: rows of the result; `index` counts the boxes of one cell after another.
+    """
+    predicted, classes = _split(output, boxes)
+    found = boxes_of(predicted, canvas).reshape(-1, 4)
+    scores = predicted[..., 4:] * classes[:, :, None]
+    return best_of_each_class(
+        clip(found, size),
+        scores.reshape(len(found), -1),
+        score_threshold=score_threshold,
+        pre_nms_top_k=len(found),
+        nms=nms,
+        max_detections=max_detections,
+    )
 
 
 def boxes_of(predicted: Float[Array, "h w k c"], canvas: tuple[int, int]) -> Float[Array, "h w k 4"]:

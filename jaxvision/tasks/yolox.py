@@ -28,6 +28,7 @@ from jaxvision.ops.selection import Selection
 from jaxvision.ops.simota import simota
 from jaxvision.ops.top_k import top_k
 from jaxvision.tasks import detection
+from jaxvision.tasks.detection import LossTerms
 from jaxvision.tasks.forward import forward_training, model_variables
 from jaxvision.tasks.yolo import Anchors, anchors_of
 from jaxvision.types import Batch, Detections, Key, LossOutput, Objects, Scalar, Task, Variables
@@ -356,27 +357,21 @@ def yolox(
     def loss(variables: Variables, batch: Batch, key: Key) -> tuple[Scalar, LossOutput]:
         outputs, collections = forward_training(network, variables, pixels(batch), key=key)
         predicted, cells = _flat(outputs, batch.image.shape)
-        terms, trained = jax.vmap(lambda p, t: loss_terms(p, cells, t, box_loss))(predicted, detection.targets(batch))
-        terms = {name: jnp.where(batch.valid, term, 0) for name, term in terms.items()}
-        terms["l1_loss"] = terms["l1_loss"] * _l1(batch).astype(predicted.dtype)
-        total = jnp.maximum(trained.sum(), 1).astype(predicted.dtype)
-        metrics = {name: term.sum() / total for name, term in terms.items()}
-        own = jnp.stack(list(terms.values())).sum(0) / jnp.maximum(trained, 1).astype(predicted.dtype)
-        return jnp.stack(list(metrics.values())).sum(), LossOutput(metrics, collections, own)
+        terms = jax.vmap(lambda p, t: loss_terms(p, cells, t, box_loss))(predicted, detection.targets(batch))
+        l1 = terms.sums["l1_loss"] * _l1(batch).astype(predicted.dtype)
+        return detection.mean_loss(terms._replace(sums=terms.sums | {"l1_loss": l1}), batch.valid, collections)
 
     def predict(variables: Variables, batch: Batch) -> Detections:
         outputs: Sequence[Array] = network.apply(model_variables(variables), pixels(batch), train=False)  # type: ignore[assignment]
         predicted, cells = _flat(outputs, batch.image.shape)
 
-        def one(predicted: Array, size: Array) -> Selection:
-            scores = jax.nn.sigmoid(predicted[:, 4:5]) * jax.nn.sigmoid(predicted[:, 5:])
-            best, index = top_k(scores.max(1), min(pre_nms_top_k, len(scores)))
-            boxes, labels = boxes_of(predicted, cells)[index], scores.argmax(1)[index].astype(jnp.int32)
-            valid = area(clip(boxes, size)) > 0
-            options = {"score_threshold": score_threshold, "nms": nms, "max_detections": max_detections}
-            found = best_candidates(boxes, labels, best, valid, **options).renumbered(index)
-            return found._replace(boxes=clip(found.boxes, size))
-
+        options = {
+            "score_threshold": score_threshold,
+            "pre_nms_top_k": pre_nms_top_k,
+            "nms": nms,
+            "max_detections": max_detections,
+        }
+        one = lambda p, s: decode(p, cells, s, **options)
         return detection.detections(one, predicted, jnp.asarray(batch.size))
 
     return Task(init, loss, predict)
@@ -384,8 +379,8 @@ def yolox(
 
 def loss_terms(
     predicted: Float[Array, "a c"], cells: Anchors, target: Objects, box_loss: BoxLoss = squared_iou
-) -> tuple[dict[str, Float[Array, ""]], Int[Array, ""]]:
-    """Sums of the losses of one image, and how many cells are trained on an object."""
+) -> LossTerms:
+    """Sums of `box_loss`, `objectness_loss`, `class_loss`, `l1_loss` of one image, by its number of cells with an object."""
     owner = assigned(predicted, cells, target)
     positive, mine = owner >= 0, target.boxes[owner].astype(predicted.dtype)
     weight = jnp.where(positive, detection.weights(target)[owner], 1).astype(predicted.dtype)
@@ -402,7 +397,37 @@ def loss_terms(
     }
     everywhere = ("objectness_loss",)
     sums = {name: jnp.where(positive | (name in everywhere), x * weight, 0).sum() for name, x in terms.items()}
-    return sums, positive.sum()
+    return LossTerms(sums, dict.fromkeys(sums, positive.sum()))
+
+
+def decode(
+    predicted: Float[Array, "a c"],
+    cells: Anchors,
+    size: Int[Array, "2"],
+    *,
+    score_threshold: float | int,
+    pre_nms_top_k: int,
+    nms: NMS,
+    max_detections: int,
+) -> Selection:
+    """The detections of one image, the best first; boxes, cut at the content only after NMS, are in pixels of the canvas.
+
+    Args:
+      predicted: `tx ty tw th`, objectness and classes of every cell, as `YOLOX` gives them.
+      cells: which cell of which map each row is.
+      size: height and width of the content in pixels.
+      score_threshold: detections have a score, objectness times class, above it.
+      pre_nms_top_k: the number of cells, the best, each with its best class, that NMS sees.
+      nms: what a detection keeps of its score beside better ones of its class.
+      max_detections: rows of the result; `index` is the cell of each.
+    """
+    scores = jax.nn.sigmoid(predicted[:, 4:5]) * jax.nn.sigmoid(predicted[:, 5:])
+    best, index = top_k(scores.max(1), min(pre_nms_top_k, len(scores)))
+    boxes, labels = boxes_of(predicted, cells)[index], scores.argmax(1)[index].astype(jnp.int32)
+    valid = area(clip(boxes, size)) > 0
+    options = {"score_threshold": score_threshold, "nms": nms, "max_detections": max_detections}
+    found = best_candidates(boxes, labels, best, valid, **options).renumbered(index)
+    return found._replace(boxes=clip(found.boxes, size))
 
 
 def assigned(predicted: Float[Array, "a c"], cells: Anchors, target: Objects) -> Match:
