@@ -179,7 +179,7 @@ class ConvNormAct(nn.Module):
         rows, columns = (side // 2 * self.dilation for side in size)
         x = Conv(
             self.features,
-            size,
+            self.kernel_size,
             self.stride,
             ((rows, rows), (columns, columns)) if self.padding is None else self.padding,
             self.dilation,
