@@ -47,7 +47,7 @@ from jaxvision.ops.nms import greedy
 from jaxvision.tasks.detr import DETR, detr
 from jaxvision.tasks.fast_rcnn import fast_rcnn, fast_rcnn_fpn
 from jaxvision.tasks.faster_rcnn import faster_rcnn, faster_rcnn_fpn
-from jaxvision.tasks.rcnn import rcnn, rcnn_resnet
+from jaxvision.tasks.rcnn import rcnn, rcnn_last_map
 from jaxvision.tasks.retinanet import retinanet, retinanet_fpn
 from jaxvision.tasks.roi_heads import ROIHeads
 from jaxvision.tasks.rpn import RPN
@@ -202,7 +202,7 @@ def fast_rcnn_task(config, dtype) -> Task:
 
 def rcnn_task(config, dtype) -> Task:
     sizes = config.rcnn
-    network = rcnn_resnet(residual(config, 3, dtype, stem="cifar"), len(CLASSES))
+    network = rcnn_last_map(residual(config, 3, dtype, stem="cifar"), len(CLASSES))
     roi_heads = ROIHeads(samples_per_image=sizes.regions, nms=greedy(0.3), max_detections=50)
     return rcnn(network, size=sizes.crop, context=sizes.context, mean=MEAN, std=STD, roi_heads=roi_heads, dtype=dtype)
 

@@ -97,9 +97,34 @@ def replacing(path: Path) -> Iterator[Path]:
 
     Until then, and after an error, the file is as it was. The path is hidden and another each time.
     """
+    with _beside(path) as partial:
+        yield partial
+        os.replace(partial, path)
+
+
+@contextmanager
+def creating(path: Path) -> Iterator[Path]:
+    """A path beside the file, as that of `replacing`; but what has the name of the file at the end of the block stays.
+
+    Raises:
+      FileExistsError: at the end of the block, if there is such a file; it is as it was.
+    """
+    with _beside(path) as partial:
+        yield partial
+        try:
+            os.link(partial, path)
+        except FileExistsError:
+            raise
+        except OSError:  # a file system without hard links
+            os.close(os.open(path, os.O_CREAT | os.O_EXCL))
+            os.replace(partial, path)
+
+
+@contextmanager
+def _beside(path: Path) -> Iterator[Path]:
+    """A hidden path in the folder of the file, another each time; nothing is there after the block."""
     partial = path.with_name(f".{uuid.uuid4().hex}.partial")
     try:
         yield partial
-        os.replace(partial, path)
     finally:
         partial.unlink(missing_ok=True)

@@ -8,9 +8,9 @@ from jaxvision.nn import darknet, resnet
 from jaxvision.nn.norm import FrozenBatchNorm
 from jaxvision.ops.nms import greedy
 from jaxvision.tasks.detr import DETR, detr
-from jaxvision.tasks.fast_rcnn import fast_rcnn, fast_rcnn_resnet
+from jaxvision.tasks.fast_rcnn import fast_rcnn, fast_rcnn_last_map
 from jaxvision.tasks.faster_rcnn import faster_rcnn, faster_rcnn_fpn
-from jaxvision.tasks.rcnn import rcnn, rcnn_resnet
+from jaxvision.tasks.rcnn import rcnn, rcnn_last_map
 from jaxvision.tasks.retinanet import retinanet, retinanet_fpn
 from jaxvision.tasks.roi_heads import ROIHeads
 from jaxvision.tasks.rpn import RPN
@@ -99,7 +99,7 @@ def small_fast_rcnn(dtype=jnp.float32, **options):
     """Regions pooled from a map of stride 8; few are drawn, so that the draw matters."""
     backbone = resnet.Backbone(resnet.BasicBlock, (1, 1), width=8, norm=FrozenBatchNorm, dtype=dtype)
     roi_heads = ROIHeads(samples_per_image=12, nms=greedy(0.3), max_detections=20)._replace(**options)
-    network = fast_rcnn_resnet(backbone, CLASSES, hidden=32)
+    network = fast_rcnn_last_map(backbone, CLASSES, hidden=32)
     return fast_rcnn(network, mean=127.5, std=64.0, roi_heads=roi_heads, dtype=dtype)
 
 
@@ -107,7 +107,7 @@ def small_rcnn(dtype=jnp.float32):
     """Crops of 16 pixels, 2 of them context."""
     backbone = resnet.Backbone(resnet.BasicBlock, (1, 1), width=8, norm=FrozenBatchNorm, dtype=dtype)
     roi_heads = ROIHeads(samples_per_image=12, nms=greedy(0.3), max_detections=20)
-    network = rcnn_resnet(backbone, CLASSES)
+    network = rcnn_last_map(backbone, CLASSES)
     return rcnn(network, size=16, context=2, mean=127.5, std=64.0, roi_heads=roi_heads, dtype=dtype)
 
 

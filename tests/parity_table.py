@@ -1,6 +1,6 @@
 """The table of what the parity run measured: one row a network, of which a run replaces those that it measured."""
 
-import os
+from jaxvision.errors import write_atomically
 
 COLUMNS = (
     *("network", "parameters", "input", "logits", "loss", "gradient", "statistics"),
@@ -30,6 +30,4 @@ def write(path, rows, order):
     merged = {name: {**row, "network": name} for name, row in {**read(path), **rows}.items()}
     lines = [COLUMNS, ["---"] * len(COLUMNS)]
     lines += [[merged[name].get(column, "-") for column in COLUMNS] for name in order if name in merged]
-    partial = path.with_suffix(".partial")
-    partial.write_text(HEAD + "".join(f"| {' | '.join(line)} |\n" for line in lines), encoding="utf-8")
-    os.replace(partial, path)
+    write_atomically(path, HEAD + "".join(f"| {' | '.join(line)} |\n" for line in lines))

@@ -2,7 +2,7 @@
 
 import pytest
 
-from jaxvision.errors import closest, nearest, replacing, write_atomically
+from jaxvision.errors import closest, creating, nearest, replacing, write_atomically
 
 
 def test_a_file_is_replaced_whole_or_stays(tmp_path):
@@ -26,6 +26,30 @@ def test_a_file_is_replaced_whole_or_stays(tmp_path):
         second.write_text("second")
     assert path.read_text() == "first"
     assert [each.name for each in tmp_path.iterdir()] == ["a.txt"]
+
+
+@pytest.mark.parametrize("links", [True, False])
+def test_a_file_is_created_whole_and_never_takes_the_place_of_another(tmp_path, monkeypatch, links):
+    def no_link(file, to):
+        raise PermissionError("no hard links here")
+
+    if not links:
+        monkeypatch.setattr("os.link", no_link)
+    path, taken = tmp_path / "a.txt", tmp_path / "b.txt"
+    with creating(path) as partial:
+        partial.write_text("whole")
+        assert not path.exists()
+    assert path.read_text() == "whole"
+
+    def late():
+        with creating(taken) as partial:
+            partial.write_text("late")
+            taken.write_text("first")
+
+    with pytest.raises(FileExistsError):
+        late()
+    assert taken.read_text() == "first"
+    assert {each.name for each in tmp_path.iterdir()} == {"a.txt", "b.txt"}
 
 
 def test_the_nearest_name_or_as_many_as_fit_a_line():

@@ -1,14 +1,16 @@
-"""Convolution against SciPy and against XLA's own, max pooling against a NumPy loop."""
+"""Convolution and its layer against SciPy and NumPy, convolution against XLA's own, max pooling against a NumPy loop."""
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from flax import linen as nn
 from jax import lax
 from numpy.testing import assert_allclose, assert_array_equal
 from scipy.signal import correlate
 
-from jaxvision.nn.conv import Conv, convolve, max_pool, max_pool_rounding_up
+from jaxvision.nn.conv import Conv, ConvNormAct, convolve, max_pool, max_pool_rounding_up
+from jaxvision.nn.norm import BatchNorm, group_norm
 
 DIMENSIONS = ("NHWC", "HWIO", "NHWC")
 
@@ -129,6 +131,80 @@ def test_layer_without_bias_has_none():
 def test_groups_that_do_not_divide_are_named():
     with pytest.raises(ValueError, match="3 groups do not divide 4 channels in and 6 out"):
         Conv(6, 3, groups=3).init(jax.random.key(0), jnp.zeros((1, 4, 4, 4)))
+
+
+def filled(spec, seed=3):
+    """Random variables of this structure, all positive, so that variances are."""
+    random = np.random.RandomState(seed)
+    return jax.tree.map(lambda leaf: jnp.asarray(random.uniform(0.5, 1.5, leaf.shape), leaf.dtype), spec)
+
+
+LAYERS = {
+    "plain": (ConvNormAct(6, 3), (1, 1)),
+    "strided": (ConvNormAct(6, (5, 3), 2, activation=jnp.tanh), (2, 1)),
+    "dilated": (ConvNormAct(6, 3, dilation=2, activation=None), (2, 2)),
+    "grouped, with biases": (ConvNormAct(6, (1, 7), groups=2, use_bias=True), (0, 3)),
+    "not padded": (ConvNormAct(6, 3, padding=0, norm=None, use_bias=True), (0, 0)),
+    "no more than a convolution": (ConvNormAct(6, 3, padding=1, norm=None, activation=None), (1, 1)),
+}
+"""Layers, each with the pixels of padding that it is to have above and below, and at both sides."""
+
+
+@pytest.mark.parametrize("train", [False, True])
+@pytest.mark.parametrize("name", LAYERS)
+def test_a_layer_equals_scipy_and_numpy(float64, name, train):
+    layer, (rows, columns) = LAYERS[name]
+    layer, images = layer.clone(dtype=jnp.float64), jnp.asarray(normal(2, 9, 8, 4))
+    variables = filled(jax.eval_shape(lambda x: layer.init(jax.random.key(0), x, train=False), images))
+    found = jax.jit(lambda v, x: layer.apply(v, x, train=train, mutable=["batch_stats"])[0])(variables, images)
+    variables = jax.tree.map(np.asarray, variables)
+    conv, norm = (variables["params"].get(part, {}) for part in ("conv", "norm"))
+    pads = ((rows, rows), (columns, columns))
+    y = correlated(images, conv["kernel"], layer.stride, pads, layer.dilation, layer.groups) + conv.get("bias", 0)
+    if layer.norm:
+        running = variables["batch_stats"]["norm"]
+        mean, variance = (y.mean((0, 1, 2)), y.var((0, 1, 2))) if train else (running["mean"], running["var"])
+        y = (y - mean) / np.sqrt(variance + 1e-5) * norm["scale"] + norm["bias"]
+    y = {nn.relu: lambda y: np.maximum(y, 0), jnp.tanh: np.tanh, None: lambda y: y}[layer.activation](y)
+    assert_allclose(found, y, rtol=1e-10, atol=1e-12)
+    assert ("bias" in conv, bool(norm)) == (layer.use_bias, layer.norm is not None)
+
+
+class Flat(nn.Module):
+    """A network of one layer, which is flat."""
+
+    @nn.compact
+    def __call__(self, images, *, train):
+        """Run the layer."""
+        return ConvNormAct(6, 3, 2, norm=group_norm(2)).flat(images, "first", "second", train=train)
+
+
+def test_a_flat_layer_is_the_same_with_its_submodules_one_level_higher():
+    images, key = jnp.asarray(normal(2, 6, 6, 4), jnp.float32), jax.random.key(0)
+    flat, layer = Flat(), ConvNormAct(6, 3, 2, norm=group_norm(2))
+    spec = jax.eval_shape(lambda x: flat.init(key, x, train=False), images)
+    assert jax.tree.map(jnp.shape, spec["params"]) == {
+        "first": {"kernel": (3, 3, 4, 6)},
+        "second": {"scale": (6,), "bias": (6,)},
+    }
+    variables = filled(spec)
+    nested = {"conv": variables["params"]["first"], "norm": variables["params"]["second"]}
+    found = jax.jit(lambda v, x: flat.apply(v, x, train=True))(variables, images)
+    assert_array_equal(found, jax.jit(lambda v, x: layer.apply(v, x, train=True))({"params": nested}, images))
+
+
+@pytest.mark.parametrize("dtype", [jnp.float32, jnp.bfloat16])
+def test_a_layer_computes_in_its_type_and_starts_as_it_is_told(dtype):
+    layer = ConvNormAct(6, 3, norm=BatchNorm, dtype=dtype, kernel_init=nn.initializers.constant(2.0))
+    layer, images = layer.clone(scale_init=nn.initializers.constant(3.0)), jnp.asarray(normal(2, 5, 5, 4), dtype)
+    with jax.numpy_dtype_promotion("strict"):
+        run = jax.jit(lambda x: layer.init_with_output(jax.random.key(0), x, train=True))
+        y, variables = run(images)
+    assert y.dtype == dtype
+    assert {leaf.dtype for leaf in jax.tree.leaves(variables)} == {jnp.dtype(jnp.float32)}
+    params = variables["params"]
+    assert np.unique(params["conv"]["kernel"]) == 2
+    assert np.unique(params["norm"]["scale"]) == 3
 
 
 def windows(side, window, stride, pad):

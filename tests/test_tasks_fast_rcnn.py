@@ -14,7 +14,7 @@ from test_tasks_retinanet import offsets_of, owners
 from jaxvision.nn import resnet
 from jaxvision.nn.roi_heads import RegionScores
 from jaxvision.pretrained.torchvision_regions import vgg16_sources
-from jaxvision.tasks.fast_rcnn import fast_rcnn, fast_rcnn_fpn, fast_rcnn_resnet, fast_rcnn_vgg16
+from jaxvision.tasks.fast_rcnn import fast_rcnn, fast_rcnn_fpn, fast_rcnn_last_map, fast_rcnn_vgg16
 from jaxvision.tasks.faster_rcnn import faster_rcnn_vgg16
 from jaxvision.tasks.rcnn import rcnn_vgg16
 from jaxvision.tasks.roi_heads import ROIHeads
@@ -144,7 +144,7 @@ def test_the_form_of_the_paper_is_traced_in_strict_types(dtype):
 
 
 def test_a_residual_network_is_pooled_at_its_stride():
-    network = fast_rcnn_resnet(resnet.Backbone(resnet.BasicBlock, (1, 1, 1), width=8), 3)
+    network = fast_rcnn_last_map(resnet.Backbone(resnet.BasicBlock, (1, 1, 1), width=8), 3)
     fields = jnp.arange(36.0).reshape(6, 6, 1)
     boxes = np.float32([[0, 0, 7, 7], [32, 48, 39, 55], [0, 0, 95, 95]])
     pooled = jax.jit(lambda boxes: network.pool([fields * 0, fields], boxes))(boxes)

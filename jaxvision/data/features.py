@@ -5,7 +5,6 @@ Augmentation is then out of reach. Nothing here needs TensorFlow.
 """
 
 import os
-import threading
 import zipfile
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -17,6 +16,7 @@ import numpy as np
 from jaxvision.data.loading import Open, as_batch, empty_rows, evaluation_steps, opener, positions
 from jaxvision.data.order import Order
 from jaxvision.data.source import Example, Source, about
+from jaxvision.errors import replacing
 from jaxvision.formats.fingerprint import digest
 from jaxvision.types import WHOLE, Batch, Share, Stream
 
@@ -91,12 +91,8 @@ def cached(path: str | os.PathLike, make: Callable[[], tuple[np.ndarray, np.ndar
 def write_npz(path: Path, **arrays: Any) -> None:
     """Writes the arrays, whole or not at all, and the folder if need be."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f"{path.name}.{os.getpid()}-{threading.get_ident()}.partial.npz")
-    try:
-        np.savez(temporary, **arrays)
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    with replacing(path) as partial, partial.open("wb") as file:
+        np.savez(file, **arrays)
 
 
 def _batch(source: Source, indices: Callable[[np.ndarray], np.ndarray], at: np.ndarray, width: int) -> Batch:

@@ -6,13 +6,13 @@ python -m jaxvision.formats.check PATH [--images DIR] [--repaired OUT]
 import argparse
 import json
 import math
-import os
 import sys
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from jaxvision.errors import creating
 from jaxvision.formats import coco, faults, opening, voc, yolo
 from jaxvision.formats.annotation import FaultKind, Finding, Listing, Report, repeated
 from jaxvision.formats.image_file import Size
@@ -221,14 +221,11 @@ def write_repaired(path: Path, listing: Listing, sizes: Sequence[Size | Finding]
     copy = faults.repaired(listing, sizes)
     changes = Counter(copy.changes)
     text = _finite_json(copy.content, changes)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
     try:
-        temporary.write_text(text, encoding="utf-8")
-        _move(temporary, path)
+        with creating(path) as partial:
+            partial.write_text(text, encoding="utf-8")
     except FileExistsError:
         raise Problem(f"--repaired: {path} is there by now; nothing was written") from None
-    finally:
-        temporary.unlink(missing_ok=True)
     amounts = f"{len(copy.content['images'])} images, {len(copy.content['annotations'])} boxes"
     print(f"\nwrote {path}: COCO JSON of images in {listing.folder}, {amounts}, annotations numbered from 1")
     changes.update(f"left out: {finding.kind}" for finding in unread if finding.kind not in NOT_LEFT_OUT)
@@ -252,17 +249,6 @@ def _finite(value: Any, changes: Counter[str]) -> Any:
         changes["set to null: number that is not finite"] += 1
         return None
     return value
-
-
-def _move(file: Path, to: Path) -> None:
-    """Gives the file its name. Raises FileExistsError if another has it."""
-    try:
-        os.link(file, to)
-    except FileExistsError:
-        raise
-    except OSError:  # a file system without hard links
-        os.close(os.open(to, os.O_CREAT | os.O_EXCL))
-        os.replace(file, to)
 
 
 if __name__ == "__main__":

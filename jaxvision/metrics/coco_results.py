@@ -1,13 +1,13 @@
 """Detections as COCO's results JSON, which pycocotools' `loadRes` and COCO's servers read."""
 
 import json
-import os
 from collections.abc import Mapping, Sequence
 from os import PathLike
 from pathlib import Path
 
 import numpy as np
 
+from jaxvision.errors import replacing
 from jaxvision.metrics.tables import detections_of
 
 
@@ -30,17 +30,11 @@ def write_coco_results(
         if numbers.size and not 0 <= numbers.min() <= numbers.max() < len(ids):
             raise ValueError(f"{what}s go from {numbers.min()} to {numbers.max()}, but there are {len(ids)} ids")
     corner = np.concatenate([detected.box[:, :2], detected.box[:, 2:] - detected.box[:, :2]], 1)
-    partial = Path(f"{os.fspath(path)}.partial")
     columns = (index[detected.image], detected.label, corner, detected.score)
-    try:
-        with partial.open("w", encoding="utf-8") as file:
-            before = "["
-            for example, label, box, score in zip(*(column.tolist() for column in columns), strict=True):
-                ids = {"image_id": int(image_ids[example]), "category_id": int(category_ids[label])}
-                file.write(before + json.dumps({**ids, "bbox": box, "score": score}))
-                before = ",\n"
-            file.write("]\n" if before != "[" else "[]\n")
-    except BaseException:
-        partial.unlink(missing_ok=True)
-        raise
-    os.replace(partial, path)
+    with replacing(Path(path)) as partial, partial.open("w", encoding="utf-8") as file:
+        before = "["
+        for example, label, box, score in zip(*(column.tolist() for column in columns), strict=True):
+            ids = {"image_id": int(image_ids[example]), "category_id": int(category_ids[label])}
+            file.write(before + json.dumps({**ids, "bbox": box, "score": score}))
+            before = ",\n"
+        file.write("]\n" if before != "[" else "[]\n")

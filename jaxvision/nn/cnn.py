@@ -7,7 +7,7 @@ from flax import linen as nn
 from jax.typing import DTypeLike
 from jaxtyping import Array, Float
 
-from jaxvision.nn.conv import Conv, max_pool
+from jaxvision.nn.conv import Conv, ConvNormAct, max_pool
 from jaxvision.nn.norm import BatchNorm, Norm
 from jaxvision.nn.precision import at_least_float32
 
@@ -36,10 +36,8 @@ class SmallCNN(nn.Module):
         x = images
         for stage, channels in enumerate(self.channels, 1):
             for layer in range(1, self.depth + 1):
-                name = f"stage{stage}_conv{layer}"
-                x = Conv(channels, 3, padding=1, use_bias=False, dtype=self.dtype, name=name)(x)
-                norm = self.norm(dtype=self.dtype, scale_init=nn.initializers.ones, name=f"stage{stage}_norm{layer}")
-                x = nn.relu(norm(x, use_running_average=not train))
+                conv = ConvNormAct(channels, 3, norm=self.norm, dtype=self.dtype)
+                x = conv.flat(x, f"stage{stage}_conv{layer}", f"stage{stage}_norm{layer}", train=train)
             x = max_pool(x, 2)
         wide = at_least_float32(self.dtype)
         x = x.astype(wide).reshape(x.shape[0], -1)

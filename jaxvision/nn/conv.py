@@ -1,6 +1,7 @@
-"""Convolution and max pooling with explicit padding, as PyTorch counts it; images `b h w c`, kernels `h w i o`.
+"""Convolution, the layer of convolution, normalisation and activation, and max pooling.
 
-"SAME" padding is not offered: with a stride it pads unevenly, and differently from every PyTorch network.
+Images are `b h w c`, kernels `h w i o`; padding is explicit, as PyTorch counts it. "SAME" padding is not offered: with a
+stride it pads unevenly, and differently from every PyTorch network.
 """
 
 from collections.abc import Callable
@@ -14,11 +15,14 @@ from jax.nn.initializers import Initializer
 from jax.typing import DTypeLike
 from jaxtyping import Array, Float
 
+from jaxvision.nn.norm import BatchNorm, Norm
 from jaxvision.nn.precision import at_least_float32
 
 Padding = int | tuple[tuple[int, int], tuple[int, int]]
 """Pixels on every side, or ((top, bottom), (left, right))."""
 Pads = tuple[tuple[int, int], tuple[int, int]]
+Activation = Callable[[Array], Array]
+"""Applied to every value alone."""
 
 kaiming_normal = nn.initializers.variance_scaling(2.0, "fan_out", "normal")
 """Normal with variance 2 / (output channels * kernel area), for a ReLU behind it (arXiv 1502.01852)."""
@@ -137,6 +141,58 @@ class Conv(nn.Module):
             return convolved
         bias = self.param("bias", nn.initializers.zeros, (self.features,), wide)
         return convolved + bias.astype(self.dtype).reshape(1, 1, 1, -1)
+
+
+class ConvNormAct(nn.Module):
+    """A convolution, a normalisation and an activation: submodules `conv` and `norm`, or as `flat` names them."""
+
+    features: int
+    kernel_size: int | tuple[int, int]
+    stride: int = 1
+    padding: Padding | None = None
+    """None: half of the kernel, dilated, so that one of odd sides keeps the size of the images, but for the stride."""
+    dilation: int = 1
+    groups: int = 1
+    use_bias: bool = False
+    """Whether the convolution has a bias."""
+    norm: Norm | None = BatchNorm
+    """None: no normalisation."""
+    activation: Activation | None = nn.relu
+    """None: the layer ends with its normalisation."""
+    dtype: DTypeLike = jnp.float32
+    kernel_init: Initializer = kaiming_normal
+    scale_init: Initializer = nn.initializers.ones
+    """What the scale of the normalisation starts from."""
+
+    @nn.compact
+    def __call__(self, images: Float[Array, "b h w i"], *, train: bool) -> Float[Array, "b y x o"]:
+        """Run the layer; `train` selects the statistics of the batch in place of the running ones."""
+        return self.flat(images, "conv", "norm", train=train)
+
+    @nn.nowrap
+    def flat(self, images: Float[Array, "b h w i"], conv: str, norm: str, *, train: bool) -> Float[Array, "b y x o"]:
+        """Run the layer without a level of its own: its submodules, with these names, are those of the module that calls.
+
+        So `ConvNormAct(64, 7, 2).flat(images, "stem_conv", "stem_norm", train=train)` stands in a compact module.
+        """
+        size = (self.kernel_size,) * 2 if isinstance(self.kernel_size, int) else self.kernel_size
+        rows, columns = (side // 2 * self.dilation for side in size)
+        x = Conv(
+            self.features,
+            self.kernel_size,
+            self.stride,
+            ((rows, rows), (columns, columns)) if self.padding is None else self.padding,
+            self.dilation,
+            self.groups,
+            self.use_bias,
+            self.dtype,
+            self.kernel_init,
+            name=conv,
+        )(images)
+        if self.norm is not None:
+            normalise = self.norm(dtype=self.dtype, scale_init=self.scale_init, name=norm)
+            x = normalise(x, use_running_average=not train)
+        return x if self.activation is None else self.activation(x)
 
 
 def max_pool(

@@ -12,7 +12,7 @@ from flax import linen as nn
 from jax.typing import DTypeLike
 from jaxtyping import Array, Float
 
-from jaxvision.nn.conv import Conv, max_pool
+from jaxvision.nn.conv import Conv, ConvNormAct, max_pool
 from jaxvision.nn.norm import BatchNorm, FrozenBatchNorm, Norm
 from jaxvision.nn.precision import at_least_float32
 
@@ -22,33 +22,9 @@ frozen_norm: Norm = partial(FrozenBatchNorm, epsilon=1e-5)
 """Darknet's normalisation with fixed statistics: for trained weights and little data."""
 darknet_normal = nn.initializers.variance_scaling(2.0, "fan_in", "normal")
 """Normal with variance 2 / (input channels * kernel area), as Darknet begins: outputs, which are few, begin small."""
+darknet_layer = partial(ConvNormAct, activation=partial(nn.leaky_relu, negative_slope=0.1), kernel_init=darknet_normal)
+"""Convolution, normalisation, leaky ReLU of slope 0.1; the field `norm` is to be given."""
 Maps = list[Float[Array, "b _ _ _"]]
-
-
-class Layer(nn.Module):
-    """Convolution, normalisation, leaky ReLU of slope 0.1."""
-
-    channels: int
-    kernel: int
-    stride: int
-    dtype: DTypeLike
-    norm: Norm
-
-    @nn.compact
-    def __call__(self, x: Float[Array, "b h w i"], *, train: bool) -> Float[Array, "b y x o"]:
-        """Run the layer."""
-        conv = Conv(
-            self.channels,
-            self.kernel,
-            self.stride,
-            padding=self.kernel // 2,
-            use_bias=False,
-            dtype=self.dtype,
-            kernel_init=darknet_normal,
-            name="conv",
-        )
-        norm = self.norm(dtype=self.dtype, scale_init=nn.initializers.ones, name="norm")
-        return nn.leaky_relu(norm(conv(x), use_running_average=not train), 0.1)
 
 
 class Darknet53(nn.Module):
@@ -135,7 +111,7 @@ class Numbered:
 
     def __call__(self, x: Array, channels: int, kernel: int, stride: int = 1) -> Array:
         """What the next layer makes of `x`."""
-        layer = Layer(channels, kernel, stride, self.dtype, self.norm, name=self.name())
+        layer = darknet_layer(channels, kernel, stride, dtype=self.dtype, norm=self.norm, name=self.name())
         return layer(x, train=self.train)
 
     def output(self, x: Array, priors: int, each: int) -> Array:

@@ -9,8 +9,8 @@ from flax import linen as nn
 from jax.typing import DTypeLike
 from jaxtyping import Array, Float
 
-from jaxvision.nn.conv import max_pool, max_pool_rounding_up
-from jaxvision.nn.inception import ConvNormReLU, tensorflow_norm
+from jaxvision.nn.conv import ConvNormAct, max_pool, max_pool_rounding_up
+from jaxvision.nn.inception import tensorflow_norm
 from jaxvision.nn.norm import Norm
 from jaxvision.nn.precision import at_least_float32
 from jaxvision.nn.vgg import adaptive_average_pool, small_normal
@@ -133,5 +133,5 @@ def _conv(
     *,
     stride: int = 1,
 ) -> Array:
-    layer = ConvNormReLU(features, size, stride, dtype=module.dtype, norm=module.norm, deviation=0.01, name=name)
-    return layer(x, train=train)
+    part = {"norm": module.norm, "dtype": module.dtype, "kernel_init": small_normal}
+    return ConvNormAct(features, size, stride, **part, name=name)(x, train=train)

@@ -12,7 +12,7 @@ from jax import lax
 from jax.typing import DTypeLike
 from jaxtyping import Array, Float
 
-from jaxvision.nn.conv import Conv, max_pool
+from jaxvision.nn.conv import ConvNormAct, max_pool
 from jaxvision.nn.norm import BatchNorm, Norm
 from jaxvision.nn.precision import at_least_float32
 
@@ -20,38 +20,8 @@ tensorflow_norm: Norm = partial(BatchNorm, epsilon=1e-3)
 """Batch normalisation with the epsilon of the original code."""
 keras_norm: Norm = partial(BatchNorm, epsilon=1e-3, momentum=0.99, use_scale=False)
 """Batch normalisation as Keras' Inception v3 has it."""
-
-
-class ConvNormReLU(nn.Module):
-    """A convolution without bias, a normalisation and ReLU."""
-
-    features: int
-    kernel_size: int | tuple[int, int]
-    stride: int = 1
-    padded: bool = True
-    """By half of the kernel, so that an image keeps its size; or not at all."""
-    dtype: DTypeLike = jnp.float32
-    norm: Norm = tensorflow_norm
-    deviation: float = 0.1
-    """Standard deviation of the normal distribution that the kernel starts from."""
-
-    @nn.compact
-    def __call__(self, x: Float[Array, "b h w i"], *, train: bool) -> Float[Array, "b y x o"]:
-        """Run the three layers."""
-        height, width = (self.kernel_size,) * 2 if isinstance(self.kernel_size, int) else self.kernel_size
-        sides = ((height // 2, height // 2), (width // 2, width // 2)) if self.padded else 0
-        x = Conv(
-            self.features,
-            (height, width),
-            self.stride,
-            padding=sides,
-            use_bias=False,
-            dtype=self.dtype,
-            kernel_init=nn.initializers.normal(self.deviation),
-            name="conv",
-        )(x)
-        norm = self.norm(dtype=self.dtype, scale_init=nn.initializers.ones, name="norm")
-        return nn.relu(norm(x, use_running_average=not train))
+inception_layer = partial(ConvNormAct, kernel_init=nn.initializers.normal(0.1))
+"""Convolution, normalisation, ReLU; the field `norm` is to be given."""
 
 
 class _Mixed(nn.Module):
@@ -66,9 +36,9 @@ class _Mixed(nn.Module):
         self, name: str, x: Array, features: int, size: int | tuple[int, int], train: bool, stride: int = 1
     ) -> Array:
         """One convolution of a branch; one with a stride is not padded."""
-        return ConvNormReLU(features, size, stride, stride == 1, dtype=self.dtype, norm=self.norm, name=name)(
-            x, train=train
-        )
+        padding = None if stride == 1 else 0
+        layer = inception_layer(features, size, stride, padding, dtype=self.dtype, norm=self.norm, name=name)
+        return layer(x, train=train)
 
     def chain(self, name: str, x: Array, layers: list[tuple], train: bool) -> Array:
         """Convolutions `(features, kernel_size[, stride])` one after another: `{name}_1`, `{name}_2`, ..."""
@@ -166,10 +136,10 @@ class AuxiliaryHead(nn.Module):
         """
         if min(x.shape[1:3]) < 17:
             raise ValueError(f"Inception v3: the auxiliary head needs 17x17 features (299 pixels), not {x.shape[1:3]}")
-        conv = partial(ConvNormReLU, dtype=self.dtype, norm=self.norm)
+        conv = partial(inception_layer, dtype=self.dtype, norm=self.norm)
         x = average_pool(x, 5, stride=3)
         x = conv(128, 1, name="conv0")(x, train=train)
-        x = conv(768, 5, padded=False, deviation=0.01, name="conv1")(x, train=train)
+        x = conv(768, 5, padding=0, kernel_init=nn.initializers.normal(0.01), name="conv1")(x, train=train)
         return _dense("fc", self.classes, 0.001, self.dtype)(x.astype(at_least_float32(self.dtype)).mean((1, 2)))
 
 
@@ -219,12 +189,12 @@ class InceptionV3(nn.Module):
 
     def _stem(self, images: Array, train: bool) -> Array:
         """35x35 features of 299x299 pixels."""
-        conv = partial(ConvNormReLU, dtype=self.dtype, norm=self.norm)
-        x = conv(32, 3, 2, padded=False, name="Conv2d_1a_3x3")(images, train=train)
-        x = conv(32, 3, padded=False, name="Conv2d_2a_3x3")(x, train=train)
+        conv = partial(inception_layer, dtype=self.dtype, norm=self.norm)
+        x = conv(32, 3, 2, padding=0, name="Conv2d_1a_3x3")(images, train=train)
+        x = conv(32, 3, padding=0, name="Conv2d_2a_3x3")(x, train=train)
         x = max_pool(conv(64, 3, name="Conv2d_2b_3x3")(x, train=train), 3, stride=2)
         x = conv(80, 1, name="Conv2d_3b_1x1")(x, train=train)
-        return max_pool(conv(192, 3, padded=False, name="Conv2d_4a_3x3")(x, train=train), 3, stride=2)
+        return max_pool(conv(192, 3, padding=0, name="Conv2d_4a_3x3")(x, train=train), 3, stride=2)
 
     def _middle(self, x: Array, train: bool) -> Array:
         """17x17 features of 35x35."""

@@ -14,7 +14,7 @@ from jax import lax
 from jax.typing import DTypeLike
 from jaxtyping import Array, Float
 
-from jaxvision.nn.conv import Conv, Padding, kaiming_normal
+from jaxvision.nn.conv import Activation, ConvNormAct, Padding, kaiming_normal
 from jaxvision.nn.norm import BatchNorm, FrozenBatchNorm, Norm
 from jaxvision.nn.precision import at_least_float32
 from jaxvision.nn.stochastic_depth import StochasticDepth, linear_rates
@@ -74,10 +74,10 @@ class InvertedResidual(nn.Module):
         """The result, and what was expanded for it."""
         inside, y = self.expansion * x.shape[-1], x
         if self.expansion > 1:
-            y = relu6(conv_norm(self, "expand", y, inside, 1, train=train))
+            y = _layer(self, "expand", y, inside, 1, train=train)
         expanded = y
-        y = relu6(conv_norm(self, "depthwise", y, inside, self.kernel, self.stride, groups=inside, train=train))
-        y = conv_norm(self, "project", y, self.channels, 1, train=train)
+        y = _layer(self, "depthwise", y, inside, self.kernel, self.stride, groups=inside, train=train)
+        y = _layer(self, "project", y, self.channels, 1, activation=None, train=train)
         if self.stride > 1 or y.shape != x.shape:
             return y, expanded
         return x + StochasticDepth(self.drop, name="drop")(y, train=train), expanded
@@ -129,7 +129,7 @@ class Backbone(nn.Module):
             ValueError: for another padding than these two, or a rate of stochastic depth that is no share.
         """
         rates = iter(linear_rates(self.stochastic_depth, sum(stage.blocks for stage in self.stages)))
-        x = relu6(conv_norm(self, "stem", images, self.stem, 3, 2, train=train))
+        x = _layer(self, "stem", images, self.stem, 3, 2, train=train)
         features = [x]
         for number, stage in enumerate(self.stages, 1):
             for block in range(1, stage.blocks + 1):
@@ -170,9 +170,8 @@ class MobileNet(nn.Module):
         """Logits of normalised images, in float32 (float64 if the network computes in that)."""
         wide = at_least_float32(self.backbone.dtype)
         x = self.backbone(images, train=train)[-1]
-        x = Conv(self.last, 1, use_bias=False, dtype=self.backbone.dtype, name="last_conv")(x)
-        norm = self.backbone.norm(dtype=self.backbone.dtype, scale_init=nn.initializers.ones, name="last_norm")
-        x = relu6(norm(x, use_running_average=not train)).astype(wide).mean((1, 2))
+        last = ConvNormAct(self.last, 1, norm=self.backbone.norm, activation=relu6, dtype=self.backbone.dtype)
+        x = last.flat(x, "last_conv", "last_norm", train=train).astype(wide).mean((1, 2))
         if self.classes is None:
             return x
         x = nn.Dropout(self.dropout, deterministic=not train)(x)
@@ -215,7 +214,7 @@ def same_padding(pixels: int, kernel: int, stride: int) -> tuple[int, int]:
     return total // 2, total - total // 2
 
 
-def conv_norm(
+def _layer(
     module: InvertedResidual | Backbone,
     name: str,
     x: Array,
@@ -224,22 +223,22 @@ def conv_norm(
     stride: int = 1,
     *,
     groups: int = 1,
+    activation: Activation | None = relu6,
     train: bool,
 ) -> Array:
-    """A convolution without bias, and the normalisation behind it: submodules `{name}_conv` and `{name}_norm`."""
-    x = Conv(
+    """A layer with the submodules `{name}_conv` and `{name}_norm`."""
+    layer = ConvNormAct(
         features,
         kernel,
         stride,
-        padding=_padding(module.padding, x, kernel, stride),
+        _padding(module.padding, x, kernel, stride),
         groups=groups,
-        use_bias=False,
+        norm=module.norm,
+        activation=activation,
         dtype=module.dtype,
         kernel_init=kaiming_normal if groups == 1 else depthwise_normal,
-        name=f"{name}_conv",
-    )(x)
-    norm = module.norm(dtype=module.dtype, scale_init=nn.initializers.ones, name=f"{name}_norm")
-    return norm(x, use_running_average=not train)
+    )
+    return layer.flat(x, f"{name}_conv", f"{name}_norm", train=train)
 
 
 def _padding(padding: str, x: Array, kernel: int, stride: int) -> Padding:

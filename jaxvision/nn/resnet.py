@@ -16,7 +16,7 @@ from flax import linen as nn
 from jax.typing import DTypeLike
 from jaxtyping import Array, Float
 
-from jaxvision.nn.conv import Conv, max_pool
+from jaxvision.nn.conv import ConvNormAct, max_pool
 from jaxvision.nn.norm import BatchNorm, Norm
 from jaxvision.nn.precision import at_least_float32
 from jaxvision.nn.stochastic_depth import StochasticDepth, linear_rates
@@ -54,10 +54,9 @@ class BasicBlock(nn.Module):
             raise ValueError(
                 f"groups={self.groups}, width_per_group={self.width_per_group}: allowed without bottlenecks are 1 and 64"
             )
-        y = _conv(self, "conv1", self.channels, 3, self.stride)(x)
-        y = nn.relu(_norm(self, "norm1")(y, use_running_average=not train))
-        y = _conv(self, "conv2", self.channels, 3)(y)
-        y = _norm(self, "norm2", self.last_scale)(y, use_running_average=not train)
+        y = _layer(self, self.channels, 3, self.stride).flat(x, "conv1", "norm1", train=train)
+        last = _layer(self, self.channels, 3, activation=None, scale_init=self.last_scale)
+        y = last.flat(y, "conv2", "norm2", train=train)
         y = StochasticDepth(self.drop, name="drop")(y, train=train)
         return nn.relu(y + _shortcut(self, x, y.shape[-1], train))
 
@@ -83,12 +82,10 @@ class Bottleneck(nn.Module):
         """Run the block; the result has four times `channels` channels."""
         inside = self.channels * self.width_per_group // 64 * self.groups
         first, second = (self.stride, 1) if self.stride_first else (1, self.stride)
-        y = _conv(self, "conv1", inside, 1, first)(x)
-        y = nn.relu(_norm(self, "norm1")(y, use_running_average=not train))
-        y = _conv(self, "conv2", inside, 3, second, self.groups)(y)
-        y = nn.relu(_norm(self, "norm2")(y, use_running_average=not train))
-        y = _conv(self, "conv3", self.channels * self.expansion, 1)(y)
-        y = _norm(self, "norm3", self.last_scale)(y, use_running_average=not train)
+        y = _layer(self, inside, 1, first).flat(x, "conv1", "norm1", train=train)
+        y = _layer(self, inside, 3, second, groups=self.groups).flat(y, "conv2", "norm2", train=train)
+        last = _layer(self, self.channels * self.expansion, 1, activation=None, scale_init=self.last_scale)
+        y = last.flat(y, "conv3", "norm3", train=train)
         y = StochasticDepth(self.drop, name="drop")(y, train=train)
         return nn.relu(y + _shortcut(self, x, y.shape[-1], train))
 
@@ -168,8 +165,7 @@ class Backbone(nn.Module):
         if self.stem not in ("imagenet", "cifar"):
             raise ValueError(f"stem={self.stem!r} is unknown; allowed: 'imagenet', 'cifar'")
         size, stride = (7, 2) if self.stem == "imagenet" else (3, 1)
-        x = _conv(self, "stem_conv", self.width, size, stride)(images)
-        x = nn.relu(_norm(self, "stem_norm")(x, use_running_average=not train))
+        x = _layer(self, self.width, size, stride).flat(images, "stem_conv", "stem_norm", train=train)
         return max_pool(x, 3, stride=2, padding=1) if self.stem == "imagenet" else x
 
 
@@ -248,26 +244,17 @@ def keras_resnet50(classes: int | None = 1000, **options: Any) -> ResNet:
     return resnet50(classes, bias=True, stride_first=True, norm=keras_norm, **options)
 
 
-def _conv(
-    network: BasicBlock | Bottleneck | Backbone, name: str, features: int, size: int, stride: int = 1, groups: int = 1
-) -> Conv:
-    """A convolution that keeps the size of its input, but for the stride."""
-    return Conv(
-        features, size, stride, padding=size // 2, groups=groups, use_bias=network.bias, dtype=network.dtype, name=name
-    )
-
-
-def _norm(
-    network: BasicBlock | Bottleneck | Backbone,
-    name: str,
-    scale_init: nn.initializers.Initializer = nn.initializers.ones,
-) -> nn.Module:
-    return network.norm(dtype=network.dtype, scale_init=scale_init, name=name)
+def _layer(
+    network: BasicBlock | Bottleneck | Backbone, features: int, size: int, stride: int = 1, **options: Any
+) -> ConvNormAct:
+    """A layer with the normalisation, the type and the biases of the network; `options` are those of `ConvNormAct`."""
+    part = {"use_bias": network.bias, "norm": network.norm, "dtype": network.dtype}
+    return ConvNormAct(features, size, stride, **part, **options)
 
 
 def _shortcut(block: BasicBlock | Bottleneck, x: Array, channels: int, train: bool) -> Array:
     """`x` itself, or projected where the block changes its shape."""
     if block.stride == 1 and x.shape[-1] == channels:
         return x
-    projected = _conv(block, "shortcut_conv", channels, 1, block.stride)(x)
-    return _norm(block, "shortcut_norm")(projected, use_running_average=not train)
+    layer = _layer(block, channels, 1, block.stride, activation=None)
+    return layer.flat(x, "shortcut_conv", "shortcut_norm", train=train)

@@ -14,7 +14,7 @@ from jax import lax
 from jax.typing import DTypeLike
 from jaxtyping import Array, Float
 
-from jaxvision.nn.conv import Conv, max_pool, max_pool_rounding_up
+from jaxvision.nn.conv import ConvNormAct, max_pool, max_pool_rounding_up
 from jaxvision.nn.norm import BatchNorm, Norm
 from jaxvision.nn.precision import at_least_float32
 
@@ -58,12 +58,8 @@ class Backbone(nn.Module):
             if stage > 1:
                 x = max_pool_rounding_up(x, 2) if self.ceil_pooling else max_pool(x, 2)
             for layer in range(1, depth + 1):
-                x = Conv(channels, 3, padding=1, dtype=self.dtype, name=f"stage{stage}_conv{layer}")(x)
-                if self.norm is not None:
-                    name = f"stage{stage}_norm{layer}"
-                    norm = self.norm(dtype=self.dtype, scale_init=nn.initializers.ones, name=name)
-                    x = norm(x, use_running_average=not train)
-                x = nn.relu(x)
+                conv = ConvNormAct(channels, 3, use_bias=True, norm=self.norm, dtype=self.dtype)
+                x = conv.flat(x, f"stage{stage}_conv{layer}", f"stage{stage}_norm{layer}", train=train)
             features.append(x)
         return features
 

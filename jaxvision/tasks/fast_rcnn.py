@@ -49,8 +49,8 @@ def fast_rcnn_vgg16(
     return FastRCNN(features, BoxHead(classes, hidden, dropout, dtype), pool_last)
 
 
-def fast_rcnn_resnet(backbone: Backbone, classes: int, *, hidden: int = 1024) -> FastRCNN:
-    """ROIPool to 7x7 cells from the last map of any backbone, and two dense layers.
+def fast_rcnn_last_map(backbone: Backbone, classes: int, *, hidden: int = 1024) -> FastRCNN:
+    """Fast R-CNN on any backbone: ROIPool to 7x7 cells from its last map, and two dense layers.
 
     Three stages, as in `resnet.Backbone(resnet.Bottleneck, (3, 4, 6))`, have the stride 16 of the paper.
     """

@@ -82,8 +82,8 @@ def rcnn_vgg16(classes: int, *, hidden: int = 4096, dropout: float = 0.5, dtype:
     return RCNN(Halved(vgg.Backbone((2, 2, 3, 3, 3), dtype=dtype)), BoxHead(classes, hidden, dropout, dtype))
 
 
-def rcnn_resnet(backbone: Backbone, classes: int) -> RCNN:
-    """Any backbone, its last map averaged, on crops of any size."""
+def rcnn_last_map(backbone: Backbone, classes: int) -> RCNN:
+    """R-CNN on any backbone, whose last map is averaged, on crops of any size."""
     return RCNN(Last(backbone), MeanHead(classes, backbone.dtype))
 
 

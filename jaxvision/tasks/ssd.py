@@ -13,7 +13,7 @@ from jax.typing import DTypeLike
 from jaxtyping import Array, Bool, Float, Int
 
 from jaxvision.nn import mobilenet, vgg
-from jaxvision.nn.conv import Conv, max_pool
+from jaxvision.nn.conv import Conv, ConvNormAct, max_pool
 from jaxvision.nn.mobilenet import relu6, same_padding
 from jaxvision.nn.norm import Norm
 from jaxvision.nn.precision import at_least_float32
@@ -104,15 +104,8 @@ def _extras(x: Array, extras: Sequence[Extra], dtype: DTypeLike, norm: Norm | No
     """Called within a compact module, which gets the submodules `extra1_squeeze`, `extra1_conv`, ..."""
 
     def layer(x: Array, name: str, *shape: int) -> Array:
-        channels, kernel, stride, padding = shape
-        conv = Conv(
-            channels, kernel, stride, padding, use_bias=norm is None, dtype=dtype, kernel_init=xavier, name=name
-        )
-        x = conv(x)
-        if norm is not None:
-            normalise = norm(dtype=dtype, scale_init=nn.initializers.ones, name=f"{name}_norm")
-            x = normalise(x, use_running_average=not train)
-        return nn.relu(x)
+        conv = ConvNormAct(*shape, use_bias=norm is None, norm=norm, dtype=dtype, kernel_init=xavier)
+        return conv.flat(x, name, f"{name}_norm", train=train)
 
     maps = []
     for number, extra in enumerate(extras, 1):
@@ -147,11 +140,10 @@ class MobileNetFeatures(nn.Module):
     def _layer(
         self, x: Array, name: str, channels: int, train: bool, *, kernel: int = 1, stride: int = 1, groups: int = 1
     ) -> Array:
-        dtype = self.backbone.dtype
         pads = same_padding(x.shape[1], kernel, stride), same_padding(x.shape[2], kernel, stride)
-        conv = Conv(channels, kernel, stride, pads, groups=groups, use_bias=False, dtype=dtype, name=f"{name}_conv")
-        norm = self.backbone.norm(dtype=dtype, scale_init=nn.initializers.ones, name=f"{name}_norm")
-        return relu6(norm(conv(x), use_running_average=not train))
+        part = {"groups": groups, "norm": self.backbone.norm, "dtype": self.backbone.dtype}
+        layer = ConvNormAct(channels, kernel, stride, pads, **part, activation=relu6)
+        return layer.flat(x, f"{name}_conv", f"{name}_norm", train=train)
 
 
 class Outputs(NamedTuple):

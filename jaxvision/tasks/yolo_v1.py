@@ -13,7 +13,7 @@ from jax.typing import DTypeLike
 from jaxtyping import Array, Float, Int
 
 from jaxvision.nn.conv import Conv
-from jaxvision.nn.darknet import Layer, darknet_norm, darknet_normal
+from jaxvision.nn.darknet import darknet_layer, darknet_norm, darknet_normal
 from jaxvision.nn.norm import Norm
 from jaxvision.nn.precision import at_least_float32
 from jaxvision.ops import pixels
@@ -43,7 +43,7 @@ class GridHead(nn.Module):
     def __call__(self, images: Float[Array, "b h w c"], *, train: bool) -> Float[Array, "b y x o"]:
         """`b rows columns (5 boxes + classes)`, as `yolo_v1` takes it, in float32 at least."""
         x = self.backbone(images, train=train)[-1]
-        x = Layer(self.channels, 3, 1, self.dtype, self.norm, name="before")(x, train=train)
+        x = darknet_layer(self.channels, 3, dtype=self.dtype, norm=self.norm, name="before")(x, train=train)
         x = Conv(5 * self.boxes + self.classes, 1, dtype=self.dtype, kernel_init=darknet_normal, name="grid")(x)
         return x.astype(at_least_float32(self.dtype))
 

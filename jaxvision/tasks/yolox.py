@@ -15,7 +15,7 @@ from flax import linen as nn
 from jax.typing import DTypeLike
 from jaxtyping import Array, Float, Int
 
-from jaxvision.nn.conv import Conv, max_pool
+from jaxvision.nn.conv import ConvNormAct, max_pool
 from jaxvision.nn.darknet import enlarged
 from jaxvision.nn.norm import BatchNorm, Norm
 from jaxvision.nn.precision import at_least_float32
@@ -45,34 +45,6 @@ COARSEST = 32
 Maps = Sequence[Float[Array, "b _ _ _"]]
 
 
-class Layer(nn.Module):
-    """Convolution, normalisation, SiLU."""
-
-    channels: int
-    kernel: int
-    stride: int
-    groups: int
-    dtype: DTypeLike
-    norm: Norm
-
-    @nn.compact
-    def __call__(self, x: Float[Array, "b h w i"], *, train: bool) -> Float[Array, "b y x o"]:
-        """Run the layer."""
-        conv = Conv(
-            self.channels,
-            self.kernel,
-            self.stride,
-            padding=self.kernel // 2,
-            groups=self.groups,
-            use_bias=False,
-            dtype=self.dtype,
-            kernel_init=uniform,
-            name="conv",
-        )
-        norm = self.norm(dtype=self.dtype, scale_init=nn.initializers.ones, name="norm")
-        return nn.silu(norm(conv(x), use_running_average=not train))
-
-
 class Make(NamedTuple):
     """How layers are made, throughout a network."""
 
@@ -81,9 +53,19 @@ class Make(NamedTuple):
     dtype: DTypeLike = jnp.float32
     norm: Norm = yolox_norm
 
-    def __call__(self, channels: int, kernel: int, stride: int = 1, groups: int = 1, *, name: str) -> Layer:
-        """A layer."""
-        return Layer(channels, kernel, stride, groups, self.dtype, self.norm, name=name)
+    def __call__(self, channels: int, kernel: int, stride: int = 1, groups: int = 1, *, name: str) -> ConvNormAct:
+        """Convolution, normalisation, SiLU."""
+        return ConvNormAct(
+            channels,
+            kernel,
+            stride,
+            groups=groups,
+            norm=self.norm,
+            activation=nn.silu,
+            dtype=self.dtype,
+            kernel_init=uniform,
+            name=name,
+        )
 
     def spatial(self, channels: int, stride: int = 1, *, name: str) -> nn.Module:
         """A layer that sees 3x3 pixels."""
