@@ -4,7 +4,9 @@
         --config.test_dir=my_images/test
 
 Without --config.test_dir a fifth of every class is held out. `--config.on_bad_image=skip` reports an unreadable image and
-goes on without it.
+goes on without it; `--config.balanced=true` shows every class equally often. It trains from scratch for 1000 steps at 128
+pixels; on a CPU begin smaller: `--config.image_size=64 --config.width=16 --config.steps=200`. Time and accuracy depend on
+the images: not measured by us.
 """
 
 import jax.numpy as jnp

@@ -1,4 +1,8 @@
-"""Several processes as one run: how they meet, what each reads, how they end together."""
+"""Several processes as one run: how they meet, what each reads, how they end together.
+
+They share the workdir, and the first one writes it. Each reads only its rows of every batch, of one global order. SIGTERM to
+any of them makes all save the same step; Ctrl-C ends them at once.
+"""
 
 import os
 import signal

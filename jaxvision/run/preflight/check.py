@@ -1,6 +1,9 @@
 """Everything that can be known to be wrong before the first step of a run, and what the run is about to do.
 
-Nothing is trained. All problems are collected; none hides another where it need not.
+Nothing is trained. All problems are collected; none hides another where it need not. Checked and reported: the settings;
+examples and classes of each stream, every image decoded, or a sample of many; whether the network has as many classes as the
+data, and the batch can be split over the devices; parameters by module, with group, rate and weight decay, what is frozen;
+FLOPs of an image; the memory of the compiled step against the device's. Pictures show a decoded and an augmented batch.
 """
 
 from collections.abc import Callable, Mapping, Sequence
