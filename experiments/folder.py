@@ -19,7 +19,7 @@ from jaxvision.data import folder, order, pipeline, placement
 from jaxvision.data.subset import train_and_test
 from jaxvision.draw import classification as pictures
 from jaxvision.experiment import Evaluation, Experiment, Keep
-from jaxvision.metrics.classification import classification as figures
+from jaxvision.metrics.classification import classification as metrics
 from jaxvision.nn.resnet import resnet18
 from jaxvision.tasks.classification import classification
 from jaxvision.train import evenly, exponential_average
@@ -78,7 +78,7 @@ def build(config) -> Experiment:
         steps=config.steps,
         train=train,
         augment=flip(),
-        evaluations={"test": Evaluation(test, figures(classes), pictures.report)},
+        evaluations={"test": Evaluation(test, metrics(classes), pictures.report)},
         average=exponential_average(config.ema),
         seed=config.seed,
         every=evenly(config.steps, 10, log=20),

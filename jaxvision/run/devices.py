@@ -141,7 +141,7 @@ def batch_on(mesh: Mesh, spec: Batch) -> Batch:
 
 
 def placer(mesh: Mesh) -> Callable[[Batch], Batch]:
-    """A function that puts a batch onto the devices, split over them; of several processes, each gives its share."""
+    """A function that puts a batch onto the devices, split over them; of several processes, each gives its shard."""
     sharding = along_batch(mesh)
     if jax.process_count() == 1:
         return lambda batch: jax.device_put(batch, sharding)
@@ -190,8 +190,8 @@ class Collective(NamedTuple):
         return int(np.prod(self.shape, dtype=np.int64)) * int(bits) // 8
 
 
-_KINDS = "all-reduce|all-gather|reduce-scatter|all-to-all|collective-permute"
-_INSTRUCTION = re.compile(rf"= (.*?) ({_KINDS})(?:-start)?\(")
+_COLLECTIVES = "all-reduce|all-gather|reduce-scatter|all-to-all|collective-permute"
+_INSTRUCTION = re.compile(rf"= (.*?) ({_COLLECTIVES})(?:-start)?\(")
 _ARRAY = re.compile(r"([a-z]+\d*)\[([\d,]*)\]")
 
 

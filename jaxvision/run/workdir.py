@@ -109,7 +109,7 @@ class Workdir:
             if differences or not self.has_run():
                 self._keep_code(recipe, text)
                 write_atomically(self.data, _json_text(data))
-                write_atomically(self.classes, _json_text({name: list(some) for name, some in classes.items()}))
+                write_atomically(self.classes, _json_text({name: list(names) for name, names in classes.items()}))
                 write_atomically(self.versions, _json_text(made_with.versions))
                 write_atomically(self.provenance, _json_text(made_with.as_json()))
             self._note_start(shlex.join(recipe.command if recipe is not None else ()), made_with)
