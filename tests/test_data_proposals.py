@@ -88,7 +88,7 @@ def test_without_opencv_it_says_what_to_install(monkeypatch):
         selective_search(np.zeros((40, 40, 3), np.uint8))
 
 
-def test_recall_and_best_overlap_equal_the_loop():
+def test_recall_and_best_iou_equal_the_loop():
     random = np.random.default_rng(0)
     corner = random.uniform(0, 8, (3, 12, 2))
     boxes = np.concatenate([corner, corner + random.uniform(8, 20, (3, 12, 2))], -1)
