@@ -34,6 +34,7 @@ class Flags(NamedTuple):
     preflight: bool
     wandb: str | None
     profile: str | None
+    report: bool
     traceback: bool
     fsdp: int
     meeting: tuple[str | None, int | None, int | None, int] | None
@@ -79,6 +80,7 @@ def parse(argv: list[str]) -> Flags:
         metavar="FIRST:LAST",
         help="trace these steps, LAST not among them, for Perfetto and TensorBoard; some ten MB a step",
     )
+    parser.add_argument("--no-report", action="store_true", help="draw no pictures at the end: a sweep, say")
     devices = parser.add_argument_group("devices")
     commands.add_devices_flag(devices)
     devices.add_argument(
@@ -107,6 +109,7 @@ def parse(argv: list[str]) -> Flags:
         preflight=known.preflight,
         wandb=known.wandb,
         profile=known.profile,
+        report=not known.no_report,
         traceback=known.traceback,
         fsdp=known.fsdp,
         meeting=meeting,
@@ -166,6 +169,7 @@ def train(flags: Flags, profile: range | None) -> int:
         fork=flags.fork,
         trackers=trackers,
         profile=profile,
+        report=flags.report,
     )
     return end(trained, speaks=processes.is_first())
 

@@ -4,10 +4,7 @@ import os
 
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-# Most of what tests compile runs once: LLVM's optimisations take longer than they save.
-os.environ["XLA_FLAGS"] = " ".join(
-    ("--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true", os.environ.get("XLA_FLAGS", ""))
-)
+os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0")  # many tests compile the same small programs
 
 from typing import Any
 
@@ -24,12 +21,53 @@ from PIL import Image
 install_import_hook(["jaxvision.ops", "jaxvision.nn", "jaxvision.tasks"], "beartype.beartype")
 
 from jaxvision import train  # noqa: E402
+from jaxvision.data import host_tensorflow  # noqa: E402
 from jaxvision.gradient import mean_gradient  # noqa: E402
 from jaxvision.run import devices  # noqa: E402
 from jaxvision.types import Batch, Labels  # noqa: E402
 
 devices.keep_compilations()
 jax.config.update("jax_numpy_rank_promotion", "raise")
+
+
+PROCESSOR_SECONDS = 10
+"""What a test of the default suite may take; one that takes longer is marked `slow`, or made smaller."""
+
+
+def pytest_configure(config):
+    """Programs that run once are compiled the quick way: MLIR's emitters take twice as long as those before them."""
+    if "not slow" in config.option.markexpr and jax.__version_info__ < (0, 11):  # an unknown flag ends the process
+        os.environ["XLA_FLAGS"] = f"--xla_cpu_use_fusion_emitters=false {os.environ.get('XLA_FLAGS', '')}"
+
+
+def pytest_runtest_setup(item):
+    """Most of what a quick test compiles runs once: LLVM's optimisations take longer than they save; a slow one runs long."""
+    jax.config.update("jax_disable_most_optimizations", "slow" not in item.keywords)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_call(item):
+    before = _processor_seconds()
+    result = yield
+    taken = _processor_seconds() - before
+    if taken > PROCESSOR_SECONDS and not BIG.intersection(item.keywords):
+        pytest.fail(f"{taken:.1f} s of processor time; a test that is not marked slow may take {PROCESSOR_SECONDS} s")
+    return result
+
+
+@pytest.fixture(scope="session")
+def tensorflow():
+    """TensorFlow, imported before the clock of a test runs."""
+    host_tensorflow.tensorflow_datasets()
+
+
+BIG = {"slow", "parity", "gpu", "network"}
+
+
+def _processor_seconds():
+    """Of this process and of those that it waited for."""
+    times = os.times()
+    return times.user + times.system + times.children_user + times.children_system
 
 
 @pytest.fixture

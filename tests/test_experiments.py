@@ -22,6 +22,8 @@ DEEP = {
     *("efficientnet_lite0_fashion", "efficientnet_lite0_trees"),
 }
 """Tracing these takes long."""
+TRACED_LONG = {"shapes_yolox", "shapes_detr", "shapes_retinanet", "shapes_rcnn"}
+"""Detectors whose own tests trace them in the default suite."""
 ALIKE = {
     *("imagenet_vgg16", "imagenet_squeezenet", "folder_cnn", "fashion_mnist_cnn", "optimizers"),
     *("imbalanced_fashion_mnist", "shapes_yolo", "shapes_fast_rcnn", "cifar100_resnet18", "fashion_mnist_resnet18"),
@@ -40,7 +42,7 @@ def test_it_builds(path, folder_of_classes):
     assert chosen.keep.by.split("/")[0] in chosen.evaluations
 
 
-@pytest.mark.parametrize("path", files(slow=DEEP | ALIKE))
+@pytest.mark.parametrize("path", files(slow=DEEP | ALIKE | TRACED_LONG))
 def test_the_train_step_keeps_the_shapes_of_the_state_and_lowers_for_gpu_and_tpu(path, folder_of_classes):
     chosen = build(path, {"precision": "bfloat16"}, folder_of_classes)
     state = jax.eval_shape(lambda: experiment.first_state_of(chosen, start=False))

@@ -22,10 +22,11 @@ TINY = Path(__file__).with_name("tiny_experiment.py")
 
 
 @pytest.fixture
-def run(tmp_path, capfd, caplog):
+def run(tmp_path, capfd, caplog, tensorflow):
     """Runs the tiny experiment in this process; gives the exit status and what it printed, warnings included."""
 
     def command(*options, workdir=tmp_path / "run", config=TINY, **fields):
+        options = options if fields.get("report") else ("--no-report", *options)
         fields = [f"--config.{name.replace('__', '.')}={value}" for name, value in fields.items()]
         status = main.main([f"--config={config}", f"--workdir={workdir}", *fields, *options])
         printed = capfd.readouterr()

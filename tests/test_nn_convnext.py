@@ -30,6 +30,7 @@ def test_has_the_published_number_of_parameters(name, count):
     assert parameter_count(getattr(convnext, name)(), 224) == count
 
 
+@pytest.mark.slow
 def test_equals_torchvision_in_float64(float64):
     network = small(dtype=jnp.float64)
     assert_equals_golden(np.load(GOLDEN), network, torchvision.convnext, torchvision.convnext_sources)

@@ -39,6 +39,7 @@ def test_has_the_published_number_of_parameters(network, count):
     assert parameter_count(network, 224) == count
 
 
+@pytest.mark.slow
 def test_mobilenet_equals_torchvision_in_float64(float64):
     network = mobilenet_v2(5, width=0.75, stages=SHORT, dtype=jnp.float64).clone(dropout=0.0)
     golden = np.load(GOLDEN / "mobilenet_v2.npz")

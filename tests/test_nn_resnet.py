@@ -95,6 +95,7 @@ def grouped(**options):
     return resnet.ResNet(backbone, 5)
 
 
+@pytest.mark.slow
 def test_bottlenecks_with_groups_equal_torchvision_in_float64(float64):
     golden = np.load(GOLDEN / "resnext.npz")
     assert_equals_golden(golden, grouped(dtype=jnp.float64), torchvision.resnet, torchvision.resnet_sources)

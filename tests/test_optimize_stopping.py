@@ -154,7 +154,7 @@ def check_equal(killed, whole):
 @pytest.mark.slow
 def test_a_run_that_crashed_stops_and_lowers_its_rate_where_an_uninterrupted_one_does(tmp_path, monkeypatch):
     def run(name):
-        return main.main([f"--config={EXPERIMENT}", f"--workdir={tmp_path / name}", *FIELDS])
+        return main.main([f"--config={EXPERIMENT}", f"--workdir={tmp_path / name}", "--no-report", *FIELDS])
 
     assert run("whole") == 0
     done, lowered = check_a_run(tmp_path / "whole")
@@ -175,7 +175,14 @@ def test_a_run_that_crashed_stops_and_lowers_its_rate_where_an_uninterrupted_one
 @pytest.mark.slow
 def test_a_killed_run_stops_and_lowers_its_rate_where_an_uninterrupted_one_does(tmp_path):
     def start(name):
-        command = [sys.executable, "-m", "jaxvision.main", f"--config={EXPERIMENT}", f"--workdir={tmp_path / name}"]
+        command = [
+            sys.executable,
+            "-m",
+            "jaxvision.main",
+            f"--config={EXPERIMENT}",
+            f"--workdir={tmp_path / name}",
+            "--no-report",
+        ]
         return subprocess.Popen([*command, *FIELDS], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
 
     def finish(process):

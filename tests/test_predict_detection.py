@@ -159,7 +159,12 @@ def test_images_and_frames_are_drawn_in_their_own_size(run, finished, tmp_path):
 
 
 def test_images_on_canvases_of_two_shapes_come_in_their_order(finished, tmp_path, capfd):
-    command = [f"--config={HERE / 'boxes_experiment.py'}", f"--workdir={tmp_path / 'run'}", "--config.buckets=True"]
+    command = [
+        f"--config={HERE / 'boxes_experiment.py'}",
+        f"--workdir={tmp_path / 'run'}",
+        "--config.buckets=True",
+        "--no-report",
+    ]
     assert main.main(command) == 0
     scenes, output = finished.parent / "scenes", tmp_path / "out.jsonl"
     assert predict.main([f"--workdir={tmp_path / 'run'}", str(scenes), "--score=0", f"--output={output}"]) == 0
@@ -175,7 +180,12 @@ def test_images_on_canvases_of_two_shapes_come_in_their_order(finished, tmp_path
 
 
 def test_what_a_model_is_given_beside_an_image_is_found_for_every_file(finished, tmp_path, capfd):
-    command = [f"--config={HERE / 'boxes_experiment.py'}", f"--workdir={tmp_path / 'run'}", "--config.given=True"]
+    command = [
+        f"--config={HERE / 'boxes_experiment.py'}",
+        f"--workdir={tmp_path / 'run'}",
+        "--config.given=True",
+        "--no-report",
+    ]
     assert main.main(command) == 0
     (finished.parent / "bad.png").write_bytes(b"no image")
     files = [finished.parent / "bad.png", finished.parent / "scenes"]

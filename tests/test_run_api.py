@@ -16,8 +16,9 @@ from jaxvision.run import config
 QUICKSTART = Path(__file__).parent.parent / "experiments" / "quickstart.py"
 
 
-def test_the_quickstart_from_python(tmp_path):
-    experiment, recipe = config.build(QUICKSTART, {"epochs": "1", "batch_size": "200"})
+def test_the_quickstart_from_python(tmp_path, tensorflow):
+    experiment, recipe = config.build(QUICKSTART, {"epochs": "1", "batch_size": "64", "channels": "(8, 16, 32)"})
+    experiment = experiment._replace(steps=50)
     trained = run.train(experiment, tmp_path / "run", recipe, report=False)
     assert (trained.step, trained.interrupted) == (50, None)
     assert trained.metrics["test/accuracy"] > 0.2

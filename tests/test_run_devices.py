@@ -130,7 +130,16 @@ FIELDS = {
 
 def command(workdir, *more):
     fields = [f"--config.{name}={value}" for name, value in FIELDS.items()]
-    return [sys.executable, "-m", "jaxvision.main", f"--config={TINY}", f"--workdir={workdir}", *fields, *more]
+    return [
+        sys.executable,
+        "-m",
+        "jaxvision.main",
+        f"--config={TINY}",
+        f"--workdir={workdir}",
+        "--no-report",
+        *fields,
+        *more,
+    ]
 
 
 def run(workdir, devices, *more):

@@ -23,7 +23,7 @@ TINY = Path(__file__).parent / "tiny_experiment.py"
 
 
 def start(workdir, *more, **environment):
-    command = [sys.executable, "-m", "jaxvision.main", f"--config={TINY}", f"--workdir={workdir}", *more]
+    command = [sys.executable, "-m", "jaxvision.main", f"--config={TINY}", f"--workdir={workdir}", "--no-report", *more]
     return subprocess.Popen(
         command,
         env={**os.environ, **environment},

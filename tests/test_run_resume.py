@@ -21,7 +21,7 @@ pytestmark = pytest.mark.slow
 
 
 def start(workdir, fields):
-    command = [sys.executable, "-m", "jaxvision.main", f"--config={TINY}", f"--workdir={workdir}"]
+    command = [sys.executable, "-m", "jaxvision.main", f"--config={TINY}", f"--workdir={workdir}", "--no-report"]
     return subprocess.Popen([*command, *fields], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
 
 

@@ -211,13 +211,15 @@ def collectives(program: str) -> list[Collective]:
 def keep_compilations(folder: str | None = None) -> None:
     """Compiled programs are kept on disk, so that the next run of the same step starts at once.
 
-    `JAX_COMPILATION_CACHE_DIR` names another folder; empty, it turns this off.
+    `JAX_COMPILATION_CACHE_DIR` names another folder; empty, it turns this off. Programs that compile in less than
+    half a second are not kept, unless `JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS` says another time.
     """
     chosen = os.environ.get("JAX_COMPILATION_CACHE_DIR")
     if chosen is None:
         chosen = folder or str(Path("~/.cache/jaxvision/compilations").expanduser())
         jax.config.update("jax_compilation_cache_dir", chosen)
-    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.5)
+    if "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS" not in os.environ:
+        jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.5)
     # The address of a function that splits an operation over devices (`ops.top_k`) is another in every process.
     jax.config.update("jax_remove_custom_partitioning_ptr_from_cache_key", True)
 
