@@ -13,7 +13,7 @@ from ml_collections import ConfigDict
 from jaxvision.data import order, pipeline, placement, tfds
 from jaxvision.draw import classification as pictures
 from jaxvision.experiment import Evaluation, Experiment, Keep
-from jaxvision.metrics.classification import classification as figures
+from jaxvision.metrics.classification import classification as metrics
 from jaxvision.nn.cnn import TutorialCNN
 from jaxvision.tasks.classification import classification
 from jaxvision.train import evenly
@@ -51,7 +51,7 @@ def build(config) -> Experiment:
         optimizer=optax.sgd(schedule, momentum=config.momentum),
         steps=steps,
         train=train,
-        evaluations={"test": Evaluation(test, figures(classes), pictures.report)},
+        evaluations={"test": Evaluation(test, metrics(classes), pictures.report)},
         seed=config.seed,
         every=evenly(steps, 10, log=100),
         keep=Keep(latest=2, best=1, by="test/accuracy"),

@@ -16,7 +16,7 @@ from jaxvision.augment.geometry import flip, pad_and_crop
 from jaxvision.data import order, pipeline, placement, tfds
 from jaxvision.draw import classification as pictures
 from jaxvision.experiment import Evaluation, Experiment, Keep
-from jaxvision.metrics.classification import classification as figures
+from jaxvision.metrics.classification import classification as metrics
 from jaxvision.nn.resnet import resnet18
 from jaxvision.tasks.classification import classification
 from jaxvision.train import evenly, exponential_average
@@ -62,7 +62,7 @@ def build(config) -> Experiment:
         steps=steps,
         train=train,
         augment=chain(flip(), pad_and_crop(4)),
-        evaluations={"test": Evaluation(test, figures(classes), pictures.report)},
+        evaluations={"test": Evaluation(test, metrics(classes), pictures.report)},
         average=exponential_average(config.ema),
         seed=config.seed,
         every=evenly(steps, 10, log=100),

@@ -22,7 +22,7 @@ from jaxvision.augment import chain, flip, resized_crop, scale_jitter, sometimes
 from jaxvision.data import buckets, objects, order, pipeline, placement, target
 from jaxvision.draw import detection as pictures
 from jaxvision.experiment import Evaluation, Experiment, Keep
-from jaxvision.metrics.detection import detection as figures
+from jaxvision.metrics.detection import detection as metrics
 from jaxvision.pretrained import torchvision
 from jaxvision.pretrained.coco import CLASSES
 from jaxvision.pretrained.detr import coco_sources
@@ -86,7 +86,7 @@ def build(config) -> Experiment:
         steps=config.steps,
         train=train,
         augment=chain(flip(), sometimes(0.5, resized_crop((0.3, 1.0), (0.5, 2.0))), scale_jitter((0.6, 1.0))),
-        evaluations={"val": Evaluation(test, figures(CLASSES), pictures.report)},
+        evaluations={"val": Evaluation(test, metrics(CLASSES), pictures.report)},
         start=begin,
         frozen=("backbone/stem_.*", "backbone/stage1_.*") if begin else (),
         seed=config.seed,

@@ -22,7 +22,7 @@ from jaxvision.augment import flip
 from jaxvision.data import buckets, objects, order, placement, subset, target
 from jaxvision.draw import detection as pictures
 from jaxvision.experiment import Evaluation, Experiment, Keep
-from jaxvision.metrics.detection import detection as figures
+from jaxvision.metrics.detection import detection as metrics
 from jaxvision.nn.norm import FrozenBatchNorm
 from jaxvision.pretrained import torchvision_detection
 from jaxvision.pretrained.coco import CLASSES
@@ -92,7 +92,7 @@ def build(config) -> Experiment:
         steps=config.steps,
         train=train,
         augment=flip(),
-        evaluations={"val": Evaluation(test, figures(CLASSES), pictures.report)},
+        evaluations={"val": Evaluation(test, metrics(CLASSES), pictures.report)},
         start=begin,
         frozen=("features/backbone/(stem|stage1)_.*",) if begin else (),
         seed=config.seed,

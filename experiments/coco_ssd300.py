@@ -6,7 +6,7 @@
 torchvision's form, for Caffe's pixels (its `VGG16_Weights.IMAGENET1K_FEATURES`); empty: random weights. The recipe is the
 paper's with its later augmentation: 400,000 steps of 32 images, SGD, the rate divided by ten after 280,000 and 360,000;
 half of the images flipped, half shrunk into a larger area, each of four changes of colour made to half of them, all cropped
-by overlap. Unlike the paper's, the first two layers behind VGG16's convolutions begin at random. Expected: 25.1 AP, which
+by IoU. Unlike the paper's, the first two layers behind VGG16's convolutions begin at random. Expected: 25.1 AP, which
 the paper reports on test-dev (23.2 without shrinking images, in 240,000 steps), and torchvision's `ssd300_vgg16` on
 val2017, by a recipe of its own. Images are stretched to 300 px first and cropped on the device, so that crops are enlarged
 from that. Not measured by us.
@@ -21,7 +21,7 @@ from jaxvision.augment import brightness, chain, contrast, expand, flip, hue, io
 from jaxvision.data import objects, order, pipeline, placement, target
 from jaxvision.draw import detection as pictures
 from jaxvision.experiment import Evaluation, Experiment, Keep
-from jaxvision.metrics.detection import detection as figures
+from jaxvision.metrics.detection import detection as metrics
 from jaxvision.pretrained import torchvision_detection
 from jaxvision.pretrained.coco import CLASSES
 from jaxvision.pretrained.start import start
@@ -84,7 +84,7 @@ def build(config) -> Experiment:
             sometimes(0.5, expand(4.0, CAFFE_MEAN)),
             *(iou_crop(), flip()),
         ),
-        evaluations={"val": Evaluation(test, figures(CLASSES), pictures.report)},
+        evaluations={"val": Evaluation(test, metrics(CLASSES), pictures.report)},
         start=begin if config.vgg16 else None,
         seed=config.seed,
         every=Every(log=100, evaluate=10_000, checkpoint=5_000),

@@ -19,7 +19,7 @@ from jaxvision.augment import brightness, chain, contrast, flip, hue, saturation
 from jaxvision.data import objects, order, pipeline, placement, target
 from jaxvision.draw import detection as pictures
 from jaxvision.experiment import Evaluation, Experiment, Keep
-from jaxvision.metrics.detection import detection as figures
+from jaxvision.metrics.detection import detection as metrics
 from jaxvision.pretrained import darknet
 from jaxvision.pretrained.coco import CLASSES
 from jaxvision.pretrained.start import start
@@ -76,7 +76,7 @@ def build(config) -> Experiment:
             *(flip(), brightness(0.33), saturation(0.33), contrast(0.1), hue(0.1)),
             scale_jitter((0.75, 1.25)),
         ),
-        evaluations={"val": Evaluation(test, figures(CLASSES), pictures.report)},
+        evaluations={"val": Evaluation(test, metrics(CLASSES), pictures.report)},
         start=begin if config.darknet53 else None,
         seed=config.seed,
         every=Every(log=100, evaluate=10_000, checkpoint=5_000),

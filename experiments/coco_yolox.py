@@ -37,7 +37,7 @@ from jaxvision.augment import (
 from jaxvision.data import objects, order, pipeline, placement, target
 from jaxvision.draw import detection as pictures
 from jaxvision.experiment import Evaluation, Experiment, Keep
-from jaxvision.metrics.detection import detection as figures
+from jaxvision.metrics.detection import detection as metrics
 from jaxvision.pretrained.coco import CLASSES
 from jaxvision.pretrained.start import start
 from jaxvision.pretrained.yolox import yolox_sources
@@ -144,7 +144,7 @@ def build(config) -> Experiment:
             flip(),
             closing(close),
         ),
-        evaluations={"val": Evaluation(test, figures(CLASSES), pictures.report)},
+        evaluations={"val": Evaluation(test, metrics(CLASSES), pictures.report)},
         start=start(yolox_sources, config.weights, inside="model") if config.weights else None,
         average=exponential_average(config.ema),
         seed=config.seed,

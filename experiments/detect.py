@@ -22,7 +22,7 @@ that of the data; config.json has what was taken. `--config.detector=`:
 What to expect: 600 steps take 6 to 11 minutes on two CPU cores from COCO's weights. Tree crowns of another site, from 72
 tiles, with settings of their own (trees_ssd.py, trees_yolo.py, trees_faster_rcnn.py; not measured with this file): AP50 30.7
 for SSD, 25.5 for YOLO, 40.1 for Faster R-CNN. Then, as with every run: `python -m jaxvision.predict --workdir=runs/detect
-new_images --draw=drawn --output=found.jsonl`.
+new_images --draw=pictures --output=found.jsonl`.
 """
 
 from collections.abc import Callable, Mapping
@@ -43,7 +43,7 @@ from jaxvision.draw import detection as pictures
 from jaxvision.errors import nearest
 from jaxvision.experiment import Evaluation, Experiment, Keep
 from jaxvision.formats.opening import splits
-from jaxvision.metrics.detection import detection as figures
+from jaxvision.metrics.detection import detection as metrics
 from jaxvision.nn import mobilenet, resnet
 from jaxvision.nn.fpn import FPN
 from jaxvision.ops import box_losses, other_nms
@@ -139,7 +139,7 @@ def build(config) -> Experiment:
             *(affine(zoom=0.3, shift=0.1), flip(), vertical_flip() if config.vertical_flip else identity),
             *(brightness(0.3), contrast(0.3), saturation(0.3)),
         ),
-        evaluations={"test": Evaluation(test, figures(config.classes), pictures.report)},
+        evaluations={"test": Evaluation(test, metrics(config.classes), pictures.report)},
         start=detector.start if pretrained else None,
         frozen=detector.early if pretrained else (),
         average=exponential_average(config.ema),
@@ -155,7 +155,7 @@ class Detector(NamedTuple):
     task: Callable[..., Task]
     """`(config, pretrained, dtype) -> Task`."""
     size: int
-    """Of the square canvas, in pixels."""
+    """Side of the square canvas, in pixels."""
     learning_rate: float = 1e-3
     clip: float = 10.0
     """The largest global norm of a gradient."""

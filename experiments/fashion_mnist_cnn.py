@@ -17,7 +17,7 @@ from jaxvision.augment import flip
 from jaxvision.data import idx, order, pipeline, placement, tfds
 from jaxvision.draw import classification as pictures
 from jaxvision.experiment import Evaluation, Experiment, Keep
-from jaxvision.metrics.classification import classification as figures
+from jaxvision.metrics.classification import classification as metrics
 from jaxvision.nn.cnn import FolderCNN
 from jaxvision.tasks.classification import classification
 from jaxvision.train import evenly, exponential_average
@@ -60,7 +60,7 @@ def build(config) -> Experiment:
         steps=steps,
         train=train,
         augment=flip(),
-        evaluations={"test": Evaluation(test, figures(idx.FASHION_MNIST), pictures.report)},
+        evaluations={"test": Evaluation(test, metrics(idx.FASHION_MNIST), pictures.report)},
         average=exponential_average(config.ema),
         seed=config.seed,
         every=evenly(steps, 10, log=100),

@@ -4,7 +4,9 @@
         --config.test_dir=my_images/test
 
 Without --config.test_dir a fifth of every class is held out. `--config.on_bad_image=skip` reports an unreadable image and
-goes on without it.
+goes on without it; `--config.balanced=true` shows every class equally often. It trains from scratch for 1000 steps at 128
+pixels; on a CPU begin smaller: `--config.image_size=64 --config.width=16 --config.steps=200`. Time and accuracy depend on
+the images: not measured by us.
 """
 
 import jax.numpy as jnp
@@ -17,7 +19,7 @@ from jaxvision.data import folder, order, pipeline, placement
 from jaxvision.data.subset import train_and_test
 from jaxvision.draw import classification as pictures
 from jaxvision.experiment import Evaluation, Experiment, Keep
-from jaxvision.metrics.classification import classification as figures
+from jaxvision.metrics.classification import classification as metrics
 from jaxvision.nn.resnet import resnet18
 from jaxvision.tasks.classification import classification
 from jaxvision.train import evenly, exponential_average
@@ -76,7 +78,7 @@ def build(config) -> Experiment:
         steps=config.steps,
         train=train,
         augment=flip(),
-        evaluations={"test": Evaluation(test, figures(classes), pictures.report)},
+        evaluations={"test": Evaluation(test, metrics(classes), pictures.report)},
         average=exponential_average(config.ema),
         seed=config.seed,
         every=evenly(config.steps, 10, log=20),

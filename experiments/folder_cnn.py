@@ -18,7 +18,7 @@ from jaxvision.data import folder, order, pipeline, placement
 from jaxvision.data.subset import train_and_test
 from jaxvision.draw import classification as pictures
 from jaxvision.experiment import Evaluation, Experiment, Keep
-from jaxvision.metrics.classification import classification as figures
+from jaxvision.metrics.classification import classification as metrics
 from jaxvision.nn.cnn import FolderCNN
 from jaxvision.tasks.classification import classification
 from jaxvision.train import evenly
@@ -86,7 +86,7 @@ def build(config) -> Experiment:
                 fill="nearest",
             ),
         ),
-        evaluations={"test": Evaluation(test, figures(classes), pictures.report)},
+        evaluations={"test": Evaluation(test, metrics(classes), pictures.report)},
         seed=config.seed,
         every=evenly(config.steps, 10, log=20),
         keep=Keep(latest=2, best=1, by="test/accuracy"),

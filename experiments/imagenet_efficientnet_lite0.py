@@ -16,7 +16,7 @@ from jaxvision.augment import chain, flip, randaugment
 from jaxvision.data import order, pipeline, placement, tfds
 from jaxvision.draw import classification as pictures
 from jaxvision.experiment import Evaluation, Experiment, Keep
-from jaxvision.metrics.classification import classification as figures
+from jaxvision.metrics.classification import classification as metrics
 from jaxvision.nn.efficientnet import tf_efficientnet_lite0
 from jaxvision.tasks.classification import classification
 from jaxvision.train import Every, exponential_average
@@ -76,7 +76,7 @@ def build(config) -> Experiment:
         steps=steps,
         train=train,
         augment=chain(flip(), randaugment(2, config.magnitude)),
-        evaluations={"validation": Evaluation(validation, figures(classes), pictures.report)},
+        evaluations={"validation": Evaluation(validation, metrics(classes), pictures.report)},
         average=exponential_average(config.ema),
         seed=config.seed,
         every=Every(log=100, evaluate=steps_per_epoch * 5, checkpoint=steps_per_epoch),

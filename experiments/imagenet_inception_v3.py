@@ -17,7 +17,7 @@ from jaxvision.augment import brightness, chain, flip, saturation
 from jaxvision.data import order, pipeline, placement, tfds
 from jaxvision.draw import classification as pictures
 from jaxvision.experiment import Evaluation, Experiment, Keep
-from jaxvision.metrics.classification import classification as figures
+from jaxvision.metrics.classification import classification as metrics
 from jaxvision.nn.inception import inception_v3
 from jaxvision.tasks.classification import classification
 from jaxvision.train import Every, exponential_average
@@ -77,7 +77,7 @@ def build(config) -> Experiment:
         steps=steps,
         train=train,
         augment=chain(flip(), brightness(0.125), saturation(0.5)),
-        evaluations={"validation": Evaluation(validation, figures(classes), pictures.report)},
+        evaluations={"validation": Evaluation(validation, metrics(classes), pictures.report)},
         average=exponential_average(config.ema),
         seed=config.seed,
         every=Every(log=100, evaluate=steps_per_epoch * 5, checkpoint=steps_per_epoch),

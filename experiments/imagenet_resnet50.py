@@ -15,7 +15,7 @@ from jaxvision.augment.geometry import flip
 from jaxvision.data import order, pipeline, placement, tfds
 from jaxvision.draw import classification as pictures
 from jaxvision.experiment import Evaluation, Experiment, Keep
-from jaxvision.metrics.classification import classification as figures
+from jaxvision.metrics.classification import classification as metrics
 from jaxvision.nn.resnet import resnet50
 from jaxvision.tasks.classification import classification
 from jaxvision.train import Every
@@ -72,7 +72,7 @@ def build(config) -> Experiment:
         steps=steps,
         train=train,
         augment=flip(),
-        evaluations={"validation": Evaluation(validation, figures(classes), pictures.report)},
+        evaluations={"validation": Evaluation(validation, metrics(classes), pictures.report)},
         seed=config.seed,
         every=Every(log=100, evaluate=steps_per_epoch * 5, checkpoint=steps_per_epoch),
         keep=Keep(latest=2, best=1, by="validation/accuracy"),

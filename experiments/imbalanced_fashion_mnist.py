@@ -27,7 +27,7 @@ from jaxvision.data import idx, order, resident, samples, tfds
 from jaxvision.data.source import concatenate
 from jaxvision.data.subset import held_out, imbalanced, long_tailed
 from jaxvision.experiment import Evaluation, Experiment, Keep
-from jaxvision.metrics.classification import classification as figures
+from jaxvision.metrics.classification import classification as metrics
 from jaxvision.metrics.thresholds import thresholded
 from jaxvision.nn.cnn import SmallCNN
 from jaxvision.ops.losses import Loss, class_weighted, cross_entropy, effective_number, focal, inverse_frequency
@@ -101,7 +101,7 @@ def build(config) -> Experiment:
     if remedy.tuned:
         test = Evaluation(resident.evaluation(tuning_and_test, **options), thresholded(idx.FASHION_MNIST, TUNED_ON))
     else:
-        test = Evaluation(resident.evaluation(test_alone, **options), figures(idx.FASHION_MNIST))
+        test = Evaluation(resident.evaluation(test_alone, **options), metrics(idx.FASHION_MNIST))
     schedule = optax.warmup_cosine_decay_schedule(0.0, config.learning_rate, config.steps // 10, config.steps)
     return Experiment(
         task=with_thresholds(task, remedy.thresholds),

@@ -26,7 +26,7 @@ from ml_collections import ConfigDict
 from jaxvision import optimize
 from jaxvision.data import idx, order, resident, samples, tfds
 from jaxvision.experiment import Evaluation, Experiment, Keep
-from jaxvision.metrics.classification import classification as figures
+from jaxvision.metrics.classification import classification as metrics
 from jaxvision.nn.cnn import SmallCNN
 from jaxvision.optimize import penalty, stopping
 from jaxvision.tasks.classification import classification
@@ -83,7 +83,7 @@ def build(config) -> Experiment:
         optimizer=optimizer_of(config, config.epochs * epoch, epoch),
         steps=config.epochs * epoch,
         train=train,
-        evaluations={"test": Evaluation(test, figures(idx.FASHION_MNIST))},
+        evaluations={"test": Evaluation(test, metrics(idx.FASHION_MNIST))},
         stop=stopping.early("test/accuracy", config.patience, better="higher") if config.patience else never,
         seed=config.seed,
         every=Every(log=max(epoch // 4, 1), evaluate=epoch, checkpoint=epoch),

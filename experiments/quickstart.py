@@ -3,7 +3,7 @@
     python -m jaxvision.main --config=experiments/quickstart.py --workdir=runs/quickstart
 
 Expected: 90.2 % test accuracy (90.1, 90.5 and 90.2 with the seeds 0 to 2), in about 100 s on 2 CPU cores. Measured
-2026-11-21 with JAX 0.10.2. The figures are those of the averaged weights, which start slowly.
+2026-11-21 with JAX 0.10.2. The metrics are those of the averaged weights, which start slowly.
 """
 
 import jax.numpy as jnp
@@ -15,7 +15,7 @@ from jaxvision.augment.geometry import flip
 from jaxvision.data import idx, order, pipeline, placement, samples, tfds
 from jaxvision.draw import classification as pictures
 from jaxvision.experiment import Evaluation, Experiment, Keep
-from jaxvision.metrics.classification import classification as figures
+from jaxvision.metrics.classification import classification as metrics
 from jaxvision.nn.cnn import SmallCNN
 from jaxvision.tasks.classification import classification
 from jaxvision.train import evenly, exponential_average
@@ -52,7 +52,7 @@ def build(config) -> Experiment:
         steps=steps,
         train=train,
         augment=flip(),
-        evaluations={"test": Evaluation(test, figures(idx.FASHION_MNIST), pictures.report)},
+        evaluations={"test": Evaluation(test, metrics(idx.FASHION_MNIST), pictures.report)},
         average=exponential_average(config.ema),
         seed=config.seed,
         every=evenly(steps, 5, log=25),

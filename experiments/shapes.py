@@ -1,4 +1,4 @@
-"""A small detector on drawn shapes: circles, squares and triangles of 96 px images, made from a seed.
+"""A small detector on synthetic shapes: circles, squares and triangles of 96 px images, made from a seed.
 
     python -m jaxvision.main --config=experiments/shapes.py --workdir=runs/shapes --config.detector=ssd
 
@@ -40,7 +40,7 @@ from jaxvision.data.proposals import Search, finder
 from jaxvision.draw import detection as pictures
 from jaxvision.errors import nearest
 from jaxvision.experiment import Evaluation, Experiment, Keep
-from jaxvision.metrics.detection import detection as figures
+from jaxvision.metrics.detection import detection as metrics
 from jaxvision.nn import resnet
 from jaxvision.nn.darknet import DarknetTiny
 from jaxvision.ops.nms import greedy
@@ -116,7 +116,7 @@ def build(config) -> Experiment:
         steps=config.steps,
         train=resident.training(learned, order=order.shuffled(config.seed), **options),
         augment=identity if config.test_on_train else chain(flip(), vertical_flip()),
-        evaluations={"test": Evaluation(resident.evaluation(tested, **options), figures(CLASSES), pictures.report)},
+        evaluations={"test": Evaluation(resident.evaluation(tested, **options), metrics(CLASSES), pictures.report)},
         average=exponential_average(config.ema),
         seed=config.seed,
         every=evenly(config.steps, 5, log=50),

@@ -20,7 +20,7 @@ from jaxvision.augment import affine, brightness, chain, contrast, flip, saturat
 from jaxvision.data import objects, order, pipeline, placement, samples, target
 from jaxvision.draw import detection as pictures
 from jaxvision.experiment import Evaluation, Experiment, Keep
-from jaxvision.metrics.detection import detection as figures
+from jaxvision.metrics.detection import detection as metrics
 from jaxvision.nn import mobilenet
 from jaxvision.nn.fpn import FPN
 from jaxvision.pretrained import detectors, tensorflow_ssd
@@ -34,7 +34,7 @@ CLASSES = ("tree",)
 EARLY = (r"features/backbone/(stem|stage[123]_).*",)
 """Layers that stay as COCO left them, and with them all normalisation."""
 SIZES = ((24,), (48,), (96,), (192,))
-"""Of the anchors on P3 to P6, in pixels of the canvas: crowns are 20 to 100 wide there."""
+"""Sizes of the anchors on P3 to P6, in pixels of the canvas: crowns are 20 to 100 wide there."""
 
 
 def get_config() -> ConfigDict:
@@ -92,7 +92,7 @@ def build(config) -> Experiment:
         augment=chain(
             affine(zoom=0.3, shift=0.1), flip(), vertical_flip(), brightness(0.3), contrast(0.3), saturation(0.3)
         ),
-        evaluations={"test": Evaluation(test, figures(CLASSES), pictures.report)},
+        evaluations={"test": Evaluation(test, metrics(CLASSES), pictures.report)},
         average=exponential_average(config.ema),
         seed=config.seed,
         every=evenly(config.steps, 4, log=10),

@@ -25,7 +25,7 @@ from jaxvision.augment import affine, brightness, chain, contrast, flip, saturat
 from jaxvision.data import objects, order, pipeline, placement, samples, target
 from jaxvision.draw import detection as pictures
 from jaxvision.experiment import Evaluation, Experiment, Keep
-from jaxvision.metrics.detection import detection as figures
+from jaxvision.metrics.detection import detection as metrics
 from jaxvision.ops.anchors import tensorflow_default_boxes
 from jaxvision.pretrained import detectors
 from jaxvision.train import evenly, exponential_average
@@ -82,7 +82,7 @@ def build(config) -> Experiment:
         augment=chain(
             affine(zoom=0.3, shift=0.1), flip(), vertical_flip(), brightness(0.3), contrast(0.3), saturation(0.3)
         ),
-        evaluations={"test": Evaluation(test, figures(CLASSES), pictures.report)},
+        evaluations={"test": Evaluation(test, metrics(CLASSES), pictures.report)},
         average=exponential_average(config.ema),
         seed=config.seed,
         every=evenly(config.steps, 4, log=10),

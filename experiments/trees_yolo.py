@@ -7,7 +7,7 @@
 (66 MB); its early layers and all normalisation stay as they are. Without, from random ones.
 Measured (the last weights, seed 0, two CPU cores, 2026-11-28, JAX 0.10.2, 600 steps): from COCO's AP50 25.5, AP 7.4 (6
 minutes; over seeds 0 to 2 AP50 25.5 ± 1.1, AP 6.9 ± 0.5, mean and standard deviation); from random ones
-AP50 9.7, AP 2.0 (8 minutes with nothing beside it, 11 with). The same seed gives other figures
+AP50 9.7, AP 2.0 (8 minutes with nothing beside it, 11 with). The same seed gives other scores
 where sums are rounded in another way, as on another number of cores: AP50 was 25.9 and 29.0, 7.1 and 11.3. With 1,000 steps
 AP50 was no higher.
 Most of what is lost is lost by boxes that overlap a crown by less than half.
@@ -24,7 +24,7 @@ from jaxvision.augment import affine, brightness, chain, contrast, flip, saturat
 from jaxvision.data import objects, order, pipeline, placement, samples, target
 from jaxvision.draw import detection as pictures
 from jaxvision.experiment import Evaluation, Experiment, Keep
-from jaxvision.metrics.detection import detection as figures
+from jaxvision.metrics.detection import detection as metrics
 from jaxvision.pretrained import detectors
 from jaxvision.train import evenly, exponential_average
 
@@ -75,7 +75,7 @@ def build(config) -> Experiment:
         augment=chain(
             affine(zoom=0.3, shift=0.1), flip(), vertical_flip(), brightness(0.3), contrast(0.3), saturation(0.3)
         ),
-        evaluations={"test": Evaluation(test, figures(CLASSES), pictures.report)},
+        evaluations={"test": Evaluation(test, metrics(CLASSES), pictures.report)},
         average=exponential_average(config.ema),
         seed=config.seed,
         every=evenly(config.steps, 4, log=10),

@@ -24,7 +24,7 @@ from jaxvision.data.proposals import finder
 from jaxvision.draw import detection as pictures
 from jaxvision.experiment import Evaluation, Experiment, Keep
 from jaxvision.formats import voc
-from jaxvision.metrics.detection import detection as figures
+from jaxvision.metrics.detection import detection as metrics
 from jaxvision.pretrained.start import start
 from jaxvision.pretrained.torchvision_regions import vgg16_sources
 from jaxvision.tasks.fast_rcnn import fast_rcnn, fast_rcnn_vgg16
@@ -89,7 +89,7 @@ def build(config) -> Experiment:
         steps=config.steps,
         train=train,
         augment=flip(),
-        evaluations={"test": Evaluation(test, figures(CLASSES, voc=True), pictures.report)},
+        evaluations={"test": Evaluation(test, metrics(CLASSES, voc=True), pictures.report)},
         start=begin if config.vgg16 else None,
         frozen=("features/backbone/stage[12]_.*",) if config.vgg16 else (),
         seed=config.seed,

@@ -7,7 +7,7 @@ The first command searches all images once and keeps what it finds; it prints th
 `vgg16` is as in coco_ssd300.py. The recipe is that of the paper's fine-tuning: batches of 128 regions, here of two images,
 32 of objects, 50,000 steps, the rate divided by ten after 20,000 and 40,000. The paper reaches 66.0 mAP (VOC07's 11 points,
 `test/AP_voc07`; table 3) with support vector machines and regressions trained afterwards; here classes and boxes are
-learned together, for which it gives no figure. Not measured by us, nor
+learned together, for which it gives no score. Not measured by us, nor
 checked against the paper once more.
 """
 
@@ -24,7 +24,7 @@ from jaxvision.data.proposals import finder
 from jaxvision.draw import detection as pictures
 from jaxvision.experiment import Evaluation, Experiment, Keep
 from jaxvision.formats import voc
-from jaxvision.metrics.detection import detection as figures
+from jaxvision.metrics.detection import detection as metrics
 from jaxvision.pretrained.start import start
 from jaxvision.pretrained.torchvision_regions import vgg16_sources
 from jaxvision.tasks.rcnn import rcnn, rcnn_vgg16
@@ -85,7 +85,7 @@ def build(config) -> Experiment:
         steps=config.steps,
         train=train,
         augment=flip(),
-        evaluations={"test": Evaluation(test, figures(CLASSES, voc=True), pictures.report)},
+        evaluations={"test": Evaluation(test, metrics(CLASSES, voc=True), pictures.report)},
         start=begin if config.vgg16 else None,
         seed=config.seed,
         every=Every(log=100, evaluate=25_000, checkpoint=5_000),

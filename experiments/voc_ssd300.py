@@ -22,7 +22,7 @@ from jaxvision.data.source import concatenate
 from jaxvision.draw import detection as pictures
 from jaxvision.experiment import Evaluation, Experiment, Keep
 from jaxvision.formats import voc
-from jaxvision.metrics.detection import detection as figures
+from jaxvision.metrics.detection import detection as metrics
 from jaxvision.pretrained import torchvision_detection
 from jaxvision.pretrained.start import start
 from jaxvision.tasks.ssd import CAFFE_MEAN, SSD300_VOC, ssd, ssd300_vgg16
@@ -97,7 +97,7 @@ def build(config) -> Experiment:
             sometimes(0.5, expand(4.0, CAFFE_MEAN)),
             *(iou_crop(), flip()),
         ),
-        evaluations={"test": Evaluation(test, figures(CLASSES, voc=True), pictures.report)},
+        evaluations={"test": Evaluation(test, metrics(CLASSES, voc=True), pictures.report)},
         start=begin if config.vgg16 else None,
         seed=config.seed,
         every=Every(log=100, evaluate=10_000, checkpoint=5_000),

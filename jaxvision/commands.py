@@ -83,7 +83,7 @@ def split_overrides(argv: list[str], error: Callable[[str], object]) -> tuple[di
 
     Args:
       argv: the command line.
-      error: told of a field without a value; doesn't return.
+      error: called for a field without a value; doesn't return.
     """
     fields, rest, arguments = {}, [], iter(argv)
     for argument in arguments:

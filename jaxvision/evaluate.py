@@ -83,7 +83,7 @@ def as_json(step: int, checkpoint: Path, metrics: Mapping[str, Mapping[str, floa
 
 
 def table(metrics: Mapping[str, Mapping[str, float]]) -> str:
-    """A line a figure, a column an evaluation."""
+    """A line a metric, a column an evaluation."""
     keys = list(dict.fromkeys(key for each in metrics.values() for key in each))
     wide = max(len(key) for key in keys)
     columns = {name: max(len(name), 10) for name in metrics}

@@ -1,6 +1,10 @@
 """Trains, or resumes, one experiment.
 
 python -m jaxvision.main --config=experiments/quickstart.py --workdir=runs/quickstart [--config.FIELD=VALUE ...]
+
+The same command again goes on from the newest checkpoint. Parameters, optimizer, averages and `metrics.jsonl` then end bit
+for bit as those of an uninterrupted run, on the same number of cores and devices. SIGTERM and SIGINT save first and end
+with status 75. `--help` says what each flag does; `run/workdir.py` what is in the workdir.
 """
 
 from __future__ import annotations
@@ -43,26 +47,55 @@ def parse(argv: list[str]) -> Flags:
     parser = commands.new_parser(
         "main",
         description="Train one experiment, or go on with it: the same command resumes exactly where the run stopped.",
-        epilog="Any field of the experiment's config can be set: --config.FIELD=VALUE (--config.SECTION.FIELD=VALUE).",
+        epilog="Any field of the experiment's config can be set: --config.FIELD=VALUE (--config.SECTION.FIELD=VALUE), such "
+        "as --config.learning_rate=1e-2 or --config.channels='(32, 64)'. Exit status: 0 at the end, 75 after SIGTERM or "
+        "Ctrl-C with a checkpoint saved, 2 for an error of one line, or problems that --preflight found.",
     )
     commands.add_config_flag(parser)
     parser.add_argument(
-        "--workdir", required=True, type=commands.expanded, metavar="DIR", help="the folder of this run"
+        "--workdir",
+        required=True,
+        type=commands.expanded,
+        metavar="DIR",
+        help="the folder of this run: metrics, checkpoints, report",
     )
-    parser.add_argument("--fork", action="store_true", help="go on from another experiment's run in the workdir")
-    parser.add_argument("--preflight", action="store_true", help="check everything, train nothing")
-    parser.add_argument("--wandb", metavar="PROJECT", help="show the run on Weights & Biases too")
-    parser.add_argument("--profile", metavar="FIRST:LAST", help="trace these steps, for Perfetto and TensorBoard")
+    parser.add_argument(
+        "--fork",
+        action="store_true",
+        help="go on from the newest checkpoint of another run in the workdir under these settings: to train longer, say; "
+        "copies of its config and experiment file stay",
+    )
+    parser.add_argument(
+        "--preflight",
+        action="store_true",
+        help="check settings, data, network, devices and memory; train nothing; report and pictures are in DIR/preflight",
+    )
+    parser.add_argument(
+        "--wandb",
+        metavar="PROJECT",
+        help="show the run on Weights & Biases too (the extra wandb; WANDB_MODE=offline keeps it on disk)",
+    )
+    parser.add_argument(
+        "--profile",
+        metavar="FIRST:LAST",
+        help="trace these steps, LAST not among them, for Perfetto and TensorBoard; some ten MB a step",
+    )
     parser.add_argument("--no-report", action="store_true", help="draw no pictures at the end: a sweep, say")
     devices = parser.add_argument_group("devices")
     commands.add_devices_flag(devices)
     devices.add_argument(
-        "--distributed", action="store_true", help="one of several processes, as SLURM, Open MPI or Cloud TPU tell"
+        "--distributed", action="store_true", help="one of several processes, found by SLURM, Open MPI or Cloud TPU"
     )
-    devices.add_argument("--coordinator", metavar="HOST:PORT", help="of process 0, where nobody tells")
+    devices.add_argument("--coordinator", metavar="HOST:PORT", help="of process 0, where none of those is in use")
     devices.add_argument("--processes", type=int, metavar="N", help="how many there are")
     devices.add_argument("--process", type=int, metavar="I", help="which one this is, from 0")
-    devices.add_argument("--patience", type=int, default=300, metavar="SECONDS", help="how long to wait for the others")
+    devices.add_argument(
+        "--patience",
+        type=int,
+        default=300,
+        metavar="SECONDS",
+        help="how long to wait for the others, then status 2 (300)",
+    )
     known, overrides = commands.parsed(parser, argv)
     command = ["python", "-m", "jaxvision.main", *argv]
     meeting = meeting_of(known, parser.error)

@@ -1,7 +1,13 @@
 """Predictions for image files, folders and videos, by the best or another checkpoint of a run.
 
 python -m jaxvision.predict --workdir=runs/quickstart my_images clip.mp4 --output=predictions.csv
-python -m jaxvision.predict --workdir=runs/detector my_images --output=objects.jsonl --score=0.5 --draw=drawn
+python -m jaxvision.predict --workdir=runs/detector my_images --output=objects.jsonl --score=0.5 --draw=pictures
+
+A file or frame is a row, in the order of the input, in bounded memory: of a classifier the best classes with their
+probabilities, of a detector the label, score and box (x0 y0 x1 y1 in pixels of the file) of every object. In `.csv` an object
+is a row; `.json` is laid out as COCO's annotations, with scores; its image ids are numbers of its own: match them by
+`file_name`, classes by `name`. Images are prepared as the evaluation does it; a detector on given regions searches each
+file first. Nothing in the workdir is changed.
 """
 
 import argparse
@@ -45,20 +51,30 @@ def parse(argv: list[str]) -> Flags:
     parser = commands.new_parser(
         "predict",
         description="Predict the classes of images and of the frames of videos, or the objects in them, in the order given.",
-        epilog="--config.FIELD=VALUE sets a field of the run's config.",
+        epilog="--config.FIELD=VALUE sets a field of the run's config. Videos need the extra video.",
     )
     commands.add_run_flags(parser)
     parser.add_argument("paths", nargs="+", type=commands.expanded, metavar="PATH", help="image, video or folder")
-    parser.add_argument("--output", required=True, type=_output, metavar="FILE", help="to write: .csv, .jsonl, .json")
-    parser.add_argument("--top", type=_positive, default=5, metavar="K", help="how many classes to tell (5)")
+    parser.add_argument(
+        "--output",
+        required=True,
+        type=_output,
+        metavar="FILE",
+        help="to write, or replace: .csv, .jsonl, .json (COCO's)",
+    )
+    parser.add_argument("--top", type=_positive, default=5, metavar="K", help="classes of a classifier, best first (5)")
     parser.add_argument(
         "--score", type=_score, default=0.3, metavar="T", help="leave out objects with a lower score (0.3)"
     )
-    parser.add_argument("--draw", type=_folder, metavar="FOLDER", help="write images with the objects drawn there")
+    parser.add_argument(
+        "--draw", type=_folder, metavar="FOLDER", help="write the images with their boxes into this folder"
+    )
     parser.add_argument("--eval", metavar="NAME", help="see images as this evaluation does (the first that can)")
     parser.add_argument("--batch-size", type=_positive, metavar="N", help="images at once (as that evaluation)")
     parser.add_argument("--every", type=_positive, default=1, metavar="N", help="of a video, every Nth frame")
-    parser.add_argument("--strict", action="store_true", help="end at the first file that can't be read")
+    parser.add_argument(
+        "--strict", action="store_true", help="end at the first unreadable file, instead of leaving it out"
+    )
     flags, overrides = commands.parsed(parser, argv, intermixed=True)
     known = vars(flags)
     return Flags(overrides=overrides, paths=tuple(known.pop("paths")), evaluation=known.pop("eval"), **known)

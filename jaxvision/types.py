@@ -150,8 +150,8 @@ class Fault(NamedTuple):
     """Whether the stream leaves it out and goes on."""
 
 
-class Share(NamedTuple):
-    """The part of every batch that one of several processes reads: block `index` of `count` equal blocks of its rows."""
+class Shard(NamedTuple):
+    """Shard of every batch that one of several processes reads: block `index` of `count` equal blocks of its rows."""
 
     index: int = 0
     count: int = 1
@@ -168,13 +168,13 @@ class Share(NamedTuple):
         return range(self.index * each, (self.index + 1) * each)
 
 
-WHOLE = Share()
+WHOLE = Shard()
 
 
 class Batches(Protocol):
-    """`(step, share) -> iterator`: batches from this step on, or one process's part of the rows of each."""
+    """`(step, shard) -> iterator`: batches from this step on, or one process's shard of each."""
 
-    def __call__(self, step: int, share: Share = WHOLE, /) -> Iterator[Batch]:  # noqa: D102
+    def __call__(self, step: int, shard: Shard = WHOLE, /) -> Iterator[Batch]:  # noqa: D102
         ...
 
 

@@ -9,7 +9,7 @@ from ml_collections import ConfigDict
 
 from jaxvision.data import arrays, order
 from jaxvision.experiment import Evaluation, Experiment, Keep
-from jaxvision.metrics.classification import classification as figures
+from jaxvision.metrics.classification import classification as metrics
 from jaxvision.optimize import stopping
 from jaxvision.tasks.classification import classification
 from jaxvision.train import Every
@@ -42,7 +42,7 @@ def build(config) -> Experiment:
         steps=config.steps,
         augment=lambda key, step, batch: batch.replace(image=jax.random.uniform(key, batch.image.shape, maxval=256.0)),
         train=arrays.training(lambda: noise(0), order=order.shuffled(0), **options),
-        evaluations={"test": Evaluation(test, figures(3))},
+        evaluations={"test": Evaluation(test, metrics(3))},
         stop=stopping.early("test/log_loss", 3, better="lower", min_delta=0.01),
         every=Every(log=config.log, evaluate=config.evaluate, checkpoint=config.checkpoint),
         keep=Keep(latest=2, best=1, by="test/accuracy"),

@@ -49,7 +49,7 @@ def windows(result):
     return np.round(np.stack(sides, 1)[:, [0, 2, 1, 3]], 2)
 
 
-def overlaps(window, boxes):
+def best_ious(window, boxes):
     low, high = np.maximum(window[:2], boxes[:, :2]), np.minimum(window[2:], boxes[:, 2:])
     shared = np.maximum(high - low, 0).prod(1)
     return shared / ((window[2:] - window[:2]).prod() + (boxes[:, 2:] - boxes[:, :2]).prod(1) - shared)
@@ -64,7 +64,7 @@ def fits(window, boxes, least):
     """Whether SSD would take this window."""
     wide, high = window[2:] - window[:2]
     held = centres_in(window, boxes)
-    return 0.5 <= wide / high <= 2 and held.any() and overlaps(window, boxes[held]).max() >= least
+    return 0.5 <= wide / high <= 2 and held.any() and best_ious(window, boxes[held]).max() >= least
 
 
 def oracle(random, boxes):
@@ -95,13 +95,13 @@ def test_windows_are_distributed_as_the_oracle_draws_them(name):
     expected = np.array([oracle(random, boxes) for _ in range(1000)])
     whole = lambda windows: np.all(windows == [0, 0, SIZE[1], SIZE[0]], 1)
     assert abs(whole(found).mean() - whole(expected).mean()) < 0.07  # three standard errors: 0.067
-    share = lambda windows: np.array([overlaps(window, boxes).max() for window in windows])
+    best = lambda windows: np.array([best_ious(window, boxes).max() for window in windows])
     for figure in (
         lambda w: w[:, 0],
         lambda w: w[:, 1],
         lambda w: w[:, 2] - w[:, 0],
         lambda w: w[:, 3] - w[:, 1],
-        share,
+        best,
     ):
         ours, theirs = figure(found)[~whole(found)], figure(expected)[~whole(expected)]
         assert stats.ks_2samp(ours, theirs).pvalue > 1e-3
@@ -194,12 +194,12 @@ def test_nothing_to_see():
 
 
 def test_what_cannot_be_is_refused():
-    for options, told in [
-        ({"overlaps": ()}, "one or more"),
-        ({"overlaps": (1.5,)}, "0 to 1"),
+    for options, message in [
+        ({"min_ious": ()}, "one or more"),
+        ({"min_ious": (1.5,)}, "0 to 1"),
         ({"trials": 0}, "trials=0"),
     ]:
-        with pytest.raises(ValueError, match=told):
+        with pytest.raises(ValueError, match=message):
             iou_crop(**options)
     with pytest.raises(TypeError, match="iou_crop needs Objects in batch.target, got Labels"):
         run(coloured(0).replace(target=Labels(jnp.zeros(5, np.int32))))

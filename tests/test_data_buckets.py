@@ -10,7 +10,7 @@ from jaxvision.data.randomness import Purpose, permutation
 from jaxvision.data.readers import threads
 from jaxvision.data.source import concatenate
 from jaxvision.data.subset import subset
-from jaxvision.types import Share
+from jaxvision.types import Shard
 
 WIDE, TALL, SQUARE = (32, 48), (40, 24), (40, 40)
 CANVASES = (WIDE, TALL, SQUARE)
@@ -38,8 +38,8 @@ def stream_of(small, seed=5, **options):
     )
 
 
-def take(stream, start, count, share=Share()):  # noqa: B008
-    batches = stream.batches(start, share)
+def take(stream, start, count, shard=Shard()):  # noqa: B008
+    batches = stream.batches(start, shard)
     taken = [jax.tree.map(np.asarray, batch) for batch in itertools.islice(batches, count)]
     batches.close()
     return taken
@@ -70,11 +70,11 @@ def test_batches_are_those_of_each_canvas_alone(small):
     np.testing.assert_array_equal(np.bincount(drawn), [9, 9, 9, 9])
 
 
-def test_a_batch_is_a_function_of_seed_step_and_share(small):
+def test_a_batch_is_a_function_of_seed_step_and_shard(small):
     found = take(stream_of(small), 0, 9)
     for one, other in zip(take(stream_of(small), 5, 4), found[5:], strict=True):
         jax.tree.map(np.testing.assert_array_equal, one, other)
-    for one, other in zip(take(stream_of(small), 2, 4, Share(1, 3)), found[2:6], strict=True):
+    for one, other in zip(take(stream_of(small), 2, 4, Shard(1, 3)), found[2:6], strict=True):
         jax.tree.map(lambda x, y: np.testing.assert_array_equal(x, y[1:2]), one, other)
     shapes = lambda seed: [batch.image.shape for batch in take(stream_of(small, seed), 0, 12)]
     assert len({tuple(shapes(seed)) for seed in range(4)}) > 1
@@ -123,7 +123,7 @@ def test_an_evaluation_has_every_example_once_as_the_pipeline_of_its_canvas_has_
             )
     (last,) = take(stream, 2, 9)
     jax.tree.map(np.testing.assert_array_equal, last, found[2])
-    for part, batch in zip(take(stream, 1, 9, Share(2, 3)), found[1:], strict=True):
+    for part, batch in zip(take(stream, 1, 9, Shard(2, 3)), found[1:], strict=True):
         jax.tree.map(lambda x, y: np.testing.assert_array_equal(x, y[2:3]), part, batch)
     assert stream.spec.image.shape == (3, *SQUARE, 3)
     assert stream.about().examples == 4

@@ -88,7 +88,7 @@ def test_without_opencv_it_says_what_to_install(monkeypatch):
         selective_search(np.zeros((40, 40, 3), np.uint8))
 
 
-def test_recall_and_best_overlap_equal_the_loop():
+def test_recall_and_best_iou_equal_the_loop():
     random = np.random.default_rng(0)
     corner = random.uniform(0, 8, (3, 12, 2))
     boxes = np.concatenate([corner, corner + random.uniform(8, 20, (3, 12, 2))], -1)
@@ -103,7 +103,7 @@ def test_recall_and_best_overlap_equal_the_loop():
     assert 0 < np.mean(np.array(best) >= 0.5) < 1
     assert_allclose(found, (np.mean(np.array(best) >= 0.5), np.mean(best), 9, 8 / 3), rtol=1e-6)
     none = fit([boxes[0]], [annotations([], [])])
-    assert np.isnan(none.recall) and np.isnan(none.mean_best_overlap) and none[2:] == (0, 12)  # noqa: PT018
+    assert np.isnan(none.recall) and np.isnan(none.mean_best_iou) and none[2:] == (0, 12)  # noqa: PT018
 
 
 @pytest.mark.parametrize("placer", [placement.letterbox((40, 30)), placement.large_scale_jitter(40, (0.5, 2.5))])
@@ -199,4 +199,4 @@ def test_drawn_shapes_are_found(drawn, tmp_path):
     examples = synthetic.shapes(4, seed=0, size=96).read(np.arange(4))
     found = fit([find(each.image) for each in examples], [each.objects for each in examples], 200)  # type: ignore[misc]
     assert found.recall == 1
-    assert found.mean_best_overlap > 0.9
+    assert found.mean_best_iou > 0.9

@@ -26,13 +26,13 @@ def test_a_subset_renumbers_and_keeps_labels_and_names(source):
         subset(source, np.array([3, 61]))
 
 
-def test_held_out_takes_its_share_of_every_class_and_nothing_twice(source):
+def test_held_out_takes_its_fraction_of_every_class_and_nothing_twice(source):
     rest, out = held_out(source, 0.2, seed=3)
     assert sorted(pixels(rest) + pixels(out)) == list(range(61))
     np.testing.assert_array_equal(np.bincount(out.labels(), minlength=3), [10, 2, 0])
     assert pixels(held_out(source, 0.2, seed=3)[1]) == pixels(out)
     assert pixels(held_out(source, 0.2, seed=4)[1]) != pixels(out)
-    with pytest.raises(ValueError, match=r"share is 1\.0"):
+    with pytest.raises(ValueError, match=r"fraction is 1\.0"):
         held_out(source, 1.0, seed=0)
 
 
@@ -47,14 +47,14 @@ def test_a_pair_is_two_sources_or_one_in_two_parts(source):
         test()
 
 
-@pytest.mark.parametrize(("length", "share", "out"), [(10, 0.25, 2), (10, 0.01, 1), (10, 0.99, 9), (1, 0.5, 0)])
-def test_held_out_takes_its_share_of_the_images_of_objects(length, share, out):
+@pytest.mark.parametrize(("length", "fraction", "out"), [(10, 0.25, 2), (10, 0.01, 1), (10, 0.99, 9), (1, 0.5, 0)])
+def test_held_out_takes_its_fraction_of_the_images_of_objects(length, fraction, out):
     source = synthetic.shapes(length, seed=0, size=64)
-    rest, held = held_out(source, share, seed=3)
+    rest, held = held_out(source, fraction, seed=3)
     names = lambda part: [part.name(index) for index in range(part.length)]
     assert held.length == out
     assert sorted(names(rest) + names(held)) == sorted(names(source))
-    assert names(held_out(source, share, seed=3)[1]) == names(held)
+    assert names(held_out(source, fraction, seed=3)[1]) == names(held)
     assert len({tuple(names(held_out(source, 0.25, seed)[1])) for seed in range(5)}) > 1 or length == 1
     assert [each.labels.tolist() for each in held.objects()] == [
         each.objects.labels.tolist() for each in held.read(np.arange(out))

@@ -168,7 +168,7 @@ def test_more_objects_than_rows_are_told_in_training_and_end_an_evaluation(room,
     make = lambda: objects.coco(path, path.with_suffix(""))
     place = {"placer": placement.keep(64)} if room is pipeline else {"canvas": 64}
     options = {"batch_size": 4, "target": target.objects(2), **place}
-    monkeypatch.setattr("jaxvision.data.loading._told", set())
+    monkeypatch.setattr("jaxvision.data.loading._reported", set())
     with caplog.at_level(logging.WARNING, "jaxvision.data.loading"):
         batches = take(room.training(make, order=order.sequential(), **options), 3)
     assert batches[2].target.valid.sum(1).tolist() == [2, 1, 0, 2]

@@ -67,7 +67,7 @@ def test_large_matrices_name_some_classes_and_keep_every_cell(k):
     labels = [label.get_text() for label in axes.get_yticklabels()]
     assert len(labels) <= 40
     assert labels == [f"class {round(tick)}" for tick in axes.get_yticks()]
-    assert scale.get_ylabel() == "share of the true class"
+    assert scale.get_ylabel() == "fraction of the true class"
 
 
 def test_a_dot_of_a_very_large_matrix_is_the_largest_of_its_cells():

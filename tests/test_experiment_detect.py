@@ -108,7 +108,7 @@ def test_a_divided_dataset_is_trained_on_one_split_and_tested_on_another(tmp_pat
             "detr takes no other nms than its own; these do: ssd, yolo, yolox, faster_rcnn, retinanet",
         ),
         ({"split": "trian"}, "has no split 'trian'; did you mean 'train'?"),
-        ({"held_out": "1.5"}, "held_out: share is 1.5; it must be above 0 and below 1"),
+        ({"held_out": "1.5"}, "held_out: fraction is 1.5; it must be above 0 and below 1"),
     ],
 )
 def test_mistakes_are_told_in_one_line(tmp_path, fields, message):

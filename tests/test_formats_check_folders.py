@@ -46,7 +46,7 @@ def test_what_a_voc_folder_can_hold_twice_or_not_at_all(tmp_path, capsys):
     assert status == 1
     assert "\n  1 images without an annotation file, first bare.png\n  two image files of one name  1\n\n" in text
     assert f"  {year / 'Annotations' / '001.xml'}: 2 images have its name: 001.jpg, 001.png; allowed is one" in text
-    crowd = "a crowd (iscrowd 1), which pycocotools matches by another overlap"
+    crowd = "a crowd (iscrowd 1), which pycocotools matches by intersection over the detection's area"
     assert f"  written as {crowd}: difficult object  1\n" in text
 
 

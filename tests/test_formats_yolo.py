@@ -175,11 +175,14 @@ def test_quoted_names_and_whole_numbers_are_taken_as_written(tmp_path, names):
         ("1 .1 .1 .9 .1 .5 .9 .5", r"four finite ones, .* or six or more, an even number of them, class x y"),
         ("1 .1 .1 .9 .1 .5 x", "is '1 .1 .1 .9 .1 .5 x'; allowed"),
         ("1.5 .1 .1 .9 .1 .5 .9", "allowed are a whole number"),
-        ("1 .1 .1 .9 .1 .5 1.2", r"is '1 .1 .1 .9 .1 .5 1.2'; allowed are x y in shares of the image's sides, 0 to 1"),
+        (
+            "1 .1 .1 .9 .1 .5 1.2",
+            r"is '1 .1 .1 .9 .1 .5 1.2'; allowed are x y in fractions of the image's sides, 0 to 1",
+        ),
         ("3 .1 .1 .9 .1 .5 .9", "class is 3; allowed are 0 to 2"),
         ("1 .5 .5 nan .1", "is '1 .5 .5 nan .1'; allowed"),
-        ("1 320 .5 .1 .1", r"is '1 320 .5 .1 .1'; allowed are cx cy width height in shares .* 0 to 1"),
-        ("1 .5 .5 -.005 .1", r"is '1 .5 .5 -.005 .1'; allowed are cx cy width height in shares"),
+        ("1 320 .5 .1 .1", r"is '1 320 .5 .1 .1'; allowed are cx cy width height in fractions .* 0 to 1"),
+        ("1 .5 .5 -.005 .1", r"is '1 .5 .5 -.005 .1'; allowed are cx cy width height in fractions"),
     ],
 )
 def test_what_can_not_be_used_is_refused_with_file_line_and_value(tmp_path, line, match):

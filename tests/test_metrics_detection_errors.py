@@ -6,7 +6,7 @@ from detection_cases import random_rows
 from test_metrics_detection import covered, iou, ranked
 
 from jaxvision.metrics.detection import detection
-from jaxvision.metrics.detection_errors import KINDS
+from jaxvision.metrics.detection_errors import TYPES
 
 CLASSES = 4
 
@@ -77,7 +77,7 @@ def costs(rows):
     detections, unfound, objects = examine(rows)
     now = mean_ap([(label, score, kind == "right") for _, label, score, kind, _ in detections], objects)
     result = {}
-    for mended in KINDS[:5]:
+    for mended in TYPES[:5]:
         points, seen = [], set()
         for i, label, score, kind, target in detections:  # of an image, the best first
             aims = kind in ("localisation", "classification") and (i, target) in unfound
@@ -100,12 +100,12 @@ def costs(rows):
 def test_costs_equal_a_slow_reading_of_the_paper(seed):
     rows = random_rows(seed, crowds=0.2 if seed % 2 else 0)
     figures, (expected, _) = detection(CLASSES).compute(rows), costs(rows)
-    assert {kind: figures[f"dAP_{kind}"] for kind in KINDS} == pytest.approx(expected, abs=1e-12)
+    assert {kind: figures[f"dAP_{kind}"] for kind in TYPES} == pytest.approx(expected, abs=1e-12)
 
 
 def test_the_cases_cost_something_of_every_kind():
     every = [detection(CLASSES).compute(random_rows(seed)) for seed in range(16)]
-    for kind in KINDS:
+    for kind in TYPES:
         assert sum(figures[f"dAP_{kind}"] > 0 for figures in every) >= 3, kind
 
 
@@ -136,7 +136,7 @@ CASES = {
 }
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", TYPES)
 def test_each_kind_by_an_example(kind):
     figures = detection(2).compute(CASES[kind])
     paid = {name.removeprefix("dAP_"): value for name, value in figures.items() if name.startswith("dAP_")}

@@ -86,11 +86,11 @@ def test_hungarian_of_more_objects_than_predictions_gives_the_first():
 @pytest.mark.parametrize(
     ("positives", "negatives", "expected"), [(3, 40, (3, 13)), (30, 40, (8, 8)), (30, 5, (8, 5)), (0, 40, (0, 16))]
 )
-def test_samples_hold_their_share(positives, negatives, expected):
+def test_samples_hold_their_fraction(positives, negatives, expected):
     positive, negative = np.zeros(80, bool), np.zeros(80, bool)
     where = np.random.RandomState(0).permutation(80)
     positive[where[:positives]], negative[where[positives : positives + negatives]] = True, True
-    draw = jax.jit(lambda key, *masks: matching.sample(key, *masks, count=16, share=0.5))
+    draw = jax.jit(lambda key, *masks: matching.sample(key, *masks, count=16, positive_fraction=0.5))
     chosen = set()
     for seed in range(8):
         index, there = map(np.asarray, draw(jax.random.key(seed), positive, negative))
@@ -103,7 +103,7 @@ def test_samples_hold_their_share(positives, negatives, expected):
 
 
 def test_fewer_candidates_than_rows_are_padded():
-    draw = jax.jit(lambda key, *masks: matching.sample(key, *masks, count=6, share=0.5))
+    draw = jax.jit(lambda key, *masks: matching.sample(key, *masks, count=6, positive_fraction=0.5))
     index, there = draw(jax.random.key(0), np.ones(3, bool), np.zeros(3, bool))
     assert index.shape == there.shape == (6,)
     assert there.sum() == 3

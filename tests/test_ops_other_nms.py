@@ -1,4 +1,4 @@
-"""Soft, fast and matrix suppression against loops."""
+"""Soft, fast and matrix NMS against loops."""
 
 import jax
 import numpy as np

@@ -61,7 +61,7 @@ SUPPRESS = jax.jit(nms, static_argnums=3)
 
 @cases
 @given(seeds, st.sampled_from(THRESHOLDS), st.booleans(), st.booleans(), st.sampled_from(["mixed", "none", "alike"]))
-def test_suppression(seed, threshold, whole, classwise, kind):
+def test_nms(seed, threshold, whole, classwise, kind):
     import torch
     from torchvision import ops
 

@@ -54,7 +54,7 @@ def ours(name, published):
 
 
 def of_opencv(name, published):
-    """The same by OpenCV, which ends at the scores for YOLO: its suppression is a separate call."""
+    """The same by OpenCV, which ends at the scores for YOLO: its NMS is a separate call."""
     import cv2
 
     image, (height, width), _ = canvas_of(name, published)

@@ -9,13 +9,25 @@ import pytest
 
 import jaxvision
 
-ROOT = Path(jaxvision.__file__).parent
-FILES = sorted(str(path.relative_to(ROOT)) for path in ROOT.rglob("*.py"))
+ROOT = Path(jaxvision.__file__).parent.parent
+FILES = sorted(
+    str(path.relative_to(ROOT)) for room in ("jaxvision", "experiments") for path in (ROOT / room).rglob("*.py")
+)
 HIDDEN_SUBJECT = re.compile(r"(Of|Likewise|So many|As|The same)\b")
 BARE_LIKEWISE = re.compile(r"^\s*\w+(, \w+)*: likewise\b", re.MULTILINE | re.IGNORECASE)
 OLD_WORDS = (
     *("passport", "rebuilt", "wishes", "Wishes", "BoardError", "DataProblem", "told_as"),
-    *("decision_figures", "LEAST_OVERLAP", "LEAST_SHARE"),
+    *(
+        "decision_figures",
+        "LEAST_OVERLAP",
+        "LEAST_SHARE",
+        "as_they_fit",
+        "Drawn",
+        "drawn shapes",
+        "as figures",
+        "FIGURES",
+    ),
+    *("mean_best_overlap", "suppresses", "suppressions", "processes.share", "import Share", "Share = WHOLE"),
 )
 """Retired words and identifiers, whole words only."""
 

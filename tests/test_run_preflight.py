@@ -19,7 +19,7 @@ from jaxvision import main, optimize
 from jaxvision.augment.geometry import flip
 from jaxvision.data import arrays, folder, order
 from jaxvision.experiment import Evaluation, Experiment, Keep
-from jaxvision.metrics.classification import classification as figures
+from jaxvision.metrics.classification import classification as metrics
 from jaxvision.run import devices
 from jaxvision.run.devices import step_on
 from jaxvision.run.preflight import check as preflight
@@ -53,7 +53,7 @@ def experiment(tiny_net):
             steps=1,
             train=arrays.training(train, order=order.shuffled(0), **options),
             augment=flip(),
-            evaluations={"test": Evaluation(arrays.evaluation(test, **options), figures(CLASSES))},
+            evaluations={"test": Evaluation(arrays.evaluation(test, **options), metrics(CLASSES))},
         )
         return made._replace(**slots)
 

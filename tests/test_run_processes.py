@@ -17,7 +17,7 @@ from PIL import Image
 from jaxvision import main
 from jaxvision.data import arrays, folder, order, pipeline, placement, resident
 from jaxvision.run import processes
-from jaxvision.types import Share
+from jaxvision.types import Shard
 
 TINY = Path(__file__).parent / "tiny_experiment.py"
 
@@ -68,7 +68,7 @@ def test_the_shares_of_all_processes_are_the_whole_batch(kind, split):
     room, where = STREAMS[kind]
     options = {"order": order.shuffled(3)} if split == "training" else {}
     stream = getattr(room, split)(numbers(23), batch_size=12, channels=1, **options, **where)
-    whole, thirds = stream.batches(1), [stream.batches(1, Share(i, 3)) for i in range(3)]
+    whole, thirds = stream.batches(1), [stream.batches(1, Shard(i, 3)) for i in range(3)]
     for _ in range(3 if split == "training" else 1):
         batch, parts = next(whole), [next(third) for third in thirds]
         for field in ("image", "size", "index", "valid"):
@@ -90,13 +90,13 @@ def test_random_crops_do_not_depend_on_the_number_of_processes(tmp_path):
         batch_size=8,
         seed=5,
     )
-    halves = [next(stream.batches(2, Share(i, 2))).image for i in range(2)]
+    halves = [next(stream.batches(2, Shard(i, 2))).image for i in range(2)]
     np.testing.assert_array_equal(np.concatenate(halves), next(stream.batches(2)).image)
 
 
 def test_a_batch_that_the_processes_can_not_share_is_refused():
     with pytest.raises(ValueError, match="a batch of 10 examples can't be split over 3 processes"):
-        Share(0, 3).rows(10)
+        Shard(0, 3).rows(10)
 
 
 @pytest.mark.parametrize(

@@ -148,7 +148,7 @@ def test_a_stall_after_a_pause_is_told(watched):
     with watchdog.paused(), watchdog.paused():
         pass
     told.clear()
-    watchdog._told = False
+    watchdog._reported = False
     assert told.wait(LONG)
 
 

@@ -118,7 +118,7 @@ def test_a_student_learns_the_probabilities_of_its_teacher(tiny_net, colour_batc
     variables, logits = variables_and_logits(tiny_net, batch)
     fixed = jax.tree.map(lambda leaf: -2 * leaf, variables)
     teacher = classification(tiny_net(norm=False))
-    student = classification(tiny_net(norm=False), loss=losses.distillation(2.0, share=1.0))
+    student = classification(tiny_net(norm=False), loss=losses.distillation(2.0, alpha=1.0))
     task = taught(student, teacher, fixed)
     loss, grads = strict_gradient(task, {**variables, "teacher": fixed}, batch)
     scores = jax.jit(teacher.predict)(fixed, jax.tree.map(jnp.asarray, batch)).logits
@@ -135,7 +135,7 @@ def test_a_student_follows_its_teacher_without_labels(tiny_net, colour_batch, tr
     teacher = classification(tiny_net(width=16))
     learned, _ = train_steps(teacher, batch, steps=40)
     fixed = {name: value for name, value in learned.variables.items() if name != "ema"}
-    student = classification(tiny_net(width=4, norm=False), loss=losses.distillation(2.0, share=1.0))
+    student = classification(tiny_net(width=4, norm=False), loss=losses.distillation(2.0, alpha=1.0))
     unknown = batch.replace(target=batch.target.replace(label=np.zeros(12, np.int32)))
     task = taught(student, teacher, fixed)
     state, values = train_steps(task, unknown, steps=80)

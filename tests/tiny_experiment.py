@@ -15,7 +15,7 @@ from jaxvision.data.source import concatenate
 from jaxvision.data.subset import subset
 from jaxvision.draw import classification as pictures
 from jaxvision.experiment import Evaluation, Experiment, Keep
-from jaxvision.metrics.classification import classification as figures
+from jaxvision.metrics.classification import classification as metrics
 from jaxvision.nn.cnn import SmallCNN
 from jaxvision.tasks.classification import classification
 from jaxvision.train import Every, exponential_average
@@ -64,7 +64,7 @@ def build(config) -> Experiment:
         steps=config.steps,
         train=train,
         augment=chain(flip(), pad_and_crop(2), blow_up(config.blow_up_at)),
-        evaluations={"test": Evaluation(test, figures(config.classes), pictures.report if config.report else None)},
+        evaluations={"test": Evaluation(test, metrics(config.classes), pictures.report if config.report else None)},
         average=exponential_average(0.9),
         seed=config.seed,
         every=Every(log=config.log, evaluate=config.evaluate, checkpoint=config.checkpoint),

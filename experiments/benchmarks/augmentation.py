@@ -4,7 +4,7 @@
 
 The step with affine, four colours and erasing, and the same step without, take turns on the same batch; so do the
 augmentations alone. Beside the time on the clock stands that of all threads of the process on the CPU, which other work on
-the machine disturbs less. Takes about ten minutes on two CPU cores. Prints two tables; figures are in RESULTS.md beside
+the machine disturbs less. Takes about ten minutes on two CPU cores. Prints two tables; results are in RESULTS.md beside
 this file.
 """
 
@@ -143,7 +143,10 @@ def alone(form: Form) -> list[str]:
     ]
     clock = [statistics.quantiles(each[0], n=4) for each in per_image]
     cpu = [statistics.median(each[1]) for each in per_image]
-    return [f"{mid:.3f} ({low:.3f} to {high:.3f}), {own:.3f}" for (low, mid, high), own in zip(clock, cpu, strict=True)]
+    return [
+        f"{mid:.3f} ({low:.3f} to {high:.3f}), {seconds:.3f}"
+        for (low, mid, high), seconds in zip(clock, cpu, strict=True)
+    ]
 
 
 def main() -> None:

@@ -1,11 +1,11 @@
-"""How long the figures of a detector take, beside pycocotools on the same detections.
+"""How long the metrics of a detector take, beside pycocotools on the same detections.
 
     python experiments/benchmarks/coco_eval.py
 
 5,000 images with about 36,000 objects and 44,000 detections of 80 classes, the size of COCO's val2017, from a seed. Ours
-goes from the rows of `metrics.detection` to the figures; pycocotools from its lists of dicts, made before. They take turns,
-and their twelve figures are compared. Needs pycocotools (the extra `test`). Takes one to three minutes on two CPU cores.
-Prints a table; figures are in RESULTS.md beside this file.
+goes from the rows of `metrics.detection` to the metrics; pycocotools from its lists of dicts, made before. They take turns,
+and their twelve metrics are compared. Needs pycocotools (the extra `test`). Takes one to three minutes on two CPU cores.
+Prints a table; results are in RESULTS.md beside this file.
 """
 
 import contextlib
@@ -27,31 +27,31 @@ from jaxvision.run import provenance
 IMAGES, CLASSES = 5_000, 80
 MOST_DETECTIONS, MOST_OBJECTS = 100, 50
 TURNS = 5
-FIGURES = ("AP", "AP50", "AP75", "AP_small", "AP_medium", "AP_large")
-FIGURES += ("AR1", "AR10", "AR100", "AR_small", "AR_medium", "AR_large")
+METRICS = ("AP", "AP50", "AP75", "AP_small", "AP_medium", "AP_large")
+METRICS += ("AR1", "AR10", "AR100", "AR_small", "AR_medium", "AR_large")
 
 
 def random_rows() -> dict[str, np.ndarray]:
     """Rows as those of a fair detector: most boxes are near an object and of its class."""
     rng = np.random.default_rng(0)
-    found, there = (np.minimum(rng.geometric(1 / mean, IMAGES), most) for mean, most in ((8.8, 100), (7.3, 50)))
+    found, objects = (np.minimum(rng.geometric(1 / mean, IMAGES), most) for mean, most in ((8.8, 100), (7.3, 50)))
     low = rng.uniform(0, 500, (IMAGES, MOST_OBJECTS, 2))
     true = np.concatenate([low, low + rng.gamma(2, 40, low.shape)], -1)
-    kinds = rng.integers(0, CLASSES, (IMAGES, MOST_OBJECTS))
-    at = np.arange(IMAGES)[:, None], rng.integers(0, there[:, None], (IMAGES, MOST_DETECTIONS))
+    labels = rng.integers(0, CLASSES, (IMAGES, MOST_OBJECTS))
+    at = np.arange(IMAGES)[:, None], rng.integers(0, objects[:, None], (IMAGES, MOST_DETECTIONS))
     boxes = true[at] + rng.normal(0, 6, (IMAGES, MOST_DETECTIONS, 4))
     boxes[..., 2:] = np.maximum(boxes[..., :2], boxes[..., 2:])
     right = rng.random((IMAGES, MOST_DETECTIONS)) < 0.8
     return {
         "index": np.arange(IMAGES),
         "boxes": boxes.astype(np.float32),
-        "labels": np.where(right, kinds[at], rng.integers(0, CLASSES, right.shape)),
+        "labels": np.where(right, labels[at], rng.integers(0, CLASSES, right.shape)),
         "scores": rng.random(right.shape).astype(np.float32),
         "detected": np.arange(MOST_DETECTIONS) < found[:, None],
         "true_boxes": true.astype(np.float32),
-        "true_labels": kinds,
-        "annotated": np.arange(MOST_OBJECTS) < there[:, None],
-        "ignore": rng.random(kinds.shape) < 0.01,
+        "true_labels": labels,
+        "annotated": np.arange(MOST_OBJECTS) < objects[:, None],
+        "ignore": rng.random(labels.shape) < 0.01,
         "area": (true[..., 2:] - true[..., :2]).prod(-1).astype(np.float32),
     }
 
@@ -77,7 +77,7 @@ def as_dicts(rows: Mapping[str, np.ndarray]) -> tuple[dict[str, Any], list[dict[
 
 
 def pycocotools(data: dict[str, Any], results: list[dict[str, Any]]) -> np.ndarray:
-    """Its twelve figures."""
+    """Its twelve metrics."""
     from pycocotools.coco import COCO
     from pycocotools.cocoeval import COCOeval
 
@@ -115,12 +115,12 @@ def main() -> None:
             elapsed, found[name] = took(run)
             seconds[name].append(elapsed)
         theirs, *ours = found.values()
-        differ = max(differ, *(abs(own[key] - theirs[i]) for own in ours for i, key in enumerate(FIGURES)))
+        differ = max(differ, *(abs(metrics[key] - theirs[i]) for metrics in ours for i, key in enumerate(METRICS)))
     here = provenance.machine()
     print(f"\n{date.today()}, {here['processor']}, {here['cores']} cores", end="; ")
     print(", ".join(f"{name} {version(name)}" for name in ("hotcoco", "pycocotools", "numpy")))
     print(f"{IMAGES:,} images, {len(data['annotations']):,} objects, {len(results):,} detections, {CLASSES} classes.")
-    print(f"Largest difference of a figure: {differ:.1e}.\n")
+    print(f"Largest difference of a metric: {differ:.1e}.\n")
     print(f"| | seconds: median of {TURNS} (least to most) | pycocotools / ours |\n|---|---|---|")
     slow = statistics.median(seconds["pycocotools: 12 metrics"])
     for name, all in seconds.items():

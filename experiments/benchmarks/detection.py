@@ -2,10 +2,10 @@
 
     python experiments/benchmarks/detection.py
 
-Suppression of 1,000, 5,000 and 20,000 boxes at IoU 0.5, ROIAlign of 512 regions on a 50x50 map of 256 channels with its
+NMS of 1,000, 5,000 and 20,000 boxes at IoU 0.5, ROIAlign of 512 regions on a 50x50 map of 256 channels with its
 gradient, and one step of SSD300-VGG16 on two images (forward, loss, gradient). Ours and theirs take turns; float32, on
 whatever device JAX and torch each find (CPU both, unless both have a GPU). Needs torch and torchvision (the extra
-`parity`). About two minutes on two CPU cores. Prints a table; figures are in RESULTS.md beside this file.
+`parity`). About two minutes on two CPU cores. Prints a table; results are in RESULTS.md beside this file.
 """
 
 import argparse
@@ -29,14 +29,14 @@ DEVICE = "cuda" if torch.cuda.is_available() and jax.default_backend() == "gpu" 
 
 
 def boxes_and_scores(count: int, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
-    """Boxes of an image of 1,000 px in clusters, as before suppression, and scores."""
+    """Boxes of an image of 1,000 px in clusters, as before NMS, and scores."""
     random = np.random.default_rng(seed)
     centre = random.uniform(0, 1000, (max(count // 20, 1), 2))[random.integers(0, max(count // 20, 1), count)]
     centre, half = centre + random.normal(0, 8, (count, 2)), random.uniform(10, 60, (count, 2))
     return np.concatenate([centre - half, centre + half], 1).astype(np.float32), random.random(count, np.float32)
 
 
-def suppression(count: int) -> tuple[Callable, Callable]:
+def nms_of(count: int) -> tuple[Callable, Callable]:
     boxes, scores = boxes_and_scores(count)
     arrays = jnp.asarray(boxes), jnp.asarray(scores), jnp.ones(count, bool)
     run = jax.jit(lambda boxes, scores, valid: nms(boxes, scores, valid, 0.5))
@@ -69,9 +69,9 @@ def training_step(count: int = 2) -> tuple[Callable, Callable]:
     random = np.random.default_rng(0)
     pixels = random.uniform(0, 255, (count, 300, 300, 3)).astype(np.float32)
     boxes = np.asarray([[[10, 20, 110, 90], [150, 30, 290, 260]]] * count, np.float32)
-    labels, there = np.asarray([[1, 5]] * count, np.int32), np.ones((count, 2), bool)
+    labels, valid = np.asarray([[1, 5]] * count, np.int32), np.ones((count, 2), bool)
     size, index = jnp.full((count, 2), 300, jnp.int32), jnp.arange(count, dtype=jnp.int32)
-    target = Objects(jnp.asarray(boxes), jnp.asarray(labels), jnp.asarray(there), jnp.asarray(~there))
+    target = Objects(jnp.asarray(boxes), jnp.asarray(labels), jnp.asarray(valid), jnp.asarray(~valid))
     batch = Batch(jnp.asarray(pixels), size, size, index, index >= 0, target)
     task = ssd(ssd300_vgg16(90), SSD300)
     variables = jax.jit(task.init)(jax.random.key(0), batch)
@@ -116,7 +116,7 @@ def main() -> None:
     print(f"JAX {jax.__version__} on {jax.devices()[0].device_kind}, torch {torch.__version__} on {DEVICE}")
     print("| ms: median (least to most) | ours | torchvision | torchvision / ours |\n|---|---|---|---|")
     for count in (1_000, 5_000, 20_000):
-        print(compare(f"suppression of {count:,} boxes", suppression(count), times), flush=True)
+        print(compare(f"NMS of {count:,} boxes", nms_of(count), times), flush=True)
     print(compare("ROIAlign, 512 regions, with gradient", alignment(), times), flush=True)
     print(compare("SSD300 step, 2 images", training_step(), max(times // 3, 3)), flush=True)
 

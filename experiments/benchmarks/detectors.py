@@ -10,7 +10,7 @@ process that has imported everything: of the process on a CPU, of the device on 
     python experiments/benchmarks/detectors.py --size 800 1333 --images 2 --steps 50 --dtype bfloat16
 
 `--ours` leaves the others away, and adds YOLOX-S. Needs torch, torchvision and transformers (the extra `parity`). About
-ten minutes on two CPU cores. Prints a table; figures are in RESULTS.md beside this file.
+ten minutes on two CPU cores. Prints a table; results are in RESULTS.md beside this file.
 """
 
 import argparse
@@ -75,8 +75,8 @@ def ours(name: str, given: Scene, dtype: str) -> Step:
     }[name]()
     count, height, width, _ = given.images.shape
     size, index = jnp.tile(jnp.int32([[height, width]]), (count, 1)), jnp.arange(count, dtype=jnp.int32)
-    there = jnp.ones((count, OBJECTS), bool)
-    target = Objects(jnp.asarray(given.boxes), jnp.asarray(given.labels), there, ~there)
+    valid = jnp.ones((count, OBJECTS), bool)
+    target = Objects(jnp.asarray(given.boxes), jnp.asarray(given.labels), valid, ~valid)
     batch = Batch(jnp.asarray(given.images), size, size, index, index >= 0, target)
     sgd = optax.chain(optax.clip_by_global_norm(0.1), optax.sgd(RATE, MOMENTUM))
     spec = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype), batch)
@@ -125,8 +125,8 @@ def _of_torchvision(name: str, given: Scene, device: str) -> tuple[Any, Callable
     images = [torch.from_numpy(x.transpose(2, 0, 1) / 255).to(device) for x in given.images]
     labels = given.labels.astype(np.int64) + 1
     targets = [
-        {"boxes": torch.from_numpy(boxes).to(device), "labels": torch.from_numpy(own).to(device)}
-        for boxes, own in zip(given.boxes, labels, strict=True)
+        {"boxes": torch.from_numpy(boxes).to(device), "labels": torch.from_numpy(numbers).to(device)}
+        for boxes, numbers in zip(given.boxes, labels, strict=True)
     ]
     return model, lambda: torch.stack(list(model(images, targets).values())).sum()
 
@@ -148,10 +148,13 @@ def _of_transformers(given: Scene, device: str) -> tuple[Any, Callable]:
     config = DetrConfig(backbone="resnet50", num_labels=CLASSES, auxiliary_loss=True)
     model = DetrForObjectDetection(config).to(device).train()
     x0, y0, x1, y1 = np.moveaxis(given.boxes / np.array([width, height, width, height], np.float32), -1, 0)
-    shares = np.stack([(x0 + x1) / 2, (y0 + y1) / 2, x1 - x0, y1 - y0], -1)
+    unit = np.stack([(x0 + x1) / 2, (y0 + y1) / 2, x1 - x0, y1 - y0], -1)
     labels = [
-        {"class_labels": torch.from_numpy(own.astype(np.int64)).to(device), "boxes": torch.from_numpy(boxes).to(device)}
-        for own, boxes in zip(given.labels, shares, strict=True)
+        {
+            "class_labels": torch.from_numpy(numbers.astype(np.int64)).to(device),
+            "boxes": torch.from_numpy(boxes).to(device),
+        }
+        for numbers, boxes in zip(given.labels, unit, strict=True)
     ]
     pixels = torch.from_numpy((given.images.transpose(0, 3, 1, 2) / 255 - 0.45) / 0.225).to(device)
     mask = torch.ones(len(pixels), height, width, dtype=torch.long, device=device)

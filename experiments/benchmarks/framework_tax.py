@@ -4,7 +4,7 @@
 
 Both do the same jitted step on the same batches, which lie on the device. The network is a small CNN, and the batch so
 large that a step takes about 5 ms, and about 100 ms; the two take turns. Takes about four minutes on two CPU cores.
-Prints a table; figures are in RESULTS.md beside this file.
+Prints a table; results are in RESULTS.md beside this file.
 """
 
 import itertools

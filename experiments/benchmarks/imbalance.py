@@ -4,7 +4,7 @@
 
 A run of `experiments/imbalanced_fashion_mnist.py` a remedy and seed, in `<workdir>/<remedy>-<seed>`: thirty, of about a
 minute each on two busy CPU cores. Finished ones are kept, so the same command goes on where it stopped. `--remedies=a,b`
-and `--seeds=0,1` make fewer; `none` is always among them. `--config.FIELD=VALUE` is for every run. Prints tables; figures
+and `--seeds=0,1` make fewer; `none` is always among them. `--config.FIELD=VALUE` is for every run. Prints tables; results
 are in RESULTS.md beside this file.
 """
 
@@ -28,7 +28,7 @@ RAREST = 3
 BASE = "none"
 
 Runs = Mapping[str, Sequence[Mapping[str, float]]]
-"""The last figures of each remedy, a row a seed."""
+"""The last metrics of each remedy, a row a seed."""
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -47,25 +47,25 @@ def main(argv: Sequence[str] | None = None) -> None:
     for seed in flags.seeds.split(","):
         for remedy in remedies:
             asked = {"remedy": remedy, "seed": seed, **fields}
-            runs[remedy].append(figures(flags.workdir / f"{remedy}-{seed}", asked))
+            runs[remedy].append(metrics(flags.workdir / f"{remedy}-{seed}", asked))
     print(report(runs))
 
 
-def figures(workdir: Path, asked: Mapping[str, str]) -> dict[str, float]:
-    """The last figures of the run with these values of its config; it is trained first if it is not finished."""
+def metrics(workdir: Path, asked: Mapping[str, str]) -> dict[str, float]:
+    """The last metrics of the run with these values of its config; it is trained first if it is not finished."""
     if (found := finished(workdir, asked)) is None:
         given = [f"--config.{name}={value}" for name, value in asked.items()]
         command = [sys.executable, "-m", "jaxvision.main", f"--config={EXPERIMENT}", f"--workdir={workdir}", *given]
         if status := subprocess.run(command).returncode:
             sys.exit(status)
         found = finished(workdir, asked)
-        assert found is not None, f"{workdir} ended without figures"
+        assert found is not None, f"{workdir} ended without metrics"
     rarest = np.mean([found[f"test/recall/{name}"] for name in FASHION_MNIST[-RAREST:]])
     return {**found, "test/rarest": float(rarest)}
 
 
 def finished(workdir: Path, asked: Mapping[str, str]) -> dict[str, float] | None:
-    """The last figures of a run; None unless it has come to its last step. Ends the program for another run's workdir."""
+    """The last metrics of a run; None unless it has come to its last step. Ends the program for another run's workdir."""
     files = workdir / "config.json", workdir / "metrics.jsonl"
     if not all(file.is_file() for file in files):
         return None
@@ -100,25 +100,28 @@ def summary(runs: Runs, ranked: Sequence[str]) -> str:
     columns = ("balanced_accuracy", "accuracy", "f1_macro", "rarest")
 
     def row(remedy: str) -> list[str]:
-        own, *others = (of(runs, each, "balanced_accuracy") for each in (remedy, BASE, ranked[0]))
-        return [*(spread(of(runs, remedy, column)) for column in columns), *(difference(own, each) for each in others)]
+        scores, *others = (of(runs, each, "balanced_accuracy") for each in (remedy, BASE, ranked[0]))
+        return [
+            *(spread(of(runs, remedy, column)) for column in columns),
+            *(difference(scores, each) for each in others),
+        ]
 
     titles = ["balanced accuracy", "accuracy", "macro F1", f"recall of the rarest {RAREST}"]
     head = ["remedy", *titles, f"minus {BASE} (± standard error)", f"minus {ranked[0]}"]
     return table(head, [[remedy, *row(remedy)] for remedy in ranked])
 
 
-def by_class(runs: Runs, ranked: Sequence[str], figure: str) -> str:
+def by_class(runs: Runs, ranked: Sequence[str], metric: str) -> str:
     """A row a remedy, a column a class."""
     return table(
-        [figure, *FASHION_MNIST],
-        [[remedy, *(spread(of(runs, remedy, f"{figure}/{name}")) for name in FASHION_MNIST)] for remedy in ranked],
+        [metric, *FASHION_MNIST],
+        [[remedy, *(spread(of(runs, remedy, f"{metric}/{name}")) for name in FASHION_MNIST)] for remedy in ranked],
     )
 
 
-def of(runs: Runs, remedy: str, figure: str) -> np.ndarray:
-    """The figure of each seed, in per cent."""
-    return 100 * np.asarray([run[f"test/{figure}"] for run in runs[remedy]])
+def of(runs: Runs, remedy: str, metric: str) -> np.ndarray:
+    """The metric of each seed, in per cent."""
+    return 100 * np.asarray([run[f"test/{metric}"] for run in runs[remedy]])
 
 
 def spread(percent: np.ndarray) -> str:

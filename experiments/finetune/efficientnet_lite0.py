@@ -46,7 +46,7 @@ from jaxvision.data.subset import imbalanced
 from jaxvision.draw import classification as pictures
 from jaxvision.errors import nearest
 from jaxvision.experiment import Evaluation, Experiment, Keep
-from jaxvision.metrics.classification import classification as figures
+from jaxvision.metrics.classification import classification as metrics
 from jaxvision.nn.head import Linear
 from jaxvision.nn.norm import BatchNorm, FrozenBatchNorm, Norm
 from jaxvision.pretrained.published import EFFICIENTNET_LITE0 as LITE0
@@ -142,7 +142,7 @@ def experiment(config, task, optimizer, train, test, augment=None, report=None) 
         steps=config.steps,
         train=train,
         augment=augment,
-        evaluations={"test": Evaluation(test, figures(DATA[config.data].classes), report)},
+        evaluations={"test": Evaluation(test, metrics(DATA[config.data].classes), report)},
         seed=config.seed,
         every=Every(log=20, evaluate=0, checkpoint=0),
         keep=Keep(latest=1, best=1, by="test/accuracy"),

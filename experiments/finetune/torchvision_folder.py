@@ -32,7 +32,7 @@ from jaxvision.data.subset import train_and_test
 from jaxvision.draw import classification as pictures
 from jaxvision.errors import nearest
 from jaxvision.experiment import Evaluation, Experiment, Keep
-from jaxvision.metrics.classification import classification as figures
+from jaxvision.metrics.classification import classification as metrics
 from jaxvision.nn.head import Head, WithHead
 from jaxvision.nn.inception import inception_v3
 from jaxvision.nn.norm import BatchNorm, FrozenBatchNorm
@@ -110,7 +110,7 @@ def build(config) -> Experiment:
         steps=config.steps,
         train=train,
         augment=flip(),
-        evaluations={"test": Evaluation(test, figures(config.classes), pictures.report)},
+        evaluations={"test": Evaluation(test, metrics(config.classes), pictures.report)},
         seed=config.seed,
         every=evenly(config.steps, 5, log=20),
         keep=Keep(latest=2, best=1, by="test/accuracy"),

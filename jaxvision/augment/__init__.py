@@ -6,7 +6,13 @@ happens to it. Pixels stay 0-255 and keep their dtype, unless an augmentation sa
 `batch.size` is padding and stays as it is. Everything that shows the image (boxes, masks, maps) moves with it.
 
 For detection: `iou_crop`, `expand`, `scale_jitter`, `mosaic` and `mixup_objects`. The last two put images together and need
-Objects; `mixup`, `cutmix` and `augmix` mix image-level targets and need Labels.
+Objects; `mixup`, `cutmix` and `augmix` mix image-level targets and need Labels. SSD's augmentation is
+`chain(sometimes(0.5, expand()), iou_crop(), flip())`; `chain(scale_jitter((0.5, 1.5)), mosaic(close=step))` is a mosaic with
+closing epochs. Give `Objects` rows for all images that are put together: of more objects the largest stay. One's own:
+
+def darker(key, step, batch):
+    factor = jax.random.uniform(key, (batch.image.shape[0], 1, 1, 1), minval=0.5)
+    return batch.replace(image=batch.image * factor)
 """
 
 from jaxvision.augment.colour import (

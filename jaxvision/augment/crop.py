@@ -21,32 +21,32 @@ SIDES = (0.3, 1.0)
 RATIO = (0.5, 2.0)
 
 
-def iou_crop(overlaps: Sequence[float] = MIN_IOUS, trials: int = 40) -> Augment:
+def iou_crop(min_ious: Sequence[float] = MIN_IOUS, trials: int = 40) -> Augment:
     """SSD's crop: a random window that shows enough of an object, stretched to the content (arXiv:1512.02325, 2.2).
 
-    Either the whole image, or a window whose IoU with some object is at least one of `overlaps`: all of these choices with
+    Either the whole image, or a window whose IoU with some object is at least one of `min_ious`: all of these choices with
     the same probability, among those for which one of so many random windows will do; of these it is the first. The sides
     of a window are each 0.3 to 1 times those of the content, uniformly sampled, its width by height 1/2 to 2, and it holds
     the centre of the object. Objects whose centre lies in the window stay, cut at its border; the others are no longer
     `valid`, but for those to ignore, of which any part counts. An image without objects, those to ignore aside, stays whole.
 
     Args:
-      overlaps: the IoUs to choose from beside the whole image.
+      min_ious: the IoUs to choose from beside the whole image.
       trials: random windows for each.
 
     Raises:
-      ValueError: overlaps that are none, fewer than one trial; masks or maps of another size than the canvas.
+      ValueError: IoUs that are none, fewer than one trial; masks or maps of another size than the canvas.
       TypeError: a target that has no Objects (None, for images without any, is one that has), or cannot be moved.
     """
-    if not overlaps or not all(0 <= each <= 1 for each in overlaps):
-        raise ValueError(f"iou_crop(overlaps={overlaps}): allowed are one or more, from 0 to 1")
+    if not min_ious or not all(0 <= each <= 1 for each in min_ious):
+        raise ValueError(f"iou_crop(min_ious={min_ious}): allowed are one or more, from 0 to 1")
     if trials < 1:
         raise ValueError(f"iou_crop(trials={trials}): allowed is 1 or more")
 
     def augment(key: Key, step: Scalar, batch: Batch) -> Batch:
         del step
         boxes, real = _leading(batch)
-        least, keys = jnp.asarray(overlaps, jnp.float32), row_keys(key, len(batch.image))
+        least, keys = jnp.asarray(min_ious, jnp.float32), row_keys(key, len(batch.image))
         draw = jax.vmap(lambda key, size, boxes, real: _chosen(key, size, boxes, real, least, trials))
         corners = draw(keys, jnp.asarray(batch.size), boxes, real)
         kept = targets.Motion(lambda objects: _centred(objects, corners), lambda map: map)

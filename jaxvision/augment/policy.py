@@ -155,12 +155,12 @@ def _chain(key: Key, image: Array, size: Array, severity: float, depth: int, fil
     return jax.lax.fori_loop(0, depth, link, image)
 
 
-def _sampled(key: Key, rows: int, kinds: int) -> tuple[Int[Array, "b"], Float[Array, "b"]]:
+def _sampled(key: Key, rows: int, operations: int) -> tuple[Int[Array, "b"], Float[Array, "b"]]:
     """The number of a random operation for each row, and its sign, -1 or 1."""
 
     def one(key: Key) -> tuple[Array, Array]:
         for_kind, for_sign = jax.random.split(key)
-        kind = jax.random.randint(for_kind, (), 0, kinds, jnp.int32)
+        kind = jax.random.randint(for_kind, (), 0, operations, jnp.int32)
         return kind, jax.random.rademacher(for_sign, (), jnp.float32)
 
     return jax.vmap(one)(row_keys(key, rows))

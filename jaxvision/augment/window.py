@@ -55,6 +55,6 @@ def check(who: str, area: tuple[float, float], ratio: tuple[float, float]) -> No
       ValueError: an area that is no range of fractions, or a ratio that is no range of positive numbers.
     """
     if not 0 < area[0] <= area[1] <= 1:
-        raise ValueError(f"{who}(area={area}): allowed is a range of shares, 0 < low <= high <= 1")
+        raise ValueError(f"{who}(area={area}): allowed is a range of fractions, 0 < low <= high <= 1")
     if not 0 < ratio[0] <= ratio[1]:
         raise ValueError(f"{who}(ratio={ratio}): allowed is a range of width by height, 0 < low <= high")

@@ -21,7 +21,7 @@ from jaxvision.data.streams import THREADS
 from jaxvision.data.subset import subset
 from jaxvision.data.target import LABELS, NOTHING, TargetForm
 from jaxvision.formats.image_file import Size, upright_size
-from jaxvision.types import WHOLE, Batch, Canvas, Fault, Share, Stream
+from jaxvision.types import WHOLE, Batch, Canvas, Fault, Shard, Stream
 
 BLOCK = 256
 
@@ -73,12 +73,12 @@ def training(
     largest = _largest(canvases)
     turns = once(lambda: turn_of(bucket(), seed, largest))
 
-    def batches(step: int, share: Share = WHOLE) -> Iterator[Batch]:
+    def batches(step: int, shard: Shard = WHOLE) -> Iterator[Batch]:
         running: dict[int, Iterator[Batch]] = {}
         while True:
             turn = turns()(step)
             if turn.bucket not in running:
-                running[turn.bucket] = parts[turn.bucket].batches(turn.step, share)
+                running[turn.bucket] = parts[turn.bucket].batches(turn.step, shard)
             yield next(running[turn.bucket])
             step += 1
 
@@ -119,11 +119,11 @@ def evaluation(
         for k, placer in enumerate(placers)
     ]
 
-    def batches(step: int, share: Share = WHOLE) -> Iterator[Batch]:
+    def batches(step: int, shard: Shard = WHOLE) -> Iterator[Batch]:
         for count, part in zip(np.bincount(bucket(), minlength=len(parts)), parts, strict=True):
             steps = evaluation_steps(int(count), batch_size)
             if step < steps:
-                yield from part.batches(step, share)
+                yield from part.batches(step, shard)
             step = max(step - steps, 0)
 
     def decode(data: bytes | np.ndarray) -> Canvas:

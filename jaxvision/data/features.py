@@ -18,7 +18,7 @@ from jaxvision.data.order import Order
 from jaxvision.data.source import Example, Source, about
 from jaxvision.errors import replacing
 from jaxvision.formats.fingerprint import digest
-from jaxvision.types import WHOLE, Batch, Share, Stream
+from jaxvision.types import WHOLE, Batch, Shard, Stream
 
 
 def source(features: np.ndarray, labels: np.ndarray, classes: Sequence[str], name: str = "features") -> Source:
@@ -50,8 +50,8 @@ def training(open: Open, *, order: Order, width: int, batch_size: int) -> Stream
     """Batches without end from a source of features `n width`."""
     opened = opener(open, order)
 
-    def batches(step: int, share: Share = WHOLE) -> Iterator[Batch]:
-        rows = share.rows(batch_size)
+    def batches(step: int, shard: Shard = WHOLE) -> Iterator[Batch]:
+        rows = shard.rows(batch_size)
         while True:
             yield _batch(*opened(), positions(step, batch_size, rows), width)
             step += 1
@@ -63,8 +63,8 @@ def evaluation(open: Open, *, width: int, batch_size: int) -> Stream:
     """Every example once, in the order of the source; the last batch is padded with rows that are not valid."""
     opened = opener(open)
 
-    def batches(first: int, share: Share = WHOLE) -> Iterator[Batch]:
-        rows = share.rows(batch_size)
+    def batches(first: int, shard: Shard = WHOLE) -> Iterator[Batch]:
+        rows = shard.rows(batch_size)
         for step in range(first, evaluation_steps(opened()[0].length, batch_size)):
             yield _batch(*opened(), positions(step, batch_size, rows), width)
 

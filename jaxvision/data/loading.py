@@ -51,7 +51,7 @@ class Loading(NamedTuple):
     complain: Complain
     target: TargetForm = LABELS
     complete: bool = False
-    """An image with more objects than rows is an error: the figures of an evaluation would be wrong. Else it is told of."""
+    """An image with more objects than rows is an error: the metrics of an evaluation would be wrong. Else it is reported."""
     given: TargetForm = NOTHING
 
 
@@ -103,7 +103,7 @@ def _fill(rows: Rows, row: int, example: Example, position: int, name: Callable[
     except ValueError as error:
         raise ValueError(f"{name(int(rows.index[row]))}: {error}") from None
     if left_out:
-        _tell_of_overflow(name(int(rows.index[row])), left_out, how)
+        _report_overflow(name(int(rows.index[row])), left_out, how)
 
 
 def _check(example: Example) -> None:
@@ -111,16 +111,16 @@ def _check(example: Example) -> None:
         raise BadImage(example.fault)
 
 
-def _tell_of_overflow(name: str, left_out: str, how: Loading) -> None:
-    """Raises ValueError where all objects count; else tells of each image once."""
+def _report_overflow(name: str, left_out: str, how: Loading) -> None:
+    """Raises ValueError where all objects count; else reports each image once."""
     if how.complete:
         raise ValueError(f"{name}: {left_out}")
-    if name not in _told:
-        _told.add(name)
+    if name not in _reported:
+        _reported.add(name)
         logger.warning("%s: %s", name, left_out)
 
 
-_told: set[str] = set()
+_reported: set[str] = set()
 
 
 def complaint(policy: str) -> Complain:

@@ -1,4 +1,12 @@
-"""Sources of objects from annotation files: COCO JSON, Pascal VOC, YOLO text, or whichever of them a path is."""
+"""Sources of objects from annotation files: COCO JSON, Pascal VOC, YOLO text, or whichever of them a path is.
+
+objects.open("my_dataset")  # recognised: the training split, its own classes
+objects.coco("train.json", "train/")  # the file, the folder of its images
+objects.yolo("data.yaml", "train")  # YOLO, Ultralytics, Roboflow
+objects.voc("VOC2007", "train", classes=CLASSES)
+
+Give `target=target.objects(rows)` to the streams; of more objects in an image than rows the largest stay.
+"""
 
 import math
 from collections.abc import Callable, Sequence

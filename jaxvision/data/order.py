@@ -59,10 +59,10 @@ def weighted(weights: Sequence[float] | np.ndarray, seed: int) -> Order:
 
 
 def balanced(seed: int, power: float = 1.0) -> Order:
-    """Oversampling to equal shares: every class that occurs gets the same number of draws an epoch, within rounding.
+    """Oversampling to equal frequencies: every class that occurs gets the same number of draws an epoch, within rounding.
 
-    A `power` below 1 stops on the way there: a class of n examples gets a share in proportion to `n ** (1 - power)`. 0.5 is
-    square-root sampling, 0 the share it has (arXiv:1910.09217, whose q is 1 - power). Raises ValueError for a
+    A `power` below 1 stops on the way there: the frequency of a class of n examples is proportional to `n ** (1 - power)`.
+    0.5 is square-root sampling, 0 leaves it as it is (arXiv:1910.09217, whose q is 1 - power). Raises ValueError for a
     power outside 0 to 1.
     """
     seed = checked_seed(seed)
@@ -80,29 +80,29 @@ def balanced(seed: int, power: float = 1.0) -> Order:
 def mixture(weights: Sequence[float], orders: Sequence[Order], seed: int) -> Order:
     """Draws from the parts of a concatenated source, each in its own order.
 
-    An epoch is as long as the whole source, and holds the same number of draws from a part every time: its share by
+    An epoch is as long as the whole source, and holds the same number of draws from a part every time: its fraction by
     weight, rounded by the largest remainder. The k-th draw from a part, counted over all epochs, is position k of that
     part's order. Raises ValueError unless there is one weight and one order for each part.
     """
     seed = checked_seed(seed)
-    shares = _checked_weights(weights)
+    fractions = _checked_weights(weights)
 
     def order(source: Source) -> Indices:
         parts = source.parts
-        if not (len(parts) == len(shares) == len(orders)):
+        if not (len(parts) == len(fractions) == len(orders)):
             raise ValueError(
-                f"mixture got {len(shares)} weights and {len(orders)} orders for a source of {len(parts)} parts"
+                f"mixture got {len(fractions)} weights and {len(orders)} orders for a source of {len(parts)} parts"
                 " (a source gets its parts from `concatenate`)"
             )
         _some(source)
-        return _mixed([each(part) for each, part in zip(orders, parts, strict=True)], parts, shares, seed)
+        return _mixed([each(part) for each, part in zip(orders, parts, strict=True)], parts, fractions, seed)
 
     return order
 
 
-def _mixed(inner: list[Indices], parts: tuple[Source, ...], shares: np.ndarray, seed: int) -> Indices:
+def _mixed(inner: list[Indices], parts: tuple[Source, ...], fractions: np.ndarray, seed: int) -> Indices:
     n = sum(part.length for part in parts)
-    quotas = _quotas(n, shares)
+    quotas = _quotas(n, fractions)
     starts = np.cumsum([0, *(part.length for part in parts)])
     part_of_draw = np.repeat(np.arange(len(parts)), quotas)
     number_of_draw = np.arange(n) - np.repeat(np.cumsum(quotas) - quotas, quotas)
@@ -131,8 +131,8 @@ def _resampled(weights: np.ndarray, seed: int) -> Indices:
         # 20 bits, half a step from 0 and 1: rounding in `ends` can't move a point over the end of a whole weight.
         offset = (int(philox(seed, Purpose.OVERSAMPLE, number).random_raw()) >> 44) + 0.5
         points = np.arange(n) + offset / 2**20
-        drawn = np.searchsorted(ends, points, side="right")
-        return drawn[permutation(seed, Purpose.SHUFFLE, number, n)]
+        sampled = np.searchsorted(ends, points, side="right")
+        return sampled[permutation(seed, Purpose.SHUFFLE, number, n)]
 
     return _by_epoch(n, epoch)
 

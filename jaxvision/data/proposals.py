@@ -3,7 +3,7 @@
 python -m jaxvision.data.proposals PATH [--images DIR] [--classes A,B,...] computes those of a dataset and prints how well
 they fit its objects.
 
-OpenCV returns the same regions in another order every time. Here they are sorted, then drawn by lot: which ones are the
+OpenCV returns the same regions in another order every time. Here they are sorted, then shuffled: which ones are the
 first N is a function of the image and the settings.
 """
 
@@ -67,7 +67,7 @@ def finder(
 
 
 def cache_folder() -> Path:
-    """Where proposals are kept unless told otherwise."""
+    """Where proposals are kept by default."""
     return Path(os.environ.get("JAXVISION_CACHE") or Path.home() / ".cache" / "jaxvision") / "proposals"
 
 
@@ -129,8 +129,8 @@ class Fit(NamedTuple):
     """How well proposals fit objects."""
 
     recall: float
-    """The share of the objects that a proposal overlaps by an IoU of 0.5 or more."""
-    mean_best_overlap: float
+    """The fraction of the objects with a proposal of an IoU of 0.5 or more."""
+    mean_best_iou: float
     """The mean over the objects of the best IoU with a proposal."""
     objects: int
     proposals: float
@@ -140,23 +140,23 @@ class Fit(NamedTuple):
 def fit(proposals: Sequence[np.ndarray], objects: Sequence[Annotations], rows: int | None = None) -> Fit:
     """How well the first `rows` proposals of every image, boxes `n 4`, fit its objects; those to ignore don't count.
 
-    Without objects recall and overlap are NaN.
+    Without objects recall and IoU are NaN.
     """
     first = [boxes[:rows] for boxes in proposals]
-    best = [_best_overlap(boxes, each.boxes[~each.ignore]) for boxes, each in zip(first, objects, strict=True)]
-    overlap = np.concatenate([np.zeros(0), *best])
-    there = float(np.mean([len(boxes) for boxes in first])) if first else 0.0
-    if not len(overlap):
-        return Fit(float("nan"), float("nan"), 0, there)
-    return Fit(float(np.mean(overlap >= 0.5)), float(overlap.mean()), len(overlap), there)
+    best = [_best_iou(boxes, each.boxes[~each.ignore]) for boxes, each in zip(first, objects, strict=True)]
+    best_iou = np.concatenate([np.zeros(0), *best])
+    mean = float(np.mean([len(boxes) for boxes in first])) if first else 0.0
+    if not len(best_iou):
+        return Fit(float("nan"), float("nan"), 0, mean)
+    return Fit(float(np.mean(best_iou >= 0.5)), float(best_iou.mean()), len(best_iou), mean)
 
 
-def _best_overlap(proposals: np.ndarray, boxes: np.ndarray) -> np.ndarray:
+def _best_iou(proposals: np.ndarray, boxes: np.ndarray) -> np.ndarray:
     """Best IoU of each box with a proposal; 0 without proposals."""
     a, b = boxes[:, None].astype(np.float64), proposals[None].astype(np.float64)
-    shared = np.maximum(np.minimum(a[..., 2:], b[..., 2:]) - np.maximum(a[..., :2], b[..., :2]), 0).prod(-1)
-    whole = (a[..., 2:] - a[..., :2]).prod(-1) + (b[..., 2:] - b[..., :2]).prod(-1) - shared
-    return (shared / np.maximum(whole, 1e-9)).max(1, initial=0)
+    intersection = np.maximum(np.minimum(a[..., 2:], b[..., 2:]) - np.maximum(a[..., :2], b[..., :2]), 0).prod(-1)
+    union = (a[..., 2:] - a[..., :2]).prod(-1) + (b[..., 2:] - b[..., :2]).prod(-1) - intersection
+    return (intersection / np.maximum(union, 1e-9)).max(1, initial=0)
 
 
 class Flags(NamedTuple):
@@ -237,7 +237,7 @@ def run(flags: Flags) -> str:
     found = fit([boxes for boxes, _ in pairs], [objects for _, objects in pairs], flags.rows)
     line = (
         f"{flags.path}: {len(pairs)} images, {found.proposals:.0f} proposals each, {found.objects} objects:"
-        f" recall {found.recall:.3f} at IoU 0.5, mean best overlap {found.mean_best_overlap:.3f}"
+        f" recall {found.recall:.3f} at IoU 0.5, mean best IoU {found.mean_best_iou:.3f}"
     )
     return "\n".join([*broken, line])
 

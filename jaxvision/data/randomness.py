@@ -11,7 +11,7 @@ import numpy as np
 
 
 class Purpose(enum.IntEnum):
-    """What random numbers are drawn for."""
+    """What random numbers are for."""
 
     SHUFFLE = 0
     OVERSAMPLE = 1

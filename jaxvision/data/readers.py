@@ -1,5 +1,9 @@
 """Readers: what makes the batches of a stream from its source, in parallel; the same batches, bit for bit, whichever it is.
 
+`threads()`, the default, is for images in files, in archives or in memory, decoded in parallel without Python's lock;
+`tf_data()` does the same with tf.data's threads, and needs TensorFlow; `resident.reader()` is for a dataset that fits the
+device's memory as uint8.
+
 A batch is read in chunks, a few dozen rows each. A chunk is a pure function of its number, so that threads and restarts
 change nothing. The last step to whoever takes the batches is our own prefetch, which also stops the threads when the
 iterator is dropped or the program ends.

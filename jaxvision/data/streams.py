@@ -10,7 +10,7 @@ from jaxvision.data.placement import Placer
 from jaxvision.data.readers import Plan, Reader, threads
 from jaxvision.data.source import Source
 from jaxvision.data.target import LABELS, NOTHING, TargetForm
-from jaxvision.types import WHOLE, Batch, Share, Stream
+from jaxvision.types import WHOLE, Batch, Shard, Stream
 
 THREADS = threads()
 
@@ -47,8 +47,8 @@ def training(
     opened = opener(open, order)
     read = reader(Plan(opened, how, batch_size))
 
-    def batches(step: int, share: Share = WHOLE) -> Iterator[Batch]:
-        return read(share.rows(batch_size), step, None)
+    def batches(step: int, shard: Shard = WHOLE) -> Iterator[Batch]:
+        return read(shard.rows(batch_size), step, None)
 
     return stream(batches, opened, how, batch_size)
 
@@ -74,7 +74,7 @@ def evaluation(
     opened = opener(open, lambda source: each_once(among(source)))
     read = reader(Plan(opened, how, batch_size))
 
-    def batches(step: int, share: Share = WHOLE) -> Iterator[Batch]:
-        return read(share.rows(batch_size), step, evaluation_steps(len(among(opened()[0])), batch_size))
+    def batches(step: int, shard: Shard = WHOLE) -> Iterator[Batch]:
+        return read(shard.rows(batch_size), step, evaluation_steps(len(among(opened()[0])), batch_size))
 
     return stream(batches, opened, how, batch_size)

@@ -41,19 +41,19 @@ def _sizes_of(source: Source, indices: np.ndarray) -> np.ndarray:
     return source.sizes()[indices]
 
 
-def held_out(source: Source, share: float, seed: int) -> tuple[Source, Source]:
-    """The source split in two, `(rest, held out)`: this share of every class, rounded, but at least one of two or more.
+def held_out(source: Source, fraction: float, seed: int) -> tuple[Source, Source]:
+    """The source split in two, `(rest, held out)`: this fraction of every class, rounded, but at least one of two or more.
 
     Which examples are held out depends on the seed and on the labels alone. Of a source of objects, whose images have no
-    label, it is this share of all images, and depends on the seed and on their number alone.
+    label, it is this fraction of all images, and depends on the seed and on their number alone.
 
-    Raises ValueError if `share` is not above 0 and below 1.
+    Raises ValueError if `fraction` is not above 0 and below 1.
     """
-    if not 0 < share < 1:
-        raise ValueError(f"held_out: share is {share}; it must be above 0 and below 1")
+    if not 0 < fraction < 1:
+        raise ValueError(f"held_out: fraction is {fraction}; it must be above 0 and below 1")
     labels = source.labels() if source.objects is None else np.zeros(source.length, np.int64)
     sizes = class_counts(source) if source.objects is None else [source.length]
-    counts = [max(min(max(round(share * there), 1), there - 1), 0) for there in sizes]
+    counts = [max(min(max(round(fraction * size), 1), size - 1), 0) for size in sizes]
     out = _chosen(labels, counts, seed)
     return subset(source, np.flatnonzero(~out)), subset(source, np.flatnonzero(out))
 
@@ -70,10 +70,10 @@ def imbalanced(source: Source, counts: Sequence[int] | np.ndarray, seed: int) ->
         raise ValueError(
             "imbalanced: the source has objects, and no class for each image; allowed is one of labelled images"
         )
-    there = class_counts(source)
-    if len(counts) != len(there):
-        raise ValueError(f"imbalanced got {len(counts)} counts for {len(there)} classes")
-    for name, wanted, has in zip(source.classes, counts, there, strict=True):
+    available = class_counts(source)
+    if len(counts) != len(available):
+        raise ValueError(f"imbalanced got {len(counts)} counts for {len(available)} classes")
+    for name, wanted, has in zip(source.classes, counts, available, strict=True):
         if not 0 <= wanted <= has:
             raise ValueError(f"imbalanced: {wanted} examples of class {name!r}; it has {has}, allowed are 0 to {has}")
     return subset(source, np.flatnonzero(_chosen(source.labels(), counts, seed)))
@@ -123,9 +123,9 @@ def _check_imbalance(who: str, largest: int, ratio: float, classes: int) -> None
 
 
 def train_and_test(
-    train: Callable[[], Source], test: Callable[[], Source] | None, share: float, seed: int, classes: Sequence[str]
+    train: Callable[[], Source], test: Callable[[], Source] | None, fraction: float, seed: int, classes: Sequence[str]
 ) -> tuple[Callable[[], Source], Callable[[], Source]]:
-    """Two functions that open the training and the test source: `test`, or a held out share of `train` where it is None.
+    """Two functions that open the training and the test source: `test`, or a held out fraction of `train` where it is None.
 
     Opened, the test source raises ValueError if its classes are others than `classes`; the rest is as in `held_out`.
     """
@@ -142,4 +142,4 @@ def train_and_test(
 
     if test is not None:
         return train, opened_test
-    return (lambda: held_out(train(), share, seed)[0]), (lambda: held_out(train(), share, seed)[1])
+    return (lambda: held_out(train(), fraction, seed)[0]), (lambda: held_out(train(), fraction, seed)[1])

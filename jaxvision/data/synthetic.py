@@ -35,7 +35,7 @@ RGB = {
 COLOURS = tuple(RGB)
 SIZES = ("small", "medium", "large")
 DIAMETERS = {"small": (0.1, 0.17), "medium": (0.17, 0.3), "large": (0.3, 0.5)}
-"""From and below, in shares of the image's side."""
+"""From and below, in fractions of the image's side."""
 ATTRIBUTES = {"colour": COLOURS, "size": SIZES, "shape": SHAPES}
 """The attributes of an object, and what their numbers mean."""
 TRIES = 8
@@ -68,8 +68,8 @@ def shapes(
     Example i is a pure function of the seed and i, whatever the count; a test set is another seed. Masks are what is seen:
     the pixels whose centre lies in the shape and in none in front of it. Boxes are the smallest around them, areas their
     number of pixels. Attributes are `ATTRIBUTES`: of each object its numbers of colour, size and shape (in `SHAPES`).
-    Of every shape at most the share `overlap` is hidden by others, and none touches one of its own colour: where eight
-    tries find no such place for a shape, it is not drawn.
+    Of every shape at most the fraction `overlap` is hidden by others, and none touches one of its own colour: where eight
+    tries find no such place for a shape, it is left out.
 
     Raises:
       ValueError: for no image, no object, a size below 64, an overlap outside 0 to below 1, a class that is none of `SHAPES`.
@@ -88,22 +88,22 @@ def shapes(
             f"shapes(count={count}, size={size}, max_objects={max_objects}, overlap={overlap}, classes={classes}): allowed"
             " are a count and objects from 1, a size from 64, an overlap from 0 to below 1, classes that differ"
         )
-    kinds = [SHAPES.index(name) for name in classes]
+    allowed = [SHAPES.index(name) for name in classes]
 
     def layout(index: int) -> tuple[list[Shape], np.random.Generator]:
         rng = np.random.Generator(philox(seed, Purpose.DRAW, index))
-        return _layout(rng, size, max_objects, overlap, kinds), rng
+        return _layout(rng, size, max_objects, overlap, allowed), rng
 
     def read(indices: np.ndarray) -> list[Example]:
         examples = []
         for index in np.asarray(indices).tolist():
             placed, rng = layout(index)
-            examples.append(Example(_drawn(placed, size, rng), objects=_annotated(placed, kinds)))
+            examples.append(Example(_rendered(placed, size, rng), objects=_annotated(placed, allowed)))
         return examples
 
     @functools.cache
     def objects() -> list[Annotations]:
-        return [_annotated(layout(index)[0], kinds)._replace(masks=None) for index in range(count)]
+        return [_annotated(layout(index)[0], allowed)._replace(masks=None) for index in range(count)]
 
     return Source(
         length=count,
@@ -116,12 +116,14 @@ def shapes(
     )
 
 
-def _layout(rng: np.random.Generator, side: int, max_objects: int, overlap: float, kinds: Sequence[int]) -> list[Shape]:
+def _layout(
+    rng: np.random.Generator, side: int, max_objects: int, overlap: float, allowed: Sequence[int]
+) -> list[Shape]:
     """The shapes from back to front."""
     placed: list[Shape] = []
     whole: list[int] = []
     for _ in range(_below(rng, max_objects) + 1):
-        kind, colour, size = kinds[_below(rng, len(kinds))], _below(rng, len(COLOURS)), _below(rng, len(SIZES))
+        kind, colour, size = allowed[_below(rng, len(allowed))], _below(rng, len(COLOURS)), _below(rng, len(SIZES))
         low, high = DIAMETERS[SIZES[size]]
         diameter = max(FEWEST, side * (low + (high - low) * rng.random()))
         for _ in range(TRIES):
@@ -139,7 +141,7 @@ def _layout(rng: np.random.Generator, side: int, max_objects: int, overlap: floa
 
 
 def _blends(placed: Sequence[Shape], colour: int, left: float, top: float, diameter: float) -> bool:
-    """Whether a shape there could touch one of its own colour, and not be told from it."""
+    """Whether a shape there could touch one of its own colour, and not be distinguished from it."""
     x0, y0 = max(0, int(left) - 1), max(0, int(top) - 1)
     x1, y1 = int(left + diameter) + 2, int(top + diameter) + 2
     return any(each.colour == colour and each.mask[y0:y1, x0:x1].any() for each in placed)
@@ -156,7 +158,7 @@ def _mask(inside: Inside, left: float, top: float, diameter: float, side: int) -
     return mask
 
 
-def _drawn(placed: Sequence[Shape], side: int, rng: np.random.Generator) -> np.ndarray:
+def _rendered(placed: Sequence[Shape], side: int, rng: np.random.Generator) -> np.ndarray:
     """The pixels: a gradient between two greys with a tint, shapes whose colour varies a little, and noise over all."""
     ends = 70 + 110 * rng.random((2, 1, 1, 1)) + 30 * (rng.random((2, 1, 1, 3)) - 0.5)
     along = np.arange(side, dtype=np.float32) / side
@@ -171,13 +173,13 @@ def _drawn(placed: Sequence[Shape], side: int, rng: np.random.Generator) -> np.n
     return np.clip(image, 0, 255).astype(np.uint8)
 
 
-def _annotated(placed: Sequence[Shape], kinds: Sequence[int]) -> Annotations:
+def _annotated(placed: Sequence[Shape], allowed: Sequence[int]) -> Annotations:
     masks = np.stack([each.mask for each in placed])
     columns, rows, side = np.any(masks, axis=1), np.any(masks, axis=2), masks.shape[1]
     first = np.stack([columns.argmax(1), rows.argmax(1)], 1)
     last = side - np.stack([columns[:, ::-1].argmax(1), rows[:, ::-1].argmax(1)], 1)
     found = annotations(
-        np.concatenate([first, last], 1), [kinds.index(each.kind) for each in placed], area=masks.sum((1, 2))
+        np.concatenate([first, last], 1), [allowed.index(each.kind) for each in placed], area=masks.sum((1, 2))
     )
     numbers = {"colour": "colour", "size": "size", "shape": "kind"}
     attributes = {

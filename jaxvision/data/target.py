@@ -84,8 +84,8 @@ def objects(rows: int, *, masks: bool = False) -> TargetForm:
         if found.masks is not None and target.masks is not None:
             height, width = placement.size
             np.asarray(target.masks)[row, :n, :height, :width] = found.masks[kept]
-        told = f"{n + left_out} objects, but rows for {rows}: {left_out} left out; target.objects({n + left_out}) holds them"
-        return told if left_out else None
+        text = f"{n + left_out} objects, but rows for {rows}: {left_out} left out; target.objects({n + left_out}) holds them"
+        return text if left_out else None
 
     return TargetForm(empty, fill)
 
@@ -128,10 +128,10 @@ def _no_objects(n: int, rows: int) -> Objects:
 
 def placed(found: Annotations, placement: Placement) -> tuple[Annotations, np.ndarray]:
     """The objects in pixels of the canvas, cut at the content, and the numbers of those that are left; areas stay."""
-    there = (found.boxes[:, 2:] > found.boxes[:, :2]).all(1)
+    positive = (found.boxes[:, 2:] > found.boxes[:, :2]).all(1)
     boxes, cut = _moved(found.boxes, placement)
     left = (boxes[:, 2:] - boxes[:, :2] >= FEWEST_PIXELS).all(1)
-    return found._replace(boxes=boxes.astype(np.float32), masks=None), np.flatnonzero(there & (~cut | left))
+    return found._replace(boxes=boxes.astype(np.float32), masks=None), np.flatnonzero(positive & (~cut | left))
 
 
 def _moved(boxes: np.ndarray, placement: Placement) -> tuple[np.ndarray, np.ndarray]:
@@ -147,14 +147,14 @@ def _moved(boxes: np.ndarray, placement: Placement) -> tuple[np.ndarray, np.ndar
 def _placed_with_masks(found: Annotations, placement: Placement) -> tuple[Annotations, np.ndarray]:
     """Objects on the canvas with masks `n h w` of the content; what was cut has the box of its mask, if there is any."""
     assert found.masks is not None
-    there, kept = placed(found, placement)
+    moved, kept = placed(found, placement)
     cut = _moved(found.boxes, placement)[1]
     masks = np.zeros((len(cut), *placement.size), bool)
     for number in kept:
         masks[number] = _placed_mask(found.masks[number], placement)
         if cut[number] and masks[number].any():
-            there.boxes[number] = _around(masks[number])
-    return there._replace(masks=masks), kept[masks[kept].any((1, 2))]
+            moved.boxes[number] = _around(masks[number])
+    return moved._replace(masks=masks), kept[masks[kept].any((1, 2))]
 
 
 def _placed_mask(mask: np.ndarray, placement: Placement) -> np.ndarray:

@@ -72,9 +72,9 @@ def _picture(image: np.ndarray, size: np.ndarray) -> UInt8[np.ndarray, "h w 3"]:
 
 
 def _painted(
-    pixels: UInt8[np.ndarray, "h w 3"], where: Bool[np.ndarray, "h w"], colour: str, share: float
+    pixels: UInt8[np.ndarray, "h w 3"], where: Bool[np.ndarray, "h w"], colour: str, opacity: float
 ) -> UInt8[np.ndarray, "h w 3"]:
-    mixed = (1 - share) * pixels + share * 255 * np.asarray(to_rgb(colour))
+    mixed = (1 - opacity) * pixels + opacity * 255 * np.asarray(to_rgb(colour))
     return np.where(where[..., None], np.rint(mixed).astype(np.uint8), pixels)
 
 
@@ -99,9 +99,9 @@ def _class(label: Labels, classes: Sequence[str]) -> str:
         return "unlabelled"
     if label.probs is None:
         return _name(int(label.label), classes)
-    shares = np.asarray(label.probs)
-    top = np.argsort(-shares, kind="stable")[:2]
-    return ", ".join(f"{_name(int(k), classes)} {shares[k]:.0%}" for k in top if shares[k] > 0)
+    probabilities = np.asarray(label.probs)
+    top = np.argsort(-probabilities, kind="stable")[:2]
+    return ", ".join(f"{_name(int(k), classes)} {probabilities[k]:.0%}" for k in top if probabilities[k] > 0)
 
 
 def _name(label: int, classes: Sequence[str]) -> str:

@@ -40,16 +40,16 @@ def confusion(matrix: Num[np.ndarray, "k k"], classes: Sequence[str], *, summary
       ValueError: a matrix that is not square, holds no counts or no examples, or whose size is not that of `classes`.
     """
     counts = _checked(np.asarray(matrix), classes)
-    shares = _shares(counts)
+    fractions = _fractions(counts)
     names = [shorten(name, NAME_WIDTH, NAME_SIZE) for name in classes]
     summary = summary or _summary(counts)
     if len(names) <= MOST_CELLS_WRITTEN:
         figure, axes = _small(names, text_width(summary, SUMMARY_SIZE))
-        _draw_matrix(axes, shares, names, gamma=1.0)
-        _draw_cells(axes, shares, counts)
+        _draw_matrix(axes, fractions, names, gamma=1.0)
+        _draw_cells(axes, fractions, counts)
     else:
         figure, axes, scale, aside = _large(names)
-        _draw_scale(figure, scale, _draw_matrix(axes, shares, names, gamma=0.5))
+        _draw_scale(figure, scale, _draw_matrix(axes, fractions, names, gamma=0.5))
         _draw_pairs(aside, counts, names)
     _draw_title(axes, summary)
     return figure
@@ -65,7 +65,7 @@ def _checked(matrix: np.ndarray, classes: Sequence[str]) -> Int[np.ndarray, "k k
     return matrix.astype(np.int64)
 
 
-def _shares(counts: Int[np.ndarray, "k k"]) -> Float[np.ndarray, "k k"]:
+def _fractions(counts: Int[np.ndarray, "k k"]) -> Float[np.ndarray, "k k"]:
     """Each row divided by its sum; NaN where a class has no examples."""
     examples = counts.sum(axis=1, keepdims=True)
     return np.where(examples > 0, counts / np.maximum(examples, 1), np.nan)
@@ -109,14 +109,14 @@ def _colours() -> Colormap:
     return colormaps["Blues"].with_extremes(bad=NOTHING)
 
 
-def _draw_matrix(axes: Axes, shares: Float[np.ndarray, "k k"], names: Sequence[str], *, gamma: float) -> AxesImage:
+def _draw_matrix(axes: Axes, fractions: Float[np.ndarray, "k k"], names: Sequence[str], *, gamma: float) -> AxesImage:
     k = len(names)
     block = max(1, k // MOST_DOTS)
     norm, extent = (
         PowerNorm(gamma, vmin=0, vmax=1),
         (-0.5, block * -(-k // block) - 0.5, block * -(-k // block) - 0.5, -0.5),
     )
-    dots = np.ma.masked_invalid(_largest(shares, block))
+    dots = np.ma.masked_invalid(_largest(fractions, block))
     image = axes.imshow(dots, cmap=_colours(), norm=norm, interpolation="nearest", extent=extent)
     axes.set(xlim=(-0.5, k - 0.5), ylim=(k - 0.5, -0.5))
     _name_axes(axes, names, f", a dot is the largest of {block} x {block} cells" if block > 1 else "")
@@ -124,10 +124,10 @@ def _draw_matrix(axes: Axes, shares: Float[np.ndarray, "k k"], names: Sequence[s
     return image
 
 
-def _largest(shares: Float[np.ndarray, "k k"], block: int) -> Float[np.ndarray, "m m"]:
+def _largest(fractions: Float[np.ndarray, "k k"], block: int) -> Float[np.ndarray, "m m"]:
     """The largest fraction in each square of `block` x `block` cells; NaN where there is none."""
-    short = -len(shares) % block
-    padded = np.pad(shares, (0, short), constant_values=np.nan)
+    short = -len(fractions) % block
+    padded = np.pad(fractions, (0, short), constant_values=np.nan)
     squares = padded.reshape(len(padded) // block, block, len(padded) // block, block)
     return np.fmax.reduce(squares, axis=(1, 3))
 
@@ -151,16 +151,16 @@ def _turn(names: Sequence[str]) -> dict[str, Any]:
     return {"rotation": 45, "ha": "right", "rotation_mode": "anchor"} if _slanted(names) else {}
 
 
-def _draw_cells(axes: Axes, shares: Float[np.ndarray, "k k"], counts: Int[np.ndarray, "k k"]) -> None:
+def _draw_cells(axes: Axes, fractions: Float[np.ndarray, "k k"], counts: Int[np.ndarray, "k k"]) -> None:
     """Writes fraction and count into each cell that has any."""
     size = 9 if len(counts) <= 10 else 7.5
     for i, j in np.argwhere(counts > 0):
-        colour = "white" if shares[i, j] > 0.55 else INK
+        colour = "white" if fractions[i, j] > 0.55 else INK
         place = {"ha": "center", "color": colour, "parse_math": False}
         axes.text(
             j,
             i,
-            _percent(float(shares[i, j])),
+            _percent(float(fractions[i, j])),
             va="bottom",
             fontsize=size,
             weight="bold" if i == j else "normal",
@@ -172,18 +172,18 @@ def _draw_cells(axes: Axes, shares: Float[np.ndarray, "k k"], counts: Int[np.nda
     axes.vlines(edges, -0.5, len(counts) - 0.5, color="white", linewidth=1)
 
 
-def _percent(share: float) -> str:
+def _percent(fraction: float) -> str:
     """A fraction in percent: none but 0 reads as 0 %, and none below 1 as 100 %."""
-    if share < 0.0095:
+    if fraction < 0.0095:
         return "<1%"
-    return ">99%" if 0.9949 < share < 1 else f"{100 * share:.0f}%"
+    return ">99%" if 0.9949 < fraction < 1 else f"{100 * fraction:.0f}%"
 
 
 def _draw_scale(figure: Figure, axes: Axes, image: AxesImage) -> None:
     bar = figure.colorbar(image, cax=axes, ticks=[0, 0.01, 0.05, 0.1, 0.2, 0.5, 1])
-    bar.ax.yaxis.set_major_formatter(FuncFormatter(lambda share, _: f"{100 * share:g}%"))
+    bar.ax.yaxis.set_major_formatter(FuncFormatter(lambda fraction, _: f"{100 * fraction:g}%"))
     bar.ax.tick_params(labelsize=8, colors=MUTED, labelcolor=INK)
-    bar.set_label("share of the true class", fontsize=9, color=INK)
+    bar.set_label("fraction of the true class", fontsize=9, color=INK)
     bar.outline.set_visible(False)  # pyright: ignore[reportCallIssue]
 
 
@@ -195,10 +195,10 @@ def _draw_pairs(axes: Axes, counts: Int[np.ndarray, "k k"], names: Sequence[str]
     axes.set_xlim(0, max(values, default=1) * 1.3)
     axes.axis("off")
     for place, (i, j) in enumerate(pairs):
-        share = _percent(float(counts[i, j] / counts[i].sum()))
+        fraction = _percent(float(counts[i, j] / counts[i].sum()))
         axes.text(0, place - 0.08, f"{names[i]} → {names[j]}", fontsize=8.5, color=INK, va="bottom", parse_math=False)
         axes.text(
-            values[place] + 0.02 * max(values), place + 0.16, f"{values[place]:,} ({share})", fontsize=7.5, color=MUTED,
+            values[place] + 0.02 * max(values), place + 0.16, f"{values[place]:,} ({fraction})", fontsize=7.5, color=MUTED,
             va="center", parse_math=False,
         )  # fmt: skip
     title = "Most confused: true → predicted" if pairs else "No confusions"
@@ -228,5 +228,5 @@ def _summary(counts: Int[np.ndarray, "k k"]) -> str:
 
 def _accuracy(counts: Int[np.ndarray, "k k"]) -> str:
     """The accuracy in percent; 100 % only where all are right."""
-    share = np.trace(counts) / counts.sum()
-    return ">99.99%" if 0.99994 < share < 1 else f"{share:.2%}"
+    fraction = np.trace(counts) / counts.sum()
+    return ">99.99%" if 0.99994 < fraction < 1 else f"{fraction:.2%}"

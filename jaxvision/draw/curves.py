@@ -74,7 +74,7 @@ def _collected(rows: Sequence[Mapping[str, Any]]) -> list[Curve]:
         if "step" not in row:
             raise ValueError(f"row {number} has no step; it has {', '.join(row) or 'nothing'}")
         for name, value in row.items():
-            if _is_figure(name, value):
+            if _is_metric(name, value):
                 curve = found.setdefault(name, Curve(*_parts(name), [], []))
                 curve.steps.append(row["step"])
                 curve.values.append(math.nan if value is None else value)
@@ -83,7 +83,7 @@ def _collected(rows: Sequence[Mapping[str, Any]]) -> list[Curve]:
     return list(found.values())
 
 
-def _is_figure(name: str, value: Any) -> bool:
+def _is_metric(name: str, value: Any) -> bool:
     number = value is None or (isinstance(value, Real) and not isinstance(value, bool))
     return number and name not in ("step", "epoch") and name.count("/") < 2
 

@@ -74,7 +74,7 @@ class AnnotatedObject(NamedTuple):
     where: str
     label: int
     box: Box
-    """x0 y0 x1 y1 in pixels, or in shares of the image's sides; anywhere, but x0 <= x1 and y0 <= y1."""
+    """x0 y0 x1 y1 in pixels, or in fractions of the image's sides; anywhere, but x0 <= x1 and y0 <= y1."""
     ignore: bool = False
     area: float | None = None
     id: int | None = None
@@ -109,7 +109,7 @@ class Listing(NamedTuple):
     fingerprint: str
     """Fingerprint of the annotation files."""
     relative: bool = False
-    """Whether boxes are in shares of the image's sides."""
+    """Whether boxes are in fractions of the image's sides."""
     raw: Mapping[str, Any] = {}
     """The content of the file, where there is only one."""
     unlabelled: tuple[str, ...] = ()

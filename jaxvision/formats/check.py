@@ -22,7 +22,7 @@ from jaxvision.formats.yolo import Labelled
 SHOWN = 3
 """Faults of each kind that are shown without `--all`."""
 NOT_LEFT_OUT = (FaultKind.DUPLICATE_IMAGE, FaultKind.NO_SIZE, FaultKind.NO_LABELS)
-"""Found when reading, and told otherwise, or not at all, of a copy."""
+"""Found when reading, and reported otherwise, or not at all, of a copy."""
 
 
 class Flags(NamedTuple):
@@ -36,7 +36,7 @@ class Flags(NamedTuple):
 
 
 class Problem(ValueError):
-    """What the user is to mend before anything can be checked: told in one line."""
+    """What the user is to mend before anything can be checked: reported in one line."""
 
 
 def parse(argv: Sequence[str]) -> Flags:

@@ -12,7 +12,7 @@ from jaxvision.formats.image_file import Size, decoded_size, size_mismatch
 
 ROUNDING = 0.05
 """Pixels that a box may lie outside its image: files are rounded to hundredths, or to a millionth of the image."""
-CROWD = "a crowd (iscrowd 1), which pycocotools matches by another overlap"
+CROWD = "a crowd (iscrowd 1), which pycocotools matches by intersection over the detection's area"
 
 
 def image_sizes(listing: Listing) -> list[Size | Finding]:
@@ -41,7 +41,7 @@ def _image(image: AnnotatedImage, names: Sequence[str]) -> Size | Finding:
 
 
 def faults(listing: Listing, sizes: Sequence[Size | Finding]) -> Iterator[Finding]:
-    """All that is wrong with images, boxes, segmentations, categories and ids; but images that share an id, told before."""
+    """All that is wrong with images, boxes, segmentations, categories and ids; images that share an id are reported first."""
     yield from _ambiguous(listing)
     for image, size in zip(listing.images, sizes, strict=True):
         if isinstance(size, Finding) and size.kind is FaultKind.DUPLICATE_IMAGE:
@@ -122,7 +122,7 @@ def _faulty_segmentations(image: AnnotatedImage, size: Size | None) -> Iterator[
 
 
 def _pixels(listing: Listing, entry: AnnotatedObject, size: Size | None) -> Box:
-    """The box in pixels; in shares of the sides still where these are not known."""
+    """The box in pixels; in fractions of the sides still where these are not known."""
     if not listing.relative or size is None:
         return entry.box
     (height, width), (x0, y0, x1, y1) = size, entry.box
@@ -195,8 +195,8 @@ def repaired(listing: Listing, sizes: Sequence[Size | Finding]) -> Repaired:
 
 
 def _written(image: AnnotatedImage, size: Size, changes: Counter[str]) -> dict[str, Any]:
-    told = [image.raw.get(side) for side in ("height", "width")]
-    changes[f"put right: {FaultKind.NO_SIZE}"] += image.size is None and told != [None, None]
+    stated = [image.raw.get(side) for side in ("height", "width")]
+    changes[f"put right: {FaultKind.NO_SIZE}"] += image.size is None and stated != [None, None]
     return {**image.raw, "id": image.id, "file_name": image.name, "width": size[1], "height": size[0]}
 
 
@@ -230,10 +230,10 @@ def _sound(
 
 def _with_sound_mask(entry: AnnotatedObject, size: Size, changes: Counter[str]) -> AnnotatedObject:
     """The object with its segmentation mended, or without it."""
-    told = entry.raw.get("segmentation")
-    if rle.fault(told, size) is None:
+    given = entry.raw.get("segmentation")
+    if rle.fault(given, size) is None:
         return entry
-    repaired = rle.repaired(told, size)
+    repaired = rle.repaired(given, size)
     changes[f"{'left out' if repaired is None else 'mended'}: {FaultKind.SEGMENTATION}"] += 1
     rest = {key: value for key, value in entry.raw.items() if key != "segmentation"}
     return entry._replace(raw=rest if repaired is None else {**rest, "segmentation": repaired})
@@ -262,16 +262,16 @@ def _annotation(number: int, category: int, image: AnnotatedImage, entry: Annota
 
 def _area(entry: AnnotatedObject, box: Box) -> float:
     """Area as annotated; without a mask that it is of, no more than a box that was cut has left."""
-    there = (box[2] - box[0]) * (box[3] - box[1])
+    area = (box[2] - box[0]) * (box[3] - box[1])
     if entry.area is None:
-        return there
-    return entry.area if box == entry.box or _segmentation(entry) else min(entry.area, there)
+        return area
+    return entry.area if box == entry.box or _segmentation(entry) else min(entry.area, area)
 
 
 def _categories(listing: Listing) -> list[dict[str, Any]]:
-    told: dict[int, dict[str, Any]] = {}
+    stated: dict[int, dict[str, Any]] = {}
     for each in listing.raw.get("categories", ()):
         if isinstance(each, dict) and each.get("id") in listing.category_ids:
-            told.setdefault(each["id"], each)
+            stated.setdefault(each["id"], each)
     named = zip(listing.category_ids, listing.classes, strict=True)
-    return [told.get(id, {"id": id, "name": name}) for id, name in named]
+    return [stated.get(id, {"id": id, "name": name}) for id, name in named]

@@ -68,9 +68,9 @@ def size_mismatch(name: str, stated: Size, size: Size | None, image: bytes) -> s
     """How the size that is stated of an image differs from its own, upright; None if it does not, or if it has none."""
     if size is None or stated == size:
         return None
-    here, there = (f"{width}x{height}" for height, width in (stated, size))
+    in_annotation, in_file = (f"{width}x{height}" for height, width in (stated, size))
     turned = "; turned by its EXIF orientation" if stated == size[::-1] and _is_turned(image) else ""
-    return f"{name} is {here} here, and {there} in its file (width x height{turned})"
+    return f"{name} is {in_annotation} here, and {in_file} in its file (width x height{turned})"
 
 
 def _quarter_turned(image: Image.Image) -> bool:

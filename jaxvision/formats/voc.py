@@ -135,7 +135,7 @@ def read_listing(year: Path, names: Iterable[str], classes: Sequence[str], repor
 def _image(
     data: bytes, path: Path, images: Sequence[str], place: int, labels: dict[str, int], report: Report
 ) -> AnnotatedImage | None:
-    """The image that an annotation file is of; None, told why, if it can't be used."""
+    """The image that an annotation file is of; None, with the reason reported, if it can't be used."""
     try:
         root = _parsed(data)
     except ValueError as error:

@@ -1,4 +1,4 @@
-"""Text files as Darknet and Ultralytics have them, one an image: `class cx cy width height` a line, in its shares.
+"""Text files as Darknet and Ultralytics have them, one an image: `class cx cy width height` a line, each 0 to 1 of its sides.
 
 A line may also be `class x y x y x y ...`, a polygon of three points or more, as those of segmentation and of rotated boxes:
 it is read as the upright box around its points, as Ultralytics' detectors do. Every line counts by itself: one of four
@@ -198,14 +198,14 @@ def _object(words: list[str], where: str, file: str, classes: Sequence[str], rep
     polygon = len(words) >= 7 and len(words) % 2 == 1
     if not (polygon or len(words) == 5) or len(values) != len(words) or values[0] != int(values[0]):
         return malformed(f"a whole number and four finite ones, {FORMS}")
-    label, shares = int(values[0]), values[1:]
-    if not all(-BESIDE <= value <= 1 + BESIDE for value in shares) or (not polygon and min(shares[2:]) < 0):
-        return malformed(f"{'x y' if polygon else 'cx cy width height'} in shares of the image's sides, 0 to 1")
+    label, sides = int(values[0]), values[1:]
+    if not all(-BESIDE <= value <= 1 + BESIDE for value in sides) or (not polygon and min(sides[2:]) < 0):
+        return malformed(f"{'x y' if polygon else 'cx cy width height'} in fractions of the image's sides, 0 to 1")
     if not 0 <= label < len(classes):
         value = f"class is {label}; allowed are 0 to {len(classes) - 1} ({', '.join(classes[:8])})"
         report(Finding(FaultKind.UNKNOWN_CATEGORY, file, where, value))
         return None
-    return AnnotatedObject(where, label, _around(shares) if polygon else _box(*shares))
+    return AnnotatedObject(where, label, _around(sides) if polygon else _box(*sides))
 
 
 def _box(x: float, y: float, width: float, height: float) -> Box:

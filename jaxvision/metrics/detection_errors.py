@@ -1,10 +1,10 @@
 """What a detector's errors cost: TIDE (arXiv:2008.08115), as its authors' tidecv computes it.
 
-Every false positive is of one kind: of the right class but badly placed (its IoU with an object of its class is 0.1 to 0.5);
+Every false positive is of one type: of the right class but badly placed (its IoU with an object of its class is 0.1 to 0.5);
 well placed but of the wrong class; both; a duplicate of one that found the object; or background (IoU up to 0.1 with
-any). Objects that were not found, and that no detection of the first two kinds aims at, are missed. The cost of a kind is how
+any). Objects that were not found, and that no detection of the first two types aims at, are missed. The cost of a type is how
 much AP50 would rise if that alone were put right: a badly placed or wrongly classified detection becomes a hit if it is the
-best of both kinds that aims at its object, and else goes; those of other kinds go; missed objects are no longer asked for.
+best of both types that aims at its object, and else goes; those of other types go; missed objects are no longer asked for.
 
 AP50 is here the mean over classes with objects or detections, of the best 100 detections of an image, of all classes
 together. Detections in an object of their class to ignore are no error.
@@ -20,16 +20,16 @@ from jaxvision.metrics.tables import Tables
 
 FOREGROUND, BACKGROUND = 0.5, 0.1
 MOST = 100
-KINDS = ("classification", "localisation", "both", "duplicate", "background", "missed")
+TYPES = ("classification", "localisation", "both", "duplicate", "background", "missed")
 CLASSIFICATION, LOCALISATION, BOTH, DUPLICATE, EMPTY, MISSED = range(6)
 RECALL = np.arange(101) / 100
 
 
 class Errors(NamedTuple):
-    """The kind of every error, and what it aims at."""
+    """The type of every error, and what it aims at."""
 
     kind: Int[np.ndarray, "n"]
-    """Kind of error of each detection; -1: no error."""
+    """Type of error of each detection; -1: no error."""
     counts: Bool[np.ndarray, "n"]
     """Whether a detection counts at all."""
     target: Int[np.ndarray, "n"]
@@ -41,14 +41,14 @@ class Errors(NamedTuple):
 
 
 def costs(found: Tables, near: Pairs) -> dict[str, float]:
-    """Gain in AP50 from putting right each kind of error alone, 0 to 1.
+    """Gain in AP50 from putting right each type of error alone, 0 to 1.
 
     `near` are the pairs with an IoU of at least 0.1.
     """
     found, near = _best(found, near)
     errors = classify(found, near)
     now = _mean_ap(found, errors)
-    return {name: max(_mean_ap(found, errors, kind) - now, 0.0) for kind, name in enumerate(KINDS)}
+    return {name: max(_mean_ap(found, errors, kind) - now, 0.0) for kind, name in enumerate(TYPES)}
 
 
 def _best(found: Tables, near: Pairs) -> tuple[Tables, Pairs]:
@@ -62,15 +62,15 @@ def _best(found: Tables, near: Pairs) -> tuple[Tables, Pairs]:
 
 
 def classify(found: Tables, near: Pairs) -> Errors:
-    """The kind of every error."""
+    """The type of every error."""
     match = matches(found, near, FOREGROUND)
     right, wrong = verdict(found, match)
     same, real = same_class(found, near), ~found.annotated.ignore[near.object]
     same_iou, same_object = _nearest(near, same & real, len(match))
     other, other_object = _nearest(near, ~same & real, len(match))
-    kinds = [(same_iou >= BACKGROUND) & (same_iou <= FOREGROUND), other >= FOREGROUND, same_iou >= FOREGROUND]
-    kinds += [np.maximum(same_iou, other) <= BACKGROUND]
-    kind = np.select([~wrong, *kinds], [-1, LOCALISATION, CLASSIFICATION, DUPLICATE, EMPTY], BOTH)
+    tests = [(same_iou >= BACKGROUND) & (same_iou <= FOREGROUND), other >= FOREGROUND, same_iou >= FOREGROUND]
+    tests += [np.maximum(same_iou, other) <= BACKGROUND]
+    kind = np.select([~wrong, *tests], [-1, LOCALISATION, CLASSIFICATION, DUPLICATE, EMPTY], BOTH)
     aimed = np.select([kind == LOCALISATION, kind == CLASSIFICATION], [same_object, other_object], -1)
     free = ~found.annotated.ignore
     free[match[right]] = False
@@ -99,7 +99,7 @@ def _first_at(found: Tables, object: Int[np.ndarray, "n"]) -> Bool[np.ndarray, "
 
 
 def _mean_ap(found: Tables, errors: Errors, mended: int | None = None) -> float:
-    """AP50 with all errors of one kind put right."""
+    """AP50 with all errors of one type put right."""
     these = errors.kind == mended
     counts = errors.counts & (~these | errors.best)
     right = (errors.kind == -1) | these

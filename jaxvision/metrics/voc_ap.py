@@ -22,7 +22,7 @@ class VocAP(NamedTuple):
 
 
 def voc_ap(found: Tables, near: Pairs) -> VocAP:
-    """Both kinds of average precision; equal scores go by the order of the images."""
+    """Both forms of average precision; equal scores go by the order of the images."""
     target = _targets(found, near)
     objects = np.bincount(found.annotated.label[~found.annotated.ignore], minlength=found.classes)
     each = [_ranked(found, target, k) for k in range(found.classes)]

@@ -1,4 +1,4 @@
-"""Reference boxes of detectors, `x0 y0 x1 y1` in pixels, in the order of the network's outputs: rows, columns, kinds.
+"""Reference boxes of detectors, `x0 y0 x1 y1` in pixels, in the order of the network's outputs: row, column, anchor.
 
 They depend on shapes alone, so that they are NumPy, computed while tracing: constants of the program.
 """
@@ -44,8 +44,8 @@ def pyramid(
     if len(shapes) != len(sizes):
         raise ValueError(f"{len(shapes)} levels of features and sizes for {len(sizes)}")
     return [
-        grid(shape, (canvas[0] // shape[0], canvas[1] // shape[1]), around_zero(own, ratios))
-        for shape, own in zip(shapes, sizes, strict=True)
+        grid(shape, (canvas[0] // shape[0], canvas[1] // shape[1]), around_zero(level, ratios))
+        for shape, level in zip(shapes, sizes, strict=True)
     ]
 
 
@@ -86,7 +86,7 @@ def ssd_default_boxes(
 def _default_boxes(
     shape: tuple[int, int], cells: tuple[float, float], scale: float, following: float, ratios: Sequence[float | int]
 ) -> Anchors:
-    """Those of one map, as shares of the canvas."""
+    """Those of one map, as fractions of the canvas."""
     between = np.sqrt(scale * following)
     sides = [(scale, scale), (between, between)]
     for ratio in ratios:
@@ -103,20 +103,20 @@ def tensorflow_default_boxes(
 ) -> Anchors:
     """The default boxes of TensorFlow's SSDs: evenly spread scales, ratios 1, 2, 1/2, 3, 1/3, and a larger square.
 
-    The first map has three kinds, a square of half the least scale and the ratios 2 and 1/2. Cells divide the canvas
-    evenly, so that their stride need not be whole; scales are shares of its shorter side; nothing is cut.
+    The first map has three a cell, a square of half the least scale and the ratios 2 and 1/2. Cells divide the canvas
+    evenly, so that their stride need not be whole; scales are fractions of its shorter side; nothing is cut.
     """
     ratios = (1.0, 2.0, 0.5, 3.0, 0.3333)
     evenly = [*np.linspace(*scales, len(shapes)), 1.0]
     first = [(scales[0] / 2, 1.0), (scales[0], 2.0), (scales[0], 0.5)]
-    kinds = [
+    cells = [
         first if number == 0 else [*((scale, ratio) for ratio in ratios), (np.sqrt(scale * evenly[number + 1]), 1.0)]
         for number, scale in enumerate(evenly[:-1])
     ]
     extent = np.asarray([canvas[1], canvas[0]], np.float64)
     boxes = []
-    for (rows, columns), own in zip(shapes, kinds, strict=True):
-        sides = np.asarray([(scale * np.sqrt(ratio), scale / np.sqrt(ratio)) for scale, ratio in own])
+    for (rows, columns), cell in zip(shapes, cells, strict=True):
+        sides = np.asarray([(scale * np.sqrt(ratio), scale / np.sqrt(ratio)) for scale, ratio in cell])
         y, x = np.meshgrid((np.arange(rows) + 0.5) / rows, (np.arange(columns) + 0.5) / columns, indexing="ij")
         centre = np.stack([x, y], -1).reshape(-1, 1, 2) * extent
         half = sides * min(canvas) / 2

@@ -27,9 +27,9 @@ def encode(boxes: Boxes, references: Boxes, weights: Weights = (1.0, 1.0, 1.0, 1
     reference without extent, as padding has, gives 0 in place of what is not finite.
     """
     target, reference = to_centre(boxes), to_centre(references)
-    some = (target[..., 2:] > 0) & (reference[..., 2:] > 0)
-    side, base = jnp.where(some, target[..., 2:], 1), jnp.where(some, reference[..., 2:], 1)
-    shift = jnp.where(some, (target[..., :2] - reference[..., :2]) / base, 0)
+    positive = (target[..., 2:] > 0) & (reference[..., 2:] > 0)
+    side, base = jnp.where(positive, target[..., 2:], 1), jnp.where(positive, reference[..., 2:], 1)
+    shift = jnp.where(positive, (target[..., :2] - reference[..., :2]) / base, 0)
     return jnp.concatenate([shift, jnp.log(side / base)], -1) * _row(weights, boxes)
 
 
@@ -62,12 +62,12 @@ def encode_yolo(
     The first is the target of the sigmoid, not of its argument: `tx` would be infinite on the border of a cell.
     """
     centre, side = jnp.split(to_centre(boxes), 2, axis=-1)
-    some = side > 0
-    return centre / stride - cells, jnp.log(jnp.where(some, side / priors, 1))
+    positive = side > 0
+    return centre / stride - cells, jnp.log(jnp.where(positive, side / priors, 1))
 
 
 def to_unit(boxes: Boxes, size: Float[Array, "2"]) -> Boxes:
-    """DETR's form: `cx cy w h` as shares of the width and height of the image, 0 to 1 (arXiv:2005.12872)."""
+    """DETR's form: `cx cy w h` as fractions of the width and height of the image, 0 to 1 (arXiv:2005.12872)."""
     return to_centre(boxes) / _extent(size, boxes)
 
 

@@ -1,7 +1,7 @@
-"""Boxes `x0 y0 x1 y1` in pixels, `x1 y1` exclusive: sizes, overlaps, other forms.
+"""Boxes `x0 y0 x1 y1` in pixels, `x1 y1` exclusive: sizes, IoU and its relatives, other forms.
 
-The overlaps take boxes that correspond, `... 4` and `... 4` of shapes that broadcast; `pairwise(iou, a, b)` makes the matrix
-of all pairs. Two boxes without any area overlap by 0, and no gradient is ever NaN.
+IoU and its relatives take boxes that correspond, `... 4` and `... 4` of shapes that broadcast; `pairwise(iou, a, b)` makes
+the matrix of all pairs. Two boxes without any area have an IoU of 0, and no gradient is ever NaN.
 """
 
 import math
@@ -14,7 +14,8 @@ from jaxtyping import Array, Float, Int, Num
 Boxes = Float[Array, "*b 4"]
 Paired = Float[Array, "*#c 4"]
 """Boxes whose leading axes broadcast against the other ones'."""
-Overlap = Callable[[Array, Array], Array]
+Similarity = Callable[[Array, Array], Array]
+"""`iou`, `giou`, `diou`, `ciou` or `covered`."""
 
 EPSILON = 1e-7
 """Added to the denominators of DIoU and CIoU, as torchvision does."""
@@ -32,7 +33,7 @@ def iou(a: Paired, b: Paired) -> Float[Array, "*#c"]:
 
 
 def giou(a: Paired, b: Paired) -> Float[Array, "*#c"]:
-    """IoU less the share of the smallest box around both that neither covers, -1 to 1 (arXiv:1902.09630)."""
+    """IoU less the fraction of the smallest box around both that neither covers, -1 to 1 (arXiv:1902.09630)."""
     union = area(a) + area(b) - _intersection(a, b)
     around = area(_around(a, b))
     return _iou(a, b) - _ratio(around - union, around)
@@ -47,19 +48,19 @@ def ciou(a: Paired, b: Paired) -> Float[Array, "*#c"]:
     """DIoU less a term for unlike aspects, whose weight has no gradient (arXiv:1911.08287, equation 12)."""
     angle_a, angle_b = _angle(a), _angle(b)
     unlike = 4 / math.pi**2 * jnp.square(angle_a - angle_b)
-    overlap = _iou(a, b)
-    weight = jax.lax.stop_gradient(unlike / (1 - overlap + unlike + EPSILON))
-    return overlap - _distance(a, b) - weight * unlike
+    iou = _iou(a, b)
+    weight = jax.lax.stop_gradient(unlike / (1 - iou + unlike + EPSILON))
+    return iou - _distance(a, b) - weight * unlike
 
 
 def covered(a: Paired, b: Paired) -> Float[Array, "*#c"]:
-    """The share of the area of `a` that lies in `b`, 0 to 1: what COCO takes for IoU where `b` is a crowd."""
+    """The fraction of the area of `a` that lies in `b`, 0 to 1: what COCO takes for IoU where `b` is a crowd."""
     return _ratio(_intersection(a, b), area(a))
 
 
-def pairwise(overlap: Overlap, a: Float[Array, "n 4"], b: Float[Array, "m 4"]) -> Float[Array, "n m"]:
-    """The overlap of every box of `a` with every box of `b`."""
-    return overlap(a[:, None], b[None])
+def pairwise(similarity: Similarity, a: Float[Array, "n 4"], b: Float[Array, "m 4"]) -> Float[Array, "n m"]:
+    """Similarity, IoU say, of every box of `a` and every box of `b`."""
+    return similarity(a[:, None], b[None])
 
 
 def clip(boxes: Boxes, size: Int[Array, "2"]) -> Boxes:
@@ -107,8 +108,8 @@ def _around(a: Array, b: Array) -> Array:
 
 
 def _iou(a: Array, b: Array) -> Array:
-    shared = _intersection(a, b)
-    return _ratio(shared, area(a) + area(b) - shared)
+    intersection = _intersection(a, b)
+    return _ratio(intersection, area(a) + area(b) - intersection)
 
 
 def _distance(a: Array, b: Array) -> Array:
@@ -126,5 +127,5 @@ def _angle(boxes: Array) -> Array:
 
 def _ratio(part: Array, whole: Array) -> Array:
     """`part / whole`; 0, with a gradient of 0, where the whole is 0."""
-    some = whole > 0
-    return jnp.where(some, part / jnp.where(some, whole, 1), 0)
+    positive = whole > 0
+    return jnp.where(positive, part / jnp.where(positive, whole, 1), 0)

@@ -18,7 +18,7 @@ Loss = Callable[[Array, Labels], Array]
 
 
 def targets(logits: Float[Array, "b k"], labels: Labels) -> Float[Array, "b k"]:
-    """The share of each class, in the type of the logits."""
+    """Target probability of each class, in the type of the logits."""
     if labels.probs is None:
         return jax.nn.one_hot(labels.label, logits.shape[-1], dtype=logits.dtype)
     return labels.probs.astype(logits.dtype)
@@ -30,7 +30,7 @@ def cross_entropy(logits: Float[Array, "b k"], labels: Labels) -> Float[Array, "
 
 
 def binary_cross_entropy(logits: Float[Array, "b k"], labels: Labels) -> Float[Array, "b"]:
-    """Cross-entropy of the sigmoid of each class against its share, in nats; the mean over the classes (arXiv:2110.00476)."""
+    """Cross-entropy of the sigmoid of each class and its target, in nats; the mean over the classes (arXiv:2110.00476)."""
     return optax.sigmoid_binary_cross_entropy(logits, targets(logits, labels)).mean(-1)
 
 
@@ -45,7 +45,7 @@ def absolute_error(logits: Float[Array, "b k"], labels: Labels) -> Float[Array, 
 
 
 def hinge(logits: Float[Array, "b k"], labels: Labels) -> Float[Array, "b"]:
-    """`max(0, 1 + best other logit - own logit)` (Crammer and Singer, JMLR 2001); of soft targets, the mean by share.
+    """`max(0, 1 + best other logit - own logit)` (Crammer and Singer, JMLR 2001); of soft targets, the mean by probability.
 
     Raises:
       ValueError: for fewer than two classes.
@@ -75,7 +75,7 @@ def focal(gamma: float | int = 2.0) -> Loss:
 
 
 def sigmoid_focal(gamma: float | int = 2.0, alpha: float | int | None = 0.25) -> Loss:
-    """Binary cross-entropy, each class counting by `|share - probability| ** gamma`; the sum (arXiv:1708.02002).
+    """Binary cross-entropy, each class counting by `|target - probability| ** gamma`; the sum (arXiv:1708.02002).
 
     Args:
       gamma: 0 or more.
@@ -89,26 +89,26 @@ def sigmoid_focal(gamma: float | int = 2.0, alpha: float | int | None = 0.25) ->
         raise ValueError(f"sigmoid_focal(alpha={alpha}): allowed is None or 0 to 1")
 
     def loss(logits: Float[Array, "b k"], labels: Labels) -> Float[Array, "b"]:
-        share = targets(logits, labels)
-        off = share * jax.nn.sigmoid(-logits) + (1 - share) * jax.nn.sigmoid(logits)
+        target = targets(logits, labels)
+        off = target * jax.nn.sigmoid(-logits) + (1 - target) * jax.nn.sigmoid(logits)
         weight = jnp.maximum(off, jnp.finfo(logits.dtype).tiny) ** gamma
         if alpha is not None:
-            weight = weight * (alpha * share + (1 - alpha) * (1 - share))
-        return (weight * optax.sigmoid_binary_cross_entropy(logits, share)).sum(-1)
+            weight = weight * (alpha * target + (1 - alpha) * (1 - target))
+        return (weight * optax.sigmoid_binary_cross_entropy(logits, target)).sum(-1)
 
     return loss
 
 
-def distillation(temperature: float | int = 4.0, share: float | int = 0.9) -> Loss:
-    """`share * T^2 * KL(teacher, student)` at temperature T, plus `(1 - share)` of the label's cross-entropy.
+def distillation(temperature: float | int = 4.0, alpha: float | int = 0.9) -> Loss:
+    """`alpha * T^2 * KL(teacher, student)` at temperature T, plus `(1 - alpha)` of the label's cross-entropy.
 
     `labels.probs` are the probabilities of the teacher at temperature 1 (arXiv:1503.02531, section 2).
 
     Raises:
-      ValueError: a temperature of 0 or less, a share outside 0 to 1; in use, labels without `probs`.
+      ValueError: a temperature of 0 or less, an alpha outside 0 to 1; in use, labels without `probs`.
     """
-    if temperature <= 0 or not 0 <= share <= 1:
-        raise ValueError(f"distillation(temperature={temperature}, share={share}): allowed are above 0, and 0 to 1")
+    if temperature <= 0 or not 0 <= alpha <= 1:
+        raise ValueError(f"distillation(temperature={temperature}, alpha={alpha}): allowed are above 0, and 0 to 1")
 
     def loss(logits: Float[Array, "b k"], labels: Labels) -> Float[Array, "b"]:
         if labels.probs is None:
@@ -117,13 +117,13 @@ def distillation(temperature: float | int = 4.0, share: float | int = 0.9) -> Lo
         student = jax.nn.log_softmax(logits / temperature)
         soft = optax.losses.kl_divergence_with_log_targets(student, jax.nn.log_softmax(taught))
         hard = cross_entropy(logits, labels.replace(probs=None))
-        return share * temperature**2 * soft + (1 - share) * hard
+        return alpha * temperature**2 * soft + (1 - alpha) * hard
 
     return loss
 
 
 def class_weighted(loss: Loss, weights: Sequence[float | int] | np.ndarray) -> Loss:
-    """The loss times the weight of the example's class; of soft targets, times the mean weight by share.
+    """The loss times the weight of the example's class; of soft targets, times the mean weight by probability.
 
     Raises:
       ValueError: in use, for another number of weights than classes.
@@ -147,8 +147,8 @@ def inverse_frequency(counts: Sequence[int] | np.ndarray) -> Float[np.ndarray, "
       ValueError: negative counts, or no example at all.
     """
     counts = _counts("inverse_frequency", counts)
-    some = counts > 0
-    return np.where(some, counts.sum() / (some.sum() * np.where(some, counts, 1)), 0.0)
+    occurs = counts > 0
+    return np.where(occurs, counts.sum() / (occurs.sum() * np.where(occurs, counts, 1)), 0.0)
 
 
 def effective_number(counts: Sequence[int] | np.ndarray, beta: float | int = 0.999) -> Float[np.ndarray, "k"]:
@@ -163,9 +163,9 @@ def effective_number(counts: Sequence[int] | np.ndarray, beta: float | int = 0.9
     if not 0 <= beta < 1:
         raise ValueError(f"effective_number(beta={beta}): allowed is 0 or more and below 1")
     counts = _counts("effective_number", counts)
-    some = counts > 0
-    weights = np.where(some, 1 / -np.expm1(np.where(some, counts, 1) * np.log(beta)) if beta else 1.0, 0.0)
-    return weights * some.sum() / weights.sum()
+    occurs = counts > 0
+    weights = np.where(occurs, 1 / -np.expm1(np.where(occurs, counts, 1) * np.log(beta)) if beta else 1.0, 0.0)
+    return weights * occurs.sum() / weights.sum()
 
 
 def _counts(who: str, counts: Sequence[int] | np.ndarray) -> Float[np.ndarray, "k"]:

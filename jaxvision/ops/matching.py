@@ -19,36 +19,36 @@ Match = Int[Array, "a"]
 
 
 def by_threshold(
-    overlap: Float[Array, "g a"], valid: Bool[Array, "g"], *, high: float, low: float, low_quality: bool = False
+    iou: Float[Array, "g a"], valid: Bool[Array, "g"], *, high: float, low: float, low_quality: bool = False
 ) -> Match:
-    """Each anchor to the object it overlaps best, from `high` on; below `low` to background (arXiv:1506.01497).
+    """Each anchor to the object of the highest IoU, from `high` on; below `low` to background (arXiv:1506.01497).
 
     Args:
-      overlap: of objects and anchors.
+      iou: of objects and anchors.
       valid: which objects there are.
-      high: from this overlap on it is that object's; between the two it is ignored.
+      high: from this IoU on it is that object's; between the two it is ignored.
       low: below it is background.
-      low_quality: an anchor that no other overlaps an object better than is that of its own best object in any case, as in
+      low_quality: an anchor whose IoU with an object no other exceeds is that of its own best object in any case, as in
         region proposals. (So torchvision has it: its own best one, which may be another.)
     """
-    overlap = jnp.where(valid[:, None], overlap, -1)
-    best, which = overlap.max(0), overlap.argmax(0).astype(jnp.int32)
+    iou = jnp.where(valid[:, None], iou, -1)
+    best, which = iou.max(0), iou.argmax(0).astype(jnp.int32)
     match = jnp.where(best < low, BACKGROUND, jnp.where(best < high, IGNORED, which))
     if low_quality:
-        restored = ((overlap == overlap.max(1, keepdims=True)) & valid[:, None]).any(0)
-        match = jnp.where(restored, which, match)
+        best_of_object = ((iou == iou.max(1, keepdims=True)) & valid[:, None]).any(0)
+        match = jnp.where(best_of_object, which, match)
     return match
 
 
-def bipartite(overlap: Float[Array, "g a"], valid: Bool[Array, "g"], *, threshold: float) -> Match:
+def bipartite(iou: Float[Array, "g a"], valid: Bool[Array, "g"], *, threshold: float) -> Match:
     """SSD's matching (arXiv:1512.02325, section 2.2): every object gets its best anchor, further ones by the threshold.
 
     Where two objects have the same best anchor, the later one gets it, as in torchvision.
     """
-    match = by_threshold(overlap, valid, high=threshold, low=threshold)
-    best = jnp.where(valid, overlap.argmax(1), overlap.shape[1])
-    number = jnp.arange(overlap.shape[0], dtype=jnp.int32)
-    claimed = jnp.full(overlap.shape[1], BACKGROUND, jnp.int32).at[best].max(number, mode="drop")
+    match = by_threshold(iou, valid, high=threshold, low=threshold)
+    best = jnp.where(valid, iou.argmax(1), iou.shape[1])
+    number = jnp.arange(iou.shape[0], dtype=jnp.int32)
+    claimed = jnp.full(iou.shape[1], BACKGROUND, jnp.int32).at[best].max(number, mode="drop")
     return jnp.where(claimed >= 0, claimed, match)
 
 
@@ -67,15 +67,15 @@ def hungarian(cost: Float[Array, "p g"], valid: Bool[Array, "g"]) -> Match:
 
 
 def sample(
-    key: Key, positive: Bool[Array, "a"], negative: Bool[Array, "a"], *, count: int, share: float
+    key: Key, positive: Bool[Array, "a"], negative: Bool[Array, "a"], *, count: int, positive_fraction: float
 ) -> tuple[Int[Array, "{count}"], Bool[Array, "{count}"]]:
-    """A random sample of `count` anchors, at most the given share of them positive, the rest negative (arXiv:1506.01497).
+    """A random sample of `count` anchors, at most this fraction of them positive, the rest negative (arXiv:1506.01497).
 
     Returns:
       Their indices, positive ones first, and which of the rows there are: fewer where negatives run out.
     """
     priority = jax.random.uniform(key, positive.shape)
-    wanted = jnp.minimum(positive.sum(), int(count * share))
+    wanted = jnp.minimum(positive.sum(), int(count * positive_fraction))
     rank = jnp.where(positive, priority, -1)
     rank_of = jnp.zeros_like(rank, jnp.int32).at[jnp.argsort(-rank)].set(jnp.arange(len(rank), dtype=jnp.int32))
     chosen = positive & (rank_of < wanted)

@@ -1,6 +1,6 @@
 """Non-maximum suppression (NMS) of one image's boxes at fixed width: what is kept is a mask, nothing changes its shape.
 
-Rows that are not `valid` are never kept and suppress nothing. Of equal scores the earlier row goes first.
+Rows that are not `valid` are never kept and remove nothing. Of equal scores the earlier row goes first.
 """
 
 from collections.abc import Callable
@@ -31,31 +31,28 @@ def nms(
     threshold: float | int,
     labels: Int[Array, "n"] | None = None,
 ) -> Bool[Array, "n"]:
-    """The boxes that greedy suppression keeps: from the best score down, each that none kept before overlaps too much.
+    """The boxes that greedy NMS keeps: from the best score down, each whose IoU with none kept before is too high.
 
-    Exact for every threshold: the mask is the one fixed point of "kept is who overlaps no better one that is kept", which
-    is reached from above in as many rounds as the longest chain of suppressions has links, not in n.
+    Exact for every threshold: the mask is the one fixed point of "kept is who has no such IoU with a better one that is
+    kept", which is reached from above in as many rounds as the longest chain of removals has links, not in n.
 
     Args:
       boxes: `x0 y0 x1 y1`.
       scores: of them.
       valid: which of them there are.
-      threshold: an IoU above it suppresses (torchvision's strict `>`).
+      threshold: an IoU above it removes (torchvision's strict `>`).
       labels: boxes of different labels leave each other alone; None: all compete.
     """
     order = jnp.argsort(jnp.where(valid, -scores, jnp.inf), stable=True)
     labels = jnp.zeros_like(order) if labels is None else labels
     rows = _Rows(boxes[order].T, labels[order])
     n = len(boxes)
-    if n <= WHOLE:
-        kept = _settle(_suppresses(rows, rows, threshold), valid[order])
-    else:
-        kept = _by_block(rows, valid[order], threshold)
-    return jnp.zeros(n, bool).at[order].set(kept)
+    settle = _at_once if n <= WHOLE else _by_block
+    return jnp.zeros(n, bool).at[order].set(settle(rows, valid[order], threshold))
 
 
 def greedy(iou: float = 0.5) -> NMS:
-    """NMS that removes every box which a better one that is kept overlaps by more than this IoU, see `nms`."""
+    """NMS that removes every box of a higher IoU than this with a better one that is kept, see `nms`."""
     return lambda boxes, scores, valid, labels: jnp.where(nms(boxes, scores, valid, iou, labels), scores, REMOVED)
 
 
@@ -66,14 +63,14 @@ class _Rows(NamedTuple):
     label: Int[Array, "n"]
 
 
-def _suppresses(a: _Rows, b: _Rows, threshold: float | int) -> Bool[Array, "n m"]:
-    """Whether a box of `a`, if it is kept, suppresses one of `b` behind it."""
+def _removes(a: _Rows, b: _Rows, threshold: float | int) -> Bool[Array, "n m"]:
+    """Whether a box of `a`, if it is kept, removes one of `b` behind it."""
     return (pairwise(iou, a.sides.T, b.sides.T) > threshold) & (a.label[:, None] == b.label[None])
 
 
-def _settle(overlaps: Bool[Array, "n n"], alive: Bool[Array, "n"]) -> Bool[Array, "n"]:
+def _settle(removes: Bool[Array, "n n"], alive: Bool[Array, "n"]) -> Bool[Array, "n"]:
     """The greedy choice among boxes in order of their scores."""
-    before = jnp.triu(overlaps, 1)
+    before = jnp.triu(removes, 1)
 
     def again(state: tuple[Array, Array]) -> tuple[Array, Array]:
         kept, _ = state
@@ -83,16 +80,21 @@ def _settle(overlaps: Bool[Array, "n n"], alive: Bool[Array, "n"]) -> Bool[Array
     return jax.lax.while_loop(lambda state: state[1], again, (alive, alive.any()))[0]
 
 
+def _at_once(rows: _Rows, valid: Bool[Array, "n"], threshold: float | int) -> Bool[Array, "n"]:
+    """Greedy NMS of a few boxes: all pairs of them at once."""
+    return _settle(_removes(rows, rows, threshold), valid)
+
+
 def _by_block(rows: _Rows, valid: Bool[Array, "n"], threshold: float | int) -> Bool[Array, "n"]:
-    """Greedy NMS of many boxes: block after block, each first cleared of what earlier blocks suppress."""
+    """Greedy NMS of many boxes: block after block, each first cleared of what earlier blocks remove."""
     n, padding = len(valid), (0, -len(valid) % BLOCK)
     rows, alive = _Rows(jnp.pad(rows.sides, ((0, 0), padding)), jnp.pad(rows.label, padding)), jnp.pad(valid, padding)
 
     def block(number: Array, alive: Array) -> Array:
         start = number * BLOCK
-        mine = _Rows(*(jax.lax.dynamic_slice_in_dim(each, start, BLOCK, axis=-1) for each in rows))
-        kept = _settle(_suppresses(mine, mine, threshold), jax.lax.dynamic_slice_in_dim(alive, start, BLOCK))
-        hit = (_suppresses(mine, rows, threshold) & kept[:, None]).any(0) & (jnp.arange(len(alive)) >= start + BLOCK)
+        current = _Rows(*(jax.lax.dynamic_slice_in_dim(each, start, BLOCK, axis=-1) for each in rows))
+        kept = _settle(_removes(current, current, threshold), jax.lax.dynamic_slice_in_dim(alive, start, BLOCK))
+        hit = (_removes(current, rows, threshold) & kept[:, None]).any(0) & (jnp.arange(len(alive)) >= start + BLOCK)
         return jax.lax.dynamic_update_slice_in_dim(alive & ~hit, kept, start, axis=0)
 
     return jax.lax.fori_loop(0, len(alive) // BLOCK, block, alive)[:n]

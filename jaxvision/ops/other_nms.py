@@ -23,7 +23,7 @@ def soft_nms(
 
     Better is who has the better score when its turn comes: what was lowered before counts.
     """
-    falls = jnp.exp(-jnp.square(_overlaps(boxes, valid, labels)) / sigma)
+    falls = jnp.exp(-jnp.square(_competing_iou(boxes, valid, labels)) / sigma)
 
     def turn(_: Array, state: tuple[Array, Array]) -> tuple[Array, Array]:
         now, waiting = state
@@ -42,11 +42,11 @@ def fast_nms(
     threshold: float | int,
     labels: Int[Array, "n"] | None = None,
 ) -> Bool[Array, "n"]:
-    """The boxes that no better one overlaps by more than the threshold, whether that one is kept or not (arXiv:1904.02689).
+    """The boxes without a better one of an IoU above the threshold, whether that one is kept or not (arXiv:1904.02689).
 
     Keeps fewer than `nms`, in one step.
     """
-    return valid & ~(_better(scores, valid) & (_overlaps(boxes, valid, labels) > threshold)).any(0)
+    return valid & ~(_better(scores, valid) & (_competing_iou(boxes, valid, labels) > threshold)).any(0)
 
 
 def matrix_nms(
@@ -56,15 +56,15 @@ def matrix_nms(
     sigma: float | int = 2.0,
     labels: Int[Array, "n"] | None = None,
 ) -> Float[Array, "n"]:
-    """Scores that fall with the overlap of the worst better box, less where that one is itself overlapped.
+    """Scores that fall with the IoU of the worst better box, less where that one has a better one itself.
 
-    By `min exp(-sigma (iou^2 - other^2))`, `other` being the largest overlap of that box with a better one
+    By `min exp(-sigma (iou^2 - other^2))`, `other` being the largest IoU of that box with a better one
     (arXiv:2003.10152, equation 5, Gaussian).
     """
     better = _better(scores, valid)
-    overlaps = jnp.where(better, _overlaps(boxes, valid, labels), 0)
-    other = overlaps.max(0)
-    falls = jnp.exp(-sigma * (jnp.square(overlaps) - jnp.square(other)[:, None]))
+    ious = jnp.where(better, _competing_iou(boxes, valid, labels), 0)
+    other = ious.max(0)
+    falls = jnp.exp(-sigma * (jnp.square(ious) - jnp.square(other)[:, None]))
     return jnp.where(valid, scores, 0) * jnp.minimum(jnp.where(better, falls, 1).min(0), 1)
 
 
@@ -87,11 +87,11 @@ def matrix(sigma: float | int = 2.0) -> NMS:
 
 
 def fast(iou: float = 0.5) -> NMS:
-    """Fast NMS that removes every box which any better one overlaps by more than this IoU, see `fast_nms`."""
+    """Fast NMS that removes every box of a higher IoU than this with any better one, see `fast_nms`."""
     return lambda boxes, scores, valid, labels: jnp.where(fast_nms(boxes, scores, valid, iou, labels), scores, REMOVED)
 
 
-def _overlaps(boxes: Float[Array, "n 4"], valid: Bool[Array, "n"], labels: Int[Array, "n"] | None) -> Array:
+def _competing_iou(boxes: Float[Array, "n 4"], valid: Bool[Array, "n"], labels: Int[Array, "n"] | None) -> Array:
     """IoU of pairs that compete, else 0."""
     rivals = valid[:, None] & valid[None]
     if labels is not None:

@@ -1,4 +1,9 @@
-"""Which parameters an optimizer trains, and how: groups, rates, weight decay, frozen parts, penalties, early stopping."""
+"""Which parameters an optimizer trains, and how: groups, rates, weight decay, frozen parts, penalties, early stopping.
+
+optax.chain(optax.adamw(schedule, weight_decay=0.05, mask=kernels), rates(layerwise(0.75, layers))) gives each layer its own
+rate, `rates({"head/.*": 10.0, ".*": 1.0})` each group, `by_group` another optimizer for each. A pattern that matches nothing
+is an error with the nearest names.
+"""
 
 from jaxvision.optimize.groups import (
     Grouped,

@@ -71,7 +71,7 @@ class Checkpoints:
         return [checkpoint.step for checkpoint in self._orbax.checkpoints]
 
     def best_step(self) -> int | None:
-        """The step of the best checkpoint by `keep.by`; None if none has that figure."""
+        """The step of the best checkpoint by `keep.by`; None if none has that metric."""
         by = self.keep.by
         metrics = [(cast(dict, c.metrics or {}), c.step) for c in self._orbax.checkpoints]
         scored = [(row[by], step) for row, step in metrics if by in row]
@@ -250,15 +250,15 @@ def load_only(folder: Path, which: Literal["best", "latest"] | int, keep: Keep, 
         raise CheckpointError(f"there are no checkpoints: no folder {folder}")
     with Checkpoints(folder, keep, read_only=True) as checkpoints:
         steps = checkpoints.steps
-        there = f"there are: {', '.join(map(str, steps)) or 'none'}"
+        known = f"there are: {', '.join(map(str, steps)) or 'none'}"
         if which == "best":
             step = checkpoints.best_step()
             if step is None:
-                raise CheckpointError(f"{folder} has no best checkpoint (by {keep.by!r}); {there}")
+                raise CheckpointError(f"{folder} has no best checkpoint (by {keep.by!r}); {known}")
         else:
             step = max(steps, default=None) if which == "latest" else which
         if step not in steps:
-            raise CheckpointError(f"{folder} has no checkpoint {which}; {there}")
+            raise CheckpointError(f"{folder} has no checkpoint {which}; {known}")
         return checkpoints.load(step, like)
 
 

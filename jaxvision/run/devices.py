@@ -1,7 +1,12 @@
 """Devices: the mesh, where arrays live on it, how the host feeds it, what crosses it.
 
 There is one mesh, of the axes `data` and `fsdp`. A batch is split over both; parameters and optimizer state are split over
-`fsdp` and copied along `data`. `jit` over it does the rest: a sum over the batch is a sum over all devices.
+`fsdp` and copied along `data`; during a step the parameters are gathered whole. `jit` over it does the rest: a sum over the
+batch is a sum over all devices.
+
+Why `jax.jit` over a mesh and not `jax.pmap`: the step is written for the whole batch, so that no loss has an `axis_name` and
+nothing is synchronised by hand, and where an array lies is separate from what is computed; `pmap` is in maintenance, and
+itself built on `jit`. To try it without hardware: `XLA_FLAGS=--xla_force_host_platform_device_count=8`, slow.
 """
 
 import os
@@ -136,7 +141,7 @@ def batch_on(mesh: Mesh, spec: Batch) -> Batch:
 
 
 def placer(mesh: Mesh) -> Callable[[Batch], Batch]:
-    """A function that puts a batch onto the devices, split over them; of several processes, each gives its share."""
+    """A function that puts a batch onto the devices, split over them; of several processes, each gives its shard."""
     sharding = along_batch(mesh)
     if jax.process_count() == 1:
         return lambda batch: jax.device_put(batch, sharding)
@@ -185,8 +190,8 @@ class Collective(NamedTuple):
         return int(np.prod(self.shape, dtype=np.int64)) * int(bits) // 8
 
 
-_KINDS = "all-reduce|all-gather|reduce-scatter|all-to-all|collective-permute"
-_INSTRUCTION = re.compile(rf"= (.*?) ({_KINDS})(?:-start)?\(")
+_COLLECTIVES = "all-reduce|all-gather|reduce-scatter|all-to-all|collective-permute"
+_INSTRUCTION = re.compile(rf"= (.*?) ({_COLLECTIVES})(?:-start)?\(")
 _ARRAY = re.compile(r"([a-z]+\d*)\[([\d,]*)\]")
 
 

@@ -95,11 +95,11 @@ class Clock:
         return {"seconds": self.total, **{f"{part}_seconds": seconds for part, seconds in self.seconds.items()}}
 
     def table(self) -> str:
-        """One line: each part's seconds and share of the whole."""
+        """One line: each part's seconds and per cent of the whole."""
         total = self.total
         parts = {**self.seconds, "other": max(0.0, total - sum(self.seconds.values()))}
-        shares = [f"{name} {seconds:.1f} s ({seconds / total:.0%})" for name, seconds in parts.items()]
-        return f"{total:.1f} s: " + ", ".join(shares)
+        texts = [f"{name} {seconds:.1f} s ({seconds / total:.0%})" for name, seconds in parts.items()]
+        return f"{total:.1f} s: " + ", ".join(texts)
 
 
 class Terminal:

@@ -36,7 +36,7 @@ class Logbook:
           rows: how many rows of an earlier start stay in the log.
           steps: of the run.
           batch_size: of a step, for images per second.
-          every: steps between two figures of the speed.
+          every: steps between two reports of the speed.
           process: the number of this process; 0 writes.
           trackers: beside TensorBoard.
           profile: the steps to trace.

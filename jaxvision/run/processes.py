@@ -1,4 +1,8 @@
-"""Several processes as one run: how they meet, what each reads, how they end together."""
+"""Several processes as one run: how they meet, what each reads, how they end together.
+
+They share the workdir, and the first one writes it. Each reads only its rows of every batch, of one global order. SIGTERM to
+any of them makes all save the same step; Ctrl-C ends them at once.
+"""
 
 import os
 import signal
@@ -15,7 +19,7 @@ import numpy as np
 from jax.experimental import multihost_utils
 
 from jaxvision.errors import AnotherProcessFailed
-from jaxvision.types import Share
+from jaxvision.types import Shard
 
 GIVEN_UP = 2
 """Exit status of a process that met nobody."""
@@ -91,9 +95,9 @@ def _give_up(meeting: Meeting) -> None:
     os._exit(GIVEN_UP)
 
 
-def share() -> Share:
+def shard() -> Shard:
     """The part of every batch that this process reads."""
-    return Share(jax.process_index(), jax.process_count())
+    return Shard(jax.process_index(), jax.process_count())
 
 
 def is_first() -> bool:
@@ -138,9 +142,9 @@ def several() -> bool:
 def check_same(what: str, text: str) -> None:
     """Raises AnotherProcessFailed if the text is not the same on all processes."""
     if several():
-        mine = zlib.crc32(text.encode())
-        sums = np.asarray(multihost_utils.process_allgather(np.uint32(mine))).reshape(-1)
-        others = np.flatnonzero(sums != mine)
+        checksum = zlib.crc32(text.encode())
+        sums = np.asarray(multihost_utils.process_allgather(np.uint32(checksum))).reshape(-1)
+        others = np.flatnonzero(sums != checksum)
         if len(others):
             raise AnotherProcessFailed(f"process {', '.join(map(str, others))} has other {what} than this one")
 

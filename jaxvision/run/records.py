@@ -143,7 +143,7 @@ def check_suffix(suffix: str, output: Output) -> None:
     """Raises ConfigError if predictions of this output can't be written to such a file."""
     able = {".csv": output.columns and output.lines, ".jsonl": output.record, ".json": output.annotations}
     if not able[suffix]:
-        can = ", ".join(name for name, there in able.items() if there)
+        can = ", ".join(name for name, possible in able.items() if possible)
         raise ConfigError(f"predictions of this model can't be written as {suffix}; allowed: {can}")
 
 
@@ -154,8 +154,8 @@ Write = Callable[[Where, tuple[int, int], Record], object]
 @contextmanager
 def writer(suffix: str, file: TextIO, output: Output, selection: Selection) -> Iterator[Write]:
     """Writes records as the suffix says, which fits (`check_suffix`); all is written once the block has ended."""
-    kinds = {".csv": _table, ".jsonl": _json_lines, ".json": _coco}
-    with kinds[suffix](file, output, selection) as write:
+    writers = {".csv": _table, ".jsonl": _json_lines, ".json": _coco}
+    with writers[suffix](file, output, selection) as write:
         yield write
 
 

@@ -1,6 +1,6 @@
 """Where a run can be watched: TensorBoard, always, and Weights & Biases, if asked for.
 
-A figure's tag is its name, led by `train/` where it has no part of its own: `train/loss`, `test/accuracy`.
+A metric's tag is its name, led by `train/` where it has no part of its own: `train/loss`, `test/accuracy`.
 """
 
 import contextlib
@@ -250,12 +250,12 @@ class Speed:
 
 
 def tag(name: str) -> str:
-    """The name of a figure on a tracker."""
+    """The name of a metric on a tracker."""
     return name if "/" in name else f"train/{name}"
 
 
 def _of_evaluation(name: str) -> bool:
-    """Whether it is a main figure of an evaluation, not one of a single class."""
+    """Whether it is a main metric of an evaluation, not one of a single class."""
     return name.count("/") == 1 and not name.startswith("speed/")
 
 

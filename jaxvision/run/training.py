@@ -121,7 +121,7 @@ def train(
             steps=experiment.steps,
             batch_size=experiment.train.spec.image.shape[0],
             every=experiment.every.log,
-            process=processes.share().index,
+            process=processes.shard().index,
             trackers=trackers,
             profile=profile,
         )
@@ -219,11 +219,11 @@ def go_on(
 
 
 def feeder(mesh: Mesh) -> Feed:
-    """What reads the batches of a stream, this process's share of each, onto the devices."""
-    place, share = devices.placer(mesh), processes.share()
+    """What reads the batches of a stream, this process's shard of each, onto the devices."""
+    place, shard = devices.placer(mesh), processes.shard()
 
     def feed(stream: Stream, step: int = 0) -> Iterator[Batch]:
-        return devices.ahead(reading(stream.batches(step, share)), place)
+        return devices.ahead(reading(stream.batches(step, shard)), place)
 
     return feed
 

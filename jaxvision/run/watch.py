@@ -1,4 +1,8 @@
-"""What watches a run: compilations that should not be, steps that do not end, where a step's time goes."""
+"""What watches a run: compilations that should not be, steps that do not end, where a step's time goes.
+
+A step that is compiled a second time is reported with the shape that changed. When a step takes ten times as long as usual,
+`stacks.txt` in the workdir has what every thread was doing. `--profile=100:110` traces these steps.
+"""
 
 import contextlib
 import faulthandler

@@ -1,4 +1,18 @@
-"""The folder of a run: what it keeps, so that the run can be restored from it alone."""
+"""The folder of a run: what it keeps, so that the run can be restored from it alone.
+
+- `metrics.jsonl`: a row every few steps (means since the last one), a row an evaluation; metrics only.
+- `timing.jsonl`: seconds since this process started, in all and by part: data, step, evaluation, checkpoint.
+- `checkpoints/`: the latest ones, and the best by a metric of your choice; written in the background.
+- `report/`: learning curves, and the pictures of each evaluation: confusion matrix, a sample of predictions, mistakes.
+- `tensorboard/`: the same metrics, pictures and hyper-parameters, for `tensorboard --logdir=runs`.
+- `config.json`, `experiment.py`, `data.json`, `classes.json`: what the run is; `data.json` has a fingerprint of the data.
+- `provenance.json`, `versions.json`, `git.patch`, `command.txt`, `starts.jsonl`: what made it: devices, drivers, packages,
+  commit and uncommitted changes, every start of it.
+- `preflight/`, `nonfinite/`, `stacks.txt`, `profile/`: where a preflight, a step that was not finite, one that took too long,
+  or `--profile` wrote some.
+
+A workdir that holds another run (other settings, code or data), or that another process uses, is refused.
+"""
 
 import ast
 import contextlib
@@ -34,7 +48,7 @@ class Recipe(NamedTuple):
 
 
 class Workdir:
-    """The folder of one run, from which alone it can be restore."""
+    """The folder of one run, from which alone it can be restored."""
 
     def __init__(self, path: str | Path):
         self.path = Path(path)
@@ -95,7 +109,7 @@ class Workdir:
             if differences or not self.has_run():
                 self._keep_code(recipe, text)
                 write_atomically(self.data, _json_text(data))
-                write_atomically(self.classes, _json_text({name: list(some) for name, some in classes.items()}))
+                write_atomically(self.classes, _json_text({name: list(names) for name, names in classes.items()}))
                 write_atomically(self.versions, _json_text(made_with.versions))
                 write_atomically(self.provenance, _json_text(made_with.as_json()))
             self._note_start(shlex.join(recipe.command if recipe is not None else ()), made_with)

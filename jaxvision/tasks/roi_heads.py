@@ -78,7 +78,7 @@ def sample_rois(
         (match >= 0) & valid,
         (match == matching.BACKGROUND) & valid,
         count=settings.samples_per_image,
-        share=settings.positive_fraction,
+        positive_fraction=settings.positive_fraction,
     )
     kept = jnp.where(sampled[:, None], boxes[index], 0)
     return ROIs(jax.lax.stop_gradient(kept), sampled, jnp.where(sampled, match[index], matching.BACKGROUND))

@@ -67,7 +67,7 @@ def loss_terms(
         match >= 0,
         match == matching.BACKGROUND,
         count=settings.samples_per_image,
-        share=settings.positive_fraction,
+        positive_fraction=settings.positive_fraction,
     )
     match, logits, offsets, references = (x[index] for x in (match, logits, offsets, references))
     positive = sampled & (match >= 0)

@@ -1,6 +1,9 @@
 """Everything that can be known to be wrong before the first step of a run, and what the run is about to do.
 
-Nothing is trained. All problems are collected; none hides another where it need not.
+Nothing is trained. All problems are collected; none hides another where it need not. Checked and reported: the settings;
+examples and classes of each stream, every image decoded, or a sample of many; whether the network has as many classes as the
+data, and the batch can be split over the devices; parameters by module, with group, rate and weight decay, what is frozen;
+FLOPs of an image; the memory of the compiled step against the device's. Pictures show a decoded and an augmented batch.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -133,19 +136,19 @@ def _tell_parameters(found: Finder, chosen: Experiment, like: TrainState, folder
     modules: dict[str, list[cost.Parameter]] = {}
     for each in every:
         modules.setdefault(each.name.partition("/")[0], []).append(each)
-    rows = [[name, f"{sum(each.count for each in some):,}", *_how(some)] for name, some in modules.items()]
+    rows = [[name, f"{sum(each.count for each in group):,}", *_how(group)] for name, group in modules.items()]
     frozen = [each for each in every if each.treatment is None]
     found.tell("parameters", *(f"    {line}" for line in table([["module", "parameters", *head], *rows])))
     found.tell("  rate: of the first step, beside the highest; decay: how many shrink where they have no gradient")
-    total, still = (sum(each.count for each in some) for some in (every, frozen))
+    total, still = (sum(each.count for each in group) for group in (every, frozen))
     state = cost.bytes_on_device(like.opt_state)
     found.tell(f"  {total:,} parameters, {still:,} of them frozen; optimizer state: {cost.size(state)} on each device")
 
 
-def _how(some: Sequence[cost.Parameter]) -> list[str]:
+def _how(group: Sequence[cost.Parameter]) -> list[str]:
     """Whether, or in which groups, parameters are trained; at which rates; how many numbers decay."""
-    groups = ["no" if each.treatment is None else each.treatment.group or "yes" for each in some]
-    treated = [(each.count, each.treatment) for each in some if each.treatment is not None]
+    groups = ["no" if each.treatment is None else each.treatment.group or "yes" for each in group]
+    treated = [(each.count, each.treatment) for each in group if each.treatment is not None]
     rates = [f"{rate:.3g}" for rate in sorted({how.rate for _, how in treated if how.rate is not None})]
     decay = sum(count for count, how in treated if how.decays)
     cells = [" to ".join(dict.fromkeys([rates[0], rates[-1]])), f"{decay:,}"] if rates else ["?" * bool(treated)] * 2
@@ -165,8 +168,8 @@ def _check_cost(found: Finder, chosen: Experiment, mesh: Mesh, step: TrainStep, 
     if memory is None:
         return
     state = cost.bytes_on_device(like)
-    there = f" of {cost.size(limit)}" if limit is not None else ""
-    found.tell(f"  memory on each device: {cost.size(memory.total)}{there}: {cost.describe(memory, state)}")
+    of_all = f" of {cost.size(limit)}" if limit is not None else ""
+    found.tell(f"  memory on each device: {cost.size(memory.total)}{of_all}: {cost.describe(memory, state)}")
     if limit is not None:
         cost.check_fits(memory, limit, state, batch_size, mesh.size)
 

@@ -17,7 +17,7 @@ READ = 20_000
 """Up to so many examples of a stream are all read and decoded; of more, so many."""
 COUNTED = 200_000
 """Up to so many, the examples of each class are counted: some sources read them all for that."""
-TOLD = 20
+SHOWN = 20
 """Examples of a stream that can't be read and are problems of their own; classes that are listed in the report."""
 BLOCK = 16
 
@@ -67,8 +67,8 @@ def _read(name: str, stream: Stream, about: About) -> tuple[list[Fault], int]:
     faults: list[Fault] = []
     bar = tqdm(total=len(indices), desc=f"reading {name}", unit="example", disable=None, leave=False)
     with bar, ThreadPoolExecutor(os.cpu_count()) as threads:
-        for block, some in zip(blocks, threads.map(stream.faults, blocks), strict=True):
-            faults += some
+        for block, read in zip(blocks, threads.map(stream.faults, blocks), strict=True):
+            faults += read
             bar.update(len(block))
     return faults, len(indices)
 
@@ -85,10 +85,10 @@ def _summary(about: About, faults: Sequence[Fault], read: int) -> str:
 
 def _tell_faults(found: Finder, name: str, faults: Sequence[Fault]) -> None:
     bad = [fault.text for fault in faults if not fault.skipped]
-    for text in bad[:TOLD]:
+    for text in bad[:SHOWN]:
         found.problem(name, text)
-    if len(bad) > TOLD:
-        found.problem(name, f"{len(bad) - TOLD} more examples can't be used (all in unreadable.txt)")
+    if len(bad) > SHOWN:
+        found.problem(name, f"{len(bad) - SHOWN} more examples can't be used (all in unreadable.txt)")
 
 
 def _compare_classes(found: Finder, abouts: Mapping[str, About]) -> None:
@@ -100,7 +100,7 @@ def _compare_classes(found: Finder, abouts: Mapping[str, About]) -> None:
         if about.classes == ours:
             continue
         parts = {"only here": set(about.classes) - set(ours), "only in train": set(ours) - set(about.classes)}
-        differences = [f"{where}: {', '.join(sorted(names)[:TOLD])}" for where, names in parts.items() if names]
+        differences = [f"{where}: {', '.join(sorted(names)[:SHOWN])}" for where, names in parts.items() if names]
         found.problem(
             name, f"its classes are not those of train: {'; '.join(differences) or 'they are in another order'}"
         )
@@ -119,11 +119,11 @@ def _tell_classes(found: Finder, abouts: Mapping[str, About], folder: Path) -> N
     rows = [[each, *(f"{count[each]:,}" if each in count else "-" for count in counts.values())] for each in every]
     lines = table([["class", *counts], *rows])
     write_atomically(folder / "classes.txt", "\n".join(lines) + "\n")
-    if len(every) <= TOLD:
+    if len(every) <= SHOWN:
         found.tell(*(f"    {line}" for line in lines))
     for name, count in counts.items():
         few, many = min(count, key=count.__getitem__), max(count, key=count.__getitem__)
-        if len(every) > TOLD:
+        if len(every) > SHOWN:
             found.tell(
                 f"    {name}: from {count[few]:,} ({few}) to {count[many]:,} ({many}) examples a class (classes.txt)"
             )

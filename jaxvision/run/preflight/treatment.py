@@ -31,7 +31,7 @@ class Treatment(NamedTuple):
 def treatments(optimizer: optax.GradientTransformation, params: Params, steps: int) -> list[Treatment]:
     """What the optimizer does with each parameter, array or shape, in the order of the leaves.
 
-    The schedules stand at the middle of the `steps`, so that those that begin or end with 0 are told, too. A
+    The schedules stand at the middle of the `steps`, so that those that begin or end with 0 are reported, too. A
     transformation that looks at whole arrays (`optax.centralize`) does something else with one number.
     """
     groups = _groups(optimizer, params)
