@@ -21,28 +21,34 @@ SMALL = {
     "imagenet_inception_v3": {"image_size": "75", "batch_size": "2", "auxiliary": "0.0"},
     "imagenet_efficientnet_lite0": {"image_size": "64", "batch_size": "4", "warmup_epochs": "0"},
     "imagenet_vit_small": {"image_size": "32", "batch_size": "4", "warmup_epochs": "0"},
-    "efficientnet_lite0_fashion": {"batch_size": "4"},
-    "shapes_ssd": {"batch_size": "2", "width": "8"},
-    "shapes_yolo": {"batch_size": "2", "width": "4"},
-    "detect_ssd": {"batch_size": "2", "size": "96"},
     "coco_ssd300": {"batch_size": "1"},
     "coco_yolov3": {"batch_size": "1", "size": "64", "warmup": "2"},
-    "shapes_detr": {"batch_size": "2", "width": "8", "detr.layers": "1"},
     "trees_faster_rcnn": {"batch_size": "2", "size": "96", "channels": "16", "hidden": "32"},
     "shapes_retinanet": {"batch_size": "2", "width": "8", "retinanet.channels": "16"},
-    "shapes_faster_rcnn": {"batch_size": "2", "width": "8", "faster_rcnn.channels": "16", "faster_rcnn.hidden": "32"},
     "shapes_yolox": {"batch_size": "2", "width": "4"},
-    "shapes_fast_rcnn": {"batch_size": "2", "width": "8", "fast_rcnn.proposals": "20"},
     "shapes_rcnn": {"batch_size": "2", "width": "8", "rcnn.proposals": "20"},
 }
 SAME = {
     *("cifar100_resnet18", "fashion_mnist_resnet18", "optimizers", "imbalanced_fashion_mnist", "folder", "folder_cnn"),
     *("torchvision_folder_resnet50", "torchvision_folder_vgg16", "torchvision_folder_inception_v3"),
-    *("efficientnet_lite0_trees", "voc_ssd300", "trees_ssd", "detect_yolo", "detect_yolox", "detect_faster_rcnn"),
+    *(
+        "efficientnet_lite0_fashion",
+        "efficientnet_lite0_trees",
+        "voc_ssd300",
+        "trees_ssd",
+        "detect_yolo",
+        "detect_yolox",
+        "detect_faster_rcnn",
+    ),
     *("detect_retinanet", "detect_detr"),
     *("trees_yolo", "coco_detr", "coco_yolox", "coco_retinanet", "coco_faster_rcnn", "voc_fast_rcnn", "voc_rcnn"),
 }
 """But for the classes, the canvas or the depth of the backbone, the same step as another file's."""
+ELSEWHERE = {
+    *("shapes_ssd", "shapes_yolo", "shapes_faster_rcnn", "shapes_detr", "shapes_fast_rcnn"),
+    *("detect_ssd", "quickstart"),
+}
+"""Trained by other tests: `test_learning_detectors.py`, `test_experiment_detect.py`, `test_quickstart.py`."""
 
 
 def random_batch(spec: Batch, classes: int) -> Batch:
@@ -66,7 +72,7 @@ def random_batch(spec: Batch, classes: int) -> Batch:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("path", [each for each in files() if each.id not in SAME])
+@pytest.mark.parametrize("path", [each for each in files() if each.id not in SAME | ELSEWHERE])
 def test_one_real_step_on_a_small_canvas(path, folder_of_classes, compiled_quickly):
     chosen = build(path, SMALL.get(path.stem, {}), folder_of_classes)
     state = experiment.first_state_of(chosen, start=False)

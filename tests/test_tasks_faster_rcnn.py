@@ -236,13 +236,14 @@ def test_a_task_detects_with_falling_scores_and_learns_boxes_by_ciou(float64, ma
     variables = variables_of(falling, batch)
     plain, found = (jax.device_get(jax.jit(task.predict)(variables, batch)) for task in (everything, falling))
     assert (found.scores <= plain.scores).all()
-    assert (found.scores < plain.scores).any(1).all()
+    assert (found.scores <= plain.scores + 1e-12).all()
+    assert (found.scores < plain.scores - 1e-3).any(1).all()
     assert found.valid.any(1).all()
     plain, found = (
         jax.jit(task.loss)(variables, batch, jax.random.key(0))[1].metrics for task in (everything, falling)
     )
-    assert found["class_loss"] == plain["class_loss"]
-    assert found["box_loss"] != plain["box_loss"]
+    assert_allclose(found["class_loss"], plain["class_loss"], rtol=1e-12)
+    assert abs(found["box_loss"] - plain["box_loss"]) > 1e-3
     assert np.isfinite(found["box_loss"])
 
 
