@@ -34,7 +34,7 @@ from jaxvision.augment import (
     scale_jitter,
     sometimes,
 )
-from jaxvision.data import objects, order, pipeline, placement, target
+from jaxvision.data import objects, order, placement, streams, target
 from jaxvision.draw import detection as pictures
 from jaxvision.experiment import Evaluation, Experiment, Keep
 from jaxvision.metrics.detection import detection as figures
@@ -112,14 +112,14 @@ def build(config) -> Experiment:
         "target": target.objects(config.max_objects),
     }
 
-    train = pipeline.training(
+    train = streams.training(
         lambda: objects.coco_split(config.data_dir, "train2017"),
         order=order.shuffled(config.seed),
         seed=config.seed,
         on_bad_image="skip",
         **options,
     )
-    test = pipeline.evaluation(lambda: objects.coco_split(config.data_dir, "val2017"), **options)
+    test = streams.evaluation(lambda: objects.coco_split(config.data_dir, "val2017"), **options)
     epoch = config.examples // config.batch_size
     close = (config.epochs - config.closing_epochs) * epoch
     schedule = yolox_schedule(config.learning_rate * config.batch_size, config.warmup_epochs * epoch, close)

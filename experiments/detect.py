@@ -36,7 +36,7 @@ from ml_collections import ConfigDict
 from jaxvision import optimize
 from jaxvision.augment import affine, brightness, chain, contrast, flip, saturation, vertical_flip
 from jaxvision.augment.compose import identity
-from jaxvision.data import objects, order, pipeline, placement, target
+from jaxvision.data import objects, order, placement, streams, target
 from jaxvision.data.source import Source
 from jaxvision.data.subset import train_and_test
 from jaxvision.draw import detection as pictures
@@ -125,8 +125,8 @@ def build(config) -> Experiment:
         "target": target.objects(config.max_objects),
         "on_bad_image": config.on_bad_image,
     }
-    train = pipeline.training(train_data, order=order.shuffled(config.seed), seed=config.seed, **options)
-    test = pipeline.evaluation(test_data, **options)
+    train = streams.training(train_data, order=order.shuffled(config.seed), seed=config.seed, **options)
+    test = streams.evaluation(test_data, **options)
     schedule = optax.warmup_cosine_decay_schedule(0.0, config.learning_rate, config.steps // 10, config.steps)
     adamw = optax.adamw(schedule, weight_decay=config.weight_decay, mask=optimize.kernels)
     pretrained = config.weights == "coco"

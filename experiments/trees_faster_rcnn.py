@@ -17,7 +17,7 @@ from ml_collections import ConfigDict
 
 from jaxvision import optimize
 from jaxvision.augment import affine, brightness, chain, contrast, flip, saturation, vertical_flip
-from jaxvision.data import objects, order, pipeline, placement, samples, target
+from jaxvision.data import objects, order, placement, samples, streams, target
 from jaxvision.draw import detection as pictures
 from jaxvision.experiment import Evaluation, Experiment, Keep
 from jaxvision.metrics.detection import detection as figures
@@ -80,8 +80,8 @@ def build(config) -> Experiment:
         roi_heads=ROIHeads(samples_per_image=64),
         dtype=dtype,
     )
-    train = pipeline.training(lambda: tiles("train"), order=order.shuffled(config.seed), seed=config.seed, **options)
-    test = pipeline.evaluation(lambda: tiles("test"), **options)
+    train = streams.training(lambda: tiles("train"), order=order.shuffled(config.seed), seed=config.seed, **options)
+    test = streams.evaluation(lambda: tiles("test"), **options)
     schedule = optax.warmup_cosine_decay_schedule(0.0, config.learning_rate, config.steps // 10, config.steps)
     adam = optax.adamw(schedule, weight_decay=config.weight_decay, mask=optimize.kernels)
     experiment = Experiment(

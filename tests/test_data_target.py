@@ -10,7 +10,7 @@ from detection_files import write_coco
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from jaxvision.data import arrays, objects, order, pipeline, placement, resident, samples, target
+from jaxvision.data import arrays, objects, order, placement, resident, samples, streams, target
 from jaxvision.data.decode import decode
 from jaxvision.data.source import Example, annotations
 from jaxvision.formats.image_file import upright_size
@@ -128,12 +128,12 @@ def take(stream, count):
 
 def test_every_pipeline_gives_the_same_boxes_and_they_are_those_of_the_file():
     options = {"order": order.shuffled(3), "batch_size": 24, "target": FORM}
-    streams = [
-        pipeline.training(trees, placer=placement.keep(256), **options),
+    readings = [
+        streams.training(trees, placer=placement.keep(256), **options),
         arrays.training(trees, canvas=256, **options),
         resident.training(trees, canvas=256, **options),
     ]
-    first, *others = [take(stream, 3) for stream in streams]
+    first, *others = [take(stream, 3) for stream in readings]
     for other in others:
         jax.tree.map(np.testing.assert_array_equal, first, other)
     found = trees().objects()
@@ -146,7 +146,7 @@ def test_every_pipeline_gives_the_same_boxes_and_they_are_those_of_the_file():
             np.testing.assert_array_equal(batch.target.labels[row][valid], found[index].labels)
     assert sum(batch.target.valid.sum() for batch in first) == 481
     spec = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype), first[0])
-    assert all(stream.spec == spec for stream in streams)
+    assert all(stream.spec == spec for stream in readings)
 
 
 def test_a_program_is_compiled_once_for_any_number_of_objects():
@@ -162,11 +162,11 @@ def test_a_program_is_compiled_once_for_any_number_of_objects():
     assert (sum(counts), len(set(counts)) > 3, len(compiled)) == (481, True, 1)
 
 
-@pytest.mark.parametrize("room", [pipeline, arrays, resident])
+@pytest.mark.parametrize("room", [streams, arrays, resident])
 def test_more_objects_than_rows_are_told_in_training_and_end_an_evaluation(room, caplog, monkeypatch, tmp_path):
     path = write_coco(tmp_path)
     make = lambda: objects.coco(path, path.with_suffix(""))
-    place = {"placer": placement.keep(64)} if room is pipeline else {"canvas": 64}
+    place = {"placer": placement.keep(64)} if room is streams else {"canvas": 64}
     options = {"batch_size": 4, "target": target.objects(2), **place}
     monkeypatch.setattr("jaxvision.data.loading._told", set())
     with caplog.at_level(logging.WARNING, "jaxvision.data.loading"):

@@ -40,7 +40,7 @@ from PIL import Image
 
 from jaxvision import optimize
 from jaxvision.augment import flip
-from jaxvision.data import arrays, features, idx, order, pipeline, placement, samples, tfds
+from jaxvision.data import arrays, features, idx, order, placement, samples, streams, tfds
 from jaxvision.data.source import Source
 from jaxvision.data.subset import imbalanced
 from jaxvision.draw import classification as pictures
@@ -104,8 +104,8 @@ def on_images(config, optimizer: optax.GradientTransformation, norm: Norm) -> Ex
     dtype = jnp.dtype(config.precision)
     classes = DATA[config.data].classes
     network = LITE0.network(len(classes), norm=partial(norm, epsilon=1e-3), dtype=dtype)
-    train = pipeline.training(lambda: train_data(config), order=order.shuffled(config.seed), **how(config))
-    test = pipeline.evaluation(lambda: DATA[config.data].open("test"), **how(config))
+    train = streams.training(lambda: train_data(config), order=order.shuffled(config.seed), **how(config))
+    test = streams.evaluation(lambda: DATA[config.data].open("test"), **how(config))
     return experiment(
         config,
         classification(network, mean=MEAN, std=STD, dtype=dtype),
@@ -119,8 +119,8 @@ def on_images(config, optimizer: optax.GradientTransformation, norm: Norm) -> Ex
 
 def probe(config) -> Experiment:
     opened = {
-        "train": lambda: pipeline.evaluation(lambda: train_data(config), **how(config)),
-        "test": lambda: pipeline.evaluation(lambda: DATA[config.data].open("test"), **how(config)),
+        "train": lambda: streams.evaluation(lambda: train_data(config), **how(config)),
+        "test": lambda: streams.evaluation(lambda: DATA[config.data].open("test"), **how(config)),
     }
 
     def table(split: str):
