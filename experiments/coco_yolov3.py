@@ -16,13 +16,14 @@ from ml_collections import ConfigDict
 
 from jaxvision import optimize
 from jaxvision.augment import brightness, chain, contrast, flip, hue, saturation, scale_jitter
-from jaxvision.data import objects, order, placement, streams, target
+from jaxvision.data import objects, order, streams, target
 from jaxvision.draw import detection as pictures
 from jaxvision.experiment import Evaluation, Experiment, Keep
 from jaxvision.metrics.detection import detection as figures
 from jaxvision.nn.darknet import yolov3
 from jaxvision.pretrained import darknet
 from jaxvision.pretrained.coco import CLASSES
+from jaxvision.pretrained.preprocessing import DARKNET
 from jaxvision.pretrained.start import start
 from jaxvision.tasks.yolo import YOLOV3, yolo
 from jaxvision.train import Every
@@ -50,7 +51,7 @@ def get_config() -> ConfigDict:
 def build(config) -> Experiment:
     dtype = jnp.dtype(config.precision)
     options = {
-        "placer": placement.letterbox(config.size),
+        "placer": DARKNET.placer(config.size),
         "batch_size": config.batch_size,
         "target": target.objects(config.max_objects),
     }

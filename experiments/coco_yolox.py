@@ -34,11 +34,12 @@ from jaxvision.augment import (
     scale_jitter,
     sometimes,
 )
-from jaxvision.data import objects, order, placement, streams, target
+from jaxvision.data import objects, order, streams, target
 from jaxvision.draw import detection as pictures
 from jaxvision.experiment import Evaluation, Experiment, Keep
 from jaxvision.metrics.detection import detection as figures
 from jaxvision.pretrained.coco import CLASSES
+from jaxvision.pretrained.preprocessing import YOLOX
 from jaxvision.pretrained.start import start
 from jaxvision.pretrained.yolox import yolox_sources
 from jaxvision.tasks.yolox import yolox, yolox_l, yolox_m, yolox_nano, yolox_s, yolox_tiny, yolox_x
@@ -107,7 +108,7 @@ def yolox_schedule(rate: float, warmup: int, close: int) -> optax.Schedule:
 def build(config) -> Experiment:
     dtype = jnp.dtype(config.precision)
     options = {
-        "placer": placement.letterbox(config.size),
+        "placer": YOLOX.placer(config.size),
         "batch_size": config.batch_size,
         "target": target.objects(config.max_objects),
     }

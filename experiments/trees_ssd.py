@@ -22,7 +22,7 @@ from ml_collections import ConfigDict
 
 from jaxvision import optimize
 from jaxvision.augment import affine, brightness, chain, contrast, flip, saturation, vertical_flip
-from jaxvision.data import objects, order, placement, samples, streams, target
+from jaxvision.data import objects, order, samples, streams, target
 from jaxvision.draw import detection as pictures
 from jaxvision.experiment import Evaluation, Experiment, Keep
 from jaxvision.metrics.detection import detection as figures
@@ -56,7 +56,7 @@ def build(config) -> Experiment:
         raise ValueError(f"weights is {config.weights!r}; allowed: '' (random) and 'coco'")
     published = detectors.SSD_MOBILENET_V2
     options = {
-        "placer": placement.stretch(config.size),
+        "placer": published.preprocessing.placer(config.size),
         "batch_size": config.batch_size,
         "target": target.objects(40),
     }

@@ -22,6 +22,7 @@ PLACERS = {
     "fit": placement.letterbox((48, 64)),
     "shortest side": placement.resize_shortest_edge(32, 50, 60),
     "centre crop": placement.resize_and_centre_crop(40, 32),
+    "centre": placement.resize_and_centre_crop(50, (48, 40)),
     "padded": placement.letterbox((48, 64), fill=127, centred=True),
     "random crop": placement.random_resized_crop(32, area=(0.2, 1.0)),
     "jitter": placement.large_scale_jitter(48, (0.5, 2.0)),
@@ -39,16 +40,17 @@ def row_of(form, example, where, canvas):
 
 def by_hand(corners, where):
     """The box on the canvas, side by side, or None if too little of it is left."""
-    (left, top, right, bottom), (height, width), (across, down, _, _) = where
+    (left, top, right, bottom), (height, width), (across, down, rest_across, rest_down) = where
     x0, y0, x1, y1 = corners
     if x1 <= x0 or y1 <= y0:
         return None
-    x = [(x - left) * width / (right - left) for x in (x0, x1)]
-    y = [(y - top) * height / (bottom - top) for y in (y0, y1)]
-    cut = [min(max(x[0], 0), width), min(max(y[0], 0), height), min(max(x[1], 0), width), min(max(y[1], 0), height)]
+    x = [(x - left) * width / (right - left) + across for x in (x0, x1)]
+    y = [(y - top) * height / (bottom - top) + down for y in (y0, y1)]
+    low = max(across, 0), max(down, 0)
+    high = width + across + min(rest_across, 0), height + down + min(rest_down, 0)
+    cut = [min(max(side, a), b) for side, a, b in zip((x[0], y[0], x[1], y[1]), low * 2, high * 2, strict=True)]
     whole = max(abs(a - b) for a, b in zip(cut, (x[0], y[0], x[1], y[1]), strict=True)) < 1e-3
-    placed = [side + shift for side, shift in zip(cut, (across, down) * 2, strict=True)]
-    return placed if whole or (cut[2] - cut[0] >= 1 and cut[3] - cut[1] >= 1) else None
+    return cut if whole or (cut[2] - cut[0] >= 1 and cut[3] - cut[1] >= 1) else None
 
 
 @settings(max_examples=30, deadline=None)

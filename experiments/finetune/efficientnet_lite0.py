@@ -57,7 +57,8 @@ from jaxvision.tasks.classification import classification
 from jaxvision.train import Every
 
 WIDTH, CROP = 1280, 64
-MEAN, STD = LITE0.preprocessing.mean, LITE0.preprocessing.std
+PREPROCESSING = LITE0.preprocessing
+MEAN, STD = PREPROCESSING.mean, PREPROCESSING.std
 
 
 def get_config() -> ConfigDict:
@@ -155,7 +156,8 @@ def adam(config) -> optax.GradientTransformation:
 
 
 def how(config) -> dict:
-    return {"placer": placement.stretch(config.image_size), "batch_size": config.batch_size, "channels": 3}
+    placer = placement.stretch(config.image_size, interpolation=PREPROCESSING.interpolation)
+    return {"placer": placer, "batch_size": config.batch_size, "channels": 3}
 
 
 def train_data(config):
@@ -199,7 +201,8 @@ def touches(corner, side: float, boxes: np.ndarray) -> bool:
 
 
 def path_of(config, fingerprint: str) -> Path:
-    return Path(os.path.expanduser(config.cache)) / f"efficientnet_lite0_{config.image_size}px_{fingerprint}.npz"
+    name = f"efficientnet_lite0_bicubic_{config.image_size}px_{fingerprint}.npz"
+    return Path(os.path.expanduser(config.cache)) / name
 
 
 def computed(stream):

@@ -94,12 +94,11 @@ def build(config) -> Experiment:
     train = streams.training(
         train_data,
         order=order.shuffled(config.seed),
-        placer=placement.random_resized_crop(size, area=(0.25, 1.0)),
+        placer=placement.random_resized_crop(size, area=(0.25, 1.0), interpolation=preprocessing.interpolation),
         seed=config.seed,
         **options,
     )
-    resize = placement.resize_and_centre_crop(size * preprocessing.resize // preprocessing.size, size)
-    test = streams.evaluation(test_data, placer=resize, **options)
+    test = streams.evaluation(test_data, placer=preprocessing.placer(size), **options)
     new = {"new": ("head/.*",), "unused": pretrained.unused}
     return Experiment(
         task=classification(

@@ -66,9 +66,9 @@ def _on_canvas(
     placement = placer.place(rng, original)
     pixels = guarded(lambda: _pixels(upright, placement, placer.interpolation, channels, data))
     canvas = np.zeros((*placer.canvas, channels), np.uint8)
-    (height, width), (left, top, _, _) = placement.content, placement.padding
+    height, width = placement.content
     canvas[:height, :width] = placer.fill
-    canvas[top : top + pixels.shape[0], left : left + pixels.shape[1]] = pixels
+    canvas[placement.spot] = pixels[placement.kept]
     return Decoded(canvas, placement.content, original, placement)
 
 

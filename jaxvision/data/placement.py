@@ -1,8 +1,8 @@
 """Where an image goes on its canvas: the geometry that the host chooses, as a value.
 
-A placement resizes a box of the source image to `size` pixels of the canvas; with the padding around it, if there is any,
-that is the content, in the top-left corner. Sizes are `(height, width)`; boxes are `x0 y0 x1 y1` in pixels of the upright
-source image, `x1 y1` exclusive, and may be fractional.
+A placement resizes a box of the source image to `size` pixels; with the padding around it, or less what is cut off, that is
+the content, in the top-left corner of the canvas. Sizes are `(height, width)`; boxes are `x0 y0 x1 y1` in pixels of the
+upright source image, `x1 y1` exclusive, and may be fractional.
 """
 
 import math
@@ -16,18 +16,30 @@ from jaxvision.formats.image_file import Size
 
 
 class Placement(NamedTuple):
-    """A box of the source image, and its size on the canvas."""
+    """A box of the source image, the size that it is resized to, and what of the content is beside it."""
 
     box: Box
     size: Size
     padding: tuple[int, int, int, int] = (0, 0, 0, 0)
-    """Pixels of the canvas beside the box that count as content: left, top, right, bottom."""
+    """Pixels of the content beside the resized box: left, top, right, bottom. Below 0: so many of the box are cut off."""
 
     @property
     def content(self) -> Size:
-        """Height and width of the box with its padding, on the canvas."""
+        """Height and width of the content: of the box with its padding, or without what is cut off."""
         left, top, right, bottom = self.padding
         return top + self.size[0] + bottom, left + self.size[1] + right
+
+    @property
+    def kept(self) -> tuple[slice, slice]:
+        """Rows and columns of the resized box that are not cut off."""
+        (height, width), (left, top, right, bottom) = self.size, self.padding
+        return slice(max(-top, 0), height + min(bottom, 0)), slice(max(-left, 0), width + min(right, 0))
+
+    @property
+    def spot(self) -> tuple[slice, slice]:
+        """Rows and columns of the canvas where they are."""
+        (height, width), (left, top, right, bottom) = self.content, self.padding
+        return slice(max(top, 0), height - max(bottom, 0)), slice(max(left, 0), width - max(right, 0))
 
     @property
     def window(self) -> Box:
@@ -37,6 +49,8 @@ class Placement(NamedTuple):
         return x0 - left * x, y0 - top * y, x1 + right * x, y1 + bottom * y
 
 
+MOST_RESIZED = 8
+"""How many times the pixels of a crop are resized with it, at most."""
 Place = Callable[[np.random.Generator | None, Size], Placement]
 """`(random numbers, (height, width) of the source image) -> Placement`."""
 
@@ -167,7 +181,8 @@ def _down(side: float) -> int:
 def resize_and_centre_crop(resize: int, crop: int | Size, *, interpolation: Interpolation = PIL_BILINEAR) -> Placer:
     """The centre of the image, after its short side was resized to `resize`: how ImageNet networks are evaluated.
 
-    Rounds as torchvision's `Resize` and `CenterCrop` do. Raises ValueError if the crop is larger than the short side.
+    The pixels are those of torchvision's `Resize` and `CenterCrop`; of a very long image only the centre is resized, and a
+    few pixels differ by a grey level. Raises ValueError if the crop is larger than the short side.
     """
     crop = _size(crop)
     if resize < max(crop):
@@ -175,8 +190,12 @@ def resize_and_centre_crop(resize: int, crop: int | Size, *, interpolation: Inte
 
     def place(rng: np.random.Generator | None, source: Size) -> Placement:
         short, long = min(source), max(source)
-        resized = tuple(resize if side == short else int(resize * long / short) for side in source)
+        height, width = (resize if side == short else int(resize * long / short) for side in source)
+        resized = height, width
         top, left = (round((side - cut) / 2) for side, cut in zip(resized, crop, strict=True))
+        if resized[0] * resized[1] <= MOST_RESIZED * crop[0] * crop[1]:
+            rest = crop[1] + left - resized[1], crop[0] + top - resized[0]
+            return Placement(_whole(source), resized, (-left, -top, *rest))
         y, x = source[0] / resized[0], source[1] / resized[1]
         bottom, right = min((top + crop[0]) * y, source[0]), min((left + crop[1]) * x, source[1])
         return Placement((left * x, top * y, right, bottom), crop)

@@ -137,10 +137,10 @@ def placed(found: Annotations, placement: Placement) -> tuple[Annotations, np.nd
 def _moved(boxes: np.ndarray, placement: Placement) -> tuple[np.ndarray, np.ndarray]:
     """The boxes in pixels of the canvas, cut where the image on it ends, and which of them were."""
     x0, y0, x1, y1 = placement.box
-    (height, width), corner = placement.size, np.asarray(placement.padding[:2] * 2)
+    (height, width), (rows, columns) = placement.size, placement.spot
     scale = np.asarray([width / (x1 - x0), height / (y1 - y0)] * 2)
-    whole = (boxes.astype(np.float64) - [x0, y0, x0, y0]) * scale + corner
-    left = np.clip(whole, corner, corner + [width, height, width, height])
+    whole = (boxes.astype(np.float64) - [x0, y0, x0, y0]) * scale + placement.padding[:2] * 2
+    left = np.clip(whole, [columns.start, rows.start] * 2, [columns.stop, rows.stop] * 2)
     return left, np.abs(left - whole).max(1, initial=0) >= 1e-3
 
 
@@ -150,22 +150,21 @@ def _placed_with_masks(found: Annotations, placement: Placement) -> tuple[Annota
     there, kept = placed(found, placement)
     cut = _moved(found.boxes, placement)[1]
     masks = np.zeros((len(cut), *placement.content), bool)
-    (height, width), (left, top, _, _) = placement.size, placement.padding
     for number in kept:
-        masks[number, top : top + height, left : left + width] = _placed_mask(found.masks[number], placement)
+        masks[number][placement.spot] = _placed_mask(found.masks[number], placement)
         if cut[number] and masks[number].any():
             there.boxes[number] = _around(masks[number])
     return there._replace(masks=masks), kept[masks[kept].any((1, 2))]
 
 
 def _placed_mask(mask: np.ndarray, placement: Placement) -> np.ndarray:
-    """The mask in its size on the canvas, each pixel from the nearest; all that it touches, where none is on so."""
+    """What is left of the mask on the canvas, each pixel from the nearest; all that it touches, where none is on so."""
     height, width = placement.size
     if np.any(np.asarray(placement.box[2:]) > mask.shape[::-1]):
         raise ValueError(f"a mask is {mask.shape[0]} x {mask.shape[1]} pixels (height x width), less than its image")
     image = Image.fromarray(np.asarray(mask, np.float32))
     nearest, mean = (
-        np.asarray(image.resize((width, height), how, box=placement.box)) > 0
+        np.asarray(image.resize((width, height), how, box=placement.box))[placement.kept] > 0
         for how in (Image.Resampling.NEAREST, Image.Resampling.BOX)
     )
     return nearest if nearest.any() else mean
