@@ -5,9 +5,10 @@
 `data_dir` is as in coco_ssd300.py; `darknet53` is Darknet's file of ImageNet weights with its `.cfg` beside it
 (`darknet53.conv.74` renamed to `.weights`, with the first 52 convolutions of `yolov3.cfg`); empty: random weights. The
 recipe is Darknet's: 500,200 steps of 64 images, SGD, the rate divided by ten after 400,000 and 450,000, rising from 0 in
-1,000; flips and colours. Unlike there, scales are jittered image by image, where Darknet resizes whole batches, and their
-aspect stays; contrast changes a little; gradients are clipped at a norm of 100. Expected: 31.0 AP and 55.3 AP50, which the
-paper reports on test-dev (its figure 3; 30.9 AP, mmdetection's on val2017). Not measured by us.
+1,000; flips and colours; images in the middle of a grey canvas. Unlike there, scales are jittered image by image, where
+Darknet resizes whole batches, and their aspect stays; contrast changes a little; gradients are clipped at a norm of 100.
+Expected: 31.0 AP and 55.3 AP50, which the paper reports on test-dev (its figure 3; 30.9 AP, mmdetection's on val2017). Not
+measured by us.
 """
 
 import jax.numpy as jnp

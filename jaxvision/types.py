@@ -195,7 +195,7 @@ class Canvas(NamedTuple):
     window: tuple[float, float, float, float] | None = None
     """Box of the image file that the content shows, as `Batch.window`; None: the whole file."""
 
-    def in_file(self, boxes: np.ndarray) -> np.ndarray:
+    def in_file(self, boxes: Array) -> np.ndarray:
         """Boxes `n 4` of the canvas in pixels of the image file, cut at its border."""
         (height, width), (rows, columns) = self.original_size, self.size
         x0, y0, x1, y1 = self.window or (0, 0, width, height)

@@ -34,7 +34,8 @@ class Interpolation(NamedTuple):
 
 
 def _by_pil(resample: Image.Resampling, image: Image.Image, size: Size, box: Box) -> np.ndarray:
-    return np.asarray(image.resize(size[::-1], resample, box=box))
+    height, width = size
+    return np.asarray(image.resize((width, height), resample, box=box))
 
 
 def _by_neighbours(image: Image.Image, size: Size, box: Box) -> np.ndarray:

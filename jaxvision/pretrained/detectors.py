@@ -54,8 +54,8 @@ class Detector(NamedTuple):
 
     task: Task
     variables: dict[str, Any]
-    preprocessing: Preprocessing
     classes: tuple[str, ...]
+    preprocessing: Preprocessing
 
 
 def load_detector(published: PublishedDetector) -> Detector:
@@ -64,7 +64,7 @@ def load_detector(published: PublishedDetector) -> Detector:
     spec = jax.eval_shape(task.init, jax.random.key(0), _blank(published.preprocessing.size))
     arrays = read(published.file())
     loaded = load(published.sources(spec), arrays, spec, unused=published.unused)
-    return Detector(task, loaded.variables, published.preprocessing, published.classes)
+    return Detector(task, loaded.variables, published.classes, published.preprocessing)
 
 
 def start_from(published: PublishedDetector) -> Callable[[Variables], Variables]:

@@ -46,7 +46,7 @@ def centre_crop(resize: int, size: int) -> Callable[..., Placer]:
 
 
 IMAGENET_MEAN, IMAGENET_STD = (123.675, 116.28, 103.53), (58.395, 57.12, 57.375)
-HALF = (127.5, 127.5, 127.5)
+HALF, ZERO, ONE = (127.5, 127.5, 127.5), (0.0, 0.0, 0.0), (1.0, 1.0, 1.0)
 
 TORCHVISION = Preprocessing(IMAGENET_MEAN, IMAGENET_STD, 224, PIL_BILINEAR, centre_crop(256, 224))
 """torchvision's first weights of VGG, ResNet, SqueezeNet, MobileNetV2, GoogLeNet, ResNeXt and Wide ResNet."""
@@ -54,19 +54,19 @@ TORCHVISION_V2 = TORCHVISION._replace(fit=centre_crop(232, 224))
 """torchvision's second weights ("IMAGENET1K_V2") of the same networks."""
 INCEPTION = Preprocessing(HALF, HALF, 299, PIL_BILINEAR, centre_crop(342, 299))
 """Inception v3, both torchvision's (which takes the ImageNet mean and turns it into this one) and Keras'."""
-EFFICIENTNET_LITE = Preprocessing((127.0,) * 3, (128.0,) * 3, 224, PIL_BICUBIC, centre_crop(256, 224))
+EFFICIENTNET_LITE = Preprocessing((127.0, 127.0, 127.0), (128.0, 128.0, 128.0), 224, PIL_BICUBIC, centre_crop(256, 224))
 """EfficientNet-Lite0 of the original code, and what was converted from it."""
 TIMM_VIT = Preprocessing(HALF, HALF, 224, PIL_BICUBIC, centre_crop(248, 224))
 """timm's ViT ("augreg") at 224 pixels."""
-CAFFE = Preprocessing((123.68, 116.779, 103.939), (1.0, 1.0, 1.0), 224, PIL_BILINEAR, centre_crop(256, 224))
+CAFFE = Preprocessing((123.68, 116.779, 103.939), ONE, 224, PIL_BILINEAR, centre_crop(256, 224))
 """Keras' VGG and ResNet, which were trained on BGR, as Caffe's were."""
 CAFFE_227 = CAFFE._replace(size=227, fit=centre_crop(256, 227))
 """Caffe's own networks at 227 pixels, such as SqueezeNet."""
 DARKNET = Preprocessing(
-    (0.0,) * 3, (255.0,) * 3, 416, OPENCV_BILINEAR, partial(placement.letterbox, fill=127, centred=True)
+    ZERO, (255.0, 255.0, 255.0), 416, OPENCV_BILINEAR, partial(placement.letterbox, fill=127, centred=True)
 )
 """Darknet's YOLO: the image in the middle, grey above and below it, or beside it."""
 TENSORFLOW_SSD = Preprocessing(HALF, HALF, 300, OPENCV_BILINEAR, placement.stretch)
 """SSDs of TensorFlow's model zoo, which resizes without antialias."""
-YOLOX = Preprocessing((0.0,) * 3, (1.0,) * 3, 640, OPENCV_BILINEAR, placement.letterbox)
+YOLOX = Preprocessing(ZERO, ONE, 640, OPENCV_BILINEAR, placement.letterbox)
 """YOLOX: the image in the top-left corner. The grey below it, or beside it, is the task's, which mosaics so leave out."""

@@ -173,7 +173,7 @@ def _found(name: str) -> Published | PublishedDetector:
 
 def _published(weights: Published | PublishedDetector, batch_size: int | None, mesh: Mesh) -> Model:
     """The model of published weights, every device with all of them."""
-    loaded = (load_detector if isinstance(weights, PublishedDetector) else catalogue.load_classifier)(weights)
+    loaded = load_detector(weights) if isinstance(weights, PublishedDetector) else catalogue.load_classifier(weights)
     placer = loaded.preprocessing.placer()
     rows, (height, width) = batch_size or mesh.size, placer.canvas
     spec = jax.eval_shape(lambda: loading.as_batch(loading.empty_rows(rows, (height, width), 3)).replace(target=None))
