@@ -1,6 +1,7 @@
 """Resizing, against the libraries whose meaning it has."""
 
 import io
+import tracemalloc
 
 import cv2
 import numpy as np
@@ -47,6 +48,15 @@ def test_opencvs_is_tensorflows_without_antialias_to_a_grey_level():
     pixels = noise(120, 90, 3)
     expected = tf.image.resize(pixels, (41, 77), "bilinear", antialias=False).numpy()
     assert np.abs(resized(pixels, (41, 77), OPENCV_BILINEAR) - expected).max() < 1.01
+
+
+@pytest.mark.parametrize("shape", [(1, 4_000_000), (4_000_000, 1)])
+def test_a_very_long_image_takes_no_more_memory_than_itself(shape):
+    pixels = np.full(shape, 77, np.uint8)
+    tracemalloc.start()
+    assert (resized(pixels, (300, 300), OPENCV_BILINEAR) == 77).all()
+    assert tracemalloc.get_traced_memory()[1] < 40_000_000
+    tracemalloc.stop()
 
 
 @pytest.mark.parametrize("channels", [1, 3])

@@ -6,7 +6,7 @@ import numpy as np
 from PIL import Image
 
 from jaxvision.data.host_tensorflow import loaded
-from jaxvision.data.interpolation import Interpolation
+from jaxvision.data.interpolation import Resampling
 from jaxvision.data.placement import Placement, Placer
 from jaxvision.formats.image_file import MAX_PIXELS, BadImage, Size, guarded, opened
 from jaxvision.formats.image_file import upright as upright_image
@@ -73,7 +73,7 @@ def _on_canvas(
 
 
 def _pixels(
-    image: Image.Image, placement: Placement, interpolation: Interpolation, channels: int, data: bytes
+    image: Image.Image, placement: Placement, interpolation: Resampling, channels: int, data: bytes
 ) -> np.ndarray:
     """The box of the image in its size on the canvas; 1 channel for a grey image, which spreads over all of the canvas."""
     cut = _jpeg_window(image, placement, interpolation, data)
@@ -85,7 +85,7 @@ def _pixels(
     return _resized(_converted(Image.fromarray(pixels), channels), shifted, interpolation)
 
 
-def _resized(image: Image.Image, placement: Placement, interpolation: Interpolation) -> np.ndarray:
+def _resized(image: Image.Image, placement: Placement, interpolation: Resampling) -> np.ndarray:
     as_it_is = (image.height, image.width) == placement.size and placement.box == (0, 0, image.width, image.height)
     pixels = np.asarray(image) if as_it_is else interpolation.resize(image, placement.size, placement.box)
     return pixels.reshape(*placement.size, -1)
@@ -110,7 +110,7 @@ def _converted(image: Image.Image, channels: int) -> Image.Image:
 
 
 def _jpeg_window(
-    image: Image.Image, placement: Placement, interpolation: Interpolation, data: bytes
+    image: Image.Image, placement: Placement, interpolation: Resampling, data: bytes
 ) -> tuple[np.ndarray, tuple[int, int]] | None:
     """The part of a plain JPEG that a box of whole pixels needs, and its left top corner; None to decode all of it.
 

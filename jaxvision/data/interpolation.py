@@ -18,7 +18,7 @@ Box = tuple[float, float, float, float]
 """`x0 y0 x1 y1` in pixels of an image, `x1 y1` exclusive."""
 
 
-class Interpolation(NamedTuple):
+class Resampling(NamedTuple):
     """A way to resize a box of an image."""
 
     resize: Callable[[Image.Image, Size, Box], np.ndarray]
@@ -46,10 +46,16 @@ def _by_neighbours(image: Image.Image, size: Size, box: Box) -> np.ndarray:
     columns, across = _neighbours(box[0], box[2], size[1], pixels.shape[1])
     resized = np.full((*size, pixels.shape[2]), 2, np.int32)
     for row, below in zip(rows, down, strict=True):
-        near = pixels[row]
-        line = sum(near.take(column, axis=1) * right[:, None] for column, right in zip(columns, across, strict=True))
-        resized += (line >> 4) * below[:, None, None] >> 16
+        near = (_taken(pixels, row, column) * right[:, None] for column, right in zip(columns, across, strict=True))
+        resized += (sum(near) >> 4) * below[:, None, None] >> 16
     return (resized >> 2).astype(np.uint8)
+
+
+def _taken(pixels: np.ndarray, rows: np.ndarray, columns: np.ndarray) -> np.ndarray:
+    """The pixels where these rows and columns meet, by way of the smaller array between."""
+    if len(rows) * pixels.shape[1] <= len(columns) * pixels.shape[0]:
+        return pixels.take(rows, 0).take(columns, 1)
+    return pixels.take(columns, 1).take(rows, 0)
 
 
 def _neighbours(low: float, high: float, count: int, limit: int) -> tuple[np.ndarray, np.ndarray]:
@@ -61,9 +67,9 @@ def _neighbours(low: float, high: float, count: int, limit: int) -> tuple[np.nda
     return np.stack([before, np.minimum(before + 1, limit - 1)]), weights
 
 
-PIL_BILINEAR = Interpolation(partial(_by_pil, Image.Resampling.BILINEAR), radius=1, antialias=True)
+PIL_BILINEAR = Resampling(partial(_by_pil, Image.Resampling.BILINEAR), radius=1, antialias=True)
 """PIL's "bilinear", which averages when it shrinks: torchvision's, too, and `tf.image.resize` with `antialias=True`."""
-PIL_BICUBIC = Interpolation(partial(_by_pil, Image.Resampling.BICUBIC), radius=2, antialias=True)
+PIL_BICUBIC = Resampling(partial(_by_pil, Image.Resampling.BICUBIC), radius=2, antialias=True)
 """PIL's "bicubic" (a = -0.5), which averages when it shrinks."""
-OPENCV_BILINEAR = Interpolation(_by_neighbours, radius=1, antialias=False)
+OPENCV_BILINEAR = Resampling(_by_neighbours, radius=1, antialias=False)
 """OpenCV's `INTER_LINEAR`, and to a grey level `tf.image.resize` with "bilinear": four pixels, however much it shrinks."""

@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from jaxvision.data.interpolation import PIL_BILINEAR, Box, Interpolation
+from jaxvision.data.interpolation import PIL_BILINEAR, Box, Resampling
 from jaxvision.formats.image_file import Size
 
 
@@ -62,7 +62,7 @@ class Placer(NamedTuple):
     place: Place
     random: bool = False
     """Whether `place` draws random numbers; one that does not may be given None for them."""
-    interpolation: Interpolation = PIL_BILINEAR
+    interpolation: Resampling = PIL_BILINEAR
     fill: int = 0
     """Grey level of the padding, 0-255."""
 
@@ -79,14 +79,14 @@ def keep(canvas: int | Size) -> Placer:
     return Placer(canvas, place)
 
 
-def stretch(size: int | Size, *, interpolation: Interpolation = PIL_BILINEAR) -> Placer:
+def stretch(size: int | Size, *, interpolation: Resampling = PIL_BILINEAR) -> Placer:
     """The whole image, stretched to the whole canvas."""
     size = _size(size)
     return Placer(size, lambda rng, source: Placement(_whole(source), size), interpolation=interpolation)
 
 
 def letterbox(
-    size: int | Size, *, fill: int | None = None, centred: bool = False, interpolation: Interpolation = PIL_BILINEAR
+    size: int | Size, *, fill: int | None = None, centred: bool = False, interpolation: Resampling = PIL_BILINEAR
 ) -> Placer:
     """The whole image as large as fits, its aspect kept to the pixel.
 
@@ -122,7 +122,7 @@ def _around(size: Size, canvas: Size, centred: bool) -> tuple[int, int, int, int
 
 
 def resize_shortest_edge(
-    short: int, longest: int, canvas: int | Size, *, interpolation: Interpolation = PIL_BILINEAR
+    short: int, longest: int, canvas: int | Size, *, interpolation: Resampling = PIL_BILINEAR
 ) -> Placer:
     """The whole image, its short side resized to `short`, or less: as far as the long one stays within `longest`.
 
@@ -141,7 +141,7 @@ def resize_shortest_edge(
 
 
 def large_scale_jitter(
-    size: int | Size, scale: tuple[float, float] = (0.1, 2.0), *, interpolation: Interpolation = PIL_BILINEAR
+    size: int | Size, scale: tuple[float, float] = (0.1, 2.0), *, interpolation: Resampling = PIL_BILINEAR
 ) -> Placer:
     """The image as `letterbox` has it, times a random factor: what is larger than the canvas is cropped, at random.
 
@@ -178,7 +178,7 @@ def _down(side: float) -> int:
     return math.floor(side + 1e-6)
 
 
-def resize_and_centre_crop(resize: int, crop: int | Size, *, interpolation: Interpolation = PIL_BILINEAR) -> Placer:
+def resize_and_centre_crop(resize: int, crop: int | Size, *, interpolation: Resampling = PIL_BILINEAR) -> Placer:
     """The centre of the image, after its short side was resized to `resize`: how ImageNet networks are evaluated.
 
     The pixels are those of torchvision's `Resize` and `CenterCrop`; of a very long image only the centre is resized, and a
@@ -208,7 +208,7 @@ def random_resized_crop(
     area: tuple[float, float] = (0.08, 1.0),
     ratio: tuple[float, float] = (3 / 4, 4 / 3),
     *,
-    interpolation: Interpolation = PIL_BILINEAR,
+    interpolation: Resampling = PIL_BILINEAR,
 ) -> Placer:
     """A random box, stretched to the canvas (Szegedy et al., arXiv:1409.4842; drawn as torchvision's `RandomResizedCrop`).
 

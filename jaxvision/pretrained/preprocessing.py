@@ -13,7 +13,7 @@ from functools import partial
 from typing import NamedTuple
 
 from jaxvision.data import placement
-from jaxvision.data.interpolation import OPENCV_BILINEAR, PIL_BICUBIC, PIL_BILINEAR, Interpolation
+from jaxvision.data.interpolation import OPENCV_BILINEAR, PIL_BICUBIC, PIL_BILINEAR, Resampling
 from jaxvision.data.placement import Placer
 
 Channels = tuple[float, float, float]
@@ -27,7 +27,7 @@ class Preprocessing(NamedTuple):
     std: Channels
     size: int
     """Side of the square canvas, in pixels."""
-    interpolation: Interpolation
+    interpolation: Resampling
     fit: Callable[..., Placer]
     """`(size, interpolation=...) -> Placer`: how an image comes to a square canvas of this side, with which padding."""
 
@@ -39,7 +39,7 @@ class Preprocessing(NamedTuple):
 def centre_crop(resize: int, size: int) -> Callable[..., Placer]:
     """The square of side `size` from the centre, after the short side was resized to `resize`; others in proportion."""
 
-    def fit(side: int, interpolation: Interpolation = PIL_BILINEAR) -> Placer:
+    def fit(side: int, interpolation: Resampling = PIL_BILINEAR) -> Placer:
         return placement.resize_and_centre_crop(side * resize // size, side, interpolation=interpolation)
 
     return fit
