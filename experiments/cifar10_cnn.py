@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import optax
 from ml_collections import ConfigDict
 
-from jaxvision.data import order, pipeline, placement, tfds
+from jaxvision.data import order, placement, streams, tfds
 from jaxvision.draw import classification as pictures
 from jaxvision.experiment import Evaluation, Experiment, Keep
 from jaxvision.metrics.classification import classification as metrics
@@ -42,8 +42,8 @@ def build(config) -> Experiment:
     def data(split: str):
         return tfds.source("cifar10", split, config.data_dir)
 
-    train = pipeline.training(lambda: data("train"), order=order.shuffled(config.seed), **options)
-    test = pipeline.evaluation(lambda: data("test"), **options)
+    train = streams.training(lambda: data("train"), order=order.shuffled(config.seed), **options)
+    test = streams.evaluation(lambda: data("test"), **options)
     steps = config.epochs * train_examples // config.batch_size
     schedule = optax.cosine_decay_schedule(config.learning_rate, steps)
     return Experiment(

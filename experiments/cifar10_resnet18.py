@@ -13,7 +13,7 @@ from ml_collections import ConfigDict
 from jaxvision import optimize
 from jaxvision.augment.compose import chain
 from jaxvision.augment.geometry import flip, pad_and_crop
-from jaxvision.data import order, pipeline, placement, tfds
+from jaxvision.data import order, placement, streams, tfds
 from jaxvision.draw import classification as pictures
 from jaxvision.experiment import Evaluation, Experiment, Keep
 from jaxvision.metrics.classification import classification as metrics
@@ -49,8 +49,8 @@ def build(config) -> Experiment:
     def data(split: str):
         return tfds.source("cifar10", split, config.data_dir)
 
-    train = pipeline.training(lambda: data("train"), order=order.shuffled(config.seed), **options)
-    test = pipeline.evaluation(lambda: data("test"), **options)
+    train = streams.training(lambda: data("train"), order=order.shuffled(config.seed), **options)
+    test = streams.evaluation(lambda: data("test"), **options)
     steps = config.epochs * train_examples // config.batch_size
     schedule = optax.warmup_cosine_decay_schedule(0.0, config.learning_rate, steps // 20, steps)
     return Experiment(

@@ -19,7 +19,7 @@ from ml_collections import ConfigDict
 
 from jaxvision import optimize
 from jaxvision.augment import chain, flip, resized_crop, scale_jitter, sometimes
-from jaxvision.data import buckets, objects, order, pipeline, placement, target
+from jaxvision.data import buckets, objects, order, placement, streams, target
 from jaxvision.draw import detection as pictures
 from jaxvision.experiment import Evaluation, Experiment, Keep
 from jaxvision.metrics.detection import detection as metrics
@@ -67,7 +67,7 @@ def build(config) -> Experiment:
         **options,
     )
     both = placement.resize_shortest_edge(*sides, (config.longest, config.longest))
-    test = pipeline.evaluation(lambda: objects.coco_split(config.data_dir, "val2017"), placer=both, **options)
+    test = streams.evaluation(lambda: objects.coco_split(config.data_dir, "val2017"), placer=both, **options)
     layers = {"encoder_layers": config.layers, "decoder_layers": config.layers}
     rate = optax.piecewise_constant_schedule(config.learning_rate, {config.drop: 0.1})
     begin = None

@@ -18,7 +18,7 @@ from ml_collections import ConfigDict
 
 from jaxvision import optimize
 from jaxvision.augment import brightness, chain, contrast, expand, flip, hue, iou_crop, saturation, sometimes
-from jaxvision.data import objects, order, pipeline, placement, target
+from jaxvision.data import objects, order, placement, streams, target
 from jaxvision.draw import detection as pictures
 from jaxvision.experiment import Evaluation, Experiment, Keep
 from jaxvision.metrics.detection import detection as metrics
@@ -55,14 +55,14 @@ def build(config) -> Experiment:
         "target": target.objects(config.max_objects),
     }
 
-    train = pipeline.training(
+    train = streams.training(
         lambda: objects.coco_split(config.data_dir, "train2017"),
         order=order.shuffled(config.seed),
         seed=config.seed,
         on_bad_image="skip",
         **options,
     )
-    test = pipeline.evaluation(lambda: objects.coco_split(config.data_dir, "val2017"), **options)
+    test = streams.evaluation(lambda: objects.coco_split(config.data_dir, "val2017"), **options)
     drops = [config.steps * 7 // 10, config.steps * 9 // 10]
     constant = optax.piecewise_constant_schedule(config.learning_rate, dict.fromkeys(drops, 0.1))
     warmup = optax.linear_schedule(0.1, 1.0, config.warmup)

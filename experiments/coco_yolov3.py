@@ -5,9 +5,10 @@
 `data_dir` is as in coco_ssd300.py; `darknet53` is Darknet's file of ImageNet weights with its `.cfg` beside it
 (`darknet53.conv.74` renamed to `.weights`, with the first 52 convolutions of `yolov3.cfg`); empty: random weights. The
 recipe is Darknet's: 500,200 steps of 64 images, SGD, the rate divided by ten after 400,000 and 450,000, rising from 0 in
-1,000; flips and colours. Unlike there, scales are jittered image by image, where Darknet resizes whole batches, and their
-aspect stays; contrast changes a little; gradients are clipped at a norm of 100. Expected: 31.0 AP and 55.3 AP50, which the
-paper reports on test-dev (its figure 3; 30.9 AP, mmdetection's on val2017). Not measured by us.
+1,000; flips and colours; images in the middle of a grey canvas. Unlike there, scales are jittered image by image, where
+Darknet resizes whole batches, and their aspect stays; contrast changes a little; gradients are clipped at a norm of 100.
+Expected: 31.0 AP and 55.3 AP50, which the paper reports on test-dev (its figure 3; 30.9 AP, mmdetection's on val2017). Not
+measured by us.
 """
 
 import jax.numpy as jnp
@@ -16,12 +17,13 @@ from ml_collections import ConfigDict
 
 from jaxvision import optimize
 from jaxvision.augment import brightness, chain, contrast, flip, hue, saturation, scale_jitter
-from jaxvision.data import objects, order, pipeline, placement, target
+from jaxvision.data import objects, order, streams, target
 from jaxvision.draw import detection as pictures
 from jaxvision.experiment import Evaluation, Experiment, Keep
 from jaxvision.metrics.detection import detection as metrics
 from jaxvision.pretrained import darknet
 from jaxvision.pretrained.coco import CLASSES
+from jaxvision.pretrained.preprocessing import DARKNET
 from jaxvision.pretrained.start import start
 from jaxvision.tasks.yolo import YOLOV3, yolo, yolov3
 from jaxvision.train import Every
@@ -49,19 +51,19 @@ def get_config() -> ConfigDict:
 def build(config) -> Experiment:
     dtype = jnp.dtype(config.precision)
     options = {
-        "placer": placement.letterbox(config.size),
+        "placer": DARKNET.placer(config.size),
         "batch_size": config.batch_size,
         "target": target.objects(config.max_objects),
     }
 
-    train = pipeline.training(
+    train = streams.training(
         lambda: objects.coco_split(config.data_dir, "train2017"),
         order=order.shuffled(config.seed),
         seed=config.seed,
         on_bad_image="skip",
         **options,
     )
-    test = pipeline.evaluation(lambda: objects.coco_split(config.data_dir, "val2017"), **options)
+    test = streams.evaluation(lambda: objects.coco_split(config.data_dir, "val2017"), **options)
     drops = [config.steps * 4 // 5, config.steps * 9 // 10]
     constant = optax.piecewise_constant_schedule(config.learning_rate, dict.fromkeys(drops, 0.1))
     sgd = optax.sgd(lambda step: constant(step) * jnp.minimum(step / config.warmup, 1.0) ** 4, config.momentum)

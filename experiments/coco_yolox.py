@@ -34,11 +34,12 @@ from jaxvision.augment import (
     scale_jitter,
     sometimes,
 )
-from jaxvision.data import objects, order, pipeline, placement, target
+from jaxvision.data import objects, order, streams, target
 from jaxvision.draw import detection as pictures
 from jaxvision.experiment import Evaluation, Experiment, Keep
 from jaxvision.metrics.detection import detection as metrics
 from jaxvision.pretrained.coco import CLASSES
+from jaxvision.pretrained.preprocessing import YOLOX
 from jaxvision.pretrained.start import start
 from jaxvision.pretrained.yolox import yolox_sources
 from jaxvision.tasks.yolox import yolox, yolox_l, yolox_m, yolox_nano, yolox_s, yolox_tiny, yolox_x
@@ -107,19 +108,19 @@ def yolox_schedule(rate: float, warmup: int, close: int) -> optax.Schedule:
 def build(config) -> Experiment:
     dtype = jnp.dtype(config.precision)
     options = {
-        "placer": placement.letterbox(config.size),
+        "placer": YOLOX.placer(config.size),
         "batch_size": config.batch_size,
         "target": target.objects(config.max_objects),
     }
 
-    train = pipeline.training(
+    train = streams.training(
         lambda: objects.coco_split(config.data_dir, "train2017"),
         order=order.shuffled(config.seed),
         seed=config.seed,
         on_bad_image="skip",
         **options,
     )
-    test = pipeline.evaluation(lambda: objects.coco_split(config.data_dir, "val2017"), **options)
+    test = streams.evaluation(lambda: objects.coco_split(config.data_dir, "val2017"), **options)
     epoch = config.examples // config.batch_size
     close = (config.epochs - config.closing_epochs) * epoch
     schedule = yolox_schedule(config.learning_rate * config.batch_size, config.warmup_epochs * epoch, close)

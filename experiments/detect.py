@@ -36,7 +36,8 @@ from ml_collections import ConfigDict
 from jaxvision import optimize
 from jaxvision.augment import affine, brightness, chain, contrast, flip, saturation, vertical_flip
 from jaxvision.augment.compose import identity
-from jaxvision.data import objects, order, pipeline, placement, target
+from jaxvision.data import objects, order, placement, streams, target
+from jaxvision.data.placement import Placer
 from jaxvision.data.source import Source
 from jaxvision.data.subset import train_and_test
 from jaxvision.draw import detection as pictures
@@ -73,6 +74,8 @@ BOX_LOSSES = {
     "ciou": {"box_loss": box_losses.ciou},
 }
 """Empty is the detector's own; of Faster R-CNN they are those of the ROI heads."""
+SSD_OF_COCO = detectors.SSD_MOBILENET_V2.preprocessing
+"""The preprocessing of the SSD's weights, whose backbone Faster R-CNN has, too."""
 DARKNET_EARLY = (r"backbone/conv[012]/.*",)
 
 
@@ -120,13 +123,13 @@ def build(config) -> Experiment:
         config.classes,
     )
     options = {
-        "placer": (placement.letterbox if detector.letterbox else placement.stretch)(config.size),
+        "placer": detector.placer(config.size),
         "batch_size": config.batch_size,
         "target": target.objects(config.max_objects),
         "on_bad_image": config.on_bad_image,
     }
-    train = pipeline.training(train_data, order=order.shuffled(config.seed), seed=config.seed, **options)
-    test = pipeline.evaluation(test_data, **options)
+    train = streams.training(train_data, order=order.shuffled(config.seed), seed=config.seed, **options)
+    test = streams.evaluation(test_data, **options)
     schedule = optax.warmup_cosine_decay_schedule(0.0, config.learning_rate, config.steps // 10, config.steps)
     adamw = optax.adamw(schedule, weight_decay=config.weight_decay, mask=optimize.kernels)
     pretrained = config.weights == "coco"
@@ -159,8 +162,8 @@ class Detector(NamedTuple):
     learning_rate: float = 1e-3
     clip: float = 10.0
     """The largest global norm of a gradient."""
-    letterbox: bool = True
-    """Whether images keep their aspect on the canvas, or are stretched."""
+    placer: Callable[[int], Placer] = placement.letterbox
+    """Where an image goes on a canvas of this side; that of the weights, where there are some."""
     start: Callable[[Variables], Variables] | None = None
     """From weights of COCO, where there are some."""
     early: tuple[str, ...] = ()
@@ -240,8 +243,8 @@ def faster_rcnn_task(config, pretrained: bool, dtype) -> Task:
     return faster_rcnn(
         faster_rcnn_on(FPN(backbone, 2, 128, dtype=dtype), (8, 16, 32), len(config.classes), hidden=512),
         sizes=ANCHORS,
-        mean=127.5,
-        std=127.5,
+        mean=SSD_OF_COCO.mean,
+        std=SSD_OF_COCO.std,
         rpn=RPN(samples_per_image=128, pre_nms_top_k=(500, 500), post_nms_top_k=(200, 200)),
         roi_heads=ROIHeads(samples_per_image=64, **chosen(config)),
         dtype=dtype,
@@ -277,21 +280,21 @@ DETECTORS = {
         ssd_task,
         size=384,
         learning_rate=2e-3,
-        letterbox=detectors.SSD_MOBILENET_V2.letterbox,
+        placer=SSD_OF_COCO.placer,
         start=detectors.start_from(detectors.SSD_MOBILENET_V2),
         early=MOBILENET_EARLY,
     ),
     "yolo": Detector(
         yolo_task,
         size=416,
-        letterbox=detectors.YOLOV3_TINY.letterbox,
+        placer=detectors.YOLOV3_TINY.preprocessing.placer,
         takes=("nms",),
         start=detectors.start_from(detectors.YOLOV3_TINY),
         early=DARKNET_EARLY,
     ),
     "yolox": Detector(yolox_task, size=416),
     "faster_rcnn": Detector(
-        faster_rcnn_task, size=384, letterbox=False, start=mobilenet_of_coco, early=MOBILENET_EARLY
+        faster_rcnn_task, size=384, placer=SSD_OF_COCO.placer, start=mobilenet_of_coco, early=MOBILENET_EARLY
     ),
     "retinanet": Detector(retinanet_task, size=384),
     "detr": Detector(detr_task, size=384, learning_rate=1e-4, clip=0.1, takes=()),

@@ -12,7 +12,7 @@ import optax
 from flax import linen as nn
 from ml_collections import ConfigDict
 
-from jaxvision.data import idx, order, pipeline, placement, tfds
+from jaxvision.data import idx, order, placement, streams, tfds
 from jaxvision.draw import classification as pictures
 from jaxvision.experiment import Evaluation, Experiment, Keep
 from jaxvision.metrics.classification import classification as metrics
@@ -58,8 +58,8 @@ def build(config) -> Experiment:
             return idx.source(config.idx_dir, split, idx.FASHION_MNIST)
         return tfds.source("fashion_mnist", split, config.data_dir)
 
-    train = pipeline.training(lambda: data("train"), order=order.shuffled(config.seed), **options)
-    test = pipeline.evaluation(lambda: data("test"), **options)
+    train = streams.training(lambda: data("train"), order=order.shuffled(config.seed), **options)
+    test = streams.evaluation(lambda: data("test"), **options)
     steps = config.epochs * train_examples // config.batch_size
     schedule = optax.warmup_cosine_decay_schedule(0.0, config.learning_rate, steps // 20, steps)
     return Experiment(

@@ -15,7 +15,7 @@ from ml_collections import ConfigDict
 
 from jaxvision import optimize
 from jaxvision.augment.geometry import flip
-from jaxvision.data import folder, order, pipeline, placement
+from jaxvision.data import folder, order, placement, streams
 from jaxvision.data.subset import train_and_test
 from jaxvision.draw import classification as pictures
 from jaxvision.experiment import Evaluation, Experiment, Keep
@@ -64,14 +64,14 @@ def build(config) -> Experiment:
         config.seed,
         classes,
     )
-    train = pipeline.training(
+    train = streams.training(
         train_data,
         order=order.balanced(config.seed) if config.balanced else order.shuffled(config.seed),
         placer=placement.random_resized_crop(size, area=(0.25, 1.0)),
         seed=config.seed,
         **options,
     )
-    test = pipeline.evaluation(test_data, placer=placement.resize_and_centre_crop(size * 8 // 7, size), **options)
+    test = streams.evaluation(test_data, placer=placement.resize_and_centre_crop(size * 8 // 7, size), **options)
     return Experiment(
         task=classification(network, dtype=dtype),
         optimizer=optax.adamw(schedule, weight_decay=config.weight_decay, mask=optimize.kernels),

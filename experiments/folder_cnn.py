@@ -14,7 +14,7 @@ import optax
 from ml_collections import ConfigDict
 
 from jaxvision.augment import affine, chain, flip
-from jaxvision.data import folder, order, pipeline, placement
+from jaxvision.data import folder, order, placement, streams
 from jaxvision.data.subset import train_and_test
 from jaxvision.draw import classification as pictures
 from jaxvision.experiment import Evaluation, Experiment, Keep
@@ -69,8 +69,8 @@ def build(config) -> Experiment:
         "batch_size": config.batch_size,
         "on_bad_image": config.on_bad_image,
     }
-    train = pipeline.training(train_data, order=order.shuffled(config.seed), **options)
-    test = pipeline.evaluation(test_data, **options)
+    train = streams.training(train_data, order=order.shuffled(config.seed), **options)
+    test = streams.evaluation(test_data, **options)
     return Experiment(
         task=classification(network, mean=0.0, std=255.0, dtype=dtype),
         optimizer=optax.rmsprop(config.learning_rate),

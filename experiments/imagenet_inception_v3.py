@@ -14,7 +14,7 @@ from ml_collections import ConfigDict
 
 from jaxvision import optimize
 from jaxvision.augment import brightness, chain, flip, saturation
-from jaxvision.data import order, pipeline, placement, tfds
+from jaxvision.data import order, placement, streams, tfds
 from jaxvision.draw import classification as pictures
 from jaxvision.experiment import Evaluation, Experiment, Keep
 from jaxvision.metrics.classification import classification as metrics
@@ -53,14 +53,14 @@ def build(config) -> Experiment:
     def data(split: str):
         return tfds.source("imagenet2012", split, config.data_dir)
 
-    train = pipeline.training(
+    train = streams.training(
         lambda: data("train"),
         order=order.shuffled(config.seed),
         placer=placement.random_resized_crop(config.image_size),
         batch_size=config.batch_size,
         seed=config.seed,
     )
-    validation = pipeline.evaluation(
+    validation = streams.evaluation(
         lambda: data("validation"),
         placer=placement.resize_and_centre_crop(config.image_size * 8 // 7, config.image_size),
         batch_size=config.batch_size,

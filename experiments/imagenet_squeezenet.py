@@ -11,7 +11,7 @@ import optax
 from ml_collections import ConfigDict
 
 from jaxvision.augment import flip
-from jaxvision.data import order, pipeline, placement, tfds
+from jaxvision.data import order, placement, streams, tfds
 from jaxvision.draw import classification as pictures
 from jaxvision.experiment import Evaluation, Experiment, Keep
 from jaxvision.metrics.classification import classification as metrics
@@ -45,14 +45,14 @@ def build(config) -> Experiment:
     def data(split: str):
         return tfds.source("imagenet2012", split, config.data_dir)
 
-    train = pipeline.training(
+    train = streams.training(
         lambda: data("train"),
         order=order.shuffled(config.seed),
         placer=placement.random_resized_crop(config.image_size),
         batch_size=config.batch_size,
         seed=config.seed,
     )
-    validation = pipeline.evaluation(
+    validation = streams.evaluation(
         lambda: data("validation"),
         placer=placement.resize_and_centre_crop(config.image_size * 8 // 7, config.image_size),
         batch_size=config.batch_size,

@@ -12,7 +12,7 @@ from ml_collections import ConfigDict
 
 from jaxvision import optimize
 from jaxvision.augment.geometry import flip
-from jaxvision.data import idx, order, pipeline, placement, samples, tfds
+from jaxvision.data import idx, order, placement, samples, streams, tfds
 from jaxvision.draw import classification as pictures
 from jaxvision.experiment import Evaluation, Experiment, Keep
 from jaxvision.metrics.classification import classification as metrics
@@ -42,8 +42,8 @@ def build(config) -> Experiment:
     dtype = jnp.dtype(config.precision)
     network = SmallCNN(classes, channels=config.channels, dropout=config.dropout, dtype=dtype)
     options = {"placer": placement.letterbox(size), "batch_size": config.batch_size, "channels": 1}
-    train = pipeline.training(lambda: data("train"), order=order.shuffled(config.seed), **options)
-    test = pipeline.evaluation(lambda: data("test"), **options)
+    train = streams.training(lambda: data("train"), order=order.shuffled(config.seed), **options)
+    test = streams.evaluation(lambda: data("test"), **options)
     steps = config.epochs * train_examples // config.batch_size
     schedule = optax.warmup_cosine_decay_schedule(0.0, config.learning_rate, steps // 10, steps)
     return Experiment(

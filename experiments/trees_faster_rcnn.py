@@ -17,7 +17,7 @@ from ml_collections import ConfigDict
 
 from jaxvision import optimize
 from jaxvision.augment import affine, brightness, chain, contrast, flip, saturation, vertical_flip
-from jaxvision.data import objects, order, pipeline, placement, samples, target
+from jaxvision.data import objects, order, samples, streams, target
 from jaxvision.draw import detection as pictures
 from jaxvision.experiment import Evaluation, Experiment, Keep
 from jaxvision.metrics.detection import detection as metrics
@@ -33,6 +33,8 @@ from jaxvision.train import evenly, exponential_average
 CLASSES = ("tree",)
 EARLY = (r"features/backbone/(stem|stage[123]_).*",)
 """Layers that stay as COCO left them, and with them all normalisation."""
+PREPROCESSING = detectors.SSD_MOBILENET_V2.preprocessing
+"""The preprocessing of the weights that the backbone has with `weights="coco"`."""
 SIZES = ((24,), (48,), (96,), (192,))
 """Sizes of the anchors on P3 to P6, in pixels of the canvas: crowns are 20 to 100 wide there."""
 
@@ -60,7 +62,7 @@ def build(config) -> Experiment:
         raise ValueError(f"weights is {config.weights!r}; allowed: '' (random) and 'coco'")
     pretrained, dtype = config.weights == "coco", jnp.dtype(config.precision)
     options = {
-        "placer": placement.stretch(config.size),
+        "placer": PREPROCESSING.placer(config.size),
         "batch_size": config.batch_size,
         "target": target.objects(40),
     }
@@ -74,14 +76,14 @@ def build(config) -> Experiment:
     task = faster_rcnn(
         faster_rcnn_on(pyramid, (8, 16, 32), len(CLASSES), hidden=config.hidden),
         sizes=SIZES,
-        mean=127.5,
-        std=127.5,
+        mean=PREPROCESSING.mean,
+        std=PREPROCESSING.std,
         rpn=RPN(samples_per_image=128, pre_nms_top_k=(500, 500), post_nms_top_k=(200, 200)),
         roi_heads=ROIHeads(samples_per_image=64),
         dtype=dtype,
     )
-    train = pipeline.training(lambda: tiles("train"), order=order.shuffled(config.seed), seed=config.seed, **options)
-    test = pipeline.evaluation(lambda: tiles("test"), **options)
+    train = streams.training(lambda: tiles("train"), order=order.shuffled(config.seed), seed=config.seed, **options)
+    test = streams.evaluation(lambda: tiles("test"), **options)
     schedule = optax.warmup_cosine_decay_schedule(0.0, config.learning_rate, config.steps // 10, config.steps)
     adam = optax.adamw(schedule, weight_decay=config.weight_decay, mask=optimize.kernels)
     experiment = Experiment(

@@ -22,7 +22,7 @@ from ml_collections import ConfigDict
 
 from jaxvision import optimize
 from jaxvision.augment import affine, brightness, chain, contrast, flip, saturation, vertical_flip
-from jaxvision.data import objects, order, pipeline, placement, samples, target
+from jaxvision.data import objects, order, samples, streams, target
 from jaxvision.draw import detection as pictures
 from jaxvision.experiment import Evaluation, Experiment, Keep
 from jaxvision.metrics.detection import detection as metrics
@@ -56,7 +56,7 @@ def build(config) -> Experiment:
         raise ValueError(f"weights is {config.weights!r}; allowed: '' (random) and 'coco'")
     published = detectors.SSD_MOBILENET_V2
     options = {
-        "placer": placement.stretch(config.size),
+        "placer": published.preprocessing.placer(config.size),
         "batch_size": config.batch_size,
         "target": target.objects(40),
     }
@@ -64,8 +64,8 @@ def build(config) -> Experiment:
     def tiles(split: str):
         return objects.coco(samples.trees_dir() / f"{split}.json", samples.trees_dir() / split)
 
-    train = pipeline.training(lambda: tiles("train"), order=order.shuffled(config.seed), seed=config.seed, **options)
-    test = pipeline.evaluation(lambda: tiles("test"), **options)
+    train = streams.training(lambda: tiles("train"), order=order.shuffled(config.seed), seed=config.seed, **options)
+    test = streams.evaluation(lambda: tiles("test"), **options)
     schedule = optax.warmup_cosine_decay_schedule(0.0, config.learning_rate, config.steps // 10, config.steps)
     adam = optax.adamw(schedule, weight_decay=config.weight_decay, mask=optimize.kernels)
     pretrained = config.weights == "coco"

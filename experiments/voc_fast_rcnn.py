@@ -19,7 +19,7 @@ from ml_collections import ConfigDict
 
 from jaxvision import optimize
 from jaxvision.augment import flip
-from jaxvision.data import buckets, objects, order, pipeline, placement, target
+from jaxvision.data import buckets, objects, order, placement, streams, target
 from jaxvision.data.proposals import finder
 from jaxvision.draw import detection as pictures
 from jaxvision.experiment import Evaluation, Experiment, Keep
@@ -76,7 +76,7 @@ def build(config) -> Experiment:
         on_bad_image="skip",
         **options,
     )
-    test = pipeline.evaluation(lambda: data("test"), placer=placer(config.longest, config.longest), **options)
+    test = streams.evaluation(lambda: data("test"), placer=placer(config.longest, config.longest), **options)
     schedule = optax.piecewise_constant_schedule(config.learning_rate, {config.steps * 3 // 4: 0.1})
     begin = start(vgg16_sources, config.vgg16, new=("box_head/(logits|offsets).*",), unused=("classifier.6.*",))
     return Experiment(

@@ -19,7 +19,7 @@ from ml_collections import ConfigDict
 
 from jaxvision import optimize
 from jaxvision.augment import flip
-from jaxvision.data import objects, order, pipeline, placement, target
+from jaxvision.data import objects, order, placement, streams, target
 from jaxvision.data.proposals import finder
 from jaxvision.draw import detection as pictures
 from jaxvision.experiment import Evaluation, Experiment, Keep
@@ -66,14 +66,14 @@ def build(config) -> Experiment:
     def data(split: str):
         return objects.voc(Path(config.data_dir).expanduser() / "VOC2007", split)
 
-    train = pipeline.training(
+    train = streams.training(
         lambda: data("trainval"),
         order=order.shuffled(config.seed),
         seed=config.seed,
         on_bad_image="skip",
         **options,
     )
-    test = pipeline.evaluation(lambda: data("test"), **options)
+    test = streams.evaluation(lambda: data("test"), **options)
     fifths = [config.steps * 2 // 5, config.steps * 4 // 5]
     schedule = optax.piecewise_constant_schedule(config.learning_rate, dict.fromkeys(fifths, 0.1))
     begin = start(vgg16_sources, config.vgg16, new=("box_head/(logits|offsets).*",), unused=("classifier.6.*",))

@@ -17,7 +17,7 @@ from ml_collections import ConfigDict
 
 from jaxvision import optimize
 from jaxvision.augment import brightness, chain, contrast, expand, flip, hue, iou_crop, saturation, sometimes
-from jaxvision.data import objects, order, pipeline, placement, target
+from jaxvision.data import objects, order, placement, streams, target
 from jaxvision.data.source import concatenate
 from jaxvision.draw import detection as pictures
 from jaxvision.experiment import Evaluation, Experiment, Keep
@@ -67,14 +67,14 @@ def build(config) -> Experiment:
     def data(year: int, split: str):
         return objects.voc(Path(config.data_dir).expanduser() / f"VOC{year}", split)
 
-    train = pipeline.training(
+    train = streams.training(
         lambda: concatenate(data(2007, "trainval"), data(2012, "trainval")),
         order=order.shuffled(config.seed),
         seed=config.seed,
         on_bad_image="skip",
         **options,
     )
-    test = pipeline.evaluation(lambda: data(2007, "test"), **options)
+    test = streams.evaluation(lambda: data(2007, "test"), **options)
     thirds = [config.steps * 2 // 3, config.steps * 5 // 6]
     constant = optax.piecewise_constant_schedule(config.learning_rate, dict.fromkeys(thirds, 0.1))
     warmup = optax.linear_schedule(0.1, 1.0, config.warmup)

@@ -90,6 +90,9 @@ class Batch(struct.PyTreeNode):
     """Labels, Objects, SegmentationMap, or a dict of them (multi-task)."""
     given: Any = None
     """Extra input that `predict` may read: proposals, a second view, prompts."""
+    window: Float[Array, "b 4"] | None = None
+    """Box of the image file, `x0 y0 x1 y1` in its pixels, that the content showed before any augmentation; beyond the file's
+    border where the host padded. None: the whole file."""
 
 
 class LossOutput(struct.PyTreeNode):
@@ -189,6 +192,15 @@ class Canvas(NamedTuple):
     """Height and width of the image file."""
     given: Any = None
     """A row of `Batch.given`, as a batch of one; None where a model gets nothing beside the image."""
+    window: tuple[float, float, float, float] | None = None
+    """Box of the image file that the content shows, as `Batch.window`; None: the whole file."""
+
+    def in_file(self, boxes: Array) -> np.ndarray:
+        """Boxes `n 4` of the canvas in pixels of the image file, cut at its border."""
+        (height, width), (rows, columns) = self.original_size, self.size
+        x0, y0, x1, y1 = self.window or (0, 0, width, height)
+        scale = np.array([(x1 - x0) / columns, (y1 - y0) / rows] * 2)
+        return np.clip(np.asarray(boxes, np.float64) * scale + [x0, y0, x0, y0], 0, [width, height] * 2)
 
 
 class Stream(NamedTuple):

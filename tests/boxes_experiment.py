@@ -5,7 +5,7 @@ import numpy as np
 import optax
 from ml_collections import ConfigDict
 
-from jaxvision.data import buckets, order, pipeline, placement, target
+from jaxvision.data import buckets, order, placement, streams, target
 from jaxvision.data.decode import decode
 from jaxvision.data.source import Example, Source, annotations, no_labels
 from jaxvision.draw import detection as pictures
@@ -92,7 +92,7 @@ def build(config) -> Experiment:
         loss=lambda variables, batch, key: (variables["params"]["scale"] ** 2, LossOutput()),
         predict=predict_given if config.given else predict,
     )
-    test = pipeline.evaluation(source, **options)
+    test = streams.evaluation(source, **options)
     if config.buckets:
         placers = [placement.letterbox((32, 48)), placement.letterbox((48, 32))]
         test = buckets.evaluation(source, placers=placers, batch_size=4, target=target.objects(4))
@@ -100,7 +100,7 @@ def build(config) -> Experiment:
         task=task,
         optimizer=optax.sgd(0.1),
         steps=2,
-        train=pipeline.training(source, order=order.shuffled(0), seed=0, **options),
+        train=streams.training(source, order=order.shuffled(0), seed=0, **options),
         evaluations={"test": Evaluation(test, detection(CLASSES), pictures.report)},
         every=Every(log=1, evaluate=2, checkpoint=2),
     )

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from detection_files import SIZES, write_coco
 
-from jaxvision.data import buckets, objects, order, pipeline, placement, target
+from jaxvision.data import buckets, objects, order, placement, streams, target
 from jaxvision.data.randomness import Purpose, permutation
 from jaxvision.data.readers import threads
 from jaxvision.data.source import concatenate
@@ -51,7 +51,7 @@ def test_batches_are_those_of_each_canvas_alone(small):
     canvases = [batch.image.shape[1:3] for batch in found]
     for k, canvas in enumerate(CANVASES):
         members = np.flatnonzero(np.array(BUCKET) == k)
-        alone = pipeline.training(
+        alone = streams.training(
             lambda members=members: subset(small(), members),
             order=order.shuffled(1),
             placer=placement.letterbox(canvas),
@@ -116,7 +116,7 @@ def test_an_evaluation_has_every_example_once_as_the_pipeline_of_its_canvas_has_
     assert [batch.image.shape[1:3] for batch in found] == [WIDE, TALL, SQUARE]
     assert [batch.index[batch.valid].tolist() for batch in found] == [[0, 3], [2], [1]]
     for k, batch in enumerate(found):
-        whole = take(pipeline.evaluation(small, placer=placers[k], **options | {"batch_size": 4}), 0, 1)[0]
+        whole = take(streams.evaluation(small, placer=placers[k], **options | {"batch_size": 4}), 0, 1)[0]
         for row in np.flatnonzero(batch.valid):
             jax.tree.map(
                 lambda x, y, row=row, at=batch.index[row]: np.testing.assert_array_equal(x[row], y[at]), batch, whole

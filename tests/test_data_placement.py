@@ -14,19 +14,20 @@ sides = st.integers(1, 3000)
 def test_keep_leaves_the_pixels_alone_and_refuses_what_is_too_large():
     placer = placement.keep((20, 30))
     assert placer.canvas == (20, 30)
-    assert placer.place(None, (20, 7)) == ((0, 0, 7, 20), (20, 7))
+    assert placer.place(None, (20, 7)) == placement.Placement((0, 0, 7, 20), (20, 7))
     for size in ((21, 7), (7, 31)):
         with pytest.raises(ValueError, match=f"{size[0]}x{size[1]} is larger than the canvas 20x30"):
             placer.place(None, size)
 
 
 def test_stretch_takes_all_to_all():
-    assert placement.stretch((8, 9)).place(None, (100, 3)) == ((0, 0, 3, 100), (8, 9))
+    assert placement.stretch((8, 9)).place(None, (100, 3)) == placement.Placement((0, 0, 3, 100), (8, 9))
 
 
 @given(sides, sides)
 def test_fit_fills_one_side_and_keeps_the_aspect_to_the_pixel(height, width):
-    box, (h, w) = placement.letterbox((200, 300)).place(None, (height, width))
+    box, (h, w), padding = placement.letterbox((200, 300)).place(None, (height, width))
+    assert padding == (0, 0, 0, 0)
     assert box == (0, 0, width, height)
     assert h == 200 or w == 300
     assert 1 <= h <= 200
@@ -39,7 +40,7 @@ def test_fit_fills_one_side_and_keeps_the_aspect_to_the_pixel(height, width):
 @given(sides, sides, st.integers(0, 2**32))
 def test_random_boxes_lie_inside_and_are_whole_pixels(height, width, seed):
     placer = placement.random_resized_crop(64)
-    (x0, y0, x1, y1), size = placer.place(np.random.default_rng(seed), (height, width))
+    (x0, y0, x1, y1), size, _ = placer.place(np.random.default_rng(seed), (height, width))
     assert size == placer.canvas == (64, 64)
     assert 0 <= x0 < x1 <= width
     assert 0 <= y0 < y1 <= height

@@ -14,7 +14,7 @@ seeds = st.integers(0, 2**32)
 
 @given(sides, sides)
 def test_the_shortest_side_is_as_long_as_asked_or_the_longest_or_the_canvas(height, width):
-    box, (h, w) = placement.resize_shortest_edge(200, 333, (333, 300)).place(None, (height, width))
+    box, (h, w), _ = placement.resize_shortest_edge(200, 333, (333, 300)).place(None, (height, width))
     assert box == (0, 0, width, height)
     assert min(h, w) <= 200
     assert h <= 333
@@ -34,7 +34,7 @@ def test_the_sizes_of_faster_rcnn():
 @given(sides, sides, seeds)
 def test_jittered_content_is_within_canvas_and_image_and_keeps_its_scale(height, width, seed):
     placer = placement.large_scale_jitter((200, 300))
-    (x0, y0, x1, y1), (h, w) = placer.place(np.random.default_rng(seed), (height, width))
+    (x0, y0, x1, y1), (h, w), _ = placer.place(np.random.default_rng(seed), (height, width))
     assert 1 <= h <= 200
     assert 1 <= w <= 300
     assert 0 <= x0 < x1 <= width

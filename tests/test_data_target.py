@@ -10,7 +10,7 @@ from detection_files import write_coco
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from jaxvision.data import arrays, objects, order, pipeline, placement, resident, samples, target
+from jaxvision.data import arrays, objects, order, placement, resident, samples, streams, target
 from jaxvision.data.decode import decode
 from jaxvision.data.source import Example, annotations
 from jaxvision.formats.image_file import upright_size
@@ -22,6 +22,8 @@ PLACERS = {
     "fit": placement.letterbox((48, 64)),
     "shortest side": placement.resize_shortest_edge(32, 50, 60),
     "centre crop": placement.resize_and_centre_crop(40, 32),
+    "centre": placement.resize_and_centre_crop(50, (48, 40)),
+    "padded": placement.letterbox((48, 64), fill=127, centred=True),
     "random crop": placement.random_resized_crop(32, area=(0.2, 1.0)),
     "jitter": placement.large_scale_jitter(48, (0.5, 2.0)),
 }
@@ -38,13 +40,15 @@ def row_of(form, example, where, canvas):
 
 def by_hand(corners, where):
     """The box on the canvas, side by side, or None if too little of it is left."""
-    (left, top, right, bottom), (height, width) = where
+    (left, top, right, bottom), (height, width), (across, down, rest_across, rest_down) = where
     x0, y0, x1, y1 = corners
     if x1 <= x0 or y1 <= y0:
         return None
-    x = [(x - left) * width / (right - left) for x in (x0, x1)]
-    y = [(y - top) * height / (bottom - top) for y in (y0, y1)]
-    cut = [min(max(x[0], 0), width), min(max(y[0], 0), height), min(max(x[1], 0), width), min(max(y[1], 0), height)]
+    x = [(x - left) * width / (right - left) + across for x in (x0, x1)]
+    y = [(y - top) * height / (bottom - top) + down for y in (y0, y1)]
+    low = max(across, 0), max(down, 0)
+    high = width + across + min(rest_across, 0), height + down + min(rest_down, 0)
+    cut = [min(max(side, a), b) for side, a, b in zip((x[0], y[0], x[1], y[1]), low * 2, high * 2, strict=True)]
     whole = max(abs(a - b) for a, b in zip(cut, (x[0], y[0], x[1], y[1]), strict=True)) < 1e-3
     return cut if whole or (cut[2] - cut[0] >= 1 and cut[3] - cut[1] >= 1) else None
 
@@ -128,12 +132,12 @@ def take(stream, count):
 
 def test_every_pipeline_gives_the_same_boxes_and_they_are_those_of_the_file():
     options = {"order": order.shuffled(3), "batch_size": 24, "target": FORM}
-    streams = [
-        pipeline.training(trees, placer=placement.keep(256), **options),
+    readings = [
+        streams.training(trees, placer=placement.keep(256), **options),
         arrays.training(trees, canvas=256, **options),
         resident.training(trees, canvas=256, **options),
     ]
-    first, *others = [take(stream, 3) for stream in streams]
+    first, *others = [take(stream, 3) for stream in readings]
     for other in others:
         jax.tree.map(np.testing.assert_array_equal, first, other)
     found = trees().objects()
@@ -146,7 +150,7 @@ def test_every_pipeline_gives_the_same_boxes_and_they_are_those_of_the_file():
             np.testing.assert_array_equal(batch.target.labels[row][valid], found[index].labels)
     assert sum(batch.target.valid.sum() for batch in first) == 481
     spec = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype), first[0])
-    assert all(stream.spec == spec for stream in streams)
+    assert all(stream.spec == spec for stream in readings)
 
 
 def test_a_program_is_compiled_once_for_any_number_of_objects():
@@ -162,11 +166,11 @@ def test_a_program_is_compiled_once_for_any_number_of_objects():
     assert (sum(counts), len(set(counts)) > 3, len(compiled)) == (481, True, 1)
 
 
-@pytest.mark.parametrize("room", [pipeline, arrays, resident])
+@pytest.mark.parametrize("room", [streams, arrays, resident])
 def test_more_objects_than_rows_are_told_in_training_and_end_an_evaluation(room, caplog, monkeypatch, tmp_path):
     path = write_coco(tmp_path)
     make = lambda: objects.coco(path, path.with_suffix(""))
-    place = {"placer": placement.keep(64)} if room is pipeline else {"canvas": 64}
+    place = {"placer": placement.keep(64)} if room is streams else {"canvas": 64}
     options = {"batch_size": 4, "target": target.objects(2), **place}
     monkeypatch.setattr("jaxvision.data.loading._reported", set())
     with caplog.at_level(logging.WARNING, "jaxvision.data.loading"):

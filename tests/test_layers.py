@@ -23,7 +23,7 @@ ALLOWED = {
     "tasks": {*LOW, "ops", "nn"},
     "formats": LOW,
     "data": {*LOW, "formats"},
-    "pretrained": {*LOW, "ops", "nn", "tasks"},
+    "pretrained": {*LOW, "ops", "nn", "tasks", "data"},
     "gradient": LOW,
     "optimize": LOW,
     "train": {*LOW, "gradient"},

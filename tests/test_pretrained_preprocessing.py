@@ -3,11 +3,18 @@
 import importlib.util
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
+from data_encoding import smooth
+from PIL import Image
 
+from jaxvision.data import placement, samples
+from jaxvision.data.decode import decode
+from jaxvision.data.interpolation import PIL_BICUBIC, PIL_BILINEAR
 from jaxvision.ops import pixels
 from jaxvision.pretrained import imagenet, preprocessing
+from jaxvision.pretrained.preprocessing import TORCHVISION
 
 
 def test_imagenets_classes_are_in_the_order_of_tfds():
@@ -37,6 +44,54 @@ def test_the_default_of_a_task_is_torchvisions():
     assert preprocessing.TORCHVISION.std == pixels.IMAGENET_STD
 
 
+@pytest.mark.parametrize(
+    ("prepared", "resize", "filter_of_pil"),
+    [
+        (preprocessing.TORCHVISION, 256, Image.Resampling.BILINEAR),
+        (preprocessing.TORCHVISION_V2, 232, Image.Resampling.BILINEAR),
+        (preprocessing.INCEPTION, 342, Image.Resampling.BILINEAR),
+        (preprocessing.EFFICIENTNET_LITE, 256, Image.Resampling.BICUBIC),
+        (preprocessing.TIMM_VIT, 248, Image.Resampling.BICUBIC),
+        (preprocessing.CAFFE_227, 256, Image.Resampling.BILINEAR),
+    ],
+)
+@pytest.mark.parametrize("photo", ["chelsea", "rocket"])
+def test_an_image_is_resized_and_cut_as_pil_does(photo, prepared, resize, filter_of_pil):
+    path = samples.photos_dir() / f"{photo}.jpg"
+    image = Image.open(path).convert("RGB")
+    image = image.resize(tuple(int(resize * side / min(image.size)) for side in image.size), filter_of_pil)
+    left, top = (round((side - prepared.size) / 2) for side in image.size)
+    expected = np.asarray(image.crop((left, top, left + prepared.size, top + prepared.size)))
+    found = decode(path.read_bytes(), prepared.placer()).image
+    np.testing.assert_array_equal(found, expected)
+
+
+def test_darknets_and_tensorflows_are_opencvs():
+    pixels = smooth(300, 500)
+    stretched = cv2.resize(pixels, (300, 300), interpolation=cv2.INTER_LINEAR)
+    found = decode(pixels, preprocessing.TENSORFLOW_SSD.placer()).image
+    assert np.abs(found.astype(int) - stretched).max() <= 1
+    inner = cv2.resize(pixels, (416, 249), interpolation=cv2.INTER_LINEAR)
+    expected = cv2.copyMakeBorder(inner, 83, 84, 0, 0, cv2.BORDER_CONSTANT, value=(127,) * 3)
+    found = decode(pixels, preprocessing.DARKNET.placer())
+    assert found.size == (416, 416)
+    assert np.abs(found.image.astype(int) - expected).max() <= 1
+
+
+def test_another_side_keeps_the_proportions():
+    placer = preprocessing.TORCHVISION.placer(112)
+    assert placer.place(None, (300, 500)) == placement.resize_and_centre_crop(128, 112).place(None, (300, 500))
+    assert preprocessing.DARKNET.placer(608).canvas == (608, 608)
+
+
+def assert_placed_as(ours, resize, crop, interpolation):
+    """On images of several sizes."""
+    placer, expected = ours.placer(), placement.resize_and_centre_crop(resize, crop)
+    for size in ((300, 500), (641, 480), (1000, 999)):
+        assert placer.place(None, size) == expected.place(None, size)
+    assert placer.interpolation == {"bilinear": PIL_BILINEAR, "bicubic": PIL_BICUBIC}[interpolation]
+
+
 @pytest.mark.parity
 @pytest.mark.parametrize(
     ("ours", "theirs"),
@@ -48,7 +103,10 @@ def test_the_default_of_a_task_is_torchvisions():
         (preprocessing.TORCHVISION, ("GoogLeNet_Weights", "IMAGENET1K_V1")),
         (preprocessing.TORCHVISION_V2, ("ResNet50_Weights", "IMAGENET1K_V2")),
         (preprocessing.TORCHVISION_V2, ("MobileNet_V2_Weights", "IMAGENET1K_V2")),
-        (preprocessing.TORCHVISION._replace(size=299, resize=342), ("Inception_V3_Weights", "IMAGENET1K_V1")),
+        (
+            preprocessing.INCEPTION._replace(mean=TORCHVISION.mean, std=TORCHVISION.std),
+            ("Inception_V3_Weights", "IMAGENET1K_V1"),
+        ),
     ],
 )
 def test_is_torchvisions(ours, theirs):
@@ -56,8 +114,7 @@ def test_is_torchvisions(ours, theirs):
     name, version = theirs
     found = getattr(getattr(models, name), version).transforms()
     np.testing.assert_allclose((ours.mean, ours.std), np.array((found.mean, found.std)) * 255, rtol=1e-6)
-    assert (ours.size, ours.resize) == (*found.crop_size, *found.resize_size)
-    assert ours.interpolation == found.interpolation.value
+    assert_placed_as(ours, *found.resize_size, *found.crop_size, found.interpolation.value)
 
 
 @pytest.mark.parity
@@ -65,5 +122,5 @@ def test_is_timms():
     timm = pytest.importorskip("timm", reason="needs timm: install the parity extra")
     ours, found = preprocessing.TIMM_VIT, timm.get_pretrained_cfg("vit_base_patch16_224.augreg2_in21k_ft_in1k")
     assert (ours.mean, ours.std) == tuple(tuple(255 * x for x in values) for values in (found.mean, found.std))
-    assert (ours.size, ours.interpolation) == (found.input_size[1], found.interpolation)
-    assert ours.resize == int(ours.size / found.crop_pct)
+    side = found.input_size[1]
+    assert_placed_as(ours, int(side / found.crop_pct), side, found.interpolation)

@@ -2,41 +2,38 @@
 
 import pickle
 
-import jax
 import numpy as np
 import pytest
-from numpy.testing import assert_allclose
 from parity_networks import filled, spec_of
 from PIL import Image
+from scipy.special import softmax
 
+from jaxvision import run
 from jaxvision.data import samples
 from jaxvision.pretrained import published
 from jaxvision.pretrained.files import read
 from jaxvision.pretrained.start import start
-from jaxvision.tasks.classification import classification
-from jaxvision.types import Batch
+from jaxvision.run import prediction
 
 pytestmark = pytest.mark.network
 PHOTOS = ("astronaut", "chelsea", "coffee", "grace_hopper", "rocket")
 
 
-def pixels(name, prepared):
-    """The centre of a photograph, `h w c`, uint8."""
+def pixels(name, resize, size, interpolation):
+    """The centre of a photograph, `h w c`, uint8, as the networks' own code has it."""
     image = Image.open(samples.photos_dir() / f"{name}.jpg").convert("RGB")
-    scale = prepared.resize / min(image.size)
-    image = image.resize(tuple(round(side * scale) for side in image.size), Image.Resampling.BICUBIC)
-    left, top = ((side - prepared.size) // 2 for side in image.size)
-    return np.asarray(image.crop((left, top, left + prepared.size, top + prepared.size)))
+    short = min(image.size)
+    image = image.resize(tuple(int(resize * side / short) for side in image.size), interpolation)
+    left, top = (round((side - size) / 2) for side in image.size)
+    return np.asarray(image.crop((left, top, left + size, top + size)))
 
 
-def logits_of(model):
-    """Ours, of all photographs, through the task that normalises."""
-    images = np.stack([pixels(name, model.preprocessing) for name in PHOTOS])
-    count, size = len(images), np.full((len(images), 2), images.shape[1], np.int32)
-    batch = Batch(images, size, size, np.arange(count, dtype=np.int32), np.ones(count, bool))
-    prepared = model.preprocessing
-    task = classification(model.network, mean=prepared.mean, std=prepared.std)
-    return np.asarray(jax.jit(task.predict)(model.variables, batch).logits)
+def logits_of(published):
+    """Ours, of all photographs, from the files."""
+    model = run.load(published)
+    canvases = [model.preprocessing((samples.photos_dir() / f"{name}.jpg").read_bytes()) for name in PHOTOS]
+    batch = prediction.batch_of(canvases, prediction.with_rows(model.spec, len(PHOTOS)), 0)
+    return model, np.asarray(model.apply(batch).logits)
 
 
 def same(x, kernel, stride, value=0.0):
@@ -109,34 +106,34 @@ def best(logits, count=5):
     return np.argsort(-logits, axis=-1, kind="stable")[..., :count]
 
 
-def compare(model, expected, name):
-    ours = logits_of(model)
-    error = np.abs(ours - expected).max() / np.abs(expected).max()
-    print(f"{name}: largest difference {error:.1e} of the largest logit")
+def compare(published, expected):
+    """What ours finds on each photograph, best first, the probabilities known to be those of the reference."""
+    model, ours = logits_of(published)
+    error = np.abs(softmax(ours, -1) - softmax(expected, -1)).max()
+    print(f"largest difference {error:.1e} in a probability")
     for photo, classes in zip(PHOTOS, best(ours), strict=True):
         print(f"  {photo}: {', '.join(f'{model.classes[i]} ({i})' for i in classes)}")
-    assert_allclose(error, 0, atol=1e-4)
-    np.testing.assert_array_equal(best(ours), best(expected))
+    assert error < 1e-3
+    np.testing.assert_array_equal(best(ours, 1), best(expected, 1))
     return dict(zip(PHOTOS, best(ours), strict=True))
 
 
 def test_efficientnet_lite0():
-    model = published.load_published(published.EFFICIENTNET_LITE0)
     weights = {name: array.astype(np.float64) for name, array in read(published.EFFICIENTNET_LITE0.file()).items()}
-    expected = [lite0(weights, (pixels(name, model.preprocessing) - 127.0) / 128.0) for name in PHOTOS]
-    found = compare(model, np.stack(expected), "EfficientNet-Lite0")
+    prepared = (pixels(name, 256, 224, Image.Resampling.BICUBIC) for name in PHOTOS)
+    expected = [lite0(weights, (each - 127.0) / 128.0) for each in prepared]
+    found = compare(published.EFFICIENTNET_LITE0, np.stack(expected))
     assert all(281 <= i <= 285 for i in found["chelsea"][:3])
     assert (found["coffee"][0], found["rocket"][0]) == (967, 657)
-    assert [model.classes[i] for i in (967, 657)] == ["espresso", "missile"]
+    assert [published.EFFICIENTNET_LITE0.classes()[i] for i in (967, 657)] == ["espresso", "missile"]
 
 
 def test_squeezenet1_1():
-    model = published.load_published(published.SQUEEZENET1_1)
     with published.SQUEEZENET1_1.file().open("rb") as file:
         weights = pickle.load(file)
-    mean = np.array([103.939, 116.779, 123.68])
-    expected = [squeezenet(weights, pixels(name, model.preprocessing)[..., ::-1] - mean) for name in PHOTOS]
-    found = compare(model, np.stack(expected), "SqueezeNet 1.1")
+    prepared = (pixels(name, 256, 227, Image.Resampling.BILINEAR) for name in PHOTOS)
+    expected = [squeezenet(weights, each[..., ::-1] - np.array([103.939, 116.779, 123.68])) for each in prepared]
+    found = compare(published.SQUEEZENET1_1, np.stack(expected))
     assert {281, 282, 285} == set(found["chelsea"][:3])
     assert found["coffee"][0] == 967
 

@@ -15,7 +15,7 @@ import pytest
 from PIL import Image
 
 from jaxvision import main
-from jaxvision.data import arrays, folder, order, pipeline, placement, resident
+from jaxvision.data import arrays, folder, order, placement, resident, streams
 from jaxvision.run import processes
 from jaxvision.types import Shard
 
@@ -58,7 +58,7 @@ def numbers(count):
 STREAMS = {
     "arrays": (arrays, {"canvas": 6}),
     "resident": (resident, {"canvas": 6}),
-    "pipeline": (pipeline, {"placer": placement.keep(6)}),
+    "threads": (streams, {"placer": placement.keep(6)}),
 }
 
 
@@ -83,7 +83,7 @@ def test_random_crops_do_not_depend_on_the_number_of_processes(tmp_path):
     pixels = np.random.default_rng(0).integers(0, 256, (6, 20, 30, 3), dtype=np.uint8)
     for i, each in enumerate(pixels):
         Image.fromarray(each).save(tmp_path / "a" / f"{i}.png")
-    stream = pipeline.training(
+    stream = streams.training(
         lambda: folder.source(tmp_path),
         order=order.shuffled(0),
         placer=placement.random_resized_crop(16),

@@ -10,7 +10,7 @@ from ml_collections import ConfigDict
 from jaxvision import optimize
 from jaxvision.augment.compose import chain
 from jaxvision.augment.geometry import flip, pad_and_crop
-from jaxvision.data import arrays, folder, order, pipeline, placement, resident, samples, tfds
+from jaxvision.data import arrays, folder, order, placement, resident, samples, streams, tfds
 from jaxvision.data.source import concatenate
 from jaxvision.data.subset import subset
 from jaxvision.draw import classification as pictures
@@ -121,8 +121,8 @@ def tfds_streams(config):
 
     options = {"placer": placement.keep(config.size), "batch_size": config.batch_size, "channels": config.channels}
     return (
-        pipeline.training(train, order=chosen_order(config), seed=config.seed, **options),
-        pipeline.evaluation(lambda: uneven("test"), **options),
+        streams.training(train, order=chosen_order(config), seed=config.seed, **options),
+        streams.evaluation(lambda: uneven("test"), **options),
     )
 
 
@@ -131,14 +131,14 @@ def folder_streams(config):
     options = {"batch_size": config.batch_size, "channels": config.channels, "on_bad_image": config.on_bad_image}
     place = placement.random_resized_crop(size, area=(0.5, 1.0))
     return (
-        pipeline.training(
+        streams.training(
             lambda: folder.source(config.data_dir),
             order=chosen_order(config),
             placer=place,
             seed=config.seed,
             **options,
         ),
-        pipeline.evaluation(
+        streams.evaluation(
             lambda: folder.source(config.test_dir or config.data_dir), placer=placement.stretch(size), **options
         ),
     )

@@ -27,7 +27,7 @@ from ml_collections import ConfigDict
 
 from jaxvision import optimize
 from jaxvision.augment import flip
-from jaxvision.data import folder, order, pipeline, placement
+from jaxvision.data import folder, order, placement, streams
 from jaxvision.data.subset import train_and_test
 from jaxvision.draw import classification as pictures
 from jaxvision.errors import nearest
@@ -91,15 +91,14 @@ def build(config) -> Experiment:
         config.seed,
         config.classes,
     )
-    train = pipeline.training(
+    train = streams.training(
         train_data,
         order=order.shuffled(config.seed),
-        placer=placement.random_resized_crop(size, area=(0.25, 1.0)),
+        placer=placement.random_resized_crop(size, area=(0.25, 1.0), interpolation=preprocessing.interpolation),
         seed=config.seed,
         **options,
     )
-    resize = placement.resize_and_centre_crop(size * preprocessing.resize // preprocessing.size, size)
-    test = pipeline.evaluation(test_data, placer=resize, **options)
+    test = streams.evaluation(test_data, placer=preprocessing.placer(size), **options)
     new = {"new": ("head/.*",), "unused": pretrained.unused}
     return Experiment(
         task=classification(

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from os import PathLike
+from typing import Unpack
 
 import numpy as np
 
@@ -10,7 +11,7 @@ from jaxvision.data.loading import Open
 from jaxvision.data.order import Order
 from jaxvision.data.readers import threads
 from jaxvision.data.source import Example, Source
-from jaxvision.data.target import LABELS, NOTHING, TargetForm
+from jaxvision.data.streams import RowOptions
 from jaxvision.formats.fingerprint import digest
 from jaxvision.types import Stream
 
@@ -69,52 +70,18 @@ def _check(images: np.ndarray, labels: np.ndarray, name: str) -> None:
         raise ValueError(f"{name}: {len(images)} images, but {len(labels)} labels")
 
 
-def training(
-    open: Open,
-    *,
-    order: Order,
-    canvas: int | tuple[int, int],
-    batch_size: int,
-    channels: int = 3,
-    target: TargetForm = LABELS,
-    given: TargetForm = NOTHING,
-    on_bad_image: str = "raise",
-) -> Stream:
+def training(open: Open, *, order: Order, canvas: int | tuple[int, int], **options: Unpack[RowOptions]) -> Stream:
     """Batches without end from any source whose images fit the canvas unresized, made by a thread in the background.
 
-    Raises BadImage, when it comes to it, for an image that is larger than the canvas or can't be decoded.
+    The options are those of `streams.training`. Raises BadImage, when it comes to it, for an image that is larger than the
+    canvas or can't be decoded.
     """
-    return streams.training(
-        open,
-        order=order,
-        placer=placement.keep(canvas),
-        batch_size=batch_size,
-        channels=channels,
-        target=target,
-        given=given,
-        on_bad_image=on_bad_image,
-        reader=threads(1),
-    )
+    return streams.training(open, order=order, placer=placement.keep(canvas), reader=threads(1), **options)
 
 
-def evaluation(
-    open: Open,
-    *,
-    canvas: int | tuple[int, int],
-    batch_size: int,
-    channels: int = 3,
-    target: TargetForm = LABELS,
-    given: TargetForm = NOTHING,
-    on_bad_image: str = "raise",
-) -> Stream:
-    """Every example once, in the order of the source; the last batch is padded with rows that are not valid."""
-    return streams.evaluation(
-        open,
-        placer=placement.keep(canvas),
-        batch_size=batch_size,
-        channels=channels,
-        target=target,
-        given=given,
-        on_bad_image=on_bad_image,
-        reader=threads(1),
-    )
+def evaluation(open: Open, *, canvas: int | tuple[int, int], **options: Unpack[RowOptions]) -> Stream:
+    """Every example once, in the order of the source; the last batch is padded with rows that are not valid.
+
+    The options are those of `streams.evaluation`.
+    """
+    return streams.evaluation(open, placer=placement.keep(canvas), reader=threads(1), **options)

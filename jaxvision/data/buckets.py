@@ -6,7 +6,7 @@ each, so the network must take any canvas.
 
 import functools
 from collections.abc import Callable, Iterator, Sequence
-from typing import NamedTuple
+from typing import NamedTuple, Unpack
 
 import numpy as np
 
@@ -17,9 +17,8 @@ from jaxvision.data.placement import Placer
 from jaxvision.data.randomness import Purpose, checked_seed, permutation
 from jaxvision.data.readers import Reader
 from jaxvision.data.source import Source, about
-from jaxvision.data.streams import THREADS
+from jaxvision.data.streams import THREADS, RowOptions
 from jaxvision.data.subset import subset
-from jaxvision.data.target import LABELS, NOTHING, TargetForm
 from jaxvision.formats.image_file import Size, upright_size
 from jaxvision.types import WHOLE, Batch, Canvas, Fault, Shard, Stream
 
@@ -38,13 +37,9 @@ def training(
     *,
     order: Order,
     placers: Sequence[Placer],
-    batch_size: int,
     seed: int = 0,
-    channels: int = 3,
-    target: TargetForm = LABELS,
-    given: TargetForm = NOTHING,
-    on_bad_image: str = "raise",
     reader: Reader = THREADS,
+    **options: Unpack[RowOptions],
 ) -> Stream:
     """Batches without end as `streams.training` gives them, each on the canvas of one of the placers.
 
@@ -52,19 +47,20 @@ def training(
     as it has images. In a bucket, the order is the given one, of its images alone. The stream announces the largest canvas
     and begins with it, so that a step that does not fit into memory shows at once.
 
+    The options are those of `streams.training`.
+
     Raises:
       ValueError: for less than two canvases that differ; with the first batch, for one that is nearest to no image.
     """
     canvases = _canvases(placers)
     seed, source = checked_seed(seed), once(open)
     bucket = once(lambda: _every_one_used(nearest_canvas(image_sizes(source()), canvases), canvases))
-    options = {"batch_size": batch_size, "seed": seed, "channels": channels, "target": target, "given": given}
     parts = [
         streams.training(
             source,
             order=_within(order, bucket, k),
             placer=placer,
-            on_bad_image=on_bad_image,
+            seed=seed,
             reader=reader,
             **options,
         )
@@ -89,30 +85,25 @@ def evaluation(
     open: Open,
     *,
     placers: Sequence[Placer],
-    batch_size: int,
-    channels: int = 3,
-    target: TargetForm = LABELS,
-    given: TargetForm = NOTHING,
-    on_bad_image: str = "raise",
     reader: Reader = THREADS,
+    **options: Unpack[RowOptions],
 ) -> Stream:
     """Every example once, on the canvas of one of the placers: all of the first one, then all of the next one, ...
 
     The last batch of each is padded. What a detector finds depends a little on its canvas, since the coarse anchors of a
-    pyramid do: so it should be that of training. The stream announces the largest one.
+    pyramid do: so it should be that of training. The stream announces the largest one. The options are those of
+    `streams.evaluation`.
 
     Raises:
       ValueError: for less than two canvases that differ.
     """
     canvases, source = _canvases(placers), once(open)
     bucket = once(lambda: nearest_canvas(image_sizes(source()), canvases))
-    options = {"batch_size": batch_size, "channels": channels, "target": target, "given": given}
     parts = [
         streams.evaluation(
             source,
             placer=placer,
             among=lambda _, k=k: np.flatnonzero(bucket() == k),
-            on_bad_image=on_bad_image,
             reader=reader,
             **options,
         )
@@ -121,7 +112,7 @@ def evaluation(
 
     def batches(step: int, shard: Shard = WHOLE) -> Iterator[Batch]:
         for count, part in zip(np.bincount(bucket(), minlength=len(parts)), parts, strict=True):
-            steps = evaluation_steps(int(count), batch_size)
+            steps = evaluation_steps(int(count), options["batch_size"])
             if step < steps:
                 yield from part.batches(step, shard)
             step = max(step - steps, 0)

@@ -1,12 +1,12 @@
 """From an encoded image to pixels on a canvas: the same pixels for the same bytes, placement and channels."""
 
-import math
 from typing import Any, NamedTuple
 
 import numpy as np
 from PIL import Image
 
 from jaxvision.data.host_tensorflow import loaded
+from jaxvision.data.interpolation import Resampling
 from jaxvision.data.placement import Placement, Placer
 from jaxvision.formats.image_file import MAX_PIXELS, BadImage, Size, guarded, opened
 from jaxvision.formats.image_file import upright as upright_image
@@ -30,8 +30,8 @@ class Decoded(NamedTuple):
 
     @property
     def canvas(self) -> Canvas:
-        """All but the placement."""
-        return Canvas(*self[:3])
+        """The image as a model is shown it."""
+        return Canvas(*self[:3], window=self.placement.window)
 
 
 def decode(
@@ -46,8 +46,8 @@ def decode(
 
     `data` is a JPEG, PNG, WebP, BMP or GIF file (of an animation, the first frame), or uint8 pixels `h w` or `h w c`. EXIF
     orientation is applied; grey is repeated for `channels=3`, colour weighted to luma (ITU-R 601) for `channels=1`;
-    transparency is dropped; 16-bit grey is scaled to 8. Resizing is PIL's bilinear filter, which averages when it shrinks
-    and reads beyond the border of a box that lies inside the image.
+    transparency is dropped; 16-bit grey is scaled to 8. The placer says how it is resized and what its padding is filled
+    with.
 
     Raises BadImage for anything that is not such an image, and for one of more than `max_pixels` pixels (which can't be
     set above PIL's own limit, the default); ValueError if the placer refuses its size.
@@ -64,29 +64,31 @@ def _on_canvas(
     upright = guarded(lambda: upright_image(image))
     original = upright.height, upright.width
     placement = placer.place(rng, original)
-    content = guarded(lambda: _content(upright, placement, channels, data))
+    pixels = guarded(lambda: _pixels(upright, placement, placer.interpolation, channels, data))
     canvas = np.zeros((*placer.canvas, channels), np.uint8)
-    height, width = placement.size
-    canvas[:height, :width] = content
-    return Decoded(canvas, placement.size, original, placement)
+    height, width = placement.content
+    canvas[:height, :width] = placer.fill
+    canvas[placement.spot] = pixels[placement.kept]
+    return Decoded(canvas, placement.content, original, placement)
 
 
-def _content(image: Image.Image, placement: Placement, channels: int, data: bytes) -> np.ndarray:
-    window = _jpeg_window(image, placement, data)
-    if window is None:
-        return _resized(_converted(image, channels), placement)
-    pixels, (x, y) = window
+def _pixels(
+    image: Image.Image, placement: Placement, interpolation: Resampling, channels: int, data: bytes
+) -> np.ndarray:
+    """The box of the image in its size on the canvas; 1 channel for a grey image, which spreads over all of the canvas."""
+    cut = _jpeg_window(image, placement, interpolation, data)
+    if cut is None:
+        return _resized(_converted(image, channels), placement, interpolation)
+    pixels, (x, y) = cut
     x0, y0, x1, y1 = placement.box
-    shifted = Placement((x0 - x, y0 - y, x1 - x, y1 - y), placement.size)
-    return _resized(_converted(Image.fromarray(pixels), channels), shifted)
+    shifted = placement._replace(box=(x0 - x, y0 - y, x1 - x, y1 - y))
+    return _resized(_converted(Image.fromarray(pixels), channels), shifted, interpolation)
 
 
-def _resized(image: Image.Image, placement: Placement) -> np.ndarray:
-    """The content `h w c`, with c = 1 for a grey image: it spreads over the channels of the canvas."""
-    height, width = placement.size
-    if (image.height, image.width) != placement.size or placement.box != (0, 0, image.width, image.height):
-        image = image.resize((width, height), Image.Resampling.BILINEAR, box=placement.box)
-    return np.asarray(image).reshape(height, width, -1)
+def _resized(image: Image.Image, placement: Placement, interpolation: Resampling) -> np.ndarray:
+    as_it_is = (image.height, image.width) == placement.size and placement.box == (0, 0, image.width, image.height)
+    pixels = np.asarray(image) if as_it_is else interpolation.resize(image, placement.size, placement.box)
+    return pixels.reshape(*placement.size, -1)
 
 
 def _from_pixels(pixels: np.ndarray) -> Image.Image:
@@ -107,7 +109,9 @@ def _converted(image: Image.Image, channels: int) -> Image.Image:
     return image if image.mode == mode else image.convert(mode)
 
 
-def _jpeg_window(image: Image.Image, placement: Placement, data: bytes) -> tuple[np.ndarray, tuple[int, int]] | None:
+def _jpeg_window(
+    image: Image.Image, placement: Placement, interpolation: Resampling, data: bytes
+) -> tuple[np.ndarray, tuple[int, int]] | None:
     """The part of a plain JPEG that a box of whole pixels needs, and its left top corner; None to decode all of it.
 
     Bit for bit what decoding the whole image gives, so that pixels don't depend on whether TensorFlow is there.
@@ -116,8 +120,12 @@ def _jpeg_window(image: Image.Image, placement: Placement, data: bytes) -> tuple
     if tf is None or not _plain_jpeg(image, data) or any(side != int(side) for side in placement.box):
         return None
     x0, y0, x1, y1 = (int(side) for side in placement.box)
-    left, right = _reach(x0, x1, placement.size[1], image.width)
-    top, bottom = _reach(y0, y1, placement.size[0], image.height)
+    across, down = (
+        interpolation.reach(length, size)
+        for length, size in ((x1 - x0, placement.size[1]), (y1 - y0, placement.size[0]))
+    )
+    left, right = max(0, x0 - across), min(image.width, x1 + across)
+    top, bottom = max(0, y0 - down), min(image.height, y1 + down)
     if image.width * image.height - (right - left) * (bottom - top) < WORTH_SKIPPING:
         return None
     return _cut_jpeg(tf, data, (left, top, right, bottom), image)
@@ -146,9 +154,3 @@ def _plain_jpeg(image: Image.Image, data: bytes) -> bool:
     """Baseline, grey or RGB, upright, and not cut off before its end marker."""
     plain = image.format == "JPEG" and image.mode in ("L", "RGB") and not image.info.get("progressive")
     return plain and b"\xff\xd9" in data[-64:]
-
-
-def _reach(low: int, high: int, size: int, limit: int) -> tuple[int, int]:
-    """What the bilinear filter reads when it resizes `low..high` to `size` pixels."""
-    support = math.ceil(max(1.0, (high - low) / size)) + 1
-    return max(0, low - support), min(limit, high + support)

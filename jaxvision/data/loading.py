@@ -36,6 +36,7 @@ class Rows(NamedTuple):
     original_size: np.ndarray
     index: np.ndarray
     valid: np.ndarray
+    window: np.ndarray
     target: Any
     """Labels or Objects."""
     given: Any = None
@@ -79,6 +80,7 @@ def empty_rows(
         original_size=np.tile(np.asarray(canvas, np.int32), (n, 1)),
         index=np.full(n, -1, np.int32),
         valid=np.zeros(n, bool),
+        window=np.tile(np.asarray([0, 0, *canvas[::-1]], np.float32), (n, 1)),
         target=target.empty(n, canvas),
         given=given.empty(n, canvas),
     )
@@ -96,7 +98,7 @@ def _fill(rows: Rows, row: int, example: Example, position: int, name: Callable[
     except ValueError as error:
         raise ValueError(f"{name(int(rows.index[row]))}: {error}") from None
     rows.image[row], rows.size[row], rows.original_size[row] = decoded[:3]
-    rows.valid[row] = True
+    rows.valid[row], rows.window[row] = True, decoded.placement.window
     try:
         left_out = how.target.fill(rows.target, row, example, decoded.placement)
         how.given.fill(rows.given, row, example, decoded.placement)

@@ -5,6 +5,7 @@ The images are decoded and put on the default device once, as uint8; a batch is 
 
 import itertools
 from collections.abc import Iterator
+from typing import Unpack
 
 import jax
 import jax.numpy as jnp
@@ -15,7 +16,7 @@ from jaxvision.data.loading import Loading, Open, Rows, as_batch, each_once, emp
 from jaxvision.data.order import Order
 from jaxvision.data.readers import Plan, Read, Reader
 from jaxvision.data.source import Source
-from jaxvision.data.target import LABELS, NOTHING, TargetForm
+from jaxvision.data.streams import RowOptions
 from jaxvision.types import Batch, Stream
 
 BLOCK = 1024
@@ -42,55 +43,21 @@ def reader() -> Reader:
     return resident
 
 
-def training(
-    open: Open,
-    *,
-    order: Order,
-    canvas: int | tuple[int, int],
-    batch_size: int,
-    channels: int = 3,
-    target: TargetForm = LABELS,
-    given: TargetForm = NOTHING,
-    on_bad_image: str = "raise",
-) -> Stream:
+def training(open: Open, *, order: Order, canvas: int | tuple[int, int], **options: Unpack[RowOptions]) -> Stream:
     """Batches without end, of `jax.Array`s, from any source whose images fit the canvas unresized.
 
-    Raises BadImage at the first batch, when all is read, for an image that is larger than the canvas or can't be decoded.
+    The options are those of `streams.training`. Raises BadImage at the first batch, when all is read, for an image that is
+    larger than the canvas or can't be decoded.
     """
-    return streams.training(
-        open,
-        order=order,
-        placer=placement.keep(canvas),
-        batch_size=batch_size,
-        channels=channels,
-        target=target,
-        given=given,
-        on_bad_image=on_bad_image,
-        reader=reader(),
-    )
+    return streams.training(open, order=order, placer=placement.keep(canvas), reader=reader(), **options)
 
 
-def evaluation(
-    open: Open,
-    *,
-    canvas: int | tuple[int, int],
-    batch_size: int,
-    channels: int = 3,
-    target: TargetForm = LABELS,
-    given: TargetForm = NOTHING,
-    on_bad_image: str = "raise",
-) -> Stream:
-    """Every example once, in the order of the source; the last batch is padded with rows that are not valid."""
-    return streams.evaluation(
-        open,
-        placer=placement.keep(canvas),
-        batch_size=batch_size,
-        channels=channels,
-        target=target,
-        given=given,
-        on_bad_image=on_bad_image,
-        reader=reader(),
-    )
+def evaluation(open: Open, *, canvas: int | tuple[int, int], **options: Unpack[RowOptions]) -> Stream:
+    """Every example once, in the order of the source; the last batch is padded with rows that are not valid.
+
+    The options are those of `streams.evaluation`.
+    """
+    return streams.evaluation(open, placer=placement.keep(canvas), reader=reader(), **options)
 
 
 def _on_device(source: Source, how: Loading) -> Batch:

@@ -1,6 +1,7 @@
 """Streams of batches from a source: one to train on, one to evaluate on; what reads them is a value."""
 
 from collections.abc import Callable, Iterator
+from typing import Required, TypedDict
 
 import numpy as np
 
@@ -13,6 +14,16 @@ from jaxvision.data.target import LABELS, NOTHING, TargetForm
 from jaxvision.types import WHOLE, Batch, Shard, Stream
 
 THREADS = threads()
+
+
+class RowOptions(TypedDict, total=False):
+    """Options of how rows are made, which every stream of images takes; `training` says what they mean."""
+
+    batch_size: Required[int]
+    channels: int
+    target: TargetForm
+    given: TargetForm
+    on_bad_image: str
 
 
 def training(

@@ -48,7 +48,7 @@ NOTHING = TargetForm(lambda n, canvas: None, lambda target, row, example, placem
 
 
 def objects(rows: int, *, masks: bool = False) -> TargetForm:
-    """`Objects` of so many rows; the boxes go with the image to the canvas, cut at the border of its content.
+    """`Objects` of so many rows; the boxes go with the image to the canvas, cut at its border there.
 
     An object without area is dropped, and one that the border cut, and of which less than a pixel in height or width is
     left. Where an image has more objects than rows, the largest stay, those to ignore last.
@@ -82,7 +82,7 @@ def objects(rows: int, *, masks: bool = False) -> TargetForm:
             getattr(target, name)[row, :n] = getattr(found, name)[kept]
         np.asarray(target.valid)[row, :n] = True
         if found.masks is not None and target.masks is not None:
-            height, width = placement.size
+            height, width = placement.content
             np.asarray(target.masks)[row, :n, :height, :width] = found.masks[kept]
         text = f"{n + left_out} objects, but rows for {rows}: {left_out} left out; target.objects({n + left_out}) holds them"
         return text if left_out else None
@@ -127,7 +127,7 @@ def _no_objects(n: int, rows: int) -> Objects:
 
 
 def placed(found: Annotations, placement: Placement) -> tuple[Annotations, np.ndarray]:
-    """The objects in pixels of the canvas, cut at the content, and the numbers of those that are left; areas stay."""
+    """The objects in pixels of the canvas, cut at the border of what is shown of the image, and the numbers of those left."""
     positive = (found.boxes[:, 2:] > found.boxes[:, :2]).all(1)
     boxes, cut = _moved(found.boxes, placement)
     left = (boxes[:, 2:] - boxes[:, :2] >= FEWEST_PIXELS).all(1)
@@ -135,12 +135,12 @@ def placed(found: Annotations, placement: Placement) -> tuple[Annotations, np.nd
 
 
 def _moved(boxes: np.ndarray, placement: Placement) -> tuple[np.ndarray, np.ndarray]:
-    """The boxes in pixels of the canvas, cut at the content, and which of them were."""
+    """The boxes in pixels of the canvas, cut where the image on it ends, and which of them were."""
     x0, y0, x1, y1 = placement.box
-    height, width = placement.size
+    (height, width), (rows, columns) = placement.size, placement.spot
     scale = np.asarray([width / (x1 - x0), height / (y1 - y0)] * 2)
-    whole = (boxes.astype(np.float64) - [x0, y0, x0, y0]) * scale
-    left = np.clip(whole, 0, [width, height, width, height])
+    whole = (boxes.astype(np.float64) - [x0, y0, x0, y0]) * scale + placement.padding[:2] * 2
+    left = np.clip(whole, [columns.start, rows.start] * 2, [columns.stop, rows.stop] * 2)
     return left, np.abs(left - whole).max(1, initial=0) >= 1e-3
 
 
@@ -149,22 +149,22 @@ def _placed_with_masks(found: Annotations, placement: Placement) -> tuple[Annota
     assert found.masks is not None
     moved, kept = placed(found, placement)
     cut = _moved(found.boxes, placement)[1]
-    masks = np.zeros((len(cut), *placement.size), bool)
+    masks = np.zeros((len(cut), *placement.content), bool)
     for number in kept:
-        masks[number] = _placed_mask(found.masks[number], placement)
+        masks[number][placement.spot] = _placed_mask(found.masks[number], placement)
         if cut[number] and masks[number].any():
             moved.boxes[number] = _around(masks[number])
     return moved._replace(masks=masks), kept[masks[kept].any((1, 2))]
 
 
 def _placed_mask(mask: np.ndarray, placement: Placement) -> np.ndarray:
-    """The mask on the content, each pixel from the nearest; all that it touches, where none is on so."""
+    """What is left of the mask on the canvas, each pixel from the nearest; all that it touches, where none is on so."""
     height, width = placement.size
     if np.any(np.asarray(placement.box[2:]) > mask.shape[::-1]):
         raise ValueError(f"a mask is {mask.shape[0]} x {mask.shape[1]} pixels (height x width), less than its image")
     image = Image.fromarray(np.asarray(mask, np.float32))
     nearest, mean = (
-        np.asarray(image.resize((width, height), how, box=placement.box)) > 0
+        np.asarray(image.resize((width, height), how, box=placement.box))[placement.kept] > 0
         for how in (Image.Resampling.NEAREST, Image.Resampling.BOX)
     )
     return nearest if nearest.any() else mean

@@ -8,7 +8,7 @@ import numpy as np
 from jaxvision.draw.confusion import confusion
 from jaxvision.draw.figure import save
 from jaxvision.draw.sheet import sheet
-from jaxvision.types import Stream
+from jaxvision.types import Batch, Stream
 
 SHOWN = 40
 
@@ -48,7 +48,7 @@ def most_confident_mistakes(rows: Mapping[str, np.ndarray], wanted: int) -> np.n
 
 
 def images_of(stream: Stream, index: Iterable[int]) -> dict[int, np.ndarray]:
-    """The images of these examples, cut to their content; reads only the batches that they are in.
+    """The images of these examples as they are on the canvas, without padding; reads only the batches that they are in.
 
     Args:
       stream: that of an evaluation, which yields the examples in the order of their index.
@@ -61,9 +61,20 @@ def images_of(stream: Stream, index: Iterable[int]) -> dict[int, np.ndarray]:
         batch = next(stream.batches(step))
         for row, i in enumerate(np.asarray(batch.index)):
             if int(i) in wanted:
-                height, width = np.asarray(batch.size[row])
-                found[int(i)] = np.asarray(batch.image[row])[:height, :width]
+                top, left, bottom, right = _shown(batch, row)
+                found[int(i)] = np.asarray(batch.image[row])[top:bottom, left:right]
     return found
+
+
+def _shown(batch: Batch, row: int) -> list[int]:
+    """Top, left, bottom and right of the image on the canvas."""
+    size, file = np.asarray(batch.size[row]), np.asarray(batch.original_size[row])
+    if batch.window is None:
+        return [0, 0, *size.tolist()]
+    low, high = (np.asarray(batch.window[row])[k : k + 2][::-1] for k in (0, 2))
+    scale = size / (high - low)
+    corners = (-low * scale, (file - low) * scale)
+    return np.concatenate([np.clip(np.rint(each), 0, size) for each in corners]).astype(int).tolist()
 
 
 def _draw(path: Path, title: str, numbers: np.ndarray, rows: Mapping[str, np.ndarray], stream: Stream) -> None:

@@ -25,11 +25,11 @@ def detection(
 ) -> Metric:
     """Average precision and recall of a detector as COCO defines them, and what its errors cost.
 
-    The prediction is Detections, the target Objects, both on the canvas, whose content must be the whole image (as
-    `letterbox`, `stretch` and `keep` have it). The rows, in pixels of the image files: `boxes`, `labels`, `scores` and
-    `detected` (which are valid) of the detections; `true_boxes`, `true_labels`, `annotated`, `ignore` and `area` of the
-    objects; `original_size`. Objects have the area that was annotated, or that of their box. Those to ignore are crowds: they
-    need not be found, and detections that lie in them don't count.
+    The prediction is Detections, the target Objects, both on the canvas, whose content must show the whole image (as
+    `letterbox`, `stretch` and `keep` have it). The rows, in pixels of the image files, cut at their border: `boxes`,
+    `labels`, `scores` and `detected` (which are valid) of the detections; `true_boxes`, `true_labels`, `annotated`, `ignore`
+    and `area` of the objects; `original_size`. Objects have the area that was annotated, or that of their box. Those to
+    ignore are crowds: they need not be found, and detections that lie in them don't count.
 
     The metrics, NaN where there is nothing to measure them on:
       AP, AP50, AP75: mean average precision over ten IoU thresholds from 0.5 to 0.95, at 0.5 and at 0.75.
@@ -94,10 +94,14 @@ def observe(found: Detections, batch: Batch) -> Rows:
 
 
 def in_file(of: Float[Array, "b n 4"], batch: Batch) -> Float[Array, "b n 4"]:
-    """Boxes on the canvas in pixels of the image files, for content that shows whole images."""
+    """Boxes on the canvas in pixels of the image files, cut at their border."""
     dtype = _precise(of)
-    scale = jnp.asarray(batch.original_size).astype(dtype) / jnp.asarray(batch.size).astype(dtype)
-    return jnp.asarray(of).astype(dtype) * jnp.concatenate([scale[:, ::-1]] * 2, -1)[:, None]
+    file, content = (jnp.asarray(size)[:, ::-1].astype(dtype) for size in (batch.original_size, batch.size))
+    corner, end = jnp.zeros_like(file), file
+    if batch.window is not None:
+        corner, end = jnp.split(jnp.asarray(batch.window).astype(dtype), 2, -1)
+    scale, shift, border = (jnp.tile(each, 2)[:, None] for each in ((end - corner) / content, corner, file))
+    return jnp.clip(jnp.asarray(of).astype(dtype) * scale + shift, 0, border)
 
 
 def _precise(of: Array) -> jnp.dtype:

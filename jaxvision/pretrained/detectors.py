@@ -1,4 +1,4 @@
-"""Detectors whose trained weights ship in packages: one call loads one, with its classes.
+"""Detectors whose trained weights ship in packages: one call loads one, with its preprocessing and its classes.
 
     detector = load_detector(YOLOV3_TINY)
     detections = jax.jit(detector.task.predict)(detector.variables, batch)
@@ -18,10 +18,11 @@ from jaxvision.nn import darknet, mobilenet
 from jaxvision.ops.anchors import tensorflow_default_boxes
 from jaxvision.ops.box_losses import BoxLoss, smooth_l1
 from jaxvision.ops.nms import NMS, greedy
-from jaxvision.pretrained import coco, tensorflow_ssd
+from jaxvision.pretrained import coco, preprocessing, tensorflow_ssd
 from jaxvision.pretrained import darknet as darknet_files
 from jaxvision.pretrained.fetch import from_package
 from jaxvision.pretrained.files import read
+from jaxvision.pretrained.preprocessing import Preprocessing
 from jaxvision.pretrained.start import start
 from jaxvision.pretrained.strict import Sources, load
 from jaxvision.tasks.ssd import SIGMOID, Defaults, ssd, ssd300_mobilenet_v2
@@ -40,10 +41,7 @@ class PublishedDetector(NamedTuple):
     sources: Sources
     file: Callable[[], Path]
     """The file of weights, downloaded if need be."""
-    side: int
-    """Side of the square canvas that it was trained on, in pixels."""
-    letterbox: bool
-    """Whether images keep their aspect ratio on it (`placement.letterbox`), or are stretched."""
+    preprocessing: Preprocessing
     classes: tuple[str, ...]
     head: tuple[str, ...]
     """Patterns of our arrays whose shapes depend on the classes."""
@@ -57,15 +55,16 @@ class Detector(NamedTuple):
     task: Task
     variables: dict[str, Any]
     classes: tuple[str, ...]
+    preprocessing: Preprocessing
 
 
 def load_detector(published: PublishedDetector) -> Detector:
     """The detector with its weights, downloaded at the first call; errors are those of `files.read` and `strict.load`."""
-    task, side = published.task(len(published.classes)), published.side
-    spec = jax.eval_shape(task.init, jax.random.key(0), _blank(side))
+    task = published.task(len(published.classes))
+    spec = jax.eval_shape(task.init, jax.random.key(0), _blank(published.preprocessing.size))
     arrays = read(published.file())
     loaded = load(published.sources(spec), arrays, spec, unused=published.unused)
-    return Detector(task, loaded.variables, published.classes)
+    return Detector(task, loaded.variables, published.classes, published.preprocessing)
 
 
 def start_from(published: PublishedDetector) -> Callable[[Variables], Variables]:
@@ -97,8 +96,8 @@ def _tensorflow_ssd(
     return ssd(
         ssd300_mobilenet_v2(classes, norm=norm, dtype=dtype),
         defaults,
-        mean=127.5,
-        std=127.5,
+        mean=preprocessing.TENSORFLOW_SSD.mean,
+        std=preprocessing.TENSORFLOW_SSD.std,
         scores=SIGMOID,
         score_threshold=1e-8,
         nms=nms,
@@ -128,8 +127,7 @@ YOLOV3_TINY = PublishedDetector(
     _yolov3_tiny,
     darknet_files.sources,
     _yolov3_tiny_file,
-    416,
-    True,
+    preprocessing.DARKNET,
     coco.CLASSES,
     ("conv9/.*", "conv12/.*"),
 )
@@ -143,8 +141,7 @@ SSD_MOBILENET_V2 = PublishedDetector(
         "/frozen_inference_graph.pb",
         "2a8d8a89d695842e60d8c6d144181100555563e21acf2fa1e8f561fec5c3c6ad",
     ),
-    300,
-    False,
+    preprocessing.TENSORFLOW_SSD,
     coco.BY_ID,
     ("classes.*",),
     tensorflow_ssd.UNUSED,

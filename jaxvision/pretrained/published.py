@@ -140,7 +140,7 @@ SQUEEZENET1_1 = Published(
         "/squeezenet_weights.pkl",
         "f286bbf493e6389979ed3036f960f4404e0079acdb92156500df0d4a43d085f1",
     ),
-    preprocessing.CAFFE._replace(size=227),
+    preprocessing.CAFFE_227,
     imagenet.classes,
 )
 """SqueezeNet 1.1 of its authors, trained with Caffe; MIT."""

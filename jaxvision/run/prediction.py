@@ -11,7 +11,7 @@ import jax
 import numpy as np
 from jax.sharding import Mesh
 
-from jaxvision.data import loading, media, placement
+from jaxvision.data import loading, media
 from jaxvision.data.decode import decode
 from jaxvision.data.placement import Placer
 from jaxvision.errors import ConfigError, DataError, WorkdirError, raised_as
@@ -129,7 +129,7 @@ def load(
     Args:
       source: the folder of a run; or published weights, a value of `pretrained.detectors` or `pretrained.published` or its
         name, such as "ssd_mobilenet_v2", which are downloaded at the first call (the other arguments but the last two are
-        then of no use). Images are then resized with the bilinear filter, also where the weights were trained with another.
+        then of no use). Images are then shown as the weights' `preprocessing` says.
       checkpoint: `"best"`, `"latest"`, a step, or None: the best if the experiment keeps one, else the latest.
       evaluation: see images as this evaluation does; None for the first that can.
       experiment: of a workdir that holds no experiment file.
@@ -173,12 +173,8 @@ def _found(name: str) -> Published | PublishedDetector:
 
 def _published(weights: Published | PublishedDetector, batch_size: int | None, mesh: Mesh) -> Model:
     """The model of published weights, every device with all of them."""
-    if isinstance(weights, PublishedDetector):
-        loaded = load_detector(weights)
-        placer = (placement.letterbox if weights.letterbox else placement.stretch)(weights.side)
-    else:
-        loaded = catalogue.load_classifier(weights)
-        placer = placement.resize_and_centre_crop(weights.preprocessing.resize, weights.preprocessing.size)
+    loaded = load_detector(weights) if isinstance(weights, PublishedDetector) else catalogue.load_classifier(weights)
+    placer = loaded.preprocessing.placer()
     rows, (height, width) = batch_size or mesh.size, placer.canvas
     spec = jax.eval_shape(lambda: loading.as_batch(loading.empty_rows(rows, (height, width), 3)).replace(target=None))
     _checked(spec, mesh)
@@ -276,6 +272,7 @@ def batch_of(canvases: Sequence[Canvas], spec: Batch, first: int) -> Batch:
     for row, canvas in enumerate(canvases):
         rows.image[row], rows.size[row], rows.original_size[row] = canvas[:3]
         rows.valid[row], rows.index[row] = True, first + row
+        rows.window[row] = canvas.window or (0, 0, *canvas.original_size[::-1])
         for whole, one in zip(jax.tree.leaves(rows.given), jax.tree.leaves(canvas.given), strict=True):
             whole[row] = one[0]
     return loading.as_batch(rows).replace(target=None)

@@ -61,15 +61,14 @@ def class_lines(record: Record) -> list[list]:
 def objects_record(found: Detections, canvas: Canvas, selection: Selection) -> Record:
     """The objects with a score that is high enough, in the order of the prediction.
 
-    Boxes are `x0 y0 x1 y1` in pixels of the image file, to a hundredth, cut to the image, for content that shows all of it;
-    what has no extent there is left out. `category_id` is 1 more than the number of the class.
+    Boxes are `x0 y0 x1 y1` in pixels of the image file, to a hundredth, cut to the image; what has no extent there is left
+    out. `category_id` is 1 more than the number of the class.
 
     Raises:
       ConfigError: for a label that is no class.
     """
     height, width = canvas.original_size
-    scale = np.array([width / canvas.size[1], height / canvas.size[0]] * 2)
-    boxes = np.clip(np.asarray(found.boxes, np.float64) * scale, 0, [width, height] * 2).round(2)
+    boxes = canvas.in_file(found.boxes).round(2)
     scores = np.asarray(found.scores, np.float64)
     extent = (boxes[:, 2:] > boxes[:, :2]).all(1)
     kept = np.flatnonzero(np.asarray(found.valid) & (scores >= selection.score_threshold) & extent)

@@ -11,7 +11,7 @@ import pytest
 from data_encoding import encoded, examples, image_and_label, labelled, noise, prepare_tfds, smooth, write_folder
 
 from jaxvision import data
-from jaxvision.data import arrays, folder, host_tensorflow, order, pipeline, placement, readers, resident, tfds
+from jaxvision.data import arrays, folder, host_tensorflow, order, placement, readers, resident, streams, tfds
 from jaxvision.data.source import concatenate
 from jaxvision.formats.image_file import BadImage
 
@@ -52,11 +52,11 @@ PLACER = {"placer": placement.keep((12, 8))}
 WAYS = {
     "arrays": ("arrays", arrays, CANVAS),
     "resident": ("arrays", resident, CANVAS),
-    "folder": ("folder", pipeline, PLACER),
-    "tfds": ("tfds", pipeline, PLACER),
-    "tf.data": ("tfds", pipeline, {**PLACER, "reader": readers.tf_data()}),
-    "tf.data from folder": ("folder", pipeline, {**PLACER, "reader": readers.tf_data(2)}),
-    "resident reader": ("arrays", pipeline, {**PLACER, "reader": resident.reader()}),
+    "folder": ("folder", streams, PLACER),
+    "tfds": ("tfds", streams, PLACER),
+    "tf.data": ("tfds", streams, {**PLACER, "reader": readers.tf_data()}),
+    "tf.data from folder": ("folder", streams, {**PLACER, "reader": readers.tf_data(2)}),
+    "resident reader": ("arrays", streams, {**PLACER, "reader": resident.reader()}),
     "resident from tfds": ("tfds", resident, CANVAS),
     "arrays from folder": ("folder", arrays, CANVAS),
 }
@@ -105,7 +105,7 @@ def test_evaluation_has_every_example_once_and_pads_the_last_batch(stores, way):
 def test_1997_examples_in_batches_of_64():
     images = noise(1997, 2, 2)
     source = lambda: arrays.source(images, np.zeros(1997, int))
-    found = take(pipeline.evaluation(source, placer=placement.keep(2), batch_size=64, channels=1), 0, 99)
+    found = take(streams.evaluation(source, placer=placement.keep(2), batch_size=64, channels=1), 0, 99)
     assert len(found) == 32
     valid = np.concatenate([batch.valid for batch in found])
     np.testing.assert_array_equal(np.concatenate([batch.index for batch in found])[valid], np.arange(1997))
@@ -127,7 +127,7 @@ def photographs(tmp_path_factory):
 
 def cropped(source, seed=1, **options):
     placer = placement.random_resized_crop(24, area=(0.05, 0.5))
-    return pipeline.training(source, order=order.shuffled(0), placer=placer, batch_size=8, seed=seed, **options)
+    return streams.training(source, order=order.shuffled(0), placer=placer, batch_size=8, seed=seed, **options)
 
 
 def test_random_crops_depend_on_seed_and_position_alone(photographs):
@@ -147,7 +147,7 @@ def test_random_crops_depend_on_seed_and_position_alone(photographs):
 def test_mixtures_run_through_the_pipeline(stores):
     both = lambda: concatenate(stores["arrays"](), stores["folder"]())
     mixed = order.mixture([1, 2], [order.shuffled(0), order.shuffled(1)], seed=0)
-    found = take(pipeline.training(both, order=mixed, batch_size=30, **PLACER), 0, 3)
+    found = take(streams.training(both, order=mixed, batch_size=30, **PLACER), 0, 3)
     index = np.concatenate([batch.index for batch in found])
     assert [(index < 45).sum(), (index >= 45).sum()] == [30, 60]
     np.testing.assert_array_equal(np.concatenate([batch.image for batch in found]), by_hand(index % 45))
@@ -155,7 +155,7 @@ def test_mixtures_run_through_the_pipeline(stores):
 
 def test_a_batch_may_have_any_size(stores):
     for size in (1, 7, 37, 64, 96):
-        batch = take(pipeline.training(stores["arrays"], order=order.shuffled(1), batch_size=size, **PLACER), 2, 1)[0]
+        batch = take(streams.training(stores["arrays"], order=order.shuffled(1), batch_size=size, **PLACER), 2, 1)[0]
         np.testing.assert_array_equal(batch.index, order.shuffled(1)(stores["arrays"]())(np.arange(2 * size, 3 * size)))
         assert size % readers.chunk_size(size) == 0
     assert [readers.chunk_size(size) for size in (1, 7, 37, 64, 96)] == [1, 7, 1, 32, 32]
@@ -178,14 +178,14 @@ def broken():
 
 
 ROOMS = {
-    "pipeline": (pipeline, PLACER),
-    "tf.data": (pipeline, {**PLACER, "reader": readers.tf_data()}),
+    "threads": (streams, PLACER),
+    "tf.data": (streams, {**PLACER, "reader": readers.tf_data()}),
     "arrays": (arrays, CANVAS),
     "resident": (resident, CANVAS),
 }
 
 
-@pytest.mark.parametrize("room", ["pipeline", "tf.data", "arrays"])
+@pytest.mark.parametrize("room", ["threads", "tf.data", "arrays"])
 def test_a_bad_image_ends_it_where_its_batch_would_have_come(broken, room):
     make, place = ROOMS[room]
     batches = make.evaluation(broken, batch_size=10, **place).batches(1)
@@ -220,14 +220,14 @@ def test_bad_images_can_be_skipped_and_are_reported_once(broken, room, caplog):
 def test_a_resident_stream_refuses_a_random_placer(stores):
     placer = placement.random_resized_crop(8)
     with pytest.raises(ValueError, match="places its images once, so its placer can't be a random one"):
-        pipeline.training(
+        streams.training(
             stores["arrays"], order=order.shuffled(0), placer=placer, batch_size=4, reader=resident.reader()
         )
 
 
 def test_dropping_an_iterator_stops_its_threads(stores):
     before = set(threading.enumerate())
-    stream = pipeline.training(stores["folder"], order=order.shuffled(0), batch_size=10, **PLACER)
+    stream = streams.training(stores["folder"], order=order.shuffled(0), batch_size=10, **PLACER)
     batches = stream.batches(0)
     next(batches)
     assert {thread.name.split("_")[0] for thread in set(threading.enumerate()) - before} == {"prefetch", "reader"}
@@ -241,11 +241,11 @@ def test_any_other_error_comes_as_it_is(stores):
 
     source = stores["arrays"]()._replace(read=vanished)
     with pytest.raises(FileNotFoundError, match=r"^bee/3\.png has vanished$"):
-        next(pipeline.evaluation(lambda: source, batch_size=10, **PLACER).batches(0))
+        next(streams.evaluation(lambda: source, batch_size=10, **PLACER).batches(0))
 
 
 def test_an_image_larger_than_the_canvas_is_never_skipped(stores):
-    stream = pipeline.evaluation(stores["folder"], placer=placement.keep(8), batch_size=9, on_bad_image="skip")
+    stream = streams.evaluation(stores["folder"], placer=placement.keep(8), batch_size=9, on_bad_image="skip")
     with pytest.raises(ValueError, match=r"ant/00000\.png: 9x7 is larger than the canvas 8x8"):
         next(stream.batches(0))
 
@@ -254,10 +254,10 @@ def test_dropping_an_endless_iterator_leaves_nothing_running(stores):
     program = f"""
 import sys; sys.path.insert(0, {str(Path(__file__).parent)!r})
 import numpy as np
-from jaxvision.data import arrays, order, pipeline, placement
+from jaxvision.data import arrays, order, streams, placement
 from jaxvision.data.prefetch import prefetch
 source = lambda: arrays.source(np.zeros((9, 2, 2), np.uint8), np.arange(9))
-stream = pipeline.training(source, order=order.shuffled(0), placer=placement.keep(2), batch_size=4)
+stream = streams.training(source, order=order.shuffled(0), placer=placement.keep(2), batch_size=4)
 first, second, third = stream.batches(0), stream.batches(5), prefetch(stream.batches(9), size=3)
 print(next(first).index.shape, next(second).index.shape, next(third).index.shape)
 """
