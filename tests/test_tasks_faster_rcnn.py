@@ -235,7 +235,6 @@ def test_a_task_detects_with_falling_scores_and_learns_boxes_by_ciou(float64, ma
     batch = make_batch()
     variables = variables_of(falling, batch)
     plain, found = (jax.device_get(jax.jit(task.predict)(variables, batch)) for task in (everything, falling))
-    assert (found.scores <= plain.scores).all()
     assert (found.scores <= plain.scores + 1e-12).all()
     assert (found.scores < plain.scores - 1e-3).any(1).all()
     assert found.valid.any(1).all()
