@@ -6,7 +6,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from data_encoding import encoded, noise, smooth
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from jaxvision.data import arrays, buckets, order, placement, readers, resident, streams, target
@@ -24,6 +24,7 @@ sides = st.integers(1, 500)
 GREY = letterbox((48, 64), fill=127, centred=True)
 
 
+@settings(deadline=None)
 @given(sides, sides, st.booleans())
 def test_padding_and_image_fill_the_canvas(height, width, centred):
     placer = letterbox((48, 64), fill=127, centred=centred)
@@ -36,6 +37,7 @@ def test_padding_and_image_fill_the_canvas(height, width, centred):
     assert (0 <= right - left <= 1 and 0 <= bottom - top <= 1) if centred else (left, top) == (0, 0)
 
 
+@settings(deadline=None)
 @given(sides, sides, sides, sides)
 def test_the_window_is_what_the_content_shows(height, width, x, y):
     where = GREY.place(None, (height, width))
