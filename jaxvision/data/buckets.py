@@ -119,9 +119,9 @@ def evaluation(
 
     def decode(data: bytes | np.ndarray) -> Canvas:
         size = data.shape[:2] if isinstance(data, np.ndarray) else upright_size(data) or (1, 1)
-        own = parts[int(nearest_canvas(np.asarray([size]), canvases)[0])].decode
-        assert own is not None
-        return own(data)
+        decode_bucket = parts[int(nearest_canvas(np.asarray([size]), canvases)[0])].decode
+        assert decode_bucket is not None
+        return decode_bucket(data)
 
     able = all(part.decode for part in parts)
     spec = parts[_largest(canvases)].spec
@@ -183,18 +183,18 @@ def turn_of(bucket: np.ndarray, seed: int, first: int) -> Callable[[int], Bucket
 
     @functools.lru_cache(maxsize=EPOCHS_KEPT)
     def cycle(number: int) -> tuple[np.ndarray, np.ndarray]:
-        drawn = bucket[permutation(seed, Purpose.INTERLEAVE, number, n)]
+        shuffled = bucket[permutation(seed, Purpose.INTERLEAVE, number, n)]
         if number == 0:
-            at = int(np.argmax(drawn == first))
-            drawn[[0, at]] = drawn[[at, 0]]
+            at = int(np.argmax(shuffled == first))
+            shuffled[[0, at]] = shuffled[[at, 0]]
         rank = np.empty(n, np.int64)
-        rank[np.argsort(drawn, kind="stable")] = np.concatenate([np.arange(count) for count in counts])
-        return drawn, number * counts[drawn] + rank
+        rank[np.argsort(shuffled, kind="stable")] = np.concatenate([np.arange(count) for count in counts])
+        return shuffled, number * counts[shuffled] + rank
 
     def turn(step: int) -> BucketStep:
         number, place = divmod(step, n)
-        drawn, steps = cycle(number)
-        return BucketStep(int(drawn[place]), int(steps[place]))
+        shuffled, steps = cycle(number)
+        return BucketStep(int(shuffled[place]), int(steps[place]))
 
     return turn
 

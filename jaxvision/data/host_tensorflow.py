@@ -20,7 +20,7 @@ def tensorflow() -> Any:
     `TF_CPP_MIN_LOG_LEVEL` and `TF_ENABLE_ONEDNN_OPTS` are already set.
     """
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
-    os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "0")  # else it tells that they are on
+    os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "0")  # else it logs that they are on
     try:
         import tensorflow as tf
     except ImportError as error:

@@ -188,7 +188,7 @@ def positions(step: int, batch_size: int, rows: range) -> np.ndarray:
 
 
 def stream(batches: Batches, opened: Callable[[], tuple[Source, Indices]], how: Loading, batch_size: int) -> Stream:
-    """The stream of a pipeline: its batches, and what all pipelines tell in the same way."""
+    """The stream of a pipeline: its batches, and what all pipelines report in the same way."""
     shapes = spec(batch_size, how.placer.canvas, how.channels, how.target, how.given)
     return Stream(shapes, batches, lambda: about(opened()[0]), without_chance(how), examiner(opened, how))
 

@@ -210,9 +210,9 @@ def random_resized_crop(
     *,
     interpolation: Resampling = PIL_BILINEAR,
 ) -> Placer:
-    """A random box, stretched to the canvas (Szegedy et al., arXiv:1409.4842; drawn as torchvision's `RandomResizedCrop`).
+    """A random box, stretched to the canvas (Szegedy et al., arXiv:1409.4842; sampled as torchvision's `RandomResizedCrop`).
 
-    Its share of the image's area is uniform in `area`, its aspect (width / height) log-uniform in `ratio`, its corner
+    Its fraction of the image's area is uniform in `area`, its aspect (width / height) log-uniform in `ratio`, its corner
     uniform. Ten tries to fit it in; then the largest centred box within `ratio`. Boxes are whole pixels.
     """
     size = _size(size)

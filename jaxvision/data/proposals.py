@@ -86,7 +86,7 @@ def _kept(image: bytes | np.ndarray, search: Search, folder: Path) -> np.ndarray
             boxes = file["boxes"]
     except (ValueError, KeyError, EOFError, OSError, zipfile.BadZipFile) as error:
         raise ValueError(f"{path} holds no proposals: {error}; remove it to have them computed again") from error
-    return boxes[permutation(int(name[:16], 16), Purpose.DRAW, 0, len(boxes))]
+    return boxes[permutation(int(name[:16], 16), Purpose.SAMPLE, 0, len(boxes))]
 
 
 def selective_search(image: bytes | np.ndarray, search: Search = SEARCH) -> np.ndarray:

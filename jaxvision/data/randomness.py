@@ -17,7 +17,7 @@ class Purpose(enum.IntEnum):
     OVERSAMPLE = 1
     INTERLEAVE = 2
     PLACE = 3
-    DRAW = 4
+    SAMPLE = 4
 
 
 def philox(seed: int, purpose: Purpose, number: int) -> np.random.Philox:

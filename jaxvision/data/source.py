@@ -63,7 +63,7 @@ class Source(NamedTuple):
 
 
 def about(source: Source) -> About:
-    """What a stream tells of its source."""
+    """What a stream reports of its source."""
     return About(source.length, source.classes, source.name, source.fingerprint, lambda: class_counts(source))
 
 

@@ -44,7 +44,7 @@ def training(
     Args:
       open: the source, when the first batch is asked for.
       order: which example stands at which position; it has a seed of its own.
-      placer: where an image goes on its canvas; `seed` keys what it draws.
+      placer: where an image goes on its canvas; `seed` keys what it samples.
       batch_size: rows of a batch, on all processes together.
       seed: of the placer.
       channels: 3, or 1 for grey.

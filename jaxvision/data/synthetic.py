@@ -91,7 +91,7 @@ def shapes(
     allowed = [SHAPES.index(name) for name in classes]
 
     def layout(index: int) -> tuple[list[Shape], np.random.Generator]:
-        rng = np.random.Generator(philox(seed, Purpose.DRAW, index))
+        rng = np.random.Generator(philox(seed, Purpose.SAMPLE, index))
         return _layout(rng, size, max_objects, overlap, allowed), rng
 
     def read(indices: np.ndarray) -> list[Example]:

@@ -94,15 +94,15 @@ def _object_classes(info: Any, image: str, objects: str) -> tuple[str, ...]:
     features = tfds.features
     sequence: Any = dict(info.features.items()).get(objects)
     inner = sequence.feature if isinstance(sequence, features.Sequence) else None
-    there: dict[str, Any] = dict(inner.items()) if isinstance(inner, features.FeaturesDict) else {}  # type: ignore[union-attr]
-    there[image] = dict(info.features.items()).get(image)
+    present: dict[str, Any] = dict(inner.items()) if isinstance(inner, features.FeaturesDict) else {}  # type: ignore[union-attr]
+    present[image] = dict(info.features.items()).get(image)
     wanted = {image: features.Image, "bbox": features.BBoxFeature, "label": features.ClassLabel}
-    if not all(isinstance(there.get(name), kind) for name, kind in wanted.items()):
+    if not all(isinstance(present.get(name), kind) for name, kind in wanted.items()):
         raise ValueError(
             f"{info.full_name} has no feature {image!r} of type Image, and {objects!r}, a sequence of bbox (BBoxFeature) and"
             f" label (ClassLabel); it has {_present(info)}"
         )
-    return tuple(there["label"].names)
+    return tuple(present["label"].names)
 
 
 def _builder(name: str, data_dir: str | PathLike | None) -> Any:

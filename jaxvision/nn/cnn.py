@@ -24,7 +24,7 @@ class SmallCNN(nn.Module):
     depth: int = 2
     """Convolutions of every stage."""
     dropout: float = 0.4
-    """Share of the head's inputs that are dropped while training."""
+    """Fraction of the head's inputs that are dropped while training."""
     dtype: DTypeLike = jnp.float32
     norm: Norm = BatchNorm
 
@@ -85,7 +85,7 @@ class FolderCNN(nn.Module):
     hidden: int = 1024
     """Units of the dense layer."""
     dropout: float = 0.5
-    """Share of the dense layer's units that are dropped while training."""
+    """Fraction of the dense layer's units that are dropped while training."""
     dtype: DTypeLike = jnp.float32
 
     @nn.compact

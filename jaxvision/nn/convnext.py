@@ -55,7 +55,7 @@ class Backbone(nn.Module):
     width: int = 96
     """Channels of the first stage; every further stage has twice as many."""
     stochastic_depth: float = 0.0
-    """Share of the examples whose last block is left out while training; of the first block none (arXiv:1603.09382).
+    """Fraction of the examples whose last block is left out while training; of the first block none (arXiv:1603.09382).
 
     Needs an rng named "dropout" then.
     """
@@ -76,7 +76,7 @@ class Backbone(nn.Module):
         """Features of all stages, finest first, of type `dtype`; strides 4, 8, 16, 32.
 
         Raises:
-            ValueError: for a rate of stochastic depth that is no share.
+            ValueError: for a rate of stochastic depth outside 0 to below 1.
         """
         rates = iter(linear_rates(self.stochastic_depth, sum(self.depths)))
         x = self._halved("stem_conv", images, self.width, 4)

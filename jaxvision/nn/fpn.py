@@ -19,7 +19,7 @@ lecun_uniform = nn.initializers.variance_scaling(1.0, "fan_in", "uniform")
 
 @runtime_checkable
 class Backbone(Protocol):
-    """What fits under any pyramid: a module that returns a list of maps, finest first, and tells how large they are."""
+    """What fits under any pyramid: a module that returns a list of maps, finest first, and knows their strides and widths."""
 
     @property
     def strides(self) -> tuple[int, ...]:
@@ -47,8 +47,8 @@ def first_map(backbone: Backbone, stride: int) -> int:
     Raises:
         ValueError: if all maps are finer.
     """
-    for number, own in enumerate(backbone.strides):
-        if own >= stride:
+    for number, map_stride in enumerate(backbone.strides):
+        if map_stride >= stride:
             return number
     raise ValueError(f"a pyramid from stride {stride} on needs a coarser backbone: its strides are {backbone.strides}")
 

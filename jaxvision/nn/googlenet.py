@@ -78,9 +78,9 @@ class GoogLeNet(nn.Module):
     auxiliary: bool = False
     """Have two auxiliary heads."""
     dropout: float = 0.2
-    """Share of the averaged features that are dropped while training."""
+    """Fraction of the averaged features dropped while training."""
     auxiliary_dropout: float = 0.7
-    """Share of the units of the auxiliary heads that are dropped while training."""
+    """Fraction of the units of the auxiliary heads that are dropped while training."""
     dtype: DTypeLike = jnp.float32
     norm: Norm = tensorflow_norm
 

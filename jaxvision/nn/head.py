@@ -17,7 +17,7 @@ class Head(nn.Module):
     classes: int
     hidden: int = 1024
     dropout: float = 0.5
-    """Share of the hidden units that are dropped while training."""
+    """Fraction of the hidden units that are dropped while training."""
     dtype: DTypeLike = jnp.float32
 
     @nn.compact

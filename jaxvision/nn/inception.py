@@ -154,7 +154,7 @@ class InceptionV3(nn.Module):
     auxiliary: bool = False
     """Have an auxiliary head; it needs images of 299x299 pixels or more."""
     dropout: float = 0.5
-    """Share of the averaged features that are dropped while training."""
+    """Fraction of the averaged features dropped while training."""
     dtype: DTypeLike = jnp.float32
     norm: Norm = tensorflow_norm
     count_border: bool = True

@@ -94,7 +94,7 @@ class Backbone(nn.Module):
     dtype: DTypeLike = jnp.float32
     norm: Norm = BatchNorm
     stochastic_depth: float = 0.0
-    """Share of the examples whose last block is left out while training, if it has a shortcut; of the first block none.
+    """Fraction of the examples whose last block is left out while training, if it has a shortcut; of the first block none.
 
     Needs an rng named "dropout" then (arXiv:1603.09382).
     """
@@ -126,7 +126,7 @@ class Backbone(nn.Module):
         """The last features of every stride, finest first, of type `dtype`: strides 2, 4, 8, 16, 32 of MobileNetV2.
 
         Raises:
-            ValueError: for another padding than these two, or a rate of stochastic depth that is no share.
+            ValueError: for another padding than these two, or a rate of stochastic depth outside 0 to below 1.
         """
         rates = iter(linear_rates(self.stochastic_depth, sum(stage.blocks for stage in self.stages)))
         x = _layer(self, "stem", images, self.stem, 3, 2, train=train)
@@ -163,7 +163,7 @@ class MobileNet(nn.Module):
     last: int = 1280
     """Channels of the last 1x1 convolution."""
     dropout: float = 0.2
-    """Share of the averaged features that are dropped while training."""
+    """Fraction of the averaged features dropped while training."""
 
     @nn.compact
     def __call__(self, images: Float[Array, "b h w c"], *, train: bool) -> Float[Array, "b k"]:

@@ -12,7 +12,7 @@ TEMPERATURE = 10_000
 def sine(
     extent: Int[Array, "b 2"], shape: tuple[int, int], width: int, dtype: DTypeLike = jnp.float32
 ) -> Float[Array, "b h w d"]:
-    """Sines and cosines of the place of every cell, as a share of the content (arXiv:2005.12872, appendix A.4).
+    """Sines and cosines of the place of every cell, as a fraction of the content (arXiv:2005.12872, appendix A.4).
 
     The first half of the channels is about the row, the second about the column: sine and cosine in turn, at wavelengths
     that rise from the whole content to 10,000 times as much. Cells outside the content are numbered on.

@@ -108,7 +108,7 @@ class Backbone(nn.Module):
     zero_init_last: bool = False
     """Start with the last scale of every block at zero, so that a block starts as its shortcut (arXiv 1706.02677)."""
     stochastic_depth: float = 0.0
-    """Share of the examples whose last block is left out while training; of the first block none (arXiv:1603.09382).
+    """Fraction of the examples whose last block is left out while training; of the first block none (arXiv:1603.09382).
 
     Needs an rng named "dropout" then.
     """

@@ -36,7 +36,7 @@ class BoxHead(nn.Module):
     classes: int
     hidden: int = 1024
     dropout: float = 0.0
-    """Share of the units of both dense layers that are dropped while training; 0.5 in VGG16."""
+    """Fraction of the units of both dense layers that are dropped while training; 0.5 in VGG16."""
     dtype: DTypeLike = jnp.float32
 
     @nn.compact

@@ -45,7 +45,7 @@ class SqueezeNet(nn.Module):
     stem_kernel: int
     classes: int
     dropout: float = 0.5
-    """Share of the last features that are dropped while training."""
+    """Fraction of the last features dropped while training."""
     dtype: DTypeLike = jnp.float32
 
     @nn.compact

@@ -5,7 +5,7 @@ from jaxtyping import Array, Float
 
 
 class StochasticDepth(nn.Module):
-    """Zeros in place of the branch for a share `rate` of the examples, drawn independently; the others / (1 - rate).
+    """Zeros in place of the branch for a fraction `rate` of the examples, sampled independently; the others / (1 - rate).
 
     So the expected branch is the branch: torchvision's mode "row", timm's `DropPath`. Needs an rng named "dropout" while
     training, unless `rate` is 0.
@@ -16,8 +16,8 @@ class StochasticDepth(nn.Module):
     @nn.compact
     def __call__(self, branch: Float[Array, "b *s"], *, train: bool) -> Float[Array, "b *s"]:
         """The branch, as it is unless training."""
-        rest = tuple(range(1, branch.ndim))
-        return nn.Dropout(self.rate, broadcast_dims=rest, deterministic=not train)(branch)
+        other_axes = tuple(range(1, branch.ndim))
+        return nn.Dropout(self.rate, broadcast_dims=other_axes, deterministic=not train)(branch)
 
 
 def linear_rates(rate: float | int, blocks: int) -> list[float]:

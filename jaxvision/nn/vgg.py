@@ -75,7 +75,7 @@ class VGG(nn.Module):
     hidden: int = 4096
     """Units of the two dense layers before the head."""
     dropout: float = 0.5
-    """Share of the units of both dense layers that are dropped while training."""
+    """Fraction of the units of both dense layers that are dropped while training."""
 
     @nn.compact
     def __call__(self, images: Float[Array, "b h w c"], *, train: bool) -> Float[Array, "b k"]:

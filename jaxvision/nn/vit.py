@@ -82,7 +82,7 @@ class ViT(nn.Module):
     remat: bool = False
     """Compute the inside of a block again for its gradient: less memory, more time, the same result."""
     stochastic_depth: float = 0.0
-    """Share of the examples whose branches of the last block are left out while training; of the first block none."""
+    """Fraction of the examples whose branches of the last block are left out while training; of the first block none."""
     dtype: DTypeLike = jnp.float32
 
     @nn.compact
@@ -130,7 +130,7 @@ class Backbone(nn.Module):
     remat: bool = False
     """Compute the inside of a block again for its gradient: less memory, more time, the same result."""
     stochastic_depth: float = 0.0
-    """Share of the examples whose branches of the last block are left out while training; of the first block none."""
+    """Fraction of the examples whose branches of the last block are left out while training; of the first block none."""
     dtype: DTypeLike = jnp.float32
 
     @property

@@ -79,7 +79,7 @@ def keras_file(sources: Sources, variables: Variables, path: str | Path, like: s
     Args:
         sources: name map of the network: `keras.resnet_sources`.
         variables: the network's.
-        path: where the file is written; its ending is that of `like`, which tells Keras the format.
+        path: where the file is written; its ending is that of `like`, from which Keras knows the format.
         like: a file of weights of the same model with the same classes, which Keras wrote.
 
     Raises:

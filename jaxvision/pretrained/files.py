@@ -1,7 +1,7 @@
 """Files of weights, read as named arrays; nothing in a file is ever run, and no library that wrote one is needed.
 
-The format is told by the content: safetensors, NumPy's `.npz`, PyTorch's `.pth` (also from before 1.6), pickles of NumPy
-arrays, Keras' `.h5` and `.weights.h5`. Two formats can be recognised by the end of their names only: `.weights` of
+The format is recognised by the content: safetensors, NumPy's `.npz`, PyTorch's `.pth` (also from before 1.6), pickles of
+NumPy arrays, Keras' `.h5` and `.weights.h5`. Two formats can be recognised by the end of their names only: `.weights` of
 Darknet, which needs its `.cfg` beside it, of the same name, and `.pb`, a frozen graph of TensorFlow.
 """
 
@@ -57,11 +57,11 @@ DAMAGE = (
     *(zipfile.BadZipFile, zlib.error, struct.error, pickle.UnpicklingError, EOFError, KeyError, IndexError, TypeError),
     *(AttributeError, OverflowError, MemoryError, RuntimeError, OSError),
 )
-"""What reading a damaged file may raise beside ValueError; an OSError with a file name tells of the file system."""
+"""What reading a damaged file may raise beside ValueError; an OSError with a file name is about the file system."""
 
 
 def _tree(path: Path) -> Any:
-    """What the file holds, by the format that its first bytes tell."""
+    """What the file holds, in the format recognised by its first bytes."""
     if path.suffix == ".weights":
         return darknet.read_weights(path, darknet.read_cfg(_beside(path, ".cfg")))
     if path.suffix == ".pb":

@@ -37,7 +37,7 @@ def vgg_sources(variables: Variables) -> dict[Path, Source]:
 def inception_v3_sources(variables: Variables) -> dict[Path, Source]:
     """The name map of a `keras_inception_v3`: for every array its name in Keras: layers are counted as they are made."""
     order = {name: number for number, name in enumerate(inception_layers())}
-    kinds = {"conv": "conv2d", "norm": "batch_normalization"}
+    layer_names = {"conv": "conv2d", "norm": "batch_normalization"}
 
     def layer(ours: str) -> str:
         block, _, kind = ours.rpartition("/")
@@ -45,7 +45,7 @@ def inception_v3_sources(variables: Variables) -> dict[Path, Source]:
             return "predictions"
         if block not in order:
             raise ValueError(f"Keras' Inception v3 has no counterpart of {ours!r}")
-        return f"{kinds[kind]}_{order[block]}"
+        return f"{layer_names[kind]}_{order[block]}"
 
     return _sources(variables, layer)
 

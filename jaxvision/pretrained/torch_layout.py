@@ -57,7 +57,7 @@ def module_sources(
     Args:
         variables: the network's own; shapes are enough.
         module: from the name of one of our modules, joined by slashes, to PyTorch's.
-        kernels: for our modules whose kernel turns otherwise than its number of axes tells.
+        kernels: for our modules whose kernel turns otherwise than its number of axes implies.
     """
     sources = {}
     flat: dict[Path, Any] = {**traverse_util.flatten_dict(variables)}

@@ -194,7 +194,7 @@ class Checkpoints:
             saved_types = _named_types(metadata.metadata)
             notes = cast(dict, metadata.custom_metadata)["notes"]
             if not saved_types:
-                raise ValueError("it does not tell what it holds")
+                raise ValueError("it does not say what it holds")
         except Exception as error:
             raise _unreadable(path, error) from error
         _check_same_tree(path, saved_types, _named_types(wanted))

@@ -1,4 +1,4 @@
-"""All that a run tells while it goes, as one: its two logs, the trackers, the terminal, the watchdog."""
+"""All that a run reports while it goes, as one: its two logs, the trackers, the terminal, the watchdog."""
 
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack
@@ -81,7 +81,7 @@ class Logbook:
         self._training.close()
 
     def watched(self, step: Step) -> Step:
-        """The jitted training step, which tells of compilations and is profiled where that is asked for; call it once."""
+        """The jitted training step, which reports compilations and is profiled where that is asked for; call it once."""
         step = Recompilations(step, self.first, self.say)
         if self.profile is None or not self.writes:
             return step

@@ -61,8 +61,8 @@ class Model(NamedTuple):
 
         Args:
           images: files, contents of files, or pixels `h w 3` or `h w`, uint8.
-          top_k: how many classes a classifier tells, best first.
-          score_threshold: what a detector tells has this score or a higher one.
+          top_k: how many classes a classifier reports, best first.
+          score_threshold: what a detector reports has this score or a higher one.
 
         Returns:
           A record an image, JSON data: `{"classes": [{"name", "probability"}]}` of a classifier, `{"height", "width",
@@ -91,7 +91,7 @@ class Model(NamedTuple):
 
         Args:
           images: where each is from, and its canvas.
-          selection: what to tell of a prediction.
+          selection: what to report of a prediction.
           rows: of a batch; None for those of `spec`.
         """
         images, spec = iter(images), with_rows(self.spec, rows or self.spec.image.shape[0])

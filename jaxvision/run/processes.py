@@ -36,7 +36,7 @@ CLUSTER_VARIABLES = (
 
 
 class Meeting(NamedTuple):
-    """How several processes find each other; without a coordinator, SLURM, Open MPI or Cloud TPU tell."""
+    """How several processes find each other; without a coordinator, SLURM, Open MPI or Cloud TPU say."""
 
     coordinator: str | None = None
     """`HOST:PORT` of process 0."""

@@ -303,7 +303,7 @@ def finished(experiment: Experiment, progress: Progress) -> bool:
 
 
 def check_measured(by: str | None, metrics: Metrics | None) -> None:
-    """Raises ConfigError if there are metrics, but not the one that tells which checkpoint is best."""
+    """Raises ConfigError if there are metrics, but not the one by which the best checkpoint is chosen."""
     if metrics is not None and by is not None and by not in metrics:
         names = ", ".join(name for name in metrics if name.count("/") < 2)
         raise ConfigError(f"keep.by is {by!r}; the evaluations give: {names}")

@@ -24,11 +24,12 @@ What counts as a match is a value of a task, see `by_iou` and `bipartite`.
 
 
 def by_iou(high: float = 0.5, low: float = 0.5, *, low_quality: bool = False) -> Matching:
-    """Matching of each box to the object that it overlaps best, see `ops.matching.by_threshold`.
+    """Matching of each box to the object with which its IoU is the highest, see `ops.matching.by_threshold`.
 
     Args:
       high: from this IoU on a box is that of the object.
-      low: below it is background; between the two it is neither, nor is what overlaps an object to be ignored by `low`.
+      low: below it is background; between the two it is neither, nor is a box whose IoU with an
+        object to be ignored is `low` or more.
       low_quality: every object's best boxes are matched in any case.
     """
     return _sparing_ignored(low, partial(matching.by_threshold, high=high, low=low, low_quality=low_quality))
@@ -37,18 +38,18 @@ def by_iou(high: float = 0.5, low: float = 0.5, *, low_quality: bool = False) ->
 def bipartite(threshold: float = 0.5) -> Matching:
     """Matching of every object to its best box, and of further boxes from an IoU on, see `ops.matching.bipartite`.
 
-    All others are background, but those that overlap an object to be ignored by the threshold.
+    All others are background, but those whose IoU with an object to be ignored reaches the threshold.
     """
     return _sparing_ignored(threshold, partial(matching.bipartite, threshold=threshold))
 
 
 def _sparing_ignored(low: float, rule: Callable[[Float[Array, "g a"], Bool[Array, "g"]], Match]) -> Matching:
-    """Matching by a rule for IoUs; boxes that overlap an object to be ignored by `low` or more are no background."""
+    """Matching by a rule for IoUs; boxes whose IoU with an object to be ignored is `low` or more are no background."""
 
     def match(boxes: Float[Array, "a 4"], target: Objects) -> Match:
-        overlap = pairwise(iou, target.boxes.astype(boxes.dtype), boxes)
-        found = rule(overlap, detection.trained_on(target))
-        near_ignored = ((overlap >= low) & (target.valid & target.ignore)[:, None]).any(0)
+        ious = pairwise(iou, target.boxes.astype(boxes.dtype), boxes)
+        found = rule(ious, detection.trained_on(target))
+        near_ignored = ((ious >= low) & (target.valid & target.ignore)[:, None]).any(0)
         return jnp.where((found == matching.BACKGROUND) & near_ignored, matching.IGNORED, found)
 
     return match
@@ -80,7 +81,9 @@ def anchors_of(
       ValueError: if the network has another number of maps, or of anchors a cell, than the sizes and ratios say.
     """
     shapes = [(x.offsets.shape[1], x.offsets.shape[2]) for x in outputs]
-    kinds, wanted = [x.offsets.shape[3] for x in outputs], [len(own) * len(ratios) for own in sizes]
-    if kinds != wanted:
-        raise ValueError(f"the network has {kinds} anchors a cell of its maps; sizes and ratios make {wanted}")
+    anchors_per_cell, wanted = [x.offsets.shape[3] for x in outputs], [len(level) * len(ratios) for level in sizes]
+    if anchors_per_cell != wanted:
+        raise ValueError(
+            f"the network has {anchors_per_cell} anchors a cell of its maps; sizes and ratios make {wanted}"
+        )
     return anchors.pyramid(shapes, (images[1], images[2]), sizes, ratios)

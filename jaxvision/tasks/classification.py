@@ -1,4 +1,4 @@
-"""Image classification: one class for a whole image, by softmax cross-entropy unless told otherwise."""
+"""Image classification: one class for a whole image, by softmax cross-entropy by default."""
 
 import dataclasses
 from collections.abc import Sequence
@@ -30,15 +30,16 @@ def classification(
 
     Args:
       network: called as `network(images, train=...)` on normalised images `b h w c`; returns logits `b k`, in training
-        also those of auxiliary heads: a tuple, its own first. Its collections other than `params` (BatchNorm statistics)
+        also those of auxiliary heads: a tuple, the main one first. Its collections other than `params` (BatchNorm statistics)
         are updated by training; the `dropout` generator is supplied.
       mean: of the pixels of each channel, on the scale 0-255.
       std: standard deviation of the pixels of each channel (or of all).
-      label_smoothing: share of the target spread evenly over all classes, in [0, 1) (arXiv:1512.00567).
+      label_smoothing: fraction of the target spread evenly over all classes, in [0, 1) (arXiv:1512.00567).
       loss: `(logits b k, Labels) -> terms b` in place of the cross-entropy, any of `ops.losses` or a function of your own;
         `class_weighted(cross_entropy, inverse_frequency(counts))`, say.
-      auxiliary: weight of the loss of every auxiliary head beside that of the own, for networks that have some: 0.3 in
-        GoogLeNet (arXiv:1409.4842), 0.4 in torchvision's recipe of Inception v3. Figures are those of the own head.
+      auxiliary: weight of the loss of every auxiliary head beside that of the main head, for networks that have auxiliary
+        ones: 0.3 in GoogLeNet (arXiv:1409.4842), 0.4 in torchvision's recipe of Inception v3. Metrics are those of the main
+        head.
       dtype: of the normalised images.
 
     Returns:
@@ -82,7 +83,7 @@ def classification(
 
 
 def _heads(outputs: Array | tuple[Array, ...], auxiliary: float | None) -> tuple[Array, ...]:
-    """The logits of every head, the own one first."""
+    """The logits of every head, the main one first."""
     heads = outputs if isinstance(outputs, tuple) else (outputs,)
     if len(heads) > 1 and auxiliary is None:
         raise ValueError(
@@ -109,12 +110,12 @@ def taught(student: Task, teacher: Task, teacher_variables: Variables) -> Task:
     def loss(variables: Variables, batch: Batch, key: Key) -> tuple[Scalar, LossOutput]:
         logits = jax.lax.stop_gradient(teacher.predict(variables["teacher"], batch).logits)
         target = dataclasses.replace(batch.target, probs=jax.nn.softmax(logits))
-        return student.loss(_own(variables), dataclasses.replace(batch, target=target), key)
+        return student.loss(_without_teacher(variables), dataclasses.replace(batch, target=target), key)
 
-    return Task(init, loss, lambda variables, batch: student.predict(_own(variables), batch))
+    return Task(init, loss, lambda variables, batch: student.predict(_without_teacher(variables), batch))
 
 
-def _own(variables: Variables) -> Variables:
+def _without_teacher(variables: Variables) -> Variables:
     return {name: value for name, value in variables.items() if name != "teacher"}
 
 

@@ -1,4 +1,4 @@
-"""DETR (arXiv:2005.12872): every object is matched to one of the queries, and no suppression is needed."""
+"""DETR (arXiv:2005.12872): every object is matched to one of the queries, and no NMS is needed."""
 
 from collections.abc import Sequence
 from functools import partial
@@ -36,7 +36,7 @@ class Outputs(NamedTuple):
     logits: Float[Array, "l b q c"]
     """Logits of the classes and, last, of no object."""
     boxes: Float[Array, "l b q 4"]
-    """Centre, width and height as shares of the content, 0 to 1."""
+    """Centre, width and height as fractions of the content, 0 to 1."""
 
 
 class Attention(nn.Module):
@@ -301,7 +301,7 @@ def loss_terms(
 ) -> LossTerms:
     """Sums of `class_loss`, `box_loss` and `giou_loss` over the queries of one image, of one layer of the decoder.
 
-    The first is counted by the weights of the queries, the others by the number of objects. `boxes` are shares of the
+    The first is counted by the weights of the queries, the others by the number of objects. `boxes` are fractions of the
     content, which is `size` large.
     """
     real = detection.trained_on(target)
@@ -311,19 +311,19 @@ def loss_terms(
     weight = jnp.where(positive, detection.weights(target)[matched], 1).astype(logits.dtype)
 
     label = jnp.where(positive, target.labels[matched], logits.shape[-1] - 1)
-    share = jnp.where(positive, 1, no_object).astype(logits.dtype)
+    class_weight = jnp.where(positive, 1, no_object).astype(logits.dtype)
     by_class = optax.softmax_cross_entropy_with_integer_labels(logits, label)
 
-    own = jnp.where(positive[:, None], boxes, 0.5)
+    predicted = jnp.where(positive[:, None], boxes, 0.5)
     goal = jnp.where(positive[:, None], wanted[matched], 0.5)
-    by_box = jnp.abs(own - goal).sum(-1)
-    by_giou = 1 - box.giou(box.from_centre(own), box.from_centre(goal))
+    by_box = jnp.abs(predicted - goal).sum(-1)
+    by_giou = 1 - box.giou(box.from_centre(predicted), box.from_centre(goal))
     sums = {
-        "class_loss": (by_class * share * weight).sum(),
+        "class_loss": (by_class * class_weight * weight).sum(),
         "box_loss": jnp.where(positive, by_box * weight, 0).sum(),
         "giou_loss": jnp.where(positive, by_giou * weight, 0).sum(),
     }
-    return LossTerms(sums, {"class_loss": share.sum(), "box_loss": real.sum(), "giou_loss": real.sum()})
+    return LossTerms(sums, {"class_loss": class_weight.sum(), "box_loss": real.sum(), "giou_loss": real.sum()})
 
 
 def match(
@@ -336,7 +336,7 @@ def match(
 ) -> Int[Array, "q"]:
     """The number of the object of each query, or BACKGROUND: the matching of the least cost (section 3.1).
 
-    Both boxes are centre, width and height as shares of the content.
+    Both boxes are centre, width and height as fractions of the content.
     """
     logits, boxes = jax.lax.stop_gradient((logits, boxes))
     wanted = jnp.where(valid[:, None], wanted, 0.5)
@@ -365,6 +365,6 @@ def _total(weights: Weights, means: dict[str, Array]) -> Array:
 
 
 def _extent(size: Int[Array, "2"], dtype) -> Float[Array, "1 4"]:
-    """Width and height twice, at least 1: what boxes are shares of."""
+    """Width and height twice, at least 1: what boxes are fractions of."""
     height, width = jnp.maximum(size, 1).astype(dtype)
     return jnp.stack([width, height, width, height])[None]

@@ -148,8 +148,8 @@ def proposals(batch: Batch, dtype) -> tuple[Float[Array, "b n 4"], Bool[Array, "
 
 def nearest(boxes: Float[Array, "n 4"], target: Objects) -> Float[Array, "n"]:
     """The best IoU of each box with an object that is trained on; 0 where there is none."""
-    overlap = pairwise(iou, boxes, target.boxes.astype(boxes.dtype))
-    return jnp.where(detection.trained_on(target)[None], overlap, 0).max(1)
+    ious = pairwise(iou, boxes, target.boxes.astype(boxes.dtype))
+    return jnp.where(detection.trained_on(target)[None], ious, 0).max(1)
 
 
 def sampled(

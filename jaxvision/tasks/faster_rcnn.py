@@ -181,9 +181,9 @@ def faster_rcnn(
     Returns:
       A task whose target is `Objects` and whose prediction is `Detections`. Its loss is the sum of `objectness_loss` and
       `rpn_box_loss`, each the mean over the anchors sampled in all images, and of `class_loss` and `box_loss`, each the
-      mean over the regions sampled in all images. Anchors and regions that overlap an object to be ignored are no
-      background. An object's `weight` multiplies the losses of what is matched to it. The canvas is padded to a multiple of
-      32 pixels.
+      mean over the regions sampled in all images. Anchors and regions whose IoU with an object to be ignored
+      reaches the lower threshold of `matching` are no background. An object's `weight` multiplies the losses of what is
+      matched to it. The canvas is padded to a multiple of 32 pixels.
     """
 
     def images(batch: Batch) -> Float[Array, "b h w c"]:
@@ -212,11 +212,11 @@ def faster_rcnn(
         return detection.mean_loss(terms, batch.valid, collections)
 
     def predict(variables: Variables, batch: Batch) -> Detections:
-        given, own = images(batch), model_variables(variables)
-        maps, outputs = cast(_Proposed, network.apply(own, given, train=False, method="propose"))
+        given, model = images(batch), model_variables(variables)
+        maps, outputs = cast(_Proposed, network.apply(model, given, train=False, method="propose"))
         anchors, (logits, offsets) = anchors_of(outputs, given.shape, sizes, ratios), _by_level(outputs)
         boxes, proposed = _propose(logits, offsets, anchors, batch, False, rpn)
-        scores = cast(RegionScores, network.apply(own, maps, boxes, train=False, method="classify"))
+        scores = cast(RegionScores, network.apply(model, maps, boxes, train=False, method="classify"))
         one = partial(decode, settings=roi_heads)
         return detection.detections(one, *scores, boxes, proposed, jnp.asarray(batch.size))
 

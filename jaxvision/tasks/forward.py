@@ -25,7 +25,7 @@ def forward_training(
       key: for dropout.
       method: called in place of `__call__`, for networks of several stages.
     """
-    own = model_variables(variables)
-    mutable = [name for name in own if name != "params"]
-    out, changed = network.apply(own, *inputs, train=True, mutable=mutable, rngs={"dropout": key}, method=method)  # type: ignore[misc]
-    return out, {name: changed.get(name, own[name]) for name in mutable}
+    model = model_variables(variables)
+    mutable = [name for name in model if name != "params"]
+    out, changed = network.apply(model, *inputs, train=True, mutable=mutable, rngs={"dropout": key}, method=method)  # type: ignore[misc]
+    return out, {name: changed.get(name, model[name]) for name in mutable}

@@ -144,13 +144,13 @@ def rcnn(
 
     def predict(variables: Variables, batch: Batch) -> Detections:
         boxes, valid = proposals(batch, dtype)
-        own, shown = model_variables(variables), images(batch)
+        model, shown = model_variables(variables), images(batch)
 
-        def classify(some: Float[Array, "b k 4"]) -> RegionScores:
+        def classify(regions: Float[Array, "b k 4"]) -> RegionScores:
             """Regions of every image, image by image: so a batch that is split over devices stays so."""
-            seen = jax.vmap(lambda image, boxes: crops(image, boxes, size, context))(shown, some)
-            scores = network.apply(own, seen.reshape(-1, *seen.shape[2:]), train=False)
-            return jax.tree.map(lambda x: x.reshape(*some.shape[:2], *x.shape[1:]), scores)
+            seen = jax.vmap(lambda image, boxes: crops(image, boxes, size, context))(shown, regions)
+            scores = network.apply(model, seen.reshape(-1, *seen.shape[2:]), train=False)
+            return jax.tree.map(lambda x: x.reshape(*regions.shape[:2], *x.shape[1:]), scores)
 
         rows, count, _ = boxes.shape
         at_once = min(max(AT_ONCE // rows, 1), count)

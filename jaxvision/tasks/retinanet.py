@@ -167,8 +167,8 @@ def retinanet(
     Returns:
       A task whose target is `Objects` and whose prediction is `Detections`. Its loss is the sum of `class_loss` and
       `box_loss`, each the mean over images of its sum by the number of anchors matched there.
-      Anchors that overlap an object to be ignored are no background, see `matching`. An object's `weight` multiplies the
-      losses of the anchors matched to it. The canvas is padded to a multiple of 32 pixels.
+      Anchors whose IoU with an object to be ignored reaches the lower threshold of `matching` are no background. An
+      object's `weight` multiplies the losses of the anchors matched to it. The canvas is padded to a multiple of 32 pixels.
     """
 
     def images(batch: Batch) -> Float[Array, "b h w c"]:
@@ -258,7 +258,7 @@ def decode(
     """
     found = [_candidates(*level, size, pre_nms_top_k) for level in zip(logits, offsets, boxes, strict=True)]
     first = np.cumsum([0, *map(len, boxes[:-1])])
-    anchor = jnp.concatenate([own.anchor + int(start) for own, start in zip(found, first, strict=True)])
+    anchor = jnp.concatenate([level.anchor + int(start) for level, start in zip(found, first, strict=True)])
     kept, labels, scores = (jnp.concatenate(each) for each in list(zip(*found, strict=True))[:3])
     options = {"score_threshold": score_threshold, "nms": nms, "max_detections": max_detections}
     return best_candidates(kept, labels, scores, scores >= 0, **options).renumbered(anchor)

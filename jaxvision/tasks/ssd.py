@@ -1,4 +1,4 @@
-"""SSD (arXiv:1512.02325): default boxes over several maps, matched by overlap, hard negatives mined three to one."""
+"""SSD (arXiv:1512.02325): default boxes over several maps, matched by IoU, hard negatives mined three to one."""
 
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
@@ -286,7 +286,7 @@ def ssd(
       std: standard deviation of the pixels of each channel (or of all).
       scores: `SOFTMAX` or `SIGMOID`.
       matching: of default boxes to objects: `tasks.anchored.bipartite(iou)`, or another.
-      negatives: so many boxes of background for each matched one, those with the largest loss.
+      negatives: hard negatives for each matched box: the boxes of background with the largest loss.
       box_loss: the loss of each bounding box, see `ops.box_losses`.
       score_threshold: detections have a score above it.
       nms: what a detection keeps of its score beside better ones of its class: `ops.nms.greedy(iou)`, or one of
@@ -297,8 +297,9 @@ def ssd(
 
     Returns:
       A task whose target is `Objects` and whose prediction is `Detections`. Its loss is the sum of `class_loss` and
-      `box_loss`, each over all images by the number of boxes matched in all of them. Boxes that overlap an object to be
-      ignored are no background, see `matching`. An object's `weight` multiplies the losses of the boxes matched to it.
+      `box_loss`, each over all images by the number of boxes matched in all of them. Boxes whose IoU with an
+      object to be ignored reaches the threshold of `matching` are no background. An object's `weight` multiplies the losses
+      of the boxes matched to it.
     """
 
     def init(key: Key, batch: Batch) -> Variables:
@@ -345,14 +346,14 @@ def loss_terms(
     positive = matched >= 0
     weight = jnp.where(positive, detection.weights(target)[matched], 1).astype(logits.dtype)
 
-    each = scores.loss(logits, jnp.where(positive, target.labels[matched], -1))
-    mined = hardest(each, matched == BACKGROUND, (negatives * positive.sum()).astype(jnp.int32))
+    by_class = scores.loss(logits, jnp.where(positive, target.labels[matched], -1))
+    mined = hardest(by_class, matched == BACKGROUND, (negatives * positive.sum()).astype(jnp.int32))
 
     wanted = box_codec.encode(boxes[matched], defaults, box_codec.SSD)
     predicted = box_codec.decode(offsets, defaults, box_codec.SSD)
     by_box = box_loss(offsets, jax.lax.stop_gradient(wanted), predicted, boxes[matched])
     sums = {
-        "class_loss": jnp.where(positive | mined, each * weight, 0).sum(),
+        "class_loss": jnp.where(positive | mined, by_class * weight, 0).sum(),
         "box_loss": jnp.where(positive, by_box * weight, 0).sum(),
     }
     return LossTerms(sums, dict.fromkeys(sums, positive.sum()))

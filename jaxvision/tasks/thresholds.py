@@ -11,9 +11,9 @@ from jaxvision.types import Batch, ClassScores, Task, Variables
 def with_thresholds(task: Task, thresholds: Sequence[float | int] | np.ndarray) -> Task:
     """The classification task, its predicted logits less the logarithms of the thresholds; trained as it was.
 
-    Thresholds are above 0, one a class, and only their ratios count: those of `metrics.thresholds.tune`; or the shares of
-    the classes in the training data, which is logit adjustment after training (arXiv:2007.07314): the
-    probabilities are then those under a uniform prior.
+    Thresholds are above 0, one a class, and only their ratios count: those of `metrics.thresholds.tune`; or the frequencies
+    of the classes in the training data, which is logit adjustment after training (arXiv:2007.07314): the probabilities
+    are then those under a uniform prior.
 
     Raises:
       ValueError: thresholds that are not finite or not above 0; in `predict`, another number of them than classes.

@@ -119,12 +119,12 @@ def yolo(
 ) -> Task:
     """The task of YOLOv3.
 
-    Pixels are shares of 255; the canvas outside the content is grey, 0.5.
+    Pixels are 0 to 1; the canvas outside the content is grey, 0.5.
 
     Args:
       network: a `YOLOv3` or `YOLOv3Tiny`: one output for each map of `priors`.
       priors: of its maps: `YOLOV3`, `YOLOV3_TINY`, or one's own.
-      ignore: a prediction that overlaps an object by a larger IoU is no background.
+      ignore: a prediction with a larger IoU with an object is no background.
       score_threshold: detections have a score, objectness times class, above it.
       nms: what a detection keeps of its score beside better ones of its class: `ops.nms.greedy(iou)`, or one of
         `ops.other_nms`.
@@ -173,11 +173,11 @@ def loss_terms(
     boxes, real = target.boxes.astype(predicted.dtype), detection.trained_on(target)
     owner = responsible(target.replace(boxes=boxes, valid=real), anchors)
     positive = owner >= 0
-    mine = boxes[owner]
+    target_boxes = boxes[owner]
     weight = jnp.where(positive, detection.weights(target)[owner], 1).astype(predicted.dtype)
 
-    centre, side = box_codec.encode_yolo(mine, *(jnp.asarray(each, predicted.dtype) for each in anchors))
-    smaller = 2 - area(mine) / (canvas[0] * canvas[1])
+    centre, side = box_codec.encode_yolo(target_boxes, *(jnp.asarray(each, predicted.dtype) for each in anchors))
+    smaller = 2 - area(target_boxes) / (canvas[0] * canvas[1])
     by_centre = optax.sigmoid_binary_cross_entropy(predicted[:, :2], centre).sum(-1)
     by_side = jnp.square(predicted[:, 2:4] - side).sum(-1) / 2
     by_class = optax.sigmoid_binary_cross_entropy(
@@ -185,11 +185,11 @@ def loss_terms(
     ).sum(-1)
 
     found = jax.lax.stop_gradient(boxes_of(predicted, anchors))
-    overlapped = ((pairwise(iou, boxes, found) > ignore) & (real | (target.valid & target.ignore))[:, None]).any(0)
+    near_object = ((pairwise(iou, boxes, found) > ignore) & (real | (target.valid & target.ignore))[:, None]).any(0)
     by_objectness = optax.sigmoid_binary_cross_entropy(predicted[:, 4], positive.astype(predicted.dtype))
     sums = {
         "box_loss": jnp.where(positive, (by_centre + by_side) * smaller * weight, 0).sum(),
-        "objectness_loss": jnp.where(positive | ~overlapped, by_objectness * weight, 0).sum(),
+        "objectness_loss": jnp.where(positive | ~near_object, by_objectness * weight, 0).sum(),
         "class_loss": jnp.where(positive, by_class * weight, 0).sum(),
     }
     return LossTerms(sums, dict.fromkeys(sums, jnp.ones((), predicted.dtype)))
@@ -233,16 +233,16 @@ def decode(
 def responsible(objects: Objects, anchors: Anchors) -> Int[Array, "a"]:
     """The number of the object that each prediction is responsible for, or -1.
 
-    For an object it is the prediction in the cell that holds its centre, of the prior whose shape overlaps its own best,
-    of all maps; of equal ones the first. Of several objects with the same one, the last has it.
+    For an object it is the prediction in the cell that holds its centre, of the prior whose shape has the highest
+    IoU with its own, of all maps; of equal ones the first. Of several objects with the same one, the last has it.
     """
     cells, priors, strides = (jnp.asarray(each, objects.boxes.dtype) for each in anchors)
     side = objects.boxes[:, 2:] - objects.boxes[:, :2]
     shape = lambda size: jnp.concatenate([-size / 2, size / 2], -1)
-    likeness = pairwise(iou, shape(side), shape(priors))
+    shape_ious = pairwise(iou, shape(side), shape(priors))
     centre = (objects.boxes[:, None, :2] + objects.boxes[:, None, 2:]) / 2
     inside = (jnp.floor(centre / strides[None]) == cells[None]).all(-1)
-    which = jnp.where(objects.valid & inside.any(1), jnp.where(inside, likeness, -1).argmax(1), len(cells))
+    which = jnp.where(objects.valid & inside.any(1), jnp.where(inside, shape_ious, -1).argmax(1), len(cells))
     number = jnp.arange(len(side), dtype=jnp.int32)
     return jnp.full(len(cells), -1, jnp.int32).at[which].max(number, mode="drop")
 
@@ -261,12 +261,12 @@ def anchors_of(shapes: Sequence[tuple[int, int]], priors: Priors, canvas: tuple[
     if len(shapes) != len(priors):
         raise ValueError(f"the network has {len(shapes)} maps, and there are priors for {len(priors)}")
     parts = []
-    for (rows, columns), own in zip(shapes, priors, strict=True):
+    for (rows, columns), sizes in zip(shapes, priors, strict=True):
         stride = canvas[0] // rows
         if (rows * stride, columns * stride) != canvas:
             raise ValueError(f"a canvas of {canvas} pixels has no square cells for a map of {(rows, columns)}")
-        y, x, kind = np.meshgrid(np.arange(rows), np.arange(columns), np.arange(len(own)), indexing="ij")
-        sides = np.asarray(own, np.float32)[kind.reshape(-1)]
+        y, x, prior = np.meshgrid(np.arange(rows), np.arange(columns), np.arange(len(sizes)), indexing="ij")
+        sides = np.asarray(sizes, np.float32)[prior.reshape(-1)]
         cells = np.stack([x, y], -1).reshape(-1, 2).astype(np.float32)
         parts.append((cells, sides, np.full((len(cells), 1), stride, np.float32)))
     return Anchors(*(np.concatenate(each) for each in zip(*parts, strict=True)))

@@ -65,7 +65,7 @@ def yolo_v1(
 
     Args:
       network: returns `b rows columns (5 * boxes + classes)`: of every box `x y` in its cell, 0 to 1, the square roots of
-        width and height as shares of the canvas, and the confidence; then the classes. `GridHead`, say.
+        width and height as fractions of the canvas, and the confidence; then the classes. `GridHead`, say.
       boxes: of every cell.
       coordinates: weight of the errors of places and sizes.
       no_object: weight of the confidence of boxes that are responsible for nothing.
@@ -115,27 +115,28 @@ def loss_terms(
 ) -> LossTerms:
     """Sums of `box_loss`, `confidence_loss` and `class_loss` of one image, which counts as one: equation 3 of the paper.
 
-    A cell is about the object whose centre it holds, of several the last; of its boxes the one that overlaps it best is
-    responsible, and its confidence should be that overlap. An object's `weight` multiplies what it adds.
+    A cell is about the object whose centre it holds, of several the last; of its boxes the one with the highest IoU
+    with it is responsible, and its confidence should be that IoU. An object's `weight` multiplies what it adds.
     """
     predicted, classes = _split(output, boxes)
     owner = _owner(target, output.shape[:2], canvas)
-    some = owner >= 0
-    mine, weight = target.boxes[owner].astype(output.dtype), detection.weights(target)[owner].astype(output.dtype)
+    positive = owner >= 0
+    target_boxes = target.boxes[owner].astype(output.dtype)
+    weight = detection.weights(target)[owner].astype(output.dtype)
 
-    overlaps = jax.lax.stop_gradient(iou(boxes_of(predicted, canvas), mine[:, :, None]))
-    best = overlaps == overlaps.max(-1, keepdims=True)
+    ious = jax.lax.stop_gradient(iou(boxes_of(predicted, canvas), target_boxes[:, :, None]))
+    best = ious == ious.max(-1, keepdims=True)
     first = best & (jnp.cumsum(best, axis=-1) == 1)
-    chosen = some[..., None] & first
+    chosen = positive[..., None] & first
 
-    by_place = jnp.square(predicted[..., :4] - _encoded(mine, output.shape[:2], canvas)[:, :, None]).sum(-1)
-    by_confidence = jnp.square(predicted[..., 4] - jnp.where(chosen, overlaps, 0))
+    by_place = jnp.square(predicted[..., :4] - _encoded(target_boxes, output.shape[:2], canvas)[:, :, None]).sum(-1)
+    by_confidence = jnp.square(predicted[..., 4] - jnp.where(chosen, ious, 0))
     by_class = jnp.square(classes - jax.nn.one_hot(target.labels[owner], classes.shape[-1], dtype=output.dtype)).sum(-1)
-    share = jnp.where(chosen, weight[..., None], no_object)
+    confidence_weight = jnp.where(chosen, weight[..., None], no_object)
     sums = {
         "box_loss": coordinates * jnp.where(chosen, by_place * weight[..., None], 0).sum(),
-        "confidence_loss": (by_confidence * share).sum(),
-        "class_loss": jnp.where(some, by_class * weight, 0).sum(),
+        "confidence_loss": (by_confidence * confidence_weight).sum(),
+        "class_loss": jnp.where(positive, by_class * weight, 0).sum(),
     }
     return LossTerms(sums, dict.fromkeys(sums, jnp.ones((), output.dtype)))
 
@@ -185,11 +186,11 @@ def boxes_of(predicted: Float[Array, "h w k c"], canvas: tuple[int, int]) -> Flo
     return from_centre(jnp.concatenate([centre, jnp.square(predicted[..., 2:4]) * extent], -1))
 
 
-def _encoded(mine: Float[Array, "h w 4"], shape: tuple[int, ...], canvas: tuple[int, int]) -> Float[Array, "h w 4"]:
+def _encoded(boxes: Float[Array, "h w 4"], shape: tuple[int, ...], canvas: tuple[int, int]) -> Float[Array, "h w 4"]:
     """What the responsible box of each cell should be: place in the cell, and roots of the sides."""
-    extent = jnp.asarray([canvas[1], canvas[0]], mine.dtype).reshape(1, 1, 2)
-    number = jnp.asarray([shape[1], shape[0]], mine.dtype).reshape(1, 1, 2)
-    box = to_centre(mine)
+    extent = jnp.asarray([canvas[1], canvas[0]], boxes.dtype).reshape(1, 1, 2)
+    number = jnp.asarray([shape[1], shape[0]], boxes.dtype).reshape(1, 1, 2)
+    box = to_centre(boxes)
     place = box[..., :2] / extent * number
     return jnp.concatenate([place - jnp.floor(place), jnp.sqrt(jnp.maximum(box[..., 2:], 0) / extent)], -1)
 

@@ -36,7 +36,7 @@ from jaxvision.types import Batch, Detections, Key, LossOutput, Objects, Scalar,
 yolox_norm: Norm = partial(BatchNorm, epsilon=1e-3, momentum=0.97)
 """Batch normalisation with YOLOX's constants."""
 uniform = nn.initializers.variance_scaling(1 / 3, "fan_in", "uniform")
-"""What PyTorch fills a kernel with unless told otherwise."""
+"""What PyTorch fills a kernel with by default."""
 PRIOR = 0.01
 """What objectness and the probability of each class are at first."""
 COARSEST = 32
@@ -364,17 +364,17 @@ def loss_terms(
 ) -> LossTerms:
     """Sums of `box_loss`, `objectness_loss`, `class_loss`, `l1_loss` of one image, by its number of cells with an object."""
     owner = assigned(predicted, cells, target)
-    positive, mine = owner >= 0, target.boxes[owner].astype(predicted.dtype)
+    positive, target_boxes = owner >= 0, target.boxes[owner].astype(predicted.dtype)
     weight = jnp.where(positive, detection.weights(target)[owner], 1).astype(predicted.dtype)
 
     offsets = jnp.where(positive[:, None], predicted[:, :4], 0)  # what is not trained may be as large as it likes
-    found, wanted = boxes_of(offsets, cells), _encoded(mine, cells)
+    found, wanted = boxes_of(offsets, cells), _encoded(target_boxes, cells)
     classes = jax.nn.one_hot(target.labels[owner], predicted.shape[1] - 5, dtype=predicted.dtype)
-    share = classes * jax.lax.stop_gradient(iou(found, mine))[:, None]
+    wanted_classes = classes * jax.lax.stop_gradient(iou(found, target_boxes))[:, None]
     terms = {
-        "box_loss": BOX * box_loss(offsets, wanted, found, mine),
+        "box_loss": BOX * box_loss(offsets, wanted, found, target_boxes),
         "objectness_loss": optax.sigmoid_binary_cross_entropy(predicted[:, 4], positive.astype(predicted.dtype)),
-        "class_loss": optax.sigmoid_binary_cross_entropy(predicted[:, 5:], share).sum(-1),
+        "class_loss": optax.sigmoid_binary_cross_entropy(predicted[:, 5:], wanted_classes).sum(-1),
         "l1_loss": jnp.abs(offsets - wanted).sum(-1),
     }
     everywhere = ("objectness_loss",)
@@ -415,11 +415,11 @@ def decode(
 def assigned(predicted: Float[Array, "a c"], cells: Anchors, target: Objects) -> Match:
     """The number of the object that each cell of one image is trained on, or -1."""
     predicted = jax.lax.stop_gradient(predicted)
-    both = jax.nn.log_sigmoid(predicted[:, 4:5]) + jax.nn.log_sigmoid(predicted[:, 5:])
+    log_scores = jax.nn.log_sigmoid(predicted[:, 4:5]) + jax.nn.log_sigmoid(predicted[:, 5:])
     strides = jnp.asarray(cells.strides, predicted.dtype)
     return simota(
         boxes_of(predicted, cells),
-        both / 2,
+        log_scores / 2,
         (jnp.asarray(cells.cells, predicted.dtype) + 0.5) * strides,
         strides,
         target.boxes.astype(predicted.dtype),

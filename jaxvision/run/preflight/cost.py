@@ -74,7 +74,7 @@ class Cost(NamedTuple):
 
     flops: float | None
     """Floating-point operations of a whole batch, forward and backward, as XLA counts those of the program as written (a
-    multiplication and an addition are two); None where it does not tell."""
+    multiplication and an addition are two); None where it does not say."""
     memory: Memory | None
 
 
@@ -110,7 +110,7 @@ def measure(lowered: jax.stages.Lowered) -> Cost:
 
 
 def capacity(device: Any) -> int | None:
-    """The bytes of memory of a device that programs may use; None where nobody tells.
+    """The bytes of memory of a device that programs may use; None where nothing reports it.
 
     That of a CPU is the machine's, shared by the devices that JAX makes of it.
     """

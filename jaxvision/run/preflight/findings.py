@@ -10,7 +10,7 @@ LONGEST = 600
 
 
 class Findings(NamedTuple):
-    """What a check tells."""
+    """What a check reports."""
 
     report: str
     """All of it, the problems at the end."""
