@@ -62,9 +62,12 @@ def compiled_quickly():
 
 
 @pytest.fixture(scope="session")
-def tensorflow():
-    """TensorFlow, imported before the clock of a test runs."""
+def imported():
+    """TensorFlow and Matplotlib are imported before the clock of a test runs; a fresh Matplotlib looks for fonts."""
     host_tensorflow.tensorflow_datasets()
+    from matplotlib import font_manager
+
+    assert font_manager.fontManager.ttflist
 
 
 BIG = {"slow", "parity", "gpu", "network"}

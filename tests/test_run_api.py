@@ -16,7 +16,7 @@ from jaxvision.run import config
 QUICKSTART = Path(__file__).parent.parent / "experiments" / "quickstart.py"
 
 
-def test_the_quickstart_from_python(tmp_path, tensorflow):
+def test_the_quickstart_from_python(tmp_path, imported):
     experiment, recipe = config.build(QUICKSTART, {"epochs": "1", "batch_size": "32", "channels": "(8, 16)"})
     experiment = experiment._replace(steps=50)
     trained = run.train(experiment, tmp_path / "run", recipe, report=False)
