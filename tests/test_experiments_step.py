@@ -18,7 +18,6 @@ SMALL = {
     "imagenet_vgg16": {"image_size": "32", "batch_size": "2"},
     "imagenet_mobilenet_v2": {"image_size": "64", "batch_size": "4"},
     "imagenet_squeezenet": {"image_size": "64", "batch_size": "4"},
-    "imagenet_inception_v3": {"image_size": "75", "batch_size": "2", "auxiliary": "0.0"},
     "imagenet_vit_small": {"image_size": "32", "batch_size": "4", "warmup_epochs": "0"},
     "coco_ssd300": {"batch_size": "1"},
     "trees_faster_rcnn": {"batch_size": "2", "size": "96", "channels": "16", "hidden": "32"},
@@ -36,9 +35,10 @@ SAME = {
 """But for the classes, the canvas or the depth of the backbone, the same step as another file's."""
 ELSEWHERE = {
     *("shapes_ssd", "shapes_yolo", "shapes_faster_rcnn", "shapes_detr", "shapes_fast_rcnn"),
-    *("detect_ssd", "quickstart"),
+    *("detect_ssd", "quickstart", "imagenet_inception_v3"),
 }
-"""Trained by other tests: `test_learning_detectors.py`, `test_experiment_detect.py`, `test_quickstart.py`."""
+"""Trained by other tests: `test_learning_detectors.py`, `test_experiment_detect.py`, `test_quickstart.py`,
+`test_nn_inception.py`."""
 
 
 def random_batch(spec: Batch, classes: int) -> Batch:
