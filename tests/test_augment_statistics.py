@@ -224,3 +224,11 @@ def test_sometimes_and_choose_are_as_probable_as_they_say():
     levels = np.asarray(apply(au.sometimes(0.2, au.choose(*to)), image).image).ravel()
     assert_share((levels == 0).sum(), n, 0.8)
     assert_share((levels == 9).sum(), n, 0.1)
+
+
+def test_the_operations_of_randaugment_are_drawn_apart():
+    """At magnitude 0 two of the fourteen change an image, autocontrast and equalize: of two draws neither may."""
+    n, image = 1400, photo().astype(np.uint8)
+    found = np.asarray(apply(au.randaugment(2, 0), np.tile(image, (n, 1, 1, 1))).image, float)
+    unchanged = np.abs(found - image).mean((1, 2, 3)) < 1
+    assert_share(unchanged.sum(), n, (12 / 14) ** 2)

@@ -80,6 +80,13 @@ def test_images_that_hold_no_random_box_give_their_centre(source, box):
     assert placement.random_resized_crop(32, area=(0.9, 1)).place(np.random.default_rng(0), source).box == box
 
 
+@pytest.mark.parametrize(("side", "low"), [(4, 0), (5, 0), (6, 1), (7, 2), (8, 2), (9, 2)])
+def test_an_odd_margin_around_the_centre_is_halved_as_in_torchvision(side, low):
+    """`int(round((side - crop) / 2.0))` there, so that of two neighbours the even one is taken."""
+    placer = placement.resize_and_centre_crop(side, 4)
+    assert placer.place(None, (side, side)) == ((low, low, low + 4, low + 4), (4, 4))
+
+
 @pytest.mark.parametrize(
     ("make", "match"),
     [

@@ -99,6 +99,16 @@ def test_what_is_annotated_stands_left_of_what_was_found_in_pixels_of_the_image_
         assert (shown == value).all()
 
 
+def test_boxes_lie_right_on_an_image_that_was_stretched():
+    sides = np.float32([3, 2, 3, 2])
+    stretched = rows(times=1) | {"original_size": np.full((3, 2), (2 * HEIGHT, 3 * WIDTH))}
+    stretched |= {name: stretched[name] * sides for name in ("boxes", "true_boxes")}
+    found = tables(stretched, 2)
+    left, right = pictures.pairs_sheet(pictures.Seen(found, pairs(found), 0.5, stretched, stream()), [0], "").axes
+    np.testing.assert_allclose([corners for *_, corners in drawn(left)], [[2, 2, 12, 13], [30, 2, 38, 8]])
+    np.testing.assert_allclose([corners for *_, corners in drawn(right)], [[20, 5, 30, 15], [2, 2, 12, 12]])
+
+
 def test_a_lower_score_shows_more():
     right = pictures.pairs_sheet(seen(0.25), [0], "").axes[1]
     assert [colour for colour, _, _ in drawn(right)] == [VERMILLION, VERMILLION, GREEN]

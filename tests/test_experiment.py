@@ -1,3 +1,6 @@
+import jax
+import numpy as np
+import optax
 import pytest
 from ml_collections import ConfigDict
 
@@ -5,7 +8,7 @@ from jaxvision import experiment
 from jaxvision.errors import ConfigError
 from jaxvision.metrics.detection import detection
 from jaxvision.run.config import as_json, configure, load
-from jaxvision.types import About, Metric
+from jaxvision.types import About, Metric, Stream, Task
 
 
 def config():
@@ -119,3 +122,15 @@ def test_the_classes_of_a_detection_metric_are_those_of_the_data(metric, data, t
         return experiment.check_classes(detection(metric), about)
     with pytest.raises(ValueError, match=f"the metric has the {told}"):
         experiment.check_classes(detection(metric), about)
+
+
+def test_the_seed_decides_the_first_state_and_its_random_numbers():
+    task = Task(lambda key, batch: {"params": jax.random.uniform(key, (3,))}, None, None)
+
+    def first(seed):
+        stream = Stream({}, None, None)
+        state = experiment.first_state_of(experiment.Experiment(task, optax.identity(), 1, stream, seed=seed))
+        return np.asarray(state.params).tolist(), jax.random.key_data(state.key).tolist()
+
+    assert first(3) == first(3)
+    assert all(a != b for a, b in zip(first(3), first(4), strict=True))

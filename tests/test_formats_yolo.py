@@ -45,6 +45,14 @@ def test_texts_become_boxes_in_pixels_of_their_image(tmp_path):
     assert_holds(source, range(4))
 
 
+def test_of_several_folders_called_images_the_last_lies_beside_labels(tmp_path):
+    root = write_yolo(tmp_path / "images" / "set")
+    (root / "data.yaml").write_text("train: images\nval: all.txt\nnames: [cat, dog, owl]")
+    (root / "all.txt").write_text("\n".join(f"images/deep/{name(number)}" for number in range(4)))
+    for split in ("train", "val"):
+        assert_holds(objects.yolo(root / "data.yaml", split), range(4))
+
+
 @pytest.mark.parametrize("value", ["../train/images", "[../train/images]"])
 def test_roboflow_writes_its_splits_from_beside_the_description(tmp_path, value):
     root = tmp_path / "export"

@@ -69,6 +69,28 @@ def test_distances_follow_their_definition(a, c):
     np.testing.assert_allclose(found, expected, atol=2e-6)
 
 
+def test_the_weight_of_ciou_has_no_gradient(float64):
+    """The slopes along the four sides, by differences in NumPy in which the weight stays as it is (arXiv:1911.08287)."""
+    a, c, step = np.array([1.0, 2, 6, 9]), np.array([3.0, 1, 11, 5]), 1e-6
+
+    def terms(a):
+        sides = np.minimum(a[2:], c[2:]) - np.maximum(a[:2], c[:2])
+        areas = [np.prod(each[2:] - each[:2]) for each in (a, c)]
+        iou, hull = sides.prod() / (sum(areas) - sides.prod()), np.array(around(a, c))
+        apart = np.square((a[:2] + a[2:] - c[:2] - c[2:]) / 2).sum() / np.square(hull[2:] - hull[:2]).sum()
+        angles = [np.arctan((each[2] - each[0]) / (each[3] - each[1])) for each in (a, c)]
+        return iou, iou - apart, 4 / math.pi**2 * (angles[0] - angles[1]) ** 2
+
+    iou, _, unlike = terms(a)
+    weight = unlike / (1 - iou + unlike)
+    slopes = []
+    for side in np.eye(4) * step:
+        low, high = (terms(a + sign * side) for sign in (-1, 1))
+        slopes.append(((high[1] - low[1]) - weight * (high[2] - low[2])) / (2 * step))
+    found = jax.jit(jax.grad(lambda x: b.ciou(x, jnp.asarray(c))))(jnp.asarray(a))
+    np.testing.assert_allclose(found, slopes, rtol=1e-5, atol=1e-7)
+
+
 @pytest.mark.parametrize("overlap", [b.iou, b.giou, b.diou, b.ciou, b.covered])
 def test_no_gradient_is_nan(overlap):
     odd = np.float32([[0, 0, 0, 0], [3, 3, 3, 3], [0, 0, 2, 2], [5, 5, 2, 2], [0, 0, 0, 4]])

@@ -60,6 +60,14 @@ def test_align_equals_the_loop(float64, aligned, samples):
     np.testing.assert_allclose(found, expected, atol=1e-12)
 
 
+@pytest.mark.parametrize(("x", "counts"), [(-1.01, False), (-1.0, True), (13.0, True), (13.01, False)])
+def test_a_sample_counts_up_to_a_pixel_outside(float64, x, counts):
+    image, box = features(), jnp.asarray([[x - 1, 4, x + 1, 6]])  # its middle is the one sample
+    found = jax.jit(lambda image, box: roi_align(image, box, size=1, scale=1, samples=1))(image, box)
+    np.testing.assert_allclose(found[0, 0, 0], bilinear(image, 5, x), atol=1e-12)
+    assert bool(np.all(found != 0)) == counts
+
+
 def pooled_by_loops(image, box, size):
     def whole(value):
         return math.floor(abs(value) + 0.5) * (1 if value >= 0 else -1)

@@ -2,10 +2,12 @@
 
 import contextlib
 import gzip
+import itertools
 import json
 import re
 import threading
 import time
+from types import SimpleNamespace
 
 import jax
 import jax.numpy as jnp
@@ -141,6 +143,18 @@ def test_pauses_and_first_steps_are_no_stalls(tmp_path):
             watchdog._ended.set()
     assert said == []
     assert not (tmp_path / "stacks.txt").exists()
+
+
+def test_the_time_of_a_pause_belongs_to_no_step(tmp_path, monkeypatch):
+    now = itertools.count(0)
+    monkeypatch.setattr("jaxvision.run.watch.time", SimpleNamespace(monotonic=lambda: next(now)))  # a second a look
+    watchdog = Watchdog(tmp_path / "stacks.txt", pytest.fail)
+    for _ in range(Watchdog.WARM_UP + 1):
+        watchdog.beat()
+    with watchdog.paused():
+        now = itertools.count(100)
+    watchdog.beat()
+    assert list(watchdog._seconds) == [1, 1]
 
 
 def test_a_stall_after_a_pause_is_told(watched):

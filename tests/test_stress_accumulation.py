@@ -8,6 +8,7 @@ import pytest
 from jaxvision import train
 from jaxvision.gradient import accumulate, mean_gradient
 from jaxvision.tasks.classification import classification
+from jaxvision.types import LossOutput
 
 
 def test_micro_batches_equal_one_batch(float64, tiny_net, colour_batch, train_steps):
@@ -42,6 +43,16 @@ def test_scanned_equals_unrolled_and_examples_keep_their_order(monkeypatch, tiny
         for gradient in (mean_gradient, accumulate(3))
     )
     np.testing.assert_allclose(parts, whole, rtol=1e-5)
+
+
+def test_every_micro_batch_has_random_numbers_of_its_own(colour_batch):
+    def loss(variables, batch, key):
+        drawn = variables["params"] * jax.random.uniform(key, batch.valid.shape)
+        return drawn.mean(), LossOutput({}, {}, drawn)
+
+    batch = jax.tree.map(jnp.asarray, colour_batch(12))
+    (_, out), _ = jax.jit(accumulate(2)(loss))({"params": jnp.float32(1)}, batch, jax.random.key(0))
+    assert len(np.unique(np.asarray(out.example_loss))) == 12
 
 
 def test_a_batch_that_does_not_divide_is_refused(tiny_net, colour_batch, train_steps):

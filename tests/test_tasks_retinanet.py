@@ -123,17 +123,18 @@ def test_detections_equal_the_loop(float64):
     given = make_batch((1,))
     found = jax.device_get(jax.jit(task.predict)({}, given))
     outputs = fixed_outputs(1)
-    rows = []
+    rows, first = [], 0
     levels = anchors_of(outputs, (1, 32, 32, 3), ((8, 10), (16, 20)), (0.5, 1, 2))
     for maps, anchors in zip(outputs, levels, strict=True):
         logits, offsets = (np.asarray(x)[0].reshape(len(anchors), -1) for x in maps)
         pairs = [
-            (1 / (1 + np.exp(-logits[a, k])), k, box_of(offsets[a], anchors[a], (28, 30)))
+            (1 / (1 + np.exp(-logits[a, k])), k, box_of(offsets[a], anchors[a], (28, 30)), first + a)
             for a in range(len(anchors))
             for k in range(3)
         ]
         rows += sorted((pair for pair in pairs if pair[0] > 0.3), key=lambda pair: -pair[0])[:30]
-    scores, labels, boxes = map(np.array, zip(*rows, strict=True))
+        first += len(anchors)
+    scores, labels, boxes, numbers = map(np.array, zip(*rows, strict=True))
     kept = np.flatnonzero(greedy_loop(boxes, scores, np.ones(len(rows), bool), 0.4, labels))
     best = sorted(kept, key=lambda row: -scores[row])[:15]
     assert len(best) == 15
@@ -141,6 +142,8 @@ def test_detections_equal_the_loop(float64):
     assert_allclose(found.boxes[0], boxes[best], atol=1e-9)
     assert_allclose(found.scores[0], scores[best], rtol=1e-12)
     assert found.labels[0].tolist() == labels[best].tolist()
+    assert found.index[0].tolist() == numbers[best].tolist()
+    assert first > max(numbers[best]) >= len(levels[0])  # of both maps
 
 
 def test_another_number_of_anchors_is_refused():

@@ -158,6 +158,16 @@ def test_the_loss_of_the_first_equals_loops(float64):
         assert counts == dict.fromkeys(found, 1)
 
 
+def test_the_overlap_that_a_confidence_should_be_has_no_gradient(float64):
+    boxes, *others, weight = make_objects(np.random.default_rng(2), 3, 0)
+    target = Objects(jnp.asarray(boxes), *map(jnp.asarray, others), weight=jnp.asarray(weight))
+    output = jnp.asarray(np.random.default_rng(3).uniform(0, 1, (3, 4, 10 + K)))
+    of_confidence = jax.grad(lambda o: yolo_v1.loss_terms(o, target, CANVAS)["confidence_loss"])
+    slopes = np.asarray(jax.jit(of_confidence)(output))[..., :10].reshape(3, 4, 2, 5)
+    assert_array_equal(slopes[..., :4], 0)
+    assert np.all(slopes[..., 4] != 0)
+
+
 def test_what_is_predicted_where_the_target_is_gives_the_target_back(float64):
     """Encoding by the oracle's formulae, decoding by ours."""
     anchors = yolo.anchors_of(SHAPES, PRIORS, CANVAS)

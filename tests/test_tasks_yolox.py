@@ -116,6 +116,16 @@ def test_cells_that_are_not_trained_may_predict_boxes_of_any_size():
     assert_array_equal(gradient[-1, :4], 0)
 
 
+def test_the_overlap_that_a_class_should_be_has_no_gradient(float64):
+    random, cells = np.random.default_rng(1), anchors_of(SHAPES, [[(1, 1)]] * 2, CANVAS)
+    target = Objects(*map(jnp.asarray, make_objects(random, 4, 0)[:4]))
+    predicted = jnp.asarray(random.normal(size=(len(places()), 5 + K)) * 0.3)
+    of_classes = jax.grad(lambda p: yolox.loss_terms(p, cells, target)[0]["class_loss"])
+    slopes, trained = jax.jit(lambda p: (of_classes(p), yolox.assigned(p, cells, target) >= 0))(predicted)
+    assert_array_equal(slopes[:, :5], 0)
+    assert_array_equal(np.any(slopes[:, 5:] != 0, 1), trained)
+
+
 class Fixed(nn.Module):
     """Outputs that are parameters, whatever the images are."""
 

@@ -139,6 +139,22 @@ def test_a_fault_can_be_skipped_and_counted():
     assert int(state.collections["batch_stats"]["seen"]) == 2
 
 
+def test_every_step_has_random_numbers_of_its_own_and_the_same_again_when_repeated():
+    def drawn(key, step, batch):
+        return batch.replace(image=jax.random.uniform(key, batch.image.shape))
+
+    task, optimizer = linear_task(), optax.sgd(0.0)  # the weight stays 1: the loss is what the augmentation drew
+    step = jax.jit(train.make_train_step(task, optimizer, augment=drawn))
+    state, numbers = state_of(task, optimizer, pixels(1.0)), []
+    for _ in range(3):
+        before = state
+        state, metrics = step(before, pixels(1.0))
+        numbers += [float(metrics["loss"]), float(metrics["noise"])]
+    assert len(set(numbers)) == 6
+    _, again = step(before, pixels(1.0))
+    assert [float(again["loss"]), float(again["noise"])] == numbers[-2:]
+
+
 def test_unknown_fault_policy_is_refused():
     with pytest.raises(ValueError, match="'ignore'; allowed: 'stop', 'skip'"):
         train.make_train_step(linear_task(), optax.sgd(0.1), nonfinite="ignore")
@@ -160,6 +176,13 @@ def test_the_loop_logs_means_evaluates_and_saves_when_due():
     assert [step for step, _, _ in recorder.saved] == [3, 4, 6, 8, 9, 10]
     assert [figures is not None for _, _, figures in recorder.saved] == [False, True, False, True, False, True]
     assert [row["step"] for row in recorder.rows] == sorted(row["step"] for row in recorder.rows)
+
+
+def test_the_averaged_variables_are_what_is_evaluated():
+    recorder = Recorder(evaluate=lambda variables: {"test/w": float(variables["params"]["w"])})
+    run(recorder, iter([pixels(1.0)] * 2), 2, train.Every(9, 0, 0), average=train.exponential_average(0.9))
+    # 1, 0.9 and 0.8 are the weights of the steps.
+    np.testing.assert_allclose(recorder.rows[-1]["test/w"], 0.9 * (0.9 * 1 + 0.1 * 0.9) + 0.1 * 0.8, rtol=1e-6)
 
 
 def test_the_steps_after_the_last_whole_interval_have_a_row_too():
