@@ -14,6 +14,10 @@ from detectors import EVERY, loss_and_gradient, make_batch, variables_of
 from jaxvision.run import devices
 
 
+CHOSEN = ("ssd", "yolov3_tiny", "yolox", "faster_rcnn", "detr")
+"""One detector of every way to assign objects."""
+
+
 def compared(make):
     task, batch = make(jnp.float64), make_batch((3, 1, 0, 5, 2, 2, 4, 0) * 3)
     variables = variables_of(task, batch)
@@ -31,4 +35,4 @@ def compared(make):
     return {"error": float(error), "moved": moved}
 
 
-json.dump({name: compared(make) for name, make in EVERY.items()}, sys.stdout)
+json.dump({name: compared(EVERY[name]) for name in CHOSEN}, sys.stdout)

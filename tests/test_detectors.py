@@ -231,7 +231,7 @@ def test_predictions_are_the_decoded_outputs_of_each_image(name, monkeypatch):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["ssd", "yolov3_tiny", "faster_rcnn", "detr"])
+@pytest.mark.parametrize("name", ["ssd", "faster_rcnn", "detr"])
 def test_jitted_or_not(name):
     task, variables, _, _ = made(name)
     batch = make_batch((3,))
@@ -262,7 +262,7 @@ def test_eight_devices_compute_what_one_does():
     command = [sys.executable, HERE / "detectors_on_eight_devices.py"]
     done = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
     found = json.loads(done.stdout)
-    assert set(found) == set(EVERY)
+    assert set(found) == {"ssd", "yolov3_tiny", "yolox", "faster_rcnn", "detr"}
     assert all(each["error"] < 1e-9 for each in found.values()), found
     # Nothing but sums over all devices; of DETR also its assignments: 2 layers, 24 images, 20 queries, 8 bytes.
     assert {name: each["moved"] for name, each in found.items() if each["moved"]} == {"detr": 2 * 24 * 20 * 8}

@@ -15,14 +15,13 @@ SMALL = {
     "cifar10_resnet18": {"batch_size": "4", "width": "16"},
     "fashion_mnist_cnn": {"batch_size": "4"},
     "fashion_mnist_rnn": {"batch_size": "4", "hidden": "16"},
-    "imagenet_vgg16": {"image_size": "32", "batch_size": "2"},
     "imagenet_mobilenet_v2": {"image_size": "64", "batch_size": "4"},
     "imagenet_squeezenet": {"image_size": "64", "batch_size": "4"},
     "imagenet_vit_small": {"image_size": "32", "batch_size": "4", "warmup_epochs": "0"},
     "coco_ssd300": {"batch_size": "1"},
-    "trees_faster_rcnn": {"batch_size": "2", "size": "96", "channels": "16", "hidden": "32"},
     "shapes_retinanet": {"batch_size": "2", "width": "8", "retinanet.channels": "16"},
     "shapes_yolox": {"batch_size": "2", "width": "4"},
+    "shapes_fast_rcnn": {"batch_size": "2", "width": "8", "fast_rcnn.proposals": "20"},
     "shapes_rcnn": {"batch_size": "2", "width": "8", "rcnn.proposals": "20"},
 }
 SAME = {
@@ -34,11 +33,11 @@ SAME = {
 }
 """But for the classes, the canvas or the depth of the backbone, the same step as another file's."""
 ELSEWHERE = {
-    *("shapes_ssd", "shapes_yolo", "shapes_faster_rcnn", "shapes_detr", "shapes_fast_rcnn"),
-    *("detect_ssd", "quickstart", "imagenet_inception_v3"),
+    *("shapes_ssd", "shapes_yolo", "shapes_faster_rcnn", "shapes_detr"),
+    *("detect_ssd", "trees_faster_rcnn", "quickstart", "imagenet_inception_v3", "imagenet_vgg16"),
 }
 """Trained by other tests: `test_learning_detectors.py`, `test_experiment_detect.py`, `test_quickstart.py`,
-`test_nn_inception.py`."""
+`test_nn_inception.py`, `test_nn_vgg.py`."""
 
 
 def random_batch(spec: Batch, classes: int) -> Batch:

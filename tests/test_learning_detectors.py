@@ -1,6 +1,6 @@
 """Detectors learn: 32 drawn images by heart, by the commands that a user gives. Two to three minutes each.
 
-One detector of every way to assign objects: default boxes, a grid, proposals, a set, and regions that are given.
+One detector of every way to assign objects: default boxes, a grid, proposals, a set.
 """
 
 import json
@@ -58,9 +58,7 @@ def test_32_images_are_learned_by_heart_and_their_objects_written(detector, step
         assert abs(example.objects.boxes[same] - each["box"]).max(1).min() < 6
 
 
-@pytest.mark.parametrize(("detector", "steps", "share"), [("detr", 250, 0.5), ("fast_rcnn", 250, 0.3)])
-def test_the_loss_falls(detector, steps, share, tmp_path, monkeypatch):
-    monkeypatch.setenv("JAXVISION_CACHE", str(tmp_path / "cache"))
-    losses = [row["loss"] for row in trained(detector, steps, tmp_path / "run") if "loss" in row]
-    assert len(losses) == steps // 50
-    assert losses[-1] < share * losses[0], losses
+def test_the_loss_of_detr_falls(tmp_path):
+    losses = [row["loss"] for row in trained("detr", 250, tmp_path / "run") if "loss" in row]
+    assert len(losses) == 5
+    assert losses[-1] < 0.5 * losses[0], losses
