@@ -23,7 +23,7 @@ from ml_collections import ConfigDict
 
 from jaxvision import optimize
 from jaxvision.augment.geometry import flip
-from jaxvision.data import idx, order, resident, samples, tfds
+from jaxvision.data import idx, order, resident, samples
 from jaxvision.data.source import concatenate
 from jaxvision.data.subset import held_out, imbalanced, long_tailed
 from jaxvision.experiment import Evaluation, Experiment, Keep
@@ -117,7 +117,7 @@ def build(config) -> Experiment:
 
 
 def data(split: str):
-    return tfds.directory(samples.fashion_mnist_dir(), split)
+    return idx.source(samples.fashion_mnist_dir(), split, idx.FASHION_MNIST)
 
 
 def test_alone():

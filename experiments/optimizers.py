@@ -24,7 +24,7 @@ import optax
 from ml_collections import ConfigDict
 
 from jaxvision import optimize
-from jaxvision.data import idx, order, resident, samples, tfds
+from jaxvision.data import idx, order, resident, samples
 from jaxvision.experiment import Evaluation, Experiment, Keep
 from jaxvision.metrics.classification import classification as metrics
 from jaxvision.nn.cnn import SmallCNN
@@ -92,7 +92,7 @@ def build(config) -> Experiment:
 
 
 def data(split: str):
-    return tfds.directory(samples.fashion_mnist_dir(), split)
+    return idx.source(samples.fashion_mnist_dir(), split, idx.FASHION_MNIST)
 
 
 def never(history) -> bool:

@@ -12,7 +12,7 @@ from ml_collections import ConfigDict
 
 from jaxvision import optimize
 from jaxvision.augment.geometry import flip
-from jaxvision.data import idx, order, placement, samples, streams, tfds
+from jaxvision.data import idx, order, placement, samples, streams
 from jaxvision.draw import classification as pictures
 from jaxvision.experiment import Evaluation, Experiment, Keep
 from jaxvision.metrics.classification import classification as metrics
@@ -61,4 +61,4 @@ def build(config) -> Experiment:
 
 
 def data(split: str):
-    return tfds.directory(samples.fashion_mnist_dir(), split)
+    return idx.source(samples.fashion_mnist_dir(), split, idx.FASHION_MNIST)

@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from jaxvision.data import samples
+from jaxvision.data import idx, placement, samples, tfds
+from jaxvision.data.decode import decode
 
 FOUND = {
     ("trees", "train"): (72, 481, (256, 256), "RGB"),
@@ -39,8 +40,20 @@ def test_photographs_open():
         assert np.asarray(Image.open(samples.photos_dir() / f"{name}.jpg")).std() > 20
 
 
+@pytest.mark.parametrize(("split", "count"), [("train", 10_000), ("test", 2_000)])
+def test_fashion_mnist_is_the_same_in_both_forms(split, count):
+    idx_files = idx.source(samples.fashion_mnist_dir(), split, idx.FASHION_MNIST)
+    prepared = tfds.directory(samples.fashion_mnist_tfds_dir(), split)
+    assert idx_files.length == prepared.length == count
+    assert idx_files.classes == prepared.classes
+    np.testing.assert_array_equal(idx_files.labels(), prepared.labels())
+    for ours, theirs in zip(*(source.read(np.arange(0, count, 97)) for source in (idx_files, prepared)), strict=True):
+        pixels, png = (decode(each.image, placement.keep(28), None, channels=1)[0] for each in (ours, theirs))
+        np.testing.assert_array_equal(pixels, png)
+
+
 def test_every_sample_says_whose_it_is():
     root = samples.photos_dir().parent
-    for name in ("fashion_mnist_sample", "trees", "nuclei"):
+    for name in ("fashion_mnist", "fashion_mnist_sample", "trees", "nuclei"):
         assert "Copyright" in (root / name / "LICENSE").read_text()
         assert f"{name}/" in (root / "README.md").read_text()

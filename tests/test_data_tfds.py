@@ -188,7 +188,7 @@ def test_the_sample_needs_no_network_and_is_left_as_it_is(monkeypatch):
         raise AssertionError("connected to the network")
 
     monkeypatch.setattr(socket.socket, "connect", offline)
-    folder = samples.fashion_mnist_dir()
+    folder = samples.fashion_mnist_tfds_dir()
     before = {path: (path.stat().st_mtime_ns, path.stat().st_size) for path in sorted(folder.rglob("*"))}
     for split, count in (("train", 10_000), ("test", 2_000)):
         source = tfds.directory(folder, split)

@@ -162,7 +162,7 @@ def test_the_overlap_that_a_confidence_should_be_has_no_gradient(float64):
     boxes, *others, weight = make_objects(np.random.default_rng(2), 3, 0)
     target = Objects(jnp.asarray(boxes), *map(jnp.asarray, others), weight=jnp.asarray(weight))
     output = jnp.asarray(np.random.default_rng(3).uniform(0, 1, (3, 4, 10 + K)))
-    of_confidence = jax.grad(lambda o: yolo_v1.loss_terms(o, target, CANVAS)["confidence_loss"])
+    of_confidence = jax.grad(lambda o: yolo_v1.loss_terms(o, target, CANVAS).sums["confidence_loss"])
     slopes = np.asarray(jax.jit(of_confidence)(output))[..., :10].reshape(3, 4, 2, 5)
     assert_array_equal(slopes[..., :4], 0)
     assert np.all(slopes[..., 4] != 0)

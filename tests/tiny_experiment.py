@@ -10,7 +10,7 @@ from ml_collections import ConfigDict
 from jaxvision import optimize
 from jaxvision.augment.compose import chain
 from jaxvision.augment.geometry import flip, pad_and_crop
-from jaxvision.data import arrays, folder, order, placement, resident, samples, streams, tfds
+from jaxvision.data import arrays, folder, idx, order, placement, resident, samples, streams, tfds
 from jaxvision.data.source import concatenate
 from jaxvision.data.subset import subset
 from jaxvision.draw import classification as pictures
@@ -87,12 +87,18 @@ def blow_up(at: int):
 
 
 @functools.cache
-def uneven(split: str):
+def uneven(split: str, by_tfds: bool = False):
     """A small, imbalanced part of the bundled Fashion-MNIST sample: class k has 20 - k training examples."""
-    source = tfds.directory(samples.fashion_mnist_dir(), split)
+    source = fashion_mnist(split, by_tfds)
     labels = source.labels()
     per_class = [20 - k if split == "train" else 7 for k in range(10)]
     return subset(source, np.concatenate([np.flatnonzero(labels == k)[:n] for k, n in enumerate(per_class)]))
+
+
+def fashion_mnist(split: str, by_tfds: bool = False):
+    if by_tfds:
+        return tfds.directory(samples.fashion_mnist_tfds_dir(), split)
+    return idx.source(samples.fashion_mnist_dir(), split, idx.FASHION_MNIST)
 
 
 @functools.cache
@@ -102,7 +108,7 @@ def in_memory(split: str, examples: int = 0):
 
     source = uneven(split)
     if examples:
-        source = subset(tfds.directory(samples.fashion_mnist_dir(), split), np.arange(examples))
+        source = subset(fashion_mnist(split), np.arange(examples))
     placer = placement.keep(28)
     images = [decode(example.image, placer, None, channels=1)[0] for example in source.read(np.arange(source.length))]
     return arrays.source(np.stack(images), source.labels(), source.classes)
@@ -116,13 +122,13 @@ def chosen_order(config):
 
 def tfds_streams(config):
     def train():
-        source = uneven("train")
+        source = uneven("train", by_tfds=True)
         return concatenate(source, source) if config.order == "mixture" else source
 
     options = {"placer": placement.keep(config.size), "batch_size": config.batch_size, "channels": config.channels}
     return (
         streams.training(train, order=chosen_order(config), seed=config.seed, **options),
-        streams.evaluation(lambda: uneven("test"), **options),
+        streams.evaluation(lambda: uneven("test", by_tfds=True), **options),
     )
 
 

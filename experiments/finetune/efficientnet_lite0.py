@@ -40,7 +40,7 @@ from PIL import Image
 
 from jaxvision import optimize
 from jaxvision.augment import flip
-from jaxvision.data import arrays, features, idx, order, placement, samples, streams, tfds
+from jaxvision.data import arrays, features, idx, order, placement, samples, streams
 from jaxvision.data.source import Source
 from jaxvision.data.subset import imbalanced
 from jaxvision.draw import classification as pictures
@@ -166,7 +166,7 @@ def train_data(config):
 
 
 def clothes(split: str):
-    return tfds.directory(samples.fashion_mnist_dir(), split)
+    return idx.source(samples.fashion_mnist_dir(), split, idx.FASHION_MNIST)
 
 
 def crops(split: str):

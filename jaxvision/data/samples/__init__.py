@@ -5,7 +5,12 @@ from pathlib import Path
 
 
 def fashion_mnist_dir() -> Path:
-    """A prepared TFDS dataset (array_record): 10,000 training and 2,000 test images of 28x28 grey pixels, ten classes."""
+    """IDX files (`data.idx`): 10,000 training and 2,000 test images of 28x28 grey pixels, ten classes."""
+    return _path("fashion_mnist")
+
+
+def fashion_mnist_tfds_dir() -> Path:
+    """The same images, in the same order, as a prepared TFDS dataset (array_record)."""
     return _path("fashion_mnist_sample/1.0.0")
 
 
