@@ -12,7 +12,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from jaxvision.errors import DataError, UserError, creating, raised_as
+from jaxvision import commands
+from jaxvision.errors import DataError, creating, raised_as
 from jaxvision.formats import coco, faults, opening, voc, yolo
 from jaxvision.formats.annotation import FaultKind, Finding, Listing, Report, repeated
 from jaxvision.formats.image_file import Size
@@ -33,19 +34,21 @@ class Flags(NamedTuple):
     classes: tuple[str, ...]
     repaired: Path | None
     all: bool
+    traceback: bool
 
 
 def parse(argv: Sequence[str]) -> Flags:
     """The flags."""
-    parser = argparse.ArgumentParser(
-        prog="python -m jaxvision.formats.check",
+    parser = commands.new_parser(
+        "formats.check",
         description="Check the annotations of a detection dataset: a COCO JSON file, a Pascal VOC folder, a data.yaml of"
         " YOLO, or a folder with images/ and labels/.",
         epilog="Exit status: 0 without faults, 1 with some, 2 if the dataset can't be opened.",
-        allow_abbrev=False,
     )
-    parser.add_argument("path", type=_path, metavar="PATH", help="the dataset")
-    parser.add_argument("--images", type=_path, metavar="DIR", help="the folder of the images of a COCO file")
+    parser.add_argument("path", type=commands.expanded, metavar="PATH", help="the dataset")
+    parser.add_argument(
+        "--images", type=commands.expanded, metavar="DIR", help="the folder of the images of a COCO file"
+    )
     parser.add_argument(
         "--classes",
         type=_classes,
@@ -54,7 +57,7 @@ def parse(argv: Sequence[str]) -> Flags:
         help="of a VOC folder (default: those of Pascal VOC), or of a YOLO folder without data.yaml and classes.txt",
     )
     parser.add_argument(
-        "--repaired", type=_path, metavar="OUT", help="write a copy without faults, COCO JSON, a new file"
+        "--repaired", type=commands.expanded, metavar="OUT", help="write a copy without faults, COCO JSON, a new file"
     )
     parser.add_argument("--all", action="store_true", help=f"show all faults, not only the first {SHOWN} of each kind")
     flags = Flags(**vars(parser.parse_args(argv)))
@@ -72,18 +75,10 @@ def _classes(text: str) -> tuple[str, ...]:
     return names
 
 
-def _path(text: str) -> Path:
-    return Path(text).expanduser()
-
-
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs the command line; returns the exit status."""
     flags = parse(list(sys.argv[1:] if argv is None else argv))
-    try:
-        return run(flags)
-    except (UserError, OSError) as error:
-        print(f"jaxvision: {' '.join(str(error).split())}", file=sys.stderr)
-        return 2
+    return commands.status_of(lambda: run(flags), flags.traceback)
 
 
 def run(flags: Flags) -> int:
