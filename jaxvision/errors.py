@@ -12,7 +12,7 @@ T = TypeVar("T")
 
 
 class UserError(Exception):
-    """What a user can mend; a command tells it in one line, without a traceback."""
+    """What a user can mend; a command tells it in one line, without a traceback. All exceptions of the package are such."""
 
 
 class ConfigError(UserError, ValueError):

@@ -134,7 +134,14 @@ def meeting_of(
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs the command line; returns the exit status."""
     flags = parse(list(sys.argv[1:] if argv is None else argv))
-    return commands.status_of(lambda: start(flags), flags.traceback, several=flags.meeting is not None)
+    return commands.status_of(lambda: start(flags), flags.traceback, None if flags.meeting is None else leave)
+
+
+def leave(status: int) -> None:
+    """Ends this process of several; imports what that takes only then."""
+    from jaxvision.run import processes
+
+    processes.leave(status)
 
 
 def start(flags: Flags) -> int:

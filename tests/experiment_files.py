@@ -42,7 +42,10 @@ def files(slow=()):
 
 
 def build(chosen, overrides, folder):
-    """The experiment; `folder` holds a folder of images for each class."""
+    """The experiment; `folder` holds a folder of images for each class.
+
+    Pretrained weights are downloaded by its `start`, which no test of every file calls.
+    """
     module = load(chosen.path)
     config = module.get_config()
     overrides = {**chosen.fields, **overrides}

@@ -15,6 +15,7 @@ from jaxvision.augment import flip
 from jaxvision.data import arrays, loading, order, placement, proposals, resident, synthetic, target
 from jaxvision.data.proposals import Search, finder, fit, selective_search
 from jaxvision.data.source import Example, Source, annotations
+from jaxvision.errors import DataError
 
 SEARCH = Search(width=64, smallest=4)
 TRUTH = np.array([[8, 10, 30, 26], [36, 30, 56, 44]], np.float32)
@@ -172,6 +173,8 @@ def test_the_command_computes_them_and_prints_the_recall(drawn, tmp_path, capsys
     assert {file: file.stat().st_mtime_ns for file in cache.rglob("*.npz")} == files
     assert proposals.main([str(tmp_path / "none.json")]) == 2
     assert "there is no file or folder" in capsys.readouterr().err
+    with pytest.raises(DataError, match="there is no file or folder"):
+        proposals.main([str(tmp_path / "none.json"), "--traceback"])
 
 
 def test_the_command_names_broken_images_and_leaves_them_out(drawn, tmp_path, capsys):

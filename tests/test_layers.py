@@ -21,15 +21,15 @@ ALLOWED = {
     "metrics": {*LOW, "ops"},
     "draw": {*LOW, "ops", "metrics"},
     "tasks": {*LOW, "ops", "nn"},
-    "formats": LOW,
-    "data": {*LOW, "formats"},
+    "commands": LOW,
+    "formats": {*LOW, "commands"},
+    "data": {*LOW, "commands", "formats"},
     "pretrained": {*LOW, "ops", "nn", "tasks", "data"},
     "gradient": LOW,
     "optimize": LOW,
     "train": {*LOW, "gradient"},
     "experiment": {*LOW, "gradient", "train", "optimize"},
     "run": {*LOW, "experiment", "train", "optimize", "data", "draw", "metrics", "pretrained"},
-    "commands": {*LOW, "run"},
     **dict.fromkeys(("main", "evaluate", "predict", "augmented"), FACE),
 }
 HEAVY = ("tensorflow", "tensorflow_datasets", "torch", "wandb", "av", "tensorboardX")

@@ -25,7 +25,7 @@ def iou_crop(min_ious: Sequence[float] = MIN_IOUS, trials: int = 40) -> Augment:
     """SSD's crop: a random window that shows enough of an object, stretched to the content (arXiv:1512.02325, 2.2).
 
     Either the whole image, or a window whose IoU with some object is at least one of `min_ious`: all of these choices with
-    the same probability, among those for which one of so many random windows will do; of these it is the first. The sides
+    the same probability, among those for which one of `trials` random windows will do; of these it is the first. The sides
     of a window are each 0.3 to 1 times those of the content, uniformly sampled, its width by height 1/2 to 2, and it holds
     the centre of the object. Objects whose centre lies in the window stay, cut at its border; the others are no longer
     `valid`, but for those to ignore, of which any part counts. An image without objects, those to ignore aside, stays whole.

@@ -241,7 +241,7 @@ def each_once(members: np.ndarray) -> Indices:
 
 
 def evaluation_steps(count: int, batch_size: int) -> int:
-    """How many batches hold so many examples once."""
+    """How many batches hold `count` examples once."""
     return -(-count // batch_size)
 
 

@@ -21,7 +21,7 @@ class Placement(NamedTuple):
     box: Box
     size: Size
     padding: tuple[int, int, int, int] = (0, 0, 0, 0)
-    """Pixels of the content beside the resized box: left, top, right, bottom. Below 0: so many of the box are cut off."""
+    """Pixels of the content beside the resized box: left, top, right, bottom. Below 0: that number of the box is cut off."""
 
     @property
     def content(self) -> Size:

@@ -25,7 +25,7 @@ def prefetch(iterator: Iterator[Any], transform: Callable[[Any], T] = lambda ite
 
 
 def in_order(function: Callable[[U], T], items: Iterable[U], threads: int) -> Iterator[T]:
-    """`map(function, items)`, computed by so many threads; twice as many items as threads are under way.
+    """`map(function, items)`, computed by `threads` threads; twice as many items as threads are under way.
 
     An exception of `function` is raised where its item would have come. Closing the returned generator, or dropping it,
     stops the threads.

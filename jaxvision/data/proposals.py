@@ -7,7 +7,6 @@ OpenCV returns the same regions in another order every time. Here they are sorte
 first N is a function of the image and the settings.
 """
 
-import argparse
 import os
 import sys
 import zipfile
@@ -18,13 +17,14 @@ from typing import Any, Literal, NamedTuple, get_args
 
 import numpy as np
 
-from jaxvision import formats
+from jaxvision import commands, formats
 from jaxvision.data.decode import decode
 from jaxvision.data.features import write_npz
 from jaxvision.data.objects import listing_source
 from jaxvision.data.placement import stretch
 from jaxvision.data.randomness import Purpose, permutation
 from jaxvision.data.source import Annotations
+from jaxvision.errors import DataError, raised_as
 from jaxvision.formats.fingerprint import digest
 from jaxvision.formats.image_file import BadImage, upright_size
 
@@ -134,7 +134,7 @@ class Fit(NamedTuple):
     """The mean over the objects of the best IoU with a proposal."""
     objects: int
     proposals: float
-    """A mean image has so many."""
+    """The mean number of an image."""
 
 
 def fit(proposals: Sequence[np.ndarray], objects: Sequence[Annotations], rows: int | None = None) -> Fit:
@@ -168,18 +168,21 @@ class Flags(NamedTuple):
     cache: Path | None
     search: Search
     rows: int
+    traceback: bool
 
 
 def parse(argv: Sequence[str]) -> Flags:
     """The flags."""
-    parser = argparse.ArgumentParser(
-        prog="python -m jaxvision.data.proposals",
+    parser = commands.new_parser(
+        "data.proposals",
         description="Compute and keep selective search's proposals for the images of a dataset: a COCO JSON file, a Pascal"
         " VOC folder, a data.yaml of YOLO, or a folder with images/ and labels/. Prints their recall.",
-        allow_abbrev=False,
+        epilog="Exit status: 0, or 2 if the dataset can't be read. Images that can't be decoded are left out, and named.",
     )
-    parser.add_argument("path", type=_path, metavar="PATH", help="the dataset")
-    parser.add_argument("--images", type=_path, metavar="DIR", help="the folder of the images of a COCO file")
+    parser.add_argument("path", type=commands.expanded, metavar="PATH", help="the dataset")
+    parser.add_argument(
+        "--images", type=commands.expanded, metavar="DIR", help="the folder of the images of a COCO file"
+    )
     parser.add_argument(
         "--classes",
         type=lambda text: tuple(text.split(",")),
@@ -187,32 +190,35 @@ def parse(argv: Sequence[str]) -> Flags:
         metavar="A,B,...",
         help="of a VOC folder (default: those of Pascal VOC), or of a YOLO folder without data.yaml and classes.txt",
     )
-    parser.add_argument("--cache", type=_path, metavar="DIR", help=f"where they are kept ({cache_folder()})")
+    parser.add_argument(
+        "--cache", type=commands.expanded, metavar="DIR", help=f"where they are kept ({cache_folder()})"
+    )
     parser.add_argument("--mode", choices=get_args(Mode), default=SEARCH.mode, help="(%(default)s)")
     for name in ("width", "smallest"):
         parser.add_argument(f"--{name}", type=int, default=getattr(SEARCH, name), help="in pixels (%(default)s)")
-    parser.add_argument("--rows", type=int, default=2000, help="so many proposals an image count (%(default)s)")
+    parser.add_argument(
+        "--rows", type=int, default=2000, metavar="N", help="the first N proposals of an image count (%(default)s)"
+    )
     known = vars(parser.parse_args(argv))
     search = Search(*(known.pop(name) for name in Search._fields))
     return Flags(search=search, **known)
 
 
-def _path(text: str) -> Path:
-    return Path(text).expanduser()
-
-
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs the command line; returns the exit status."""
     flags = parse(list(sys.argv[1:] if argv is None else argv))
-    try:
-        print(run(flags))
-    except (ValueError, OSError) as error:
-        print(f"jaxvision: {' '.join(str(error).split())}", file=sys.stderr)
-        return 2
+    return commands.status_of(lambda: run(flags), flags.traceback)
+
+
+def run(flags: Flags) -> int:
+    """Computes what is not there yet, prints how well it fits; returns the exit status."""
+    with raised_as(DataError):
+        text = computed(flags)
+    print(text)
     return 0
 
 
-def run(flags: Flags) -> str:
+def computed(flags: Flags) -> str:
     """Computes what is not there yet, on all cores; returns what to print."""
     from tqdm import tqdm
 

@@ -48,7 +48,7 @@ NOTHING = TargetForm(lambda n, canvas: None, lambda target, row, example, placem
 
 
 def objects(rows: int, *, masks: bool = False) -> TargetForm:
-    """`Objects` of so many rows; the boxes go with the image to the canvas, cut at its border there.
+    """`Objects` of `rows` rows; the boxes go with the image to the canvas, cut at its border there.
 
     An object without area is dropped, and one that the border cut, and of which less than a pixel in height or width is
     left. Where an image has more objects than rows, the largest stay, those to ignore last.
@@ -91,7 +91,7 @@ def objects(rows: int, *, masks: bool = False) -> TargetForm:
 
 
 def proposals(rows: int, find: Find | None = None) -> TargetForm:
-    """For `Batch.given`: `Objects` of so many rows, an example's first proposals, moved to the canvas as its objects are.
+    """For `Batch.given`: `Objects` of `rows` rows, an example's first proposals, moved to the canvas as its objects are.
 
     Their labels mean nothing. Proposals of which less than a pixel is left make room for later ones. An example that comes
     without has those that `find` finds, `data.proposals.finder()` say; so has an image that `predict` is given.

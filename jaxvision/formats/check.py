@@ -12,7 +12,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from jaxvision.errors import creating
+from jaxvision import commands
+from jaxvision.errors import DataError, creating, raised_as
 from jaxvision.formats import coco, faults, opening, voc, yolo
 from jaxvision.formats.annotation import FaultKind, Finding, Listing, Report, repeated
 from jaxvision.formats.image_file import Size
@@ -33,23 +34,21 @@ class Flags(NamedTuple):
     classes: tuple[str, ...]
     repaired: Path | None
     all: bool
-
-
-class Problem(ValueError):
-    """What the user is to mend before anything can be checked: reported in one line."""
+    traceback: bool
 
 
 def parse(argv: Sequence[str]) -> Flags:
     """The flags."""
-    parser = argparse.ArgumentParser(
-        prog="python -m jaxvision.formats.check",
+    parser = commands.new_parser(
+        "formats.check",
         description="Check the annotations of a detection dataset: a COCO JSON file, a Pascal VOC folder, a data.yaml of"
         " YOLO, or a folder with images/ and labels/.",
         epilog="Exit status: 0 without faults, 1 with some, 2 if the dataset can't be opened.",
-        allow_abbrev=False,
     )
-    parser.add_argument("path", type=_path, metavar="PATH", help="the dataset")
-    parser.add_argument("--images", type=_path, metavar="DIR", help="the folder of the images of a COCO file")
+    parser.add_argument("path", type=commands.expanded, metavar="PATH", help="the dataset")
+    parser.add_argument(
+        "--images", type=commands.expanded, metavar="DIR", help="the folder of the images of a COCO file"
+    )
     parser.add_argument(
         "--classes",
         type=_classes,
@@ -58,7 +57,7 @@ def parse(argv: Sequence[str]) -> Flags:
         help="of a VOC folder (default: those of Pascal VOC), or of a YOLO folder without data.yaml and classes.txt",
     )
     parser.add_argument(
-        "--repaired", type=_path, metavar="OUT", help="write a copy without faults, COCO JSON, a new file"
+        "--repaired", type=commands.expanded, metavar="OUT", help="write a copy without faults, COCO JSON, a new file"
     )
     parser.add_argument("--all", action="store_true", help=f"show all faults, not only the first {SHOWN} of each kind")
     flags = Flags(**vars(parser.parse_args(argv)))
@@ -76,29 +75,19 @@ def _classes(text: str) -> tuple[str, ...]:
     return names
 
 
-def _path(text: str) -> Path:
-    return Path(text).expanduser()
-
-
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs the command line; returns the exit status."""
     flags = parse(list(sys.argv[1:] if argv is None else argv))
-    try:
-        return run(flags)
-    except (Problem, OSError) as error:
-        print(f"jaxvision: {' '.join(str(error).split())}", file=sys.stderr)
-        return 2
+    return commands.status_of(lambda: run(flags), flags.traceback)
 
 
 def run(flags: Flags) -> int:
     """Prints what is wrong, writes the copy; returns the exit status."""
     unread: list[Finding] = []
-    try:
+    with raised_as(DataError):
         listing = opened(flags, unread.append)
-    except ValueError as error:
-        raise Problem(str(error)) from error
     if not listing.images and not unread:
-        raise Problem(f"{flags.path} has no image")
+        raise DataError(f"{flags.path} has no image")
     sizes = faults.image_sizes(listing)
     _check_folder(listing, sizes)
     found = [*unread, *faults.faults(listing, sizes)]
@@ -114,7 +103,7 @@ def opened(flags: Flags, report: Report) -> Listing:
     """The listing of the dataset, in whichever form it is. Raises ValueError or FileNotFoundError for what is none."""
     layout, path = recognise(flags.path)
     if layout is not Layout.COCO and flags.images is not None:
-        raise Problem(f"--images names the images of a COCO file, and {path} is none")
+        raise DataError(f"--images names the images of a COCO file, and {path} is none")
     match layout:
         case Layout.YOLO_YAML:
             return _described(path, report)
@@ -141,7 +130,7 @@ def _described(path: Path, report: Report) -> Listing:
         found.update((each.image, each) for each in here)
         folders.update({_labels_of(each, place): place for each in here if each.image.is_relative_to(place)})
     if len(absent) == len(places):
-        raise absent[0] if absent else Problem(f"{path} names no images: it has no train, val and test")
+        raise absent[0] if absent else DataError(f"{path} names no images: it has no train, val and test")
     for error in absent:
         report(Finding(FaultKind.NO_PLACE, str(path), "", str(error)))
     return _yolo(list(found.values()), described.root, described.classes, folders, report)
@@ -192,10 +181,10 @@ def _voc_folder(year: Path, classes: Sequence[str], report: Report) -> Listing:
 
 
 def _check_folder(listing: Listing, sizes: Sequence[Size | Finding]) -> None:
-    """Raises Problem where no image is there: a wrong folder, and no fault of each image."""
+    """Raises DataError where no image is there: a wrong folder, and no fault of each image."""
     if sizes and all(isinstance(size, Finding) and size.kind is FaultKind.MISSING for size in sizes):
         advice = "; is it --images=DIR?" if listing.format == coco.FORMAT else ""
-        raise Problem(f"none of {len(sizes)} images is there, first {listing.images[0].file}{advice}")
+        raise DataError(f"none of {len(sizes)} images is there, first {listing.images[0].file}{advice}")
 
 
 def summary(path: Path, listing: Listing, found: Sequence[Finding], shown: int) -> str:
@@ -217,7 +206,7 @@ def summary(path: Path, listing: Listing, found: Sequence[Finding], shown: int) 
 
 
 def write_repaired(path: Path, listing: Listing, sizes: Sequence[Size | Finding], unread: Sequence[Finding]) -> None:
-    """Writes the copy, whole or not at all, and prints what was done. Raises Problem if the file is there by now."""
+    """Writes the copy, whole or not at all, and prints what was done. Raises FileExistsError if the file is there by now."""
     copy = faults.repaired(listing, sizes)
     changes = Counter(copy.changes)
     text = _finite_json(copy.content, changes)
@@ -225,7 +214,7 @@ def write_repaired(path: Path, listing: Listing, sizes: Sequence[Size | Finding]
         with creating(path) as partial:
             partial.write_text(text, encoding="utf-8")
     except FileExistsError:
-        raise Problem(f"--repaired: {path} is there by now; nothing was written") from None
+        raise FileExistsError(f"--repaired: {path} is there by now; nothing was written") from None
     amounts = f"{len(copy.content['images'])} images, {len(copy.content['annotations'])} boxes"
     print(f"\nwrote {path}: COCO JSON of images in {listing.folder}, {amounts}, annotations numbered from 1")
     changes.update(f"left out: {finding.kind}" for finding in unread if finding.kind not in NOT_LEFT_OUT)

@@ -8,6 +8,8 @@ from typing import TypeVar
 
 from PIL import Image, ImageOps
 
+from jaxvision.errors import DataError
+
 T = TypeVar("T")
 Size = tuple[int, int]
 """Height, width."""
@@ -19,7 +21,7 @@ MAX_PIXELS = 178_956_970
 ORIENTATION = 0x0112
 
 
-class BadImage(ValueError):
+class BadImage(DataError):
     """An image that can't be used: the message names it and says why, in one line."""
 
 

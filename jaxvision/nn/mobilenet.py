@@ -208,7 +208,7 @@ def relu6(x: Float[Array, "*s"]) -> Float[Array, "*s"]:
 
 
 def same_padding(pixels: int, kernel: int, stride: int) -> tuple[int, int]:
-    """Pixels before and after an axis of so many pixels for ceil(pixels / stride) outputs; the odd one goes behind."""
+    """Padding before and after an axis of `pixels` for ceil(pixels / stride) outputs; the odd one goes behind."""
     outputs = -(-pixels // stride)
     total = max((outputs - 1) * stride + kernel - pixels, 0)
     return total // 2, total - total // 2

@@ -21,7 +21,7 @@ class StochasticDepth(nn.Module):
 
 
 def linear_rates(rate: float | int, blocks: int) -> list[float]:
-    """The rate of each of so many blocks: from 0 for the first, in equal steps, to `rate` for the last, as timm has it.
+    """The rate of each of the `blocks`: from 0 for the first, in equal steps, to `rate` for the last, as timm has it.
 
     (The paper begins one step higher: `rate / blocks`.)
 

@@ -227,7 +227,7 @@ def _patches(network: ViT | Backbone, images: Array) -> Float[Array, "b h w d"]:
 
 
 def _positions(network: ViT | Backbone, patches: int) -> Float[Array, "1 n d"]:
-    """The learned positions of the class token and so many patches."""
+    """The learned positions of the class token and this number of patches."""
     shape = (1, patches + 1, network.width)
     return network.param("positions", transformer_normal, shape, at_least_float32(network.dtype))
 

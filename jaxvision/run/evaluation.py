@@ -138,7 +138,7 @@ def evaluate(
       evaluations: in place of those of the run, such as published weights need, which have none.
       experiment: of a workdir that holds no experiment file.
       overrides: dotted names of fields of the run's config to texts: other data to evaluate on, say.
-      fsdp: split parameters over so many of the devices.
+      fsdp: split parameters over this number of devices.
 
     Raises:
       WorkdirError: if the folder holds no run.

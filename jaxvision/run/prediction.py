@@ -135,7 +135,7 @@ def load(
       experiment: of a workdir that holds no experiment file.
       overrides: dotted names of fields of the run's config to texts.
       batch_size: images at once; None for that of the evaluation, or one a device for published weights.
-      fsdp: split parameters over so many of the devices.
+      fsdp: split parameters over this number of devices.
 
     Raises:
       WorkdirError: if the folder holds no run, and the name is not that of published weights.
@@ -211,7 +211,7 @@ def _checked(spec: Batch, mesh: Mesh) -> None:
 
 
 def with_rows(spec: Batch, rows: int) -> Batch:
-    """The shapes of a batch of so many images."""
+    """The shapes of a batch of `rows` images."""
     return jax.tree.map(lambda x: jax.ShapeDtypeStruct((rows, *x.shape[1:]), x.dtype), spec)
 
 

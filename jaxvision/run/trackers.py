@@ -233,7 +233,7 @@ class Speed:
     """
 
     def __init__(self, clock: Clock, batch_size: int, every: int, write: Callable[[int, Mapping[str, float]], None]):
-        """Makes metrics every so many steps, from the clock's `data` and `step` parts, and writes them."""
+        """Makes metrics every `every` steps, from the clock's `data` and `step` parts, and writes them."""
         self.clock, self.batch_size, self.every, self.write = clock, batch_size, every, write
         self._since: tuple[int, float] | None = None
 

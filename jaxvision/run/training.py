@@ -87,7 +87,7 @@ def train(
       workdir: the folder of the run; made if there is none.
       recipe: the experiment file and config that the experiment was built from (`config.build`): the workdir keeps them,
         and alone is then enough for `load` and `evaluate`. Without it they must be given the experiment.
-      fsdp: split parameters over so many of the devices.
+      fsdp: split parameters over this number of devices.
       fork: go on from the run in the workdir, even if it is of another recipe or other data.
       trackers: beside TensorBoard, such as `partial(WeightsAndBiases, "project")`.
       profile: the steps to trace.

@@ -157,7 +157,7 @@ class DETR(nn.Module):
     """Gives a list of maps, of which the last is taken."""
     classes: int
     queries: int = 100
-    """At most so many objects are found."""
+    """The largest number of objects that are found."""
     width: int = 256
     heads: int = 8
     hidden: int = 2048
@@ -216,7 +216,7 @@ def detr_resnet50(
 
 
 def _starting_inside(size: Int[Array, "b"], cells: int, pixels: int) -> Bool[Array, "b n"]:
-    """Which of the cells along a side of so many pixels begin inside the content: its nearest interpolation."""
+    """Which of the cells along a side of `pixels` begin inside the content: its nearest interpolation."""
     return (jnp.arange(cells) * pixels // cells)[None] < size[:, None]
 
 

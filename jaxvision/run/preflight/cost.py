@@ -9,6 +9,7 @@ import jax
 import optax
 from jaxtyping import PyTree
 
+from jaxvision.errors import ConfigError
 from jaxvision.optimize.patterns import names
 from jaxvision.run.preflight.treatment import Treatment, treatments
 from jaxvision.train import TrainState
@@ -78,7 +79,7 @@ class Cost(NamedTuple):
     memory: Memory | None
 
 
-class DoesNotFit(ValueError):
+class DoesNotFit(ConfigError):
     """A step needs more memory than a device has."""
 
 

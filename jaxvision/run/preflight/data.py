@@ -14,9 +14,9 @@ from jaxvision.run.preflight.findings import Finder, table
 from jaxvision.types import About, Batch, Fault, Stream
 
 READ = 20_000
-"""Up to so many examples of a stream are all read and decoded; of more, so many."""
+"""Up to this number of examples of a stream, all are read and decoded; of more, this number."""
 COUNTED = 200_000
-"""Up to so many, the examples of each class are counted: some sources read them all for that."""
+"""Up to this number, the examples of each class are counted: some sources read them all for that."""
 SHOWN = 20
 """Examples of a stream that can't be read and are problems of their own; classes that are listed in the report."""
 BLOCK = 16
@@ -48,7 +48,7 @@ def check_data(found: Finder, streams: Mapping[str, Stream], folder: Path) -> di
 
 
 def chosen_examples(count: int) -> np.ndarray:
-    """Which of so many examples to read: all, or the first ones, the last ones and others at random."""
+    """Which of `count` examples to read: all, or the first ones, the last ones and others at random."""
     if count <= READ:
         return np.arange(count)
     ends = np.concatenate([np.arange(READ // 10), np.arange(count - READ // 10, count)])
