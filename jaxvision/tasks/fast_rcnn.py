@@ -24,8 +24,6 @@ from jaxvision.tasks.forward import forward_training, model_variables
 from jaxvision.tasks.roi_heads import ROIHeads, ROIs, decode, loss_terms, sample_rois
 from jaxvision.types import Batch, Detections, Key, LossOutput, Objects, Scalar, Task, Variables
 
-VGG16 = (2, 2, 3, 3, 3)
-
 
 class FastRCNN(nn.Module):
     """A head on what is pooled from maps of the image."""
@@ -45,7 +43,7 @@ def fast_rcnn_vgg16(
     classes: int, *, hidden: int = 4096, dropout: float = 0.5, dtype: DTypeLike = jnp.float32
 ) -> FastRCNN:
     """The paper's: ROIPool to 7x7 cells from conv5_3 of VGG16, whose dense layers are those of the head."""
-    features = Last(vgg.Backbone(VGG16, dtype=dtype))
+    features = Last(vgg.Backbone(vgg.VGG16, dtype=dtype))
     return FastRCNN(features, BoxHead(classes, hidden, dropout, dtype), pool_last)
 
 

@@ -140,7 +140,7 @@ def faster_rcnn_vgg16(
 ) -> FasterRCNN:
     """The paper's: ROIPool from conv5_3 of VGG16, whose dense layers are those of the box head, and 9 anchors a cell."""
     return FasterRCNN(
-        Last(vgg.Backbone((2, 2, 3, 3, 3), dtype=dtype)),
+        Last(vgg.Backbone(vgg.VGG16, dtype=dtype)),
         RPNHead(9, 512, dtype),
         BoxHead(classes, hidden, dropout, dtype),
         pool_last,

@@ -205,7 +205,7 @@ def ssd300_mobilenet_v2(classes: int, *, norm: Norm = mobilenet.tensorflow_norm,
 
 
 def _vgg16(dtype: DTypeLike) -> vgg.Backbone:
-    return vgg.Backbone((2, 2, 3, 3, 3), dtype=dtype, ceil_pooling=True)
+    return vgg.Backbone(vgg.VGG16, dtype=dtype, ceil_pooling=True)
 
 
 CAFFE_MEAN = (123.0, 117.0, 104.0)
