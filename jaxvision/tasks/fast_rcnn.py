@@ -64,9 +64,8 @@ def fast_rcnn_fpn(
 
     Maps of the backbone whose stride is below `finest` are left aside.
     """
-    first = first_map(backbone, finest)
-    pool = partial(roi_align_pyramid, strides=backbone.strides[first:], size=7)
-    features = FPN(backbone, first, channels, dtype=backbone.dtype)
+    features = FPN(backbone, first_map(backbone, finest), channels, dtype=backbone.dtype)
+    pool = partial(roi_align_pyramid, strides=features.strides, size=7)
     return FastRCNN(features, BoxHead(classes, hidden, dtype=backbone.dtype), pool)
 
 
