@@ -165,7 +165,7 @@ class Detector(NamedTuple):
     placer: Callable[[int], Placer] = placement.letterbox
     """Where an image goes on a canvas of this side; that of the weights, where there are some."""
     start: Callable[[Variables], Variables] | None = None
-    """From weights of COCO, where there are some."""
+    """Fills variables from weights of COCO, where there are some."""
     early: tuple[str, ...] = ()
     """Patterns of the layers that stay as COCO left them."""
     takes: tuple[str, ...] = ("nms", "box_loss")

@@ -83,7 +83,7 @@ def matched_box_loss(
 
 
 def padded(images: Float[Array, "b h w c"]) -> Float[Array, "b y x c"]:
-    """With zeros below and on the right, so that `STEP` divides the sides."""
+    """Images with zeros below and on the right, so that `STEP` divides the sides."""
     height, width = images.shape[1:3]
     return jnp.pad(images, ((0, 0), (0, -height % STEP), (0, -width % STEP), (0, 0)))
 

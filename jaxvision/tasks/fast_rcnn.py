@@ -85,7 +85,7 @@ def fast_rcnn(
     """The task of Fast R-CNN.
 
     Args:
-      network: an `FastRCNN`, or what is called as it is: `network(images, boxes, train=...) -> RegionScores`.
+      network: a `FastRCNN`, or what is called as it is: `network(images, boxes, train=...) -> RegionScores`.
       mean: mean of the pixels of each channel (or of all), on the scale 0-255.
       std: standard deviation of the pixels of each channel (or of all), on the scale 0-255.
       roi_heads: how the head is trained, and what it detects.

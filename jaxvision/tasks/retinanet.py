@@ -148,7 +148,7 @@ def retinanet(
     """The task of RetinaNet; defaults are torchvision's, the paper's but for `max_detections` (100 there).
 
     Args:
-      network: an `RetinaNet`, with an anchor a cell for each size and ratio.
+      network: a `RetinaNet`, with an anchor a cell for each size and ratio.
       sizes: of the anchors on every map: the square roots of their areas in pixels.
       ratios: heights by widths of them.
       mean: of the pixels of each channel (or of all), on the scale 0-255.

@@ -101,7 +101,7 @@ class Features(nn.Module):
 
 
 def _extras(x: Array, extras: Sequence[Extra], dtype: DTypeLike, norm: Norm | None, train: bool) -> Maps:
-    """Called within a compact module, which gets the submodules `extra1_squeeze`, `extra1_conv`, ..."""
+    """The maps of the extras behind `x`; the calling compact module gets submodules `extra1_squeeze`, `extra1_conv`, ..."""
 
     def layer(x: Array, name: str, *shape: int) -> Array:
         conv = ConvNormAct(*shape, use_bias=norm is None, norm=norm, dtype=dtype, kernel_init=xavier)
@@ -119,7 +119,7 @@ class MobileNetFeatures(nn.Module):
     """The maps of TensorFlow's SSD-MobileNetV2, strides 16, 32, ...; at 300 px their sides are 19, 10, 5, 3, 2, 1."""
 
     backbone: mobilenet.Backbone
-    """With `expanded=True` and padding "same"."""
+    """A backbone with `expanded=True` and padding "same"."""
     extras: Sequence[tuple[int, int]] = ((256, 512), (128, 256), (128, 256), (64, 128))
     """Channels inside and of each further map, whose 3x3 convolution is depthwise."""
     last: int = 1280
