@@ -169,7 +169,7 @@ class Detector(NamedTuple):
     placer: Callable[[int], Placer] = placement.letterbox
     """Where an image goes on a canvas of this side; that of the weights, where there are some."""
     start: Callable[[Variables], Variables] | None = None
-    """From weights of COCO, where there are some; `from_coco` calls it."""
+    """Fills variables from weights of COCO, where there are some; `from_coco` calls it."""
     early: tuple[str, ...] = ()
     """Patterns of the layers that stay as COCO left them."""
     takes: tuple[str, ...] = ("nms", "box_loss")
@@ -260,7 +260,7 @@ def faster_rcnn_task(config, pretrained: bool, dtype) -> Task:
     norm = mobilenet.frozen_tensorflow_norm if pretrained else mobilenet.tensorflow_norm
     backbone = mobilenet.Backbone(mobilenet.MOBILENET_V2, padding="same", norm=norm, dtype=dtype)
     return faster_rcnn(
-        faster_rcnn_on(FPN(backbone, 2, 128, dtype=dtype), (8, 16, 32), len(config.classes), hidden=512),
+        faster_rcnn_on(FPN(backbone, 2, 128, dtype=dtype), len(config.classes), hidden=512),
         sizes=ANCHORS,
         mean=SSD_OF_COCO.mean,
         std=SSD_OF_COCO.std,

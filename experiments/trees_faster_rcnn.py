@@ -74,7 +74,7 @@ def build(config) -> Experiment:
     backbone = mobilenet.Backbone(mobilenet.MOBILENET_V2, padding="same", norm=norm, dtype=dtype)
     pyramid = FPN(backbone, 2, config.channels, dtype=dtype)
     task = faster_rcnn(
-        faster_rcnn_on(pyramid, (8, 16, 32), len(CLASSES), hidden=config.hidden),
+        faster_rcnn_on(pyramid, len(CLASSES), hidden=config.hidden),
         sizes=SIZES,
         mean=PREPROCESSING.mean,
         std=PREPROCESSING.std,

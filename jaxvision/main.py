@@ -38,7 +38,7 @@ class Flags(NamedTuple):
     traceback: bool
     fsdp: int
     meeting: tuple[str | None, int | None, int | None, int] | None
-    """For a run of several processes: coordinator, processes, number of this one, seconds to wait."""
+    """Coordinator, number of processes, number of this one and seconds to wait, for a run of several processes."""
     command: list[str]
 
 

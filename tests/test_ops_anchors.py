@@ -86,9 +86,3 @@ def test_yolo_leads_back():
     raw = np.concatenate([np.log(inside / (1 - inside)), logs], 1)
     back = jax.jit(partial(box_codec.decode_yolo, stride=16))(raw, cells, priors)
     np.testing.assert_allclose(back, target, atol=2e-3)
-
-
-def test_detrs_form_by_hand():
-    size, box = jnp.float32([100, 200]), jnp.float32([[20, 10, 60, 50]])  # height, width
-    np.testing.assert_allclose(box_codec.to_unit(box, size), [[0.2, 0.3, 0.2, 0.4]], rtol=1e-6)
-    np.testing.assert_allclose(box_codec.from_unit(box_codec.to_unit(box, size), size), box, rtol=1e-6)

@@ -58,6 +58,8 @@ def test_pyramids_take_the_maps_of_the_strides_they_need(name):
     maps_of = lambda network: jax.eval_shape(lambda k, x: network.init_with_output(k, x, train=False)[0], key, images)
     faster, retina = faster_rcnn_fpn(backbone, CLASSES, channels=8), retinanet_fpn(backbone, CLASSES, channels=8)
     assert [SIDE // x.shape[1] for x in maps_of(faster.features)] == [4, 8, 16, 32, 64]
+    assert (faster.features.strides, retina.features.strides) == ((4, 8, 16, 32), (8, 16, 32))
+    assert SimplePyramid(backbone).strides == backbone.strides
     assert faster.pool.keywords["strides"] == (4, 8, 16, 32)  # type: ignore[attr-defined]
     assert fast_rcnn_fpn(backbone, CLASSES).pool.keywords["strides"] == (4, 8, 16, 32)  # type: ignore[attr-defined]
     assert [x.shape[1] for x in maps_of(retina.features)] == [8, 4, 2, 1, 1]
@@ -72,9 +74,7 @@ def small_faster_rcnn(name):
     rpn = RPN(samples_per_image=24, pre_nms_top_k=(40, 30), post_nms_top_k=(30, 20))
     roi_heads = ROIHeads(samples_per_image=16, max_detections=20)
     if name == "vitdet":
-        network = faster_rcnn_on(
-            SimplePyramid(SMALL["vit_tiny"](), channels=8), (4, 8, 16, 32), CLASSES, hidden=16, anchors_per_cell=1
-        )
+        network = faster_rcnn_on(SimplePyramid(SMALL["vit_tiny"](), channels=8), CLASSES, hidden=16, anchors_per_cell=1)
     else:
         network = faster_rcnn_fpn(SMALL[name](), CLASSES, channels=8, hidden=16, anchors_per_cell=1)
     return faster_rcnn(network, sizes=SIZES, ratios=(1.0,), rpn=rpn, roi_heads=roi_heads)

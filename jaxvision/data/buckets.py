@@ -161,7 +161,7 @@ def image_sizes(source: Source) -> np.ndarray:
 
 
 def nearest_canvas(sizes: np.ndarray, canvases: Sequence[Size]) -> np.ndarray:
-    """For each image the canvas of the nearest aspect, by the logarithm, int64 `[n]`."""
+    """The number of the canvas of the nearest aspect for each image, by the logarithm, int64 `[n]`."""
     aspect = np.log(sizes[:, 0] / sizes[:, 1])
     of_canvas = np.log([height / width for height, width in canvases])
     return np.abs(aspect[:, None] - of_canvas).argmin(1)

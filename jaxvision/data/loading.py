@@ -235,7 +235,7 @@ def _fault(source: Source, index: int, how: Loading) -> Fault | None:
 
 
 def each_once(members: np.ndarray) -> Indices:
-    """For evaluation: these indices in their order, and -1 after the last."""
+    """The order of evaluation: these indices as they are, and -1 after the last."""
     members = np.append(np.asarray(members, np.int64), -1)
     return lambda positions: members[np.minimum(positions, len(members) - 1)]
 

@@ -35,7 +35,7 @@ RGB = {
 COLOURS = tuple(RGB)
 SIZES = ("small", "medium", "large")
 DIAMETERS = {"small": (0.1, 0.17), "medium": (0.17, 0.3), "large": (0.3, 0.5)}
-"""From and below, in fractions of the image's side."""
+"""Range of the diameter, the upper bound excluded, in fractions of the image's side."""
 ATTRIBUTES = {"colour": COLOURS, "size": SIZES, "shape": SHAPES}
 """The attributes of an object, and what their numbers mean."""
 TRIES = 8

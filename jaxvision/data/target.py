@@ -44,7 +44,7 @@ def _no_labels(n: int, canvas: Size) -> Labels:
 LABELS = TargetForm(_no_labels, _fill_label)
 """The class of the image."""
 NOTHING = TargetForm(lambda n, canvas: None, lambda target, row, example, placement: None)
-"""For `Batch.given`."""
+"""No target at all; the default of `Batch.given`."""
 
 
 def objects(rows: int, *, masks: bool = False) -> TargetForm:
@@ -91,7 +91,7 @@ def objects(rows: int, *, masks: bool = False) -> TargetForm:
 
 
 def proposals(rows: int, find: Find | None = None) -> TargetForm:
-    """For `Batch.given`: `Objects` of `rows` rows, an example's first proposals, moved to the canvas as its objects are.
+    """`Objects` of `rows` rows for `Batch.given`: an example's first proposals, moved to the canvas as its objects are.
 
     Their labels mean nothing. Proposals of which less than a pixel is left make room for later ones. An example that comes
     without has those that `find` finds, `data.proposals.finder()` say; so has an image that `predict` is given.

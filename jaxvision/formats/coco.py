@@ -130,7 +130,7 @@ def _categories(content: dict[str, Any], file: str, report: Report) -> dict[int,
 
 
 def _images(content: dict[str, Any], folder: Path, file: str, report: Report) -> list[AnnotatedImage]:
-    """In the order of the file; an image that is listed twice, once."""
+    """The images in the order of the file; one that is listed twice, once."""
     report_here, found = _reporter(report, file), list[AnnotatedImage]()
     named: dict[int, list[str]] = {}
     for place, each in enumerate(content["images"]):

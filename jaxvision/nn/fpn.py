@@ -95,6 +95,11 @@ class FPN(nn.Module):
     """Puts further maps behind the last: `subsampled`, or a `Convolved()`."""
     dtype: DTypeLike = jnp.float32
 
+    @property
+    def strides(self) -> tuple[int, ...]:
+        """Pixels of the image a cell of each map but those on top, each of which has twice the stride of the one before."""
+        return tuple(self.backbone.strides[self.first :])
+
     @nn.compact
     def __call__(self, images: Float[Array, "b h w c"], *, train: bool) -> Maps:
         """The maps of the pyramid, finest first: P2 to P6 of the literature, or P3 to P7 with `first=1` and `Convolved()`.
@@ -126,6 +131,11 @@ class SimplePyramid(nn.Module):
     top: Callable[[Maps], Maps] = subsampled
     """Puts further maps behind the last."""
     dtype: DTypeLike = jnp.float32
+
+    @property
+    def strides(self) -> tuple[int, ...]:
+        """Pixels of the image a cell of each map but those on top, each of which has twice the stride of the one before."""
+        return tuple(self.backbone.strides)
 
     @nn.compact
     def __call__(self, images: Float[Array, "b h w c"], *, train: bool) -> Maps:

@@ -28,7 +28,7 @@ class RNNClassifier(nn.Module):
     patch: int | None = None
     """Side of the squares that the sequence consists of, in reading order. None: of rows."""
     dtype: DTypeLike = jnp.float32
-    """With half precision the cells compute in float32 all the same: their memory is a long sum."""
+    """Type of the computation, float32 in place of half precision: the memory of a cell is a long sum."""
 
     @nn.compact
     def __call__(self, images: Float[Array, "b h w c"], *, train: bool) -> Float[Array, "b k"]:

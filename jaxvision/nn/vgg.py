@@ -18,6 +18,9 @@ from jaxvision.nn.conv import ConvNormAct, max_pool, max_pool_rounding_up
 from jaxvision.nn.norm import BatchNorm, Norm
 from jaxvision.nn.precision import at_least_float32
 
+VGG16 = (2, 2, 3, 3, 3)
+"""Convolutions of every stage of VGG-16 (D)."""
+
 small_normal = nn.initializers.normal(0.01)
 """Normal with standard deviation 0.01, as torchvision starts the dense layers."""
 
@@ -119,7 +122,7 @@ def vgg13(classes: int = 1000, **options: Any) -> VGG:
 
 def vgg16(classes: int = 1000, **options: Any) -> VGG:
     """VGG-16 (D); `options` as for `vgg11`."""
-    return VGG(Backbone((2, 2, 3, 3, 3), **options), classes)
+    return VGG(Backbone(VGG16, **options), classes)
 
 
 def vgg19(classes: int = 1000, **options: Any) -> VGG:

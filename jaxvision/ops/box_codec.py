@@ -66,19 +66,5 @@ def encode_yolo(
     return centre / stride - cells, jnp.log(jnp.where(positive, side / priors, 1))
 
 
-def to_unit(boxes: Boxes, size: Float[Array, "2"]) -> Boxes:
-    """DETR's form: `cx cy w h` as fractions of the width and height of the image, 0 to 1 (arXiv:2005.12872)."""
-    return to_centre(boxes) / _extent(size, boxes)
-
-
-def from_unit(boxes: Boxes, size: Float[Array, "2"]) -> Boxes:
-    """DETR's form to `x0 y0 x1 y1` in pixels of an image of this height and width."""
-    return from_centre(boxes * _extent(size, boxes))
-
-
-def _extent(size: Float[Array, "2"], boxes: Boxes) -> Array:
-    return jnp.stack([size[1], size[0], size[1], size[0]]).reshape((1,) * (boxes.ndim - 1) + (4,))
-
-
 def _row(weights: Weights, boxes: Boxes) -> Array:
     return jnp.asarray(weights, boxes.dtype).reshape((1,) * (boxes.ndim - 1) + (4,))

@@ -7,7 +7,9 @@ import numpy as np
 from jaxtyping import Array, Bool, Float, Int, Shaped
 
 IMAGENET_MEAN = (123.675, 116.28, 103.53)
+"""Mean of red, green and blue on ImageNet, on the scale 0-255."""
 IMAGENET_STD = (58.395, 57.12, 57.375)
+"""Standard deviation of each."""
 
 
 def inside(size: Int[Array, "2"], height: int, width: int) -> Bool[Array, "h w"]:

@@ -15,6 +15,7 @@ from typing import NamedTuple
 from jaxvision.data import placement
 from jaxvision.data.interpolation import OPENCV_BILINEAR, PIL_BICUBIC, PIL_BILINEAR, Resampling
 from jaxvision.data.placement import Placer
+from jaxvision.ops.pixels import IMAGENET_MEAN, IMAGENET_STD
 
 Channels = tuple[float, float, float]
 
@@ -45,7 +46,6 @@ def centre_crop(resize: int, size: int) -> Callable[..., Placer]:
     return fit
 
 
-IMAGENET_MEAN, IMAGENET_STD = (123.675, 116.28, 103.53), (58.395, 57.12, 57.375)
 HALF, ZERO, ONE = (127.5, 127.5, 127.5), (0.0, 0.0, 0.0), (1.0, 1.0, 1.0)
 
 TORCHVISION = Preprocessing(IMAGENET_MEAN, IMAGENET_STD, 224, PIL_BILINEAR, centre_crop(256, 224))

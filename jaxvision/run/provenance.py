@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 LONGEST_PATCH = 10_000_000
 """Bytes; a longer patch is cut."""
 SECONDS_FOR_GIT = 20.0
-"""For one git command; one that takes longer counts as failed."""
+"""Time limit of a git command; one that takes longer counts as failed."""
 ENVIRONMENT = ("XLA_", "JAX_", "LIBTPU_", "CUDA_VISIBLE_DEVICES", "NVIDIA_TF32_OVERRIDE", "OMP_NUM_THREADS")
 """How the names of the environment variables begin that change what is computed, or how fast."""
 
@@ -27,7 +27,7 @@ class Repository(NamedTuple):
     changes: tuple[str, ...]
     """The lines of `git status --short`: files that differ from the commit, `??` before those unknown to git."""
     patch: str
-    """From the commit to the files, in the form of `git apply`; Python files unknown to git are part of it."""
+    """The difference from the commit to the files, in the form of `git apply`; Python files unknown to git are part of it."""
 
     @property
     def dirty(self) -> bool:

@@ -88,7 +88,7 @@ def _compilations() -> int:
 
 @functools.cache
 def _count_compilations() -> None:
-    """From now on; listeners of JAX stay."""
+    """Counts compilations from now on; listeners of JAX stay."""
 
     def listen(event: str, duration_secs: float, **more: str | int) -> None:
         if event == "/jax/core/compile/backend_compile_duration":

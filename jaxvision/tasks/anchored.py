@@ -1,13 +1,15 @@
-"""What the detectors on feature pyramids share: their canvas, their anchors, and which object each box is trained on."""
+"""What detectors with anchors share: their canvas, their anchors, the object that each box is trained on, and its loss."""
 
 from collections.abc import Callable, Sequence
 from functools import partial
 
+import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
 from jaxvision.nn.fpn import Predictions
-from jaxvision.ops import anchors, matching
+from jaxvision.ops import anchors, box_codec, matching
+from jaxvision.ops.box_losses import BoxLoss
 from jaxvision.ops.boxes import iou, pairwise
 from jaxvision.ops.matching import Match
 from jaxvision.tasks import detection
@@ -55,8 +57,33 @@ def _sparing_ignored(low: float, rule: Callable[[Float[Array, "g a"], Bool[Array
     return match
 
 
+def matched_box_loss(
+    loss: BoxLoss,
+    offsets: Float[Array, "n 4"],
+    references: Float[Array, "n 4"],
+    truth: Float[Array, "n 4"],
+    positive: Bool[Array, "n"],
+    weights: box_codec.Weights = (1.0, 1.0, 1.0, 1.0),
+) -> Float[Array, "n"]:
+    """The loss of the bounding box that each row predicts; 0, and so its gradient, where the row is not `positive`.
+
+    Args:
+      loss: of one bounding box, see `ops.box_losses`.
+      offsets: what is predicted, relative to the references.
+      references: the anchors or regions.
+      truth: the bounding box of the ground truth of each.
+      positive: which rows are matched to ground truth. Of others the loss sees a unit box: padding gives no NaN gradient.
+      weights: of the offsets, see `ops.box_codec`.
+    """
+    matched, unit = positive[:, None], jnp.asarray([[0.0, 0.0, 1.0, 1.0]], offsets.dtype)
+    references, truth = (jnp.where(matched, x.astype(offsets.dtype), unit) for x in (references, truth))
+    offsets = jnp.where(matched, offsets, 0)
+    wanted = jax.lax.stop_gradient(box_codec.encode(truth, references, weights))
+    return jnp.where(positive, loss(offsets, wanted, box_codec.decode(offsets, references, weights), truth), 0)
+
+
 def padded(images: Float[Array, "b h w c"]) -> Float[Array, "b y x c"]:
-    """With zeros below and on the right, so that `STEP` divides the sides."""
+    """Images with zeros below and on the right, so that `STEP` divides the sides."""
     height, width = images.shape[1:3]
     return jnp.pad(images, ((0, 0), (0, -height % STEP), (0, -width % STEP), (0, 0)))
 

@@ -1,7 +1,7 @@
 """What detectors share: their input, the objects they are trained on, their loss from its terms, and their output.
 
-Every task file has two functions of one image: `loss_terms(...) -> LossTerms`, and `decode(..., size) -> Selection`. A task
-maps them over its batch; so does a task of several heads on one backbone.
+The file of every detector has, or imports from `tasks.roi_heads`, two functions of one image: `loss_terms(...) -> LossTerms`
+and `decode(..., size) -> Selection`. A task maps them over its batch; so does a task of several heads on one backbone.
 """
 
 from collections.abc import Callable, Sequence

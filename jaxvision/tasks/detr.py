@@ -253,7 +253,7 @@ def detr(
     """The task of DETR.
 
     Args:
-      network: an `DETR`.
+      network: a `DETR`.
       mean: of the pixels of each channel (or of all), on the scale 0-255.
       std: standard deviation of the pixels of each channel (or of all).
       weights: of the class, of the L1 distance of boxes and of their generalised IoU.

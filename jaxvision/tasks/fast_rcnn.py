@@ -24,8 +24,6 @@ from jaxvision.tasks.forward import forward_training, model_variables
 from jaxvision.tasks.roi_heads import ROIHeads, ROIs, decode, loss_terms, sample_rois
 from jaxvision.types import Batch, Detections, Key, LossOutput, Objects, Scalar, Task, Variables
 
-VGG16 = (2, 2, 3, 3, 3)
-
 
 class FastRCNN(nn.Module):
     """A head on what is pooled from maps of the image."""
@@ -45,7 +43,7 @@ def fast_rcnn_vgg16(
     classes: int, *, hidden: int = 4096, dropout: float = 0.5, dtype: DTypeLike = jnp.float32
 ) -> FastRCNN:
     """The paper's: ROIPool to 7x7 cells from conv5_3 of VGG16, whose dense layers are those of the head."""
-    features = Last(vgg.Backbone(VGG16, dtype=dtype))
+    features = Last(vgg.Backbone(vgg.VGG16, dtype=dtype))
     return FastRCNN(features, BoxHead(classes, hidden, dropout, dtype), pool_last)
 
 
@@ -66,9 +64,8 @@ def fast_rcnn_fpn(
 
     Maps of the backbone whose stride is below `finest` are left aside.
     """
-    first = first_map(backbone, finest)
-    pool = partial(roi_align_pyramid, strides=backbone.strides[first:], size=7)
-    features = FPN(backbone, first, channels, dtype=backbone.dtype)
+    features = FPN(backbone, first_map(backbone, finest), channels, dtype=backbone.dtype)
+    pool = partial(roi_align_pyramid, strides=features.strides, size=7)
     return FastRCNN(features, BoxHead(classes, hidden, dtype=backbone.dtype), pool)
 
 
@@ -88,7 +85,7 @@ def fast_rcnn(
     """The task of Fast R-CNN.
 
     Args:
-      network: an `FastRCNN`, or what is called as it is: `network(images, boxes, train=...) -> RegionScores`.
+      network: a `FastRCNN`, or what is called as it is: `network(images, boxes, train=...) -> RegionScores`.
       mean: mean of the pixels of each channel (or of all), on the scale 0-255.
       std: standard deviation of the pixels of each channel (or of all), on the scale 0-255.
       roi_heads: how the head is trained, and what it detects.

@@ -98,14 +98,12 @@ def faster_rcnn_fpn(
 
     Maps of the backbone whose stride is below `finest` are left aside.
     """
-    first = first_map(backbone, finest)
-    features = FPN(backbone, first, channels, dtype=backbone.dtype)
-    return faster_rcnn_on(features, backbone.strides[first:], classes, hidden=hidden, anchors_per_cell=anchors_per_cell)
+    features = FPN(backbone, first_map(backbone, finest), channels, dtype=backbone.dtype)
+    return faster_rcnn_on(features, classes, hidden=hidden, anchors_per_cell=anchors_per_cell)
 
 
 def faster_rcnn_on(
     features: FPN | SimplePyramid,
-    strides: Sequence[int],
     classes: int,
     *,
     hidden: int = 1024,
@@ -114,8 +112,7 @@ def faster_rcnn_on(
     """Faster R-CNN on any pyramid.
 
     Args:
-      features: the pyramid.
-      strides: pixels a cell of each of its maps from which regions are pooled; anchors lie on all maps.
+      features: the pyramid; regions are pooled from all maps but those on top, and anchors lie on these too.
       classes: how many there are.
       hidden: width of the two dense layers.
       anchors_per_cell: of every map.
@@ -124,7 +121,7 @@ def faster_rcnn_on(
         features,
         RPNHead(anchors_per_cell, features.channels, features.dtype),
         BoxHead(classes, hidden, dtype=features.dtype),
-        partial(roi_align_pyramid, strides=tuple(strides), size=7),
+        partial(roi_align_pyramid, strides=features.strides, size=7),
     )
 
 
@@ -140,7 +137,7 @@ def faster_rcnn_vgg16(
 ) -> FasterRCNN:
     """The paper's: ROIPool from conv5_3 of VGG16, whose dense layers are those of the box head, and 9 anchors a cell."""
     return FasterRCNN(
-        Last(vgg.Backbone((2, 2, 3, 3, 3), dtype=dtype)),
+        Last(vgg.Backbone(vgg.VGG16, dtype=dtype)),
         RPNHead(9, 512, dtype),
         BoxHead(classes, hidden, dropout, dtype),
         pool_last,

@@ -79,7 +79,7 @@ def rcnn_vgg16(classes: int, *, hidden: int = 4096, dropout: float = 0.5, dtype:
 
     Boxes come from the last dense layer, too, where the paper's come from pool5.
     """
-    return RCNN(Halved(vgg.Backbone((2, 2, 3, 3, 3), dtype=dtype)), BoxHead(classes, hidden, dropout, dtype))
+    return RCNN(Halved(vgg.Backbone(vgg.VGG16, dtype=dtype)), BoxHead(classes, hidden, dropout, dtype))
 
 
 def rcnn_last_map(backbone: Backbone, classes: int) -> RCNN:

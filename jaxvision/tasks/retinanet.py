@@ -25,7 +25,7 @@ from jaxvision.ops.nms import NMS, greedy
 from jaxvision.ops.selection import Selection
 from jaxvision.ops.top_k import top_k
 from jaxvision.tasks import detection
-from jaxvision.tasks.anchored import Matching, anchors_of, by_iou, by_level, padded
+from jaxvision.tasks.anchored import Matching, anchors_of, by_iou, by_level, matched_box_loss, padded
 from jaxvision.tasks.detection import LossTerms
 from jaxvision.tasks.forward import forward_training, model_variables
 from jaxvision.types import Batch, Detections, Key, Labels, LossOutput, Objects, Scalar, Task, Variables
@@ -148,7 +148,7 @@ def retinanet(
     """The task of RetinaNet; defaults are torchvision's, the paper's but for `max_detections` (100 there).
 
     Args:
-      network: an `RetinaNet`, with an anchor a cell for each size and ratio.
+      network: a `RetinaNet`, with an anchor a cell for each size and ratio.
       sizes: of the anchors on every map: the square roots of their areas in pixels.
       ratios: heights by widths of them.
       mean: of the pixels of each channel (or of all), on the scale 0-255.
@@ -216,7 +216,7 @@ def loss_terms(
     box_loss: BoxLoss = l1,
 ) -> LossTerms:
     """Sums of `class_loss` and `box_loss` over the anchors of one image, by the number of these that are matched."""
-    boxes, real = jnp.asarray(boxes, offsets.dtype), target.boxes.astype(offsets.dtype)
+    boxes = jnp.asarray(boxes, offsets.dtype)
     match = matching(boxes, target)
     positive = match >= 0
     weight = jnp.where(positive, detection.weights(target)[match], 1).astype(logits.dtype)
@@ -224,11 +224,10 @@ def loss_terms(
     label = Labels(jnp.where(positive, target.labels[match], -1))
     by_class = losses.sigmoid_focal(gamma, alpha)(logits, label)
 
-    wanted = jnp.where(positive[:, None], box_codec.encode(real[match], boxes), 0)
-    by_box = box_loss(offsets, jax.lax.stop_gradient(wanted), box_codec.decode(offsets, boxes), real[match])
+    by_box = matched_box_loss(box_loss, offsets, boxes, target.boxes[match], positive)
     sums = {
         "class_loss": jnp.where(match != IGNORED, by_class * weight, 0).sum(),
-        "box_loss": jnp.where(positive, by_box * weight, 0).sum(),
+        "box_loss": (by_box * weight).sum(),
     }
     return LossTerms(sums, dict.fromkeys(sums, positive.sum()))
 

@@ -18,9 +18,9 @@ from jaxvision.ops.nms import NMS, greedy
 from jaxvision.ops.selection import Selection
 from jaxvision.ops.top_k import top_k
 from jaxvision.tasks import detection
-from jaxvision.tasks.anchored import Matching, by_iou
+from jaxvision.tasks.anchored import Matching, by_iou, matched_box_loss
 from jaxvision.tasks.detection import LossTerms
-from jaxvision.tasks.rpn import SMOOTH_L1, matched_box_loss
+from jaxvision.tasks.rpn import SMOOTH_L1
 from jaxvision.types import Key, Objects
 
 MIN_SIZE = 1e-2

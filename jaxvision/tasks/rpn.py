@@ -19,7 +19,7 @@ from jaxvision.ops.boxes import clip
 from jaxvision.ops.nms import NMS, greedy
 from jaxvision.ops.top_k import top_k
 from jaxvision.tasks import detection
-from jaxvision.tasks.anchored import Matching, by_iou
+from jaxvision.tasks.anchored import Matching, by_iou, matched_box_loss
 from jaxvision.tasks.detection import LossTerms
 from jaxvision.types import Key, Objects
 
@@ -76,31 +76,6 @@ def loss_terms(
     by_box = matched_box_loss(settings.box_loss, offsets, references, target.boxes[match], positive)
     sums = {"objectness_loss": jnp.where(sampled, by_logit * weight, 0).sum(), "rpn_box_loss": (by_box * weight).sum()}
     return LossTerms(sums, dict.fromkeys(sums, sampled.sum()))
-
-
-def matched_box_loss(
-    loss: BoxLoss,
-    offsets: Float[Array, "n 4"],
-    references: Float[Array, "n 4"],
-    truth: Float[Array, "n 4"],
-    positive: Bool[Array, "n"],
-    weights: box_codec.Weights = (1.0, 1.0, 1.0, 1.0),
-) -> Float[Array, "n"]:
-    """The loss of the bounding box that each row predicts; 0, and so its gradient, where the row is not `positive`.
-
-    Args:
-      loss: of one bounding box, see `ops.box_losses`.
-      offsets: what is predicted, relative to the references.
-      references: the anchors or regions.
-      truth: the bounding box of the ground truth of each.
-      positive: which rows are matched to ground truth.
-      weights: of the offsets, see `ops.box_codec`.
-    """
-    matched, unit = positive[:, None], jnp.asarray([[0.0, 0.0, 1.0, 1.0]], offsets.dtype)
-    references, truth = (jnp.where(matched, x.astype(offsets.dtype), unit) for x in (references, truth))
-    offsets = jnp.where(matched, offsets, 0)
-    wanted = jax.lax.stop_gradient(box_codec.encode(truth, references, weights))
-    return jnp.where(positive, loss(offsets, wanted, box_codec.decode(offsets, references, weights), truth), 0)
 
 
 def propose(

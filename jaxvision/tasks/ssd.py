@@ -25,7 +25,7 @@ from jaxvision.ops.matching import BACKGROUND
 from jaxvision.ops.nms import NMS, greedy
 from jaxvision.ops.selection import Selection, best_of_each_class
 from jaxvision.tasks import detection
-from jaxvision.tasks.anchored import Matching, bipartite
+from jaxvision.tasks.anchored import Matching, bipartite, matched_box_loss
 from jaxvision.tasks.detection import LossTerms
 from jaxvision.tasks.forward import forward_training, model_variables
 from jaxvision.types import Batch, Detections, Key, LossOutput, Objects, Scalar, Task, Variables
@@ -101,7 +101,7 @@ class Features(nn.Module):
 
 
 def _extras(x: Array, extras: Sequence[Extra], dtype: DTypeLike, norm: Norm | None, train: bool) -> Maps:
-    """Called within a compact module, which gets the submodules `extra1_squeeze`, `extra1_conv`, ..."""
+    """The maps of the extras behind `x`; the calling compact module gets submodules `extra1_squeeze`, `extra1_conv`, ..."""
 
     def layer(x: Array, name: str, *shape: int) -> Array:
         conv = ConvNormAct(*shape, use_bias=norm is None, norm=norm, dtype=dtype, kernel_init=xavier)
@@ -119,7 +119,7 @@ class MobileNetFeatures(nn.Module):
     """The maps of TensorFlow's SSD-MobileNetV2, strides 16, 32, ...; at 300 px their sides are 19, 10, 5, 3, 2, 1."""
 
     backbone: mobilenet.Backbone
-    """With `expanded=True` and padding "same"."""
+    """A backbone with `expanded=True` and padding "same"."""
     extras: Sequence[tuple[int, int]] = ((256, 512), (128, 256), (128, 256), (64, 128))
     """Channels inside and of each further map, whose 3x3 convolution is depthwise."""
     last: int = 1280
@@ -205,7 +205,7 @@ def ssd300_mobilenet_v2(classes: int, *, norm: Norm = mobilenet.tensorflow_norm,
 
 
 def _vgg16(dtype: DTypeLike) -> vgg.Backbone:
-    return vgg.Backbone((2, 2, 3, 3, 3), dtype=dtype, ceil_pooling=True)
+    return vgg.Backbone(vgg.VGG16, dtype=dtype, ceil_pooling=True)
 
 
 CAFFE_MEAN = (123.0, 117.0, 104.0)
@@ -341,7 +341,6 @@ def loss_terms(
 ) -> LossTerms:
     """Sums of `class_loss` and `box_loss` of one image, by the number of default boxes that are matched."""
     defaults = jnp.asarray(defaults, offsets.dtype)
-    boxes = target.boxes.astype(offsets.dtype)
     matched = matching(defaults, target)
     positive = matched >= 0
     weight = jnp.where(positive, detection.weights(target)[matched], 1).astype(logits.dtype)
@@ -349,12 +348,10 @@ def loss_terms(
     by_class = scores.loss(logits, jnp.where(positive, target.labels[matched], -1))
     mined = hardest(by_class, matched == BACKGROUND, (negatives * positive.sum()).astype(jnp.int32))
 
-    wanted = box_codec.encode(boxes[matched], defaults, box_codec.SSD)
-    predicted = box_codec.decode(offsets, defaults, box_codec.SSD)
-    by_box = box_loss(offsets, jax.lax.stop_gradient(wanted), predicted, boxes[matched])
+    by_box = matched_box_loss(box_loss, offsets, defaults, target.boxes[matched], positive, box_codec.SSD)
     sums = {
         "class_loss": jnp.where(positive | mined, by_class * weight, 0).sum(),
-        "box_loss": jnp.where(positive, by_box * weight, 0).sum(),
+        "box_loss": (by_box * weight).sum(),
     }
     return LossTerms(sums, dict.fromkeys(sums, positive.sum()))
 

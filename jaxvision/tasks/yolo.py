@@ -35,7 +35,7 @@ class YOLOv3(nn.Module):
     backbone: Darknet53
     classes: int
     priors: int = 3
-    """For every cell of each map."""
+    """Priors of every cell of each map."""
 
     @nn.compact
     def __call__(self, images: Float[Array, "b h w c"], *, train: bool) -> Outputs:
@@ -91,9 +91,9 @@ YOLOV3: Priors = (
     ((30, 61), (62, 45), (59, 119)),
     ((10, 13), (16, 30), (33, 23)),
 )
-"""For COCO at 416 px, strides 32, 16, 8."""
+"""Priors for COCO at 416 px, strides 32, 16, 8."""
 YOLOV3_TINY: Priors = (((81, 82), (135, 169), (344, 319)), ((10, 14), (23, 27), (37, 58)))
-"""For COCO at 416 px, strides 32, 16."""
+"""Priors for COCO at 416 px, strides 32, 16."""
 
 
 class Anchors(NamedTuple):

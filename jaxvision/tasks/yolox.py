@@ -155,7 +155,7 @@ class CSPDarknet(nn.Module):
 
 
 class PathAggregation(nn.Module):
-    """From coarse to fine and back, each map joined by its neighbour (arXiv:1803.01534)."""
+    """A path from coarse to fine and back, each map joined by its neighbour (arXiv:1803.01534)."""
 
     make: Make
     blocks: int
@@ -181,7 +181,7 @@ class PathAggregation(nn.Module):
 
 
 class DecoupledHead(nn.Module):
-    """For every map one branch for the classes, and one for box and objectness; no two maps share anything."""
+    """Two branches of every map, one for the classes, and one for box and objectness; no two maps share anything."""
 
     make: Make
     classes: int
@@ -311,7 +311,7 @@ def yolox(
     Pixels are given as they are, 0-255; the canvas outside the content is grey, 114.
 
     Args:
-      network: an `YOLOX`.
+      network: a `YOLOX`.
       box_loss: the loss of each bounding box, see `ops.box_losses`.
       score_threshold: detections have a score, objectness times class, above it.
       nms: what a detection keeps of its score beside better ones of its class: `ops.nms.greedy(iou)`, or one of

@@ -14,9 +14,9 @@ from jaxvision.run.preflight.findings import Finder, table
 from jaxvision.types import About, Batch, Fault, Stream
 
 READ = 20_000
-"""Up to this number of examples of a stream, all are read and decoded; of more, this number."""
+"""The largest number of examples of a stream that are read and decoded."""
 COUNTED = 200_000
-"""Up to this number, the examples of each class are counted: some sources read them all for that."""
+"""The largest number of examples of a stream whose classes are counted: some sources read them all for that."""
 SHOWN = 20
 """Examples of a stream that can't be read and are problems of their own; classes that are listed in the report."""
 BLOCK = 16
