@@ -22,8 +22,15 @@ DEEP = {
     *("efficientnet_lite0_fashion", "efficientnet_lite0_trees"),
 }
 """Tracing these takes long."""
-TRACED_LONG = {"shapes_yolox", "shapes_detr", "shapes_retinanet", "shapes_rcnn"}
-"""Detectors whose own tests trace them in the default suite."""
+TRACED_LONG = {
+    "shapes_faster_rcnn",
+    "cifar10_resnet18",
+    "shapes_yolox",
+    "shapes_detr",
+    "shapes_retinanet",
+    "shapes_rcnn",
+}
+"""Their own tests trace them in the default suite."""
 ALIKE = {
     *("imagenet_vgg16", "imagenet_squeezenet", "folder_cnn", "fashion_mnist_cnn", "optimizers"),
     *("imbalanced_fashion_mnist", "shapes_yolo", "shapes_fast_rcnn", "cifar100_resnet18", "fashion_mnist_resnet18"),

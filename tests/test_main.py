@@ -92,6 +92,7 @@ def test_a_run_leaves_metrics_checkpoints_pictures_and_what_it_was(run):
     assert (run.workdir / "metrics.jsonl").read_bytes() == before
 
 
+@pytest.mark.slow
 def test_tensorboard_reads_the_rows_of_the_log_and_the_pictures_also_after_a_resume(run):
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 

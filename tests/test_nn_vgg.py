@@ -38,7 +38,8 @@ def test_has_the_published_number_of_parameters(name, count):
     assert parameter_count(getattr(vgg, name)(), 224) == count
 
 
-@pytest.mark.parametrize(("name", "norm"), [pytest.param("vgg", None, marks=pytest.mark.slow), ("vgg_bn", BatchNorm)])
+@pytest.mark.slow
+@pytest.mark.parametrize(("name", "norm"), [("vgg", None), ("vgg_bn", BatchNorm)])
 def test_equals_torchvision_in_float64(float64, name, norm):
     flattened = {"classifier.0.weight": (8, 7, 7)}
     network = small(dtype=jnp.float64, norm=norm)

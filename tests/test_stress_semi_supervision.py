@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
+import pytest
 
 from jaxvision import train
 from jaxvision.tasks.classification import classification, loss_terms, weighted_mean
@@ -35,6 +36,7 @@ def as_floats(image):
     return (image.astype(jnp.float32) - 120) / 60
 
 
+@pytest.mark.slow
 def test_the_teacher_labels_what_has_no_label(tiny_net, colour_batch, train_steps, strict_gradient):
     batch = colour_batch(24)
     weight = (np.arange(24) < 6).astype(np.float32)

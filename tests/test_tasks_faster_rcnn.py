@@ -146,6 +146,7 @@ def ciou_of(a, b):
     return iou - distance / diagonal - v * v / (1 - iou + v)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("loss", "iou_of"), [(giou, giou_of), (ciou, ciou_of)], ids=["giou", "ciou"])
 def test_the_loss_of_a_box_may_be_an_iou(float64, loss, iou_of):
     random, far = np.random.default_rng(1), (10_000, 10_000)
@@ -226,6 +227,7 @@ def test_detections_with_falling_scores_equal_the_loop(float64, name):
     assert found.index[:n].tolist() == regions[kept].tolist()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", FALLING)
 @pytest.mark.parametrize("make", [small_fast_rcnn, pytest.param(small_faster_rcnn, marks=pytest.mark.slow)])
 def test_a_task_detects_with_falling_scores_and_learns_boxes_by_ciou(float64, make, name):

@@ -10,7 +10,7 @@ def fashion_mnist_dir() -> Path:
 
 
 def fashion_mnist_tfds_dir() -> Path:
-    """The same images, in the same order, as a prepared TFDS dataset (array_record)."""
+    """A prepared TFDS dataset of the same images in the same order (array_record)."""
     return _path("fashion_mnist_sample/1.0.0")
 
 
