@@ -37,6 +37,18 @@ ALIKE = {
 }
 """The task, and the layers, of others."""
 
+BUNDLED = {
+    "quickstart",
+    "folder",
+    "folder_cnn",
+    "trees_ssd",
+    "trees_yolo",
+    "trees_faster_rcnn",
+    "shapes_ssd",
+    "detect_ssd",
+}
+"""Their data come with the package, or are made by the tests."""
+
 
 def same_shapes(a, b):
     return jax.tree.map(lambda x: (x.shape, x.dtype), a) == jax.tree.map(lambda x: (x.shape, x.dtype), b)
@@ -66,6 +78,15 @@ def test_the_train_step_keeps_the_shapes_of_the_state_and_lowers_for_gpu_and_tpu
     exported = jax.export.export(step, platforms=("cuda", "tpu"))(state, chosen.train.spec)
     assert exported.platforms == ("cuda", "tpu")
     assert ("dot_general" if "rnn" in path.stem else "stablehlo.convolution") in exported.mlir_module()
+
+
+@pytest.mark.parametrize("path", [each for each in files() if each.id in BUNDLED])
+def test_no_image_that_is_trained_on_is_tested_on(path, folder_of_classes):
+    streams = experiment.streams(build(path, {}, folder_of_classes)).values()
+    abouts = [stream.about() for stream in streams]
+    trained, *tested = ({about.name(i) for i in range(min(about.examples, 100))} for about in abouts)
+    assert tested
+    assert all(trained and each and trained.isdisjoint(each) for each in tested)
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)

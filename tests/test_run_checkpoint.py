@@ -67,11 +67,11 @@ def test_saving_the_same_step_again_changes_nothing(three):
 
 @pytest.mark.parametrize(("mode", "best"), [("max", 2), ("min", 3)])
 def test_latest_and_best_are_kept(tmp_path, mode, best):
-    checkpoints = Checkpoints(tmp_path, Keep(latest=1, best=1, by="test/x", mode=mode))
+    checkpoints = Checkpoints(tmp_path, Keep(latest=2, best=1, by="test/x", mode=mode))
     for step, x in ((1, 0.5), (2, 0.9), (3, 0.1), (4, float("nan")), (5, 0.6), (6, None)):
         checkpoints.save(step, state(step), {}, None if x is None else {"test/x": x})
     checkpoints.wait()
-    assert checkpoints.steps == [best, 6]
+    assert checkpoints.steps == [best, 5, 6]
     assert checkpoints.best_step() == best
     checkpoints.close()
 

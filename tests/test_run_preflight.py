@@ -187,6 +187,14 @@ def test_what_no_batch_size_would_fit_says_so():
     cost.check_fits(memory, 1410, state=850, batch_size=8, devices=2)
 
 
+def test_the_advised_batch_is_that_of_all_devices():
+    memory = cost.Memory(arguments=100, results=0, temporaries=100, code=0)  # 10 images on a device take 100 bytes
+    with pytest.raises(
+        cost.DoesNotFit, match="50 bytes more than the 150 bytes there are .*; a batch of about 20 would fit"
+    ):
+        cost.check_fits(memory, 150, state=100, batch_size=40, devices=4)
+
+
 def test_the_operations_of_a_linear_layer_are_those_of_its_two_products(experiment):
     width = 700
     chosen = experiment(network=nn.Sequential([Flat(), nn.Dense(width)]), batch_size=64, augment=None)
@@ -252,6 +260,21 @@ def test_data_that_do_not_open_and_streams_that_break_their_word_are_problems(tm
     assert found.problems == ["evaluation test: no folder nowhere"]
     examine.check_batches(found, streams, abouts)
     assert "train: its batches are not what it announces" in found.problems[1]
+
+
+def test_the_last_batch_of_an_evaluation_is_looked_at_too(experiment):
+    stream = experiment().evaluations["test"].stream  # 30 examples in batches of 8: the steps 0 to 3
+
+    def batches(step):
+        batch = next(stream.batches(step))
+        yield batch.replace(index=batch.index.astype(np.int64)) if step == 3 else batch
+
+    found = Finder()
+    examine.check_batches(
+        found, {"evaluation test": stream._replace(batches=batches)}, {"evaluation test": stream.about()}
+    )
+    (problem,) = found.problems
+    assert problem.startswith("evaluation test: its batches are not what it announces")
 
 
 # The command.

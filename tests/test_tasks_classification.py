@@ -7,7 +7,7 @@ from scipy.special import log_softmax
 
 from jaxvision import train
 from jaxvision.ops import losses
-from jaxvision.tasks.classification import classification, taught
+from jaxvision.tasks.classification import classification, example_weight, taught, weighted_mean
 
 
 @pytest.mark.parametrize("label", [-1, 3])
@@ -69,6 +69,16 @@ def head_losses(params, pixels, labels):
     heads = {name: jax.tree.map(lambda leaf: np.asarray(leaf, np.float64), head) for name, head in params.items()}
     logits = {name: means @ head["kernel"] + head["bias"] for name, head in heads.items()}
     return {name: -log_softmax(each, -1)[np.arange(len(labels)), labels] for name, each in logits.items()}
+
+
+def test_the_mean_is_over_the_examples_with_a_weight_and_those_that_are_not_valid_have_none(colour_batch):
+    values, weight = jnp.float32([3, 5, 7, 90]), jnp.float32([2, 0.5, 0, 4])
+    batch = colour_batch(4).replace(valid=jnp.array([True, True, True, False]))
+    batch = batch.replace(target=batch.target.replace(weight=weight))
+    np.testing.assert_array_equal(example_weight(batch), [2, 0.5, 0, 0])
+    assert float(weighted_mean(values, example_weight(batch))) == (2 * 3 + 0.5 * 5) / 2
+    assert float(weighted_mean(values[:1], weight[:1])) == 2 * 3  # a weight of 2 counts double in a batch of one, too
+    assert float(weighted_mean(values, jnp.zeros(4))) == 0
 
 
 def test_auxiliary_heads_add_their_weighted_loss(colour_batch, strict_gradient):

@@ -78,11 +78,13 @@ def test_the_loss_equals_loops_over_the_default_boxes(float64, sigmoid, matching
     random = np.random.default_rng(0)
     defaults = ssd_default_boxes([(4, 6), (2, 3)], CANVAS, (0.3, 0.5, 0.8), ((2,), (2,)), (10, 20)).astype(float)
     terms = jax.jit(lambda l, o, t: ssd.loss_terms(l, o, defaults, t, scores, matching))
+    ignoring = 0
     for n in (1, 2, 4):
         logits, offsets = random.normal(size=(len(defaults), 4)), random.normal(size=(len(defaults), 4))
         corner = random.uniform(0, 30, (6, 2))
         boxes = np.concatenate([corner, corner + random.uniform(5, 25, (6, 2))], 1)
         labels = random.integers(0, 3, 6).astype(np.int32)
+        boxes[n], logits[17, 1] = defaults[17], 9.0  # were it not to be ignored, the hardest negative
         valid, ignore = np.arange(6) < n + 1, np.arange(6) == n
         target = Objects(*map(jnp.asarray, (boxes, labels, valid, ignore)))
         sums, counts = terms(jnp.asarray(logits), jnp.asarray(offsets), target)
@@ -90,6 +92,9 @@ def test_the_loss_equals_loops_over_the_default_boxes(float64, sigmoid, matching
         class_loss, box_loss, count = by_loops(logits, offsets, defaults, boxes[:n], labels, owner, sigmoid)
         assert_allclose((sums["class_loss"], sums["box_loss"]), (class_loss, box_loss), rtol=1e-9)
         assert counts == {"class_loss": count, "box_loss": count}
+        heedless = owners_by_loops(defaults, boxes[:n], boxes[:0])
+        ignoring += class_loss < by_loops(logits, offsets, defaults, boxes[:n], labels, heedless, sigmoid)[0]
+    assert ignoring
 
 
 def test_hard_ones_are_the_costliest_and_no_more_than_there_are():
