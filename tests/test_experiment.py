@@ -5,6 +5,7 @@ import pytest
 from ml_collections import ConfigDict
 
 from jaxvision import experiment
+from jaxvision.commands import split_overrides
 from jaxvision.errors import ConfigError
 from jaxvision.metrics.detection import detection
 from jaxvision.run.config import as_json, configure, load
@@ -52,6 +53,11 @@ def test_values_are_read_by_the_type_of_the_default(field, text, value):
         found = found[name]
     assert found == value
     assert type(found) is type(value)
+
+
+def test_fields_of_the_command_line_end_at_the_first_equals_sign():
+    argv = ["a.png", "--config.name=a=b", "--top=3", "--config.model.depth", "5"]
+    assert split_overrides(argv, pytest.fail) == ({"name": "a=b", "model.depth": "5"}, ["a.png", "--top=3"])
 
 
 @pytest.mark.parametrize(
