@@ -370,7 +370,7 @@ def test_a_full_disk_is_told_and_the_checkpoints_before_it_stay(tmp_path):
     printed, _ = process.communicate(timeout=120)
     assert process.returncode == 0, printed
 
-    small_files = "import resource, runpy; resource.setrlimit(resource.RLIMIT_FSIZE, (6_000, 6_000)); "
+    small_files = "import resource, runpy; resource.setrlimit(resource.RLIMIT_FSIZE, (7_000, 7_000)); "
     small_files += "runpy.run_module('jaxvision.main', run_name='__main__', alter_sys=True)"
     fork = ["--fork", "--config.steps=15"]
     process = subprocess_run(tmp_path / "run", *fork, start=("-c", small_files))
