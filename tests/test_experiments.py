@@ -72,7 +72,7 @@ def test_the_train_step_keeps_the_shapes_of_the_state_and_lowers_for_gpu_and_tpu
     assert {"loss", "gradient_norm"} | expected <= set(metrics)
     assert all(value.shape == () for value in metrics.values())
     for evaluation in chosen.evaluations.values():
-        observe = make_observe(chosen.task.predict, evaluation.metric)
+        observe = make_observe(experiment.task_of(chosen).predict, evaluation.metric)
         rows = jax.eval_shape(observe, state.averaged, evaluation.stream.spec)
         assert {row.shape[0] for row in rows.values()} == {evaluation.stream.spec.image.shape[0]}
     exported = jax.export.export(step, platforms=("cuda", "tpu"))(state, chosen.train.spec)
