@@ -113,7 +113,7 @@ def test_weights_multiply_what_an_object_adds(name):
     batch = make_batch((2, 0, 0, 0))
     weighted = lambda w: batch.replace(target=batch.target.replace(weight=jnp.full(batch.target.valid.shape, w)))
     expected, same = run(name, batch), run(name, weighted(1.0))
-    assert_same(same, expected, rtol=1e-12, atol=1e-12)
+    assert_same(same, expected, rtol=1e-12, atol=1e-14)
     half, none = run(name, weighted(0.5))[0], run(name, weighted(0.0))[0]
     assert_allclose(half, (expected[0] + none) / 2, rtol=1e-9)
     assert none < half

@@ -110,11 +110,13 @@ def compare(published, expected):
     """What ours finds on each photograph, best first, the probabilities known to be those of the reference."""
     model, ours = logits_of(published)
     error = np.abs(softmax(ours, -1) - softmax(expected, -1)).max()
-    print(f"largest difference {error:.1e} in a probability")
+    of_logits = np.abs(ours - expected).max() / np.abs(expected).max()
+    print(f"largest difference {error:.1e} in a probability, {of_logits:.1e} of the largest logit")
     for photo, classes in zip(PHOTOS, best(ours), strict=True):
         print(f"  {photo}: {', '.join(f'{model.classes[i]} ({i})' for i in classes)}")
     assert error < 1e-3
-    np.testing.assert_array_equal(best(ours, 1), best(expected, 1))
+    assert of_logits < 1e-4
+    np.testing.assert_array_equal(best(ours), best(expected))
     return dict(zip(PHOTOS, best(ours), strict=True))
 
 
