@@ -10,11 +10,16 @@ from test_tasks_retinanet import box_of
 from jaxvision.ops.anchors import pyramid, ssd_default_boxes
 from jaxvision.ops.nms import greedy
 from jaxvision.ops.other_nms import soft
+from jaxvision.ops.selection import Selecting
 from jaxvision.tasks import retinanet, ssd, yolo, yolo_v1, yolox
 
 CANVAS, SIZE, CLASSES = (32, 48), (28, 44), 3
 MAPS = ((4, 6), (2, 3))
 SOME = {"score_threshold": 0.1, "max_detections": 25}
+
+
+def selecting(pre_nms_top_k, nms):
+    return Selecting(pre_nms_top_k=pre_nms_top_k, nms=nms, **SOME)
 
 
 def sigmoid(x):
@@ -30,9 +35,7 @@ def cut(centre, side):
 def of_ssd(random, nms):
     defaults = ssd_default_boxes(MAPS, CANVAS, (0.3, 0.5, 0.8), ((2,), (2,)), (8, 16)).astype(float)
     logits, offsets = random.normal(size=(len(defaults), CLASSES + 1)), random.normal(size=(len(defaults), 4))
-    run = lambda l, o: ssd.decode(
-        l, o, defaults, jnp.int32(SIZE), scores=ssd.SOFTMAX, pre_nms_top_k=20, nms=nms, **SOME
-    )
+    run = lambda l, o: ssd.decode(l, o, defaults, jnp.int32(SIZE), selecting(20, nms), ssd.SOFTMAX)
     scores = np.exp(logits) / np.exp(logits).sum(1, keepdims=True)
     boxes = [box_of(o, anchor, SIZE, (10, 10, 5, 5)) for o, anchor in zip(offsets, defaults, strict=True)]
     return jax.jit(run)(logits, offsets), boxes, scores[:, 1:]
@@ -41,7 +44,7 @@ def of_ssd(random, nms):
 def of_retinanet(random, nms):
     levels = pyramid(MAPS, CANVAS, ((8, 10), (16, 20)))
     logits, offsets = ([random.normal(size=(len(x), last)) for x in levels] for last in (CLASSES, 4))
-    run = lambda l, o: retinanet.decode(l, o, levels, jnp.int32(SIZE), pre_nms_top_k=40, nms=nms, **SOME)
+    run = lambda l, o: retinanet.decode(l, o, levels, jnp.int32(SIZE), selecting(40, nms))
     found = jax.jit(run)(logits, offsets)
     anchors = np.concatenate(levels)
     boxes = [box_of(o, anchor, SIZE) for o, anchor in zip(np.concatenate(offsets), anchors, strict=True)]
@@ -52,7 +55,7 @@ def of_yolo(random, nms):
     priors = (((6, 8), (12, 9)), ((16, 20),))
     anchors = yolo.anchors_of(MAPS, priors, CANVAS)
     predicted = random.normal(size=(len(anchors.cells), 5 + CLASSES))
-    run = lambda p: yolo.decode(p, anchors, jnp.int32(SIZE), pre_nms_top_k=20, nms=nms, **SOME)
+    run = lambda p: yolo.decode(p, anchors, jnp.int32(SIZE), selecting(20, nms))
     boxes = [
         cut((sigmoid(t[:2]) + cell) * stride, np.exp(t[2:4]) * prior)
         for t, cell, prior, stride in zip(predicted, *anchors, strict=True)
@@ -63,7 +66,7 @@ def of_yolo(random, nms):
 def of_yolox(random, nms):
     cells = yolo.anchors_of(MAPS, [[(1, 1)]] * 2, CANVAS)
     predicted = random.normal(size=(len(cells.cells), 5 + CLASSES))
-    run = lambda p: yolox.decode(p, cells, jnp.int32(SIZE), pre_nms_top_k=20, nms=nms, **SOME)
+    run = lambda p: yolox.decode(p, cells, jnp.int32(SIZE), selecting(20, nms))
     boxes = [
         cut((t[:2] + cell) * stride, np.exp(t[2:4]) * stride)
         for t, cell, _, stride in zip(predicted, *cells, strict=True)

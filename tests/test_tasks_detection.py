@@ -7,8 +7,9 @@ import pytest
 
 from jaxvision.ops.boxes import area
 from jaxvision.ops.selection import Selection
-from jaxvision.tasks import retinanet, ssd
+from jaxvision.tasks import retinanet, ssd, yolox
 from jaxvision.tasks.detection import AT_ONCE, detections
+from jaxvision.tasks.yolo import anchors_of as yolox_cells
 from jaxvision.types import Objects
 
 
@@ -45,3 +46,15 @@ def test_a_box_loss_sees_nothing_of_boxes_without_an_object(task, objects):
     assert np.isfinite(value)
     assert all(np.isfinite(each).all() for each in gradient)
     assert [bool(row.any()) for row in gradient[1]] == [objects == 1, False, False, False]
+
+
+@pytest.mark.parametrize("objects", [0, 1])
+def test_nor_does_that_of_yolox(objects):
+    cells = yolox_cells([(4, 4)], [[(1, 1)]], (32, 32))
+    boxes, valid = jnp.float32([[1, 1, 15, 17], [0, 0, 0, 0]]), jnp.arange(2) < objects
+    target = Objects(boxes, jnp.zeros(2, jnp.int32), valid, jnp.zeros(2, bool))
+    loss = lambda predicted: sum(yolox.loss_terms(predicted, cells, target, box_loss=log_area).sums.values())
+    value, gradient = jax.jit(jax.value_and_grad(loss))(jnp.full((16, 8), 0.1))
+    assert np.isfinite(value)
+    assert np.isfinite(gradient).all()
+    assert gradient[:, :4].any() == (objects == 1)

@@ -1,10 +1,17 @@
 """The detections of one image, selected from candidates: each a box of one class with a score."""
 
+from typing import Any
+
 from jaxtyping import Array, Bool, Float, Int
 
 from jaxvision.ops.nms import NMS
-from jaxvision.ops.selection import Selection, padded
+from jaxvision.ops.selection import Selecting, Selection, padded
 from jaxvision.ops.top_k import top_k
+
+
+def after_top_k(selecting: Selecting) -> dict[str, Any]:
+    """The options of `best_candidates`: all settings but the number of candidates, which were taken already."""
+    return {name: value for name, value in selecting._asdict().items() if name != "pre_nms_top_k"}
 
 
 def best_candidates(

@@ -26,6 +26,19 @@ class Selection(NamedTuple):
         return self._replace(index=jnp.where(self.valid, numbers[self.index].astype(jnp.int32), 0))
 
 
+class Selecting(NamedTuple):
+    """How the detections of an image are selected from the scores of its anchors, cells or default boxes."""
+
+    score_threshold: float | int
+    """Detections have a score above it."""
+    pre_nms_top_k: int
+    """The number of candidates, the best, that NMS sees: of each class, of each map, or of all, as the detector has it."""
+    nms: NMS
+    """What a detection keeps of its score beside better ones of its class."""
+    max_detections: int
+    """Rows of the selection."""
+
+
 def best_of_each_class(
     boxes: Float[Array, "a 4"],
     scores: Float[Array, "a k"],

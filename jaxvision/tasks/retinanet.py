@@ -19,10 +19,10 @@ from jaxvision.nn.precision import at_least_float32
 from jaxvision.ops import anchors, box_codec, losses, pixels
 from jaxvision.ops.box_losses import BoxLoss, l1
 from jaxvision.ops.boxes import clip
-from jaxvision.ops.candidates import best_candidates
+from jaxvision.ops.candidates import after_top_k, best_candidates
 from jaxvision.ops.matching import IGNORED
 from jaxvision.ops.nms import NMS, greedy
-from jaxvision.ops.selection import Selection
+from jaxvision.ops.selection import Selecting, Selection
 from jaxvision.ops.top_k import top_k
 from jaxvision.tasks import detection
 from jaxvision.tasks.anchored import Matching, anchors_of, by_iou, by_level, matched_box_loss, padded
@@ -193,13 +193,8 @@ def retinanet(
         boxes = anchors_of(outputs, given.shape, sizes, ratios)
         logits, offsets = by_level(outputs)
 
-        options = {
-            "score_threshold": score_threshold,
-            "pre_nms_top_k": pre_nms_top_k,
-            "nms": nms,
-            "max_detections": max_detections,
-        }
-        one = lambda l, o, s: decode(l, o, boxes, s, **options)
+        selecting = Selecting(score_threshold, pre_nms_top_k, nms, max_detections)
+        one = lambda l, o, s: decode(l, o, boxes, s, selecting)
         return detection.detections(one, logits, offsets, jnp.asarray(batch.size))
 
     return Task(init, loss, predict)
@@ -237,11 +232,7 @@ def decode(
     offsets: Sequence[Float[Array, "_ 4"]],
     boxes: Sequence[Float[np.ndarray, "_ 4"]],
     size: Int[Array, "2"],
-    *,
-    score_threshold: float | int,
-    pre_nms_top_k: int,
-    nms: NMS,
-    max_detections: int,
+    selecting: Selecting,
 ) -> Selection:
     """The detections of one image, the best first, their boxes in pixels of the canvas and cut at the content.
 
@@ -250,17 +241,13 @@ def decode(
       offsets: of the boxes from the anchors of every map.
       boxes: the anchors of every map, in pixels of the canvas.
       size: height and width of the content in pixels.
-      score_threshold: detections have a score above it.
-      pre_nms_top_k: the number of pairs of anchor and class of every map, the best, that NMS sees.
-      nms: what a detection keeps of its score beside better ones of its class.
-      max_detections: rows of the result; `index` counts the anchors of one map after another.
+      selecting: of pairs of anchor and class, the best of every map; `index` counts the anchors of one map after another.
     """
-    found = [_candidates(*level, size, pre_nms_top_k) for level in zip(logits, offsets, boxes, strict=True)]
+    found = [_candidates(*level, size, selecting.pre_nms_top_k) for level in zip(logits, offsets, boxes, strict=True)]
     first = np.cumsum([0, *map(len, boxes[:-1])])
     anchor = jnp.concatenate([level.anchor + int(start) for level, start in zip(found, first, strict=True)])
     kept, labels, scores = (jnp.concatenate(each) for each in list(zip(*found, strict=True))[:3])
-    options = {"score_threshold": score_threshold, "nms": nms, "max_detections": max_detections}
-    return best_candidates(kept, labels, scores, scores >= 0, **options).renumbered(anchor)
+    return best_candidates(kept, labels, scores, scores >= 0, **after_top_k(selecting)).renumbered(anchor)
 
 
 class _Candidates(NamedTuple):

@@ -23,7 +23,7 @@ from jaxvision.ops.box_losses import BoxLoss, smooth_l1
 from jaxvision.ops.boxes import clip
 from jaxvision.ops.matching import BACKGROUND
 from jaxvision.ops.nms import NMS, greedy
-from jaxvision.ops.selection import Selection, best_of_each_class
+from jaxvision.ops.selection import Selecting, Selection, best_of_each_class
 from jaxvision.tasks import detection
 from jaxvision.tasks.anchored import Matching, bipartite, matched_box_loss
 from jaxvision.tasks.detection import LossTerms
@@ -317,13 +317,8 @@ def ssd(
         outputs = network.apply(model_variables(variables), pixels, train=False)
         logits, offsets, boxes = _flat(outputs, defaults, batch.image.shape)  # type: ignore[arg-type]
 
-        options = {
-            "score_threshold": score_threshold,
-            "pre_nms_top_k": pre_nms_top_k,
-            "nms": nms,
-            "max_detections": max_detections,
-        }
-        one = lambda l, o, s: decode(l, o, boxes, s, scores=scores, **options)
+        selecting = Selecting(score_threshold, pre_nms_top_k, nms, max_detections)
+        one = lambda l, o, s: decode(l, o, boxes, s, selecting, scores)
         return detection.detections(one, logits, offsets, jnp.asarray(batch.size))
 
     return Task(init, loss, predict)
@@ -361,12 +356,8 @@ def decode(
     offsets: Float[Array, "a 4"],
     defaults: Float[Array, "a 4"] | np.ndarray,
     size: Int[Array, "2"],
-    *,
-    scores: Scores,
-    score_threshold: float | int,
-    pre_nms_top_k: int,
-    nms: NMS,
-    max_detections: int,
+    selecting: Selecting,
+    scores: Scores = SOFTMAX,
 ) -> Selection:
     """The detections of one image, the best first, their boxes in pixels of the canvas and cut at the content.
 
@@ -375,20 +366,14 @@ def decode(
       offsets: of the boxes from the default ones.
       defaults: default boxes in pixels of the canvas.
       size: height and width of the content in pixels.
+      selecting: of boxes within each class; the `index` of a detection is its default box.
       scores: `SOFTMAX` or `SIGMOID`.
-      score_threshold: detections have a score above it.
-      pre_nms_top_k: the number of boxes of each class, the best, that NMS sees.
-      nms: what a detection keeps of its score beside better ones of its class.
-      max_detections: rows of the result; `index` is the default box of each.
     """
     boxes = box_codec.decode(offsets, jnp.asarray(defaults), box_codec.SSD)
     return best_of_each_class(
         clip(boxes, size),
         scores.of(logits),
-        score_threshold=score_threshold,
-        pre_nms_top_k=pre_nms_top_k,
-        nms=nms,
-        max_detections=max_detections,
+        **selecting._asdict(),
     )
 
 

@@ -20,7 +20,7 @@ from jaxvision.nn.norm import Norm
 from jaxvision.ops import box_codec
 from jaxvision.ops.boxes import area, clip, iou, pairwise
 from jaxvision.ops.nms import NMS, greedy
-from jaxvision.ops.selection import Selection, best_of_each_class
+from jaxvision.ops.selection import Selecting, Selection, best_of_each_class
 from jaxvision.tasks import detection
 from jaxvision.tasks.detection import LossTerms
 from jaxvision.tasks.forward import forward_training, model_variables
@@ -154,13 +154,8 @@ def yolo(
         outputs: Any = network.apply(model_variables(variables), pixels(batch), train=False)
         predicted, anchors = _flat(outputs, priors, batch.image.shape)
 
-        options = {
-            "score_threshold": score_threshold,
-            "pre_nms_top_k": pre_nms_top_k,
-            "nms": nms,
-            "max_detections": max_detections,
-        }
-        one = lambda p, s: decode(p, anchors, s, **options)
+        selecting = Selecting(score_threshold, pre_nms_top_k, nms, max_detections)
+        one = lambda p, s: decode(p, anchors, s, selecting)
         return detection.detections(one, predicted, jnp.asarray(batch.size))
 
     return Task(init, loss, predict)
@@ -199,11 +194,7 @@ def decode(
     predicted: Float[Array, "a c"],
     anchors: Anchors,
     size: Int[Array, "2"],
-    *,
-    score_threshold: float | int,
-    pre_nms_top_k: int,
-    nms: NMS,
-    max_detections: int,
+    selecting: Selecting,
 ) -> Selection:
     """The detections of one image, the best first; boxes, cut at the content only after NMS, are in pixels of the canvas.
 
@@ -211,10 +202,7 @@ def decode(
       predicted: `tx ty tw th`, objectness and classes of every anchor, as `YOLOv3` gives them.
       anchors: cell and prior of each.
       size: height and width of the content in pixels.
-      score_threshold: detections have a score, objectness times class, above it.
-      pre_nms_top_k: the number of boxes of each class, the best, that NMS sees.
-      nms: what a detection keeps of its score beside better ones of its class.
-      max_detections: rows of the result; `index` is the anchor of each.
+      selecting: of boxes within each class, whose score is objectness times class; the `index` of a detection is its anchor.
     """
     boxes = boxes_of(predicted, anchors)
     inside = area(clip(boxes, size)) > 0
@@ -222,10 +210,7 @@ def decode(
     found = best_of_each_class(
         boxes,
         jnp.where(inside[:, None], scores, -1),
-        score_threshold=score_threshold,
-        pre_nms_top_k=pre_nms_top_k,
-        nms=nms,
-        max_detections=max_detections,
+        **selecting._asdict(),
     )
     return found._replace(boxes=clip(found.boxes, size))  # cut after NMS, as Darknet has it
 

@@ -21,10 +21,10 @@ from jaxvision.nn.norm import BatchNorm, Norm
 from jaxvision.nn.precision import at_least_float32
 from jaxvision.ops.box_losses import BoxLoss, squared_iou
 from jaxvision.ops.boxes import area, clip, from_centre, iou, to_centre
-from jaxvision.ops.candidates import best_candidates
+from jaxvision.ops.candidates import after_top_k, best_candidates
 from jaxvision.ops.matching import Match
 from jaxvision.ops.nms import NMS, greedy
-from jaxvision.ops.selection import Selection
+from jaxvision.ops.selection import Selecting, Selection
 from jaxvision.ops.simota import simota
 from jaxvision.ops.top_k import top_k
 from jaxvision.tasks import detection
@@ -347,13 +347,8 @@ def yolox(
         outputs: Sequence[Array] = network.apply(model_variables(variables), pixels(batch), train=False)  # type: ignore[assignment]
         predicted, cells = _flat(outputs, batch.image.shape)
 
-        options = {
-            "score_threshold": score_threshold,
-            "pre_nms_top_k": pre_nms_top_k,
-            "nms": nms,
-            "max_detections": max_detections,
-        }
-        one = lambda p, s: decode(p, cells, s, **options)
+        selecting = Selecting(score_threshold, pre_nms_top_k, nms, max_detections)
+        one = lambda p, s: decode(p, cells, s, selecting)
         return detection.detections(one, predicted, jnp.asarray(batch.size))
 
     return Task(init, loss, predict)
@@ -386,11 +381,7 @@ def decode(
     predicted: Float[Array, "a c"],
     cells: Anchors,
     size: Int[Array, "2"],
-    *,
-    score_threshold: float | int,
-    pre_nms_top_k: int,
-    nms: NMS,
-    max_detections: int,
+    selecting: Selecting,
 ) -> Selection:
     """The detections of one image, the best first; boxes, cut at the content only after NMS, are in pixels of the canvas.
 
@@ -398,17 +389,13 @@ def decode(
       predicted: `tx ty tw th`, objectness and classes of every cell, as `YOLOX` gives them.
       cells: which cell of which map each row is.
       size: height and width of the content in pixels.
-      score_threshold: detections have a score, objectness times class, above it.
-      pre_nms_top_k: the number of cells, the best, each with its best class, that NMS sees.
-      nms: what a detection keeps of its score beside better ones of its class.
-      max_detections: rows of the result; `index` is the cell of each.
+      selecting: of cells, each with its best class; scores are objectness times class; `index` is the cell of a detection.
     """
     scores = jax.nn.sigmoid(predicted[:, 4:5]) * jax.nn.sigmoid(predicted[:, 5:])
-    best, index = top_k(scores.max(1), min(pre_nms_top_k, len(scores)))
+    best, index = top_k(scores.max(1), min(selecting.pre_nms_top_k, len(scores)))
     boxes, labels = boxes_of(predicted, cells)[index], scores.argmax(1)[index].astype(jnp.int32)
     valid = area(clip(boxes, size)) > 0
-    options = {"score_threshold": score_threshold, "nms": nms, "max_detections": max_detections}
-    found = best_candidates(boxes, labels, best, valid, **options).renumbered(index)
+    found = best_candidates(boxes, labels, best, valid, **after_top_k(selecting)).renumbered(index)
     return found._replace(boxes=clip(found.boxes, size))
 
 
