@@ -5,6 +5,9 @@ import os
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0")  # many tests compile the same small programs
+os.environ.setdefault(
+    "JAX_DISABLE_MOST_OPTIMIZATIONS", "1"
+)  # most programs run once: LLVM's take longer than they save
 
 from typing import Any
 
@@ -26,23 +29,17 @@ from jaxvision.gradient import mean_gradient  # noqa: E402
 from jaxvision.run import devices  # noqa: E402
 from jaxvision.types import Batch, Labels  # noqa: E402
 
+if jax.__version_info__ < (
+    0,
+    11,
+):  # an unknown flag ends the process; MLIR's emitters take twice as long as those before
+    os.environ["XLA_FLAGS"] = f"--xla_cpu_use_fusion_emitters=false {os.environ.get('XLA_FLAGS', '')}"
 devices.keep_compilations()
 jax.config.update("jax_numpy_rank_promotion", "raise")
 
 
 PROCESSOR_SECONDS = 10
 """What a test of the default suite may take; one that takes longer is marked `slow`, or made smaller."""
-
-
-def pytest_configure(config):
-    """Programs that run once are compiled the quick way: MLIR's emitters take twice as long as those before them."""
-    if "not slow" in config.option.markexpr and jax.__version_info__ < (0, 11):  # an unknown flag ends the process
-        os.environ["XLA_FLAGS"] = f"--xla_cpu_use_fusion_emitters=false {os.environ.get('XLA_FLAGS', '')}"
-
-
-def pytest_runtest_setup(item):
-    """Most of what a quick test compiles runs once: LLVM's optimisations take longer than they save; a slow one runs long."""
-    jax.config.update("jax_disable_most_optimizations", "slow" not in item.keywords)
 
 
 @pytest.hookimpl(wrapper=True)
@@ -56,9 +53,10 @@ def pytest_runtest_call(item):
 
 
 @pytest.fixture
-def compiled_quickly():
-    """Programs of a slow test are compiled as those of a quick one."""
-    jax.config.update("jax_disable_most_optimizations", True)
+def optimised():
+    """The environment of a process that computes for longer than it compiles: without what only compiles faster."""
+    quick = {"XLA_FLAGS", "JAX_DISABLE_MOST_OPTIMIZATIONS"}
+    return {name: value for name, value in os.environ.items() if name not in quick}
 
 
 @pytest.fixture(scope="session")

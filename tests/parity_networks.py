@@ -46,10 +46,6 @@ def shapes_of(golden):
 
 UNOPTIMISED = {"xla_backend_optimization_level": 1, "xla_llvm_disable_expensive_passes": True}
 """For small networks, whose compilation takes longer than what they compute; at level 0 convolutions in float64 crawl."""
-IN_FLOAT32 = {**UNOPTIMISED, "xla_backend_optimization_level": 0}
-"""The same, for float32."""
-if jax.__version_info__ < (0, 11):  # an unknown option is an error
-    IN_FLOAT32["xla_cpu_use_fusion_emitters"] = False
 
 
 def compute(network, variables, images, labels, options=None):

@@ -8,7 +8,6 @@ import numpy as np
 import pytest
 from detection_files import CLASSES, coco_content, write_coco, write_images, write_voc, write_yolo
 from experiment_files import ROOT
-from parity_networks import IN_FLOAT32
 
 from jaxvision import experiment, main, predict
 from jaxvision.pretrained import fetch
@@ -174,9 +173,9 @@ def test_a_download_that_fails_names_the_way_without(tmp_path, monkeypatch, dete
     ("write", "detector", "size"),
     [(write_coco, "ssd", 96), (write_voc, "yolo", 64), (write_yaml, "faster_rcnn", 96)],
 )
-def test_it_trains_predicts_and_draws_from_the_command_line(tmp_path, compiled_quickly, write, detector, size):
+def test_it_trains_predicts_and_draws_from_the_command_line(tmp_path, write, detector, size):
     path, workdir = write(tmp_path / "data"), tmp_path / "run"
-    fields = {"train": path, "detector": detector, "weights": "random", "size": size, "steps": 4, "batch_size": 2}
+    fields = {"train": path, "detector": detector, "weights": "random", "size": size, "steps": 2, "batch_size": 2}
     options = [f"--config.{field}={value}" for field, value in fields.items()]
     assert main.main([f"--config={FILE}", f"--workdir={workdir}", *options]) == 0
     saved = json.loads((workdir / "config.json").read_text())
@@ -200,17 +199,17 @@ BACKBONES = {
 @pytest.mark.slow
 @pytest.mark.parametrize(("box_loss", "nms"), [("smooth_l1", "greedy"), ("giou", "soft"), ("ciou", "matrix")])
 @pytest.mark.parametrize(("detector", "size"), [("ssd", 64), ("yolox", 64), ("faster_rcnn", 64), ("retinanet", 64)])
-def test_a_box_loss_and_an_nms_are_chosen_by_a_field(tmp_path, compiled_quickly, detector, size, box_loss, nms):
+def test_a_box_loss_and_an_nms_are_chosen_by_a_field(tmp_path, detector, size, box_loss, nms):
     fields = {"detector": detector, "weights": "random", "size": size, "batch_size": 2}
     chosen, _ = built(train=write_coco(tmp_path), box_loss=box_loss, nms=nms, **fields)
     chosen = chosen._replace(frozen=BACKBONES[detector])  # whose gradient takes longest to compile
     state = experiment.first_state_of(chosen)
     batch = next(chosen.train.batches(0))
-    step = jax.jit(experiment.train_step_of(chosen), compiler_options=IN_FLOAT32)
+    step = jax.jit(experiment.train_step_of(chosen))
     after, metrics = step(state, batch)
     assert int(after.failed_step) == -1
     assert float(metrics["loss"]) > 0
-    found = jax.jit(experiment.task_of(chosen).predict, compiler_options=IN_FLOAT32)(after.variables, batch)
+    found = jax.jit(experiment.task_of(chosen).predict)(after.variables, batch)
     assert np.isfinite(found.boxes).all()
     assert ((found.scores >= 0) & (found.scores <= 1)).all()
     assert found.valid.shape == found.index.shape

@@ -5,7 +5,6 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from experiment_files import build, files
-from parity_networks import IN_FLOAT32
 
 from jaxvision import experiment
 from jaxvision.types import Batch, ClassScores, Labels, Objects
@@ -60,24 +59,28 @@ def random_batch(spec: Batch, classes: int) -> Batch:
     return Batch(image, size, size, np.arange(count, dtype=np.int32), np.ones(count, bool), target, given)
 
 
+def moved(after, before) -> float:
+    """The fraction of the arrays that differ."""
+    pairs = zip(jax.tree.leaves(after), jax.tree.leaves(before), strict=True)
+    return float(np.mean([not np.array_equal(a, b) for a, b in pairs]))
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("path", [each for each in files() if each.id not in SAME | ELSEWHERE])
-def test_one_real_step_on_a_small_canvas(path, folder_of_classes, compiled_quickly):
+def test_one_real_step_on_a_small_canvas(path, folder_of_classes):
     chosen = build(path, SMALL.get(path.stem, {}), folder_of_classes)
     state = experiment.first_state_of(chosen, start=False)
     foreseen = jax.eval_shape(chosen.task.predict, state.averaged, chosen.train.spec)
     batch = random_batch(chosen.train.spec, foreseen.logits.shape[-1] if isinstance(foreseen, ClassScores) else 1)
-    step = jax.jit(experiment.train_step_of(chosen), compiler_options=IN_FLOAT32)
+    step = jax.jit(experiment.train_step_of(chosen))
     after, metrics = step(state, batch)
     assert int(after.step) == 1
     assert np.isfinite(float(metrics["loss"]))
     assert float(metrics["gradient_norm"]) > 0
-    for _ in range(3):  # a warm-up begins with a rate of 0; scales that start at zero hold back what is before them
+    steps = 1
+    while moved(after.params, state.params) <= 0.8:  # tiny rates move some float32 numbers by less than their last bit
+        assert steps < 4  # a warm-up begins with a rate of 0; scales that start at zero hold back what is before them
         after, _ = step(after, batch)
-    moved = [
-        not np.array_equal(a, b)
-        for a, b in zip(jax.tree.leaves(after.params), jax.tree.leaves(state.params), strict=True)
-    ]
-    assert np.mean(moved) > 0.8  # tiny rates move some float32 numbers by less than their last bit
-    found = jax.jit(chosen.task.predict, compiler_options=IN_FLOAT32)(after.averaged, batch)
+        steps += 1
+    found = jax.jit(chosen.task.predict)(after.averaged, batch)
     assert all(jnp.isfinite(leaf).all() for leaf in jax.tree.leaves(found))

@@ -16,12 +16,12 @@ ROOT = Path(__file__).parent.parent
 pytestmark = pytest.mark.slow
 
 
-def trained(detector, steps, workdir):
+def trained(detector, steps, workdir, environment):
     """The rows of `metrics.jsonl` of a run on 32 images that it is tested on, too."""
     fields = {"detector": detector, "examples": 32, "test_on_train": True, "steps": steps}
     options = [f"--config.{field}={value}" for field, value in fields.items()]
     command = [f"--config={ROOT}/experiments/shapes.py", f"--workdir={workdir}", *options]
-    subprocess.run([sys.executable, "-m", "jaxvision.main", *command], check=True, capture_output=True)
+    subprocess.run([sys.executable, "-m", "jaxvision.main", *command], check=True, capture_output=True, env=environment)
     return [json.loads(line) for line in (workdir / "metrics.jsonl").read_text().splitlines()]
 
 
@@ -33,9 +33,9 @@ def trained(detector, steps, workdir):
         ("faster_rcnn", 250, {"AP50": 0.95, "AP": 0.7}),
     ],
 )
-def test_32_images_are_learned_by_heart_and_their_objects_written(detector, steps, least, tmp_path):
+def test_32_images_are_learned_by_heart_and_their_objects_written(detector, steps, least, tmp_path, optimised):
     workdir = tmp_path / "run"
-    rows = trained(detector, steps, workdir)
+    rows = trained(detector, steps, workdir, optimised)
     figures = [row for row in rows if "test/AP" in row][-1]
     for figure, bar in least.items():
         assert figures[f"test/{figure}"] >= bar, figures
@@ -58,7 +58,7 @@ def test_32_images_are_learned_by_heart_and_their_objects_written(detector, step
         assert abs(example.objects.boxes[same] - each["box"]).max(1).min() < 6
 
 
-def test_the_loss_of_detr_falls(tmp_path):
-    losses = [row["loss"] for row in trained("detr", 250, tmp_path / "run") if "loss" in row]
+def test_the_loss_of_detr_falls(tmp_path, optimised):
+    losses = [row["loss"] for row in trained("detr", 250, tmp_path / "run", optimised) if "loss" in row]
     assert len(losses) == 5
     assert losses[-1] < 0.5 * losses[0], losses
