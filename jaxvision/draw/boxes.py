@@ -25,46 +25,88 @@ def colour_of(label: Any) -> str:
 def draw_box(
     axes: Axes, box: Float[np.ndarray, "4"], text: str, colour: str, *, dashed: bool = False, size: float = 5
 ) -> None:
-    """A box, in pixels of the image that the axes show, and its text, if any, of this size in points on a label above it."""
+    """A box, in pixels of the image that the axes show, and its text, if any, of this size in points on a label above it.
+
+    At the upper and the right border of the image the label is moved to lie in it.
+    """
     x0, y0, x1, y1 = np.asarray(box, np.float64) - 0.5  # a pixel is drawn around its number
     line: dict[str, Any] = {"edgecolor": colour, "linestyle": "--" if dashed else "-", "linewidth": 1.2}
     axes.add_patch(Rectangle((x0, y0), x1 - x0, y1 - y0, fill=False, **line))
     if text:
         label = {"facecolor": colour, "edgecolor": "none", "pad": 0.6}
-        style: dict[str, Any] = {"va": "bottom", "clip_on": True, "parse_math": False, "bbox": label}
-        axes.text(x0, y0, drawable(text), fontsize=size, color="white", **style)
+        across, down = _points(axes, x0, y0)
+        x, side = (
+            (x0, "left")
+            if across + 0.65 * size * len(text) <= _points(axes, *_far(axes))[0]
+            else (_far(axes)[0], "right")
+        )
+        style: dict[str, Any] = {"ha": side, "va": "bottom" if down >= 1.4 * size else "top"}
+        style |= {"clip_on": True, "parse_math": False, "bbox": label}
+        axes.text(x, max(y0, -0.5), drawable(text), fontsize=size, color="white", **style)
+
+
+def _far(axes: Axes) -> tuple[float, float]:
+    """The lower right corner of the axes, in pixels of their image."""
+    return max(axes.get_xlim()), max(axes.get_ylim())
+
+
+def _points(axes: Axes, x: float, y: float) -> tuple[float, float]:
+    """How far a pixel of the image is from the left and the upper border of the axes, in points."""
+    figure = axes.get_figure(root=True)
+    assert figure is not None
+    sides = figure.get_size_inches() * axes.get_position().size * 72
+    found = [
+        (at - min(limits)) / abs(limits[1] - limits[0]) * side
+        for at, limits, side in zip((x, y), (axes.get_xlim(), axes.get_ylim()), sides, strict=True)
+    ]
+    return found[0], found[1]
 
 
 def with_boxes(
     pixels: UInt8[np.ndarray, "h w 3"], boxes: Float[np.ndarray, "n 4"], texts: Sequence[str], colours: Sequence[str]
 ) -> Image.Image:
-    """The image with boxes drawn into its pixels, the first on top; lines and texts are as large as its size asks for."""
+    """The image with boxes drawn into its pixels; lines and texts are as large as its size asks for.
+
+    A label stands where it hides no label of a box before, where there is such a place at the corners of its box.
+    """
     picture = Image.fromarray(pixels)
     draw = ImageDraw.Draw(picture)
     short = min(picture.size)
     line, font = max(1, round(short / 250)), _font(max(9, round(short / 40)))
-    for box, text, colour in list(zip(boxes, texts, colours, strict=True))[::-1]:
+    for box, colour in list(zip(boxes, colours, strict=True))[::-1]:
         x0, y0, x1, y1 = (float(side) for side in box)
         draw.rectangle((x0, y0, max(x1 - 1, x0), max(y1 - 1, y0)), outline=colour, width=line)
-        _write(draw, drawable(text), (x0, y0), font, colour, picture.size)
+    labels: list[Label] = []
+    for box, text, colour in zip(boxes, texts, colours, strict=True):
+        left, top, right, bottom = draw.textbbox((0, 0), drawable(text), font=font)
+        label = _free_place(box, (right - left + 4, bottom - top + 4), picture.size, labels)
+        labels.append(label)
+        draw.rectangle(label, fill=colour)
+        draw.text((label[0] + 2 - left, label[1] + 2 - top), drawable(text), fill="white", font=font)
     return picture
 
 
-def _write(
-    draw: ImageDraw.ImageDraw,
-    text: str,
-    corner: tuple[float, float],
-    font: ImageFont.FreeTypeFont,
-    colour: str,
-    size: tuple[int, int],
-) -> None:
-    """Draws white text on a label above the corner, moved to lie inside the image."""
-    left, top, right, bottom = draw.textbbox((0, 0), text, font=font)
-    width, height = right - left + 4, bottom - top + 4
-    x = max(min(corner[0], size[0] - width), 0)
-    y = corner[1] - height if corner[1] >= height else corner[1]
-    draw.rectangle((x, y, x + width, y + height), fill=colour)
-    draw.text((x + 2 - left, y + 2 - top), text, fill="white", font=font)
+Label = tuple[float, float, float, float]
+"""`x0 y0 x1 y1` of a label."""
+
+
+def _free_place(
+    box: Float[np.ndarray, "4"], label: tuple[float, float], size: tuple[int, int], taken: Sequence[Label]
+) -> Label:
+    """Where a label of this width and height stands: above a corner of the box, in it or below it, all inside the image."""
+    (x0, y0, x1, y1), (width, height) = (float(side) for side in box), label
+
+    def inside(x: float, y: float) -> Label:
+        x, y = max(min(x, size[0] - width), 0), max(min(y, size[1] - height), 0)
+        return x, y, x + width, y + height
+
+    above = y0 - height if y0 >= height else y0
+    places = [inside(x, y) for y in (above, y0, y1, y1 - height, y0 + height) for x in (x0, x1 - width)]
+    return next((place for place in places if not any(_meet(place, other) for other in taken)), places[0])
+
+
+def _meet(a: Label, b: Label) -> bool:
+    return a[0] < b[2] and b[0] < a[2] and a[1] < b[3] and b[1] < a[3]
 
 
 @cache
