@@ -49,10 +49,11 @@ def assert_same(found, expected, error=0.0):
 
 
 @detectors
-def test_padded_rows_change_nothing(name):
+@pytest.mark.parametrize("odd", [[-1e3, 5, 7e4, 9], [np.nan, 0, np.inf, -np.inf]], ids=["far", "not finite"])
+def test_padded_rows_change_nothing(name, odd):
     batch = make_batch()
     padded = ~np.asarray(batch.target.valid)
-    rubbish = np.where(padded[..., None], [-1e3, 5, 7e4, 9], batch.target.boxes)
+    rubbish = np.where(padded[..., None], odd, batch.target.boxes)
     target = batch.target.replace(
         boxes=jnp.asarray(rubbish),
         labels=jnp.where(padded, 2, batch.target.labels),
@@ -112,7 +113,8 @@ def test_objects_to_be_ignored_and_without_area_are_no_targets(name):
 @detectors
 def test_weights_multiply_what_an_object_adds(name):
     batch = make_batch((2, 0, 0, 0))
-    weighted = lambda w: batch.replace(target=batch.target.replace(weight=jnp.full(batch.target.valid.shape, w)))
+    valid = batch.target.valid
+    weighted = lambda w: batch.replace(target=batch.target.replace(weight=jnp.where(valid, w, jnp.nan)))
     expected, same = run(name, batch), run(name, weighted(1.0))
     assert_same(same, expected, error=1e-13)
     half, none = run(name, weighted(0.5))[0], run(name, weighted(0.0))[0]

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from jaxvision.ops.roi_align import roi_align, roi_pool
+from jaxvision.ops.roi_pyramid import roi_align_pyramid
 
 SCALE = 1 / 4
 BOXES = np.array(
@@ -125,3 +126,31 @@ def test_the_gradient_of_pooling_keeps_no_map_for_every_region():
     used = gradient.lower(features, boxes).compile().memory_analysis()
     assert used is not None
     assert used.temp_size_in_bytes < 150e6
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"samples": 0}, "samples is 0; it must be at least 1"),
+        ({"size": -1}, "size is -1"),
+        ({"scale": 0}, "scale is 0; it must be above 0"),
+    ],
+)
+def test_options_without_a_meaning_are_refused(options, message):
+    with pytest.raises(ValueError, match=message):
+        roi_align(jnp.zeros((4, 4, 1)), jnp.zeros((1, 4)), **{"size": 2, "scale": 1.0} | options)
+    if "samples" not in options:
+        with pytest.raises(ValueError, match=message):
+            roi_pool(jnp.zeros((4, 4, 1)), jnp.zeros((1, 4)), **{"size": 2, "scale": 1.0} | options)
+
+
+@pytest.mark.parametrize("at", range(4))
+def test_a_box_that_is_not_a_number_shows_in_its_own_features_alone(at):
+    boxes = jnp.array([[1.0, 1, 3, 3], [1, 1, 3, 3]]).at[0, at].set(jnp.nan)
+    features = jnp.ones((8, 8, 1))
+    for found in (
+        roi_align(features, boxes, size=2, scale=1.0),
+        roi_align_pyramid([features, features[::2, ::2]], boxes, strides=(1, 2), size=2),
+    ):
+        assert jnp.isnan(found[0]).any()
+        assert (found[1] == 1).all()

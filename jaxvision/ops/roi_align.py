@@ -27,7 +27,11 @@ def roi_align(
       samples: samples along each side of a cell.
       aligned: pixel (i, j) lies at (i + 0.5, j + 0.5), as it should; False as in the first implementations, which
         torchvision's detectors keep: half a pixel off, and regions are at least one pixel of the features wide.
+
+    Raises:
+      ValueError: if `size` or `samples` is less than 1, or `scale` not above 0.
     """
+    check(size=size, samples=samples, scale=scale)
     height, width, channels = features.shape
     low, extent = _extent(boxes, scale, aligned)
     x, y = (_places(low[:, axis], extent[:, axis] / size, size, samples) for axis in (0, 1))
@@ -46,7 +50,12 @@ def roi_align(
 
 
 def roi_pool(features: Features, boxes: Regions, *, size: int, scale: float | int) -> Pooled:
-    """The maximum of each of `size x size` cells of a box whose corners are rounded to whole pixels; 0 of an empty cell."""
+    """The maximum of each of `size x size` cells of a box whose corners are rounded to whole pixels; 0 of an empty cell.
+
+    Raises:
+      ValueError: if `size` is less than 1, or `scale` not above 0.
+    """
+    check(size=size, scale=scale)
     height, width, _ = features.shape
     corners = _round_half_away(boxes * scale)
     extent = jnp.maximum(corners[:, 2:] - corners[:, :2] + 1, 1)
@@ -64,6 +73,14 @@ def roi_pool(features: Features, boxes: Regions, *, size: int, scale: float | in
     # Computed once more for the gradient, which would keep the whole map for every row of cells of every box.
     again = jax.checkpoint(one)
     return jax.lax.map(lambda each: again(*each), (rows, columns), batch_size=8)
+
+
+def check(**options: float | int) -> None:
+    """Raises ValueError for a `scale` that is not above 0, or another option below 1."""
+    for name, value in options.items():
+        if not (value > 0 if name == "scale" else value >= 1):
+            allowed = "above 0" if name == "scale" else "at least 1"
+            raise ValueError(f"{name} is {value}; it must be {allowed}")
 
 
 def adds_up_in(dtype: DTypeLike) -> jnp.dtype:
@@ -87,15 +104,13 @@ def _places(low: Float[Array, "n"], cell: Float[Array, "n"], size: int, samples:
 
 def _neighbours(at: Float[Array, "n p"], limit: int) -> list[tuple[Int[Array, "n p"], Float[Array, "n p"]]]:
     """The two pixels beside each place along one axis, and their weights; no weight more than a pixel outside."""
-    counts = (at >= -1) & (at <= limit)
+    outside = (at < -1) | (at > limit)  # what is not a number is not, and then shows in the result
     at = jnp.clip(at, 0, limit - 1)
     low = jnp.minimum(jnp.floor(at), limit - 1)
     high = jnp.minimum(low + 1, limit - 1)
     upper = at - low
-    return [
-        (low.astype(jnp.int32), jnp.where(counts, 1 - upper, 0)),
-        (high.astype(jnp.int32), jnp.where(counts, upper, 0)),
-    ]
+    known = lambda pixel: jnp.where(jnp.isnan(pixel), 0, pixel).astype(jnp.int32)
+    return [(known(low), jnp.where(outside, 0, 1 - upper)), (known(high), jnp.where(outside, 0, upper))]
 
 
 def _round_half_away(x: Array) -> Array:

@@ -11,7 +11,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
 from jaxvision.ops.boxes import area
-from jaxvision.ops.roi_align import adds_up_in
+from jaxvision.ops.roi_align import adds_up_in, check
 
 CANONICAL = 224
 """A region of this side belongs to the map with stride 16."""
@@ -45,7 +45,11 @@ def roi_align_pyramid(
       strides: pixels of the image a cell of each map.
       size: cells along each side.
       samples: samples along each side of a cell.
+
+    Raises:
+      ValueError: if `size` or `samples` is less than 1.
     """
+    check(size=size, samples=samples)
     maps = maps[: len(strides)]
     level = level_of(boxes, strides)
     heights, widths = ([x.shape[axis] for x in maps] for axis in (0, 1))
@@ -105,10 +109,11 @@ def _along_axis(
     found = []
     for sample in range(samples):
         at = begins + (sample + 0.5) * cell[:, None] / samples
-        counts = (at >= -1) & (at <= end)
+        outside = (at < -1) | (at > end)  # what is not a number is not, and then shows in the result
         at = jnp.clip(at, 0, end - 1)
         first = jnp.floor(at)
         upper = at - first
         for pixel, weight in ((first, 1 - upper), (jnp.minimum(first + 1, end - 1), upper)):
-            found.append((pixel.astype(jnp.int32), jnp.where(counts, weight, 0)))
+            known = jnp.where(jnp.isnan(pixel), 0, pixel).astype(jnp.int32)
+            found.append((known, jnp.where(outside, 0, weight)))
     return found

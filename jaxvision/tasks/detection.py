@@ -50,14 +50,16 @@ def weights(objects: Objects) -> Float[Array, "*b n"]:
 
 
 def targets(batch: Batch) -> Objects:
-    """The objects of the valid images of a batch.
+    """The objects of the valid images of a batch; in rows that are not valid, boxes and weights are 0, whatever was there.
 
     Raises:
       TypeError: if the target is something else.
     """
     if not isinstance(batch.target, Objects):
         raise TypeError(f"a detector needs batch.target to be Objects, got {type(batch.target).__name__}")
-    return batch.target.replace(valid=batch.target.valid & batch.valid[:, None])
+    valid = batch.target.valid & batch.valid[:, None]
+    weight = None if batch.target.weight is None else jnp.where(valid, batch.target.weight, 0)
+    return batch.target.replace(boxes=jnp.where(valid[..., None], batch.target.boxes, 0), weight=weight, valid=valid)
 
 
 def means(terms: LossTerms) -> dict[str, Float[Array, "*b"]]:
