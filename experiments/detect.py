@@ -4,9 +4,9 @@
         --config.test=my_data/test.json --config.detector=ssd
 
 What the file or folder is, is recognised (`jaxvision.formats.open`); classes come from it, too. Of a dataset that is divided
-it is the split `split` that is trained on, and `test_split` of `--config.test=`, which may be the same dataset. Without
-`test` a fifth of the images is held out, chosen by the seed. A field that is empty or 0 takes the detector's own value, or
-that of the data; config.json has what was taken. `--config.detector=`:
+it is the split `split` that is trained on, and `test_split` that is tested on: of `--config.test=`, or of the same dataset
+where it has one. Otherwise a fifth of the images is held out, chosen by the seed (`--config.held_out=0.2`). A field that is
+empty or 0 takes the detector's own value, or that of the data; config.json has what was taken. `--config.detector=`:
   ssd          SSD-MobileNetV2, at 384 pixels, weights of COCO
   yolo         YOLOv3-tiny, 416, weights of COCO
   yolox        YOLOX-Tiny, 416
@@ -28,6 +28,7 @@ new_images --draw=pictures --output=found.jsonl`.
 
 from collections.abc import Callable, Mapping
 from functools import cache
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax.numpy as jnp
@@ -42,9 +43,9 @@ from jaxvision.data.placement import Placer
 from jaxvision.data.source import Source
 from jaxvision.data.subset import train_and_test
 from jaxvision.draw import detection as pictures
-from jaxvision.errors import nearest
+from jaxvision.errors import DataError, nearest
 from jaxvision.experiment import Evaluation, Experiment, Keep
-from jaxvision.formats.opening import splits
+from jaxvision.formats.opening import named_split, splits
 from jaxvision.metrics.detection import detection as metrics
 from jaxvision.nn import mobilenet, resnet
 from jaxvision.nn.fpn import FPN
@@ -118,9 +119,10 @@ def build(config) -> Experiment:
         check_weights(config.weights, config.detector)
     check_choice("nms", config.nms, NMS, config.detector)
     check_choice("box_loss", config.box_loss, BOX_LOSSES, config.detector)
-    fill_in(config, detector)
+    classes = tuple(config.classes) or None
+    fill_in(config, detector, classes)
     train_data, test_data = train_and_test(
-        lambda: opened(config.train, config.split),
+        lambda: opened(config.train, config.split, classes),
         (lambda: opened(config.test, config.test_split, config.classes)) if config.test else None,
         config.held_out,
         config.seed,
@@ -150,6 +152,7 @@ def build(config) -> Experiment:
         start=from_coco(detector) if pretrained else None,
         frozen=detector.early if pretrained else (),
         average=exponential_average(config.ema),
+        scalars={"learning_rate": schedule},
         seed=config.seed,
         every=evenly(config.steps, 4, log=10),
         keep=Keep(latest=1, best=1, by="test/AP50"),
@@ -219,7 +222,7 @@ def chosen(config) -> dict[str, Any]:
     return {**NMS[config.nms], **BOX_LOSSES[config.box_loss]}
 
 
-def fill_in(config, detector: Detector) -> None:
+def fill_in(config, detector: Detector, classes: tuple[str, ...] | None) -> None:
     """Puts what the data and the detector say where the config has nothing. Raises ValueError for data without an object."""
     if not config.train:
         raise ValueError(
@@ -229,13 +232,24 @@ def fill_in(config, detector: Detector) -> None:
         config.weights = config.weights or ("random" if detector.start is None else "coco")
         config.size = config.size or detector.size
         config.learning_rate = config.learning_rate or detector.learning_rate
+        config.test = config.test or (config.train if has_split(config.train, config.test_split) else "")
         if not (config.classes and config.max_objects):  # to predict later takes no training images
-            sources = [opened(config.train, config.split)]
+            sources = [opened(config.train, config.split, classes)]
             config.classes = config.classes or sources[0].classes
             sources += [opened(config.test, config.test_split, config.classes)] if config.test else []
             config.max_objects = config.max_objects or max(map(most_objects, sources))
     if not config.max_objects:
         raise ValueError(f"{config.train}: none of the images has an object")
+
+
+def has_split(path: str, split: str) -> bool:
+    """Whether it is a dataset that has this split, or one of another name for it, beside others."""
+    if not Path(path).expanduser().exists():  # to predict later takes no data
+        return False
+    try:
+        return bool(named_split(split, splits(path), path))
+    except DataError:
+        return False
 
 
 def most_objects(source: Source) -> int:

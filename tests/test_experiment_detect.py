@@ -35,7 +35,13 @@ def names(stream):
     return {about.name(index) for index in range(about.examples)}
 
 
-@pytest.mark.parametrize("write", [write_coco, write_voc, write_yaml, write_yolo])
+def write_undivided_voc(root):
+    year = write_voc(root)
+    (year / "ImageSets" / "Main" / "val.txt").unlink()
+    return year
+
+
+@pytest.mark.parametrize("write", [write_coco, write_undivided_voc, write_yaml, write_yolo])
 def test_any_format_gives_its_classes_and_counts_to_the_config(tmp_path, write):
     path = write(tmp_path)
     if write is write_yolo:
@@ -81,9 +87,18 @@ def test_the_test_data_have_the_classes_of_the_training_data_in_their_order(tmp_
 def test_a_divided_dataset_is_trained_on_one_split_and_tested_on_another(tmp_path):
     year = write_voc(tmp_path)
     (year / "ImageSets" / "Main" / "train.txt").write_text("003\n002\n001\n")
-    chosen, _ = built(train=tmp_path, test=tmp_path)
-    assert len(names(chosen.train)) == 3
-    assert len(names(chosen.evaluations["test"].stream)) == 1
+    for fields in ({"test": tmp_path}, {}, {"test_split": "valid"}):
+        chosen, config = built(train=tmp_path, **fields)
+        assert config.test == str(tmp_path)
+        assert len(names(chosen.train)) == 3
+        assert len(names(chosen.evaluations["test"].stream)) == 1
+
+
+def test_classes_are_in_the_order_that_the_config_gives(tmp_path):
+    order = tuple(sorted(CLASSES, reverse=True))
+    chosen, config = built(train=write_voc(tmp_path), classes=order)
+    assert config.classes == order
+    assert chosen.train.about().classes == chosen.evaluations["test"].stream.about().classes == order
 
 
 @pytest.mark.parametrize(
@@ -114,7 +129,7 @@ def test_a_divided_dataset_is_trained_on_one_split_and_tested_on_another(tmp_pat
 )
 def test_mistakes_are_told_in_one_line(tmp_path, fields, message):
     with pytest.raises((ValueError, OSError), match=re.escape(message)) as caught:
-        built(**{"train": write_voc(tmp_path), **fields})[0].train.about()
+        built(**{"train": write_undivided_voc(tmp_path), **fields})[0].train.about()
     assert "\n" not in str(caught.value)
 
 

@@ -54,7 +54,7 @@ def parse(argv: Sequence[str]) -> Flags:
         type=_classes,
         default=(),
         metavar="A,B,...",
-        help="of a VOC folder (default: those of Pascal VOC), or of a YOLO folder without data.yaml and classes.txt",
+        help="of a VOC folder (default: the names in its files), or of a YOLO folder without data.yaml and classes.txt",
     )
     parser.add_argument(
         "--repaired", type=commands.expanded, metavar="OUT", help="write a copy without faults, COCO JSON, a new file"
@@ -110,7 +110,7 @@ def opened(flags: Flags, report: Report) -> Listing:
         case Layout.YOLO_FOLDER:
             return _yolo_folder(path, flags.classes, report)
         case Layout.VOC:
-            return _voc_folder(path, flags.classes or voc.VOC_CLASSES, report)
+            return _voc_folder(path, flags.classes or voc.class_names(path), report)
     return opening.open(path, images=flags.images, report=report)
 
 
