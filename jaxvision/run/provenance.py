@@ -98,7 +98,10 @@ def repository(folder: Path) -> Repository | None:
     top = Path(root.rstrip("\n"))
     commit = _git(top, "rev-parse", "--verify", "HEAD")
     changes = _git(top, "status", "--short", "--untracked-files=normal") or ""
-    patch = _patch(top) if commit and changes else ""
+    try:
+        patch = _patch(top) if commit and changes else ""
+    except OSError as error:  # a full or no temporary folder ends no run
+        patch = f"# the patch could not be made: {error}\n"
     return Repository(top, commit.strip() if commit else None, tuple(changes.splitlines()), patch)
 
 
