@@ -64,6 +64,7 @@ def build(config) -> Experiment:
         augment=chain(flip(), pad_and_crop(4)),
         evaluations={"test": Evaluation(test, metrics(classes), pictures.report)},
         average=exponential_average(config.ema),
+        scalars={"learning_rate": schedule},
         seed=config.seed,
         every=evenly(steps, 10, log=100),
         keep=Keep(latest=2, best=1, by="test/accuracy"),

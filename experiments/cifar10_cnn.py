@@ -52,6 +52,7 @@ def build(config) -> Experiment:
         steps=steps,
         train=train,
         evaluations={"test": Evaluation(test, metrics(classes), pictures.report)},
+        scalars={"learning_rate": schedule},
         seed=config.seed,
         every=evenly(steps, 10, log=100),
         keep=Keep(latest=2, best=1, by="test/accuracy"),

@@ -89,6 +89,7 @@ def build(config) -> Experiment:
         evaluations={"val": Evaluation(test, metrics(CLASSES), pictures.report)},
         start=begin,
         frozen=("backbone/stem_.*", "backbone/stage1_.*") if begin else (),
+        scalars={"learning_rate": rate, "learning_rate_backbone": lambda step: 0.1 * rate(step)},
         seed=config.seed,
         every=Every(log=100, evaluate=18_480, checkpoint=5_000),
         keep=Keep(latest=2, best=1, by="val/AP"),

@@ -77,6 +77,7 @@ def build(config) -> Experiment:
         config.learning_rate, {epoch * config.epoch: 0.1 for epoch in config.drops}
     )
     warmup = optax.linear_schedule(1e-3, 1.0, config.warmup)
+    schedule = lambda step: epochs(step) * warmup(step)
     decay = optax.add_decayed_weights(config.weight_decay)
     begin, norm = None, FrozenBatchNorm
     if config.faster_rcnn:
@@ -88,13 +89,14 @@ def build(config) -> Experiment:
         begin = start(torchvision_detection.fpn_backbone_sources, config.resnet50, new=new, unused=(r"fc\..*",))
     return Experiment(
         task=faster_rcnn(faster_rcnn_resnet50_fpn(len(CLASSES), norm=norm, dtype=dtype), dtype=dtype),
-        optimizer=optax.chain(decay, optax.sgd(lambda step: epochs(step) * warmup(step), config.momentum)),
+        optimizer=optax.chain(decay, optax.sgd(schedule, config.momentum)),
         steps=config.steps,
         train=train,
         augment=flip(),
         evaluations={"val": Evaluation(test, metrics(CLASSES), pictures.report)},
         start=begin,
         frozen=("features/backbone/(stem|stage1)_.*",) if begin else (),
+        scalars={"learning_rate": schedule},
         seed=config.seed,
         every=Every(log=100, evaluate=config.epoch, checkpoint=config.epoch),
         keep=Keep(latest=2, best=1, by="val/AP"),

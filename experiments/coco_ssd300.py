@@ -66,7 +66,8 @@ def build(config) -> Experiment:
     drops = [config.steps * 7 // 10, config.steps * 9 // 10]
     constant = optax.piecewise_constant_schedule(config.learning_rate, dict.fromkeys(drops, 0.1))
     warmup = optax.linear_schedule(0.1, 1.0, config.warmup)
-    sgd = optax.sgd(lambda step: constant(step) * warmup(step), config.momentum)
+    schedule = lambda step: constant(step) * warmup(step)
+    sgd = optax.sgd(schedule, config.momentum)
     decay = optax.add_decayed_weights(config.weight_decay, optimize.kernels)
     begin = start(
         torchvision_detection.ssd_backbone_sources,
@@ -86,6 +87,7 @@ def build(config) -> Experiment:
         ),
         evaluations={"val": Evaluation(test, metrics(CLASSES), pictures.report)},
         start=begin if config.vgg16 else None,
+        scalars={"learning_rate": schedule},
         seed=config.seed,
         every=Every(log=100, evaluate=10_000, checkpoint=5_000),
         keep=Keep(latest=2, best=1, by="val/AP"),

@@ -66,7 +66,8 @@ def build(config) -> Experiment:
     test = streams.evaluation(lambda: objects.coco_split(config.data_dir, "val2017"), **options)
     drops = [config.steps * 4 // 5, config.steps * 9 // 10]
     constant = optax.piecewise_constant_schedule(config.learning_rate, dict.fromkeys(drops, 0.1))
-    sgd = optax.sgd(lambda step: constant(step) * jnp.minimum(step / config.warmup, 1.0) ** 4, config.momentum)
+    schedule = lambda step: constant(step) * jnp.minimum(step / config.warmup, 1.0) ** 4
+    sgd = optax.sgd(schedule, config.momentum)
     decay = optax.add_decayed_weights(config.weight_decay, optimize.kernels)
     begin = start(darknet.sources, config.darknet53, new=(r"conv\d+/.*",))
     return Experiment(
@@ -80,6 +81,7 @@ def build(config) -> Experiment:
         ),
         evaluations={"val": Evaluation(test, metrics(CLASSES), pictures.report)},
         start=begin if config.darknet53 else None,
+        scalars={"learning_rate": schedule},
         seed=config.seed,
         every=Every(log=100, evaluate=10_000, checkpoint=5_000),
         keep=Keep(latest=2, best=1, by="val/AP"),

@@ -148,6 +148,7 @@ def build(config) -> Experiment:
         evaluations={"val": Evaluation(test, metrics(CLASSES), pictures.report)},
         start=start(yolox_sources, config.weights, inside="model") if config.weights else None,
         average=exponential_average(config.ema),
+        scalars={"learning_rate": schedule},
         seed=config.seed,
         every=Every(log=100, evaluate=10 * epoch, checkpoint=epoch),
         keep=Keep(latest=2, best=1, by="val/AP"),

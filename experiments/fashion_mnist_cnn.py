@@ -62,6 +62,7 @@ def build(config) -> Experiment:
         augment=flip(),
         evaluations={"test": Evaluation(test, metrics(idx.FASHION_MNIST), pictures.report)},
         average=exponential_average(config.ema),
+        scalars={"learning_rate": schedule},
         seed=config.seed,
         every=evenly(steps, 10, log=100),
         keep=Keep(latest=2, best=1, by="test/accuracy"),

@@ -80,6 +80,7 @@ def build(config) -> Experiment:
         augment=flip(),
         evaluations={"test": Evaluation(test, metrics(classes), pictures.report)},
         average=exponential_average(config.ema),
+        scalars={"learning_rate": schedule},
         seed=config.seed,
         every=evenly(config.steps, 10, log=20),
         keep=Keep(latest=2, best=1, by="test/accuracy"),

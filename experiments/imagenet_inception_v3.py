@@ -79,6 +79,7 @@ def build(config) -> Experiment:
         augment=chain(flip(), brightness(0.125), saturation(0.5)),
         evaluations={"validation": Evaluation(validation, metrics(classes), pictures.report)},
         average=exponential_average(config.ema),
+        scalars={"learning_rate": schedule},
         seed=config.seed,
         every=Every(log=100, evaluate=steps_per_epoch * 5, checkpoint=steps_per_epoch),
         keep=Keep(latest=2, best=1, by="validation/accuracy"),

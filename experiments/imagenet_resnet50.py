@@ -73,6 +73,7 @@ def build(config) -> Experiment:
         train=train,
         augment=flip(),
         evaluations={"validation": Evaluation(validation, metrics(classes), pictures.report)},
+        scalars={"learning_rate": schedule},
         seed=config.seed,
         every=Every(log=100, evaluate=steps_per_epoch * 5, checkpoint=steps_per_epoch),
         keep=Keep(latest=2, best=1, by="validation/accuracy"),

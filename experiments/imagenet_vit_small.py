@@ -80,6 +80,7 @@ def build(config) -> Experiment:
             choose(mixup(config.mixup, classes), cutmix(config.cutmix, classes)),
         ),
         evaluations={"validation": Evaluation(validation, metrics(classes), pictures.report)},
+        scalars={"learning_rate": schedule},
         seed=config.seed,
         every=Every(log=100, evaluate=steps_per_epoch * 5, checkpoint=steps_per_epoch),
         keep=Keep(latest=2, best=1, by="validation/accuracy"),

@@ -110,6 +110,7 @@ def build(config) -> Experiment:
         train=train,
         augment=flip(),
         evaluations={"test": test},
+        scalars={"learning_rate": schedule},
         seed=config.seed,
         every=Every(log=25, evaluate=config.steps, checkpoint=-(-config.steps // 2)),
         keep=Keep(latest=1, best=1, by="test/balanced_accuracy"),

@@ -118,6 +118,7 @@ def build(config) -> Experiment:
         augment=identity if config.test_on_train else chain(flip(), vertical_flip()),
         evaluations={"test": Evaluation(resident.evaluation(tested, **options), metrics(CLASSES), pictures.report)},
         average=exponential_average(config.ema),
+        scalars={"learning_rate": schedule},
         seed=config.seed,
         every=evenly(config.steps, 5, log=50),
         keep=Keep(latest=2, best=1, by="test/AP"),

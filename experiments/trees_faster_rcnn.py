@@ -96,6 +96,7 @@ def build(config) -> Experiment:
         ),
         evaluations={"test": Evaluation(test, metrics(CLASSES), pictures.report)},
         average=exponential_average(config.ema),
+        scalars={"learning_rate": schedule},
         seed=config.seed,
         every=evenly(config.steps, 4, log=10),
         keep=Keep(latest=1, best=1, by="test/AP50"),

@@ -92,6 +92,7 @@ def build(config) -> Experiment:
         evaluations={"test": Evaluation(test, metrics(CLASSES, voc=True), pictures.report)},
         start=begin if config.vgg16 else None,
         frozen=("features/backbone/stage[12]_.*",) if config.vgg16 else (),
+        scalars={"learning_rate": schedule},
         seed=config.seed,
         every=Every(log=100, evaluate=10_000, checkpoint=5_000),
         keep=Keep(latest=2, best=1, by="test/AP_voc07"),

@@ -87,6 +87,7 @@ def build(config) -> Experiment:
         augment=flip(),
         evaluations={"test": Evaluation(test, metrics(CLASSES, voc=True), pictures.report)},
         start=begin if config.vgg16 else None,
+        scalars={"learning_rate": schedule},
         seed=config.seed,
         every=Every(log=100, evaluate=25_000, checkpoint=5_000),
         keep=Keep(latest=2, best=1, by="test/AP_voc07"),

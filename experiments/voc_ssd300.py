@@ -78,7 +78,8 @@ def build(config) -> Experiment:
     thirds = [config.steps * 2 // 3, config.steps * 5 // 6]
     constant = optax.piecewise_constant_schedule(config.learning_rate, dict.fromkeys(thirds, 0.1))
     warmup = optax.linear_schedule(0.1, 1.0, config.warmup)
-    sgd = optax.sgd(lambda step: constant(step) * warmup(step), config.momentum)
+    schedule = lambda step: constant(step) * warmup(step)
+    sgd = optax.sgd(schedule, config.momentum)
     decay = optax.add_decayed_weights(config.weight_decay, optimize.kernels)
     begin = start(
         torchvision_detection.ssd_backbone_sources,
@@ -99,6 +100,7 @@ def build(config) -> Experiment:
         ),
         evaluations={"test": Evaluation(test, metrics(CLASSES, voc=True), pictures.report)},
         start=begin if config.vgg16 else None,
+        scalars={"learning_rate": schedule},
         seed=config.seed,
         every=Every(log=100, evaluate=10_000, checkpoint=5_000),
         keep=Keep(latest=2, best=1, by="test/AP_voc07"),

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Literal
 
-from jaxvision.errors import UserError
+from jaxvision.errors import UserError, closest
 
 
 def status_of(run: Callable[[], int], traceback: bool = False, leave: Callable[[int], object] | None = None) -> int:
@@ -129,7 +129,21 @@ def parsed(
       intermixed: whether paths may stand between the flags.
     """
     overrides, rest = split_overrides(argv, parser.error)
-    return (parser.parse_intermixed_args if intermixed else parser.parse_args)(rest), overrides
+    known, unknown = (parser.parse_known_intermixed_args if intermixed else parser.parse_known_args)(rest)
+    if unknown:
+        parser.error(_not_known(unknown[0], parser))
+    return known, overrides
+
+
+def _not_known(argument: str, parser: argparse.ArgumentParser) -> str:
+    """What a message says of an argument that is no flag."""
+    name = argument.partition("=")[0]
+    if not name.startswith("--"):
+        return f"unrecognized argument {argument!r}"
+    flags = [option for action in parser._actions for option in action.option_strings if option.startswith("--")]
+    near = closest(name, flags, likeness=0.75)
+    advice = f"did you mean {near[0]}?" if near else f"a field of the config is set by --config.{argument.lstrip('-')}"
+    return f"unrecognized flag {name}; {advice}"
 
 
 def add_config_flag(parser: argparse.ArgumentParser) -> None:
@@ -143,13 +157,18 @@ def add_devices_flag(parser: argparse._ActionsContainer) -> None:
 
 
 def add_run_flags(parser: argparse.ArgumentParser) -> None:
-    """The flags of a command that takes a finished run: `--workdir`, `--checkpoint`, `--fsdp`."""
+    """The flags of a command that takes a finished run: `--workdir`, `--checkpoint`, `--weights`, `--fsdp`."""
     parser.add_argument("--workdir", required=True, type=expanded, metavar="DIR", help="the folder of the run")
     parser.add_argument(
         "--checkpoint",
         type=_checkpoint,
         metavar="best|latest|STEP",
-        help="which variables to take; the best if the experiment keeps one, else the latest",
+        help="the step whose variables to take; the best if the experiment keeps one, else the latest",
+    )
+    parser.add_argument(
+        "--weights",
+        choices=("averaged", "current"),
+        help="the average of the variables over the steps before, or those of the step; averaged if the run keeps such",
     )
     add_devices_flag(parser)
 

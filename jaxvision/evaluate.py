@@ -17,6 +17,8 @@ from jaxvision.errors import write_atomically
 
 if TYPE_CHECKING:
     from jaxvision.run.checkpoint import Which
+    from jaxvision.run.evaluation import Results
+    from jaxvision.train import Weights
 
 
 class Flags(NamedTuple):
@@ -25,6 +27,7 @@ class Flags(NamedTuple):
     workdir: Path
     overrides: dict[str, str]
     checkpoint: Which | None
+    weights: Weights | None
     names: tuple[str, ...]
     output: Path | None
     fsdp: int
@@ -45,7 +48,9 @@ def parse(argv: list[str]) -> Flags:
     parser.add_argument("--output", type=commands.output, metavar="FILE.json", help="write the JSON object there, too")
     known, overrides = commands.parsed(parser, argv)
     names = tuple(known.eval)
-    return Flags(known.workdir, overrides, known.checkpoint, names, known.output, known.fsdp, known.traceback)
+    return Flags(
+        known.workdir, overrides, known.checkpoint, known.weights, names, known.output, known.fsdp, known.traceback
+    )
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -61,25 +66,31 @@ def report(flags: Flags) -> int:
 
     devices.keep_compilations()
     results = run.evaluate(
-        flags.workdir, flags.checkpoint, names=flags.names, overrides=flags.overrides, fsdp=flags.fsdp
+        flags.workdir,
+        flags.checkpoint,
+        weights=flags.weights,
+        names=flags.names,
+        overrides=flags.overrides,
+        fsdp=flags.fsdp,
     )
     assert results.step is not None
     metrics = {name: each.metrics for name, each in results.evaluations.items()}
     path = flags.workdir / "checkpoints" / str(results.step)
-    text = as_json(results.step, path, metrics)
-    print(f"step {results.step:,} ({path})\n{table(metrics)}\n{text}")
+    text = as_json(results, path)
+    print(f"step {results.step:,} ({path}), {results.weights} weights\n{table(metrics)}\n{text}")
     if flags.output is not None:
         write_atomically(flags.output, text + "\n")
     return 0
 
 
-def as_json(step: int, checkpoint: Path, metrics: Mapping[str, Mapping[str, float]]) -> str:
+def as_json(results: Results, checkpoint: Path) -> str:
     """The metrics of each evaluation as one line of JSON; those that are not finite are null."""
     finite = {
-        name: {key: value if math.isfinite(value) else None for key, value in each.items()}
-        for name, each in metrics.items()
+        name: {key: value if math.isfinite(value) else None for key, value in each.metrics.items()}
+        for name, each in results.evaluations.items()
     }
-    return json.dumps({"step": step, "checkpoint": str(checkpoint), "evaluations": finite})
+    found = {"step": results.step, "checkpoint": str(checkpoint), "weights": results.weights, "evaluations": finite}
+    return json.dumps(found)
 
 
 def table(metrics: Mapping[str, Mapping[str, float]]) -> str:

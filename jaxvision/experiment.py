@@ -8,6 +8,7 @@ from typing import Any, Literal, NamedTuple
 import jax
 import numpy as np
 import optax
+from jax.typing import ArrayLike
 from jaxtyping import PyTree
 from PIL import Image
 
@@ -88,6 +89,8 @@ class Experiment(NamedTuple):
     average: Average | None = None
     stop: Callable[[Sequence[Metrics]], bool] = lambda history: False
     """Early stopping: from the history of evaluations, once there is one, whether to end."""
+    scalars: Mapping[str, Callable[[int], ArrayLike]] = MappingProxyType({})
+    """What to log beside the metrics of training, from the number of the step: `{"learning_rate": schedule}`."""
     seed: int = 0
     every: Every = Every()
     keep: Keep = Keep()
@@ -135,10 +138,13 @@ def first_state_of(
 
 
 def check_names(experiment: Experiment) -> None:
-    """Raises ValueError for a name that no evaluation can have."""
+    """Raises ValueError for a name that no evaluation or scalar can have."""
     for name in experiment.evaluations:
         if name == "train" or "/" in name:
             raise ValueError(f"an evaluation is named {name!r}; 'train' and names with a '/' are not allowed")
+    for name in experiment.scalars:
+        if "/" in name:
+            raise ValueError(f"a scalar is named {name!r}; names with a '/' are not allowed, which are of evaluations")
 
 
 def check_keep(keep: Keep) -> None:

@@ -96,6 +96,11 @@ def parse(argv: list[str]) -> Flags:
         metavar="SECONDS",
         help="how long to wait for the others, then status 2 (300)",
     )
+    if {"-h", "--help"} & set(argv) and (file := _config_of(argv)) is not None:
+        try:
+            parser.epilog = f"{parser.epilog} {fields_of(file)}"
+        except (ConfigError, OSError) as error:
+            parser.error(str(error))
     known, overrides = commands.parsed(parser, argv)
     command = ["python", "-m", "jaxvision.main", *argv]
     meeting = meeting_of(known, parser.error)
@@ -115,6 +120,21 @@ def parse(argv: list[str]) -> Flags:
         meeting=meeting,
         command=command,
     )
+
+
+def _config_of(argv: list[str]) -> Path | None:
+    """The experiment file that the command line names."""
+    finder = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    finder.add_argument("--config", type=commands.expanded)
+    return finder.parse_known_args(argv)[0].config
+
+
+def fields_of(file: Path) -> str:
+    """The fields of the config of an experiment file and their values, as a sentence."""
+    from jaxvision.run import config
+
+    fields = config.fields(config.load(file).get_config())
+    return f"Fields of {file}: {', '.join(f'{name}={value!r}' for name, value in fields.items())}."
 
 
 def meeting_of(

@@ -25,6 +25,7 @@ from jaxvision.experiment import Selection
 from jaxvision.run import devices, pictures, prediction, records
 from jaxvision.run.checkpoint import Which
 from jaxvision.run.prediction import Model
+from jaxvision.train import Weights
 
 
 class Flags(NamedTuple):
@@ -38,6 +39,7 @@ class Flags(NamedTuple):
     score: float
     draw: Path | None
     checkpoint: Which | None
+    weights: Weights | None
     evaluation: str | None
     batch_size: int | None
     every: int
@@ -120,6 +122,7 @@ def write(flags: Flags) -> int:
     model = prediction.load(
         flags.workdir,
         flags.checkpoint,
+        weights=flags.weights,
         evaluation=flags.evaluation,
         overrides=flags.overrides,
         batch_size=flags.batch_size,
@@ -132,7 +135,10 @@ def write(flags: Flags) -> int:
     rows = written(flags, model, complain, None if videos else images)
     if complain.files:
         print(f"jaxvision: {len(complain.files):,} of {images + videos:,} files could not be read", file=sys.stderr)
-    print(f"{flags.output}: {rows:,} predictions, by step {model.step:,} of {flags.workdir}")
+    of = (
+        str(flags.workdir) if model.step is None else f"step {model.step:,} of {flags.workdir}, {model.weights} weights"
+    )
+    print(f"{flags.output}: {rows:,} predictions, by {of}")
     return 0
 
 

@@ -20,6 +20,8 @@ from jaxvision.types import Augment, Batch, Key, Params, Scalar, Task, Variables
 TrainStep = Callable[["TrainState", Batch], tuple["TrainState", dict[str, Scalar]]]
 Metrics = Mapping[str, float]
 NonFinite = Literal["stop", "skip"]
+Weights = Literal["averaged", "current"]
+"""The average of variables over the steps, or those of one step."""
 Clock = Callable[[str], AbstractContextManager[None]]
 """Counts the time of a `with` block to the part of this name."""
 STEPS_AHEAD = 4
@@ -50,28 +52,39 @@ class TrainState(struct.PyTreeNode):
         return {**self.collections, "params": self.params, "ema": self.ema}
 
     @property
+    def current(self) -> Variables:
+        """The variables without the averaged ones."""
+        return {**self.collections, "params": self.params}
+
+    @property
     def averaged(self) -> Variables:
         """What to evaluate: the averaged variables where there are some, the current ones otherwise."""
-        return {**self.collections, "params": self.params, **(self.ema or {})}
+        return {**self.current, **(self.ema or {})}
 
 
 class Average(NamedTuple):
     """A running average of variables, kept beside them."""
 
     init: Callable[[Variables], PyTree]
-    update: Callable[[PyTree, Variables], PyTree]
+    update: Callable[[PyTree, Variables, Scalar], PyTree]
+    """`(average, variables, step) -> average`; `step` counts those done before this one."""
 
 
-def exponential_average(decay: float, collections: tuple[str, ...] = ("batch_stats",)) -> Average:
-    """`ema = decay * ema + (1 - decay) * variables`, of the parameters and of these collections, from step 0 on.
+def exponential_average(
+    decay: float | Callable[[Scalar], Scalar], collections: tuple[str, ...] = ("batch_stats",)
+) -> Average:
+    """`ema = decay * ema + (1 - decay) * variables`, of the parameters and of these collections.
 
     BatchNorm statistics are averaged like the parameters that they belong to.
 
+    Args:
+      decay: a number, which is reached by `ramped`, or the decay of each step as a function of the steps done before it.
+      collections: what is averaged beside the parameters.
+
     Raises:
-      ValueError: if `decay` is not in [0, 1).
+      ValueError: if the number is not in [0, 1).
     """
-    if not 0 <= decay < 1:
-        raise ValueError(f"exponential_average: decay is {decay}; it must be at least 0 and less than 1")
+    decay_of = decay if callable(decay) else ramped(decay)
 
     def averaged_part(variables: Variables) -> dict:
         return {name: value for name, value in variables.items() if name in ("params", *collections)}
@@ -79,10 +92,26 @@ def exponential_average(decay: float, collections: tuple[str, ...] = ("batch_sta
     def init(variables: Variables) -> PyTree:
         return jax.tree.map(jnp.array, averaged_part(variables))
 
-    def update(ema: PyTree, variables: Variables) -> PyTree:
-        return optax.incremental_update(averaged_part(variables), ema, 1 - decay)
+    def update(ema: PyTree, variables: Variables, step: Scalar) -> PyTree:
+        rate = 1 - decay_of(step)
+        mixed = lambda new, old: optax.incremental_update(new, old, jnp.asarray(rate, new.dtype))
+        return jax.tree.map(mixed, averaged_part(variables), ema)
 
     return Average(init, update)
+
+
+def ramped(decay: float) -> Callable[[Scalar], Scalar]:
+    """`min(decay, (1 + step) / (10 + step))`, so that an average soon forgets the weights that a run began with.
+
+    What `tf.train.ExponentialMovingAverage` does with `num_updates`, and so the recipes of EfficientNet and Inception. The
+    average of a short run spans about its last ninth.
+
+    Raises:
+      ValueError: if `decay` is not in [0, 1).
+    """
+    if not 0 <= decay < 1:
+        raise ValueError(f"ramped: decay is {decay}; it must be at least 0 and less than 1")
+    return lambda step: jnp.minimum(decay, (1 + step) / (10 + step))
 
 
 def init_state(
@@ -156,7 +185,7 @@ def make_train_step(
         updates, opt_state = update(grads, state.opt_state, state.params, value=loss)
         params = optax.apply_updates(state.params, updates)
         collections = {**state.collections, **out.collections}
-        ema = average.update(state.ema, {**collections, "params": params}) if average else state.ema
+        ema = average.update(state.ema, {**collections, "params": params}, state.step) if average else state.ema
         new = state.replace(step=state.step + 1, params=params, collections=collections, opt_state=opt_state, ema=ema)
         state = guard(state, new, finite((loss, grads)) & ~broken(state, new))
         metrics = {"loss": loss, **out.metrics, "gradient_norm": optax.tree.norm(grads)}

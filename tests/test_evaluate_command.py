@@ -16,6 +16,7 @@ from jaxvision import evaluate
 from jaxvision.errors import ConfigError
 from jaxvision.run import restore
 from jaxvision.run.config import load, restored
+from jaxvision.run.evaluation import Evaluated, Results
 
 
 @pytest.fixture(scope="module")
@@ -240,7 +241,9 @@ def test_the_classes_of_a_run_come_from_its_workdir_or_else_from_its_data(tmp_pa
 
 
 def test_figures_that_are_not_finite_are_null():
-    text = evaluate.as_json(3, Path("c/3"), {"test": {"log_loss": float("inf"), "accuracy": 0.5}})
+    text = evaluate.as_json(
+        Results(3, "current", {"test": Evaluated({"log_loss": float("inf"), "accuracy": 0.5}, {})}), Path("c/3")
+    )
     assert json.loads(text)["evaluations"] == {"test": {"log_loss": None, "accuracy": 0.5}}
 
 

@@ -317,6 +317,32 @@ def test_a_flag_without_a_value_and_an_unknown_flag_are_usage_errors(capsys):
     assert "--config.steps needs a value" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(
+    ("argument", "advice"),
+    [
+        ("--epochs=3", "unrecognized flag --epochs; a field of the config is set by --config.epochs=3"),
+        ("--prefligth", "unrecognized flag --prefligth; did you mean --preflight?"),
+        ("more", "unrecognized argument 'more'"),
+    ],
+)
+def test_an_unknown_flag_is_told_with_what_was_meant(argument, advice, capsys):
+    with pytest.raises(SystemExit):
+        main.main(["--config=a", "--workdir=b", argument])
+    assert advice in capsys.readouterr().err
+
+
+def test_help_lists_the_fields_of_an_experiment(capsys):
+    with pytest.raises(SystemExit) as stopped:
+        main.main([f"--config={TINY}", "--help"])
+    assert stopped.value.code == 0
+    printed = " ".join(capsys.readouterr().out.split())
+    assert "steps=20" in printed
+    assert "network.channels=" in printed
+    with pytest.raises(SystemExit):
+        main.main(["--config=nothing.py", "--help"])
+    assert "nothing.py" in capsys.readouterr().err
+
+
 def subprocess_run(workdir, *fields, start=("-m", "jaxvision.main")):
     command = [sys.executable, *start, f"--config={TINY}", f"--workdir={workdir}", *fields]
     return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)

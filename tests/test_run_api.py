@@ -35,6 +35,9 @@ def test_the_quickstart_from_python(tmp_path, imported):
     results = run.evaluate(tmp_path / "run", "latest")
     assert results.step == 50
     assert results.evaluations["test"].metrics["accuracy"] == pytest.approx(trained.metrics["test/accuracy"])
+    current = run.evaluate(tmp_path / "run", "latest", weights="current")
+    assert (results.weights, current.weights) == ("averaged", "current")
+    assert results.evaluations["test"].metrics != current.evaluations["test"].metrics
     again = run.evaluate(model)
     assert again.evaluations["test"].metrics == results.evaluations["test"].metrics
 
@@ -46,10 +49,13 @@ def finished(tmp_path_factory):
 
 def test_an_experiment_without_a_file_trains_resumes_and_is_opened_with_itself(tmp_path):
     experiment = config.build(TINY, {"steps": "4", "evaluate": "2", "checkpoint": "2", "log": "2"}).experiment
+    experiment = experiment._replace(scalars={"twice": lambda step: 2 * step})
     trained = run.train(experiment._replace(steps=2), tmp_path / "run", report=False)
     assert (trained.step, trained.checkpoints) == (2, (2,))
     trained = run.train(experiment, tmp_path / "run", report=False)
     assert (trained.step, trained.steps, trained.checkpoints) == (4, 4, (2, 4))
+    rows = [json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
+    assert [(row["step"], row.get("twice")) for row in rows] == [(2, 2), (2, None), (4, 6), (4, None)]
     names = {path.name for path in (tmp_path / "run").iterdir()}
     assert names >= {"data.json", "classes.json", "provenance.json", "metrics.jsonl"}
     assert not names & {"config.json", "experiment.py", "command.txt", "report"}

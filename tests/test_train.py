@@ -78,16 +78,25 @@ def run(recorder, batches, steps, every, progress=None, nonfinite="stop", averag
     return train.fit(step, progress, batches, steps=steps, every=every, hooks=recorder.hooks, clock=Clock())
 
 
-def test_ema_equals_the_recursion_in_numpy():
+@pytest.mark.parametrize(
+    ("decay", "decay_of"),
+    [
+        (0.7, lambda done: min(0.7, (1 + done) / (10 + done))),
+        (lambda done: 0.9 - 0.4 ** (done + 1), lambda done: 0.9 - 0.4 ** (done + 1)),
+    ],
+    ids=["ramped", "function"],
+)
+def test_ema_equals_the_recursion_in_numpy(decay, decay_of):
     values = np.random.default_rng(0).uniform(-1, 1, 50).astype(np.float32)
-    task, optimizer, average = linear_task(), optax.sgd(0.1), train.exponential_average(0.9)
+    task, optimizer, average = linear_task(), optax.sgd(0.1), train.exponential_average(decay)
     state = state_of(task, optimizer, pixels(1.0), average=average)
     step = jax.jit(train.make_train_step(task, optimizer, average=average))
     w, seen, ema_w, ema_seen = 1.0, 0.0, 1.0, 0.0
-    for value in values:
+    for done, value in enumerate(values):
         state, _ = step(state, pixels(value))
         w, seen = w - 0.1 * float(value), seen + 1
-        ema_w, ema_seen = 0.9 * ema_w + 0.1 * w, 0.9 * ema_seen + 0.1 * seen
+        decay = decay_of(done)
+        ema_w, ema_seen = decay * ema_w + (1 - decay) * w, decay * ema_seen + (1 - decay) * seen
     np.testing.assert_allclose(state.averaged["params"]["w"], ema_w, rtol=1e-5)
     np.testing.assert_allclose(state.averaged["batch_stats"]["seen"], ema_seen, rtol=1e-5)
     np.testing.assert_allclose(state.variables["params"]["w"], w, rtol=1e-5)
@@ -181,8 +190,9 @@ def test_the_loop_logs_means_evaluates_and_saves_when_due():
 def test_the_averaged_variables_are_what_is_evaluated():
     recorder = Recorder(evaluate=lambda variables: {"test/w": float(variables["params"]["w"])})
     run(recorder, iter([pixels(1.0)] * 2), 2, train.Every(9, 0, 0), average=train.exponential_average(0.9))
-    # 1, 0.9 and 0.8 are the weights of the steps.
-    np.testing.assert_allclose(recorder.rows[-1]["test/w"], 0.9 * (0.9 * 1 + 0.1 * 0.9) + 0.1 * 0.8, rtol=1e-6)
+    # 1, 0.9 and 0.8 are the weights of the steps, 1 / 10 and 2 / 11 the first decays.
+    expected = 2 / 11 * (0.1 * 1 + 0.9 * 0.9) + 9 / 11 * 0.8
+    np.testing.assert_allclose(recorder.rows[-1]["test/w"], expected, rtol=1e-6)
 
 
 def test_the_steps_after_the_last_whole_interval_have_a_row_too():

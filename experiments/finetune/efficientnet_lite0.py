@@ -144,15 +144,19 @@ def experiment(config, task, optimizer, train, test, augment=None, report=None) 
         train=train,
         augment=augment,
         evaluations={"test": Evaluation(test, metrics(DATA[config.data].classes), report)},
+        scalars={"learning_rate": schedule(config)},
         seed=config.seed,
         every=Every(log=20, evaluate=0, checkpoint=0),
         keep=Keep(latest=1, best=1, by="test/accuracy"),
     )
 
 
+def schedule(config) -> optax.Schedule:
+    return optax.warmup_cosine_decay_schedule(0.0, config.learning_rate, config.steps // 10, config.steps)
+
+
 def adam(config) -> optax.GradientTransformation:
-    schedule = optax.warmup_cosine_decay_schedule(0.0, config.learning_rate, config.steps // 10, config.steps)
-    return optax.adamw(schedule, weight_decay=config.weight_decay, mask=optimize.kernels)
+    return optax.adamw(schedule(config), weight_decay=config.weight_decay, mask=optimize.kernels)
 
 
 def how(config) -> dict:

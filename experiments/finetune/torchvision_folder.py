@@ -110,6 +110,7 @@ def build(config) -> Experiment:
         train=train,
         augment=flip(),
         evaluations={"test": Evaluation(test, metrics(config.classes), pictures.report)},
+        scalars={"learning_rate": late_cosine(config, 0)},
         seed=config.seed,
         every=evenly(config.steps, 5, log=20),
         keep=Keep(latest=2, best=1, by="test/accuracy"),
@@ -141,14 +142,18 @@ def fill_in(config, pretrained: Pretrained) -> None:
         config.learning_rate = config.learning_rate or pretrained.learning_rate
 
 
+def late_cosine(config, wait: int) -> optax.Schedule:
+    """The rate of parameters that begin to learn after so many steps; of the head without any."""
+    steps = config.steps - wait
+    cosine = optax.warmup_cosine_decay_schedule(0.0, config.learning_rate, steps // 10, steps)
+    return optax.join_schedules([optax.constant_schedule(0.0), cosine], [wait])
+
+
 def methods(config, parts: tuple[str, ...]) -> dict[str, dict]:
     """What each way to fine-tune says of the experiment: what is frozen, and the optimizer."""
 
     def adam(wait: int = 0) -> optax.GradientTransformation:
-        steps = config.steps - wait
-        cosine = optax.warmup_cosine_decay_schedule(0.0, config.learning_rate, steps // 10, steps)
-        late = optax.join_schedules([optax.constant_schedule(0.0), cosine], [wait])
-        return optax.adamw(late, weight_decay=config.weight_decay, mask=optimize.kernels)
+        return optax.adamw(late_cosine(config, wait), weight_decay=config.weight_decay, mask=optimize.kernels)
 
     rates = optimize.rates(optimize.layerwise(config.layer_decay, parts))
     waits = [*(2,) * (len(parts) - 2), 1, 0]

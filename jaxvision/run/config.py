@@ -93,10 +93,10 @@ def configure(config: ConfigDict, overrides: Mapping[str, str]) -> ConfigDict:
         for section in sections:
             place = _section(place, section, field, config)
         if last not in place:
-            raise ConfigError(f"config has no field {field!r}{nearest(field, sorted(_fields(config)))}")
+            raise ConfigError(f"config has no field {field!r}{nearest(field, sorted(fields(config)))}")
         default = place[last]
         if isinstance(default, ConfigDict):
-            raise ConfigError(f"config.{field} is a section; its fields: {', '.join(_fields(default))}")
+            raise ConfigError(f"config.{field} is a section; its fields: {', '.join(fields(default))}")
         with place.unlocked():
             place[last] = parse_value(field, text, default)
     return config.lock()
@@ -115,7 +115,7 @@ def restored(config: ConfigDict, saved: Mapping[str, Any]) -> ConfigDict:
       ConfigError: for unknown and missing fields, and a value of another type.
     """
     config = config.copy_and_resolve_references()
-    ours, theirs = set(_fields(config)), set(_fields(ConfigDict(saved)))
+    ours, theirs = set(fields(config)), set(fields(ConfigDict(saved)))
     wrong = [f"the experiment file has no field {name!r}" for name in sorted(theirs - ours)]
     wrong += [f"there is no value for {name!r}" for name in sorted(ours - theirs)]
     if wrong:
@@ -151,15 +151,16 @@ def _typed(value: Any, default: Any) -> Any:
 def _section(place: ConfigDict, section: str, field: str, config: ConfigDict) -> ConfigDict:
     found = place.get(section)
     if not isinstance(found, ConfigDict):
-        raise ConfigError(f"config has no field {field!r}{nearest(field, sorted(_fields(config)))}")
+        raise ConfigError(f"config has no field {field!r}{nearest(field, sorted(fields(config)))}")
     return found
 
 
-def _fields(config: ConfigDict, prefix: str = "") -> list[str]:
-    names = []
+def fields(config: ConfigDict, prefix: str = "") -> dict[str, Any]:
+    """The values of a config by the dotted names of their fields."""
+    found = {}
     for name, value in config.items():
-        names += _fields(value, f"{prefix}{name}.") if isinstance(value, ConfigDict) else [prefix + name]
-    return names
+        found |= fields(value, f"{prefix}{name}.") if isinstance(value, ConfigDict) else {prefix + name: value}
+    return found
 
 
 def parse_value(field: str, text: str, default: Any) -> Any:

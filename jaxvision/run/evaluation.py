@@ -14,6 +14,7 @@ from jaxvision.experiment import Evaluation, Experiment
 from jaxvision.run import devices, restore
 from jaxvision.run.checkpoint import Which
 from jaxvision.run.prediction import Model
+from jaxvision.train import Weights
 from jaxvision.types import Batch, Metric, Prediction, Stream, Task, Variables
 
 BATCHES_UNDER_WAY = 3
@@ -116,6 +117,8 @@ class Results(NamedTuple):
 
     step: int | None
     """Step of the checkpoint; None for weights of no run."""
+    weights: Weights | None
+    """Whether the variables are the averaged or the current ones; None for weights of no run."""
     evaluations: Mapping[str, Evaluated]
 
 
@@ -123,6 +126,7 @@ def evaluate(
     source: str | Path | Model,
     checkpoint: Which | None = None,
     *,
+    weights: Weights | None = None,
     names: Sequence[str] = (),
     evaluations: Mapping[str, Evaluation] | None = None,
     experiment: Experiment | None = None,
@@ -134,6 +138,7 @@ def evaluate(
     Args:
       source: the folder of a run, or a model of `load`; of the latter, only `names` and `evaluations` say more.
       checkpoint: `"best"`, `"latest"`, a step, or None: the best if the experiment keeps one, else the latest.
+      weights: `"averaged"`, `"current"`, or None: averaged where the run keeps such.
       names: of the evaluations; none for all.
       evaluations: in place of those of the run, such as published weights need, which have none.
       experiment: of a workdir that holds no experiment file.
@@ -142,7 +147,7 @@ def evaluate(
 
     Raises:
       WorkdirError: if the folder holds no run.
-      ConfigError: for a name that is no evaluation, or overrides that are not allowed.
+      ConfigError: for a name that is no evaluation, overrides that are not allowed, averaged weights of a run without.
       CheckpointError: if there is no such checkpoint, or it can't be read.
       DataError: if the data can't be opened or read, or there is no evaluation.
     """
@@ -151,7 +156,7 @@ def evaluate(
         restore.check_evaluations("the model", known, names)
         chosen = _chosen(known, names, "the model")
         _check_divisible(chosen, source.mesh)
-        return Results(source.step, _measured(source.task, source.variables, chosen, source.mesh))
+        return Results(source.step, source.weights, _measured(source.task, source.variables, chosen, source.mesh))
     found = restore.restore(source, overrides, experiment)
     known = found.experiment.evaluations if evaluations is None else evaluations
     restore.check_evaluations(str(found.workdir.path), known, names)
@@ -163,7 +168,8 @@ def evaluate(
         restore.warn_of_other_data(found, [f"evaluation {name}" for name in chosen])
     saved = restore.load_checkpoint(found, checkpoint, mesh)
     task = devices.task_on(mesh, found.experiment)
-    return Results(saved.step, _measured(task, saved.state.averaged, chosen, mesh))
+    which, variables = restore.chosen_weights(found, saved.state, weights)
+    return Results(saved.step, which, _measured(task, variables, chosen, mesh))
 
 
 def _chosen(known: Mapping[str, Evaluation], names: Sequence[str], what: str) -> dict[str, Evaluation]:

@@ -23,6 +23,7 @@ from jaxvision.run import devices, records, restore
 from jaxvision.run.checkpoint import Which
 from jaxvision.run.devices import task_on
 from jaxvision.run.records import Where
+from jaxvision.train import Weights
 from jaxvision.types import Batch, Canvas, Prediction, Task, Variables
 
 Image = str | Path | bytes | np.ndarray
@@ -51,6 +52,8 @@ class Model(NamedTuple):
     mesh: Mesh
     step: int | None
     """Step of the checkpoint; None for published weights."""
+    weights: Weights | None
+    """Whether `variables` are averaged over the steps of a run or the current ones; None for published weights."""
     evaluations: Mapping[str, Evaluation]
     """Evaluations of its experiment; none for published weights."""
     apply: Callable[[Batch], Prediction]
@@ -118,6 +121,7 @@ def load(
     source: str | Path | Published | PublishedDetector,
     checkpoint: Which | None = None,
     *,
+    weights: Weights | None = None,
     evaluation: str | None = None,
     experiment: Experiment | None = None,
     overrides: Mapping[str, str] = MappingProxyType({}),
@@ -131,6 +135,7 @@ def load(
         name, such as "ssd_mobilenet_v2", which are downloaded at the first call (the other arguments but the last two are
         then of no use). Images are then shown as the weights' `preprocessing` says.
       checkpoint: `"best"`, `"latest"`, a step, or None: the best if the experiment keeps one, else the latest.
+      weights: `"averaged"`, `"current"`, or None: averaged where the run keeps such.
       evaluation: see images as this evaluation does; None for the first that can.
       experiment: of a workdir that holds no experiment file.
       overrides: dotted names of fields of the run's config to texts.
@@ -139,7 +144,8 @@ def load(
 
     Raises:
       WorkdirError: if the folder holds no run, and the name is not that of published weights.
-      ConfigError: if there is no such evaluation, or it can't take other images; for overrides that are not allowed.
+      ConfigError: if there is no such evaluation, or it can't take other images; for overrides that are not allowed, or
+        averaged weights of a run that keeps none.
       CheckpointError: if there is no such checkpoint, or it can't be read.
       DataError: if a batch can't be split over the devices.
     """
@@ -157,10 +163,9 @@ def load(
     classes = restore.class_names(found, f"evaluation {name}")
     _checked(spec := with_rows(spec, batch_size or spec.image.shape[0]), mesh)
     saved = restore.load_checkpoint(found, checkpoint, mesh)
-    model = _model(
-        task_on(mesh, found.experiment), saved.state.averaged, classes, chosen.stream.decode, spec, mesh, chosen.output
-    )
-    return model._replace(step=saved.step, evaluations=found.experiment.evaluations)
+    which, variables = restore.chosen_weights(found, saved.state, weights)
+    model = _model(task_on(mesh, found.experiment), variables, classes, chosen.stream.decode, spec, mesh, chosen.output)
+    return model._replace(step=saved.step, weights=which, evaluations=found.experiment.evaluations)
 
 
 def _found(name: str) -> Published | PublishedDetector:
@@ -202,7 +207,7 @@ def _model(
     def apply(batch: Batch) -> Prediction:
         return jitted(variables, place(batch))
 
-    return Model(task, variables, classes, preprocessing, output, spec, mesh, None, {}, apply)
+    return Model(task, variables, classes, preprocessing, output, spec, mesh, None, None, {}, apply)
 
 
 def _checked(spec: Batch, mesh: Mesh) -> None:

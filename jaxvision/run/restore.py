@@ -16,6 +16,8 @@ from jaxvision.run.checkpoint import Saved, Which
 from jaxvision.run.config import configure, load, restored
 from jaxvision.run.devices import state_on
 from jaxvision.run.workdir import Workdir
+from jaxvision.train import TrainState, Weights
+from jaxvision.types import Variables
 
 logger = logging.getLogger(__name__)
 
@@ -105,6 +107,19 @@ def load_checkpoint(run: Restored, which: Which | None, mesh: Mesh) -> Saved:
     with raised_as(ConfigError):
         like = state_on(mesh, run.experiment)
     return checkpoint.load_only(run.workdir.checkpoints, which, keep, like)
+
+
+def chosen_weights(run: Restored, state: TrainState, weights: Weights | None) -> tuple[Weights, Variables]:
+    """The averaged variables of a checkpoint or the current ones, and which of them; None: averaged where there are some.
+
+    Raises:
+      ConfigError: for averaged ones of a run that keeps none.
+    """
+    if weights == "averaged" and state.ema is None:
+        raise ConfigError(f"{run.workdir.path} keeps no averaged weights; there are: current")
+    if weights == "current" or state.ema is None:
+        return "current", state.current
+    return "averaged", state.averaged
 
 
 def check_evaluations(what: str, known: Mapping[str, Evaluation], names: Iterable[str]) -> None:

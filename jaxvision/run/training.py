@@ -233,7 +233,9 @@ def say_where(book: Logbook, progress: Progress, steps: int, workdir: Workdir) -
     first = int(progress.state.step)
     if first < steps:
         book.say("compiling the training step")
-    if first:
+    if first == steps:
+        book.say(f"all {steps:,} steps are done ({workdir.path}); more of them, and --fork, train on")
+    elif first:
         book.say(f"going on from step {first:,} of {steps:,} ({workdir.path})")
 
 
@@ -276,8 +278,8 @@ def hooked(
         with book.paused():
             metrics = evaluator.evaluate(variables, feed)
         evaluating = False
-        if metrics:
-            book.say(f"step {book.terminal.done:,}: {summary(metrics)}")
+        for line in summary(metrics, experiment.keep.by):
+            book.say(f"step {book.terminal.done:,}: {line}")
         return metrics
 
     def save(progress: Progress, metrics: Metrics | None) -> None:
@@ -293,7 +295,20 @@ def hooked(
         with raised_as(ConfigError):
             return experiment.stop(history)
 
-    return loop.Hooks(book.write, evaluate, save, stop, interruption.requested, book.stepped)
+    def write(step: int, metrics: Metrics) -> None:
+        book.write(step, metrics if of_evaluation(metrics) else {**scalars_at(experiment, step), **metrics})
+
+    return loop.Hooks(write, evaluate, save, stop, interruption.requested, book.stepped)
+
+
+def of_evaluation(metrics: Metrics) -> bool:
+    """Whether the metrics are those of evaluations, whose names have a slash, and not those of training steps."""
+    return all("/" in name for name in metrics)
+
+
+def scalars_at(experiment: Experiment, step: int) -> dict[str, float]:
+    """The scalars of the last step of these, the one before which `step - 1` were done."""
+    return {name: float(value_of(step - 1)) for name, value_of in experiment.scalars.items()}
 
 
 def finished(experiment: Experiment, progress: Progress) -> bool:
@@ -309,10 +324,23 @@ def check_measured(by: str | None, metrics: Metrics | None) -> None:
         raise ConfigError(f"keep.by is {by!r}; the evaluations give: {names}")
 
 
-def summary(metrics: Metrics) -> str:
-    """The metrics as one line, without those of single classes and the micro averages."""
-    shown = {name: value for name, value in metrics.items() if name.count("/") < 2 and not name.endswith("_micro")}
-    return "  ".join(f"{name} {value:.4g}" for name, value in shown.items())
+SHOWN = 5
+"""Metrics in a line of the terminal; the log has all of them."""
+
+
+def summary(metrics: Metrics, by: str | None) -> list[str]:
+    """A line an evaluation: the metric `by` which the best checkpoint is chosen, and the first of the others.
+
+    Those of single classes and micro averages are left out.
+    """
+    names = [name for name in metrics if name.count("/") < 2 and not name.endswith("_micro")]
+    names.sort(key=lambda name: name != by)
+    lines = []
+    for evaluation in dict.fromkeys(name.partition("/")[0] for name in metrics):
+        its = [name for name in names if name.partition("/")[0] == evaluation]
+        more = f"  and {len(its) - SHOWN} more" if len(its) > SHOWN else ""
+        lines.append("  ".join(f"{name} {metrics[name]:.4g}" for name in its[:SHOWN]) + more)
+    return lines
 
 
 def draw_report(
