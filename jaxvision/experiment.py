@@ -8,7 +8,6 @@ from typing import Any, Literal, NamedTuple
 import jax
 import numpy as np
 import optax
-from jax.typing import ArrayLike
 from jaxtyping import PyTree
 from PIL import Image
 
@@ -89,7 +88,7 @@ class Experiment(NamedTuple):
     average: Average | None = None
     stop: Callable[[Sequence[Metrics]], bool] = lambda history: False
     """Early stopping: from the history of evaluations, once there is one, whether to end."""
-    scalars: Mapping[str, Callable[[int], ArrayLike]] = MappingProxyType({})
+    scalars: Mapping[str, optax.Schedule] = MappingProxyType({})
     """What to log beside the metrics of training, from the number of the step: `{"learning_rate": schedule}`."""
     seed: int = 0
     every: Every = Every()

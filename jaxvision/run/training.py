@@ -9,6 +9,7 @@ from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
+import numpy as np
 from jax.sharding import Mesh
 
 from jaxvision import experiment as experiments
@@ -308,7 +309,7 @@ def of_evaluation(metrics: Metrics) -> bool:
 
 def scalars_at(experiment: Experiment, step: int) -> dict[str, float]:
     """The scalars of the last step of these, the one before which `step - 1` were done."""
-    return {name: float(value_of(step - 1)) for name, value_of in experiment.scalars.items()}
+    return {name: float(np.asarray(value_of(step - 1))) for name, value_of in experiment.scalars.items()}
 
 
 def finished(experiment: Experiment, progress: Progress) -> bool:
