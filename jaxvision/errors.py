@@ -77,12 +77,15 @@ def closest(name: object, known: Iterable[str], count: int = 1, likeness: float 
 
 
 def nearest(name: object, known: Sequence[str], shown: int = 8) -> str:
-    """What may stand in place of a name, as the end of a message: the most alike, or as many as fit a line."""
-    near = closest(name, known)
-    if near:
-        return f"; did you mean {near[0]!r}?"
+    """What may stand in place of a name, as the end of a message: the most alike, and all where they fit a line."""
+    if not known:
+        return ""
     more = f" and {len(known) - shown} more" if len(known) > shown else ""
-    return f"; there are: {', '.join(known[:shown])}{more}" if known else ""
+    listed = f"there are: {', '.join(map(str, known[:shown]))}{more}"
+    near = closest(name, known)
+    if not near:
+        return f"; {listed}"
+    return f"; did you mean {near[0]!r}?" + ("" if more else f" ({listed})")
 
 
 def write_atomically(path: Path, data: str | bytes) -> None:

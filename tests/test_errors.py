@@ -70,5 +70,6 @@ def test_the_nearest_name_or_as_many_as_fit_a_line():
     names = ["learning_rate", "batch_size", *"abcdefgh"]
     assert nearest("learning_rat", names) == "; did you mean 'learning_rate'?"
     assert nearest("zzz", names) == "; there are: learning_rate, batch_size, a, b, c, d, e, f and 2 more"
+    assert nearest("batch_siz", names[:2]) == "; did you mean 'batch_size'? (there are: learning_rate, batch_size)"
     assert nearest("zzz", []) == ""
     assert closest("zzz", ["x", "batch_size"], 2, likeness=0) != []
