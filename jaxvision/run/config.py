@@ -2,20 +2,17 @@
 
 import ast
 import contextlib
-import importlib.machinery
-import importlib.util
 import json
-import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from types import CodeType, MappingProxyType, ModuleType
+from types import MappingProxyType, ModuleType
 from typing import Any, NamedTuple
 
 from ml_collections import ConfigDict
 
 from jaxvision.errors import ConfigError, nearest, raised_as
 from jaxvision.experiment import Experiment
-from jaxvision.run import devices
+from jaxvision.run import devices, own_modules
 from jaxvision.run.workdir import Recipe
 
 
@@ -45,7 +42,7 @@ def build(path: str | Path, overrides: Mapping[str, str] = MappingProxyType({}),
 
 
 def load(path: str | Path) -> ModuleType:
-    """The experiment file as a module with `get_config()` and `build(config)`.
+    """The experiment file as a module with `get_config()` and `build(config)`; modules beside it are found by it.
 
     Raises:
       ConfigError: if there is no such file, or it lacks one of the two functions.
@@ -56,24 +53,11 @@ def load(path: str | Path) -> ModuleType:
         raise ConfigError(f"no experiment file {path}{near}")
     if path.suffix != ".py":
         raise ConfigError(f"{path} is no Python file: an experiment is a .py file with get_config() and build(config)")
-    name = f"experiment_{path.stem}"
-    spec = importlib.util.spec_from_file_location(name, path, loader=_FromSource(name, str(path)))
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module
-    spec.loader.exec_module(module)
+    module = own_modules.load(f"experiment_{path.stem}", path)
     for name in ("get_config", "build"):
         if not callable(getattr(module, name, None)):
             raise ConfigError(f"{path} has no function {name}(): an experiment file has get_config() and build(config)")
     return module
-
-
-class _FromSource(importlib.machinery.SourceFileLoader):
-    """Neither reads compiled code nor writes any beside the file."""
-
-    def get_code(self, fullname: str) -> CodeType:
-        return self.source_to_code(self.get_data(self.path), self.path)
 
 
 def configure(config: ConfigDict, overrides: Mapping[str, str]) -> ConfigDict:

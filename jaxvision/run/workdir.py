@@ -5,6 +5,7 @@
 - `checkpoints/`: the latest ones, and the best by a metric of your choice; written in the background.
 - `report/`: learning curves, and the pictures of each evaluation: confusion matrix, a sample of predictions, mistakes.
 - `tensorboard/`: the same metrics, pictures and hyper-parameters, for `tensorboard --logdir=runs`.
+- `code/`: modules that the experiment file imports from its own folder.
 - `config.json`, `experiment.py`, `data.json`, `classes.json`: what the run is; `data.json` has a fingerprint of the data.
 - `provenance.json`, `versions.json`, `git.patch`, `command.txt`, `starts.jsonl`: what made it: devices, drivers, packages,
   commit and uncommitted changes, every start of it.
@@ -28,6 +29,7 @@ from typing import Any, NamedTuple
 
 from jaxvision.errors import WorkdirError, write_atomically
 from jaxvision.run import provenance
+from jaxvision.run.own_modules import KEPT, own_modules
 from jaxvision.run.provenance import Provenance
 
 try:
@@ -122,6 +124,15 @@ class Workdir:
         else:
             write_atomically(self.source, text)
             write_atomically(self.config, _json_text(recipe.config))
+            for name, file in own_modules(recipe.source).items():
+                copy = self._copy_of(name, file)
+                copy.parent.mkdir(parents=True, exist_ok=True)
+                write_atomically(copy, file.read_bytes())
+
+    def _copy_of(self, name: str, file: Path) -> Path:
+        """Where the workdir keeps the file of a module of the experiment's own."""
+        path = self.path.joinpath(KEPT, *name.split("."))
+        return path / file.name if file.name == "__init__.py" else path.with_name(f"{path.name}.py")
 
     def check(self, recipe: Recipe | None, data: Mapping[str, str], fork: bool = False) -> list[str]:
         """What differs between the run in the folder, if there is one, and this one; changes nothing.
@@ -205,6 +216,10 @@ class Workdir:
         ]
         if not self.source.exists() or not same_code(self.source, recipe.source):
             lines.append(f"the code of {recipe.source} is not that of {self.source}")
+        for name, file in own_modules(recipe.source).items():
+            copy = self._copy_of(name, file)
+            if not copy.exists() or not same_code(copy, file):
+                lines.append(f"the code of {file} is not that of {copy}")
         return lines
 
     def _read(self, path: Path) -> dict:
@@ -219,6 +234,8 @@ class Workdir:
         for path in (self.source, self.data, self.classes, self.versions, self.provenance, self.config):
             if path.exists():
                 shutil.copyfile(path, path.with_suffix(f".{number}{path.suffix}"))
+        if (self.path / KEPT).is_dir():
+            shutil.copytree(self.path / KEPT, self.path / f"{KEPT}.{number}")
 
 
 def same_code(a: Path, b: Path) -> bool:

@@ -1,0 +1,139 @@
+"""Modules of an experiment's own: Python files and packages in the folder of its file, which it imports by their names."""
+
+import ast
+import importlib
+import importlib.abc
+import importlib.machinery
+import importlib.util
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from types import CodeType, ModuleType
+
+KEPT = "code"
+"""The folder beside the experiment file of a workdir that holds copies of its modules."""
+
+
+def own_modules(experiment: Path) -> dict[str, Path]:
+    """The files of an experiment's own modules by the names they are imported by, found by reading, not by running.
+
+    What is installed, or part of Python, is no module of its own, whatever lies beside the file.
+
+    Args:
+      experiment: the experiment file; a file that can't be parsed has none.
+    """
+    found: dict[str, Path] = {}
+    files = [experiment]
+    while files:
+        for name in _imported(files.pop()):
+            file = _beside(experiment, name)
+            if file is not None and name not in found and not _is_another(name, file):
+                found[name] = file
+                files.append(file)
+    return dict(sorted(found.items()))
+
+
+def _imported(file: Path) -> Iterator[str]:
+    """The names of the modules that a file imports: `a` and `a.b` of `from a import b`, which may be a module or not."""
+    try:
+        tree = ast.parse(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError, SyntaxError):
+        return
+    for node in ast.walk(tree):
+        names = []
+        if isinstance(node, ast.Import):
+            names = [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
+            names = [node.module, *(f"{node.module}.{alias.name}" for alias in node.names)]
+        for name in names:
+            parts = name.split(".")
+            yield from (".".join(parts[: count + 1]) for count in range(len(parts)))
+
+
+def _beside(experiment: Path, name: str) -> Path | None:
+    """The file of a module beside the experiment file, or among the copies of a workdir."""
+    for folder in (experiment.parent, experiment.parent / KEPT):
+        path = folder.joinpath(*name.split("."))
+        for file in (path / "__init__.py", path.with_name(f"{path.name}.py")):
+            if file.is_file():
+                return file
+    return None
+
+
+def _is_another(name: str, file: Path) -> bool:
+    """Whether Python finds another module of this name, which is installed or a part of it; a copy in a workdir is none."""
+    top, known = name.partition(".")[0], sys.modules.get(name)
+    if KEPT in file.parts[-2 - name.count(".") - (file.name == "__init__.py") : -1]:
+        return False
+    if known is not None:
+        return not (_is_own(known) or _is_of(known.__spec__, file))
+    try:
+        spec = importlib.util.find_spec(top)
+    except (ImportError, ValueError):
+        return False
+    return spec is not None and not Path(spec.origin or "").resolve().is_relative_to(_root(name, file))
+
+
+def _root(name: str, file: Path) -> Path:
+    """The folder that a module is imported from."""
+    return file.resolve().parents[name.count(".") + (file.name == "__init__.py")]
+
+
+def _is_of(spec: importlib.machinery.ModuleSpec | None, file: Path) -> bool:
+    return spec is not None and spec.origin is not None and Path(spec.origin).resolve() == file.resolve()
+
+
+class _FromSource(importlib.machinery.SourceFileLoader):
+    """Neither reads compiled code nor writes any beside the file."""
+
+    def get_code(self, fullname: str) -> CodeType:
+        return self.source_to_code(self.get_data(self.path), self.path)
+
+
+def load(name: str, file: Path) -> ModuleType:
+    """The experiment file as a module of this name, its own modules loaded anew from beside it."""
+    modules = own_modules(file)
+    for each in modules:
+        sys.modules.pop(each, None)  # of another experiment, or of an earlier state of the file
+    finder = _Finder(modules)
+    sys.meta_path.insert(0, finder)
+    try:
+        experiment = _executed(name, file)
+        for each in modules:
+            importlib.import_module(each)  # for functions that import it when they are called
+        return experiment
+    finally:
+        sys.meta_path.remove(finder)
+
+
+def _is_own(module: ModuleType) -> bool:
+    return isinstance(getattr(module, "__loader__", None), _FromSource)
+
+
+class _Finder(importlib.abc.MetaPathFinder):
+    """Finds the modules of one experiment."""
+
+    def __init__(self, modules: dict[str, Path]):
+        self._modules = modules
+
+    def find_spec(self, fullname, path=None, target=None):
+        file = self._modules.get(fullname)
+        return None if file is None else _spec(fullname, file)
+
+
+def _spec(name: str, file: Path) -> importlib.machinery.ModuleSpec:
+    places = [str(file.parent)] if file.name == "__init__.py" else None
+    spec = importlib.util.spec_from_file_location(
+        name, file, loader=_FromSource(name, str(file)), submodule_search_locations=places
+    )
+    assert spec is not None
+    return spec
+
+
+def _executed(name: str, file: Path) -> ModuleType:
+    spec = _spec(name, file)
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module
+    assert spec.loader is not None
+    spec.loader.exec_module(module)
+    return module
