@@ -6,7 +6,7 @@ import pytest
 
 from jaxvision.errors import CheckpointError
 from jaxvision.experiment import Keep
-from jaxvision.run.checkpoint import Checkpoints, DamagedCheckpoint, digest
+from jaxvision.run.checkpoint import Checkpoints, DamagedCheckpoint, digest, load_only
 from jaxvision.train import TrainState
 
 
@@ -74,6 +74,19 @@ def test_latest_and_best_are_kept(tmp_path, mode, best):
     assert checkpoints.steps == [best, 5, 6]
     assert checkpoints.best_step() == best
     checkpoints.close()
+
+
+@pytest.mark.parametrize(("figures", "step"), [((0.5, 0.1), 1), ((0.1, 0.5), 2), ((float("nan"), float("nan")), 2)])
+def test_the_best_is_taken_where_there_is_one_else_the_latest(tmp_path, figures, step):
+    keep = Keep(latest=2, best=1, by="test/x")
+    checkpoints = Checkpoints(tmp_path, keep)
+    for number, x in enumerate(figures, start=1):
+        checkpoints.save(number, state(number), {}, {"test/x": x})
+    checkpoints.close()
+    assert load_only(tmp_path, None, keep, state()).step == step
+    if np.isnan(figures).all():
+        with pytest.raises(CheckpointError, match="has no best checkpoint"):
+            load_only(tmp_path, "best", keep, state())
 
 
 @pytest.mark.parametrize("damage", ["truncated", "emptied", "flipped", "deleted", "notes", "structure"])

@@ -234,12 +234,13 @@ class Checkpoints:
             logger.warning("%s. It was moved to %s; going on from the checkpoint of step %d.", error, aside, good)
 
 
-def load_only(folder: Path, which: Literal["best", "latest"] | int, keep: Keep, like: PyTree) -> Saved:
+def load_only(folder: Path, which: Which | None, keep: Keep, like: PyTree) -> Saved:
     """One checkpoint of a run, which may be under way; nothing in its folder is changed.
 
     Args:
       folder: of the checkpoints.
-      which: the best by `keep.by`, the latest, or the one of a step.
+      which: the best by `keep.by`, the latest, the one of a step, or None: the best where one has that metric, finite, else
+        the latest.
       keep: of the experiment.
       like: as for `Checkpoints.newest`.
 
@@ -251,8 +252,11 @@ def load_only(folder: Path, which: Literal["best", "latest"] | int, keep: Keep, 
     with Checkpoints(folder, keep, read_only=True) as checkpoints:
         steps = checkpoints.steps
         known = f"there are: {', '.join(map(str, steps)) or 'none'}"
+        best = checkpoints.best_step()
+        if which is None:
+            which = "best" if keep.best and best is not None else "latest"
         if which == "best":
-            step = checkpoints.best_step()
+            step = best
             if step is None:
                 raise CheckpointError(f"{folder} has no best checkpoint (by {keep.by!r}); {known}")
         else:

@@ -95,15 +95,13 @@ def load_checkpoint(run: Restored, which: Which | None, mesh: Mesh) -> Saved:
 
     Args:
       run: as restored.
-      which: `"best"`, `"latest"`, a step, or None: the best if the experiment keeps one, else the latest.
+      which: `"best"`, `"latest"`, a step, or None: the best if the run has one, else the latest.
       mesh: of the devices.
 
     Raises:
       CheckpointError: if there is none such, or it doesn't fit the experiment.
     """
     keep = run.experiment.keep
-    if which is None:
-        which = "best" if keep.by and keep.best else "latest"
     with raised_as(ConfigError):
         like = state_on(mesh, run.experiment)
     return checkpoint.load_only(run.workdir.checkpoints, which, keep, like)
