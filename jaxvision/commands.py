@@ -109,6 +109,18 @@ def output(text: str) -> Path:
     return path
 
 
+def output_folder(text: str) -> Path:
+    """The folder that a flag names for output.
+
+    Raises:
+      argparse.ArgumentTypeError: if it is neither there nor can be made in one that is.
+    """
+    path = expanded(text)
+    if not path.is_dir() and (path.exists() or not path.parent.is_dir()):
+        raise argparse.ArgumentTypeError(f"{text!r} is neither a folder nor one that can be made")
+    return path
+
+
 def new_parser(name: str, description: str, epilog: str) -> argparse.ArgumentParser:
     """The parser of `python -m jaxvision.<name>`, which has `--traceback`; `parsed` uses it."""
     parser = argparse.ArgumentParser(

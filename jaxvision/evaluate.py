@@ -30,6 +30,7 @@ class Flags(NamedTuple):
     weights: Weights | None
     names: tuple[str, ...]
     output: Path | None
+    report: Path | None
     fsdp: int
     traceback: bool
 
@@ -46,10 +47,24 @@ def parse(argv: list[str]) -> Flags:
         "--eval", action="append", default=[], metavar="NAME", help="one evaluation, of all; may be repeated"
     )
     parser.add_argument("--output", type=commands.output, metavar="FILE.json", help="write the JSON object there, too")
+    parser.add_argument(
+        "--report",
+        type=commands.output_folder,
+        metavar="FOLDER",
+        help="write the pictures of the evaluations into this folder",
+    )
     known, overrides = commands.parsed(parser, argv)
     names = tuple(known.eval)
     return Flags(
-        known.workdir, overrides, known.checkpoint, known.weights, names, known.output, known.fsdp, known.traceback
+        known.workdir,
+        overrides,
+        known.checkpoint,
+        known.weights,
+        names,
+        known.output,
+        known.report,
+        known.fsdp,
+        known.traceback,
     )
 
 
@@ -72,6 +87,7 @@ def report(flags: Flags) -> int:
         names=flags.names,
         overrides=flags.overrides,
         fsdp=flags.fsdp,
+        report=flags.report,
     )
     assert results.step is not None
     metrics = {name: each.metrics for name, each in results.evaluations.items()}

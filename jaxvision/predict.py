@@ -69,7 +69,10 @@ def parse(argv: list[str]) -> Flags:
         "--score", type=_score, default=0.3, metavar="T", help="leave out objects with a lower score (0.3)"
     )
     parser.add_argument(
-        "--draw", type=_folder, metavar="FOLDER", help="write the images with their boxes into this folder"
+        "--draw",
+        type=commands.output_folder,
+        metavar="FOLDER",
+        help="write the images with their boxes into this folder",
     )
     parser.add_argument("--eval", metavar="NAME", help="see images as this evaluation does (the first that can)")
     parser.add_argument("--batch-size", type=_positive, metavar="N", help="images at once (as that evaluation)")
@@ -86,13 +89,6 @@ def _output(text: str) -> Path:
     path = commands.output(text)
     if path.suffix not in records.SUFFIXES:
         raise argparse.ArgumentTypeError(f"{text!r} must end in {' or '.join(records.SUFFIXES)}")
-    return path
-
-
-def _folder(text: str) -> Path:
-    path = commands.expanded(text)
-    if not path.is_dir() and (path.exists() or not path.parent.is_dir()):
-        raise argparse.ArgumentTypeError(f"{text!r} is neither a folder nor one that can be made")
     return path
 
 

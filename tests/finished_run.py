@@ -23,7 +23,7 @@ def finished_run(place: Path) -> Path:
     text = TINY.read_text()
     one = '"test": Evaluation(test, metrics(config.classes), pictures.report if config.report else None)'
     assert one in text
-    two = '"blind": Evaluation(test._replace(decode=None), metrics(3)), "test": Evaluation(test, metrics(3))'
+    two = '"blind": Evaluation(test._replace(decode=None), metrics(3)), "test": Evaluation(test, metrics(3), pictures.report)'
     path = place / "two_evaluations.py"
     path.write_text(text.replace(one, two))
     fields = {"source": "folder", "data_dir": place / "images", "classes": 3, "channels": 3, "size": 24, "steps": 12}

@@ -260,3 +260,12 @@ def test_another_number_of_devices_gives_the_same_figures(finished):
     done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300)
     assert done.returncode == 2
     assert "a batch of 16 examples can't be split over 3 devices" in one_line(done.stderr)
+
+
+def test_pictures_of_the_checkpoint_that_is_evaluated_are_drawn_on_request(run, finished, tmp_path):
+    before = content(finished)
+    folder = tmp_path / "report"
+    status, said, _ = run("--checkpoint=4", "--eval=test", f"--report={folder}")
+    assert status == 0, said
+    assert {path.name for path in folder.iterdir()} >= {"test_confusion.png", "test_predictions.png"}
+    assert content(finished) == before

@@ -132,6 +132,7 @@ def evaluate(
     experiment: Experiment | None = None,
     overrides: Mapping[str, str] = MappingProxyType({}),
     fsdp: int = 1,
+    report: Path | None = None,
 ) -> Results:
     """The metrics of a run or a model, every example seen exactly once, and their rows.
 
@@ -144,6 +145,7 @@ def evaluate(
       experiment: of a workdir that holds no experiment file.
       overrides: dotted names of fields of the run's config to texts: other data to evaluate on, say.
       fsdp: split parameters over this number of devices.
+      report: a folder for the pictures of the evaluations, made if there is none.
 
     Raises:
       WorkdirError: if the folder holds no run.
@@ -156,7 +158,9 @@ def evaluate(
         restore.check_evaluations("the model", known, names)
         chosen = _chosen(known, names, "the model")
         _check_divisible(chosen, source.mesh)
-        return Results(source.step, source.weights, _measured(source.task, source.variables, chosen, source.mesh))
+        measured = _measured(source.task, source.variables, chosen, source.mesh)
+        draw_evaluations(chosen, measured, report)
+        return Results(source.step, source.weights, measured)
     found = restore.restore(source, overrides, experiment)
     known = found.experiment.evaluations if evaluations is None else evaluations
     restore.check_evaluations(str(found.workdir.path), known, names)
@@ -169,7 +173,21 @@ def evaluate(
     saved = restore.load_checkpoint(found, checkpoint, mesh)
     task = devices.task_on(mesh, found.experiment)
     which, variables = restore.chosen_weights(found, saved.state, weights)
-    return Results(saved.step, which, _measured(task, variables, chosen, mesh))
+    measured = _measured(task, variables, chosen, mesh)
+    draw_evaluations(chosen, measured, report)
+    return Results(saved.step, which, measured)
+
+
+def draw_evaluations(
+    evaluations: Mapping[str, Evaluation], results: Mapping[str, Evaluated], folder: Path | None
+) -> None:
+    """Writes the pictures of these evaluations into the folder, which is made if there is none; None: draws nothing."""
+    if folder is None:
+        return
+    folder.mkdir(exist_ok=True)
+    for name, evaluation in evaluations.items():
+        if evaluation.report is not None:
+            evaluation.report(folder, name, results[name].rows, evaluation.stream)
 
 
 def _chosen(known: Mapping[str, Evaluation], names: Sequence[str], what: str) -> dict[str, Evaluation]:

@@ -20,7 +20,7 @@ from jaxvision.errors import ConfigError, DataError, WorkdirError, naming, raise
 from jaxvision.experiment import Experiment
 from jaxvision.run import devices, nonfinite, processes
 from jaxvision.run.checkpoint import Checkpoints
-from jaxvision.run.evaluation import Evaluated, Evaluator
+from jaxvision.run.evaluation import Evaluated, Evaluator, draw_evaluations
 from jaxvision.run.logbook import Logbook
 from jaxvision.run.processes import Interruption
 from jaxvision.run.trackers import OpenTracker
@@ -351,7 +351,5 @@ def draw_report(
     folder.mkdir(exist_ok=True)
     if rows:
         save(curves(rows), folder / "curves.png")
-    for name, evaluation in experiment.evaluations.items():
-        if evaluation.report is not None:
-            evaluation.report(folder, name, results[name].rows, evaluation.stream)
+    draw_evaluations(experiment.evaluations, results, folder)
     return folder
