@@ -44,7 +44,9 @@ def test_every_known_network_is_built():
     assert sorted(KNOWN.values()) == sorted(FACTORIES)
 
 
-@pytest.mark.parametrize("name", ["ResNet-18", "VGG16", *(pytest.param(n, marks=pytest.mark.slow) for n in FACTORIES)])
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=[pytest.mark.slow] * (name not in ("ResNet-18", "VGG16"))) for name in FACTORIES]
+)
 def test_a_network_is_known_whatever_its_classes(name):
     assert known(jax.tree.leaves(spec_of(FACTORIES[name](7), (1, 224, 224, 3)))) == name
 

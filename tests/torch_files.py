@@ -45,6 +45,12 @@ class Storage(NamedTuple):
     key: str
 
 
+class Persistent(NamedTuple):
+    """What a file keeps in a way of its own: `("module", class, file, code)` before 1.6, in place of a module's class."""
+
+    id: tuple
+
+
 class Writer:
     """Pickles, by opcodes of protocol 2, and the storages of the arrays in them."""
 
@@ -63,9 +69,11 @@ class Writer:
                 return called + (self.entries(tree.entries) if tree.entries is not None else b"")
             case New():
                 return self.code(tree.kind) + b")\x81" + self.code(tree.state) + b"b"
+            case Persistent():
+                return self.code(tree.id) + b"Q"
             case Storage():
                 kind = Global("torch", STORAGES[tree.array.dtype.str[1:]])
-                return self.code(("storage", kind, tree.key, "cpu", tree.array.size)) + b"Q"
+                return self.code(Persistent(("storage", kind, tree.key, "cpu", tree.array.size)))
             case np.ndarray():
                 return self.code(self.tensor(np.ascontiguousarray(tree).reshape(tree.shape)))
             case dict():

@@ -224,8 +224,10 @@ class _Reader(pickle.Unpickler):
             self.foreign[module, name] = type("Foreign", (Foreign,), {"name": f"{module}.{name}"})
         return self.foreign[module, name]
 
-    def persistent_load(self, pid: Any) -> _Storage | Foreign:
-        """The storage behind a tensor; a foreign one for numbers of a type that is not known here."""
+    def persistent_load(self, pid: Any) -> Any:
+        """The storage behind a tensor, a foreign one for numbers of a type that is not known here; the class of a module."""
+        if pid[0] == "module":  # with its source code, before 1.6
+            return pid[1]
         what, kind, key, _device, count, *view = pid
         if isinstance(kind, type) and issubclass(kind, Foreign):
             return kind()
