@@ -182,6 +182,17 @@ def test_what_stands_beside_a_prefix_must_be_named(tmp_path):
     assert new.report.new == ("params/head/bias",)
 
 
+def test_one_of_two_networks_of_a_file():
+    """As MoCo saves them: which is meant is told by what is left aside."""
+    arrays = {**led("module.encoder_q."), **led("module.encoder_k.", HALF), "module.queue": np.ones(2)}
+    fresh = Dense().init(jax.random.key(0), np.zeros((1, 3), np.float32))
+    loaded = load(sources(fresh), arrays, fresh, unused=(r"module\.(encoder_k\..*|queue)",))
+    assert_array_equal(loaded.variables["params"]["head"]["kernel"], WEIGHTS["fc.weight"].T)
+    assert (loaded.report.prefix, len(loaded.report.unused)) == ("module.encoder_q.", 3)
+    with pytest.raises(WeightsError, match="2 missing: fc"):
+        load(sources(fresh), arrays, fresh)
+
+
 @pytest.mark.parametrize(
     "arrays",
     [

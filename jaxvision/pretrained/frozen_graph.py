@@ -30,7 +30,8 @@ def read_constants(path: Path) -> dict[str, np.ndarray]:
         ValueError: for what is no such file, or is cut off.
     """
     try:
-        nodes = (_fields(node) for number, node in _items(memoryview(path.read_bytes())) if number == NODE)
+        graph = _items(memoryview(path.read_bytes()))
+        nodes = (_fields(node) for number, node in graph if number == NODE and isinstance(node, memoryview))
         constants = [(node[1][0].tobytes().decode(), _tensor(node)) for node in nodes if node[2][0] == b"Const"]
     except (KeyError, IndexError, TypeError, AttributeError, UnicodeDecodeError, struct.error, OverflowError) as error:
         raise ValueError(f"{path} is no frozen TensorFlow graph, or is cut off: {error!r}") from error

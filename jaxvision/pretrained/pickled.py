@@ -242,9 +242,10 @@ class _Reader(pickle.Unpickler):
 def _check_places(file: IO[bytes]) -> None:
     """Raises ValueError if the pickle that begins here counts its objects beyond its length: there is memory for each."""
     start = file.tell()
-    places = [place for code, place, _ in pickletools.genops(file) if code.name in ("PUT", "BINPUT", "LONG_BINPUT")]
-    if max(places, default=0) > file.tell() - start:
-        raise ValueError(f"its pickle of {file.tell() - start} bytes has an object {max(places)}")
+    puts = ("PUT", "BINPUT", "LONG_BINPUT")
+    last = max((place or 0 for code, place, _ in pickletools.genops(file) if code.name in puts), default=0)
+    if last > file.tell() - start:
+        raise ValueError(f"its pickle of {file.tell() - start} bytes has an object {last}")
     file.seek(start)
 
 

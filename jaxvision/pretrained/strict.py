@@ -104,13 +104,14 @@ def load(
         variables: the network's own.
         new: patterns of our names (without the collection: "head/.*") that keep their values; each must match one at
             least, wholly. Their counterparts among `arrays` need neither exist nor fit.
-        unused: patterns of names of `arrays` that are left aside; each must match one at least that is not used.
+        unused: patterns of names of `arrays` (without the prefix) that are left aside; each must match one at least that is
+            not used.
 
     Raises:
         WeightsError: if names are missing, left over or used twice, shapes differ, a number that is used is not finite, or
             a pattern matches nothing; its text is the report.
     """
-    arrays, prefix = unprefixed(arrays, {source.name for source in sources.values()})
+    arrays, prefix = unprefixed(arrays, {source.name for source in sources.values()}, unused)
     like: dict[Path, Any] = {**traverse_util.flatten_dict(variables)}
     kept = [path for path in like if _matches(new, _name(path))]
     wanted = {path: sources[path] for path in sorted(sources, key=_params_first) if path not in kept}
@@ -152,14 +153,17 @@ def fill(sources: Mapping[Path, Source], arrays: Mapping[str, np.ndarray], varia
     return load(sources, arrays, variables, new=[re.escape(name) for name in others]).variables
 
 
-def unprefixed(arrays: Mapping[str, np.ndarray], names: Collection[str]) -> tuple[Mapping[str, np.ndarray], str]:
+def unprefixed(
+    arrays: Mapping[str, np.ndarray], names: Collection[str], unused: Sequence[str] = ()
+) -> tuple[Mapping[str, np.ndarray], str]:
     """The arrays by their names without what wrappers put before them ("module.", "model."), and the prefix left out.
 
-    It is that behind which most of `names` are found, more than without one. Arrays whose names begin otherwise keep
-    theirs.
+    It is that behind which most of `names` are found, more than without one, or behind another. Arrays whose names begin
+    otherwise keep theirs; those whose names match a pattern of `unused` do not count.
     """
     plain = _renamed(arrays, lambda name: WRAPPERS.sub("", name))
-    found = Counter(prefix for name in plain for prefix, rest in _splits(name) if rest in names)
+    counted = [name for name in plain if not _matches(unused, name)]
+    found = Counter(prefix for name in counted for prefix, rest in _splits(name) if rest in names)
     (first, count), (_, other) = [*found.most_common(2), ("", 0), ("", 0)][:2]
     if not first or count in (found[""], other):
         return plain, ""
