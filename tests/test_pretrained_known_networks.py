@@ -72,11 +72,13 @@ def test_another_depth_is_told_in_one_short_line(resnet18):
     )
     assert "\n" not in text
     assert len(text) < 200
-    assert " missing, " in text
+    assert "; 165 missing; " in text  # torchvision's networks have 267 and 102 arrays
 
 
 def test_another_network_than_those_known(resnet18):
     spec = spec_of(resnet.resnet18(10, width=8), (1, 64, 64, 3))
-    with pytest.raises(WeightsError, match="do not fit the network; they look like ResNet-18's\n") as error:
+    with pytest.raises(
+        WeightsError, match="do not fit the network: they look like ResNet-18's; \\d+ of another shape: "
+    ) as error:
         load(torchvision.resnet_sources(spec), resnet18, spec)
-    assert max(map(len, str(error.value).splitlines())) < 400
+    assert len(str(error.value)) < 400

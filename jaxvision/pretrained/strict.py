@@ -67,15 +67,19 @@ class Report(NamedTuple):
     def __str__(self) -> str:
         loaded = f"{len(self.loaded)} loaded, {self.numbers:,} numbers"
         led = f"their names begin with {self.prefix!r}, which is left out" if self.prefix else ""
+        if self.faults:
+            return f"the given arrays do not fit the network: {'; '.join(filter(None, [*self._misfit(), led]))}"
         fine = [_line(what, names) for what, names in (("new", self.new), ("unused", self.unused)) if names]
-        if not self.faults:
-            return "\n".join(filter(None, [loaded, led, *fine]))
-        head, (theirs, ours) = "the given arrays do not fit the network", self.networks
+        return "\n".join(filter(None, [loaded, led, *fine]))
+
+    def _misfit(self) -> list[str]:
+        """The faults; their counts alone where the arrays are another known network's."""
+        theirs, ours = self.networks
         if theirs and ours and theirs != ours:
-            counts = ", ".join(f"{len(names)} {what}" for what, names in self.faults.items())
-            return f"{head}: they look like {theirs}'s, it looks like {ours}; {counts}"
-        head = f"{head}; they look like {theirs}'s" if theirs and not ours else head
-        return "\n".join(filter(None, [head, *(_line(*fault) for fault in self.faults.items()), loaded, led, *fine]))
+            counts = (f"{len(names)} {what}" for what, names in self.faults.items())
+            return [f"they look like {theirs}'s, it looks like {ours}", *counts]
+        faults = [_line(what, names) for what, names in self.faults.items()]
+        return [f"they look like {theirs}'s", *faults] if theirs and not ours else faults
 
 
 class Loaded(NamedTuple):
