@@ -259,6 +259,12 @@ def test_a_missing_file_is_named(tmp_path):
         read(tmp_path / "nowhere.pth")
 
 
+def test_a_path_from_the_home_folder(tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    np.savez(tmp_path / "a.npz", a=counted(3))
+    assert_same(read("~/a.npz"), {"a": counted(3)})
+
+
 def test_the_hash_of_a_file_is_checked():
     path = GOLDEN / "weights.pth"
     found = hashlib.sha256(path.read_bytes()).hexdigest()

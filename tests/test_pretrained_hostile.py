@@ -112,7 +112,7 @@ def a_distant_place_in_the_memo(path):
 
 
 def many_classes(path):
-    path.write_bytes(b"\x80\x02](" + b"".join(b"ca\nb%d\n" % number for number in range(100_000)) + b"e.")
+    path.write_bytes(b"\x80\x02](" + b"".join(b"ca\nb%d\n" % number for number in range(20_000)) + b"e.")
 
 
 def an_array_of_npz(path):
