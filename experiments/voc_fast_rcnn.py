@@ -4,11 +4,12 @@
     python -m jaxvision.main --config=experiments/voc_fast_rcnn.py --workdir=runs/voc_fast_rcnn
 
 The first command searches all images once and keeps what it finds; it prints the recall. `data_dir` holds `VOC2007/`;
-`vgg16` is as in coco_ssd300.py. The recipe is the paper's: two images a batch with 64 regions each, short sides of 600
-pixels, the first two stages of VGG16 frozen, 40,000 steps, the rate divided by ten after 30,000, that of biases twice as
-high; the new layers start as those of Faster R-CNN, not with the paper's normal numbers. Expected: 68.1 mAP (VOC07's 11
-points, `test/AP_voc07`; table 1, trained without difficult objects). Not measured by us, nor checked against the paper once
-more.
+`vgg16` is a file of torchvision's ImageNet classifier (`vgg16-397923af.pth`), whose mean and standard deviation images get
+here; that of the SSDs is Caffe's, and its dense layers are not numbers. The recipe is the paper's: two images a batch with
+64 regions each, short sides of 600 pixels, the first two stages of VGG16 frozen, 40,000 steps, the rate divided by ten after
+30,000, that of biases twice as high; the new layers start as those of Faster R-CNN, not with the paper's normal numbers.
+Expected: 68.1 mAP (VOC07's 11 points, `test/AP_voc07`; table 1, trained without difficult objects) with Caffe's VGG16. Not
+measured by us, nor checked against the paper once more.
 """
 
 from pathlib import Path
@@ -25,6 +26,7 @@ from jaxvision.draw import detection as pictures
 from jaxvision.experiment import Evaluation, Experiment, Keep
 from jaxvision.formats import voc
 from jaxvision.metrics.detection import detection as metrics
+from jaxvision.pretrained.preprocessing import TORCHVISION
 from jaxvision.pretrained.start import start
 from jaxvision.pretrained.torchvision_regions import vgg16_sources
 from jaxvision.tasks.fast_rcnn import fast_rcnn, fast_rcnn_vgg16
@@ -80,7 +82,12 @@ def build(config) -> Experiment:
     schedule = optax.piecewise_constant_schedule(config.learning_rate, {config.steps * 3 // 4: 0.1})
     begin = start(vgg16_sources, config.vgg16, new=("box_head/(logits|offsets).*",), unused=("classifier.6.*",))
     return Experiment(
-        task=fast_rcnn(fast_rcnn_vgg16(len(CLASSES), hidden=config.hidden, dtype=dtype), dtype=dtype),
+        task=fast_rcnn(
+            fast_rcnn_vgg16(len(CLASSES), hidden=config.hidden, dtype=dtype),
+            mean=TORCHVISION.mean,
+            std=TORCHVISION.std,
+            dtype=dtype,
+        ),
         optimizer=optax.chain(
             optax.add_decayed_weights(config.weight_decay, optimize.kernels),
             optax.sgd(schedule, config.momentum),

@@ -4,7 +4,7 @@
     python -m jaxvision.main --config=experiments/voc_rcnn.py --workdir=runs/voc_rcnn
 
 The first command searches all images once and keeps what it finds; it prints the recall. `data_dir` holds `VOC2007/`;
-`vgg16` is as in coco_ssd300.py. The recipe is that of the paper's fine-tuning: batches of 128 regions, here of two images,
+`vgg16` is as in voc_fast_rcnn.py. The recipe is that of the paper's fine-tuning: batches of 128 regions, here of two images,
 32 of objects, 50,000 steps, the rate divided by ten after 20,000 and 40,000. The paper reaches 66.0 mAP (VOC07's 11 points,
 `test/AP_voc07`; table 3) with support vector machines and regressions trained afterwards; here classes and boxes are
 learned together, for which it gives no score. Not measured by us, nor
@@ -25,6 +25,7 @@ from jaxvision.draw import detection as pictures
 from jaxvision.experiment import Evaluation, Experiment, Keep
 from jaxvision.formats import voc
 from jaxvision.metrics.detection import detection as metrics
+from jaxvision.pretrained.preprocessing import TORCHVISION
 from jaxvision.pretrained.start import start
 from jaxvision.pretrained.torchvision_regions import vgg16_sources
 from jaxvision.tasks.rcnn import rcnn, rcnn_vgg16
@@ -78,7 +79,12 @@ def build(config) -> Experiment:
     schedule = optax.piecewise_constant_schedule(config.learning_rate, dict.fromkeys(fifths, 0.1))
     begin = start(vgg16_sources, config.vgg16, new=("box_head/(logits|offsets).*",), unused=("classifier.6.*",))
     return Experiment(
-        task=rcnn(rcnn_vgg16(len(CLASSES), hidden=config.hidden, dtype=dtype), dtype=dtype),
+        task=rcnn(
+            rcnn_vgg16(len(CLASSES), hidden=config.hidden, dtype=dtype),
+            mean=TORCHVISION.mean,
+            std=TORCHVISION.std,
+            dtype=dtype,
+        ),
         optimizer=optax.chain(
             optax.add_decayed_weights(config.weight_decay, optimize.kernels), optax.sgd(schedule, config.momentum)
         ),

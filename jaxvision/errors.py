@@ -23,6 +23,10 @@ class DataError(UserError, ValueError):
     """The data can't be opened or read."""
 
 
+class WeightsError(UserError, ValueError):
+    """A file of weights can't be read, or its arrays don't fit the network; the message names both."""
+
+
 class NoExamples(DataError):
     """None of the examples of an evaluation could be read."""
 

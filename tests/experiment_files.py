@@ -41,11 +41,8 @@ def files(slow=()):
     return [pytest.param(each, id=each.stem, marks=[pytest.mark.slow] * (each.stem in slow)) for each in EXPERIMENTS]
 
 
-def build(chosen, overrides, folder):
-    """The experiment; `folder` holds a folder of images for each class.
-
-    Pretrained weights are downloaded by its `start`, which no test of every file calls.
-    """
+def configured(chosen, overrides, folder):
+    """The module of an experiment and its config; `folder` holds a folder of images for each class."""
     module = load(chosen.path)
     config = module.get_config()
     overrides = {**chosen.fields, **overrides}
@@ -56,4 +53,13 @@ def build(chosen, overrides, folder):
     config = configure(config, overrides)
     devices.resolve_precision(config)
     assert as_json(config)
+    return module, config
+
+
+def build(chosen, overrides, folder):
+    """The experiment; arguments are those of `configured`.
+
+    Pretrained weights are downloaded by its `start`, which no test of every file calls.
+    """
+    module, config = configured(chosen, overrides, folder)
     return module.build(config)

@@ -107,9 +107,7 @@ def test_a_cfg_may_begin_with_a_byte_order_mark(tmp_path):
 def test_a_file_cut_off_or_alone_is_refused(tmp_path):
     path, _ = write(tmp_path)
     path.write_bytes(path.read_bytes()[:-4])
-    with pytest.raises(
-        ValueError, match=r"net\.weights: .*net\.weights holds [\d.,]+ numbers; its \.cfg file describes"
-    ):
+    with pytest.raises(ValueError, match=r"net\.weights holds [\d.,]+ numbers; its \.cfg file describes"):
         read(path)
     path.write_bytes(b"short")
     with pytest.raises(ValueError, match="it has 5 bytes"):

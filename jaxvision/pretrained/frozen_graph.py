@@ -9,9 +9,14 @@ import math
 import struct
 from collections.abc import Iterator
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
+from jaxvision.pretrained.sizes import check_size
+
+NODE = 1
+"""The number of a graph's field of nodes."""
 FLOAT = 1
 """The number of float32 among TensorFlow's types."""
 VARINT, FIXED64, BYTES, FIXED32 = 0, 1, 2, 5
@@ -25,33 +30,44 @@ def read_constants(path: Path) -> dict[str, np.ndarray]:
         ValueError: for what is no such file, or is cut off.
     """
     try:
-        nodes = [_fields(node) for node in _fields(memoryview(path.read_bytes())).get(1, [])]
-        constants = [
-            (str(bytes(node[1][0]), "utf-8"), _tensor(node)) for node in nodes if bytes(node[2][0]) == b"Const"
-        ]
-    except (KeyError, IndexError, TypeError, UnicodeDecodeError, struct.error, OverflowError) as error:
+        graph = _items(memoryview(path.read_bytes()))
+        nodes = (_fields(node) for number, node in graph if number == NODE and isinstance(node, memoryview))
+        constants = [(node[1][0].tobytes().decode(), _tensor(node)) for node in nodes if node[2][0] == b"Const"]
+    except (KeyError, IndexError, TypeError, AttributeError, UnicodeDecodeError, struct.error, OverflowError) as error:
         raise ValueError(f"{path} is no frozen TensorFlow graph, or is cut off: {error!r}") from error
-    found = {name: array for name, array in constants if array is not None}
+    found = {name: tensor for name, tensor in constants if tensor is not None}
     if not found:
         raise ValueError(f"{path} holds no float32 constant: is it a frozen graph?")
-    return found
+    check_size(sum(math.prod(tensor.shape) * 4 for tensor in found.values()), path)
+    return {name: tensor.array() for name, tensor in found.items()}
 
 
-def _tensor(node: dict[int, list]) -> np.ndarray | None:
+class _Tensor(NamedTuple):
+    """The value of a constant: its numbers, of which the last stands for all that follow."""
+
+    numbers: np.ndarray
+    shape: list[int]
+
+    def array(self) -> np.ndarray:
+        size = math.prod(self.shape)
+        return np.pad(self.numbers, (0, max(size - len(self.numbers), 0)), "edge")[:size].reshape(self.shape)
+
+
+def _tensor(node: dict[int, list]) -> _Tensor | None:
     """The value of a constant; None for another type than float32."""
-    attributes = {bytes(each[1][0]): each[2][0] for each in map(_fields, node[5])}
+    attributes = {each[1][0].tobytes(): each[2][0] for each in map(_fields, node[5])}
     tensor = _fields(_fields(attributes[b"value"])[8][0])
     if tensor[1][0] != FLOAT:
         return None
     shape = [_fields(side).get(1, [0])[0] for side in _fields(tensor[2][0]).get(2, [])] if 2 in tensor else []
     size = math.prod(shape)
     if 4 in tensor:
-        return np.frombuffer(tensor[4][0], "<f4", size).reshape(shape)
+        return _Tensor(np.frombuffer(tensor[4][0], "<f4", size), shape)
     few = np.concatenate([np.zeros(0, "<f4"), *(np.frombuffer(each, "<f4") for each in tensor.get(5, []))])
     few = few if len(few) else np.zeros(1, "<f4")
     if len(few) > max(size, 1):
         raise IndexError(f"{len(few)} numbers for the shape {shape}")
-    return np.pad(few, (0, max(size - len(few), 0)), "edge")[:size].reshape(shape)  # TensorFlow repeats the last
+    return _Tensor(few, shape)
 
 
 def _fields(message: memoryview) -> dict[int, list]:

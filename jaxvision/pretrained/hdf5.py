@@ -7,8 +7,11 @@ counting ("conv2d_94"), the count starts anew in every file: the first is "conv2
 import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+
+from jaxvision.pretrained.sizes import check_size
 
 PARTS = {
     1: ("kernel",),
@@ -23,13 +26,15 @@ def read(path: Path) -> dict[str, np.ndarray]:
     """The arrays of a file.
 
     Raises:
-        ValueError: if it is damaged, or not Keras'.
+        ValueError: if it is damaged, not Keras', or has arrays that are in other files.
     """
     import h5py
 
     try:
         with h5py.File(path) as file:
-            return {name: np.asarray(file[place]) for name, place in places(file).items()}
+            found: dict[str, Any] = {name: file[place] for name, place in places(file).items()}
+            check_size(sum(array.nbytes for array in found.values()), path)
+            return {name: np.asarray(array) for name, array in found.items()}
     except OSError as error:
         raise ValueError(f"damaged or cut off ({error})") from error
 
@@ -38,18 +43,40 @@ def places(file) -> dict[str, str]:
     """Where an open file has each array, by its name.
 
     Raises:
-        ValueError: if it is not Keras', or a layer has arrays that are none of the known parts.
+        ValueError: if it is not Keras', a layer has arrays that are none of the known parts, or anything may be in another
+            file.
     """
+    _check_links(file)
     layers = dict(_layers(file))
     names = _recounted(list(layers))
     wrong = [f"{name} has {len(arrays)} arrays" for name, arrays in layers.items() if len(arrays) not in PARTS]
     if not layers or wrong:
         raise ValueError(f"not read as weights of Keras: {', '.join(wrong) or 'no layer in it has an array'}")
-    return {
+    found = {
         f"{names[layer]}/{part}": place
         for layer, arrays in layers.items()
         for part, place in zip(PARTS[len(arrays)], arrays, strict=True)
     }
+    for name, place in found.items():
+        _check_held(name, file[place])
+    return found
+
+
+def _check_links(file) -> None:
+    """Raises ValueError for a link, which may lead out of the file; none is followed before."""
+    import h5py
+
+    link = file.visititems_links(lambda name, link: None if isinstance(link, h5py.HardLink) else name)
+    if link is not None:
+        raise ValueError(f"{link} in it is a link, perhaps to another file, which Keras does not write")
+
+
+def _check_held(name: str, array: Any) -> None:
+    """Raises ValueError for what is no array of numbers that the file holds itself."""
+    if getattr(array, "dtype", np.dtype(object)).kind not in "biufc":
+        raise ValueError(f"{name} in it is no array of numbers")
+    if array.external or array.is_virtual:
+        raise ValueError(f"the numbers of {name} are in another file")
 
 
 def _layers(file) -> Iterator[tuple[str, list[str]]]:

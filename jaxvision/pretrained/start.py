@@ -3,7 +3,8 @@
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
-from jaxvision.pretrained.files import read
+from jaxvision.errors import WeightsError
+from jaxvision.pretrained.files import read_weights
 from jaxvision.pretrained.strict import Path as Place
 from jaxvision.pretrained.strict import Source, Sources, load, without
 from jaxvision.types import Variables
@@ -26,22 +27,23 @@ def start(
         sources: the name map of the library that the file comes from, and of the network.
         source: a path, an address, or a function that gives a path; it is read when the run starts, not now.
         sha256: hash of the file.
-        inside: which of several sets of weights that the file holds.
+        inside: which of several sets of weights that the file holds; as for `files.read_weights`, and printed, if not given.
         new: patterns of our names that keep their fresh values.
         unused: patterns of names of the file that are left aside.
 
     Returns:
-        A function that raises as `files.read` and `strict.load` do.
+        A function that raises as `files.read_weights` and `strict.load` do.
     """
 
     def fill(variables: Variables) -> Variables:
         file = source() if callable(source) else source
-        arrays = read(file, sha256, inside=inside)
+        weights = read_weights(file, sha256, inside=inside)
+        where = f"{file}, its {weights.inside!r}" if weights.inside else str(file)
         try:
-            loaded = load(_found(sources, variables, new), arrays, variables, new=new, unused=unused)
+            loaded = load(_found(sources, variables, new), weights.arrays, variables, new=new, unused=unused)
         except ValueError as error:
-            raise ValueError(f"{file}: {error}") from error
-        print(f"{file}: {loaded.report}", flush=True)
+            raise WeightsError(f"{where}: {error}") from error
+        print(f"{where}: {loaded.report}", flush=True)
         return loaded.variables
 
     return fill

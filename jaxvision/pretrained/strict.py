@@ -3,20 +3,25 @@
 import math
 import re
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import jax.numpy as jnp
 import numpy as np
 from flax import traverse_util
 
-from jaxvision.errors import closest
+from jaxvision.errors import WeightsError, closest
+from jaxvision.pretrained.known_networks import known
 from jaxvision.types import Variables
 
 Path = tuple[str, ...]
 """Where an array is in our variables: ("params", "head", "kernel")."""
-COUNTERS = re.compile(r"(.*\.)?num_batches_tracked")
-"""PyTorch's counters of batches, which nothing here needs: always unused, never reported."""
+COUNTERS = re.compile(r"(.*\.)?(num_batches_tracked|n_averaged)")
+"""PyTorch's counters of batches and of averages, which nothing here needs: always unused, never reported."""
+WRAPPERS = re.compile(r"\b(_orig_mod|_fsdp_wrapped_module|_checkpoint_wrapped_module)\.")
+"""Parts of names that `torch.compile` and PyTorch's other wrappers put in anywhere."""
+SHOWN = 5
+"""How many names of a fault a message has at most."""
 
 
 class Turn(NamedTuple):
@@ -53,13 +58,28 @@ class Report(NamedTuple):
     unused: tuple[str, ...]
     """Names of theirs, not used because a pattern says so."""
     faults: Mapping[str, tuple[str, ...]]
-    """What no pattern allows, by its kind: missing from the file, unexpected, of another shape and so on."""
+    """What no pattern allows, by its kind: missing from the file, unexpected, of another shape, not finite and so on."""
+    prefix: str = ""
+    """What their names were found to begin with, and are given without: "module."."""
+    networks: tuple[str | None, str | None] = (None, None)
+    """Known networks that the given arrays, and ours, look like."""
 
     def __str__(self) -> str:
-        head = "the given arrays do not fit the network" if self.faults else ""
-        fine = {"loaded": f"{len(self.loaded)} loaded, {self.numbers:,} numbers"}
-        fine |= {what: _line(what, names) for what, names in (("new", self.new), ("unused", self.unused)) if names}
-        return "\n".join(filter(None, [head, *(_line(*fault) for fault in self.faults.items()), *fine.values()]))
+        loaded = f"{len(self.loaded)} loaded, {self.numbers:,} numbers"
+        led = f"their names begin with {self.prefix!r}, which is left out" if self.prefix else ""
+        if self.faults:
+            return f"the given arrays do not fit the network: {'; '.join(filter(None, [*self._misfit(), led]))}"
+        fine = [_line(what, names) for what, names in (("new", self.new), ("unused", self.unused)) if names]
+        return "\n".join(filter(None, [loaded, led, *fine]))
+
+    def _misfit(self) -> list[str]:
+        """The faults; their counts alone where the arrays are another known network's."""
+        theirs, ours = self.networks
+        if theirs and ours and theirs != ours:
+            counts = (f"{len(names)} {what}" for what, names in self.faults.items())
+            return [f"they look like {theirs}'s, it looks like {ours}", *counts]
+        faults = [_line(what, names) for what, names in self.faults.items()]
+        return [f"they look like {theirs}'s", *faults] if theirs and not ours else faults
 
 
 class Loaded(NamedTuple):
@@ -79,8 +99,8 @@ def load(
 ) -> Loaded:
     """`variables` with every array of `sources` replaced by its source, in the type that it had.
 
-    Every array of both must be used exactly once, but for those that are named. `variables` may hold
-    `jax.ShapeDtypeStruct` where it is replaced.
+    Every array of both must be used exactly once, but for those that are named. Names may have a prefix (`unprefixed`).
+    `variables` may hold `jax.ShapeDtypeStruct` where it is replaced.
 
     Args:
         sources: source of every array of the network but the new ones.
@@ -88,12 +108,14 @@ def load(
         variables: the network's own.
         new: patterns of our names (without the collection: "head/.*") that keep their values; each must match one at
             least, wholly. Their counterparts among `arrays` need neither exist nor fit.
-        unused: patterns of names of `arrays` that are left aside; each must match one at least that is not used.
+        unused: patterns of names of `arrays` (without the prefix) that are left aside; each must match one at least that is
+            not used.
 
     Raises:
-        ValueError: if names are missing, left over or used twice, shapes differ, or a pattern matches nothing; its text
-            is the report.
+        WeightsError: if names are missing, left over or used twice, shapes differ, a number that is used is not finite, or
+            a pattern matches nothing; its text is the report.
     """
+    arrays, prefix = unprefixed(arrays, {source.name for source in sources.values()}, unused)
     like: dict[Path, Any] = {**traverse_util.flatten_dict(variables)}
     kept = [path for path in like if _matches(new, _name(path))]
     wanted = {path: sources[path] for path in sorted(sources, key=_params_first) if path not in kept}
@@ -120,9 +142,11 @@ def load(
         tuple(_text(path) for path in kept),
         tuple(aside),
         {kind: tuple(names) for kind, names in faults.items() if names},
+        prefix,
+        (known(arrays.values()), known(like.values())),
     )
     if report.faults:
-        raise ValueError(str(report))
+        raise WeightsError(str(report))
     filled = {path: jnp.asarray(array, like[path].dtype) for path, array in fine.items()}
     return Loaded(traverse_util.unflatten_dict({**like, **filled}), report)
 
@@ -131,6 +155,24 @@ def fill(sources: Mapping[Path, Source], arrays: Mapping[str, np.ndarray], varia
     """The variables of `load`; what `sources` does not name stays as it is."""
     others = [_name(path) for path in traverse_util.flatten_dict(variables) if path not in sources]
     return load(sources, arrays, variables, new=[re.escape(name) for name in others]).variables
+
+
+def unprefixed(
+    arrays: Mapping[str, np.ndarray], names: Collection[str], unused: Sequence[str] = ()
+) -> tuple[Mapping[str, np.ndarray], str]:
+    """The arrays by their names without what wrappers put before them ("module.", "model."), and the prefix left out.
+
+    It is that behind which most of `names` are found, more than without one, or behind another. Arrays whose names begin
+    otherwise keep theirs; those whose names match a pattern of `unused` do not count.
+    """
+    plain = _renamed(arrays, lambda name: WRAPPERS.sub("", name))
+    counted = [name for name in plain if not _matches(unused, name)]
+    found = Counter(prefix for name in counted for prefix, rest in _splits(name) if rest in names)
+    (first, count), (_, other) = [*found.most_common(2), ("", 0), ("", 0)][:2]
+    if not first or count in (found[""], other):
+        return plain, ""
+    stripped = _renamed(plain, lambda name: name.removeprefix(first))
+    return stripped, "" if stripped is plain else first
 
 
 def inside(module: str, sources: Sources) -> Sources:
@@ -149,6 +191,18 @@ def without(variables: Variables, new: Sequence[str]) -> dict[str, Any]:
     return traverse_util.unflatten_dict({path: x for path, x in flat.items() if not _matches(new, _name(path))})
 
 
+def _renamed(arrays: Mapping[str, np.ndarray], rename: Callable[[str], str]) -> Mapping[str, np.ndarray]:
+    """The arrays by other names; as they are where two would have one."""
+    renamed = {rename(name): array for name, array in arrays.items()}
+    return renamed if len(renamed) == len(arrays) else arrays
+
+
+def _splits(name: str) -> Iterator[tuple[str, str]]:
+    """A name cut in two behind each of its dots, and whole: `("", "a.b")`, `("a.", "b")`."""
+    yield "", name
+    yield from ((name[: dot.end()], name[dot.end() :]) for dot in re.finditer(r"\.", name))
+
+
 def _misfits(
     wanted: Mapping[Path, Source],
     arrays: Mapping[str, np.ndarray],
@@ -158,10 +212,10 @@ def _misfits(
 ) -> dict[str, list[str]]:
     """What keeps `wanted` from being filled by exactly these arrays, in words."""
     uses = Counter(source.name for source in wanted.values())
+    missing = {path: source.name for path, source in wanted.items() if source.name not in arrays}
+    near = unexpected if len(missing) <= SHOWN else ()  # to look for many takes long, and they are not shown
     return {
-        "missing": [
-            _missing(source.name, path, unexpected) for path, source in wanted.items() if source.name not in arrays
-        ],
+        "missing": [_missing(name, path, near) for path, name in missing.items()],
         "unexpected": list(unexpected),
         "used twice": sorted(name for name, count in uses.items() if count > 1),
         "of another shape": [
@@ -169,6 +223,7 @@ def _misfits(
             for path, source in wanted.items()
             if source.name in arrays and path not in fine
         ],
+        "not finite": sorted({wanted[path].name for path, array in fine.items() if not np.isfinite(array).all()}),
     }
 
 
@@ -203,9 +258,12 @@ def _missing(name: str, path: Path, unexpected: Sequence[str]) -> str:
     return f"{name} (for {_text(path)}){f', nearest is {close[0]}' if close else ''}"
 
 
-def _line(what: str, names: Sequence[str], most: int = 8) -> str:
-    more = f", and {len(names) - most} more" if len(names) > most else ""
-    return f"{len(names)} {what}: {', '.join(names[:most])}{more}"
+def _line(what: str, names: Sequence[str]) -> str:
+    """Count and names of a kind; of many names some, without what they are for."""
+    if len(names) <= SHOWN:
+        return f"{len(names)} {what}: {', '.join(names)}"
+    shown = ", ".join(name.partition(" (for ")[0] for name in names[:SHOWN])
+    return f"{len(names)} {what}: {shown}, and {len(names) - SHOWN} more"
 
 
 def _text(path: Path) -> str:

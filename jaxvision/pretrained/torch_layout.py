@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from flax import traverse_util
 
-from jaxvision.pretrained.strict import Path, Source, Turn, fill
+from jaxvision.pretrained.strict import Path, Source, Turn, fill, unprefixed
 from jaxvision.types import Variables
 
 NORM_NAMES = {"scale": "weight", "bias": "bias", "mean": "running_mean", "var": "running_var"}
@@ -87,6 +87,7 @@ def fill_network(
 ) -> dict[str, Any]:
     """`strict.fill` without BatchNorm's counters of batches and without `heads`: PyTorch's names of modules to leave out."""
     dropped = tuple(f"{module}." for module in heads)
+    state_dict, _ = unprefixed(state_dict, {source.name for source in sources.values()})
     kept = {name: array for name, array in state_dict.items() if not name.endswith("num_batches_tracked")}
     return fill(
         {path: source for path, source in sources.items() if not source.name.startswith(dropped)},

@@ -7,7 +7,7 @@ All loaders have the same arguments and errors:
     state_dict: name to array, as torchvision names them; `num_batches_tracked` is ignored.
     variables: the network's own, from `init`; those that are replaced may be `jax.ShapeDtypeStruct`.
     head: False keeps the head of `variables`, if it has one, and ignores the given one: for other classes.
-    ValueError: if names are missing or left over, or shapes differ; it lists them all.
+    WeightsError: if names are missing or left over, or shapes differ; it counts them and names some.
 Each has a `..._sources(variables)`: for every array of the network its name in torchvision and how its axes turn into ours.
 """
 
