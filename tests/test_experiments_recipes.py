@@ -194,6 +194,22 @@ def test_the_new_classes_of_rcnn_and_the_backbone_of_detr_have_rates_of_their_ow
     assert detr["backbone/kernel"] == pytest.approx(1e-5 * 1e-4, rel=1e-3)
 
 
+AVERAGES = {  # by tf.train.ExponentialMovingAverage(num_updates=) and yolox/utils/ema.py
+    "imagenet_efficientnet_lite0": {0: 1 / 10, 990: 991 / 1000, 10**6: 0.9999},
+    "imagenet_inception_v3": {0: 1 / 10, 990: 991 / 1000, 10**6: 0.9999},
+    "coco_yolox": {0: 0.9998 * (1 - np.exp(-1 / 2000)), 1999: 0.9998 * (1 - np.exp(-1)), 10**6: 0.9998},
+}
+
+
+@pytest.mark.parametrize("stem", AVERAGES)
+def test_averages_ramp_as_those_of_the_source(stem):
+    average = experiment_of(stem).average
+    for step, decay in AVERAGES[stem].items():
+        before, now = {"params": jnp.ones(())}, {"params": jnp.zeros(())}
+        found = average.update(average.init(before), now, jnp.int32(step))
+        assert float(found["params"]) == pytest.approx(decay, rel=1e-4)
+
+
 PIXELS = smooth(300, 420)
 
 

@@ -15,6 +15,7 @@ def darker(key, step, batch):
     return batch.replace(image=batch.image * factor)
 """
 
+from jaxvision.augment.autoaugment import autoaugment
 from jaxvision.augment.colour import (
     autocontrast,
     blur,
@@ -45,6 +46,7 @@ from jaxvision.augment.warp import affine, perspective, resized_crop
 __all__ = [
     "affine",
     "augmix",
+    "autoaugment",
     "autocontrast",
     "blur",
     "brightness",

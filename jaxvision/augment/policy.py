@@ -81,7 +81,7 @@ def randaugment(number: int = 2, magnitude: float = 9, fill: Fill = "constant") 
         del step
         for each in jax.random.split(key, number):
             kind, sign = _sampled(each, len(batch.image), len(OPERATIONS))
-            batch = _applied(batch, kind, sign * (magnitude / STEPS), USUAL, fill, "randaugment")
+            batch = applied(batch, kind, sign * (magnitude / STEPS), USUAL, fill, "randaugment")
         return batch
 
     return augment
@@ -93,7 +93,8 @@ def randaugment_timm(
     """RandAugment as timm and DeiT have it, `rand-m9-mstd0.5-inc1` (arXiv:2012.12877, table 9).
 
     `number` operations one after the other, each applied with this probability, and sampled uniformly from fifteen: the
-    thirteen that change something, inversion, and `ops.colour.solarize_add`. What moves is bilinear, where timm's is bicubic.
+    thirteen that change something, inversion, and `ops.colour.solarize_add`. What moves is bilinear, where timm's is bicubic,
+    and a shear keeps the centre, where timm's keeps the corner.
 
     Args:
       number: how many operations.
@@ -122,7 +123,7 @@ def randaugment_timm(
             noise = jax.vmap(lambda k: jax.random.normal(k, (), jnp.float32))(row_keys(for_strength, rows))
             strength = jnp.clip(magnitude + deviation * noise, 0, TIMM_STEPS) / TIMM_STEPS
             kind = jnp.where(chosen, kind + 1, OPERATIONS.index("identity"))
-            batch = _applied(batch, kind, sign * strength, TIMM, fill, "randaugment_timm")
+            batch = applied(batch, kind, sign * strength, TIMM, fill, "randaugment_timm")
         return batch
 
     return augment
@@ -146,7 +147,7 @@ def trivialaugment(fill: Fill = "constant") -> Augment:
         kind, sign = _sampled(for_kind, len(batch.image), len(OPERATIONS))
         keys = row_keys(for_strength, len(batch.image))
         steps = jax.vmap(lambda k: jax.random.randint(k, (), 0, STEPS + 1, jnp.int32))(keys)
-        return _applied(batch, kind, sign * steps.astype(jnp.float32) / STEPS, WIDE, fill, "trivialaugment")
+        return applied(batch, kind, sign * steps.astype(jnp.float32) / STEPS, WIDE, fill, "trivialaugment")
 
     return augment
 
@@ -215,8 +216,10 @@ def _sampled(key: Key, rows: int, operations: int) -> tuple[Int[Array, "b"], Flo
     return jax.vmap(one)(row_keys(key, rows))
 
 
-def _applied(batch: Batch, kind: Array, strength: Float[Array, "b"], space: Space, fill: Fill, who: str) -> Batch:
-    """One operation for each image, of a strength from -1 to 1."""
+def applied(
+    batch: Batch, kind: Int[Array, "b"], strength: Float[Array, "b"], space: Space, fill: Fill, who: str
+) -> Batch:
+    """The batch after one operation for each image, a number of `EVERY_OPERATION`, of a strength from -1 to 1."""
     image, size = jnp.asarray(batch.image), jnp.asarray(batch.size)
 
     def one(kind: Array, strength: Array, image: Array, size: Array) -> Array:
