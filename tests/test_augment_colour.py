@@ -3,6 +3,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from PIL import Image, ImageEnhance
+from scipy import stats
 
 from jaxvision import augment as au
 from jaxvision.data.samples import photos_dir
@@ -11,6 +12,7 @@ from jaxvision.types import Batch, Labels
 CANVAS, SIZE = (24, 32), (20, 27)
 EVERY = {
     "brightness": au.brightness(0.5),
+    "offset": au.offset(32),
     "contrast": au.contrast(0.5),
     "saturation": au.saturation(0.9),
     "sharpness": au.sharpness(0.9),
@@ -108,6 +110,35 @@ def test_noise_has_the_deviation_asked_for():
     assert apart.std() == pytest.approx(4.0, rel=0.02)
 
 
+@pytest.mark.parametrize(
+    ("augment", "low", "high", "level"),
+    [(au.offset(32), 68, 132, lambda number: number), (au.brightness((1.0, 1.5)), 1, 1.5, lambda number: number / 100)],
+)
+def test_levels_change_by_a_number_drawn_evenly_from_the_range(augment, low, high, level):
+    batch = make_batch(600, jnp.float32)
+    image = apply(
+        augment, batch.replace(image=jnp.full((600, 1, 1, 1), 100.0), size=jnp.ones((600, 2), jnp.int32))
+    ).image
+    assert stats.kstest(level(np.asarray(image).ravel()), stats.uniform(low, high - low).cdf).pvalue > 1e-3
+
+
+def test_erasing_with_normal_noise_has_the_moments_of_imagenet_cut_to_levels():
+    batch = make_batch(80, jnp.float32)
+    erased = content(apply(au.random_erasing(1.0, (0.3, 0.5), fill="normal"), batch).image)
+    hole = (erased != photo()).any(-1)
+    for channel, (mean, std) in enumerate(zip((123.675, 116.28, 103.53), (58.395, 57.12, 57.375), strict=True)):
+        found, bounds = erased[..., channel][hole], np.array([0, 255])
+        a, b = (bounds - mean) / std
+        inside = stats.truncnorm(a, b, mean, std)
+        expected = 255 * stats.norm.sf(b) + inside.mean() * (stats.norm.cdf(b) - stats.norm.cdf(a))
+        assert found.mean() == pytest.approx(expected, abs=5 * std / np.sqrt(found.size))
+        assert np.median(found) == pytest.approx(mean, abs=7 * std / np.sqrt(found.size))
+        within = found[(found > 0) & (found < 255)]
+        assert stats.kstest(within, inside.cdf).pvalue > 1e-3
+    with pytest.raises(ValueError, match="the image has 1 channels; allowed are 3"):
+        apply(au.random_erasing(fill="normal"), batch.replace(image=batch.image[..., :1]))
+
+
 @pytest.mark.slow
 def test_erasing_fills_a_rectangle_of_the_area_and_shape_asked_for():
     batch = make_batch(60)
@@ -129,6 +160,8 @@ def test_erasing_fills_a_rectangle_of_the_area_and_shape_asked_for():
 def test_what_cannot_be_is_refused():
     for make, told in [
         (lambda: au.brightness(-1), "brightness.amount=-1"),
+        (lambda: au.brightness((1.5, 1.0)), "0 <= low <= high"),
+        (lambda: au.offset(-1), "offset.amount=-1"),
         (lambda: au.hue(0.6), "0 to 0.5, in turns"),
         (lambda: au.posterize(0), "bits=0"),
         (lambda: au.blur(2, 1), "low=2, high=1"),

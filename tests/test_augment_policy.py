@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from PIL import Image, ImageEnhance, ImageOps
 
-from jaxvision.augment import augmix, policy, randaugment, trivialaugment
+from jaxvision.augment import augmix, policy, randaugment, randaugment_timm, trivialaugment
 from jaxvision.data.samples import photos_dir
 from jaxvision.types import Batch, Labels, Objects
 
@@ -40,7 +40,7 @@ def moved(image, a, b, d, e, right=0, down=0):
 def outcomes(strength, space):
     """All 28 equally probable results of one operation, each by PIL."""
     image = Image.fromarray(photo().astype(np.uint8))
-    bits = 8 - round(strength * (8 - space.bits))
+    bits = 8 - round(strength * 4)
     for sign in (-1, 1):
         s = sign * strength
         angle, lean, reach = np.radians(s * space.rotation), s * space.shear, s * space.shift
@@ -174,6 +174,8 @@ def test_what_cannot_be_is_refused():
     for make, told in [
         (lambda: randaugment(-1), "number=-1"),
         (lambda: randaugment(2, 31), "magnitude=31.*0 to 30"),
+        (lambda: randaugment_timm(2, 11), "magnitude=11.*0 to 10"),
+        (lambda: randaugment_timm(deviation=-1), "deviation=-1"),
         (lambda: trivialaugment("edge"), "fill='edge'"),  # pyright: ignore[reportArgumentType]
         (lambda: augmix(width=0), "width=0"),
         (lambda: augmix(severity=11), "severity=11"),

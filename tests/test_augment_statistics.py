@@ -179,7 +179,7 @@ def by_pil(kind, strength):
         case "autocontrast" | "equalize":
             return getattr(ImageOps, kind)(image)
         case "posterize":
-            return ImageOps.posterize(image, 8 - round(size * (8 - space.bits)))
+            return ImageOps.posterize(image, 8 - round(size * 6))
         case "solarize":
             return ImageOps.solarize(image, int(np.ceil(256 * (1 - size))))
         case "brightness" | "saturation" | "contrast" | "sharpness":

@@ -66,6 +66,16 @@ def test_a_crop_is_a_window_of_the_area_and_shape_asked_for():
         assert top + high < h + 0.05
 
 
+def test_shear_may_lean_columns_and_rows_each_its_own():
+    found = np.array([np.linalg.inv(matrix)[:2, :2] for matrix, _ in motions(affine(shear=(0.2, 0.1)))])
+    # the centre stays, and what is one pixel to the right or below moves by the lean
+    np.testing.assert_allclose(found[:, [0, 1], [0, 1]], 1, atol=2e-3)
+    for lean, most in ((found[:, 0, 1], 0.2), (found[:, 1, 0], 0.1)):
+        assert 0.7 * most < np.abs(lean).max() < 1.01 * most
+        assert len(np.unique(np.sign(lean))) == 2
+    assert abs(np.corrcoef(found[:, 0, 1], found[:, 1, 0])[0, 1]) < 0.7
+
+
 def rectangles(seed=0, n=4):
     """Boxes of whole pixels within the content, and their masks."""
     rng = np.random.default_rng(seed)

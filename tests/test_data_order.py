@@ -45,6 +45,7 @@ def test_sequential_is_the_remainder():
 ORDERS = {
     "sequential": lambda n: order.sequential(),
     "shuffled": lambda n: order.shuffled(3),
+    "repeated": lambda n: order.repeated(3, 3, 2),
     "weighted": lambda n: order.weighted(np.arange(1, n + 1), 3),
     "balanced": lambda n: order.balanced(3),
     "square root": lambda n: order.balanced(3, power=0.5),
@@ -82,6 +83,23 @@ def test_shuffled_puts_every_example_at_every_place_equally_often():
     counts = np.stack([np.bincount(drawn[:, place], minlength=n) for place in range(n)])
     chi2 = ((counts - epochs / n) ** 2 / (epochs / n)).sum()
     assert 20 < chi2 < 85  # 49 degrees of freedom: outside with a probability of about 1e-3
+
+
+def test_repeated_shows_the_first_of_each_epoch_block_by_block():
+    each_epoch = order.shuffled(7)(make(24))(np.arange(48)).reshape(2, 24)
+    expected = [[[*block] * 3 for block in epoch[:8].reshape(4, 2)] for epoch in each_epoch]
+    np.testing.assert_array_equal(order.repeated(7, 3, 2)(make(24))(np.arange(48)), np.ravel(expected))
+    with pytest.raises(ValueError, match="times=0, apart=2"):
+        order.repeated(7, 0, 2)
+
+
+def test_a_batch_of_deit_holds_each_of_its_images_three_times_and_none_beside_itself():
+    n, batch = 9001, 96
+    drawn = order.repeated(1, 3, batch // 3)(make(n))(np.arange(n))
+    for rows in drawn[: n // batch * batch].reshape(-1, batch):
+        assert np.all(np.unique(rows, return_counts=True)[1] == 3)
+        assert np.all(rows != np.roll(rows, 1))
+    assert n / 3 <= len(np.unique(drawn)) < n / 3 + batch
 
 
 def test_an_epoch_of_imagenet_is_quick():

@@ -13,6 +13,8 @@ from jaxvision.pretrained import preprocessing
 PREPARED = {
     "coco_yolov3": preprocessing.DARKNET,
     "coco_yolox": preprocessing.YOLOX,
+    "coco_ssd300": preprocessing.TENSORFLOW_SSD,
+    "voc_ssd300": preprocessing.TENSORFLOW_SSD,
     "detect_ssd": preprocessing.TENSORFLOW_SSD,
     "detect_yolo": preprocessing.DARKNET,
     "detect_faster_rcnn": preprocessing.TENSORFLOW_SSD,

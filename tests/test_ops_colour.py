@@ -112,7 +112,17 @@ def test_gamma_equals_numpy(exponent):
     assert_levels(colour.gamma(on_canvas(photo()), exponent), expected)
 
 
+def test_offset_and_solarize_add_equal_pil():
+    image = Image.fromarray(photo().astype(np.uint8))
+    brightened = image.point([min(max(level - 77, 0), 255) for level in range(256)] * 3)
+    assert_levels(colour.offset(on_canvas(photo()), -77), np.asarray(brightened))
+    added = image.point([min(level + 99, 255) if level < 128 else level for level in range(256)] * 3)
+    assert_levels(colour.solarize_add(on_canvas(photo()), 99), np.asarray(added))
+
+
 OPERATIONS = {
+    "offset": lambda image: colour.offset(image, 77),
+    "solarize_add": lambda image: colour.solarize_add(image, 99),
     "brightness": lambda image: colour.brightness(image, 1.7),
     "contrast": lambda image: colour.contrast(image, SIZE, 1.7),
     "saturation": lambda image: colour.saturation(image, 1.7),

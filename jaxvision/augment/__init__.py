@@ -15,6 +15,7 @@ def darker(key, step, batch):
     return batch.replace(image=batch.image * factor)
 """
 
+from jaxvision.augment.autoaugment import autoaugment
 from jaxvision.augment.colour import (
     autocontrast,
     blur,
@@ -26,6 +27,7 @@ from jaxvision.augment.colour import (
     hue,
     jpeg,
     noise,
+    offset,
     posterize,
     saturation,
     sharpness,
@@ -37,13 +39,14 @@ from jaxvision.augment.geometry import flip, pad_and_crop, vertical_flip
 from jaxvision.augment.mix import cutmix, mixup, random_erasing
 from jaxvision.augment.mix_objects import mixup_objects
 from jaxvision.augment.mosaic import mosaic
-from jaxvision.augment.policy import augmix, randaugment, trivialaugment
+from jaxvision.augment.policy import augmix, randaugment, randaugment_timm, trivialaugment
 from jaxvision.augment.rescale import expand, scale_jitter
 from jaxvision.augment.warp import affine, perspective, resized_crop
 
 __all__ = [
     "affine",
     "augmix",
+    "autoaugment",
     "autocontrast",
     "blur",
     "brightness",
@@ -64,10 +67,12 @@ __all__ = [
     "mixup_objects",
     "mosaic",
     "noise",
+    "offset",
     "pad_and_crop",
     "perspective",
     "posterize",
     "randaugment",
+    "randaugment_timm",
     "random_erasing",
     "resized_crop",
     "saturation",

@@ -20,8 +20,23 @@ from jaxvision.ops.pixels import inside
 from jaxvision.types import Augment, Batch, Key, Scalar
 
 
-def brightness(amount: float) -> Augment:
-    """Levels times a factor sampled uniformly from 1 - amount (at least 0) to 1 + amount."""
+def offset(amount: float) -> Augment:
+    """Levels plus a number sampled uniformly from -amount to amount: brightness as SSD, Inception and TensorFlow have it.
+
+    Raises:
+      ValueError: a negative amount.
+    """
+    if amount < 0:
+        raise ValueError(f"offset(amount={amount}): allowed is 0 or more")
+    return each_content(lambda key, image, size: colour.offset(image, _draw(key, -amount, amount)))
+
+
+def brightness(amount: float | tuple[float, float]) -> Augment:
+    """Levels times a factor sampled uniformly from 1 - amount (at least 0) to 1 + amount, or from a range, (low, high).
+
+    Raises:
+      ValueError: a negative amount, or a range that is none of factors.
+    """
     low, high = _around_one("brightness", amount)
     return each_content(lambda key, image, size: colour.brightness(image, _draw(key, low, high)))
 
@@ -32,8 +47,8 @@ def contrast(amount: float) -> Augment:
     return each_content(lambda key, image, size: colour.contrast(image, size, _draw(key, low, high)))
 
 
-def saturation(amount: float) -> Augment:
-    """Distances to the grey level of the pixel, times a factor from 1 - amount (at least 0) to 1 + amount."""
+def saturation(amount: float | tuple[float, float]) -> Augment:
+    """Distances to the grey level of the pixel, times a factor as that of `brightness`. Raises ValueError as that does."""
     low, high = _around_one("saturation", amount)
     return each_content(lambda key, image, size: colour.saturation(image, _draw(key, low, high)))
 
@@ -146,9 +161,12 @@ def each_content(change: Callable[[Key, Array, Array], Array]) -> Augment:
     return augment
 
 
-def _around_one(who: str, amount: float) -> tuple[float, float]:
-    if amount < 0:
-        raise ValueError(f"{who}(amount={amount}): allowed is 0 or more")
+def _around_one(who: str, amount: float | tuple[float, float]) -> tuple[float, float]:
+    low, high = amount if isinstance(amount, tuple) else (0, amount)
+    if not 0 <= low <= high:
+        raise ValueError(f"{who}(amount={amount}): allowed is 0 or more, or a range of factors, 0 <= low <= high")
+    if isinstance(amount, tuple):
+        return low, high
     return max(0.0, 1 - amount), 1 + amount
 
 

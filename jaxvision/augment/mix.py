@@ -18,7 +18,7 @@ from jaxvision.augment.colour import each_content
 from jaxvision.augment.keys import row_keys
 from jaxvision.ops import homography, resample
 from jaxvision.ops.levels import as_float, as_levels
-from jaxvision.ops.pixels import inside
+from jaxvision.ops.pixels import IMAGENET_MEAN, IMAGENET_STD, inside
 from jaxvision.types import Augment, Batch, Key, Labels, Scalar
 
 
@@ -26,21 +26,23 @@ def random_erasing(
     probability: float = 0.5,
     area: tuple[float, float] = (0.02, 1 / 3),
     ratio: tuple[float, float] = (0.3, 1 / 0.3),
-    fill: Literal["noise"] | float = "noise",
+    fill: Literal["noise", "normal"] | float = "noise",
 ) -> Augment:
     """Fills a rectangle of the content, each image with this probability (arXiv:1708.04896).
 
     Its fraction of the area is sampled from `area`, its aspect ratio (width by height) from `ratio`. It is filled with
-    uniform noise, a whole level for each pixel and channel, or with one grey level. Targets do not change.
+    uniform noise, a whole level for each pixel and channel, with "normal" noise of ImageNet's mean and standard deviation
+    (cut to 0-255; timm's `pixel`), or with one grey level. Targets do not change.
 
     Raises:
-      ValueError: a probability outside 0 to 1, ranges that are none, a fill that is neither "noise" nor 0-255.
+      ValueError: a probability outside 0 to 1, ranges that are none, a fill that is neither a noise nor 0-255; in use,
+        "normal" for images without three channels.
     """
     if not 0 <= probability <= 1:
         raise ValueError(f"random_erasing(probability={probability}): a probability lies between 0 and 1")
     window.check("random_erasing", area, ratio)
-    if fill != "noise" and (isinstance(fill, str) or not 0 <= fill <= 255):
-        raise ValueError(f"random_erasing(fill={fill!r}): allowed is 'noise' or a grey level, 0 to 255")
+    if fill not in ("noise", "normal") and (isinstance(fill, str) or not 0 <= fill <= 255):
+        raise ValueError(f"random_erasing(fill={fill!r}): allowed is 'noise', 'normal' or a grey level, 0 to 255")
 
     def one(key: Key, image: Array, size: Array) -> Array:
         for_choice, for_window, for_fill = jax.random.split(key, 3)
@@ -48,6 +50,8 @@ def random_erasing(
         covered = window.holds(hole, *image.shape[:2]) & hole.fits & jax.random.bernoulli(for_choice, probability)
         if fill == "noise":
             return jnp.where(covered[..., None], _even_noise(for_fill, image.shape).astype(image.dtype), image)
+        if fill == "normal":
+            return jnp.where(covered[..., None], _normal_noise(for_fill, image), image)
         level = as_levels(jnp.full((), fill, as_float(image).dtype), image.dtype)
         return jnp.where(covered[..., None], level, image)
 
@@ -59,6 +63,15 @@ def _even_noise(key: Key, shape: tuple[int, ...]) -> UInt8[Array, "h w c"]:
     *place, channels = shape
     words = jax.random.bits(key, (*place, -(-channels // 4)), jnp.uint32)
     return jax.lax.bitcast_convert_type(words, jnp.uint8).reshape(*place, -1)[..., :channels]
+
+
+def _normal_noise(key: Key, image: Array) -> Array:
+    """Normal noise that becomes standard normal where pixels are normalised by ImageNet's mean and deviation."""
+    if image.shape[-1] != len(IMAGENET_MEAN):
+        raise ValueError(f"random_erasing(fill='normal'): the image has {image.shape[-1]} channels; allowed are 3")
+    noise = jax.random.normal(key, image.shape, as_float(image).dtype)
+    mean, std = (jnp.asarray(each, noise.dtype)[None, None] for each in (IMAGENET_MEAN, IMAGENET_STD))
+    return as_levels(mean + std * noise, image.dtype)
 
 
 def mixup(alpha: float, classes: int) -> Augment:

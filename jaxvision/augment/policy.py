@@ -1,11 +1,13 @@
 """Augmentations that sample operations from a fixed list of fourteen, for each image on its own.
 
 Identity, rotation, shear and shift along x and y, brightness, saturation, contrast, sharpness, posterize, solarize,
-autocontrast, equalize. A strength from 0 to 1 says how far the first ten go towards the ends of a `Space`; motions and the
-four that have a factor go either way with the same probability. Motions are about the centre of the content.
+autocontrast, equalize; timm's RandAugment has inversion and a solarize that brightens beside them. A strength from 0 to 1
+says how far the first ten go towards the ends of a `Space`; motions and the four that have a factor go either way with the
+same probability. Motions are about the centre of the content.
 """
 
 import dataclasses
+from collections.abc import Callable
 from typing import NamedTuple
 
 import jax
@@ -26,8 +28,12 @@ OPERATIONS = (
     *("identity", "rotation", "shear_x", "shear_y", "shift_x", "shift_y"),
     *("autocontrast", "equalize", "posterize", "solarize", "brightness", "saturation", "contrast", "sharpness"),
 )
+EVERY_OPERATION = (*OPERATIONS, "invert", "solarize_add")
+"""The fourteen, and the two that timm has beside them."""
 STEPS = 30
 """Steps into which strengths are divided."""
+TIMM_STEPS = 10
+"""Steps into which timm divides them, as the code of EfficientNet does."""
 
 
 class Space(NamedTuple):
@@ -41,14 +47,16 @@ class Space(NamedTuple):
     """Shift as a fraction of the width or height if below 1, else in pixels."""
     factor: float
     """Factors are 1 - factor or 1 + factor."""
-    bits: int
-    """Bits that posterize keeps."""
+    bits: Callable[[Array], Array]
+    """Bits that posterize keeps, of 8, by the strength."""
 
 
-USUAL = Space(rotation=30, shear=0.3, shift=150 / 331, factor=0.9, bits=4)
+USUAL = Space(30, 0.3, 150 / 331, 0.9, bits=lambda strength: 8 - jnp.round(4 * strength))
 """Space of AutoAugment (arXiv:1805.09501, table 6), and so of RandAugment."""
-WIDE = Space(rotation=135, shear=0.99, shift=32, factor=0.99, bits=2)
+WIDE = Space(135, 0.99, 32, 0.99, bits=lambda strength: 8 - jnp.round(6 * strength))
 """Space of TrivialAugment (arXiv:2103.10158, table 2)."""
+TIMM = Space(30, 0.3, 0.45, 0.9, bits=lambda strength: 4 - jnp.floor(4 * strength))
+"""Space of timm's RandAugment whose operations grow with the strength (`inc1`)."""
 
 
 def randaugment(number: int = 2, magnitude: float = 9, fill: Fill = "constant") -> Augment:
@@ -56,7 +64,7 @@ def randaugment(number: int = 2, magnitude: float = 9, fill: Fill = "constant") 
 
     Args:
       number: how many operations.
-      magnitude: strength, 0 to 30, where 30 reaches `USUAL`.
+      magnitude: strength, 0 to 30, where 30 reaches `USUAL`; torchvision's scale. 9 of timm or EfficientNet is 27 here.
       fill: what comes in from outside the image; see `warp.affine`.
 
     Raises:
@@ -73,7 +81,49 @@ def randaugment(number: int = 2, magnitude: float = 9, fill: Fill = "constant") 
         del step
         for each in jax.random.split(key, number):
             kind, sign = _sampled(each, len(batch.image), len(OPERATIONS))
-            batch = _applied(batch, kind, sign * (magnitude / STEPS), USUAL, fill, "randaugment")
+            batch = applied(batch, kind, sign * (magnitude / STEPS), USUAL, fill, "randaugment")
+        return batch
+
+    return augment
+
+
+def randaugment_timm(
+    number: int = 2, magnitude: float = 9, deviation: float = 0.5, probability: float = 0.5, fill: Fill = 116
+) -> Augment:
+    """RandAugment as timm and DeiT have it, `rand-m9-mstd0.5-inc1` (arXiv:2012.12877, table 9).
+
+    `number` operations one after the other, each applied with this probability, and sampled uniformly from fifteen: the
+    thirteen that change something, inversion, and `ops.colour.solarize_add`. What moves is bilinear, where timm's is bicubic,
+    and a shear keeps the centre, where timm's keeps the corner.
+
+    Args:
+      number: how many operations.
+      magnitude: mean of the strength, 0 to 10, where 10 reaches `TIMM`.
+      deviation: standard deviation of the strength, which is normal, cut to 0 to 10, and sampled for each operation.
+      probability: that of each operation.
+      fill: what comes in from outside the image, see `warp.affine`; timm has ImageNet's mean colour, here a grey.
+
+    Raises:
+      ValueError: fewer than 0 operations, a magnitude outside 0 to 10, a negative deviation, a probability outside 0 to 1,
+        an unknown fill.
+      TypeError: in use, a target that cannot be moved.
+    """
+    if number < 0 or not 0 <= magnitude <= TIMM_STEPS or deviation < 0 or not 0 <= probability <= 1:
+        given = f"number={number}, magnitude={magnitude}, deviation={deviation}, probability={probability}"
+        raise ValueError(f"randaugment_timm({given}): allowed are 0 or more, 0 to 10, 0 or more, 0 to 1")
+    resample.check(fill, "nearest")
+
+    def augment(key: Key, step: Scalar, batch: Batch) -> Batch:
+        del step
+        rows = len(batch.image)
+        for each in jax.random.split(key, number):
+            for_kind, for_strength, for_choice = jax.random.split(each, 3)
+            kind, sign = _sampled(for_kind, rows, len(EVERY_OPERATION) - 1)
+            chosen = jax.vmap(lambda k: jax.random.bernoulli(k, probability))(row_keys(for_choice, rows))
+            noise = jax.vmap(lambda k: jax.random.normal(k, (), jnp.float32))(row_keys(for_strength, rows))
+            strength = jnp.clip(magnitude + deviation * noise, 0, TIMM_STEPS) / TIMM_STEPS
+            kind = jnp.where(chosen, kind + 1, OPERATIONS.index("identity"))
+            batch = applied(batch, kind, sign * strength, TIMM, fill, "randaugment_timm")
         return batch
 
     return augment
@@ -97,7 +147,7 @@ def trivialaugment(fill: Fill = "constant") -> Augment:
         kind, sign = _sampled(for_kind, len(batch.image), len(OPERATIONS))
         keys = row_keys(for_strength, len(batch.image))
         steps = jax.vmap(lambda k: jax.random.randint(k, (), 0, STEPS + 1, jnp.int32))(keys)
-        return _applied(batch, kind, sign * steps.astype(jnp.float32) / STEPS, WIDE, fill, "trivialaugment")
+        return applied(batch, kind, sign * steps.astype(jnp.float32) / STEPS, WIDE, fill, "trivialaugment")
 
     return augment
 
@@ -166,8 +216,10 @@ def _sampled(key: Key, rows: int, operations: int) -> tuple[Int[Array, "b"], Flo
     return jax.vmap(one)(row_keys(key, rows))
 
 
-def _applied(batch: Batch, kind: Array, strength: Float[Array, "b"], space: Space, fill: Fill, who: str) -> Batch:
-    """One operation for each image, of a strength from -1 to 1."""
+def applied(
+    batch: Batch, kind: Int[Array, "b"], strength: Float[Array, "b"], space: Space, fill: Fill, who: str
+) -> Batch:
+    """The batch after one operation for each image, a number of `EVERY_OPERATION`, of a strength from -1 to 1."""
     image, size = jnp.asarray(batch.image), jnp.asarray(batch.size)
 
     def one(kind: Array, strength: Array, image: Array, size: Array) -> Array:
@@ -197,7 +249,7 @@ def _matrix(kind: Array, strength: Array, size: Array, space: Space) -> Float[Ar
 def _changed(kind: Array, strength: Array, image: Array, size: Array, space: Space, fill: Fill) -> Array:
     """The image after the operation; what it makes of the canvas outside the content is of no meaning."""
     factor = 1 + strength * space.factor
-    bits = 8 - jnp.round(jnp.abs(strength) * (8 - space.bits))
+    bits = space.bits(jnp.abs(strength))
     source = homography.inverse(_matrix(kind, strength, size, space))
     branches = [
         lambda image: image,
@@ -210,6 +262,8 @@ def _changed(kind: Array, strength: Array, image: Array, size: Array, space: Spa
         lambda image: colour.saturation(image, factor),
         lambda image: colour.contrast(image, size, factor),
         lambda image: filters.sharpness(image, size, factor),
+        lambda image: colour.solarize(image, 0),
+        lambda image: colour.solarize_add(image, jnp.floor(110 * jnp.abs(strength))),
     ]
     motions = OPERATIONS.index("shift_y") - OPERATIONS.index("rotation")
     branch = jnp.where(kind > motions, kind - motions, jnp.minimum(kind, 1))

@@ -25,7 +25,7 @@ def affine(
     *,
     rotation: float = 0.0,
     shift: float = 0.0,
-    shear: float = 0.0,
+    shear: float | tuple[float, float] = 0.0,
     zoom: float = 0.0,
     fill: Fill = "nearest",
     interpolation: Interpolation = "bilinear",
@@ -35,7 +35,7 @@ def affine(
     Args:
       rotation: largest angle, in degrees, either way.
       shift: largest shift either way, as a fraction of the width and of the height.
-      shear: largest lean of the columns either way, in pixels per pixel.
+      shear: largest lean of the columns either way, in pixels per pixel; or of the columns and of the rows, each its own.
       zoom: width and height are multiplied, each by its own factor from 1 - zoom to 1 + zoom.
       fill: what comes in from outside: "nearest", "reflect", "wrap", "constant" (black) or a grey level.
       interpolation: "bilinear" or "nearest".
@@ -45,7 +45,8 @@ def affine(
         another size than the canvas.
       TypeError: a target that cannot be moved.
     """
-    amounts = {"rotation": rotation, "shift": shift, "shear": shear, "zoom": zoom}
+    columns, rows = shear if isinstance(shear, tuple) else (shear, 0.0)
+    amounts = {"rotation": rotation, "shift": shift, "shear": min(columns, rows), "zoom": zoom}
     for name, amount in amounts.items():
         if amount < 0 or (name == "zoom" and amount >= 1):
             raise ValueError(f"affine({name}={amount}): allowed is 0 or more, and a zoom below 1")
@@ -53,11 +54,12 @@ def affine(
 
     def matrix(key: Key, size: Array) -> Array:
         turn, lean, *rest = jax.random.uniform(key, (6,), jnp.float32, -1, 1)
+        up = jax.random.uniform(jax.random.fold_in(key, 1), (), jnp.float32, -1, 1) if rows else 0.0
         y, x = size.astype(jnp.float32)
         moves = homography.product(
             homography.shift(rest[0] * shift * x, rest[1] * shift * y),
             homography.rotation(turn * rotation),
-            homography.shear(lean * shear, 0),
+            homography.shear(lean * columns, up * rows),
             homography.zoom(1 + rest[2] * zoom, 1 + rest[3] * zoom),
         )
         return homography.about_centre(moves, size)

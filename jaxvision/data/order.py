@@ -41,6 +41,26 @@ def shuffled(seed: int) -> Order:
     return order
 
 
+def repeated(seed: int, times: int, apart: int) -> Order:
+    """Repeated augmentation (arXiv:1901.09335): the first examples of each epoch's permutation, each `times` times.
+
+    An epoch is as long as the source and so shows 1 / `times` of it, as DeiT has it. Blocks of `apart` examples come `times`
+    times one after the other: with `apart = batch_size // times` copies come in one batch, and never beside one another.
+    Raises ValueError for less than 1 of either.
+    """
+    seed = checked_seed(seed)
+    if times < 1 or apart < 1:
+        raise ValueError(f"repeated(times={times}, apart={apart}): allowed are 1 or more")
+
+    def order(source: Source) -> Indices:
+        n = _some(source)
+        block, place = np.divmod(np.arange(n), times * apart)
+        ranks = block * apart + place % apart
+        return _by_epoch(n, lambda epoch: permutation(seed, Purpose.SHUFFLE, epoch, n)[ranks])
+
+    return order
+
+
 def weighted(weights: Sequence[float] | np.ndarray, seed: int) -> Order:
     """Oversampling: n draws an epoch, of which example i, of normalised weight w, gets `floor(n w)` or `ceil(n w)`.
 

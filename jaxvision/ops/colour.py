@@ -93,6 +93,18 @@ def solarize(image: Image, threshold: Amount) -> Image:
     return as_levels(jnp.where(levels >= threshold, 255 - levels, levels), image.dtype)
 
 
+def solarize_add(image: Image, amount: Amount) -> Image:
+    """Levels below 128 plus `amount`."""
+    levels = as_float(image)
+    return as_levels(jnp.where(levels < 128, levels + jnp.asarray(amount, levels.dtype), levels), image.dtype)
+
+
+def offset(image: Image, amount: Amount) -> Image:
+    """Every level plus `amount`."""
+    levels = as_float(image)
+    return as_levels(levels + jnp.asarray(amount, levels.dtype), image.dtype)
+
+
 def posterize(image: Image, bits: Amount) -> Image:
     """Only the `bits` highest of the eight bits of every level are kept, the others 0."""
     levels = as_float(image)
