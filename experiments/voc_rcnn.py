@@ -4,8 +4,8 @@
     python -m jaxvision.main --config=experiments/voc_rcnn.py --workdir=runs/voc_rcnn
 
 The first command searches all images once and keeps what it finds; it prints the recall. `data_dir` holds `VOC2007/`;
-`vgg16` is as in voc_fast_rcnn.py. The recipe is that of the paper's fine-tuning and its code: 70,000 steps, the rate divided by
-ten every 20,000, that of biases twice and that of the new classes ten times as high; batches of 24 regions, 6 of objects,
+`vgg16` is as in voc_fast_rcnn.py. The recipe is that of the paper's fine-tuning and its code: 70,000 steps, the rate divided
+by ten every 20,000, that of biases twice and that of the new classes ten times as high; batches of 24 regions, 6 of objects,
 which the paper has for VGG16 (128 are for its smaller network), here of two images and not of all. The paper's VGG16 reaches
 66.0 mAP (VOC07's 11 points, `test/AP_voc07`; table 3) with support vector machines and regressions trained afterwards; here
 classes and boxes are learned together, for which it gives no score. Not measured by us.
