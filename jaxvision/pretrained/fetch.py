@@ -1,7 +1,6 @@
 """Files from elsewhere: downloaded once, checked, kept in `~/.cache/jaxvision/weights` (or below `$JAXVISION_CACHE`)."""
 
 import hashlib
-import os
 import re
 import shutil
 import subprocess
@@ -18,13 +17,14 @@ from pathlib import Path
 from typing import IO
 
 from jaxvision.errors import replacing
+from jaxvision.machine import folders
 
 SCHEMES = ("https", "file")
 
 
 def folder() -> Path:
     """Where downloaded files are kept; it need not exist."""
-    return Path(os.environ.get("JAXVISION_CACHE") or Path.home() / ".cache" / "jaxvision") / "weights"
+    return folders.cache("weights")
 
 
 def is_url(source: str | Path) -> bool:
