@@ -178,6 +178,8 @@ def test_nan_can_be_skipped(run):
         ({"config": "nowhere.py"}, "no experiment file nowhere.py"),
         ({"network__dropout": "1.5"}, "dropout is 1.5; it must be at least 0 and less than 1"),
         ({"batch_size": 0}, "batch_size must be at least 1, got 0"),
+        ({"batch_size": 10**20}, "batch_size must be at most 2,147,483,647, got 100000000000000000000"),
+        ({"seed": 2**63}, "seed is 9223372036854775808; it must be at least 0 and below 2**63"),
         ({"log": 0}, "log must be at least 1"),
         ({"source": "folder", "data_dir": "nowhere"}, "nowhere"),
     ],
