@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from jaxvision import commands
 from jaxvision.errors import ConfigError, raised_as
+from jaxvision.machine import folders
 
 if TYPE_CHECKING:
     from jaxvision.run.training import Trained
@@ -166,6 +167,7 @@ def leave(status: int) -> None:
 
 def start(flags: Flags) -> int:
     """Trains, or checks, what the command line asks for; returns the exit status."""
+    folders.lend_temporary(flags.workdir / "tmp")
     from jaxvision.run import devices, processes, watch
 
     with raised_as(ConfigError):

@@ -4,6 +4,7 @@ import os
 import re
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -156,3 +157,21 @@ def test_a_result_that_can_not_be_written_is_an_error_and_one_that_nobody_reads_
 def test_letters_that_a_terminal_does_not_have_are_escaped():
     ascii_only = {"PYTHONIOENCODING": "ascii"}
     assert printing("", 'print("a\\u00e4")', **ascii_only).stdout == b"a\\xe4\n"
+
+
+@pytest.mark.parametrize(("written", "on_disk"), [("Café", "Cafe\u0301"), ("Cafe\u0301", "Café"), ("Café", "Café")])
+def test_a_name_is_found_in_either_unicode_form(tmp_path, written, on_disk):
+    (tmp_path / on_disk).touch()
+    assert folders.spelled(tmp_path, written).name == on_disk
+    assert folders.spelled(tmp_path, "Cafè").name == "Cafè"
+
+
+def test_a_folder_is_lent_only_where_there_is_none_for_temporary_files(tmp_path, monkeypatch):
+    folders.lend_temporary(tmp_path / "tmp")
+    assert not (tmp_path / "tmp").exists()
+    monkeypatch.setattr("tempfile.tempdir", None)
+    monkeypatch.setattr("tempfile._candidate_tempdir_list", lambda: ["/proc/nowhere"])
+    monkeypatch.setenv("TMPDIR", "/proc/nowhere")
+    folders.lend_temporary(tmp_path / "tmp")
+    with tempfile.NamedTemporaryFile() as file:
+        assert Path(file.name).parent == tmp_path / "tmp"

@@ -373,6 +373,19 @@ def test_a_signal_in_the_last_step_leaves_its_evaluation_to_the_same_command(run
     assert [row["step"] for row in rows(run.workdir) if "test/accuracy" in row] == [4]
 
 
+def test_a_workdir_that_is_moved_under_a_run_ends_it_and_is_not_made_anew(run, monkeypatch):
+    def move(interruption, step):
+        if step == 3:
+            run.workdir.rename(run.workdir.with_name("elsewhere"))
+        return False
+
+    monkeypatch.setattr(processes.Interruption, "requested", move)
+    status, printed = run(steps=8, checkpoint=2, evaluate=4, log=2)
+    assert status == 2
+    assert "run was moved or removed while the run was in it" in one_line(printed)
+    assert [path.name for path in run.workdir.parent.iterdir()] == ["elsewhere"]
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_a_signal_saves_says_how_to_go_on_and_the_same_command_does(tmp_path, number):

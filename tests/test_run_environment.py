@@ -12,9 +12,10 @@ TINY = Path(__file__).with_name("tiny_experiment.py")
 ROOT = TINY.parent.parent
 FIELDS = ["--config.log=2", "--config.evaluate=4", "--config.checkpoint=2", "--config.keep_latest=1"]
 WITHOUT_LOCKS = """
-import errno, fcntl, os, runpy, sys
+import errno, fcntl, os, runpy, tempfile
 def flock(file, operation): raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
 fcntl.flock = flock
+tempfile._candidate_tempdir_list = lambda: ['/proc/nowhere']
 runpy.run_module('jaxvision.main', run_name='__main__', alter_sys=True)
 """
 pytestmark = pytest.mark.slow
@@ -49,11 +50,12 @@ def test_a_workdir_of_any_letters_trains_resumes_evaluates_and_predicts(tmp_path
 def test_without_home_locks_and_temporary_folder_it_trains_and_saves(tmp_path):
     hidden = {"HOME", "USER", "LOGNAME", "XDG_CACHE_HOME", "JAX_COMPILATION_CACHE_DIR"}
     environment = {name: value for name, value in os.environ.items() if name not in hidden}
-    environment |= {"HOME": "/proc/nowhere", "TMPDIR": "/proc/nowhere"}
+    environment["HOME"] = "/proc/nowhere"
     text = run(command(tmp_path / "run", 4, ("-c", WITHOUT_LOCKS)), env=environment)
     assert "let no other process train there" in text
     assert "compiled programs are not kept" in text
     assert saved(tmp_path / "run") == ["4"]
+    assert (tmp_path / "run/tmp").is_dir()
 
 
 @pytest.mark.parametrize("shell", ["2>&1 | head -n 1", "2>&-", "2>/dev/full", ">&- 2>&-", ">/dev/full 2>&1"])

@@ -3,6 +3,7 @@
 import os
 import re
 import tempfile
+import unicodedata
 from pathlib import Path
 
 _ADDRESS = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+:/")
@@ -34,6 +35,24 @@ def cache(kind: str) -> Path:
     """
     chosen = os.environ.get("JAXVISION_CACHE")
     return (local(chosen) if chosen else _home() / ".cache" / "jaxvision") / kind
+
+
+def lend_temporary(folder: Path) -> None:
+    """Takes this folder for temporary files where the machine has none that can be written to; makes it then."""
+    try:
+        tempfile.gettempdir()
+    except FileNotFoundError:
+        folder.mkdir(parents=True, exist_ok=True)
+        os.environ["TMPDIR"] = tempfile.tempdir = str(folder)
+
+
+def spelled(folder: Path, name: str) -> Path:
+    """The file of this name, or, where there is none, of another Unicode form of it (NFC, NFD): archives change forms."""
+    path = folder / name
+    if name.isascii() or path.exists():
+        return path
+    others = (folder / unicodedata.normalize(form, name) for form in ("NFC", "NFD"))
+    return next((other for other in others if other.exists()), path)
 
 
 def _home() -> Path:

@@ -300,6 +300,7 @@ def hooked(
             return experiment.stop(history)
 
     def write(step: int, metrics: Metrics) -> None:
+        workdir.check_there()
         book.write(step, metrics if of_evaluation(metrics) else {**scalars_at(experiment, step), **metrics})
 
     return loop.Hooks(write, evaluate, save, stop, interruption.requested, book.stepped)

@@ -10,6 +10,7 @@
   commit and uncommitted changes, every start of it.
 - `preflight/`, `nonfinite/`, `stacks.txt`, `profile/`: where a preflight, a step that was not finite, one that took too long,
   or `--profile` wrote some.
+- `tmp/`: temporary files, where the machine has no folder for them.
 
 A workdir that holds another run (other settings, code or data), or that another process uses, is refused.
 """
