@@ -164,4 +164,4 @@ def augmented(augment: Augment, batch: Batch, times: int, seed: int) -> list[lis
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    commands.enter(main)

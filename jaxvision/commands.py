@@ -8,9 +8,11 @@ import sys
 import threading
 from collections.abc import Callable
 from pathlib import Path
-from typing import Literal
+from typing import Literal, NoReturn
 
 from jaxvision.errors import UserError, closest
+from jaxvision.machine.folders import local
+from jaxvision.machine.output import outlast
 
 
 def status_of(run: Callable[[], int], traceback: bool = False, leave: Callable[[int], object] | None = None) -> int:
@@ -46,8 +48,10 @@ def status_of(run: Callable[[], int], traceback: bool = False, leave: Callable[[
 
 def message(error: Exception, several: bool) -> str | None:
     """What to say of an error in place of a traceback; None where that would hide an error of the program."""
-    if isinstance(error, UserError | OSError):
-        return " ".join(str(error).split())
+    if isinstance(error, UserError | OSError | MemoryError):
+        return " ".join(str(error).split()) or "there is not enough memory"
+    if "can't start new thread" in str(error):
+        return "no further thread can be started; allow more (ulimit -u, or the limit of pids of a container)"
     lost = ("Connection closed", "Connection reset", "Broken pipe", "heartbeat", "DEADLINE_EXCEEDED")
     if several and any(sign in str(error) for sign in lost):
         return f"another process has ended; its own message says why ({str(error).splitlines()[0]})"
@@ -69,9 +73,23 @@ def tell_errors_once() -> None:
     sys.unraisablehook = unraisable
 
 
+def enter(main: Callable[[], int]) -> NoReturn:
+    """Runs a command as all that this process does, and ends the process with its exit status."""
+    outlast()
+    tell_errors_once()
+    sys.exit(main())
+
+
 def expanded(text: str) -> Path:
-    """The path that a flag gives, `~` as the home folder."""
-    return Path(text).expanduser()
+    """The path that a flag gives, `~` as the home folder.
+
+    Raises:
+      argparse.ArgumentTypeError: for an address, or `~` without a home folder.
+    """
+    try:
+        return local(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
 
 
 def split_overrides(argv: list[str], error: Callable[[str], object]) -> tuple[dict[str, str], list[str]]:

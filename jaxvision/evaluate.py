@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from jaxvision import commands
 from jaxvision.errors import write_atomically
+from jaxvision.machine.output import result
 
 if TYPE_CHECKING:
     from jaxvision.run.checkpoint import Which
@@ -93,7 +94,7 @@ def report(flags: Flags) -> int:
     metrics = {name: each.metrics for name, each in results.evaluations.items()}
     path = flags.workdir / "checkpoints" / str(results.step)
     text = as_json(results, path)
-    print(f"step {results.step:,} ({path}), {results.weights} weights\n{table(metrics)}\n{text}")
+    result(f"step {results.step:,} ({path}), {results.weights} weights\n{table(metrics)}\n{text}")
     if flags.output is not None:
         write_atomically(flags.output, text + "\n")
     return 0
@@ -123,5 +124,4 @@ def table(metrics: Mapping[str, Mapping[str, float]]) -> str:
 
 
 if __name__ == "__main__":
-    commands.tell_errors_once()
-    sys.exit(main())
+    commands.enter(main)

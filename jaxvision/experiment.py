@@ -136,6 +136,12 @@ def first_state_of(
     )
 
 
+def check_seed(experiment: Experiment) -> None:
+    """Raises ValueError for a seed that no key can be made of."""
+    if not 0 <= experiment.seed < 2**63:
+        raise ValueError(f"seed is {experiment.seed}; it must be at least 0 and below 2**63")
+
+
 def check_names(experiment: Experiment) -> None:
     """Raises ValueError for a name that no evaluation or scalar can have."""
     for name in experiment.evaluations:

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from jaxvision import commands
 from jaxvision.errors import ConfigError, raised_as
+from jaxvision.machine import folders
 
 if TYPE_CHECKING:
     from jaxvision.run.training import Trained
@@ -166,6 +167,7 @@ def leave(status: int) -> None:
 
 def start(flags: Flags) -> int:
     """Trains, or checks, what the command line asks for; returns the exit status."""
+    folders.lend_temporary(flags.workdir / "tmp")
     from jaxvision.run import devices, processes, watch
 
     with raised_as(ConfigError):
@@ -221,6 +223,7 @@ def preflight(flags: Flags) -> int:
     """Checks the experiment without training it; returns the exit status."""
     from functools import partial
 
+    from jaxvision.machine.output import result
     from jaxvision.run import config, devices
     from jaxvision.run.preflight.check import check
     from jaxvision.run.training import check_free
@@ -231,10 +234,9 @@ def preflight(flags: Flags) -> int:
         mesh = devices.device_mesh(flags.fsdp)
     free = partial(check_free, Workdir(flags.workdir), experiment, recipe, flags.fork)
     findings = check(experiment, mesh, flags.workdir / "preflight", free)
-    print(findings.report, end="")
+    result(findings.report, end="")
     return 2 if findings.problems else 0
 
 
 if __name__ == "__main__":
-    commands.tell_errors_once()
-    sys.exit(main())
+    commands.enter(main)

@@ -201,5 +201,4 @@ def count(paths: Sequence[Path]) -> tuple[int, int]:
 
 
 if __name__ == "__main__":
-    commands.tell_errors_once()
-    sys.exit(main())
+    commands.enter(main)

@@ -98,6 +98,7 @@ def test_what_does_not_fit_the_canvas_names_image_and_canvas():
     ("options", "match"),
     [
         ({"batch_size": 0}, "batch_size must be at least 1, got 0"),
+        ({"batch_size": 10**20}, "batch_size must be at most 2,147,483,647, got 100000000000000000000"),
         ({"channels": 4}, "channels must be 1 .* got 4"),
         ({"on_bad_image": "ignore"}, '"raise" or "skip", got \'ignore\''),
     ],

@@ -1,3 +1,5 @@
+import tracemalloc
+
 import numpy as np
 from PIL import Image
 
@@ -41,3 +43,17 @@ def test_the_report_has_mistakes_only_where_there_are_some(tmp_path):
     classification.report(tmp_path, "test", rows, data)
     with Image.open(tmp_path / "test_mistakes.png") as picture:
         assert len(np.unique(np.asarray(picture.convert("L")))) > 5
+
+
+def test_of_22000_classes_no_matrix_is_drawn_and_that_is_said(tmp_path, caplog):
+    images, labels = np.zeros((4, 6, 5, 1), np.uint8), np.array([0, 1, 20_000, 21_999])
+    source = arrays.source(images, labels, classes=[f"class {k}" for k in range(22_000)])
+    data = arrays.evaluation(lambda: source, canvas=(8, 8), batch_size=4, channels=1)
+    rows = {"label": labels, "predicted": labels, "confidence": np.full(4, 0.9), "index": np.arange(4)}
+    tracemalloc.start()
+    classification.report(tmp_path, "test", rows, data)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 100e6
+    assert [path.name for path in tmp_path.iterdir()] == ["test_predictions.png"]
+    assert "test: no confusion matrix of 22000 classes; it is drawn up to 4000" in caplog.text

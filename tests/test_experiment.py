@@ -8,7 +8,7 @@ from jaxvision import experiment
 from jaxvision.commands import split_overrides
 from jaxvision.errors import ConfigError
 from jaxvision.metrics.detection import detection
-from jaxvision.run.config import as_json, configure, load
+from jaxvision.run.config import as_json, configure, here, load
 from jaxvision.types import About, Metric, Stream, Task
 
 
@@ -140,3 +140,24 @@ def test_the_seed_decides_the_first_state_and_its_random_numbers():
 
     assert first(3) == first(3)
     assert all(a != b for a, b in zip(first(3), first(4), strict=True))
+
+
+def test_a_path_below_the_home_folder_is_one_of_this_machine(monkeypatch):
+    monkeypatch.setenv("HOME", "/home/me")
+    given = ConfigDict({"data": {"train": "~/images"}, "pattern": "~x", "weights": "https://a/b.pth", "steps": 3})
+    config = here(given.lock())
+    assert (config.data.train, config.pattern, config.weights) == ("/home/me/images", "~x", "https://a/b.pth")
+    assert given.data.train == "~/images"
+    assert config.is_locked
+
+
+def test_data_of_an_address_are_refused_by_the_name_of_the_field():
+    with pytest.raises(ValueError, match=r"config.data.train: gs://bucket/images is an address"):
+        here(ConfigDict({"data": {"train": "gs://bucket/images"}}))
+
+
+@pytest.mark.parametrize("seed", [-1, 2**63, 10**30])
+def test_a_seed_that_no_key_can_be_made_of_is_named(seed):
+    chosen = experiment.Experiment(None, None, 1, None, seed=seed)
+    with pytest.raises(ValueError, match=f"seed is {seed}; it must be at least 0 and below 2\\*\\*63"):
+        experiment.check_seed(chosen)

@@ -313,3 +313,14 @@ def test_the_samples_hold_what_they_should(folder, split, images, count, empty):
                 rows, columns = np.nonzero(mask)
                 assert box.tolist() == [columns.min(), rows.min(), columns.max() + 1, rows.max() + 1]
                 assert area == mask.sum()
+
+
+@pytest.mark.parametrize(("written", "on_disk"), [("é.png", "e\u0301.png"), ("e\u0301.png", "é.png")])
+def test_an_image_is_found_in_either_unicode_form_of_its_name(tmp_path, written, on_disk):
+    Image.new("RGB", (4, 4)).save(tmp_path / on_disk)
+    images = [{"id": 1, "file_name": written, "height": 4, "width": 4}]
+    content = {"images": images, "annotations": [], "categories": [{"id": 1, "name": "a"}]}
+    (tmp_path / "a.json").write_text(json.dumps(content))
+    source = objects.coco(tmp_path / "a.json", tmp_path)
+    assert source.read([0])[0].image == (tmp_path / on_disk).read_bytes()
+    assert source.name(0) == written

@@ -248,3 +248,12 @@ def test_an_image_that_can_not_be_read_has_no_objects_and_is_left_to_decoding(tm
     example = source.read(np.array([0]))[0]
     assert (example.image, len(example.objects.labels)) == (b"<html>", 0)
     assert [len(each.labels) for each in source.objects()] == [0, 1, 0, 3]
+
+
+def test_a_text_is_found_in_the_other_unicode_form_of_the_name_of_its_image(tmp_path):
+    for folder in ("images", "labels"):
+        (tmp_path / folder).mkdir()
+    Image.new("RGB", (10, 10)).save(tmp_path / "images/é.png")
+    (tmp_path / "labels/e\u0301.txt").write_text("0 0.5 0.5 0.2 0.2\n")
+    (example,) = objects.yolo_folder(tmp_path / "images", tmp_path / "labels", ["a"]).read(np.array([0]))
+    np.testing.assert_allclose(example.objects.boxes, [[4, 4, 6, 6]], atol=1e-5)

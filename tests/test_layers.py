@@ -10,11 +10,12 @@ import pytest
 import jaxvision
 
 ROOT = Path(jaxvision.__file__).parent
-LOW = {"types", "errors"}
+LOW = {"types", "errors", "machine"}
 FACE = {*LOW, "experiment", "train", "data", "draw", "run", "commands"}
 ALLOWED = {
     "types": set(),
     "errors": set(),
+    "machine": set(),
     "ops": LOW,
     "nn": {*LOW, "ops"},
     "augment": {*LOW, "ops"},
@@ -30,6 +31,7 @@ ALLOWED = {
     "train": {*LOW, "gradient"},
     "experiment": {*LOW, "gradient", "train", "optimize"},
     "run": {*LOW, "experiment", "train", "optimize", "data", "draw", "metrics", "pretrained"},
+    "__main__": {"commands"},
     **dict.fromkeys(("main", "evaluate", "predict", "augmented"), FACE),
 }
 HEAVY = ("tensorflow", "tensorflow_datasets", "torch", "wandb", "av", "tensorboardX")

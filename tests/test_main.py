@@ -178,6 +178,8 @@ def test_nan_can_be_skipped(run):
         ({"config": "nowhere.py"}, "no experiment file nowhere.py"),
         ({"network__dropout": "1.5"}, "dropout is 1.5; it must be at least 0 and less than 1"),
         ({"batch_size": 0}, "batch_size must be at least 1, got 0"),
+        ({"batch_size": 10**20}, "batch_size must be at most 2,147,483,647, got 100000000000000000000"),
+        ({"seed": 2**63}, "seed is 9223372036854775808; it must be at least 0 and below 2**63"),
         ({"log": 0}, "log must be at least 1"),
         ({"source": "folder", "data_dir": "nowhere"}, "nowhere"),
     ],
@@ -369,6 +371,19 @@ def test_a_signal_in_the_last_step_leaves_its_evaluation_to_the_same_command(run
     status, printed = run(**fields)
     assert status == 0, printed
     assert [row["step"] for row in rows(run.workdir) if "test/accuracy" in row] == [4]
+
+
+def test_a_workdir_that_is_moved_under_a_run_ends_it_and_is_not_made_anew(run, monkeypatch):
+    def move(interruption, step):
+        if step == 3:
+            run.workdir.rename(run.workdir.with_name("elsewhere"))
+        return False
+
+    monkeypatch.setattr(processes.Interruption, "requested", move)
+    status, printed = run(steps=8, checkpoint=2, evaluate=4, log=2)
+    assert status == 2
+    assert "run was moved or removed while the run was in it" in one_line(printed)
+    assert [path.name for path in run.workdir.parent.iterdir()] == ["elsewhere"]
 
 
 @pytest.mark.slow

@@ -186,3 +186,32 @@ def test_bad_mode_is_refused(tmp_path):
         Checkpoints(tmp_path, Keep(mode="best"))
     with pytest.raises(ValueError, match=r"keep.latest is 0 and keep.best 1; they must be at least 1 and 0"):
         Checkpoints(tmp_path, Keep(latest=0))
+
+
+@pytest.mark.parametrize("name", ["a[1,2]", "a*?", "back\\slash", "~x #%", "a\u0308 \n"])
+def test_a_path_may_have_any_letters(tmp_path, name):
+    folder = tmp_path / name / "checkpoints"
+    with Checkpoints(folder, Keep(latest=1)) as checkpoints:
+        checkpoints.save(1, state(1), {"history": []}, None)
+        checkpoints.save(2, state(2), {"history": []}, None)
+    assert [path.name for path in folder.iterdir()] == ["2"]
+    with Checkpoints(folder, read_only=True) as checkpoints:
+        assert_same(checkpoints.newest(state()).state, state(2))
+    assert [path.name for path in tmp_path.iterdir()] == [name]
+
+
+def test_a_path_that_needs_a_link_is_told_where_none_can_be_made(tmp_path, monkeypatch):
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "none"))
+    with pytest.raises(CheckpointError, match=r"for the letters \[ \] in .*a\[1\] it needs a link to it: "):
+        Checkpoints(tmp_path / "a[1]")
+
+
+def test_a_first_checkpoint_that_can_not_be_read_back_is_told_at_once(tmp_path, monkeypatch):
+    import jaxvision.run.checkpoint as room
+
+    digests = iter([jnp.uint32(1), jnp.uint32(2)])
+    monkeypatch.setattr(room, "digest", lambda tree: next(digests))
+    checkpoints = Checkpoints(tmp_path / "checkpoints")
+    with pytest.raises(CheckpointError, match="what was written can't be read back: .*1 is damaged"):
+        checkpoints.save(1, state(1), {}, None)
+    checkpoints.close()

@@ -1,5 +1,7 @@
 """The folder of a run."""
 
+import errno
+import os
 from pathlib import Path
 
 import pytest
@@ -112,3 +114,41 @@ def test_a_file_in_the_place_of_the_workdir_is_an_error_and_stays(tmp_path):
     ):
         pass
     assert (tmp_path / "run").read_text() == "mine"
+
+
+@pytest.mark.parametrize("number", ["ENOLCK", "ENOSYS", "EOPNOTSUPP"])
+def test_a_file_system_without_locks_is_told_and_used(tmp_path, monkeypatch, caplog, number):
+    def flock(file, operation):
+        raise OSError(getattr(errno, number), os.strerror(getattr(errno, number)))
+
+    monkeypatch.setattr("fcntl.flock", flock)
+    assert started(tmp_path, {"a": 1}).config.exists()
+    assert "let no other process train there" in caplog.text
+
+
+def test_a_lock_that_is_a_link_leaves_what_it_leads_to(tmp_path):
+    (tmp_path / "mine").write_text("text")
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run/lock").symlink_to(tmp_path / "mine")
+    with Workdir(tmp_path / "run").held():
+        pass
+    assert (tmp_path / "mine").read_text() == "text"
+
+
+@pytest.mark.parametrize("made_anew", [False, True])
+def test_a_workdir_that_is_moved_while_it_is_held_is_missed(tmp_path, made_anew):
+    workdir = Workdir(tmp_path / "run")
+    with workdir.held():
+        workdir.check_there()
+        workdir.path.rename(tmp_path / "elsewhere")
+        if made_anew:
+            workdir.path.mkdir()
+            (workdir.path / "lock").touch()
+        with pytest.raises(WorkdirError, match="run was moved or removed while the run was in it"):
+            workdir.check_there()
+
+
+@pytest.mark.parametrize("name", ["gs://bucket/run", "run\udcff"])
+def test_a_workdir_of_another_machine_or_of_no_text_is_refused(name):
+    with pytest.raises(WorkdirError, match="the workdir can't be used"):
+        Workdir(name)

@@ -22,6 +22,8 @@ logger = logging.getLogger(__name__)
 T = TypeVar("T")
 WHOLE_IMAGE = stretch(8)
 """A placement that needs every pixel of the image."""
+LARGEST_BATCH = 2**31 - 1
+"""Rows of a batch are numbered by int32."""
 
 Open = Callable[[], Source]
 Complain = Callable[[int, BadImage], None]
@@ -173,6 +175,8 @@ def spec(
     """Shapes and types of a batch of labelled images."""
     if batch_size < 1:
         raise ValueError(f"batch_size must be at least 1, got {batch_size}")
+    if batch_size > LARGEST_BATCH:
+        raise ValueError(f"batch_size must be at most {LARGEST_BATCH:,}, got {batch_size}")
     rows = empty_rows(1, canvas, channels, target, given)
     return jax.tree.map(lambda x: jax.ShapeDtypeStruct((batch_size, *x.shape[1:]), x.dtype), as_batch(rows))
 

@@ -10,6 +10,7 @@ import numpy as np
 
 from jaxvision.data.prefetch import in_order
 from jaxvision.formats.image_file import SUFFIXES
+from jaxvision.machine.limits import cores
 from jaxvision.types import Canvas
 
 IMAGES = SUFFIXES
@@ -124,7 +125,7 @@ def decoded(
       decode: of a stream.
       threads: that read and decode; None takes one per core, 8 at most.
     """
-    threads = threads or min(os.cpu_count() or 1, 8)
+    threads = threads or min(cores(), 8)
     return in_order(lambda picture: _decoded(picture, decode), pictures, threads)
 
 

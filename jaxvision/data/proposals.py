@@ -7,7 +7,6 @@ OpenCV returns the same regions in another order every time. Here they are sorte
 first N is a function of the image and the settings.
 """
 
-import os
 import sys
 import zipfile
 from collections.abc import Callable, Sequence
@@ -27,6 +26,9 @@ from jaxvision.data.source import Annotations
 from jaxvision.errors import DataError, raised_as
 from jaxvision.formats.fingerprint import digest
 from jaxvision.formats.image_file import BadImage, upright_size
+from jaxvision.machine import folders
+from jaxvision.machine.limits import cores
+from jaxvision.machine.output import result
 
 VERSION = "1"
 """Version of what is kept on disk: part of the names of the files."""
@@ -47,9 +49,7 @@ class Search(NamedTuple):
 SEARCH = Search()
 
 
-def finder(
-    search: Search = SEARCH, cache: str | os.PathLike | None = None
-) -> Callable[[bytes | np.ndarray], np.ndarray]:
+def finder(search: Search = SEARCH, cache: str | Path | None = None) -> Callable[[bytes | np.ndarray], np.ndarray]:
     """A function from an image, encoded or pixels, to its proposals, float32 `n 4`: for `target.proposals(find=)`.
 
     They are found by selective search when they are first asked for, and kept in the folder `cache` (by default
@@ -62,13 +62,13 @@ def finder(
     """
     if search.mode not in get_args(Mode) or search.width < 1 or search.smallest < 1:
         raise ValueError(f"{search}: allowed are the modes {', '.join(get_args(Mode))}, and sizes from 1")
-    folder = Path(cache).expanduser() if cache is not None else cache_folder()
+    folder = folders.local(cache) if cache is not None else cache_folder()
     return lambda image: _kept(image, search, folder)
 
 
 def cache_folder() -> Path:
     """Where proposals are kept by default."""
-    return Path(os.environ.get("JAXVISION_CACHE") or Path.home() / ".cache" / "jaxvision") / "proposals"
+    return folders.cache("proposals")
 
 
 def _kept(image: bytes | np.ndarray, search: Search, folder: Path) -> np.ndarray:
@@ -214,7 +214,7 @@ def run(flags: Flags) -> int:
     """Computes what is not there yet, prints how well it fits; returns the exit status."""
     with raised_as(DataError):
         text = computed(flags)
-    print(text)
+    result(text)
     return 0
 
 
@@ -234,7 +234,7 @@ def computed(flags: Flags) -> str:
             return f"left out {source.name(index)}: {error}"
         return find(example.image), example.objects
 
-    with ThreadPoolExecutor(os.cpu_count()) as pool:
+    with ThreadPoolExecutor(cores()) as pool:
         each = list(tqdm(pool.map(both, range(source.length)), total=source.length, unit="image", disable=None))
     pairs, broken = (
         [pair for pair in each if not isinstance(pair, str)],
@@ -249,4 +249,4 @@ def computed(flags: Flags) -> str:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    commands.enter(main)

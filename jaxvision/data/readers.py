@@ -10,7 +10,6 @@ iterator is dropped or the program ends.
 """
 
 import itertools
-import os
 from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
@@ -22,6 +21,7 @@ from jaxvision.data.loading import Loading, Rows, as_batch, load, positions
 from jaxvision.data.order import Indices
 from jaxvision.data.prefetch import in_order, prefetch
 from jaxvision.data.source import Source
+from jaxvision.machine.limits import cores
 from jaxvision.types import Batch
 
 LARGEST_CHUNK = 32
@@ -44,12 +44,12 @@ Reader = Callable[[Plan], Read]
 
 def threads(count: int | None = None) -> Reader:
     """Threads of this process that read, decode and resize, which PIL does without Python's lock; None: one per core."""
-    return _chunked(lambda load_chunk, numbers: in_order(load_chunk, _counted(numbers), count or os.cpu_count() or 1))
+    return _chunked(lambda load_chunk, numbers: in_order(load_chunk, _counted(numbers), count or cores()))
 
 
 def tf_data(count: int | None = None) -> Reader:
     """Threads of tf.data; None: one per core. Raises DataError, with the first batch, if TensorFlow is not installed."""
-    return _chunked(lambda load_chunk, numbers: _by_tensorflow(load_chunk, numbers, count or os.cpu_count() or 1))
+    return _chunked(lambda load_chunk, numbers: _by_tensorflow(load_chunk, numbers, count or cores()))
 
 
 Numbers = tuple[int, int | None]

@@ -5,16 +5,17 @@ from pathlib import Path
 
 import numpy as np
 
-from jaxvision.draw.confusion import confusion
+from jaxvision.draw.confusion import confusion, drawn_of
 from jaxvision.draw.figure import save
 from jaxvision.draw.sheet import sheet
+from jaxvision.metrics.classification import confusion_matrix
 from jaxvision.types import Batch, Stream
 
 SHOWN = 40
 
 
 def report(folder: Path, name: str, rows: Mapping[str, np.ndarray], stream: Stream) -> None:
-    """Writes `<name>_confusion.png`, `<name>_predictions.png` and, if there are any, `<name>_mistakes.png`.
+    """Writes `<name>_predictions.png`, `<name>_confusion.png` of up to 4,000 classes, `<name>_mistakes.png` if there are any.
 
     Args:
       folder: an existing folder.
@@ -23,10 +24,8 @@ def report(folder: Path, name: str, rows: Mapping[str, np.ndarray], stream: Stre
       stream: that of the evaluation, for the images and the names of the classes.
     """
     classes = stream.about().classes
-    counts = np.zeros((len(classes), len(classes)), np.int64)
-    np.add.at(counts, (rows["label"], rows["predicted"]), 1)
-    save(confusion(counts, classes), folder / f"{name}_confusion.png")
-
+    if drawn_of(name, classes):
+        save(confusion(confusion_matrix(rows, len(classes)), classes), folder / f"{name}_confusion.png")
     accuracy = (rows["label"] == rows["predicted"]).mean()
     sample = spread(len(rows["index"]), SHOWN)
     _draw(folder / f"{name}_predictions.png", f"{name}: a sample, {accuracy:.1%} of all correct", sample, rows, stream)

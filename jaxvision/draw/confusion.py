@@ -1,5 +1,6 @@
 """Confusion matrices, from two classes to thousands."""
 
+import logging
 from collections.abc import Sequence
 from typing import Any
 
@@ -14,14 +15,25 @@ from matplotlib.ticker import FuncFormatter
 
 from jaxvision.draw.style import BLUE, INK, MUTED, NOTHING, shorten, text_width
 
+logger = logging.getLogger(__name__)
 MOST_CELLS_WRITTEN = 20
 """Most classes for which every cell says its numbers."""
+MOST_CLASSES = 4_000
+"""Most classes of a report's matrix, which then takes 128 MB, and its picture some times as much."""
 MOST_LABELS = 40
 MOST_PAIRS = 20
 MOST_DOTS = 250
 """Most dots along a side: from twice as many classes on, a dot stands for several of them."""
 NAME_WIDTH, NAME_SIZE, SUMMARY_SIZE = 1.4, 9, 8.5
 """Width of names in inches; font sizes of names and summary in points."""
+
+
+def drawn_of(name: str, classes: Sequence[str]) -> bool:
+    """Whether the report of an evaluation has a confusion matrix; says so where there are too many classes for one."""
+    if len(classes) <= MOST_CLASSES:
+        return True
+    logger.warning("%s: no confusion matrix of %d classes; it is drawn up to %d", name, len(classes), MOST_CLASSES)
+    return False
 
 
 def confusion(matrix: Num[np.ndarray, "k k"], classes: Sequence[str], *, summary: str = "") -> Figure:

@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 
 from jaxvision.draw.boxes import COLOURS, draw_box
 from jaxvision.draw.classification import images_of, spread
-from jaxvision.draw.confusion import confusion
+from jaxvision.draw.confusion import confusion, drawn_of
 from jaxvision.draw.figure import save
 from jaxvision.draw.style import GREEN, INK, MUTED, ORANGE, RULE, VERMILLION, shorten
 from jaxvision.metrics import coco_ap
@@ -43,8 +43,7 @@ def report(folder: Path, name: str, rows: Mapping[str, np.ndarray], stream: Stre
     found = tables(rows, len(classes))
     near = pairs(found)
     score = best_score(found, near)
-    counts = confusion_matrix(rows, len(classes), score=score)
-    if counts.any():
+    if drawn_of(name, classes) and (counts := confusion_matrix(rows, len(classes), score=score)).any():
         summary = f"score {score:.2f} or more, IoU 0.5"
         save(confusion(counts, [*classes, "background"], summary=summary), folder / f"{name}_confusion.png")
     curves = coco_ap.curves(found)

@@ -19,6 +19,7 @@ from jaxvision.formats.annotation import FaultKind, Finding, Listing, Report, re
 from jaxvision.formats.image_file import Size
 from jaxvision.formats.opening import Layout, recognise
 from jaxvision.formats.yolo import Labelled
+from jaxvision.machine.output import result
 
 SHOWN = 3
 """Faults of each kind that are shown without `--all`."""
@@ -93,7 +94,7 @@ def run(flags: Flags) -> int:
     found = [*unread, *faults.faults(listing, sizes)]
     if not found and not any(image.objects for image in listing.images):
         found = [Finding(FaultKind.NO_OBJECTS, str(flags.path), "", f"none of {len(listing.images)} images has one")]
-    print(summary(flags.path, listing, found, len(found) if flags.all else SHOWN))
+    result(summary(flags.path, listing, found, len(found) if flags.all else SHOWN))
     if flags.repaired is not None:
         write_repaired(flags.repaired, listing, sizes, unread)
     return 1 if found else 0
@@ -241,4 +242,4 @@ def _finite(value: Any, changes: Counter[str]) -> Any:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    commands.enter(main)

@@ -21,6 +21,7 @@ from jaxvision.formats.annotation import (
 )
 from jaxvision.formats.fingerprint import digest
 from jaxvision.formats.image_file import Size
+from jaxvision.machine.folders import spelled
 
 FORMAT = "COCO JSON"
 LISTS = ("images", "annotations", "categories")
@@ -148,7 +149,7 @@ def _images(content: dict[str, Any], folder: Path, file: str, report: Report) ->
             report_here(problem[0], f"image {id}", problem[1])
         if problem is None or problem[0] is FaultKind.DUPLICATE_IMAGE:
             others.append(name)
-            found.append(AnnotatedImage(name, folder / name, file, id, _size(each, report_here), [], each))
+            found.append(AnnotatedImage(name, spelled(folder, name), file, id, _size(each, report_here), [], each))
     return found
 
 

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 from jaxvision.formats import rle
 from jaxvision.formats.annotation import AnnotatedImage, AnnotatedObject, Box, FaultKind, Finding, Listing, repeated
 from jaxvision.formats.image_file import Size, decoded_size, size_mismatch
+from jaxvision.machine.limits import cores
 
 ROUNDING = 0.05
 """Pixels that a box may lie outside its image: files are rounded to hundredths, or to a millionth of the image."""
@@ -20,7 +21,7 @@ def image_sizes(listing: Listing) -> list[Size | Finding]:
     names: dict[int, list[str]] = {}
     for image in listing.images:
         names.setdefault(image.id, []).append(image.name)
-    with ThreadPoolExecutor(min(os.cpu_count() or 1, 8)) as pool:
+    with ThreadPoolExecutor(min(cores(), 8)) as pool:
         return list(pool.map(lambda image: _image(image, names[image.id]), listing.images))
 
 

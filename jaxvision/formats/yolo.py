@@ -26,6 +26,7 @@ from jaxvision.formats.annotation import (
 from jaxvision.formats.fingerprint import digest
 from jaxvision.formats.image_file import SUFFIXES
 from jaxvision.formats.text import read_lines, read_text
+from jaxvision.machine.folders import spelled
 
 logger = logging.getLogger(__name__)
 
@@ -176,12 +177,17 @@ def files_below(place: Path, suffixes: tuple[str, ...], above: tuple[tuple[int, 
 def read_listing(found: Sequence[Labelled], root: Path, classes: Sequence[str], report: Report = refuse) -> Listing:
     """What the texts say."""
     images, texts = [], []
-    for place, each in enumerate(found, start=1):
+    for place, each in enumerate(map(_on_disk, found), start=1):
         texts.append(each.text.read_bytes() if each.text.is_file() else b"")
         objects = _objects(texts[-1], str(each.text), classes, report)
         images.append(AnnotatedImage(each.name, each.image, str(each.text), place, None, objects))
     ids = tuple(range(1, len(classes) + 1))
     return Listing("YOLO text", root, tuple(classes), ids, images, digest(*texts), relative=True)
+
+
+def _on_disk(each: Labelled) -> Labelled:
+    image, text = (spelled(path.parent, path.name) for path in (each.image, each.text))
+    return each._replace(image=image, text=text)
 
 
 def _objects(text: bytes, file: str, classes: Sequence[str], report: Report) -> list[AnnotatedObject]:

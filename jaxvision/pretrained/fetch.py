@@ -2,7 +2,6 @@
 
 import hashlib
 import http.client
-import os
 import re
 import shutil
 import subprocess
@@ -19,13 +18,14 @@ from pathlib import Path
 from typing import IO
 
 from jaxvision.errors import WeightsError, replacing, write_atomically
+from jaxvision.machine import folders
 
 SCHEMES = ("https", "file")
 
 
 def folder() -> Path:
     """Where downloaded files are kept; it need not exist."""
-    return Path(os.environ.get("JAXVISION_CACHE") or Path.home() / ".cache" / "jaxvision") / "weights"
+    return folders.cache("weights")
 
 
 def is_url(source: str | Path) -> bool:

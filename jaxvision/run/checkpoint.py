@@ -6,6 +6,7 @@ import logging
 import math
 import os
 import shutil
+import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -28,6 +29,8 @@ logging.getLogger("asyncio").addFilter(lambda record: "exception was never retri
 Which = Literal["best", "latest"] | int
 """A checkpoint: one of the two, or that of a step."""
 policies = ocp.training.preservation_policies
+MISTAKEN = frozenset("[]*?\\")
+"""Letters of a path that Orbax, which looks for files by patterns, or TensorStore takes for something else."""
 
 
 class Saved(NamedTuple):
@@ -52,14 +55,33 @@ class Checkpoints:
         """Leaves the folder as it is: nothing is cleaned up, no damaged checkpoint moved."""
         self._aside = self.folder.with_name(self.folder.name + ".replaced")
         self._replacing = False
+        self._proven = False
+        """Whether a checkpoint in this folder could be read: one that was saved, or that was there."""
         self._pending: tuple[int, Any] | None = None
+        self._link: tempfile.TemporaryDirectory | None = None
+        self._known_as = self._plainly_named(self.folder.absolute())
         self._open()
+
+    def _plainly_named(self, folder: Path) -> Path:
+        """A path to the folder without letters that Orbax takes for a pattern, or TensorStore for a `/`: a link to it."""
+        if not MISTAKEN.intersection(str(folder)):
+            return folder
+        try:
+            self._link = tempfile.TemporaryDirectory(prefix="jaxvision-")
+            link = Path(self._link.name, "checkpoints")
+            link.symlink_to(folder)
+        except OSError as error:
+            letters = " ".join(sorted(MISTAKEN.intersection(str(folder))))
+            raise CheckpointError(f"for the letters {letters} in {folder} it needs a link to it: {error}") from error
+        if not self.read_only:
+            folder.mkdir(parents=True, exist_ok=True)
+        return link
 
     def _open(self) -> None:
         if not self.read_only:
             _once(self._put_back)
         self._orbax = ocp.training.Checkpointer(
-            str(self.folder.absolute()),
+            str(self._known_as),
             save_decision_policy=_WheneverAsked(),
             preservation_policy=_preservation(self.keep),
             cleanup_tmp_directories=not self.read_only,
@@ -107,6 +129,19 @@ class Checkpoints:
                 custom_metadata={"notes": dict(notes)},
             )
         self._pending = (step, response)
+        if not self._proven:
+            self._prove(step, state)
+
+    def _prove(self, step: int, state: PyTree) -> None:
+        """Reads the first checkpoint back, so that what can't be read is told now, not when it is needed.
+
+        Raises:
+          CheckpointError: if it can't be read.
+        """
+        self.wait()
+        saved = self._load_or_tell(step, state)
+        if isinstance(saved, DamagedCheckpoint):
+            raise CheckpointError(f"what was written can't be read back: {saved}") from saved
 
     def wait(self) -> None:
         """Returns when what was saved is on disk.
@@ -131,6 +166,8 @@ class Checkpoints:
         finally:
             with _writing(self.folder):
                 self._orbax.close()
+            if self._link is not None:
+                self._link.cleanup()
 
     def __enter__(self) -> "Checkpoints":
         return self
@@ -204,6 +241,7 @@ class Checkpoints:
             raise _unreadable(path, error) from error
         if int(tree["digest"]) != int(digest(tree["state"])):
             raise DamagedCheckpoint(f"checkpoint {path} is damaged: its arrays are not the ones that were saved")
+        self._proven = True
         return Saved(step, tree["state"], notes)
 
     def _set_aside(self, step: int) -> None:

@@ -3,6 +3,7 @@
 import ast
 import contextlib
 import json
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType, ModuleType
@@ -10,10 +11,15 @@ from typing import Any, NamedTuple
 
 from ml_collections import ConfigDict
 
-from jaxvision.errors import ConfigError, nearest, raised_as
+from jaxvision.errors import ConfigError, naming, nearest, raised_as
 from jaxvision.experiment import Experiment
+from jaxvision.machine.folders import local
 from jaxvision.run import devices, own_modules
 from jaxvision.run.workdir import Recipe
+
+PLACE = re.compile(r"~(/|$)|[A-Za-z][A-Za-z0-9+.-]+://")
+"""How a text begins that is a path below the home folder, or an address."""
+DOWNLOADED = ("https://", "http://", "file://")
 
 
 class Built(NamedTuple):
@@ -38,7 +44,7 @@ def build(path: str | Path, overrides: Mapping[str, str] = MappingProxyType({}),
     config = configure(module.get_config(), overrides)
     with raised_as(ConfigError):
         devices.resolve_precision(config)
-        return Built(module.build(config), Recipe(Path(path), as_json(config), command))
+        return Built(module.build(here(config)), Recipe(Path(path), as_json(config), command))
 
 
 def load(path: str | Path) -> ModuleType:
@@ -84,6 +90,26 @@ def configure(config: ConfigDict, overrides: Mapping[str, str]) -> ConfigDict:
         with place.unlocked():
             place[last] = parse_value(field, text, default)
     return config.lock()
+
+
+def here(config: ConfigDict) -> ConfigDict:
+    """The config with paths of this machine, locked: a text that begins with `~/` is a path below the home folder.
+
+    Raises:
+      ValueError: for an address, but for those of files of weights, which are downloaded; for `~/` without a home folder.
+    """
+    config = config.copy_and_resolve_references()
+    _put_here(config)
+    return config.lock()
+
+
+def _put_here(section: ConfigDict, prefix: str = "") -> None:
+    for name, value in list(section.items()):
+        if isinstance(value, ConfigDict):
+            _put_here(value, f"{prefix}{name}.")
+        elif isinstance(value, str) and PLACE.match(value) and not value.startswith(DOWNLOADED):
+            with naming(f"config.{prefix}{name}"), section.unlocked():
+                section[name] = str(local(value))
 
 
 def restored(config: ConfigDict, saved: Mapping[str, Any]) -> ConfigDict:

@@ -9,11 +9,11 @@ nothing is synchronised by hand, and where an array lies is separate from what i
 itself built on `jit`. To try it without hardware: `XLA_FLAGS=--xla_force_host_platform_device_count=8`, slow.
 """
 
+import logging
 import os
 import re
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from pathlib import Path
 from typing import NamedTuple
 
 import jax
@@ -22,9 +22,11 @@ from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 from jaxtyping import PyTree
 
 from jaxvision.experiment import Experiment, first_state_of, task_of, train_step_of
+from jaxvision.machine import folders
 from jaxvision.train import TrainState, TrainStep
 from jaxvision.types import Batch, Task, Variables
 
+logger = logging.getLogger(__name__)
 AXES = ("data", "fsdp")
 SMALL = 1024
 """Arrays of fewer elements are not worth splitting."""
@@ -216,12 +218,22 @@ def keep_compilations(folder: str | None = None) -> None:
     """
     chosen = os.environ.get("JAX_COMPILATION_CACHE_DIR")
     if chosen is None:
-        chosen = folder or str(Path("~/.cache/jaxvision/compilations").expanduser())
-        jax.config.update("jax_compilation_cache_dir", chosen)
+        jax.config.update("jax_compilation_cache_dir", folder or _cache())
     if "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS" not in os.environ:
         jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.5)
     # The address of a function that splits an operation over devices (`ops.top_k`) is another in every process.
     jax.config.update("jax_remove_custom_partitioning_ptr_from_cache_key", True)
+
+
+def _cache() -> str | None:
+    """The folder for compiled programs; None where there is none to write to."""
+    try:
+        folder = folders.cache("compilations")
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        logger.warning("compiled programs are not kept: %s", error)
+        return None
+    return str(folder)
 
 
 def precision(requested: str, backend: str | None = None) -> str:

@@ -16,6 +16,7 @@ from jaxvision.data.decode import decode
 from jaxvision.data.placement import Placer
 from jaxvision.errors import ConfigError, DataError, WorkdirError, raised_as
 from jaxvision.experiment import Evaluation, Experiment, Output, Record, Selection
+from jaxvision.machine.folders import local
 from jaxvision.pretrained import catalogue
 from jaxvision.pretrained.detectors import PublishedDetector, load_detector
 from jaxvision.pretrained.published import Published
@@ -238,7 +239,7 @@ def chosen_evaluation(run: restore.Restored, name: str | None) -> str:
 def _picture(number: int, image: Image) -> media.Picture:
     """The image, to be read; one that is no file is called by its number."""
     if isinstance(image, str | Path):
-        return media.Picture(str(image), None, Path(image).expanduser().read_bytes)
+        return media.Picture(str(image), None, local(image).read_bytes)
     return media.Picture(f"image {number}", None, lambda: image)
 
 

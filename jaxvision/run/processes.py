@@ -11,7 +11,7 @@ import sys
 import threading
 import zlib
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import NamedTuple
 
 import jax
@@ -174,7 +174,8 @@ class Interruption:
     def _note(self, number: int, frame) -> None:
         self.name = signal.Signals(number).name
         signal.signal(number, self._before[number])
-        os.write(2, f"\n{self.name}: saving a checkpoint, then ending (again to end at once)\n".encode())
+        with suppress(OSError):  # nobody may be there to read it
+            os.write(2, f"\n{self.name}: saving a checkpoint, then ending (again to end at once)\n".encode())
 
     def __enter__(self) -> "Interruption":
         main = threading.current_thread() is threading.main_thread()

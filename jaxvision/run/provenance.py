@@ -10,6 +10,8 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from jaxvision.machine import limits
+
 LONGEST_PATCH = 10_000_000
 """Bytes; a longer patch is cut."""
 SECONDS_FOR_GIT = 20.0
@@ -84,8 +86,8 @@ def machine() -> dict[str, Any]:
         "backend_version": devices[0].client.platform_version,
         "system": platform.platform(),
         "processor": _processor(),
-        "cores": _cores(),
-        "memory": _memory(),
+        "cores": limits.cores(),
+        "memory": limits.memory(),
         "environment": {name: value for name, value in sorted(os.environ.items()) if name.startswith(ENVIRONMENT)},
     }
 
@@ -123,13 +125,13 @@ def _headed_patch(each: Repository) -> str:
 
 
 def _git(folder: Path, *arguments: str, environment: Mapping[str, str] | None = None) -> str | None:
-    """What git prints, cut where it is too long; None if it fails, takes too long, or there is no git."""
+    """What git prints, cut where it is too long; None if it fails, takes too long, or lacks git or a temporary file."""
     quiet = {"GIT_OPTIONAL_LOCKS": "0", "GIT_TERMINAL_PROMPT": "0", "LC_ALL": "C", **(environment or {})}
     here = {
         name: value for name, value in os.environ.items() if name not in ("GIT_DIR", "GIT_WORK_TREE", "GIT_INDEX_FILE")
     }
-    with tempfile.TemporaryFile() as printed:
-        try:
+    try:
+        with tempfile.TemporaryFile() as printed:
             subprocess.run(
                 ["git", "-c", "core.fsmonitor=false", "-c", "core.quotePath=false", *arguments],
                 cwd=folder,
@@ -140,11 +142,11 @@ def _git(folder: Path, *arguments: str, environment: Mapping[str, str] | None = 
                 timeout=SECONDS_FOR_GIT,
                 check=True,
             )
-        except (OSError, subprocess.SubprocessError):
-            return None
-        size = printed.tell()
-        printed.seek(0)
-        text = printed.read(LONGEST_PATCH).decode("utf-8", errors="replace")
+            size = printed.tell()
+            printed.seek(0)
+            text = printed.read(LONGEST_PATCH).decode("utf-8", errors="replace")
+    except (OSError, subprocess.SubprocessError):
+        return None
     return text if size <= LONGEST_PATCH else f"{text}\n# cut: the whole has {size:,} bytes\n"
 
 
@@ -155,15 +157,3 @@ def _processor() -> str:
         lines = []
     models = (line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
     return next(models, platform.processor() or platform.machine())
-
-
-def _cores() -> int:
-    """Those that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
-def _memory() -> int | None:
-    try:
-        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    except (AttributeError, OSError, ValueError):
-        return None

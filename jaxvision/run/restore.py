@@ -13,7 +13,7 @@ from jaxvision.errors import ConfigError, DataError, WorkdirError, raised_as
 from jaxvision.experiment import Evaluation, Experiment, streams
 from jaxvision.run import checkpoint, devices
 from jaxvision.run.checkpoint import Saved, Which
-from jaxvision.run.config import configure, load, restored
+from jaxvision.run.config import configure, here, load, restored
 from jaxvision.run.devices import state_on
 from jaxvision.run.workdir import Workdir
 from jaxvision.train import TrainState, Weights
@@ -75,7 +75,7 @@ def _built(workdir: Workdir, overrides: Mapping[str, str]) -> Experiment:
     config = configure(config, overrides)
     try:
         devices.resolve_precision(config)
-        return module.build(config)
+        return module.build(here(config))
     except (ValueError, OSError) as error:
         raise ConfigError(f"the experiment of {workdir.path} can't be built: {error}") from error
 

@@ -141,6 +141,7 @@ def prepare(experiment: Experiment, fsdp: int = 1) -> Plan:
     with raised_as(DataError):
         abouts = open_data(experiment, mesh)
     with raised_as(ConfigError):
+        experiments.check_seed(experiment)
         experiments.check_names(experiment)
         experiments.check_kept(experiment)
         for name, evaluation in experiment.evaluations.items():
@@ -196,11 +197,12 @@ def go_on(
     evaluator = Evaluator(devices.task_on(plan.mesh, experiment), experiment.evaluations, devices.replicated(plan.mesh))
     with book, Interruption() as interruption:
         say_where(book, progress, experiment.steps, workdir)
-        hooks = hooked(plan, book, checkpoints, evaluator, feed, interruption)
+        hooks = hooked(plan, workdir, book, checkpoints, evaluator, feed, interruption)
         progress = fitted(plan, workdir, book, progress, feed, hooks)
         with book.paused():
             with book.clock("checkpoint"):
                 checkpoints.wait()
+            workdir.check_there()
             interrupted = None if finished(experiment, progress) else interruption.name
             if report and interrupted is None:
                 if not evaluator.newest:
@@ -263,6 +265,7 @@ def fitted(plan: Plan, workdir: Workdir, book: Logbook, progress: Progress, feed
 
 def hooked(
     plan: Plan,
+    workdir: Workdir,
     book: Logbook,
     checkpoints: Checkpoints,
     evaluator: Evaluator,
@@ -286,6 +289,7 @@ def hooked(
     def save(progress: Progress, metrics: Metrics | None) -> None:
         if evaluating and processes.several():
             return  # it failed here, while the others wait in it: no save that takes all can succeed
+        workdir.check_there()
         with book.paused():
             history, interval = list(progress.history), list(progress.interval)
             notes = {"history": history, "interval": interval, "rows": book.synced()}
@@ -297,6 +301,7 @@ def hooked(
             return experiment.stop(history)
 
     def write(step: int, metrics: Metrics) -> None:
+        workdir.check_there()
         book.write(step, metrics if of_evaluation(metrics) else {**scalars_at(experiment, step), **metrics})
 
     return loop.Hooks(write, evaluate, save, stop, interruption.requested, book.stepped)

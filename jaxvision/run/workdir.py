@@ -11,6 +11,7 @@
   commit and uncommitted changes, every start of it.
 - `preflight/`, `nonfinite/`, `stacks.txt`, `profile/`: where a preflight, a step that was not finite, one that took too long,
   or `--profile` wrote some.
+- `tmp/`: temporary files, where the machine has no folder for them.
 
 A workdir that holds another run (other settings, code or data), or that another process uses, is refused.
 """
@@ -18,6 +19,8 @@ A workdir that holds another run (other settings, code or data), or that another
 import ast
 import contextlib
 import json
+import logging
+import os
 import shlex
 import shutil
 import socket
@@ -28,6 +31,7 @@ from types import MappingProxyType
 from typing import Any, NamedTuple
 
 from jaxvision.errors import WorkdirError, write_atomically
+from jaxvision.machine.folders import local
 from jaxvision.run import provenance
 from jaxvision.run.own_modules import KEPT, own_modules
 from jaxvision.run.provenance import Provenance
@@ -36,6 +40,9 @@ try:
     import fcntl
 except ImportError:  # not a POSIX system: no lock on the workdir
     fcntl = None
+
+
+logger = logging.getLogger(__name__)
 
 
 class Recipe(NamedTuple):
@@ -53,7 +60,12 @@ class Workdir:
     """The folder of one run, from which alone it can be restored."""
 
     def __init__(self, path: str | Path):
-        self.path = Path(path)
+        """Names it; raises WorkdirError for an address such as gs://bucket/run, and a name that is no Unicode text."""
+        try:
+            self.path = local(path)
+            str(self.path).encode()
+        except ValueError as error:
+            raise WorkdirError(f"the workdir can't be used: {error}") from None
         self.config = self.path / "config.json"
         self.source = self.path / "experiment.py"
         self.data = self.path / "data.json"
@@ -64,6 +76,7 @@ class Workdir:
         self.metrics = self.path / "metrics.jsonl"
         self.timing = self.path / "timing.jsonl"
         self.report = self.path / "report"
+        self._held: os.stat_result | None = None
 
     @contextlib.contextmanager
     def held(self) -> Iterator[None]:
@@ -74,14 +87,26 @@ class Workdir:
         """
         with self._writing():
             self.path.mkdir(parents=True, exist_ok=True)
-            lock = (self.path / "lock").open("w")
+            lock = (self.path / "lock").open("a")
         with lock:
             if fcntl is not None:
                 try:
                     fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 except BlockingIOError:
                     raise WorkdirError(f"the workdir {self.path} is in use by another process") from None
+                except OSError as error:
+                    logger.warning("no lock on %s (%s): let no other process train there", self.path, error.strerror)
+            self._held = os.fstat(lock.fileno())
             yield
+
+    def check_there(self) -> None:
+        """Raises WorkdirError if the folder that this process holds has been moved or removed."""
+        try:
+            in_place = self._held is None or os.path.samestat(self._held, (self.path / "lock").stat())
+        except OSError:
+            in_place = False
+        if not in_place:
+            raise WorkdirError(f"the workdir {self.path} was moved or removed while the run was in it")
 
     def open(
         self,
@@ -162,7 +187,7 @@ class Workdir:
         for name, line in (("command.txt", command), ("starts.jsonl", json.dumps(row))):
             if not line:
                 continue
-            with (self.path / name).open("a", encoding="utf-8") as file:
+            with (self.path / name).open("a", encoding="utf-8", errors="surrogateescape") as file:
                 file.write(line + "\n")
 
     def _keep_patch(self, patch: str) -> str | None:

@@ -1,7 +1,6 @@
 """What training costs, known before the first step: parameters, operations, memory."""
 
 import math
-import os
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
@@ -10,6 +9,7 @@ import optax
 from jaxtyping import PyTree
 
 from jaxvision.errors import ConfigError
+from jaxvision.machine import limits
 from jaxvision.optimize.patterns import names
 from jaxvision.run.preflight.treatment import Treatment, treatments
 from jaxvision.train import TrainState
@@ -113,14 +113,13 @@ def measure(lowered: jax.stages.Lowered) -> Cost:
 def capacity(device: Any) -> int | None:
     """The bytes of memory of a device that programs may use; None where nothing reports it.
 
-    That of a CPU is the machine's, shared by the devices that JAX makes of it.
+    That of a CPU is what the process may use of the machine's, shared by the devices that JAX makes of it.
     """
     stats = device.memory_stats() or {}
     if "bytes_limit" in stats:
         return stats["bytes_limit"]
-    if device.platform != "cpu" or not hasattr(os, "sysconf"):
-        return None
-    return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // jax.local_device_count()
+    available = limits.memory() if device.platform == "cpu" else None
+    return None if available is None else available // jax.local_device_count()
 
 
 def check_fits(memory: Memory, limit: int, state: int, batch_size: int, devices: int) -> None:

@@ -1,6 +1,5 @@
 """The examples of a stream, looked at before training: how many, of which classes, whether each can be read."""
 
-import os
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -10,6 +9,7 @@ import numpy as np
 from tqdm import tqdm
 
 from jaxvision.errors import write_atomically
+from jaxvision.machine.limits import cores
 from jaxvision.run.preflight.findings import Finder, table
 from jaxvision.types import About, Batch, Fault, Stream
 
@@ -66,7 +66,7 @@ def _read(name: str, stream: Stream, about: About) -> tuple[list[Fault], int]:
     blocks = [indices[start : start + BLOCK] for start in range(0, len(indices), BLOCK)]
     faults: list[Fault] = []
     bar = tqdm(total=len(indices), desc=f"reading {name}", unit="example", disable=None, leave=False)
-    with bar, ThreadPoolExecutor(os.cpu_count()) as threads:
+    with bar, ThreadPoolExecutor(cores()) as threads:
         for block, read in zip(blocks, threads.map(stream.faults, blocks), strict=True):
             faults += read
             bar.update(len(block))

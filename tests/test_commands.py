@@ -1,0 +1,68 @@
+"""The list of the commands, and what all of them say to errors."""
+
+import importlib.util
+import runpy
+import sys
+import tomllib
+from pathlib import Path
+
+import pytest
+
+from jaxvision import __main__ as listed
+from jaxvision import commands
+
+ROOT = Path(listed.__file__).parent
+
+
+def test_every_command_is_listed(capsys):
+    assert listed.main([]) == 0
+    told = capsys.readouterr().out
+    having = [path for path in ROOT.rglob("*.py") if "commands.enter(main)" in path.read_text("utf-8")]
+    names = {".".join(path.relative_to(ROOT).with_suffix("").parts) for path in having}
+    assert names == set(listed.COMMANDS)
+    assert all(f"  {name} " in told for name in names)
+
+
+def test_no_command_is_told_from_the_list(capsys):
+    assert listed.main(["trian"]) == 2
+    assert "there is no command 'trian'" in capsys.readouterr().err
+
+
+def test_a_command_is_run_by_its_name(monkeypatch):
+    ran = []
+    monkeypatch.setattr(runpy, "run_module", lambda name, **options: ran.append((name, sys.argv[1:], options)))
+    monkeypatch.setattr(sys, "argv", ["jaxvision", "evaluate", "--workdir=a b"])
+    assert listed.main() == 0
+    options = {"run_name": "__main__", "alter_sys": True}
+    assert ran == [("jaxvision.evaluate", ["--workdir=a b"], options)]
+
+
+def test_the_console_script_is_the_list():
+    scripts = tomllib.loads((ROOT.parent / "pyproject.toml").read_text())["project"]["scripts"]
+    module, _, function = scripts["jaxvision"].partition(":")
+    assert importlib.util.find_spec(module).origin == listed.__file__
+    assert callable(getattr(listed, function))
+
+
+@pytest.mark.parametrize(
+    ("error", "told"),
+    [
+        (RuntimeError("can't start new thread"), "no further thread can be started; allow more"),
+        (MemoryError(), "there is not enough memory"),
+        (MemoryError("Unable to allocate 7 TiB"), "Unable to allocate 7 TiB"),
+    ],
+)
+def test_what_the_machine_refuses_is_told_in_one_line(capsys, error, told):
+    def run():
+        raise error
+
+    assert commands.status_of(run) == 2
+    assert told in capsys.readouterr().err
+
+
+def test_an_address_is_refused_by_a_flag_for_a_path(capsys):
+    parser = commands.new_parser("x", "", "")
+    commands.add_run_flags(parser)
+    with pytest.raises(SystemExit):
+        parser.parse_args(["--workdir=gs://bucket/run"])
+    assert "gs://bucket/run is an address" in capsys.readouterr().err
