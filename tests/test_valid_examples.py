@@ -14,7 +14,6 @@ from numpy.testing import assert_allclose, assert_array_equal
 from jaxvision.gradient import accumulate, mean_gradient
 from jaxvision.nn import mobilenet, resnet, vgg
 from jaxvision.nn.cnn import SmallCNN
-from jaxvision.nn.efficientnet import tf_efficientnet_lite0
 from jaxvision.nn.googlenet import GoogLeNet
 from jaxvision.nn.inception import InceptionV3
 from jaxvision.nn.norm import BatchNorm
@@ -25,14 +24,13 @@ pytestmark = pytest.mark.usefixtures("float64")
 DTYPE = {"dtype": jnp.float64}
 
 
-def small_resnet():
-    backbone = resnet.Backbone(resnet.BasicBlock, (1, 1), 4, "cifar", **DTYPE)
-    return resnet.ResNet(backbone, 3)
+def small_resnet(block):
+    return resnet.ResNet(resnet.Backbone(block, (1, 1), 4, "cifar", **DTYPE), 3)
 
 
-def small_mobilenet():
-    stages = mobilenet.Stage(1, 4, 1, 1), mobilenet.Stage(2, 8, 2, 2)
-    return mobilenet.MobileNet(mobilenet.Backbone(stages, 4, **DTYPE), 3, 8, dropout=0.0)
+def small_mobilenet(kernel=3, **options):
+    stages = mobilenet.Stage(1, 4, 1, 1), mobilenet.Stage(2, 8, 2, 2, kernel)
+    return mobilenet.MobileNet(mobilenet.Backbone(stages, 4, **DTYPE, **options), 3, 8, dropout=0.0)
 
 
 def small_vgg():
@@ -41,12 +39,12 @@ def small_vgg():
 
 NETWORKS = {
     "small_cnn": (partial(SmallCNN, 3, (4, 8), dropout=0.0, **DTYPE), 16),
-    "resnet": (small_resnet, 16),
+    "resnet": (partial(small_resnet, resnet.BasicBlock), 16),
     "mobilenet": (small_mobilenet, 16),
     "vgg": (small_vgg, 16),
     "resnet18": (partial(resnet.resnet18, 3, width=4, stem="cifar", **DTYPE), 16),
-    "resnet50": (partial(resnet.resnet50, 3, width=4, **DTYPE), 64),
-    "efficientnet": (lambda: tf_efficientnet_lite0(3, **DTYPE).clone(dropout=0.0), 64),
+    "bottleneck": (partial(small_resnet, resnet.Bottleneck), 16),
+    "efficientnet": (partial(small_mobilenet, 5, padding="same", norm=mobilenet.tensorflow_norm), 16),
     "googlenet": (partial(GoogLeNet, 3, auxiliary=True, dropout=0.0, auxiliary_dropout=0.0, **DTYPE), 64),
     "inception": (partial(InceptionV3, 3, dropout=0.0, **DTYPE), 75),
 }
