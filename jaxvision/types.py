@@ -110,7 +110,8 @@ class Task(NamedTuple):
     """A vision task as three pure functions.
 
     Laws, tested for every task: `predict` ignores `batch.target`; padding (object rows, canvas outside `size`) changes
-    neither loss nor gradient; the loss is defined for a batch of one; an example that is not `valid` has no weight.
+    neither loss nor gradient; the loss is defined for a batch of one; an example that is not `valid` is as if it were not in
+    the batch, for loss, gradient and collections (BatchNorm statistics).
     """
 
     init: Callable[[Key, Batch], Variables]

@@ -69,9 +69,9 @@ def small_retinanet(dtype=jnp.float32, **options):
     )
 
 
-def small_detr(dtype=jnp.float32):
+def small_detr(dtype=jnp.float32, norm=FrozenBatchNorm):
     """A map of stride 8, one layer of encoder and two of decoder, without dropout."""
-    backbone = resnet.Backbone(resnet.BasicBlock, (1, 1), width=8, norm=FrozenBatchNorm, dtype=dtype)
+    backbone = resnet.Backbone(resnet.BasicBlock, (1, 1), width=8, norm=norm, dtype=dtype)
     layers = {"encoder_layers": 1, "decoder_layers": 2, "dropout": 0.0}
     network = DETR(backbone, CLASSES, queries=20, width=16, heads=2, hidden=24, dtype=dtype, **layers)
     return detr(network, mean=127.5, std=64.0, dtype=dtype)
@@ -83,9 +83,9 @@ def small_yolox(dtype=jnp.float32, **options):
     return yolox(YOLOX(backbone, CLASSES, 1, Make(dtype=dtype)), dtype=dtype, max_detections=20, **options)
 
 
-def small_faster_rcnn(dtype=jnp.float32, **options):
+def small_faster_rcnn(dtype=jnp.float32, norm=FrozenBatchNorm, **options):
     """Strides 4, 8 and 16, regions from the first two; few are drawn, so that the draw matters."""
-    backbone = resnet.Backbone(resnet.BasicBlock, (1, 1), width=8, norm=FrozenBatchNorm, dtype=dtype)
+    backbone = resnet.Backbone(resnet.BasicBlock, (1, 1), width=8, norm=norm, dtype=dtype)
     network = faster_rcnn_fpn(backbone, CLASSES, channels=16, hidden=32, anchors_per_cell=1)
     rpn = RPN(samples_per_image=24, pre_nms_top_k=(40, 30), post_nms_top_k=(30, 20))
     roi_heads = ROIHeads(samples_per_image=16, max_detections=20)._replace(**options)
@@ -95,17 +95,17 @@ def small_faster_rcnn(dtype=jnp.float32, **options):
     )
 
 
-def small_fast_rcnn(dtype=jnp.float32, **options):
+def small_fast_rcnn(dtype=jnp.float32, norm=FrozenBatchNorm, **options):
     """Regions pooled from a map of stride 8; few are drawn, so that the draw matters."""
-    backbone = resnet.Backbone(resnet.BasicBlock, (1, 1), width=8, norm=FrozenBatchNorm, dtype=dtype)
+    backbone = resnet.Backbone(resnet.BasicBlock, (1, 1), width=8, norm=norm, dtype=dtype)
     roi_heads = ROIHeads(samples_per_image=12, nms=greedy(0.3), max_detections=20)._replace(**options)
     network = fast_rcnn_last_map(backbone, CLASSES, hidden=32)
     return fast_rcnn(network, mean=127.5, std=64.0, roi_heads=roi_heads, dtype=dtype)
 
 
-def small_rcnn(dtype=jnp.float32):
+def small_rcnn(dtype=jnp.float32, norm=FrozenBatchNorm):
     """Crops of 16 pixels, 2 of them context."""
-    backbone = resnet.Backbone(resnet.BasicBlock, (1, 1), width=8, norm=FrozenBatchNorm, dtype=dtype)
+    backbone = resnet.Backbone(resnet.BasicBlock, (1, 1), width=8, norm=norm, dtype=dtype)
     roi_heads = ROIHeads(samples_per_image=12, nms=greedy(0.3), max_detections=20)
     network = rcnn_last_map(backbone, CLASSES)
     return rcnn(network, size=16, context=2, mean=127.5, std=64.0, roi_heads=roi_heads, dtype=dtype)
@@ -123,6 +123,10 @@ EVERY = {
     "rcnn": small_rcnn,
     "yolox": small_yolox,
 }
+
+
+FROZEN = ("detr", "faster_rcnn", "fast_rcnn", "rcnn")
+"""Those whose statistics are fixed, unless `norm=` says otherwise."""
 
 
 def make_batch(counts=(3, 1, 0, 5), seed=0, dtype=np.float64):

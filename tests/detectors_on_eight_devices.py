@@ -1,6 +1,6 @@
 """How far losses, gradients and detections on eight devices are from those on one, and how many bytes they move, as JSON.
 
-Started by a test.
+The same of a batch whose second half is not valid, from the first half alone on one device. Started by a test.
 """
 
 import json
@@ -28,10 +28,17 @@ def compared(make):
     compiled = step.lower(copied, spread).compile()
     exchanged = devices.collectives(compiled.as_text() or "")
     moved = sum(each.bytes for each in exchanged if each.kind != "all-reduce")
-    results = jax.device_get((compiled(copied, spread), step(variables, batch)))
-    found, expected = ([np.float64(leaf) for leaf in jax.tree.leaves(each)] for each in results)
-    error = max(np.max(np.abs(a - b) / np.maximum(np.abs(b), 1)) for a, b in zip(found, expected, strict=True))
-    return {"error": float(error), "moved": moved}
+    half, alone = batch.replace(valid=batch.index < 12), jax.tree.map(lambda x: x[:12], batch)
+    of_half = compiled(copied, devices.placer(mesh)(jax.device_get(half)))
+    whole = largest_difference(compiled(copied, spread), step(variables, batch))
+    return {"error": whole, "half_error": largest_difference(of_half, step(variables, alone)), "moved": moved}
+
+
+def largest_difference(found, expected):
+    """From 1 on relative to what is expected, of as many rows as that has."""
+    found, expected = (map(np.float64, jax.tree.leaves(jax.device_get(each))) for each in (found, expected))
+    pairs = ((a[tuple(map(slice, b.shape))], b) for a, b in zip(found, expected, strict=True))
+    return float(max(np.max(np.abs(a - b) / np.maximum(np.abs(b), 1)) for a, b in pairs))
 
 
 json.dump({name: compared(EVERY[name]) for name in CHOSEN}, sys.stdout)

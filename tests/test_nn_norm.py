@@ -6,10 +6,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from flax import linen as nn
 from jax.test_util import check_grads
 from numpy.testing import assert_allclose, assert_array_equal
 
-from jaxvision.nn.norm import BatchNorm, FrozenBatchNorm, GroupNorm, group_norm, moments
+from jaxvision.nn.norm import BatchNorm, FrozenBatchNorm, GroupNorm, group_norm, moments, of_valid_rows
 
 CHANNELS = 6
 
@@ -87,9 +88,71 @@ def test_one_value_a_channel_gives_no_nan_and_leaves_the_variance():
     assert_array_equal(gradient, np.zeros_like(x))
 
 
+FLAX = partial(nn.BatchNorm, momentum=0.9)
+"""Flax's layer, whose running variance is the biased one."""
+
+
+def statistics_of_rows(rows, unbiased):
+    """What a layer with a momentum of 0.9 keeps after its first batch, by NumPy."""
+    return {"mean": 0.1 * rows.mean(0), "var": 0.9 + 0.1 * rows.var(0, ddof=int(unbiased))}
+
+
+def masked(layer, variables, x, valid):
+    with of_valid_rows(jnp.asarray(valid)):
+        return trained.__wrapped__(layer, variables, x)
+
+
+@pytest.mark.parametrize("make", [BatchNorm, FLAX])
+@pytest.mark.parametrize(
+    ("valid", "shape"),
+    [((4,), (4, 5, 3)), ((4,), (4,)), ((4,), (12, 2)), ((4, 3), (4, 3, 2)), ((4, 3), (12, 2, 2)), ((4, 3), (24,))],
+)
+def test_in_a_batch_of_valid_rows_the_others_are_as_if_they_were_not_there(float64, make, valid, shape):
+    layer, x = make(dtype=jnp.float64, epsilon=1e-5), data(*shape, CHANNELS, dtype=np.float64)
+    valid = np.random.RandomState(3).permutation(np.arange(np.prod(valid)) % 2 == 0).reshape(valid)
+    variables = jax.tree.map(lambda leaf: leaf.astype(jnp.float64), start(layer, x))  # Flax's statistics are float32
+    y, statistics = jax.jit(partial(masked, layer))(variables, x, valid)
+    of_rows = np.repeat(valid.ravel(), np.prod(shape, dtype=int) // valid.size)
+    rows = np.asarray(x).reshape(-1, CHANNELS)[of_rows]
+    whitened = (rows - rows.mean(0)) / np.sqrt(rows.var(0) + 1e-5)
+    assert_allclose(np.reshape(y, (-1, CHANNELS))[of_rows], whitened, rtol=1e-9, atol=1e-12)
+    assert np.isfinite(y).all()
+    for name, expected in statistics_of_rows(rows, unbiased=make is BatchNorm).items():
+        assert_allclose(statistics[name], expected, rtol=1e-12)
+
+
+@pytest.mark.parametrize("make", [BatchNorm, FLAX])
+def test_a_mask_of_the_network_holds_beside_that_of_valid_rows(float64, make):
+    class Network(nn.Module):
+        @nn.compact
+        def __call__(self, x, mask):
+            return make(dtype=jnp.float64, name="norm")(x, use_running_average=False, mask=mask)
+
+    x, kept = data(4, 5, CHANNELS, dtype=np.float64), np.arange(20).reshape(4, 5, 1) % 3 > 0
+    variables = Network().init(jax.random.key(0), x, jnp.asarray(kept))
+    with of_valid_rows(jnp.array([True, False, True, True])):
+        _, changed = Network().apply(variables, x, jnp.asarray(kept), mutable=["batch_stats"])
+    rows = np.asarray(x)[[0, 2, 3]][kept[[0, 2, 3], :, 0]]
+    assert_allclose(changed["batch_stats"]["norm"]["mean"], 0.1 * rows.mean(0), rtol=1e-12)
+
+
+def test_rows_that_belong_to_no_example_are_refused():
+    class Network(nn.Module):
+        @nn.compact
+        def __call__(self, x):
+            return BatchNorm(name="norm")(x, use_running_average=False)
+
+    x = data(6, CHANNELS)
+    variables = Network().init(jax.random.key(0), x)
+    message = "norm: 6 rows of 4 examples don't tell which of them are valid; allowed is one row an example"
+    with pytest.raises(ValueError, match=message), of_valid_rows(jnp.ones(4, bool)):
+        Network().apply(variables, x, mutable=["batch_stats"])
+
+
 def test_variance_stays_exact_beside_a_large_mean():
     x = data(4000, CHANNELS) / 3 + 10_000
-    mean, variance = jax.jit(moments)(x, near=np.full(CHANNELS, 9_990.0, np.float32))
+    mean, variance, count = jax.jit(moments)(x, near=np.full(CHANNELS, 9_990.0, np.float32))
+    assert count == 4000
     assert_allclose(mean, np.mean(np.asarray(x, np.float64), 0), rtol=1e-6)
     assert_allclose(variance, np.var(np.asarray(x, np.float64), 0), rtol=1e-4)
 
@@ -97,7 +160,7 @@ def test_variance_stays_exact_beside_a_large_mean():
 def test_moments_do_not_depend_on_the_guess(float64):
     x = data(50, CHANNELS, dtype=np.float64)
     for near in (0.0, -7.0, 100.0):
-        mean, variance = jax.jit(moments)(x, near=np.full(CHANNELS, near))
+        mean, variance, _ = jax.jit(moments)(x, near=np.full(CHANNELS, near))
         assert_allclose(mean, np.mean(x, 0), rtol=1e-12)
         assert_allclose(variance, np.var(x, 0), rtol=1e-9)
 
@@ -117,20 +180,21 @@ def test_gradient_equals_finite_differences(float64):
 
 @pytest.mark.parametrize("norm", [BatchNorm, FrozenBatchNorm, group_norm(2)])
 @pytest.mark.parametrize("dtype", [jnp.float32, jnp.bfloat16, jnp.float16])
-def test_only_the_result_is_in_half_precision(norm, dtype):
+@pytest.mark.parametrize("invalid", [0, 2])
+def test_only_the_result_is_in_half_precision(norm, dtype, invalid):
     layer, x = norm(dtype=dtype), data(4, 3, 3, CHANNELS)
-    variables = with_values(layer, x)
+    variables, valid = with_values(layer, x), jnp.arange(4) >= invalid
 
     def loss(x):
         y, changed = layer.apply(variables, x, use_running_average=False, mutable=["batch_stats"])
         return y.astype(jnp.float32).sum(), (y, changed)
 
-    with jax.numpy_dtype_promotion("strict"):
+    with jax.numpy_dtype_promotion("strict"), of_valid_rows(valid):
         gradient, (y, changed) = jax.jit(jax.grad(loss, has_aux=True))(x.astype(dtype))
     assert y.dtype == gradient.dtype == dtype
     assert {leaf.dtype for leaf in jax.tree.leaves((variables, changed))} == {jnp.dtype(jnp.float32)}
-    reference = evaluated(norm(), variables, x, use_running_average=False, mutable=["batch_stats"])[0]
-    assert_allclose(np.asarray(y, np.float32), reference, rtol=0.01, atol=0.05)
+    reference = evaluated(norm(), variables, x[invalid:], use_running_average=False, mutable=["batch_stats"])[0]
+    assert_allclose(np.asarray(y[invalid:], np.float32), reference, rtol=0.01, atol=0.05)
 
 
 @pytest.mark.parametrize("norm", [BatchNorm, FrozenBatchNorm, group_norm(2)])

@@ -29,7 +29,7 @@ def multi_task(network) -> Task:
         return network.init(key, batch.image, train=False)
 
     def loss(variables, batch, key):
-        logits, collections = forward.forward_training(network, variables, batch.image, key=key)
+        logits, collections = forward.forward_training(network, variables, batch.image, valid=batch.valid, key=key)
         classes = classification.loss_terms(logits["class"], batch.target["class"])
         pixels = pixel_terms(logits["map"], batch.target["map"])
         total = classification.weighted_mean(classes + pixels, batch.valid.astype(classes.dtype))

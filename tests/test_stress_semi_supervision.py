@@ -19,10 +19,11 @@ def semi_supervised(network, threshold=0.6) -> Task:
     plain = classification(network)
 
     def loss(variables, batch, key):
-        logits, collections = forward_training(network, variables, as_floats(batch.given), key=key)
+        view = as_floats(batch.given)
+        logits, collections = forward_training(network, variables, view, valid=batch.valid, key=key)
         supervised = weighted_mean(loss_terms(logits, batch.target), batch.target.weight)
-        view = plain.predict({**variables, **variables["ema"]}, batch).logits
-        probs = jax.lax.stop_gradient(jax.nn.softmax(view))
+        taught = plain.predict({**variables, **variables["ema"]}, batch).logits
+        probs = jax.lax.stop_gradient(jax.nn.softmax(taught))
         sure = jnp.logical_and(probs.max(-1) > threshold, batch.target.weight == 0)
         terms = optax.softmax_cross_entropy_with_integer_labels(logits, probs.argmax(-1))
         return supervised + weighted_mean(terms, sure.astype(terms.dtype)), LossOutput(

@@ -2,18 +2,21 @@
 
 A network takes one as its `norm=` argument and calls all of them alike: `norm(dtype=..., scale_init=..., name=...)`
 makes the layer, `layer(x, use_running_average=...)` runs it. Parameters and statistics are float32, or float64 when
-`dtype` is; the result has type `dtype`.
+`dtype` is; the result has type `dtype`. In `of_valid_rows(valid)` the batch is that of the valid rows alone.
 """
 
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from functools import partial
+from typing import Any
 
 import jax.numpy as jnp
 from flax import linen as nn
+from flax.linen.module import InterceptorContext
 from jax import lax
 from jax.nn.initializers import Initializer
 from jax.typing import DTypeLike
-from jaxtyping import Array, Float
+from jaxtyping import Array, Bool, Float
 
 from jaxvision.nn.precision import at_least_float32
 
@@ -33,18 +36,23 @@ def normalize(
     return (x - _row(mean, x)) * _row(scale * lax.rsqrt(variance + epsilon), x) + _row(bias, x)
 
 
-def moments(x: Float[Array, "*b c"], near: Float[Array, "c"]) -> tuple[Float[Array, "c"], Float[Array, "c"]]:
-    """Mean and biased variance of every channel, in one pass over `x`.
+def moments(
+    x: Float[Array, "*b c"], near: Float[Array, "c"], mask: Bool[Array, "*#b 1"] | None = None
+) -> tuple[Float[Array, "c"], Float[Array, "c"], Float[Array, ""]]:
+    """Mean and biased variance of every channel, in one pass over `x`, and the number of values that they are of.
 
     Both are sums of `x - near`, so that the variance, a difference of squares, stays exact for channels whose mean is
-    large, provided that `near` is about that mean. The result does not depend on `near` but for rounding.
+    large, provided that `near` is about that mean. The result does not depend on `near` but for rounding. `mask` says which
+    values count; of none the mean is `near` and the variance 0.
     """
-    near = lax.stop_gradient(near)
-    deviation = x - _row(near, x)
-    axes = tuple(range(x.ndim - 1))
-    mean = deviation.mean(axes)
-    variance = jnp.square(deviation).mean(axes) - jnp.square(mean)
-    return near + mean, jnp.maximum(variance, 0)
+    near, values = lax.stop_gradient(near), x.size // x.shape[-1]
+    deviation, count = x - _row(near, x), jnp.asarray(values, x.dtype)
+    if mask is not None:
+        deviation, count = jnp.where(mask, deviation, 0), mask.sum(dtype=x.dtype) * (values // mask.size)
+    axes, divisor = tuple(range(x.ndim - 1)), jnp.maximum(count, 1)
+    mean = deviation.sum(axes) / divisor
+    variance = jnp.square(deviation).sum(axes) / divisor - jnp.square(mean)
+    return near + mean, jnp.maximum(variance, 0), count
 
 
 class BatchNorm(nn.Module):
@@ -66,8 +74,10 @@ class BatchNorm(nn.Module):
     scale_init: Initializer = nn.initializers.ones
 
     @nn.compact
-    def __call__(self, x: Float[Array, "*b c"], *, use_running_average: bool) -> Float[Array, "*b c"]:
-        """Normalise `x` with its own statistics, or with the running ones."""
+    def __call__(
+        self, x: Float[Array, "*b c"], *, use_running_average: bool, mask: Bool[Array, "*#b 1"] | None = None
+    ) -> Float[Array, "*b c"]:
+        """Normalise `x` with its own statistics, of all values or of those in the mask, or with the running ones."""
         channels, wide = x.shape[-1:], at_least_float32(self.dtype)
         scale = self.param("scale", self.scale_init, channels, wide) if self.use_scale else jnp.ones(channels, wide)
         bias = self.param("bias", nn.initializers.zeros, channels, wide)
@@ -77,12 +87,11 @@ class BatchNorm(nn.Module):
         if use_running_average:
             mean, variance = running_mean.value, running_var.value
         else:
-            mean, variance = moments(x, near=running_mean.value)
+            mean, variance, count = moments(x, running_mean.value, mask)
             if not self.is_initializing():
+                unbiased = variance * (count / jnp.maximum(count - 1, 1))
                 running_mean.value = self._follow(running_mean.value, mean)
-                count = x.size // x.shape[-1]
-                if count > 1:
-                    running_var.value = self._follow(running_var.value, variance * (count / (count - 1)))
+                running_var.value = jnp.where(count > 1, self._follow(running_var.value, unbiased), running_var.value)
         return normalize(x, mean, variance, scale, bias, self.epsilon).astype(self.dtype)
 
     def _follow(self, running: Array, batch: Array) -> Array:
@@ -158,6 +167,43 @@ def layer_norm(name: str, x: Float[Array, "*b c"]) -> Float[Array, "*b c"]:
 def group_norm(groups: int = 32) -> Norm:
     """Group normalisation as the `norm=` argument of a network."""
     return partial(GroupNorm, groups=groups)
+
+
+def of_valid_rows(valid: Bool[Array, "*rows"]) -> AbstractContextManager[None]:
+    """Context in which each BatchNorm, that of this module or Flax's, has the statistics of the valid rows alone.
+
+    A network is called in it as it is and passes no mask on. The input of a BatchNorm begins with the axes of `valid`, or its
+    first axis has the same number of rows of each example, those of one after those of another. A BatchNorm sees zeros in
+    place of the rows that are not valid, so that these stay finite however much they differ from the others.
+
+    Raises:
+        ValueError: in a BatchNorm whose input has another number of rows.
+    """
+
+    def intercept(call: Callable[..., Any], args: tuple, kwargs: dict, context: InterceptorContext) -> Any:
+        if not isinstance(context.module, BatchNorm | nn.BatchNorm) or context.method_name != "__call__":
+            return call(*args, **kwargs)
+        return _masked(call, "/".join(context.module.path), valid, *args, **kwargs)
+
+    return nn.intercept_methods(intercept)
+
+
+def _masked(call: Callable, name: str, valid: Array, x: Array, *args, mask: Array | None = None, **kwargs) -> Array:
+    """The result of a BatchNorm, with a mask of the valid rows of `x` beside the one that its network may give."""
+    rows = _rows(name, valid, x)
+    return call(jnp.where(rows, x, 0), *args, mask=rows if mask is None else rows & mask, **kwargs)
+
+
+def _rows(name: str, valid: Array, x: Array) -> Array:
+    """Mask of the valid rows of `x`, in a shape that broadcasts against it."""
+    if x.ndim > valid.ndim and x.shape[: valid.ndim] == valid.shape:
+        return valid.reshape(*valid.shape, *(1,) * (x.ndim - valid.ndim))
+    if x.shape[0] % valid.size:
+        raise ValueError(
+            f"{name}: {x.shape[0]} rows of {valid.size} examples don't tell which of them are valid; allowed is one row "
+            "an example, or the same number of each"
+        )
+    return jnp.repeat(valid.reshape(-1), x.shape[0] // valid.size).reshape(-1, *(1,) * (x.ndim - 1))
 
 
 def _row(channels: Array, x: Array) -> Array:

@@ -31,7 +31,7 @@ def classification(
     Args:
       network: called as `network(images, train=...)` on normalised images `b h w c`; returns logits `b k`, in training
         also those of auxiliary heads: a tuple, the main one first. Its collections other than `params` (BatchNorm statistics)
-        are updated by training; the `dropout` generator is supplied.
+        are updated by training, from the valid examples; the `dropout` generator is supplied.
       mean: of the pixels of each channel, on the scale 0-255.
       std: standard deviation of the pixels of each channel (or of all).
       label_smoothing: fraction of the target spread evenly over all classes, in [0, 1) (arXiv:1512.00567).
@@ -63,7 +63,7 @@ def classification(
         return network.init(key, images(batch), train=False)
 
     def mean_loss(variables: Variables, batch: Batch, key: Key) -> tuple[Scalar, LossOutput]:
-        outputs, collections = forward_training(network, variables, images(batch), key=key)
+        outputs, collections = forward_training(network, variables, images(batch), valid=batch.valid, key=key)
         logits, *others = _heads(outputs, auxiliary)
         weight = example_weight(batch)
         known = (batch.target.label >= 0) & (batch.target.label < logits.shape[-1])

@@ -274,7 +274,7 @@ def detr(
         return network.init(key, *inputs(batch), train=False)
 
     def loss(variables: Variables, batch: Batch, key: Key) -> tuple[Scalar, LossOutput]:
-        outputs, collections = forward_training(network, variables, *inputs(batch), key=key)
+        outputs, collections = forward_training(network, variables, *inputs(batch), valid=batch.valid, key=key)
         target, size = detection.targets(batch), jnp.asarray(batch.size)
         one = lambda *each: loss_terms(*each, weights=weights, no_object=no_object)
         by_image = jax.vmap(lambda logits, boxes: jax.vmap(one)(logits, boxes, target, size))

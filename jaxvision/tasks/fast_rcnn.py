@@ -98,7 +98,8 @@ def fast_rcnn(
       sampled from the proposals and the ground truth; an image without objects has no background. The loss is the sum of
       `class_loss` and `box_loss` (smooth L1, its beta 1/9 as in Faster R-CNN, not 1), each the mean over the regions
       sampled in all images. Without proposals, `loss` and `predict` raise TypeError. The canvas is padded to a
-      multiple of 32 pixels.
+      multiple of 32 pixels. BatchNorm sees the valid images alone; behind the pooling, where `FastRCNN` has none, all rows
+      of their samples.
     """
 
     def images(batch: Batch) -> Float[Array, "b h w c"]:
@@ -114,7 +115,8 @@ def fast_rcnn(
         sample_key, dropout_key = jax.random.split(key)
         valid = valid & jax.vmap(lambda b, t: nearest(b, t) >= background)(boxes, target)
         rois = sampled(sample_key, boxes, valid, target, roi_heads)
-        scores, collections = forward_training(network, variables, images(batch), rois.boxes, key=dropout_key)
+        inputs = images(batch), rois.boxes
+        scores, collections = forward_training(network, variables, *inputs, valid=batch.valid, key=dropout_key)
         terms = jax.vmap(partial(loss_terms, settings=roi_heads))(scores.logits, scores.offsets, rois, target)
         return detection.mean_loss(terms, batch.valid, collections)
 

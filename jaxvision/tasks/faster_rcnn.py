@@ -194,13 +194,17 @@ def faster_rcnn(
         given, target = images(batch), detection.targets(batch)
         keys = jax.random.split(key, 4)
         anchor_keys, roi_keys = (jax.random.split(each, len(given)) for each in keys[:2])
-        (maps, outputs), collections = forward_training(network, variables, given, key=keys[2], method="propose")
+        (maps, outputs), collections = forward_training(
+            network, variables, given, valid=batch.valid, key=keys[2], method="propose"
+        )
         anchors, (logits, offsets) = anchors_of(outputs, given.shape, sizes, ratios), _by_level(outputs)
         boxes, proposed = _propose(logits, offsets, anchors, batch, True, rpn)
         proposed = proposed & batch.valid[:, None]
         rois = jax.vmap(lambda k, b, v, t: sample_rois(k, b, v, t, roi_heads))(roi_keys, boxes, proposed, target)
         variables = {**variables, **collections}
-        scores, collections = forward_training(network, variables, maps, rois.boxes, key=keys[3], method="classify")
+        scores, collections = forward_training(
+            network, variables, maps, rois.boxes, valid=rois.valid, key=keys[3], method="classify"
+        )
 
         everywhere = np.concatenate(anchors)
         one = lambda k, l, o, s, r, t: loss_terms(k, l, o, everywhere, s, r, t, rpn, roi_heads)

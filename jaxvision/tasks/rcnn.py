@@ -118,7 +118,8 @@ def rcnn(
 
     Returns:
       A task whose `batch.given` are its proposals, as that of `fast_rcnn`; target, prediction and losses as there. All
-      regions that match no object are background. Beyond the content crops show the mean colour.
+      regions that match no object are background. Beyond the content crops show the mean colour. BatchNorm sees the crops of
+      the regions that are trained on alone.
 
     Raises:
       ValueError: if the context leaves nothing of a crop.
@@ -137,7 +138,7 @@ def rcnn(
         sample_key, dropout_key = jax.random.split(key)
         rois = sampled(sample_key, boxes, valid, target, roi_heads)
         seen = jax.vmap(lambda image, boxes: crops(image, boxes, size, context))(images(batch), rois.boxes)
-        scores, collections = forward_training(network, variables, seen, key=dropout_key)
+        scores, collections = forward_training(network, variables, seen, valid=rois.valid, key=dropout_key)
         one = partial(loss_terms, settings=roi_heads, box_match_iou=box_match_iou)
         terms = jax.vmap(one)(scores.logits, scores.offsets, rois, target)
         return detection.mean_loss(terms, batch.valid, collections)

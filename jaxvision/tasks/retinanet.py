@@ -179,7 +179,7 @@ def retinanet(
 
     def loss(variables: Variables, batch: Batch, key: Key) -> tuple[Scalar, LossOutput]:
         given = images(batch)
-        outputs, collections = forward_training(network, variables, given, key=key)
+        outputs, collections = forward_training(network, variables, given, valid=batch.valid, key=key)
         logits, offsets = (jnp.concatenate(each, 1) for each in by_level(outputs))
         boxes = np.concatenate(anchors_of(outputs, given.shape, sizes, ratios))
         one = lambda l, o, t: loss_terms(l, o, boxes, t, matching, gamma, alpha, box_loss)

@@ -306,7 +306,8 @@ def ssd(
         return network.init(key, detection.images(batch, mean, std, dtype), train=False)
 
     def loss(variables: Variables, batch: Batch, key: Key) -> tuple[Scalar, LossOutput]:
-        outputs, collections = forward_training(network, variables, detection.images(batch, mean, std, dtype), key=key)
+        pixels = detection.images(batch, mean, std, dtype)
+        outputs, collections = forward_training(network, variables, pixels, valid=batch.valid, key=key)
         logits, offsets, boxes = _flat(outputs, defaults, batch.image.shape)
         one = lambda l, o, t: loss_terms(l, o, boxes, t, scores, matching, negatives, box_loss)
         terms = jax.vmap(one)(logits, offsets, detection.targets(batch))

@@ -144,7 +144,7 @@ def yolo(
         return network.init(key, pixels(batch), train=False)
 
     def loss(variables: Variables, batch: Batch, key: Key) -> tuple[Scalar, LossOutput]:
-        outputs, collections = forward_training(network, variables, pixels(batch), key=key)
+        outputs, collections = forward_training(network, variables, pixels(batch), valid=batch.valid, key=key)
         predicted, anchors = _flat(outputs, priors, batch.image.shape)
         canvas = (batch.image.shape[1], batch.image.shape[2])
         terms = jax.vmap(lambda p, t: loss_terms(p, anchors, t, canvas, ignore))(predicted, detection.targets(batch))

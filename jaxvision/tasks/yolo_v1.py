@@ -87,7 +87,7 @@ def yolo_v1(
 
     def loss(variables: Variables, batch: Batch, key: Key) -> tuple[Scalar, LossOutput]:
         images = detection.images(batch, mean, std, dtype)
-        outputs, collections = forward_training(network, variables, images, key=key)
+        outputs, collections = forward_training(network, variables, images, valid=batch.valid, key=key)
         canvas = (batch.image.shape[1], batch.image.shape[2])
         terms = jax.vmap(lambda o, t: loss_terms(o, t, canvas, boxes, coordinates, no_object))(
             outputs, detection.targets(batch)

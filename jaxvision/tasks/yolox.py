@@ -337,7 +337,7 @@ def yolox(
         return network.init(key, pixels(batch), train=False)
 
     def loss(variables: Variables, batch: Batch, key: Key) -> tuple[Scalar, LossOutput]:
-        outputs, collections = forward_training(network, variables, pixels(batch), key=key)
+        outputs, collections = forward_training(network, variables, pixels(batch), valid=batch.valid, key=key)
         predicted, cells = _flat(outputs, batch.image.shape)
         terms = jax.vmap(lambda p, t: loss_terms(p, cells, t, box_loss))(predicted, detection.targets(batch))
         l1 = terms.sums["l1_loss"] * _l1(batch).astype(predicted.dtype)
