@@ -31,8 +31,10 @@ class FaultKind(enum.StrEnum):
     NO_PLACE = "missing folder or list of images"
     NO_ANNOTATIONS = "missing annotation file"
     SEGMENTATION = "broken segmentation"
-    NO_LABELS = "no annotation file at all"
+    NO_LABELS = "most images without annotations"
     NO_OBJECTS = "no object at all"
+    CORNERS = "boxes that look like corners"
+    FRACTIONS = "boxes that look like fractions"
     OUTSIDE = "box outside the image"
     NO_AREA = "zero area"
     DUPLICATE_BOX = "duplicate box"
@@ -114,6 +116,8 @@ class Listing(NamedTuple):
     """The content of the file, where there is only one."""
     unlabelled: tuple[str, ...] = ()
     """Images in the folder that no annotation file is of."""
+    left_out: tuple[str, ...] = ()
+    """What was left out of its folders, a line each."""
 
 
 def numbers(values: object, count: int) -> list[float] | None:

@@ -22,6 +22,7 @@ from jaxvision.formats.fingerprint import digest
 from jaxvision.formats.image_file import SUFFIXES, Size
 from jaxvision.formats.text import read_lines
 
+FORMAT = "Pascal VOC"
 VOC_CLASSES = (
     *("aeroplane", "bicycle", "bird", "boat", "bottle", "bus", "car", "cat", "chair", "cow", "diningtable", "dog"),
     *("horse", "motorbike", "person", "pottedplant", "sheep", "sofa", "train", "tvmonitor"),
@@ -129,7 +130,7 @@ def read_listing(year: Path, names: Iterable[str], classes: Sequence[str], repor
         image = _image(contents[-1], path, files.get(name, [f"{name}.jpg"]), place, labels, report)
         found += [] if image is None else [image]
     ids, images = tuple(range(1, len(labels) + 1)), year / "JPEGImages"
-    return Listing("Pascal VOC", images, tuple(classes), ids, found, digest(*contents))
+    return Listing(FORMAT, images, tuple(classes), ids, found, digest(*contents))
 
 
 def _image(

@@ -9,6 +9,7 @@ from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
+import jax
 from jax.sharding import Mesh
 
 from jaxvision import experiment as experiments
@@ -22,6 +23,7 @@ from jaxvision.run.checkpoint import Checkpoints
 from jaxvision.run.evaluation import Evaluated, Evaluator
 from jaxvision.run.logbook import Logbook
 from jaxvision.run.processes import Interruption
+from jaxvision.run.remarks import head_mismatch, remarks
 from jaxvision.run.trackers import OpenTracker
 from jaxvision.run.workdir import Recipe, Workdir
 from jaxvision.train import Metrics, Progress, TrainState, TrainStep
@@ -59,6 +61,8 @@ class Plan(NamedTuple):
     step: TrainStep
     like: TrainState
     """The shapes and shardings of the state."""
+    remarks: Sequence[str]
+    """What a person should know of the data, a line each."""
 
     @property
     def fingerprints(self) -> dict[str, str]:
@@ -147,7 +151,18 @@ def prepare(experiment: Experiment, fsdp: int = 1) -> Plan:
                 experiments.check_classes(evaluation.metric, abouts[where])
         loop.check_intervals(experiment.every)
         step, like = devices.step_on(mesh, experiment)
-    return Plan(experiment, abouts, mesh, step, like)
+        return Plan(experiment, abouts, mesh, step, like, remarks_on(experiment, abouts, mesh, like))
+
+
+def remarks_on(experiment: Experiment, abouts: Mapping[str, About], mesh: Mesh, like: TrainState) -> list[str]:
+    """What a person should know of the data before the first step, a line each."""
+    lines = remarks(abouts)
+    for evaluation in list(experiment.evaluations.values())[:1]:
+        spec = devices.batch_on(mesh, evaluation.stream.spec.replace(target=None))
+        prediction = jax.eval_shape(devices.task_on(mesh, experiment).predict, like.averaged, spec)
+        mismatch = head_mismatch(prediction, abouts["train"])
+        lines += [] if mismatch is None else [f"train: {mismatch}"]
+    return lines
 
 
 def open_data(experiment: Experiment, mesh: Mesh) -> dict[str, About]:
@@ -194,6 +209,8 @@ def go_on(
     feed = feeder(plan.mesh)
     evaluator = Evaluator(devices.task_on(plan.mesh, experiment), experiment.evaluations, devices.replicated(plan.mesh))
     with book, Interruption() as interruption:
+        for line in plan.remarks:
+            book.say(line)
         say_where(book, progress, experiment.steps, workdir)
         hooks = hooked(plan, book, checkpoints, evaluator, feed, interruption)
         progress = fitted(plan, workdir, book, progress, feed, hooks)
