@@ -43,24 +43,24 @@ def source(folder: str | PathLike, classes: Sequence[str] | None = None) -> Sour
     paths: list[str] = []
     sizes: list[int] = []
     counts: list[int] = []
-    kinds = Counter(f"{files.kind(each)} in no class" for each in files.visible(root) if not files.is_folder(each))
+    by_suffix = Counter(f"{files.kind(each)} in no class" for each in files.visible(root) if not files.is_folder(each))
     for name in names:
         found, others = _images(root / name)
         if not found and classes is None:
             raise ValueError(f"{root / name} has no image ({', '.join(SUFFIXES)}), and {others.total()} other files")
-        kinds += others
+        by_suffix += others
         paths += [os.path.relpath(path, root) for path, _ in found]
         sizes += [size for _, size in found]
         counts.append(len(found))
     if not paths:
-        raise ValueError(f"{root} has no image ({', '.join(SUFFIXES)}), and {kinds.total()} other files")
+        raise ValueError(f"{root} has no image ({', '.join(SUFFIXES)}), and {by_suffix.total()} other files")
     labels = np.repeat(np.arange(len(names), dtype=np.int64), counts)
 
     def read(indices: np.ndarray) -> list[Example]:
         return [Example((root / paths[i]).read_bytes(), int(labels[i])) for i in indices]
 
     lacking = [name for name, count in zip(names, counts, strict=True) if not count]
-    told = [files.left_out(len(paths), kinds), f"no image of {', '.join(lacking[:8])}" * bool(lacking)]
+    told = [files.left_out(len(paths), by_suffix), f"no image of {', '.join(lacking[:8])}" * bool(lacking)]
     return Source(
         length=len(paths),
         read=read,

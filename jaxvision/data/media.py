@@ -60,15 +60,15 @@ class Survey(NamedTuple):
 def survey(paths: Iterable[Path]) -> Survey:
     """Counts what `files` gives, and what it leaves out. Raises as it does."""
     images = videos = 0
-    kinds: Counter[str] = Counter()
+    by_suffix: Counter[str] = Counter()
     for path in paths:
         for entry in _entries(path):
             if _is_taken(entry):
                 videos += is_video(Path(entry))
                 images += not is_video(Path(entry))
             else:
-                kinds[kind(entry)] += 1
-    return Survey(images, videos, left_out(images + videos, kinds))
+                by_suffix[kind(entry)] += 1
+    return Survey(images, videos, left_out(images + videos, by_suffix))
 
 
 def files(paths: Iterable[Path]) -> Iterator[Path]:

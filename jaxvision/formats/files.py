@@ -70,12 +70,12 @@ def kind(entry: os.DirEntry[str]) -> str:
     return os.path.splitext(entry.name)[1].lower() or "without a suffix"
 
 
-def left_out(used: int, kinds: Mapping[str, int]) -> str:
-    """`left out 40 of 50 files: 25 .heic, 15 .tga`, the most frequent kinds first; empty where none is."""
-    count = sum(kinds.values())
+def left_out(used: int, by_suffix: Mapping[str, int]) -> str:
+    """`left out 40 of 50 files: 25 .heic, 15 .tga`, the most frequent first; empty where none is."""
+    count = sum(by_suffix.values())
     if not count:
         return ""
-    ordered = sorted(kinds.items(), key=lambda each: (-each[1], each[0]))
+    ordered = sorted(by_suffix.items(), key=lambda each: (-each[1], each[0]))
     named = [f"{n:,} {kind}" for kind, n in ordered[:SHOWN]]
     rest = sum(n for _, n in ordered[SHOWN:])
     return f"left out {count:,} of {used + count:,} files: {', '.join(named)}" + (f", {rest:,} others" if rest else "")

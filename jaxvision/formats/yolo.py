@@ -181,10 +181,10 @@ def _below(images: Path, text_of: Callable[[Path], Path]) -> Images:
     labelled = [Labelled(name, images / name, text_of(images / name)) for name in names]
     spare = _spare_texts(labelled)
     known = {*(each.text for each in labelled), *spare}
-    kinds = files.counted(
+    by_suffix = files.counted(
         [each for each in found.others if Path(each.path) not in known and each.name not in BELONGING]
     )
-    left_out = files.left_out(len(names), kinds)
+    left_out = files.left_out(len(names), by_suffix)
     told = [f"{images}: {left_out}"] if left_out else []
     told += [f"{images}: left out {len(spare):,} texts that go with no image, first {spare[0]}"] if spare else []
     return Images(labelled, tuple(told))
@@ -194,8 +194,8 @@ def _spare_texts(labelled: Sequence[Labelled]) -> list[Path]:
     """Other texts in the folders of these."""
     texts = {each.text for each in labelled}
     folders = dict.fromkeys(each.text.parent for each in labelled)
-    there = [entry for folder in folders if folder.is_dir() for entry in files.visible(folder)]
-    found = [Path(each.path) for each in there if files.has_suffix(each, (".txt",)) and each.name not in BELONGING]
+    entries = [entry for folder in folders if folder.is_dir() for entry in files.visible(folder)]
+    found = [Path(each.path) for each in entries if files.has_suffix(each, (".txt",)) and each.name not in BELONGING]
     return [text for text in found if text not in texts]
 
 

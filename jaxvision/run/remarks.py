@@ -32,6 +32,13 @@ def _difference(ours: tuple[str, ...], others: tuple[str, ...]) -> str:
     return f"its classes are not those of train: {'; '.join(differences) or 'they are in another order'}"
 
 
+def check_head(prediction: Prediction, about: About) -> None:
+    """Raises ValueError if a classifier tells fewer classes apart than the data have: the loss is not finite then."""
+    mismatch = head_mismatch(prediction, about)
+    if mismatch is not None and prediction.logits.shape[-1] < len(about.classes):
+        raise ValueError(mismatch)
+
+
 def head_mismatch(prediction: Prediction, about: About) -> str | None:
     """How the number of classes that a classifier tells apart differs from that of the data; None if it does not.
 

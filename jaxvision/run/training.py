@@ -23,7 +23,7 @@ from jaxvision.run.checkpoint import Checkpoints
 from jaxvision.run.evaluation import Evaluated, Evaluator
 from jaxvision.run.logbook import Logbook
 from jaxvision.run.processes import Interruption
-from jaxvision.run.remarks import head_mismatch, remarks
+from jaxvision.run.remarks import check_head, head_mismatch, remarks
 from jaxvision.run.trackers import OpenTracker
 from jaxvision.run.workdir import Recipe, Workdir
 from jaxvision.train import Metrics, Progress, TrainState, TrainStep
@@ -155,11 +155,16 @@ def prepare(experiment: Experiment, fsdp: int = 1) -> Plan:
 
 
 def remarks_on(experiment: Experiment, abouts: Mapping[str, About], mesh: Mesh, like: TrainState) -> list[str]:
-    """What a person should know of the data before the first step, a line each."""
+    """What a person should know of the data before the first step, a line each.
+
+    Raises ValueError if a classifier tells fewer classes apart than the training data have.
+    """
     lines = remarks(abouts)
     for evaluation in list(experiment.evaluations.values())[:1]:
         spec = devices.batch_on(mesh, evaluation.stream.spec.replace(target=None))
         prediction = jax.eval_shape(devices.task_on(mesh, experiment).predict, like.averaged, spec)
+        with naming("train"):
+            check_head(prediction, abouts["train"])
         mismatch = head_mismatch(prediction, abouts["train"])
         lines += [] if mismatch is None else [f"train: {mismatch}"]
     return lines
