@@ -144,3 +144,14 @@ def test_boxes_whose_images_have_no_stated_size_are_checked_against_the_files(tm
     path.write_text(json.dumps(content))
     assert objects.coco(path).doubts == ()
     assert "boxes that look like corners  1" in run(capsys, path)[1]
+
+
+def test_images_that_no_annotation_file_lists_are_counted(tmp_path):
+    path = write_coco(tmp_path / "coco")
+    (tmp_path / "coco/small/more.png").write_bytes(b"")
+    note = f"{tmp_path / 'coco/small'}: left out 1 of 5 images, which are not in small.json, first more.png"
+    assert objects.coco(path).notes == (note,)
+    year = write_voc(tmp_path / "voc")
+    assert objects.voc(year, "train", classes=CLASSES).notes == ()
+    note = f"{year / 'JPEGImages'}: left out 3 of 4 images, which are not listed, first {name(1)}"
+    assert objects.voc(year, "val", classes=CLASSES).notes == (note,)

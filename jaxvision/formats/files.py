@@ -2,8 +2,9 @@
 
 import os
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from os import PathLike
+from pathlib import Path
 from typing import NamedTuple
 
 SHOWN = 8
@@ -79,6 +80,15 @@ def left_out(used: int, by_suffix: Mapping[str, int]) -> str:
     named = [f"{n:,} {kind}" for kind, n in ordered[:SHOWN]]
     rest = sum(n for _, n in ordered[SHOWN:])
     return f"left out {count:,} of {used + count:,} files: {', '.join(named)}" + (f", {rest:,} others" if rest else "")
+
+
+def beside(used: Iterable[Path], suffixes: tuple[str, ...]) -> list[Path]:
+    """Other files that end in one of these suffixes, in the folders of these files."""
+    known = set(used)
+    folders = dict.fromkeys(each.parent for each in known)
+    entries = (entry for folder in sorted(folders) if folder.is_dir() for entry in visible(folder))
+    found = (Path(entry.path) for entry in entries if has_suffix(entry, suffixes))
+    return [path for path in found if path not in known]
 
 
 def counted(entries: list[os.DirEntry[str]]) -> Counter[str]:

@@ -17,6 +17,7 @@ from jaxvision.formats.annotation import (
     number_in,
     refuse,
     repeated,
+    unlisted,
 )
 from jaxvision.formats.fingerprint import digest
 from jaxvision.formats.image_file import SUFFIXES, Size
@@ -130,7 +131,8 @@ def read_listing(year: Path, names: Iterable[str], classes: Sequence[str], repor
         image = _image(contents[-1], path, files.get(name, [f"{name}.jpg"]), place, labels, report)
         found += [] if image is None else [image]
     ids, images = tuple(range(1, len(labels) + 1)), year / "JPEGImages"
-    return Listing(FORMAT, images, tuple(classes), ids, found, digest(*contents))
+    left_out = unlisted(images, found, "not listed")
+    return Listing(FORMAT, images, tuple(classes), ids, found, digest(*contents), left_out=left_out)
 
 
 def _image(

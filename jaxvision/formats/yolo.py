@@ -179,7 +179,7 @@ def _below(images: Path, text_of: Callable[[Path], Path]) -> Images:
     found = files.sorted_out(images, SUFFIXES)
     names = sorted(os.path.relpath(each.path, images) for each in found.used)
     labelled = [Labelled(name, images / name, text_of(images / name)) for name in names]
-    spare = _spare_texts(labelled)
+    spare = [text for text in files.beside((each.text for each in labelled), (".txt",)) if text.name not in BELONGING]
     known = {*(each.text for each in labelled), *spare}
     by_suffix = files.counted(
         [each for each in found.others if Path(each.path) not in known and each.name not in BELONGING]
@@ -188,15 +188,6 @@ def _below(images: Path, text_of: Callable[[Path], Path]) -> Images:
     told = [f"{images}: {left_out}"] if left_out else []
     told += [f"{images}: left out {len(spare):,} texts that go with no image, first {spare[0]}"] if spare else []
     return Images(labelled, tuple(told))
-
-
-def _spare_texts(labelled: Sequence[Labelled]) -> list[Path]:
-    """Other texts in the folders of these."""
-    texts = {each.text for each in labelled}
-    folders = dict.fromkeys(each.text.parent for each in labelled)
-    entries = [entry for folder in folders if folder.is_dir() for entry in files.visible(folder)]
-    found = [Path(each.path) for each in entries if files.has_suffix(each, (".txt",)) and each.name not in BELONGING]
-    return [text for text in found if text not in texts]
 
 
 def files_below(place: Path, suffixes: tuple[str, ...]) -> list[Path]:
