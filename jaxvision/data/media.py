@@ -63,7 +63,7 @@ def survey(paths: Iterable[Path]) -> Survey:
     by_suffix: Counter[str] = Counter()
     for path in paths:
         for entry in _entries(path):
-            if _is_taken(entry):
+            if isinstance(entry, Path) or has_suffix(entry, KNOWN):
                 videos += is_video(Path(entry))
                 images += not is_video(Path(entry))
             else:
@@ -79,16 +79,11 @@ def files(paths: Iterable[Path]) -> Iterator[Path]:
     Raises FileNotFoundError, when it comes to it, for a path that is not there.
     """
     for path in paths:
-        yield from (Path(each) for each in _entries(path) if _is_taken(each))
-
-
-def _is_taken(entry: Path | os.DirEntry[str]) -> bool:
-    """Whether it was named itself, or is known by its suffix."""
-    return isinstance(entry, Path) or has_suffix(entry, KNOWN)
+        yield from (Path(each) for each in _entries(path) if isinstance(each, Path) or has_suffix(each, KNOWN))
 
 
 def _entries(path: Path) -> Iterator[Path | os.DirEntry[str]]:
-    """The path if it is a file, or all that is below it."""
+    """The path if it is a file, which is then taken whatever its name, or all that is below it."""
     if path.is_dir():
         yield from walk(path)
     elif path.exists():

@@ -92,4 +92,4 @@ def _look_like_corners(stated: np.ndarray, boxes: np.ndarray, limits: np.ndarray
 def _leaving(boxes: np.ndarray, limits: np.ndarray) -> np.ndarray:
     """Which boxes leave their images by more than a hundredth; none whose image has no known size."""
     beyond = 0.01 * limits
-    return (boxes[:, :2] < -beyond).any(1) | (boxes[:, 2:] > limits + beyond).any(1)
+    return np.any((boxes[:, :2] < -beyond) | (boxes[:, 2:] > limits + beyond), axis=1)

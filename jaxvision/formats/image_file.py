@@ -88,7 +88,8 @@ def _size_in_header(image: bytes | Path) -> Size:
 
 
 def _upright_size(image: Image.Image) -> Size:
-    return image.size if orientation(image) in QUARTERS else image.size[::-1]
+    width, height = image.size
+    return (width, height) if orientation(image) in QUARTERS else (height, width)
 
 
 def size_mismatch(name: str, stated: Size, size: Size | None, image: bytes) -> str | None:
