@@ -169,6 +169,8 @@ def test_pictures_are_not_written_among_the_images_that_are_read(run, finished, 
             one_line(said) == f"jaxvision: {folder} lies in {photos}, whose images are read: name a place outside of it"
         )
         assert not output.exists()
+    status, said, output = run(photos / "0.png", f"--draw={photos}")
+    assert one_line(said) == f"jaxvision: {photos} is the folder of {photos / '0.png'}, which is read: name another"
     assert [path.name for path in photos.iterdir()] == ["0.png"]
     status, said, output = run(photos, f"--draw={tmp_path / 'drawn'}")
     assert status == 0, said

@@ -93,10 +93,13 @@ def _entries(path: Path) -> Iterator[Path | os.DirEntry[str]]:
 
 
 def check_outside(output: Path, paths: Iterable[Path]) -> None:
-    """Raises ValueError if pictures that are written there would be among these files at the next time."""
+    """Raises ValueError if what is written there would be among the images of these folders, or beside these files."""
+    place = output.resolve()
     for path in paths:
-        if path.is_dir() and output.resolve().is_relative_to(path.resolve()):
+        if path.is_dir() and place.is_relative_to(path.resolve()):
             raise ValueError(f"{output} lies in {path}, whose images are read: name a place outside of it")
+        if path.parent.resolve() == place:
+            raise ValueError(f"{output} is the folder of {path}, which is read: name another")
 
 
 def check_reader() -> None:
@@ -154,8 +157,8 @@ def _frames(path: Path, every: int) -> Iterator[Picture]:
                     yield Picture(str(path), number, partial(np.asarray, _upright(frame)))
         if number >= 0:
             return
-    except (FFmpegError, OSError, ValueError) as problem:
-        error = getattr(problem, "strerror", None) or str(problem)
+    except (FFmpegError, OSError, ValueError, MemoryError) as problem:
+        error = getattr(problem, "strerror", None) or str(problem) or type(problem).__name__
     yield Picture(str(path), None if number < 0 else number + 1, partial(_fail, error))
 
 
