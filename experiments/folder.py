@@ -1,4 +1,4 @@
-"""ResNet-18 on your own images: one folder a class, `<class>/*.jpg` (also PNG, WebP, BMP, GIF).
+"""ResNet-18 on your own images: one folder a class, `<class>/*.jpg` (also PNG, WebP, BMP, GIF, TIFF, PPM).
 
     python -m jaxvision.main --config=experiments/folder.py --workdir=runs/folder --config.train_dir=my_images/train \
         --config.test_dir=my_images/test
@@ -59,7 +59,7 @@ def build(config) -> Experiment:
 
     train_data, test_data = train_and_test(
         lambda: folder.source(config.train_dir),
-        (lambda: folder.source(config.test_dir)) if config.test_dir else None,
+        (lambda: folder.source(config.test_dir, classes)) if config.test_dir else None,
         config.held_out,
         config.seed,
         classes,

@@ -59,7 +59,7 @@ def build(config) -> Experiment:
 
     train_data, test_data = train_and_test(
         lambda: folder.source(config.train_dir),
-        (lambda: folder.source(config.test_dir)) if config.test_dir else None,
+        (lambda: folder.source(config.test_dir, classes)) if config.test_dir else None,
         config.held_out,
         config.seed,
         classes,

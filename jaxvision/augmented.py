@@ -79,6 +79,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 def draw(flags: Flags) -> int:
     """Draws the sheet; returns the exit status."""
     devices.keep_compilations()
+    with raised_as(ConfigError):
+        media.check_outside(flags.output, flags.paths)
     figure = sheet(flags)
     save(figure, flags.output)
     rows = len(figure.axes) // flags.columns

@@ -12,7 +12,7 @@ file first. Nothing in the workdir is changed.
 
 import argparse
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -43,6 +43,7 @@ class Flags(NamedTuple):
     evaluation: str | None
     batch_size: int | None
     every: int
+    animated: bool
     strict: bool
     fsdp: int
     traceback: bool
@@ -77,6 +78,9 @@ def parse(argv: list[str]) -> Flags:
     parser.add_argument("--eval", metavar="NAME", help="see images as this evaluation does (the first that can)")
     parser.add_argument("--batch-size", type=_positive, metavar="N", help="images at once (as that evaluation)")
     parser.add_argument("--every", type=_positive, default=1, metavar="N", help="of a video, every Nth frame")
+    parser.add_argument(
+        "--animated", action="store_true", help="take the frames of animated GIF and WebP files, not only the first"
+    )
     parser.add_argument(
         "--strict", action="store_true", help="end at the first unreadable file, instead of leaving it out"
     )
@@ -114,7 +118,10 @@ def main(argv: Sequence[str] | None = None) -> int:
 def write(flags: Flags) -> int:
     """Predicts as the command line asks; returns the exit status."""
     devices.keep_compilations()
-    images, videos = count(flags.paths)
+    if flags.draw:
+        with raised_as(ConfigError):
+            media.check_outside(flags.draw, flags.paths)
+    found = survey(flags.paths)
     model = prediction.load(
         flags.workdir,
         flags.checkpoint,
@@ -128,9 +135,10 @@ def write(flags: Flags) -> int:
     if flags.draw and model.output.draw is None:
         raise ConfigError("--draw is for a model whose predictions can be drawn on an image, such as objects")
     complain = Complaints(flags.strict)
-    rows = written(flags, model, complain, None if videos else images)
+    rows = written(flags, model, complain, None if found.videos or flags.animated else found.images)
     if complain.files:
-        print(f"jaxvision: {len(complain.files):,} of {images + videos:,} files could not be read", file=sys.stderr)
+        count = found.images + found.videos
+        print(f"jaxvision: {len(complain.files):,} of {count:,} files could not be read", file=sys.stderr)
     of = (
         str(flags.workdir) if model.step is None else f"step {model.step:,} of {flags.workdir}, {model.weights} weights"
     )
@@ -151,8 +159,14 @@ class Complaints:
         self.files.append(file)
         tqdm.write(f"jaxvision: skipped {file}: {error}", file=sys.stderr)
 
+    def undrawn(self, file: str, error: str) -> None:
+        """Hears of a picture that could not be drawn or written; its prediction stays. Raises DataError where `strict`."""
+        if self.strict:
+            raise DataError(f"{file}: it could not be drawn: {error}")
+        tqdm.write(f"jaxvision: not drawn {file}: {error}", file=sys.stderr)
 
-def written(flags: Flags, model: Model, complain: Callable[[str, str], None], total: int | None) -> int:
+
+def written(flags: Flags, model: Model, complain: Complaints, total: int | None) -> int:
     """How many predictions were written into the file and, where that is asked for, pictures.
 
     Raises:
@@ -161,7 +175,7 @@ def written(flags: Flags, model: Model, complain: Callable[[str, str], None], to
     selection = Selection(model.classes, flags.top, flags.score)
     originals, draw = pictures.Originals(model.preprocessing), model.output.draw if flags.draw else None
     decode = model.preprocessing if draw is None else originals.decode
-    decoded = media.decoded(media.pictures(media.files(flags.paths), flags.every), decode)
+    decoded = media.decoded(media.pictures(media.files(flags.paths), flags.every, flags.animated), decode)
     shown = tqdm(decoded, total=total, unit="image", dynamic_ncols=True, disable=None)
     rows = 0
     with (
@@ -172,32 +186,36 @@ def written(flags: Flags, model: Model, complain: Callable[[str, str], None], to
         for where, canvas, record in model.stream(prediction.readable(shown, complain), selection):
             write(where, canvas.original_size, record)
             if flags.draw and draw is not None:
-                picture = pictures.picture(originals.of(canvas), canvas, record, draw)
-                pictures.save(flags.draw, rows, where, picture)
+                data = originals.of(canvas)
+                try:
+                    pictures.save(flags.draw, rows, where, pictures.picture(data, canvas, record, draw))
+                except (OSError, ValueError, MemoryError) as error:
+                    complain.undrawn(where[0], str(error) or type(error).__name__)
             rows += 1
         if not rows:
             raise DataError(f"none of the {len(list(media.files(flags.paths))):,} files could be read")
     return rows
 
 
-def count(paths: Sequence[Path]) -> tuple[int, int]:
-    """How many images and how many videos there are.
+def survey(paths: Sequence[Path]) -> media.Survey:
+    """What there is to predict; says what is left out.
 
     Raises:
       FileNotFoundError: if a path is not there.
-      DataError: if there are none at all, or videos and nothing to read them.
+      DataError: if there is nothing at all, or there are videos and nothing to read them.
     """
-    images = videos = 0
-    for path in media.files(paths):
-        videos += media.is_video(path)
-        images += not media.is_video(path)
-    if not images + videos:
-        known = ", ".join((*media.IMAGES, *media.VIDEOS))
-        raise DataError(f"there is no image or video in {', '.join(map(str, paths))} (known are {known})")
-    if videos:
+    found = media.survey(paths)
+    if not found.images + found.videos:
+        others = f"; {found.left_out}" if found.left_out else ""
+        raise DataError(
+            f"there is no image or video in {', '.join(map(str, paths))} (known are {', '.join(media.KNOWN)}){others}"
+        )
+    if found.left_out:
+        print(f"jaxvision: {found.left_out}", file=sys.stderr)
+    if found.videos:
         with raised_as(DataError):
             media.check_reader()
-    return images, videos
+    return found
 
 
 if __name__ == "__main__":

@@ -143,6 +143,10 @@ class About(NamedTuple):
     """Fingerprint that changes when the data change."""
     counts: Callable[[], Sequence[int]] | None = None
     """Number of examples of each class. May read all of them."""
+    notes: tuple[str, ...] = ()
+    """What a person should know of the data, such as files that were left out; a line each."""
+    doubts: tuple[str, ...] = ()
+    """What looks wrong with the data as a whole; a line each."""
 
 
 class Fault(NamedTuple):

@@ -95,3 +95,33 @@ def write_yolo(root):
             ]
             (root / "labels" / "deep" / f"{number:03d}.txt").write_text("\n".join(lines) + "\n")
     return root
+
+
+def with_boxes(root, boxes):
+    """A COCO file with other boxes: `(annotation, (height, width)) -> bbox`."""
+    content = coco_content()
+    sizes = {image["id"]: (image["height"], image["width"]) for image in content["images"]}
+    for each in content["annotations"]:
+        each["bbox"] = boxes(each["bbox"], sizes[each["image_id"]])
+        each["iscrowd"] = 0
+    return write_coco(root, content)
+
+
+def corners(box, size):
+    x, y, width, height = box
+    return [x, y, x + width, y + height]
+
+
+def fractions(box, size):
+    return [side / extent for side, extent in zip(box, (size[1], size[0]) * 2, strict=True)]
+
+
+def yolo_corners(root):
+    write_yolo(root)
+    for number, (height, width) in enumerate(SIZES):
+        lines = [
+            f"{label} {x0 / width} {y0 / height} {x1 / width} {y1 / height}"
+            for label, (x0, y0, x1, y1), _ in OBJECTS[number]
+        ]
+        (root / "labels/deep" / f"{number:03d}.txt").write_text("\n".join(lines))
+    return root

@@ -142,3 +142,12 @@ def test_all_draws_of_an_image_stand_in_its_row():
     size, index = np.tile(np.int32([8, 10]), (3, 1)), np.arange(3, dtype=np.int32)
     rows = augmented.augmented(identity, Batch(image, size, size, index, index >= 0), 4, 0)
     assert [[int(each.image[0, 0, 0]) for each in row] for row in rows] == [[0] * 4, [1] * 4, [2] * 4]
+
+
+def test_the_sheet_is_not_written_among_the_images_that_are_read(tmp_path, capfd):
+    Image.new("RGB", (8, 8)).save(tmp_path / "a.png")
+    output = tmp_path / "sheet.png"
+    assert augmented.main([f"--config={TINY}", f"--output={output}", str(tmp_path)]) == 2
+    message = f"{output} lies in {tmp_path}, whose images are read: name a place outside of it"
+    assert one_line(capfd.readouterr().err).endswith(message)
+    assert not output.exists()

@@ -227,7 +227,7 @@ PNG, JPEG = encoded(COLOUR), encoded(COLOUR, "JPEG")
         (encoded(COLOUR, "GIF")[:60], "can't be decoded|not an image"),
         (encoded(COLOUR, "BMP")[:100], "can't be decoded"),
         (encoded(COLOUR, "WEBP")[:50], "can't be decoded|not an image"),
-        (encoded(COLOUR, "TIFF"), "not an image"),
+        (encoded(COLOUR, "TGA"), "not an image"),
         (np.zeros((4, 4), np.float32), r"uint8 .* got float32 \[4, 4\]"),
         (np.zeros((4, 4, 2), np.uint8), r"got uint8 \[4, 4, 2\]"),
         (np.zeros((0, 4), np.uint8), r"got uint8 \[0, 4\]"),

@@ -1,5 +1,3 @@
-import logging
-
 import numpy as np
 import pytest
 from data_encoding import encoded, labelled, noise, write_folder
@@ -13,14 +11,13 @@ def touch(root, *paths):
         (root / path).write_bytes(path.encode())
 
 
-def test_images_are_found_sorted_below_their_class(tmp_path, caplog):
+def test_images_are_found_sorted_below_their_class(tmp_path):
     touch(
         tmp_path, "bee/2.JPG", "bee/10.jpeg", "bee/old/1.PNG", "bee/.hidden.png", "bee/.cache/x.png", "bee/readme.txt"
     )
     touch(
         tmp_path, "ant/z.webp", "ant/a.bmp", "ant/b.Gif", "cat/deep/deeper/x.png", ".git/y.png", "stray.png", "zoo.csv"
     )
-    caplog.set_level(logging.INFO)
     source = folder.source(tmp_path)
     assert source.classes == folder.classes(tmp_path) == ("ant", "bee", "cat")
     names = [
@@ -40,7 +37,7 @@ def test_images_are_found_sorted_below_their_class(tmp_path, caplog):
         (names[0], 0),
         (names[4], 1),
     ]
-    assert "bee: 1 files that are no images" in caplog.text
+    assert source.notes == (f"{tmp_path}: left out 3 of 10 files: 1 .csv in no class, 1 .png in no class, 1 .txt",)
 
 
 def test_the_fingerprint_changes_with_names_and_sizes_but_not_with_the_place(tmp_path):
@@ -60,6 +57,27 @@ def test_what_is_no_folder_of_classes_is_refused(tmp_path):
     touch(tmp_path, "a.png", ".hidden/b.png")
     with pytest.raises(ValueError, match="has no class: expected a folder for each"):
         folder.source(tmp_path)
-    touch(tmp_path, "ant/a.png", "bee/notes.txt", "bee/b.tiff")
+    touch(tmp_path, "ant/a.png", "bee/notes.txt", "bee/b.heic")
     with pytest.raises(ValueError, match=r"bee has no image \(.jpg, .*\), and 2 other files"):
         folder.source(tmp_path)
+
+
+def test_a_test_folder_may_lack_classes_of_the_training_data_but_has_no_others(tmp_path):
+    touch(tmp_path, "dog/a.png", "ant/b.png", "ant/c.png")
+    (tmp_path / "bee").mkdir()
+    source = folder.source(tmp_path, ("ant", "bee", "cat", "dog"))
+    assert source.classes == ("ant", "bee", "cat", "dog")
+    assert source.labels().tolist() == [0, 0, 3]
+    assert source.notes == (f"{tmp_path}: no image of bee, cat",)
+    with pytest.raises(ValueError, match=r"dog is the folder of none of the classes; did you mean 'dogs'\?$"):
+        folder.source(tmp_path, ("ant", "bee", "dogs"))
+    (tmp_path / "empty/ant").mkdir(parents=True)
+    with pytest.raises(ValueError, match=r"empty has no image \(.jpg, .*\), and 0 other files"):
+        folder.source(tmp_path / "empty", ("ant", "bee"))
+
+
+def test_endings_that_are_not_read_are_counted(tmp_path):
+    touch(tmp_path, *(f"ant/{n}.{end}" for n in range(2) for end in ("jfif", "tif", "JPE", "heic")), "ant/3.tga")
+    source = folder.source(tmp_path)
+    assert source.length == 6
+    assert source.notes == (f"{tmp_path}: left out 3 of 9 files: 2 .heic, 1 .tga",)

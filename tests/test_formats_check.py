@@ -394,4 +394,4 @@ def test_a_dataset_without_any_object_is_a_fault(tmp_path, capsys):
     path = write_coco(tmp_path, {**coco_content(), "annotations": []})
     status, text = run(capsys, path)
     assert status == 1
-    assert f"\nno object at all:\n  {path}: none of 4 images has one" in text
+    assert f"\nno object at all:\n  {path}: none of 4 images has an object" in text

@@ -71,7 +71,7 @@ def test_annotations_that_are_all_absent_are_a_fault(tmp_path, capsys):
         status, text = run(capsys, place)
         assert status == 1
         assert "\n  4 images without an annotation file, first " in text
-        assert f"no annotation file at all:\n  {value}" in text
+        assert f"most images without annotations:\n  {value}" in text
 
 
 def test_faults_of_a_yolo_description(tmp_path, capsys):

@@ -1,5 +1,4 @@
 import codecs
-import logging
 
 import numpy as np
 import pytest
@@ -109,15 +108,6 @@ def test_links_to_folders_are_followed_but_not_in_a_circle(tmp_path):
     source = read(root)
     assert [source.name(index) for index in range(source.length)] == [f"linked/deep/{name(n)}" for n in range(4)]
     assert_holds(source, range(4))
-
-
-def test_images_that_are_not_read_are_counted_in_the_log(tmp_path, caplog):
-    root = write_yolo(tmp_path)
-    for other in ("a.TIF", "deep/b.tiff", "deep/notes.txt", ".hidden.tif"):
-        (root / "images" / other).write_bytes(b"")
-    with caplog.at_level(logging.WARNING):
-        assert read(root).length == 4
-    assert f"{root / 'images'}: 2 images were passed over; read are those that end in .jpg, .jpeg" in caplog.text
 
 
 @pytest.mark.parametrize("names", ["[cat, dog, owl]", "{0: cat, 1: dog, 2: owl}"])

@@ -216,6 +216,80 @@ def test_frames_of_a_video_are_predicted_as_images_of_the_same_pixels(run, tmp_p
     assert float(table(tmp_path / "out.csv")[1]["probability_1"]) == best(rows[9])[1]
 
 
+CODECS = {
+    **dict.fromkeys((".mp4", ".m4v", ".mov", ".3gp"), ("mpeg4", "mp4")),
+    **dict.fromkeys((".ts", ".mts", ".m2ts"), ("mpeg2video", "mpegts")),
+    **dict.fromkeys((".mpg", ".mpeg"), ("mpeg1video", "mpeg")),
+    **{".avi": ("mpeg4", "avi"), ".mkv": ("mpeg4", "matroska"), ".webm": ("libvpx", "webm")},
+    **{".wmv": ("wmv2", "asf"), ".flv": ("flv", "flv")},
+}
+
+
+@pytest.mark.parametrize("suffix", media.VIDEOS)
+def test_a_video_of_every_suffix_is_decoded(suffix, tmp_path):
+    codec, kind = CODECS[suffix]
+    pixels = np.full((48, 64, 3), (200, 40, 90), np.uint8)
+    path = tmp_path / f"clip{suffix.upper()}"
+    with av.open(str(path), "w", format=kind) as container:
+        stream = container.add_stream(codec, rate=25)
+        stream.height, stream.width, stream.pix_fmt = 48, 64, "yuv420p"
+        for _ in range(30):
+            for packet in stream.encode(av.VideoFrame.from_ndarray(pixels, format="rgb24")):
+                container.mux(packet)
+        for packet in stream.encode():
+            container.mux(packet)
+    assert list(media.files([tmp_path])) == [path]
+    frames = [picture.read() for picture in media.pictures([path])]
+    assert len(frames) == 30
+    assert np.abs(np.mean(frames, (0, 1, 2)) - (200, 40, 90)).max() < 8
+
+
+@pytest.mark.parametrize("suffix", [".gif", ".webp"])
+def test_every_frame_of_an_animation_is_taken_on_request(run, tmp_path, suffix):
+    colours = [(250, 0, 0), (0, 250, 0), (0, 0, 250), (250, 250, 0)]
+    frames = [Image.new("RGB", (30, 20), colour) for colour in colours]
+    path = tmp_path / f"a{suffix}"
+    frames[0].save(path, save_all=True, append_images=frames[1:], **({"lossless": True} if suffix == ".webp" else {}))
+    shown = list(media.pictures([path], animated=True))
+    assert [picture.frame for picture in shown] == [0, 1, 2, 3]
+    for picture, colour in zip(shown, colours, strict=True):
+        np.testing.assert_array_equal(picture.read(), np.full((20, 30, 3), colour))
+    assert [picture.frame for picture in media.pictures([path])] == [None]
+    save(tmp_path / "still.png", noise(0))
+    status, said = run(path, tmp_path / "still.png", "--animated", "--every=3")
+    assert status == 0, said
+    assert [row.get("frame") for row in read(run.output)] == [0, 3, None]
+
+
+def test_a_broken_animation_is_reported(tmp_path):
+    (tmp_path / "a.gif").write_bytes(b"GIF89a")
+    [picture] = media.pictures([tmp_path / "a.gif"], animated=True)
+    with pytest.raises(ValueError, match="not an image|can't be decoded"):
+        picture.read()
+
+
+def test_files_that_are_left_out_are_counted_by_suffix(run, tmp_path):
+    save(tmp_path / "in/a.png", noise(0))
+    for name in ("b.heic", "c.HEIC", "deep/notes.txt"):
+        (tmp_path / "in" / name).parent.mkdir(exist_ok=True)
+        (tmp_path / "in" / name).write_bytes(b"")
+    status, said = run(tmp_path / "in")
+    assert status == 0, said
+    assert "jaxvision: left out 3 of 4 files: 2 .heic, 1 .txt\n" in said
+    (tmp_path / "in/a.png").unlink()
+    status, said = run(tmp_path / "in")
+    assert status == 2
+    assert one_line(said).endswith("; left out 3 of 3 files: 2 .heic, 1 .txt")
+
+
+def test_an_image_that_takes_too_much_memory_is_reported():
+    def too_much(data):
+        raise MemoryError
+
+    [found] = media.decoded([media.Picture("a.png", None, lambda: b"")], too_much)
+    assert (found.canvas, found.error) == (None, "there is not enough memory for it")
+
+
 @pytest.mark.parametrize("rotation", [90, 180, -90])
 def test_a_turned_video_is_shown_upright(tmp_path, rotation):
     """FFmpeg's angle turns the picture counterclockwise when it is shown."""

@@ -158,6 +158,38 @@ def test_images_and_frames_are_drawn_in_their_own_size(run, finished, tmp_path):
         assert np.abs(below - colour).max() < 40
 
 
+def test_pictures_are_not_written_among_the_images_that_are_read(run, finished, tmp_path):
+    photos = tmp_path / "photos"
+    save(photos / "0.png", scene(0)[0])
+    (tmp_path / "link").symlink_to(photos)
+    for folder in (photos, photos / "drawn", tmp_path / "link" / "drawn"):
+        status, said, output = run(photos, f"--draw={folder}")
+        assert status == 2
+        assert (
+            one_line(said) == f"jaxvision: {folder} lies in {photos}, whose images are read: name a place outside of it"
+        )
+        assert not output.exists()
+    status, said, output = run(photos / "0.png", f"--draw={photos}")
+    assert one_line(said) == f"jaxvision: {photos} is the folder of {photos / '0.png'}, which is read: name another"
+    assert [path.name for path in photos.iterdir()] == ["0.png"]
+    status, said, output = run(photos, f"--draw={tmp_path / 'drawn'}")
+    assert status == 0, said
+
+
+def test_a_picture_that_can_not_be_drawn_or_has_a_long_name_costs_no_prediction(run, finished, tmp_path):
+    long = save(tmp_path / "in" / ("猫" * 80 + ".png"), scene(0)[0])
+    (tmp_path / "drawn" / "000000_0.jpg").mkdir(parents=True)
+    first = finished.parent / "scenes" / "0.png"
+    status, said, output = run(first, long, f"--draw={tmp_path / 'drawn'}")
+    assert status == 0, said
+    assert f"jaxvision: not drawn {first}: " in said
+    assert len(output.read_text().splitlines()) == 2
+    assert (tmp_path / "drawn" / f"000001_{'猫' * 66}.jpg").is_file()
+    status, said, output = run(first, long, f"--draw={tmp_path / 'drawn'}", "--strict", name="strict.jsonl")
+    assert status == 2
+    assert f"{first}: it could not be drawn: " in one_line(said)
+
+
 def test_images_on_canvases_of_two_shapes_come_in_their_order(finished, tmp_path, capfd):
     command = [
         f"--config={HERE / 'boxes_experiment.py'}",

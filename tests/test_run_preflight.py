@@ -18,9 +18,10 @@ from PIL import Image
 from jaxvision import main, optimize
 from jaxvision.augment.geometry import flip
 from jaxvision.data import arrays, folder, order
+from jaxvision.errors import ConfigError
 from jaxvision.experiment import Evaluation, Experiment, Keep
 from jaxvision.metrics.classification import classification as metrics
-from jaxvision.run import devices
+from jaxvision.run import devices, training
 from jaxvision.run.devices import step_on
 from jaxvision.run.preflight import check as preflight
 from jaxvision.run.preflight import cost
@@ -28,7 +29,7 @@ from jaxvision.run.preflight import data as examine
 from jaxvision.run.preflight.findings import Finder
 from jaxvision.tasks.classification import classification
 from jaxvision.train import Every
-from jaxvision.types import About, Fault, Stream
+from jaxvision.types import About, Fault, Metric, Stream
 
 TINY = Path(__file__).with_name("tiny_experiment.py")
 CLASSES = ("circle", "cross", "dot")
@@ -143,6 +144,46 @@ def test_unreadable_images_that_are_skipped_are_told_but_no_problem(experiment, 
     findings = checked(experiment(train=lambda: folder.source(images), skip=True))
     assert findings.problems == []
     assert "24 examples of 3 classes; all read; 1 unreadable and left out" in findings.report
+
+
+def doubtful(images):
+    """A source with remarks of both kinds."""
+    return lambda: folder.source(images)._replace(doubts=("all 9 boxes look like corners",))
+
+
+def test_files_left_out_are_told_and_doubts_are_problems(experiment, checked, images):
+    for stem in ("a", "b"):
+        (images / "dot" / f"{stem}.heic").write_bytes(b"")
+    findings = checked(experiment(train=doubtful(images), test=doubtful(images)))
+    assert findings.problems == ["train: all 9 boxes look like corners"]
+    assert f"\n    {images}: left out 2 of 26 files: 2 .heic\n" in findings.report
+
+
+def test_the_first_lines_of_a_run_say_what_is_left_out_and_what_looks_wrong(experiment, images, tmp_path, capfd):
+    (images / "dot/a.heic").write_bytes(b"")
+    chosen = experiment(train=doubtful(images), test=doubtful(images), network=nn.Sequential([Flat(), nn.Dense(5)]))
+    training.train(chosen._replace(evaluations=of_five(chosen)), tmp_path / "run", report=False)
+    assert capfd.readouterr().err.splitlines()[:4] == [
+        f"train: {images}: left out 1 of 25 files: 1 .heic",
+        "train: all 9 boxes look like corners",
+        "train: the network tells 5 classes apart, but the data have 3 (circle, cross, dot)",
+        "compiling the training step",
+    ]
+
+
+def of_five(chosen):
+    """Its evaluations, with a metric that takes any number of classes."""
+    return {"test": chosen.evaluations["test"]._replace(metric=ANY)}
+
+
+ANY = Metric(lambda prediction, batch: {"index": batch.index, "valid": batch.valid}, lambda rows: {"examples": 1.0})
+
+
+def test_more_classes_than_the_network_tells_apart_end_a_run_before_it_begins(experiment, images, tmp_path):
+    chosen = experiment(network=nn.Sequential([Flat(), nn.Dense(2)]))
+    with pytest.raises(ConfigError, match=r"^train: the network tells 2 classes apart, but the data have 3 \(circle, "):
+        training.train(chosen._replace(evaluations=of_five(chosen)), tmp_path / "run", report=False)
+    assert not (tmp_path / "run").exists()
 
 
 def test_groups_that_match_nothing_are_a_problem(experiment, checked):

@@ -86,7 +86,7 @@ def build(config) -> Experiment:
     size, options = config.image_size, {"batch_size": config.batch_size, "on_bad_image": config.on_bad_image}
     train_data, test_data = train_and_test(
         lambda: folder.source(config.train_dir),
-        (lambda: folder.source(config.test_dir)) if config.test_dir else None,
+        (lambda: folder.source(config.test_dir, config.classes)) if config.test_dir else None,
         config.held_out,
         config.seed,
         config.classes,

@@ -44,10 +44,10 @@ def decode(
 ) -> Decoded:
     """An image on its canvas.
 
-    `data` is a JPEG, PNG, WebP, BMP or GIF file (of an animation, the first frame), or uint8 pixels `h w` or `h w c`. EXIF
-    orientation is applied; grey is repeated for `channels=3`, colour weighted to luma (ITU-R 601) for `channels=1`;
-    transparency is dropped; 16-bit grey is scaled to 8. The placer says how it is resized and what its padding is filled
-    with.
+    `data` is a JPEG, PNG, WebP, BMP, GIF, TIFF or PPM file (of an animation, the first frame; of a TIFF, the first page), or
+    uint8 pixels `h w` or `h w c`. EXIF orientation is applied; grey is repeated for `channels=3`, colour weighted to luma
+    (ITU-R 601) for `channels=1`; transparency is dropped; 16-bit grey is scaled to 8. Metadata that can't be read are
+    ignored. The placer says how it is resized and what its padding is filled with.
 
     Raises BadImage for anything that is not such an image, and for one of more than `max_pixels` pixels (which can't be
     set above PIL's own limit, the default); ValueError if the placer refuses its size.
@@ -99,7 +99,11 @@ def _from_pixels(pixels: np.ndarray) -> Image.Image:
 
 
 def _converted(image: Image.Image, channels: int) -> Image.Image:
-    """8-bit grey where the image is grey or one channel is asked for, else RGB."""
+    """8-bit grey where the image is grey or one channel is asked for, else RGB. Raises BadImage for floating-point pixels."""
+    if image.mode == "F":
+        raise BadImage(
+            "its pixels are floating-point numbers, of no known range; allowed are whole ones of 8 or 16 bits"
+        )
     if image.mode.startswith("I"):
         deep = np.asarray(image).astype(np.int64).clip(0, 65535)
         image = Image.fromarray(((deep + 128) // 257).astype(np.uint8))

@@ -1,17 +1,18 @@
 """Image files in one folder per class."""
 
-import logging
 import os
+from collections import Counter
+from collections.abc import Sequence
 from os import PathLike
 from pathlib import Path
 
 import numpy as np
 
 from jaxvision.data.source import Example, Source
+from jaxvision.errors import nearest
+from jaxvision.formats import files
 from jaxvision.formats.fingerprint import digest
 from jaxvision.formats.image_file import SUFFIXES
-
-logger = logging.getLogger(__name__)
 
 
 def classes(folder: str | PathLike) -> tuple[str, ...]:
@@ -19,40 +20,47 @@ def classes(folder: str | PathLike) -> tuple[str, ...]:
 
     Raises FileNotFoundError if the folder is missing and ValueError if it has no folder inside.
     """
-    root = Path(folder)
-    if not root.is_dir():
-        raise FileNotFoundError(f"{root} is no folder; expected one that holds a folder for each class")
-    names = sorted(entry.name for entry in os.scandir(root) if entry.is_dir() and not entry.name.startswith("."))
-    if not names:
-        raise ValueError(f"{root} has no class: expected a folder for each, {root}/<class>/<image>.jpg")
-    return tuple(names)
+    return _class_folders(Path(folder))
 
 
-def source(folder: str | PathLike) -> Source:
-    """A source of `<folder>/<class>/**/<image>`, sorted by path, labelled by the class's place among the sorted names.
+def source(folder: str | PathLike, classes: Sequence[str] | None = None) -> Source:
+    """A source of `<folder>/<class>/**/<image>`, sorted by path, labelled by the class's place among the classes.
 
-    Images are known by suffix (jpg, jpeg, png, webp, bmp, gif, upper or lower case); hidden files are passed over, others
-    counted in the log. An example's name is its path inside the folder; the fingerprint covers names and file sizes.
-    Raises FileNotFoundError or ValueError for a folder without classes, and ValueError for a class without images.
+    Images are known by suffix (`formats.image_file.SUFFIXES`, upper or lower case); hidden files are passed over, others
+    counted in the source's `notes`. An example's name is its path inside the folder; the fingerprint covers names and file
+    sizes.
+
+    Args:
+      folder: of the classes' folders.
+      classes: their names; None takes those of the folder. Give a test folder those of the training data: it may lack some.
+
+    Raises:
+      FileNotFoundError: if there is no folder.
+      ValueError: for a folder of none of the classes, or without an image; unless `classes` are given, for a class without.
     """
-    root, names = Path(folder), classes(folder)
+    root = Path(folder)
+    names = _class_folders(root) if classes is None else _checked(root, classes)
     paths: list[str] = []
     sizes: list[int] = []
     counts: list[int] = []
+    by_suffix = Counter(f"{files.kind(each)} in no class" for each in files.visible(root) if not files.is_folder(each))
     for name in names:
         found, others = _images(root / name)
-        if not found:
-            raise ValueError(f"{root / name} has no image ({', '.join(SUFFIXES)}), and {others} other files")
-        if others:
-            logger.info("%s: %d files that are no images were passed over", root / name, others)
+        if not found and classes is None:
+            raise ValueError(f"{root / name} has no image ({', '.join(SUFFIXES)}), and {others.total()} other files")
+        by_suffix += others
         paths += [os.path.relpath(path, root) for path, _ in found]
         sizes += [size for _, size in found]
         counts.append(len(found))
+    if not paths:
+        raise ValueError(f"{root} has no image ({', '.join(SUFFIXES)}), and {by_suffix.total()} other files")
     labels = np.repeat(np.arange(len(names), dtype=np.int64), counts)
 
     def read(indices: np.ndarray) -> list[Example]:
         return [Example((root / paths[i]).read_bytes(), int(labels[i])) for i in indices]
 
+    lacking = [name for name, count in zip(names, counts, strict=True) if not count]
+    told = [files.left_out(len(paths), by_suffix), f"no image of {', '.join(lacking[:8])}" * bool(lacking)]
     return Source(
         length=len(paths),
         read=read,
@@ -60,22 +68,30 @@ def source(folder: str | PathLike) -> Source:
         classes=names,
         name=lambda index: paths[index],
         fingerprint=digest(*paths, *map(str, sizes)),
+        notes=tuple(f"{root}: {text}" for text in told if text),
     )
 
 
-def _images(folder: Path) -> tuple[list[tuple[str, int]], int]:
-    """Image files below a folder with their sizes, sorted by path, and how many other files there are."""
-    found, others = [], 0
-    with os.scandir(folder) as entries:
-        for entry in entries:
-            if entry.name.startswith("."):
-                continue
-            if entry.is_dir():
-                inner, more = _images(Path(entry.path))
-                found += inner
-                others += more
-            elif entry.name.lower().endswith(SUFFIXES):
-                found.append((entry.path, entry.stat().st_size))
-            else:
-                others += 1
-    return sorted(found), others
+def _class_folders(root: Path) -> tuple[str, ...]:
+    if not root.is_dir():
+        raise FileNotFoundError(f"{root} is no folder; expected one that holds a folder for each class")
+    names = tuple(each.name for each in files.visible(root) if files.is_folder(each))
+    if not names:
+        raise ValueError(f"{root} has no class: expected a folder for each, {root}/<class>/<image>.jpg")
+    return names
+
+
+def _checked(root: Path, classes: Sequence[str]) -> tuple[str, ...]:
+    """The classes. Raises ValueError if one of the folders is of none of them."""
+    for name in _class_folders(root):
+        if name not in classes:
+            raise ValueError(f"{root / name} is the folder of none of the classes{nearest(name, classes)}")
+    return tuple(classes)
+
+
+def _images(folder: Path) -> tuple[list[tuple[str, int]], Counter[str]]:
+    """Image files below a folder, if it is there, with their sizes, sorted by path; the number of others of each kind."""
+    if not folder.exists():
+        return [], Counter()
+    found = files.sorted_out(folder, SUFFIXES)
+    return sorted((each.path, each.stat().st_size) for each in found.used), files.counted(found.others)

@@ -1,20 +1,28 @@
 """Image files and the frames of videos, below paths, in order: read and decoded a few ahead."""
 
 import os
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
+from PIL import Image
 
 from jaxvision.data.prefetch import in_order
-from jaxvision.formats.image_file import SUFFIXES
+from jaxvision.formats.files import has_suffix, kind, left_out, walk
+from jaxvision.formats.image_file import SUFFIXES, BadImage, guarded, opened
 from jaxvision.machine.limits import cores
 from jaxvision.types import Canvas
 
 IMAGES = SUFFIXES
-VIDEOS = (".mp4", ".avi", ".mov", ".mkv", ".webm")
+VIDEOS = (
+    *(".mp4", ".m4v", ".mov", ".3gp", ".avi", ".mkv", ".webm", ".wmv", ".flv"),
+    *(".mpg", ".mpeg", ".ts", ".mts", ".m2ts"),
+)
+KNOWN = (*IMAGES, *VIDEOS)
+ANIMATIONS = (".gif", ".webp")
 
 
 class Picture(NamedTuple):
@@ -41,6 +49,29 @@ def is_video(path: Path) -> bool:
     return path.name.lower().endswith(VIDEOS)
 
 
+class Survey(NamedTuple):
+    """What there is below paths."""
+
+    images: int
+    videos: int
+    left_out: str
+    """How many files are neither, by suffix; empty for none."""
+
+
+def survey(paths: Iterable[Path]) -> Survey:
+    """Counts what `files` gives, and what it leaves out. Raises as it does."""
+    images = videos = 0
+    by_suffix: Counter[str] = Counter()
+    for path in paths:
+        for entry in _entries(path):
+            if isinstance(entry, Path) or has_suffix(entry, KNOWN):
+                videos += is_video(Path(entry))
+                images += not is_video(Path(entry))
+            else:
+                by_suffix[kind(entry)] += 1
+    return Survey(images, videos, left_out(images + videos, by_suffix))
+
+
 def files(paths: Iterable[Path]) -> Iterator[Path]:
     """The files of these names, and the images and videos below these folders.
 
@@ -49,27 +80,27 @@ def files(paths: Iterable[Path]) -> Iterator[Path]:
     Raises FileNotFoundError, when it comes to it, for a path that is not there.
     """
     for path in paths:
-        if path.is_dir():
-            yield from _below(path, ())
-        elif path.exists():
-            yield path
-        else:
-            raise FileNotFoundError(f"there is no file or folder {path}")
+        yield from (Path(each) for each in _entries(path) if isinstance(each, Path) or has_suffix(each, KNOWN))
 
 
-def _below(path: Path, above: tuple[tuple[int, int], ...]) -> Iterator[Path]:
-    status = path.stat()
-    me = (status.st_dev, status.st_ino)
-    if me in above:  # a link to a folder that holds it
-        return
-    with os.scandir(path) as entries:
-        names = sorted(entry.name for entry in entries if not entry.name.startswith("."))
-    for name in names:
-        inner = path / name
-        if inner.is_dir():
-            yield from _below(inner, (*above, me))
-        elif name.lower().endswith((*IMAGES, *VIDEOS)):
-            yield inner
+def _entries(path: Path) -> Iterator[Path | os.DirEntry[str]]:
+    """The path if it is a file, which is then taken whatever its name, or all that is below it."""
+    if path.is_dir():
+        yield from walk(path)
+    elif path.exists():
+        yield path
+    else:
+        raise FileNotFoundError(f"there is no file or folder {path}")
+
+
+def check_outside(output: Path, paths: Iterable[Path]) -> None:
+    """Raises ValueError if what is written there would be among the images of these folders, or beside these files."""
+    place = output.resolve()
+    for path in paths:
+        if path.is_dir() and place.is_relative_to(path.resolve()):
+            raise ValueError(f"{output} lies in {path}, whose images are read: name a place outside of it")
+        if path.parent.resolve() == place:
+            raise ValueError(f"{output} is the folder of {path}, which is read: name another")
 
 
 def check_reader() -> None:
@@ -80,13 +111,39 @@ def check_reader() -> None:
         raise ValueError("videos are read by PyAV, which is not installed: pip install 'jaxvision[video]'") from None
 
 
-def pictures(paths: Iterable[Path], every: int = 1) -> Iterator[Picture]:
-    """The image files in order, and of each video the frames 0, `every`, 2 `every`, ..."""
+def pictures(paths: Iterable[Path], every: int = 1, animated: bool = False) -> Iterator[Picture]:
+    """The image files in order, and of each video the frames 0, `every`, 2 `every`, ...
+
+    `animated` takes these frames of animated GIF and WebP files, too, in place of their first.
+    """
     for path in paths:
         if is_video(path):
             yield from _frames(path, every)
+        elif animated and path.name.lower().endswith(ANIMATIONS):
+            yield from _animation(path, every)
         else:
             yield Picture(str(path), None, path.read_bytes)
+
+
+def _animation(path: Path, every: int) -> Iterator[Picture]:
+    """The frames as they are shown; a file of one frame as any image."""
+    number = 0
+    try:
+        image = guarded(lambda: opened(path.read_bytes()))
+        count = guarded(lambda: getattr(image, "n_frames", 1))
+        if count < 2:
+            yield Picture(str(path), None, path.read_bytes)
+            return
+        for number in range(0, count, every):
+            yield Picture(str(path), number, partial(np.asarray, guarded(partial(_shown, image, number))))
+    except BadImage as error:
+        yield Picture(str(path), number, partial(_fail, str(error)))
+
+
+def _shown(image: Image.Image, number: int) -> np.ndarray:
+    """The pixels `h w 3` of a frame."""
+    image.seek(number)
+    return np.asarray(image.convert("RGB"))
 
 
 def _frames(path: Path, every: int) -> Iterator[Picture]:
@@ -101,8 +158,8 @@ def _frames(path: Path, every: int) -> Iterator[Picture]:
                     yield Picture(str(path), number, partial(np.asarray, _upright(frame)))
         if number >= 0:
             return
-    except (FFmpegError, OSError, ValueError) as problem:
-        error = getattr(problem, "strerror", None) or str(problem)
+    except (FFmpegError, OSError, ValueError, MemoryError) as problem:
+        error = getattr(problem, "strerror", None) or str(problem) or type(problem).__name__
     yield Picture(str(path), None if number < 0 else number + 1, partial(_fail, error))
 
 
@@ -136,3 +193,5 @@ def _decoded(picture: Picture, decode: Callable[[bytes | np.ndarray], Canvas]) -
         return Decoded(picture.file, picture.frame, None, error.strerror or str(error))
     except ValueError as error:
         return Decoded(picture.file, picture.frame, None, str(error))
+    except MemoryError:
+        return Decoded(picture.file, picture.frame, None, "there is not enough memory for it")

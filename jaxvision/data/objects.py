@@ -19,7 +19,7 @@ import numpy as np
 from jaxvision.data.source import Annotations, Example, Source, annotations, no_labels
 from jaxvision.errors import nearest
 from jaxvision.formats import coco as coco_format
-from jaxvision.formats import opening, rle
+from jaxvision.formats import doubts, opening, rle
 from jaxvision.formats import voc as voc_format
 from jaxvision.formats import yolo as yolo_format
 from jaxvision.formats.annotation import AnnotatedImage, AnnotatedObject, Listing
@@ -90,7 +90,7 @@ def yolo_folder(images: str | PathLike, labels: str | PathLike, classes: Sequenc
     """The images below a folder, sorted by path, and their objects from `<labels>/<same path>.txt`.
 
     A text that is empty, or not there, says that the image has no object. Sizes come from the images, turned upright. Links
-    to folders are followed; images of another format, as TIFF, are counted in the log.
+    to folders are followed; other files are counted in the source's `notes`.
 
     Raises:
       ValueError: for what can't be used, with file, line and value.
@@ -109,7 +109,7 @@ def yolo(path: str | PathLike, split: str) -> Source:
     described = yolo_format.read_yaml(path)
     if split not in described.splits:
         raise ValueError(f"{path} has no split {split!r}{nearest(split, list(described.splits))}")
-    found = [each for place in described.splits[split] for each in yolo_format.listed(place, described.root)]
+    found = yolo_format.listed(described.splits[split], described.root)
     return listing_source(f"{path} {split}", yolo_format.read_listing(found, described.root, described.classes))
 
 
@@ -155,6 +155,8 @@ def listing_source(what: str, listing: Listing, masks: Masks | None = None) -> S
         sizes=lambda: np.asarray(
             [each.size or upright_size(file) or (1, 1) for each, file in zip(stated, files, strict=True)]
         ),
+        notes=doubts.notes(listing),
+        doubts=tuple(map(str, doubts.doubts(listing, [each.size for each in listing.images]))),
     )
 
 

@@ -245,7 +245,7 @@ def computed(flags: Flags) -> str:
         f"{flags.path}: {len(pairs)} images, {found.proposals:.0f} proposals each, {found.objects} objects:"
         f" recall {found.recall:.3f} at IoU 0.5, mean best IoU {found.mean_best_iou:.3f}"
     )
-    return "\n".join([*broken, line])
+    return "\n".join([*source.notes, *source.doubts, *broken, line])
 
 
 if __name__ == "__main__":

@@ -60,11 +60,16 @@ class Source(NamedTuple):
     """The objects of every image, without masks; None where images have labels alone. May read all of them."""
     sizes: Callable[[], np.ndarray] | None = None
     """Height and width of every image, int64 `[length, 2]`; None where that takes reading all of them."""
+    notes: tuple[str, ...] = ()
+    """What a person should know: files that were left out, images without annotations; a line each."""
+    doubts: tuple[str, ...] = ()
+    """What looks wrong with the data as a whole, such as boxes in another convention; a line each."""
 
 
 def about(source: Source) -> About:
     """What a stream reports of its source."""
-    return About(source.length, source.classes, source.name, source.fingerprint, lambda: class_counts(source))
+    counts = lambda: class_counts(source)
+    return About(source.length, source.classes, source.name, source.fingerprint, counts, source.notes, source.doubts)
 
 
 def annotations(
@@ -143,6 +148,8 @@ def concatenate(*sources: Source) -> Source:
         sizes=None
         if any(source.sizes is None for source in sources)
         else lambda: np.concatenate([source.sizes() for source in sources if source.sizes is not None]),
+        notes=tuple(note for source in sources for note in source.notes),
+        doubts=tuple(doubt for source in sources for doubt in source.doubts),
     )
 
 

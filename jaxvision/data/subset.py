@@ -27,6 +27,8 @@ def subset(source: Source, indices: np.ndarray) -> Source:
         fingerprint=digest(source.fingerprint, indices.tobytes()),
         objects=None if source.objects is None else lambda: _of(source, indices),
         sizes=None if source.sizes is None else lambda: _sizes_of(source, indices),
+        notes=source.notes,
+        doubts=source.doubts,
     )
 
 

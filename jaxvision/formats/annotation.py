@@ -10,7 +10,8 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, NoReturn
 
-from jaxvision.formats.image_file import Size
+from jaxvision.formats.files import beside
+from jaxvision.formats.image_file import SUFFIXES, Size
 
 Box = tuple[float, float, float, float]
 FAR = 1e30
@@ -31,8 +32,10 @@ class FaultKind(enum.StrEnum):
     NO_PLACE = "missing folder or list of images"
     NO_ANNOTATIONS = "missing annotation file"
     SEGMENTATION = "broken segmentation"
-    NO_LABELS = "no annotation file at all"
+    NO_LABELS = "most images without annotations"
     NO_OBJECTS = "no object at all"
+    CORNERS = "boxes that look like corners"
+    FRACTIONS = "boxes that look like fractions"
     OUTSIDE = "box outside the image"
     NO_AREA = "zero area"
     DUPLICATE_BOX = "duplicate box"
@@ -114,6 +117,17 @@ class Listing(NamedTuple):
     """The content of the file, where there is only one."""
     unlabelled: tuple[str, ...] = ()
     """Images in the folder that no annotation file is of."""
+    left_out: tuple[str, ...] = ()
+    """What was left out of its folders, a line each."""
+
+
+def unlisted(folder: Path, images: Sequence[AnnotatedImage], why: str) -> tuple[str, ...]:
+    """What to tell of the other images in the folders of these; nothing where there are none."""
+    others = beside((image.file for image in images), SUFFIXES)
+    if not others:
+        return ()
+    count, total = len(others), len(others) + len(images)
+    return (f"{folder}: left out {count:,} of {total:,} images, which are {why}, first {others[0].name}",)
 
 
 def numbers(values: object, count: int) -> list[float] | None:

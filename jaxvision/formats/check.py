@@ -14,11 +14,10 @@ from typing import Any, NamedTuple
 
 from jaxvision import commands
 from jaxvision.errors import DataError, creating, raised_as
-from jaxvision.formats import coco, faults, opening, voc, yolo
+from jaxvision.formats import coco, doubts, faults, opening, voc, yolo
 from jaxvision.formats.annotation import FaultKind, Finding, Listing, Report, repeated
 from jaxvision.formats.image_file import Size
 from jaxvision.formats.opening import Layout, recognise
-from jaxvision.formats.yolo import Labelled
 from jaxvision.machine.output import result
 
 SHOWN = 3
@@ -91,9 +90,8 @@ def run(flags: Flags) -> int:
         raise DataError(f"{flags.path} has no image")
     sizes = faults.image_sizes(listing)
     _check_folder(listing, sizes)
-    found = [*unread, *faults.faults(listing, sizes)]
-    if not found and not any(image.objects for image in listing.images):
-        found = [Finding(FaultKind.NO_OBJECTS, str(flags.path), "", f"none of {len(listing.images)} images has one")]
+    known = [faults.known_size(image, size) for image, size in zip(listing.images, sizes, strict=True)]
+    found = [*unread, *doubts.doubts(listing, known), *faults.faults(listing, sizes)]
     result(summary(flags.path, listing, found, len(found) if flags.all else SHOWN))
     if flags.repaired is not None:
         write_repaired(flags.repaired, listing, sizes, unread)
@@ -118,26 +116,27 @@ def opened(flags: Flags, report: Report) -> Listing:
 def _described(path: Path, report: Report) -> Listing:
     """Listing of all splits. Raises FileNotFoundError if none of their places is there."""
     described = yolo.read_yaml(path)
-    found: dict[Path, Labelled] = {}
     absent: list[FileNotFoundError] = []
     folders: dict[Path, Path] = {}
+    present: list[Path] = []
     places = [place for places in described.splits.values() for place in places]
     for place in places:
         try:
-            here = yolo.listed(place, described.root)
+            here = yolo.listed([place], described.root).labelled
         except FileNotFoundError as error:
             absent.append(error)
             continue
-        found.update((each.image, each) for each in here)
+        present.append(place)
         folders.update({_labels_of(each, place): place for each in here if each.image.is_relative_to(place)})
     if len(absent) == len(places):
         raise absent[0] if absent else DataError(f"{path} names no images: it has no train, val and test")
     for error in absent:
         report(Finding(FaultKind.NO_PLACE, str(path), "", str(error)))
-    return _yolo(list(found.values()), described.root, described.classes, folders, report)
+    found = yolo.each_once(yolo.listed(present, described.root))
+    return _yolo(found, described.root, described.classes, folders, report)
 
 
-def _labels_of(labelled: Labelled, images: Path) -> Path:
+def _labels_of(labelled: yolo.Labelled, images: Path) -> Path:
     """The folder of texts that belongs to a folder of images, by one of them."""
     return labelled.text.parents[len(labelled.image.relative_to(images).parts) - 1]
 
@@ -150,22 +149,17 @@ def _yolo_folder(path: Path, classes: Sequence[str], report: Report) -> Listing:
 
 
 def _yolo(
-    found: Sequence[Labelled], root: Path, classes: Sequence[str], folders: Mapping[Path, Path], report: Report
+    found: yolo.Images, root: Path, classes: Sequence[str], folders: Mapping[Path, Path], report: Report
 ) -> Listing:
     """Listing of these images; `folders` of texts, each with that of its images, should hold no other text."""
-    used = {each.text for each in found}
+    used = {each.text for each in found.labelled}
     texts = {text: folder for folder in sorted(folders) for text in yolo.files_below(folder, (".txt",))}
     for text in sorted(texts):
         if text not in used and text.name != "classes.txt":
             report(
                 Finding(FaultKind.MISSING, str(text), "", f"there is no image of its name below {folders[texts[text]]}")
             )
-    listing = yolo.read_listing(found, root, classes, report)
-    bare = [each for each in found if not each.text.is_file()]
-    if bare and len(bare) == len(found):
-        value = f"none of {len(found)} images has a text, that of {bare[0].image} would be {bare[0].text}"
-        report(Finding(FaultKind.NO_LABELS, str(root), "", value))
-    return listing._replace(unlabelled=tuple(each.name for each in bare))
+    return yolo.read_listing(found, root, classes, report)
 
 
 def _voc_folder(year: Path, classes: Sequence[str], report: Report) -> Listing:
@@ -193,6 +187,7 @@ def summary(path: Path, listing: Listing, found: Sequence[Finding], shown: int) 
     boxes = sum(len(image.objects) for image in listing.images)
     amounts = f"{len(listing.images)} images in {listing.folder}, {boxes} boxes, {len(listing.classes)} classes"
     lines = [f"{path}: {listing.format}, {amounts}"]
+    lines += [f"  {text}" for text in listing.left_out]
     if listing.unlabelled:
         lines.append(f"  {len(listing.unlabelled)} images without an annotation file, first {listing.unlabelled[0]}")
     by_kind = {kind: [each for each in found if each.kind is kind] for kind in FaultKind}

@@ -18,6 +18,7 @@ from jaxvision.formats.annotation import (
     number,
     numbers,
     refuse,
+    unlisted,
 )
 from jaxvision.formats.fingerprint import digest
 from jaxvision.formats.image_file import Size
@@ -67,7 +68,8 @@ def read_listing(json: str | PathLike, images: str | PathLike | None = None, rep
     ordered = sorted(images_read, key=lambda image: image.id)
     fingerprint = digest(Path(json).read_bytes())
     ids, classes = tuple(names), tuple(names.values())
-    return Listing(FORMAT, folder, classes, ids, ordered, fingerprint, raw=content)
+    left_out = unlisted(folder, ordered, f"not in {Path(json).name}")
+    return Listing(FORMAT, folder, classes, ids, ordered, fingerprint, raw=content, left_out=left_out)
 
 
 def _likely_folder(json: Path, content: Mapping[str, Any]) -> Path:

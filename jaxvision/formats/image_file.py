@@ -6,19 +6,23 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TypeVar
 
-from PIL import Image, ImageOps
+from PIL import Image
 
 from jaxvision.errors import DataError
+from jaxvision.formats.metadata import QUARTERS, TURNS, bare_jpeg, bare_png, orientation
 
 T = TypeVar("T")
 Size = tuple[int, int]
 """Height, width."""
 
-FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF")
-SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif")
+FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF", "PPM")
+SUFFIXES = (
+    *(".jpg", ".jpeg", ".jpe", ".jfif", ".mpo", ".png", ".webp", ".bmp", ".gif"),
+    *(".tif", ".tiff", ".ppm", ".pgm", ".pbm", ".pnm"),
+)
+"""How the names of image files end, in lower case: those that are read."""
 MAX_PIXELS = 178_956_970
 """Twice what PIL calls a decompression bomb, the point where it refuses to go on."""
-ORIENTATION = 0x0112
 
 
 class BadImage(DataError):
@@ -26,11 +30,14 @@ class BadImage(DataError):
 
 
 def opened(data: bytes, max_pixels: int = MAX_PIXELS) -> Image.Image:
-    """The image of a file, its pixels not decoded yet. Raises BadImage for what is no image, or a larger one."""
+    """The image of a file, its pixels not decoded yet, whatever its metadata are like.
+
+    Raises BadImage for what is no image, or a larger one.
+    """
     if not data:
         raise BadImage("the file is empty (0 bytes)")
     try:
-        image = Image.open(io.BytesIO(data), formats=FORMATS)
+        image = _opened(bare_png(data))
     except Image.UnidentifiedImageError:
         raise BadImage(f"not an image (readable are {', '.join(FORMATS)}): its first bytes are {data[:8]!r}") from None
     pixels = image.width * image.height
@@ -39,11 +46,20 @@ def opened(data: bytes, max_pixels: int = MAX_PIXELS) -> Image.Image:
     return image
 
 
+def _opened(data: bytes) -> Image.Image:
+    try:
+        return Image.open(io.BytesIO(data), formats=FORMATS)
+    except Exception:
+        bare = bare_jpeg(data)
+        if bare == data:
+            raise
+        return Image.open(io.BytesIO(bare), formats=FORMATS)
+
+
 def upright(image: Image.Image) -> Image.Image:
     """The image turned as its EXIF orientation says."""
-    if "exif" not in image.info or image.getexif().get(ORIENTATION, 1) == 1:
-        return image
-    return ImageOps.exif_transpose(image)
+    turn = TURNS.get(orientation(image))
+    return image if turn is None else image.transpose(turn)
 
 
 def decoded_size(data: bytes) -> Size:
@@ -56,14 +72,24 @@ def decoded_size(data: bytes) -> Size:
 def upright_size(image: bytes | Path) -> Size | None:
     """`(height, width)` of an image file, turned as its EXIF orientation says, from its header; None if it is no image."""
     try:
-        with Image.open(io.BytesIO(image) if isinstance(image, bytes) else image, formats=FORMATS) as opened:
-            turned = _quarter_turned(opened)
-            width, height = opened.size
-    except Exception:  # decoders raise OSError, SyntaxError, struct.error, ... for broken files; decoding says why
+        return guarded(lambda: _size_in_header(image))
+    except BadImage:  # decoding says why
         return None
-    if width * height > MAX_PIXELS:
-        return None
-    return (width, height) if turned else (height, width)
+
+
+def _size_in_header(image: bytes | Path) -> Size:
+    if isinstance(image, Path):
+        try:
+            with Image.open(image, formats=FORMATS) as found:
+                return _upright_size(found)
+        except Exception:  # perhaps for its metadata, which `opened` can do without
+            image = image.read_bytes()
+    return _upright_size(opened(image))
+
+
+def _upright_size(image: Image.Image) -> Size:
+    width, height = image.size
+    return (width, height) if orientation(image) in QUARTERS else (height, width)
 
 
 def size_mismatch(name: str, stated: Size, size: Size | None, image: bytes) -> str | None:
@@ -75,15 +101,9 @@ def size_mismatch(name: str, stated: Size, size: Size | None, image: bytes) -> s
     return f"{name} is {in_annotation} here, and {in_file} in its file (width x height{turned})"
 
 
-def _quarter_turned(image: Image.Image) -> bool:
-    """Whether its EXIF orientation exchanges its sides."""
-    return "exif" in image.info and image.getexif().get(ORIENTATION, 1) in (5, 6, 7, 8)
-
-
 def _is_turned(image: bytes) -> bool:
     """Whether the EXIF orientation exchanges the sides of a file that has a size."""
-    with Image.open(io.BytesIO(image), formats=FORMATS) as opened:
-        return _quarter_turned(opened)
+    return guarded(lambda: orientation(opened(image)) in QUARTERS)
 
 
 def guarded(read: Callable[[], T]) -> T:

@@ -10,7 +10,6 @@ from jaxvision.errors import DataError, nearest
 from jaxvision.formats import coco, voc, yolo
 from jaxvision.formats.annotation import Listing, Report, refuse
 
-YAMLS = ("data.yaml", "data.yml", "dataset.yaml", "dataset.yml")
 ROBOFLOW = "_annotations.coco.json"
 ALIASES = (("train", "training"), ("val", "valid", "validation"), ("test", "testing"))
 """Names that a split has in one dataset or another."""
@@ -44,7 +43,7 @@ def recognise(path: str | PathLike) -> Recognised:
         raise FileNotFoundError(f"there is no file or folder {path}")
     if path.suffix.lower() == ".json":
         return Recognised(Layout.COCO, path)
-    for name in (path, *(path / name for name in YAMLS)):
+    for name in (path, *(path / name for name in yolo.YAMLS)):
         if name.suffix.lower() in (".yaml", ".yml") and name.is_file():
             return Recognised(Layout.YOLO_YAML, name)
     if (path / "images").is_dir() and (path / "labels").is_dir():
@@ -172,13 +171,13 @@ def _described(path: Path, split: str | None, report: Report) -> Listing:
     if not described.splits:
         raise DataError(f"{path} names no images: it has no train, val and test")
     places = [place for name, places in described.splits.items() if split in (None, name) for place in places]
-    found = {each.image: each for place in places for each in yolo.listed(place, described.root)}
-    return yolo.read_listing(list(found.values()), described.root, described.classes, report)
+    found = yolo.each_once(yolo.listed(places, described.root))
+    return yolo.read_listing(found, described.root, described.classes, report)
 
 
 def _yolo_folder(
     path: Path, split: str | None, classes: Sequence[str] | None
-) -> tuple[list[yolo.Labelled], Path, Sequence[str]]:
+) -> tuple[yolo.Images, Path, Sequence[str]]:
     """Images with their texts, the folder of the images, the classes."""
     images, labels = path / "images" / (split or ""), path / "labels" / (split or "")
     return yolo.in_folder(images, labels), images, classes or folder_classes(path)

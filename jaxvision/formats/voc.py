@@ -17,11 +17,13 @@ from jaxvision.formats.annotation import (
     number_in,
     refuse,
     repeated,
+    unlisted,
 )
 from jaxvision.formats.fingerprint import digest
 from jaxvision.formats.image_file import SUFFIXES, Size
 from jaxvision.formats.text import read_lines
 
+FORMAT = "Pascal VOC"
 VOC_CLASSES = (
     *("aeroplane", "bicycle", "bird", "boat", "bottle", "bus", "car", "cat", "chair", "cow", "diningtable", "dog"),
     *("horse", "motorbike", "person", "pottedplant", "sheep", "sofa", "train", "tvmonitor"),
@@ -129,7 +131,8 @@ def read_listing(year: Path, names: Iterable[str], classes: Sequence[str], repor
         image = _image(contents[-1], path, files.get(name, [f"{name}.jpg"]), place, labels, report)
         found += [] if image is None else [image]
     ids, images = tuple(range(1, len(labels) + 1)), year / "JPEGImages"
-    return Listing("Pascal VOC", images, tuple(classes), ids, found, digest(*contents))
+    left_out = unlisted(images, found, "not listed")
+    return Listing(FORMAT, images, tuple(classes), ids, found, digest(*contents), left_out=left_out)
 
 
 def _image(

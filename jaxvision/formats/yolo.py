@@ -5,13 +5,13 @@ it is read as the upright box around its points, as Ultralytics' detectors do. E
 numbers is a box beside polygons too.
 """
 
-import logging
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from os import PathLike
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from jaxvision.formats import files
 from jaxvision.formats.annotation import (
     AnnotatedImage,
     AnnotatedObject,
@@ -28,12 +28,11 @@ from jaxvision.formats.image_file import SUFFIXES
 from jaxvision.formats.text import read_lines, read_text
 from jaxvision.machine.folders import spelled
 
-logger = logging.getLogger(__name__)
-
-OTHER_IMAGES = (".tif", ".tiff", ".dng", ".mpo", ".pfm", ".heic", ".heif", ".avif", ".jp2", ".ppm", ".pgm")
-"""Endings of images that are not read."""
+YAMLS = ("data.yaml", "data.yml", "dataset.yaml", "dataset.yml")
 BESIDE = 0.01
 """How far from 0 to 1 a centre, a side or a point may be: files are rounded."""
+BELONGING = ("classes.txt", *YAMLS)
+"""Files beside images and texts that say which classes there are."""
 FORMS = "class cx cy width height, or six or more, an even number of them, class x y x y x y ..."
 
 
@@ -43,6 +42,14 @@ class Labelled(NamedTuple):
     name: str
     image: Path
     text: Path
+
+
+class Images(NamedTuple):
+    """Images with their texts."""
+
+    labelled: list[Labelled]
+    left_out: tuple[str, ...] = ()
+    """What was left out of their folders, a line each."""
 
 
 class Description(NamedTuple):
@@ -124,15 +131,35 @@ def read_classes(path: Path) -> tuple[str, ...]:
     return tuple(names)
 
 
-def listed(place: Path, root: Path) -> list[Labelled]:
-    """The images of a folder, or of a text file that lists them; names are relative to the root."""
+def listed(places: Iterable[Path], root: Path) -> Images:
+    """The images of folders, or of text files that list them; names are relative to the root.
+
+    The text of an image is where the last folder `images` of its path is called `labels`, as Ultralytics has it.
+    """
+    found = [_in_place(place) for place in places]
+    labelled = [each._replace(name=os.path.relpath(each.image, root)) for images in found for each in images.labelled]
+    return Images(labelled, tuple(text for images in found for text in images.left_out))
+
+
+def each_once(images: Images) -> Images:
+    """The images, those that are listed several times once."""
+    return images._replace(labelled=list({each.image: each for each in images.labelled}.values()))
+
+
+def _in_place(place: Path) -> Images:
     if place.is_dir():
-        texts = _beside(place)
-        return [each._replace(name=os.path.relpath(each.image, root)) for each in in_folder(place, texts)]
+        _check_folders(_beside(place))
+        return _below(place, lambda image: _beside(image).with_suffix(".txt"))
     if not place.is_file():
         raise FileNotFoundError(f"there is no file or folder {place}")
     images = [place.parent / line for line in read_lines(place) if line]
-    return [Labelled(os.path.relpath(image, root), image, _beside(image).with_suffix(".txt")) for image in images]
+    return Images([Labelled(str(image), image, _beside(image).with_suffix(".txt")) for image in images])
+
+
+def _check_folders(*folders: Path) -> None:
+    for folder in folders:
+        if not folder.is_dir():
+            raise FileNotFoundError(f"there is no folder {folder}")
 
 
 def _beside(path: Path) -> Path:
@@ -143,46 +170,52 @@ def _beside(path: Path) -> Path:
     return Path(*parts)
 
 
-def in_folder(images: Path, labels: Path) -> list[Labelled]:
-    """The images below a folder, sorted by path."""
-    for place in (images, labels):
-        if not place.is_dir():
-            raise FileNotFoundError(f"there is no folder {place}")
-    found = list(files_below(images, (*SUFFIXES, *OTHER_IMAGES)))
-    names = [os.path.relpath(path, images) for path in found if path.name.lower().endswith(SUFFIXES)]
-    if len(names) < len(found):
-        read, others = ", ".join(SUFFIXES), len(found) - len(names)
-        logger.warning("%s: %d images were passed over; read are those that end in %s", images, others, read)
-    return [Labelled(name, images / name, (labels / name).with_suffix(".txt")) for name in sorted(names)]
+def in_folder(images: Path, labels: Path) -> Images:
+    """The images below a folder, sorted by path; their texts lie below another in the same way."""
+    _check_folders(images, labels)
+    return _below(images, lambda image: (labels / image.relative_to(images)).with_suffix(".txt"))
 
 
-def files_below(place: Path, suffixes: tuple[str, ...], above: tuple[tuple[int, int], ...] = ()) -> Iterator[Path]:
-    """The files with one of these endings, hidden ones passed over; links to folders are followed.
-
-    `above` are the device and inode of the folders that it came through: a link back to one of them is passed over.
-    """
-    status = place.stat()
-    me = (status.st_dev, status.st_ino)
-    if me in above:
-        return
-    with os.scandir(place) as objects:
-        names = sorted(entry.name for entry in objects if not entry.name.startswith("."))
-    for path in (place / name for name in names):
-        if path.is_dir():
-            yield from files_below(path, suffixes, (*above, me))
-        elif path.name.lower().endswith(suffixes):
-            yield path
+def _below(images: Path, text_of: Callable[[Path], Path]) -> Images:
+    found = files.sorted_out(images, SUFFIXES)
+    names = sorted(os.path.relpath(each.path, images) for each in found.used)
+    labelled = [Labelled(name, images / name, text_of(images / name)) for name in names]
+    spare = [text for text in files.beside((each.text for each in labelled), (".txt",)) if text.name not in BELONGING]
+    known = {*(each.text for each in labelled), *spare}
+    by_suffix = files.counted(
+        [each for each in found.others if Path(each.path) not in known and each.name not in BELONGING]
+    )
+    left_out = files.left_out(len(names), by_suffix)
+    told = [f"{images}: {left_out}"] if left_out else []
+    told += [f"{images}: left out {len(spare):,} texts that go with no image, first {spare[0]}"] if spare else []
+    return Images(labelled, tuple(told))
 
 
-def read_listing(found: Sequence[Labelled], root: Path, classes: Sequence[str], report: Report = refuse) -> Listing:
-    """What the texts say."""
-    images, texts = [], []
-    for place, each in enumerate(map(_on_disk, found), start=1):
+def files_below(place: Path, suffixes: tuple[str, ...]) -> list[Path]:
+    """The files with one of these endings, hidden ones passed over; links to folders are followed."""
+    return [Path(entry.path) for entry in files.sorted_out(place, suffixes).used]
+
+
+def read_listing(found: Images, root: Path, classes: Sequence[str], report: Report = refuse) -> Listing:
+    """What the texts say; an image without one has no object."""
+    images, texts, bare = [], [], []
+    for place, each in enumerate(map(_on_disk, found.labelled), start=1):
+        bare += [] if each.text.is_file() else [each.name]
         texts.append(each.text.read_bytes() if each.text.is_file() else b"")
         objects = _objects(texts[-1], str(each.text), classes, report)
         images.append(AnnotatedImage(each.name, each.image, str(each.text), place, None, objects))
     ids = tuple(range(1, len(classes) + 1))
-    return Listing("YOLO text", root, tuple(classes), ids, images, digest(*texts), relative=True)
+    return Listing(
+        "YOLO text",
+        root,
+        tuple(classes),
+        ids,
+        images,
+        digest(*texts),
+        relative=True,
+        unlabelled=tuple(bare),
+        left_out=found.left_out,
+    )
 
 
 def _on_disk(each: Labelled) -> Labelled:

@@ -1,5 +1,6 @@
 """Predictions drawn on the images that they are of."""
 
+import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -15,6 +16,8 @@ from jaxvision.types import Canvas
 
 Decode = Callable[[bytes | np.ndarray], Canvas]
 QUALITY = 92
+LONGEST = 200
+"""Bytes of a file's name that the name of its picture has: most file systems take 255."""
 
 
 class Originals:
@@ -45,10 +48,14 @@ def picture(
 def save(folder: Path, number: int, where: Where, picture: Image.Image) -> None:
     """Writes the picture as `<number>_<name>.jpg`, or `<number>_<name>_<frame>.jpg` for a frame of a video.
 
-    The number, counted from 0, is that of the image in the order of the predictions. The folder is made if it is not there.
+    The number, counted from 0, is that of the image in the order of the predictions. A long name is cut. The folder is made
+    if it is not there.
     """
     file, frame = where
-    name = f"{number:06}_{Path(file).stem}" + ("" if frame is None else f"_{frame:06}")
+    stem = Path(file).stem
+    while len(os.fsencode(stem)) > LONGEST:
+        stem = stem[:-1]
+    name = f"{number:06}_{stem}" + ("" if frame is None else f"_{frame:06}")
     folder.mkdir(exist_ok=True)
     with replacing(folder / f"{name}.jpg") as partial:
         picture.save(partial, format="JPEG", quality=QUALITY, subsampling=0)  # thin lines keep their colour

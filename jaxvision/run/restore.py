@@ -15,6 +15,7 @@ from jaxvision.run import checkpoint, devices
 from jaxvision.run.checkpoint import Saved, Which
 from jaxvision.run.config import configure, here, load, restored
 from jaxvision.run.devices import state_on
+from jaxvision.run.remarks import remarks
 from jaxvision.run.workdir import Workdir
 from jaxvision.train import TrainState, Weights
 from jaxvision.types import Variables
@@ -128,7 +129,7 @@ def check_evaluations(what: str, known: Mapping[str, Evaluation], names: Iterabl
 
 
 def warn_of_other_data(run: Restored, names: Iterable[str]) -> None:
-    """Opens the data of these streams, and logs a warning for those that are not the data of the run.
+    """Opens the data of these streams; logs remarks on them, and a warning for those that are not the data of the run.
 
     Raises:
       DataError: if they can't be opened.
@@ -142,6 +143,8 @@ def warn_of_other_data(run: Restored, names: Iterable[str]) -> None:
             logger.warning(
                 "warning: the classes of %r are now %s; they were %s", name, about.classes, run.classes[name]
             )
+        for line in remarks({name: about}):
+            logger.warning("%s", line)
 
 
 def class_names(run: Restored, name: str) -> tuple[str, ...]:

@@ -9,6 +9,7 @@ from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
+import jax
 import numpy as np
 from jax.sharding import Mesh
 
@@ -23,6 +24,7 @@ from jaxvision.run.checkpoint import Checkpoints
 from jaxvision.run.evaluation import Evaluated, Evaluator, draw_evaluations
 from jaxvision.run.logbook import Logbook
 from jaxvision.run.processes import Interruption
+from jaxvision.run.remarks import check_head, head_mismatch, remarks
 from jaxvision.run.trackers import OpenTracker
 from jaxvision.run.workdir import Recipe, Workdir
 from jaxvision.train import Metrics, Progress, TrainState, TrainStep
@@ -60,6 +62,8 @@ class Plan(NamedTuple):
     step: TrainStep
     like: TrainState
     """The shapes and shardings of the state."""
+    remarks: Sequence[str]
+    """What a person should know of the data, a line each."""
 
     @property
     def fingerprints(self) -> dict[str, str]:
@@ -149,7 +153,23 @@ def prepare(experiment: Experiment, fsdp: int = 1) -> Plan:
                 experiments.check_classes(evaluation.metric, abouts[where])
         loop.check_intervals(experiment.every)
         step, like = devices.step_on(mesh, experiment)
-    return Plan(experiment, abouts, mesh, step, like)
+        return Plan(experiment, abouts, mesh, step, like, remarks_on(experiment, abouts, mesh, like))
+
+
+def remarks_on(experiment: Experiment, abouts: Mapping[str, About], mesh: Mesh, like: TrainState) -> list[str]:
+    """What a person should know of the data before the first step, a line each.
+
+    Raises ValueError if a classifier tells fewer classes apart than the training data have.
+    """
+    lines = remarks(abouts)
+    for evaluation in list(experiment.evaluations.values())[:1]:
+        spec = devices.batch_on(mesh, evaluation.stream.spec.replace(target=None))
+        prediction = jax.eval_shape(devices.task_on(mesh, experiment).predict, like.averaged, spec)
+        with naming("train"):
+            check_head(prediction, abouts["train"])
+        mismatch = head_mismatch(prediction, abouts["train"])
+        lines += [] if mismatch is None else [f"train: {mismatch}"]
+    return lines
 
 
 def open_data(experiment: Experiment, mesh: Mesh) -> dict[str, About]:
@@ -196,6 +216,8 @@ def go_on(
     feed = feeder(plan.mesh)
     evaluator = Evaluator(devices.task_on(plan.mesh, experiment), experiment.evaluations, devices.replicated(plan.mesh))
     with book, Interruption() as interruption:
+        for line in plan.remarks:
+            book.say(line)
         say_where(book, progress, experiment.steps, workdir)
         hooks = hooked(plan, workdir, book, checkpoints, evaluator, feed, interruption)
         progress = fitted(plan, workdir, book, progress, feed, hooks)

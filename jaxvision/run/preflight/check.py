@@ -24,8 +24,9 @@ from jaxvision.run.evaluation import make_observe
 from jaxvision.run.preflight import cost
 from jaxvision.run.preflight.data import check_batches, check_data
 from jaxvision.run.preflight.findings import Finder, Findings, said, table
+from jaxvision.run.remarks import head_mismatch
 from jaxvision.train import TrainState, TrainStep
-from jaxvision.types import About, ClassScores, Variables
+from jaxvision.types import About, Variables
 
 
 def check(chosen: Experiment, mesh: Mesh, folder: Path, check_workdir: Callable[[], object] = lambda: None) -> Findings:
@@ -73,7 +74,9 @@ def _check_network(found: Finder, chosen: Experiment, abouts: Mapping[str, About
         for name, about in abouts.items():
             with found.part(name):
                 spec = streams(chosen)[name].spec.replace(target=None)
-                _check_classes(jax.eval_shape(chosen.task.predict, variables, spec), about)
+                mismatch = head_mismatch(jax.eval_shape(chosen.task.predict, variables, spec), about)
+                if mismatch is not None:
+                    found.problem(name, mismatch)
         for name, evaluation in chosen.evaluations.items():
             with found.part(f"the metric of evaluation {name}"):
                 if f"evaluation {name}" in abouts:
@@ -87,15 +90,6 @@ def _variables(chosen: Experiment) -> Variables:
         return chosen.task.init(jax.random.key(0), zeros)
 
     return jax.eval_shape(init)
-
-
-def _check_classes(prediction: object, about: About) -> None:
-    if not isinstance(prediction, ClassScores) or prediction.logits.shape[-1] == len(about.classes):
-        return
-    names = ", ".join(about.classes[:5]) + (", ..." if len(about.classes) > 5 else "")
-    raise ValueError(
-        f"the network tells {prediction.logits.shape[-1]} classes apart, but the data have {len(about.classes)} ({names})"
-    )
 
 
 def _check_step(found: Finder, chosen: Experiment, mesh: Mesh, folder: Path) -> bool:

@@ -11,6 +11,7 @@ from tqdm import tqdm
 from jaxvision.errors import write_atomically
 from jaxvision.machine.limits import cores
 from jaxvision.run.preflight.findings import Finder, table
+from jaxvision.run.remarks import class_differences
 from jaxvision.types import About, Batch, Fault, Stream
 
 READ = 20_000
@@ -37,12 +38,15 @@ def check_data(found: Finder, streams: Mapping[str, Stream], folder: Path) -> di
         with found.part(name):
             faults, read = _read(name, streams[name], about)
             unreadable += [f"{name}: {fault.text}" for fault in faults]
-            found.tell(f"  {name}: {_summary(about, faults, read)}")
+            found.tell(f"  {name}: {_summary(about, faults, read)}", *(f"    {note}" for note in about.notes))
+            for doubt in about.doubts:
+                found.problem(name, doubt)
             _tell_faults(found, name, faults)
     if unreadable:
         write_atomically(folder / "unreadable.txt", "\n".join(unreadable) + "\n")
         found.tell("  their names are in unreadable.txt")
-    _compare_classes(found, abouts)
+    for name, text in class_differences(abouts).items():
+        found.problem(name, text)
     _tell_classes(found, abouts, folder)
     return abouts
 
@@ -89,21 +93,6 @@ def _tell_faults(found: Finder, name: str, faults: Sequence[Fault]) -> None:
         found.problem(name, text)
     if len(bad) > SHOWN:
         found.problem(name, f"{len(bad) - SHOWN} more examples can't be used (all in unreadable.txt)")
-
-
-def _compare_classes(found: Finder, abouts: Mapping[str, About]) -> None:
-    """Every evaluation must have the classes of training, in their order."""
-    if "train" not in abouts:
-        return
-    ours = abouts["train"].classes
-    for name, about in abouts.items():
-        if about.classes == ours:
-            continue
-        parts = {"only here": set(about.classes) - set(ours), "only in train": set(ours) - set(about.classes)}
-        differences = [f"{where}: {', '.join(sorted(names)[:SHOWN])}" for where, names in parts.items() if names]
-        found.problem(
-            name, f"its classes are not those of train: {'; '.join(differences) or 'they are in another order'}"
-        )
 
 
 def _tell_classes(found: Finder, abouts: Mapping[str, About], folder: Path) -> None:

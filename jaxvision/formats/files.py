@@ -1,0 +1,96 @@
+"""Files below a folder: which of them are used, and how many are left out, by suffix."""
+
+import os
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping
+from os import PathLike
+from pathlib import Path
+from typing import NamedTuple
+
+SHOWN = 8
+"""Kinds of files left out that are named."""
+
+
+class Found(NamedTuple):
+    """Files below a folder, sorted out."""
+
+    used: list[os.DirEntry[str]]
+    others: list[os.DirEntry[str]]
+
+
+def sorted_out(folder: str | PathLike, suffixes: tuple[str, ...]) -> Found:
+    """The files that end in one of these suffixes, in upper or lower case, and all others, each in the order of `walk`."""
+    found = Found([], [])
+    for entry in walk(folder):
+        (found.used if has_suffix(entry, suffixes) else found.others).append(entry)
+    return found
+
+
+def walk(folder: str | PathLike, above: tuple[tuple[int, int], ...] = ()) -> Iterator[os.DirEntry[str]]:
+    """All below a folder that are no folders, sorted by name, folders among them; hidden ones are passed over.
+
+    Links to folders are followed. `above` are the device and inode of the folders that it came through: a link back to one
+    of them is passed over.
+    """
+    status = os.stat(folder)
+    me = (status.st_dev, status.st_ino)
+    if me in above:
+        return
+    for entry in visible(folder):
+        if is_folder(entry):
+            yield from walk(entry.path, (*above, me))
+        else:
+            yield entry
+
+
+def visible(folder: str | PathLike) -> list[os.DirEntry[str]]:
+    """What lies in a folder, sorted by name; hidden files and folders don't count."""
+    with os.scandir(os.fspath(folder)) as entries:
+        return sorted((each for each in entries if not each.name.startswith(".")), key=lambda each: each.name)
+
+
+def is_folder(entry: os.DirEntry[str]) -> bool:
+    """Whether it is a folder or a link to one."""
+    return os.path.isdir(entry.path) if entry.is_symlink() else entry.is_dir()
+
+
+def is_regular(entry: os.DirEntry[str]) -> bool:
+    """Whether it is a file with an end, or a link to one: no pipe, no device, no link to nothing."""
+    return os.path.isfile(entry.path) if entry.is_symlink() else entry.is_file()
+
+
+def has_suffix(entry: os.DirEntry[str], suffixes: tuple[str, ...]) -> bool:
+    """Whether it is a regular file whose name ends in one of these suffixes."""
+    return entry.name.lower().endswith(suffixes) and is_regular(entry)
+
+
+def kind(entry: os.DirEntry[str]) -> str:
+    """What is told of a file that is left out: its suffix, in lower case."""
+    if not is_regular(entry):
+        return "no regular file"
+    return os.path.splitext(entry.name)[1].lower() or "without a suffix"
+
+
+def left_out(used: int, by_suffix: Mapping[str, int]) -> str:
+    """`left out 40 of 50 files: 25 .heic, 15 .tga`, the most frequent first; empty where none is."""
+    count = sum(by_suffix.values())
+    if not count:
+        return ""
+    ordered = sorted(by_suffix.items(), key=lambda each: (-each[1], each[0]))
+    named = [f"{n:,} {kind}" for kind, n in ordered[:SHOWN]]
+    rest = sum(n for _, n in ordered[SHOWN:])
+    return f"left out {count:,} of {used + count:,} files: {', '.join(named)}" + (f", {rest:,} others" if rest else "")
+
+
+def beside(used: Iterable[Path], suffixes: tuple[str, ...]) -> list[Path]:
+    """Other files that end in one of these suffixes, in the folders of these files."""
+    known = set(used)
+    folders = dict.fromkeys(each.parent for each in known)
+    entries = (entry for folder in sorted(folders) if folder.is_dir() for entry in visible(folder))
+    found = (Path(entry.path) for entry in entries if has_suffix(entry, suffixes))
+    return [path for path in found if path not in known]
+
+
+def counted(entries: list[os.DirEntry[str]]) -> Counter[str]:
+    """How many files there are of each kind."""
+    return Counter(map(kind, entries))
