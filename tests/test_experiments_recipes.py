@@ -186,6 +186,11 @@ def test_biases_learn_at_twice_the_rate(stem):
     assert found["head/bias"] == pytest.approx(2e-6, rel=1e-4)
 
 
+def test_a_batch_of_rcnn_has_the_24_regions_of_the_papers_vgg16():
+    config = load(chosen("voc_rcnn").path).get_config()
+    assert config.batch_size * config.regions_per_image == 24  # arXiv:1311.2524, section 3.3
+
+
 def test_the_new_classes_of_rcnn_and_the_backbone_of_detr_have_rates_of_their_own():
     rcnn = falls(experiment_of("voc_rcnn", weight_decay=0.0).optimizer, 0, 1e-3)
     assert rcnn["box_head/logits/kernel"] == pytest.approx(1e-5, rel=1e-4)
