@@ -76,6 +76,21 @@ def test_a_test_folder_may_lack_classes_of_the_training_data_but_has_no_others(t
         folder.source(tmp_path / "empty", ("ant", "bee"))
 
 
+def test_a_run_among_the_classes_is_none(tmp_path):
+    touch(
+        tmp_path,
+        "ant/a.png",
+        "run/provenance.json",
+        "run/report/curves.png",
+        "ant/b/preflight/report.txt",
+        "ant/b/c.png",
+    )
+    source = folder.source(tmp_path)
+    assert source.classes == folder.classes(tmp_path) == ("ant",)
+    assert source.length == 1
+    assert source.notes == (f"{tmp_path}: left out 2 of 3 files: 1 workdir of a run, 1 workdir of a run in no class",)
+
+
 def test_endings_that_are_not_read_are_counted(tmp_path):
     touch(tmp_path, *(f"ant/{n}.{end}" for n in range(2) for end in ("jfif", "tif", "JPE", "heic")), "ant/3.tga")
     source = folder.source(tmp_path)

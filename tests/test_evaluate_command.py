@@ -88,8 +88,10 @@ def test_evaluations_are_chosen_by_name(run):
 
 def test_other_data_are_evaluated_with_a_warning_that_names_the_stream(run, finished, tmp_path):
     other = images(tmp_path / "other", count=3, seed=1)
+    (other / "dot" / "photo.heic").write_bytes(b"")
     status, said, printed = run("--eval=test", f"--config.test_dir={other}")
     assert status == 0, said
+    assert f"evaluation test: {other}: left out 1 of 10 files: 1 .heic" in said
     assert re.search("warning: the data of 'evaluation test' are not those that .*run was made with", said)
     assert last(printed)["evaluations"]["test"] != logged(finished, last(printed)["step"], "test")
     accuracy = last(printed)["evaluations"]["test"]["accuracy"]

@@ -282,6 +282,15 @@ def test_files_that_are_left_out_are_counted_by_suffix(run, tmp_path):
     assert one_line(said).endswith("; left out 3 of 3 files: 2 .heic, 1 .txt")
 
 
+def test_the_pictures_of_a_run_are_not_among_the_images_below_a_folder(run, finished, tmp_path):
+    save(tmp_path / "in/a.png", noise(0))
+    save(shutil.copytree(finished, tmp_path / "in/run") / "report/curves.png", noise(1))
+    status, said = run(tmp_path / "in")
+    assert status == 0, said
+    assert "jaxvision: left out 1 of 2 files: 1 workdir of a run\n" in said
+    assert [row["file"] for row in read(run.output)] == [str(tmp_path / "in/a.png")]
+
+
 def test_an_image_that_takes_too_much_memory_is_reported():
     def too_much(data):
         raise MemoryError

@@ -16,7 +16,7 @@ from jaxvision.formats.image_file import SUFFIXES
 
 
 def classes(folder: str | PathLike) -> tuple[str, ...]:
-    """The classes of a folder: the names of its folders, sorted; hidden ones don't count.
+    """The classes of a folder: the names of its folders, sorted; hidden ones, and workdirs of runs, don't count.
 
     Raises FileNotFoundError if the folder is missing and ValueError if it has no folder inside.
     """
@@ -43,7 +43,7 @@ def source(folder: str | PathLike, classes: Sequence[str] | None = None) -> Sour
     paths: list[str] = []
     sizes: list[int] = []
     counts: list[int] = []
-    by_suffix = Counter(f"{files.kind(each)} in no class" for each in files.visible(root) if not files.is_folder(each))
+    by_suffix = Counter(f"{files.kind(each)} in no class" for each in files.visible(root) if not _is_class(each))
     for name in names:
         found, others = _images(root / name)
         if not found and classes is None:
@@ -75,10 +75,14 @@ def source(folder: str | PathLike, classes: Sequence[str] | None = None) -> Sour
 def _class_folders(root: Path) -> tuple[str, ...]:
     if not root.is_dir():
         raise FileNotFoundError(f"{root} is no folder; expected one that holds a folder for each class")
-    names = tuple(each.name for each in files.visible(root) if files.is_folder(each))
+    names = tuple(each.name for each in files.visible(root) if _is_class(each))
     if not names:
         raise ValueError(f"{root} has no class: expected a folder for each, {root}/<class>/<image>.jpg")
     return names
+
+
+def _is_class(entry: os.DirEntry[str]) -> bool:
+    return files.is_folder(entry) and not files.is_workdir(entry)
 
 
 def _checked(root: Path, classes: Sequence[str]) -> tuple[str, ...]:

@@ -11,6 +11,10 @@ SHOWN = 8
 """Kinds of files left out that are named."""
 
 
+OF_A_RUN = ("provenance.json", os.path.join("preflight", "report.txt"))
+"""Files that the workdir of a run has, one or the other."""
+
+
 class Found(NamedTuple):
     """Files below a folder, sorted out."""
 
@@ -29,15 +33,15 @@ def sorted_out(folder: str | PathLike, suffixes: tuple[str, ...]) -> Found:
 def walk(folder: str | PathLike, above: tuple[tuple[int, int], ...] = ()) -> Iterator[os.DirEntry[str]]:
     """All below a folder that are no folders, sorted by name, folders among them; hidden ones are passed over.
 
-    Links to folders are followed. `above` are the device and inode of the folders that it came through: a link back to one
-    of them is passed over.
+    The workdir of a run is as a file: its pictures are no data. Links to folders are followed. `above` are the device and
+    inode of the folders that it came through: a link back to one of them is passed over.
     """
     status = os.stat(folder)
     me = (status.st_dev, status.st_ino)
     if me in above:
         return
     for entry in visible(folder):
-        if is_folder(entry):
+        if is_folder(entry) and not is_workdir(entry):
             yield from walk(entry.path, (*above, me))
         else:
             yield entry
@@ -54,6 +58,11 @@ def is_folder(entry: os.DirEntry[str]) -> bool:
     return os.path.isdir(entry.path) if entry.is_symlink() else entry.is_dir()
 
 
+def is_workdir(entry: os.DirEntry[str]) -> bool:
+    """Whether it is the folder of a run, or of a preflight."""
+    return any(os.path.isfile(os.path.join(entry.path, file)) for file in OF_A_RUN)
+
+
 def is_regular(entry: os.DirEntry[str]) -> bool:
     """Whether it is a file with an end, or a link to one: no pipe, no device, no link to nothing."""
     return os.path.isfile(entry.path) if entry.is_symlink() else entry.is_file()
@@ -67,7 +76,7 @@ def has_suffix(entry: os.DirEntry[str], suffixes: tuple[str, ...]) -> bool:
 def kind(entry: os.DirEntry[str]) -> str:
     """What is told of a file that is left out: its suffix, in lower case."""
     if not is_regular(entry):
-        return "no regular file"
+        return "workdir of a run" if is_workdir(entry) else "no regular file"
     return os.path.splitext(entry.name)[1].lower() or "without a suffix"
 
 

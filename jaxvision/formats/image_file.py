@@ -39,7 +39,8 @@ def opened(data: bytes, max_pixels: int = MAX_PIXELS) -> Image.Image:
     try:
         image = _opened(bare_png(data))
     except Image.UnidentifiedImageError:
-        raise BadImage(f"not an image (readable are {', '.join(FORMATS)}): its first bytes are {data[:8]!r}") from None
+        readable = f"{', '.join(FORMATS)}, of 8 bits or grey of 16"
+        raise BadImage(f"not an image (readable are {readable}): its first bytes are {data[:8]!r}") from None
     pixels = image.width * image.height
     if pixels > max_pixels:
         raise BadImage(f"{image.height}x{image.width} are {pixels} pixels, more than max_pixels={max_pixels}")
