@@ -151,3 +151,8 @@ def test_layouts_are_recognised(tmp_path):
     (root / "data.yml").write_text("names: [a]")
     assert opening.recognise(root) == (Layout.YOLO_YAML, root / "data.yml")
     assert len(SIZES) == len(coco.read_listing(path).images)
+
+
+def test_an_address_is_no_dataset():
+    with pytest.raises(DataError, match="gs://bucket/coco is an address; allowed are paths on this machine"):
+        opening.recognise("gs://bucket/coco")

@@ -2,6 +2,7 @@
 
 import os
 import re
+import resource
 import subprocess
 import sys
 import tempfile
@@ -91,10 +92,11 @@ def test_memory_is_that_of_the_control_group(cgroups, files):
     assert limits.memory() == 1048576
 
 
-def test_memory_is_that_of_the_machine_where_nothing_limits_it(cgroups):
-    total = re.search(r"MemTotal: +(\d+) kB", Path("/proc/meminfo").read_text())
-    assert total
-    assert limits.memory() == 1024 * int(total[1])
+@pytest.mark.parametrize(("address_space", "memory"), [(resource.RLIM_INFINITY, 40960), (8192, 8192)])
+def test_memory_is_that_of_the_machine_or_less(cgroups, monkeypatch, address_space, memory):
+    monkeypatch.setattr(os, "sysconf", {"SC_PAGE_SIZE": 4096, "SC_PHYS_PAGES": 10}.__getitem__)
+    monkeypatch.setattr(resource, "getrlimit", lambda kind: (address_space, resource.RLIM_INFINITY))
+    assert limits.memory() == memory
 
 
 @pytest.fixture

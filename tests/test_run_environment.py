@@ -58,6 +58,19 @@ def test_without_home_locks_and_temporary_folder_it_trains_and_saves(tmp_path):
     assert (tmp_path / "run/tmp").is_dir()
 
 
+def test_in_a_locale_of_few_letters_it_trains_on_names_of_any(tmp_path):
+    for number, name in enumerate(("kätzchen", "дог")):
+        (tmp_path / "bilder ä" / name).mkdir(parents=True)
+        for value in range(8):
+            Image.new("L", (9, 9), 100 * number + value).save(tmp_path / "bilder ä" / name / f"{value}.png")
+    fields = {"source": "folder", "data_dir": tmp_path / "bilder ä", "classes": 2, "report": True, "size": 8}
+    ascii_only = {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
+    arguments = [*command(tmp_path / "run", 4), *(f"--config.{name}={value}" for name, value in fields.items())]
+    run(arguments, env=os.environ | ascii_only)
+    assert saved(tmp_path / "run") == ["4"]
+    assert (tmp_path / "run/report/test_confusion.png").exists()
+
+
 @pytest.mark.parametrize("shell", ["2>&1 | head -n 1", "2>&-", "2>/dev/full", ">&- 2>&-", ">/dev/full 2>&1"])
 def test_whoever_reads_what_it_prints_may_leave(tmp_path, shell):
     words = " ".join(f"'{word}'" for word in command(tmp_path / "run", 4))

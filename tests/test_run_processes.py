@@ -266,3 +266,14 @@ def test_an_evaluation_that_fails_on_one_process_names_the_image_and_ends_both(t
     assert "Traceback" not in printed
     assert other_code != 0
     assert "another process has ended" in other_printed or "another task died" in other_printed
+
+
+def test_a_signal_is_noted_where_nobody_reads_that_it_is(monkeypatch):
+    def write(number, text):
+        raise BrokenPipeError
+
+    monkeypatch.setattr(processes.os, "write", write)
+    with processes.Interruption() as interruption:
+        signal.raise_signal(signal.SIGTERM)
+        assert interruption.requested(1)
+    assert interruption.name == "SIGTERM"

@@ -288,3 +288,11 @@ def test_wandb_gets_the_rows_from_before_it_was_asked_for(offline):
     assert "train/loss" not in sent[0]
     config = next(r.run.config for r in wandb_records(file) if r.WhichOneof("record_type") == "run")
     assert {"seed", "learning_rate"} <= {update.key for update in config.update}
+
+
+def test_names_of_files_that_are_no_utf_8_are_shown_escaped(tmp_path):
+    tracker = trained(tmp_path, [], config={"train_dir": "images \udcff"})
+    tracker.metrics(1, {"test/recall/cat \udcff": 0.5})
+    tracker.close()
+    assert scalars(tmp_path, "test/recall/cat \\udcff") == [(1, 0.5)]
+    assert flat({"train_dir": "images \udcff"}) == {"train_dir": "images \\udcff"}

@@ -26,6 +26,7 @@ from jaxvision.formats.annotation import AnnotatedImage, AnnotatedObject, Listin
 from jaxvision.formats.fingerprint import digest
 from jaxvision.formats.image_file import Size, size_mismatch, upright_size
 from jaxvision.formats.voc import VOC_CLASSES
+from jaxvision.machine.folders import local
 
 Masks = Callable[[int], np.ndarray]
 """The masks `n h w` of the image of this index."""
@@ -239,5 +240,5 @@ def coco_split(folder: str | PathLike, split: str) -> Source:
 
     Raises as `coco` does.
     """
-    folder = Path(folder).expanduser()
+    folder = local(folder)
     return coco(folder / f"annotations/instances_{split}.json", folder / split)

@@ -16,6 +16,7 @@ from jaxvision.data.host_tensorflow import tensorflow, tensorflow_datasets
 from jaxvision.data.source import Annotations, Example, Source, annotations, no_labels
 from jaxvision.formats.fingerprint import digest
 from jaxvision.formats.image_file import upright_size
+from jaxvision.machine.folders import local
 
 NAMING_FEATURES = ("file_name", "image/filename", "id")
 FEATURES = ("label", "is_crowd", "is_difficult", "area")
@@ -109,7 +110,7 @@ def _builder(name: str, data_dir: str | PathLike | None) -> Any:
     tensorflow_datasets()
     from tensorflow_datasets.core import constants, read_only_builder, registered
 
-    data_dir = Path(data_dir if data_dir is not None else constants.DATA_DIR).expanduser()
+    data_dir = local(data_dir if data_dir is not None else constants.DATA_DIR)
     try:
         return read_only_builder.builder_from_files(name, data_dir=data_dir)
     except registered.DatasetNotFoundError:

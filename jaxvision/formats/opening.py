@@ -6,9 +6,10 @@ from os import PathLike
 from pathlib import Path
 from typing import NamedTuple
 
-from jaxvision.errors import DataError, nearest
+from jaxvision.errors import DataError, nearest, raised_as
 from jaxvision.formats import coco, voc, yolo
 from jaxvision.formats.annotation import Listing, Report, refuse
+from jaxvision.machine.folders import local
 
 ROBOFLOW = "_annotations.coco.json"
 ALIASES = (("train", "training"), ("val", "valid", "validation"), ("test", "testing"))
@@ -38,7 +39,8 @@ class Recognised(NamedTuple):
 
 def recognise(path: str | PathLike) -> Recognised:
     """Which layout it is. Raises DataError for none, naming those that are known; FileNotFoundError if nothing is there."""
-    path = Path(path).expanduser()
+    with raised_as(DataError):
+        path = local(path)
     if not path.exists():
         raise FileNotFoundError(f"there is no file or folder {path}")
     if path.suffix.lower() == ".json":

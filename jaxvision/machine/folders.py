@@ -4,12 +4,13 @@ import os
 import re
 import tempfile
 import unicodedata
+from os import PathLike
 from pathlib import Path
 
 _ADDRESS = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+:/")
 
 
-def local(path: str | Path) -> Path:
+def local(path: str | PathLike) -> Path:
     """The path, `~` as the home folder.
 
     Raises:

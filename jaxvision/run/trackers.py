@@ -251,7 +251,7 @@ class Speed:
 
 def tag(name: str) -> str:
     """The name of a metric on a tracker."""
-    return name if "/" in name else f"train/{name}"
+    return _unicode(name if "/" in name else f"train/{name}")
 
 
 def _of_evaluation(name: str) -> bool:
@@ -266,5 +266,14 @@ def flat(config: Mapping, prefix: str = "") -> dict[str, bool | float | str]:
         if isinstance(value, Mapping):
             fields.update(flat(value, f"{prefix}{name}."))
         else:
-            fields[prefix + name] = value if isinstance(value, bool | int | float | str) else json.dumps(value)
+            fields[prefix + name] = value if isinstance(value, bool | int | float) else _text(value)
     return fields
+
+
+def _text(value: Any) -> str:
+    return _unicode(value if isinstance(value, str) else json.dumps(value))
+
+
+def _unicode(text: str) -> str:
+    """The text; bytes of a file's name that are no UTF-8 are escaped."""
+    return text.encode(errors="backslashreplace").decode()

@@ -64,6 +64,10 @@ class Workdir:
         try:
             self.path = local(path)
             str(self.path).encode()
+        except UnicodeEncodeError:
+            raise WorkdirError(
+                f"the workdir can't be used: its name is no text in this locale: {str(path)!r}"
+            ) from None
         except ValueError as error:
             raise WorkdirError(f"the workdir can't be used: {error}") from None
         self.config = self.path / "config.json"
