@@ -69,7 +69,8 @@ def test_a_test_folder_may_lack_classes_of_the_training_data_but_has_no_others(t
     assert source.classes == ("ant", "bee", "cat", "dog")
     assert source.labels().tolist() == [0, 0, 3]
     assert source.notes == (f"{tmp_path}: no image of bee, cat",)
-    with pytest.raises(ValueError, match=r"dog is the folder of none of the classes; did you mean 'dogs'\? \(there are: ant, bee, dogs\)$"):
+    message = r"dog is the folder of none of the classes; did you mean 'dogs'\? \(there are: ant, bee, dogs\)$"
+    with pytest.raises(ValueError, match=message):
         folder.source(tmp_path, ("ant", "bee", "dogs"))
     (tmp_path / "empty/ant").mkdir(parents=True)
     with pytest.raises(ValueError, match=r"empty has no image \(.jpg, .*\), and 0 other files"):
