@@ -12,7 +12,7 @@ from experiment_files import ROOT
 from jaxvision import experiment, main, predict
 from jaxvision.pretrained import fetch
 from jaxvision.run import devices
-from jaxvision.run.config import as_json, configure, load, restored
+from jaxvision.run.config import as_json, build, configure, load, restored
 
 FILE = ROOT / "experiments" / "detect.py"
 
@@ -62,6 +62,12 @@ def test_a_run_is_rebuilt_from_its_config_when_the_training_data_are_gone(tmp_pa
     again = restored(module.get_config(), as_json(config))
     module.build(again)
     assert again.to_dict() == config.to_dict()
+
+
+def test_the_config_of_a_run_has_what_the_data_said(tmp_path):
+    recipe = build(FILE, {"train": str(write_coco(tmp_path)), "detector": "detr"}).recipe
+    assert sorted(recipe.config["classes"]) == sorted(CLASSES)
+    assert (recipe.config["max_objects"], recipe.config["size"]) == (3, 384)
 
 
 def test_which_images_are_held_out_depends_on_the_seed(tmp_path):

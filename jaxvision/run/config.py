@@ -44,7 +44,9 @@ def build(path: str | Path, overrides: Mapping[str, str] = MappingProxyType({}),
     config = configure(module.get_config(), overrides)
     with raised_as(ConfigError):
         devices.resolve_precision(config)
-        return Built(module.build(here(config)), Recipe(Path(path), as_json(config), command))
+        filled = here(config)  # and `build` fills in what the data say
+        experiment = module.build(filled)
+        return Built(experiment, Recipe(Path(path), as_json(as_given(filled, config)), command))
 
 
 def load(path: str | Path) -> ModuleType:
@@ -110,6 +112,18 @@ def _put_here(section: ConfigDict, prefix: str = "") -> None:
         elif isinstance(value, str) and PLACE.match(value) and not value.startswith(DOWNLOADED):
             with naming(f"config.{prefix}{name}"), section.unlocked():
                 section[name] = str(local(value))
+
+
+def as_given(filled: ConfigDict, config: ConfigDict) -> ConfigDict:
+    """The values of `filled`, which `here` made of `config`, but paths below the home folder as they are given there."""
+    filled = filled.copy_and_resolve_references()
+    for name, value in config.items():
+        with filled.unlocked():
+            if isinstance(value, ConfigDict):
+                filled[name] = as_given(filled[name], value)
+            elif isinstance(value, str) and value.startswith("~") and filled[name] == str(local(value)):
+                filled[name] = value
+    return filled.lock()
 
 
 def restored(config: ConfigDict, saved: Mapping[str, Any]) -> ConfigDict:
