@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxvision.nn import darknet, resnet
-from jaxvision.nn.norm import FrozenBatchNorm
+from jaxvision.nn.norm import BatchNorm, FrozenBatchNorm
 from jaxvision.ops.nms import greedy
 from jaxvision.tasks.detr import DETR, detr
 from jaxvision.tasks.fast_rcnn import fast_rcnn, fast_rcnn_last_map
@@ -126,7 +126,8 @@ EVERY = {
 
 
 FROZEN = ("detr", "faster_rcnn", "fast_rcnn", "rcnn")
-"""Those whose statistics are fixed, unless `norm=` says otherwise."""
+LIVE = {name: {"norm": BatchNorm} if name in FROZEN else {} for name in EVERY}
+"""Options with which each normalises by the statistics of its batch."""
 
 
 def make_batch(counts=(3, 1, 0, 5), seed=0, dtype=np.float64):

@@ -12,10 +12,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from detectors import EVERY, FROZEN, ROWS, loss_and_gradient, make_batch, variables_of
+from detectors import EVERY, LIVE, ROWS, loss_and_gradient, make_batch, variables_of
 from numpy.testing import assert_allclose, assert_array_equal
 
-from jaxvision.nn.norm import BatchNorm
 from jaxvision.ops.selection import Selection
 from jaxvision.tasks import detr, fast_rcnn, faster_rcnn, rcnn, retinanet, roi_heads, rpn, ssd, yolo, yolo_v1, yolox
 from jaxvision.tasks.detection import LossTerms
@@ -93,7 +92,7 @@ def test_an_invalid_image_has_no_part_in_the_loss(name):
 
 @detectors
 def test_images_that_are_not_valid_are_as_if_they_were_not_there(name):
-    task, variables, step, _ = made(name, **{"norm": BatchNorm} if name in FROZEN else {})
+    task, variables, step, _ = made(name, **LIVE[name])
     batch = make_batch((3, 1, 0, 5))
     batch = batch.replace(valid=batch.index < 2)
     (loss, out), gradient = step(variables, batch)
