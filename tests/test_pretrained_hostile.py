@@ -3,7 +3,6 @@
 import json
 import os
 import pickle
-import resource
 import struct
 import subprocess
 import sys
@@ -296,7 +295,6 @@ def test_300_megabytes_are_enough_to_refuse(tmp_path, write):
     assert done.stdout.startswith("WeightsError "), done.stderr
     assert "MemoryError" not in done.stdout
     assert path.name in done.stdout
-    assert resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss < 1 << 20  # kilobytes, with those of JAX
 
 
 def test_an_address_of_a_device_is_refused():
