@@ -8,7 +8,7 @@ from jaxvision import experiment
 from jaxvision.commands import split_overrides
 from jaxvision.errors import ConfigError
 from jaxvision.metrics.detection import detection
-from jaxvision.run.config import as_json, configure, here, load
+from jaxvision.run.config import as_given, as_json, configure, here, load
 from jaxvision.types import About, Metric, Stream, Task
 
 
@@ -161,3 +161,18 @@ def test_a_seed_that_no_key_can_be_made_of_is_named(seed):
     chosen = experiment.Experiment(None, None, 1, None, seed=seed)
     with pytest.raises(ValueError, match=f"seed is {seed}; it must be at least 0 and below 2\\*\\*63"):
         experiment.check_seed(chosen)
+
+
+def test_a_config_is_written_with_what_build_filled_in_and_paths_as_they_were_given(monkeypatch):
+    monkeypatch.setenv("HOME", "/home/me")
+    given = ConfigDict({"data": {"train": "~/images", "test": ""}, "classes": (), "steps": 3}).lock()
+    filled = here(given)
+    with filled.unlocked():
+        filled.classes, filled.data.test = ("a", "b"), filled.data.train
+    kept = as_given(filled, given)
+    assert kept.to_dict() == {
+        "data": {"train": "~/images", "test": "/home/me/images"},
+        "classes": ("a", "b"),
+        "steps": 3,
+    }
+    assert filled.data.train == "/home/me/images"

@@ -118,10 +118,11 @@ def as_given(filled: ConfigDict, config: ConfigDict) -> ConfigDict:
     """The values of `filled`, which `here` made of `config`, but paths below the home folder as they are given there."""
     filled = filled.copy_and_resolve_references()
     for name, value in config.items():
+        now = filled[name]
         with filled.unlocked():
-            if isinstance(value, ConfigDict):
-                filled[name] = as_given(filled[name], value)
-            elif isinstance(value, str) and value.startswith("~") and filled[name] == str(local(value)):
+            if isinstance(value, ConfigDict) and isinstance(now, ConfigDict):
+                filled[name] = as_given(now, value)
+            elif isinstance(value, str) and value.startswith("~") and now == str(local(value)):
                 filled[name] = value
     return filled.lock()
 
