@@ -96,12 +96,12 @@ def test_images_that_are_not_valid_are_as_if_they_were_not_there(name):
     batch = make_batch((3, 1, 0, 5))
     batch = batch.replace(valid=batch.index < 2)
     (loss, out), gradient = step(variables, batch)
-    # Max pooling's gradient goes to one pixel, which rounding chooses: programs of other shapes differ before it.
-    smooth = lambda gradient: gradient["box_head"] if name == "fast_rcnn" else gradient
-    found = loss, out.metrics, out.collections, out.example_loss[:2], smooth(gradient)
+    # One compilation of many was seen to give Fast R-CNN another gradient before its max pooling: not understood yet.
+    compared = lambda gradient: gradient["box_head"] if name == "fast_rcnn" else gradient
+    found = loss, out.metrics, out.collections, out.example_loss[:2], compared(gradient)
     alone = jax.tree.map(lambda x: x[:2], batch)
     (loss, out), gradient = jax.jit(loss_and_gradient(task))(variables, alone)
-    expected = loss, out.metrics, out.collections, out.example_loss, smooth(gradient)
+    expected = loss, out.metrics, out.collections, out.example_loss, compared(gradient)
     assert_same(*map(jax.tree.leaves, jax.device_get((found, expected))), error=1e-9)
     before, after = map(jax.tree.leaves, (variables["batch_stats"], out.collections["batch_stats"]))
     assert all(np.abs(a - b).max() > 0 for a, b in zip(before, after, strict=True))
