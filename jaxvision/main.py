@@ -214,8 +214,9 @@ def end(trained: Trained, speaks: bool) -> int:
         return INTERRUPTED
     if speaks:
         early = f", stopped early, of {trained.steps:,}" if trained.step < trained.steps else ""
+        report = ", report/" if (trained.workdir / "report").is_dir() else ""
         print(f"done: {trained.step:,} steps{early}, in {trained.seconds}")
-        print(f"{trained.workdir}: metrics.jsonl, checkpoints/ {list(trained.checkpoints)}, report/")
+        print(f"{trained.workdir}: metrics.jsonl, checkpoints/ {list(trained.checkpoints)}{report}")
     return 0
 
 
