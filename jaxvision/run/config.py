@@ -28,14 +28,40 @@ class Built(NamedTuple):
     experiment: Experiment
     recipe: Recipe
 
+class Watched(ConfigDict):
+    """A config that notes which of its fields are read; its copies note nothing."""
 
-def build(path: str | Path, overrides: Mapping[str, str] = MappingProxyType({}), command: Sequence[str] = ()) -> Built:
+    def __getitem__(self, key: str) -> Any:
+        value = super().__getitem__(key)
+        note = self.__dict__.get("_note")
+        if note is not None and not isinstance(value, ConfigDict):
+            note(key)
+        return value
+
+
+def watched(config: ConfigDict, read: set[str], prefix: str = "") -> ConfigDict:
+    """The config, locked; `read` gets the dotted name of each field when it is read."""
+    copy = Watched()
+    for name, value in config.items():
+        copy[name] = watched(value, read, f"{prefix}{name}.") if isinstance(value, ConfigDict) else value
+    object.__setattr__(copy, "_note", lambda name: read.add(prefix + name))
+    return copy.lock()
+
+
+def build(
+    path: str | Path,
+    overrides: Mapping[str, str] = MappingProxyType({}),
+    command: Sequence[str] = (),
+    *,
+    read: set[str] | None = None,
+) -> Built:
     """The experiment of a file, with these fields of its config set; `precision` is resolved for this machine.
 
     Args:
       path: the experiment file.
       overrides: dotted field name to the text given for it.
       command: the command line, for the workdir to keep.
+      read: gets the dotted name of each field that is read, here or when the data are opened.
 
     Raises:
       ConfigError: as `load` and `configure` do, and if the experiment can't be built.
@@ -44,7 +70,7 @@ def build(path: str | Path, overrides: Mapping[str, str] = MappingProxyType({}),
     config = configure(module.get_config(), overrides)
     with raised_as(ConfigError):
         devices.resolve_precision(config)
-        filled = here(config)  # and `build` fills in what the data say
+        filled = watched(here(config), set() if read is None else read)  # and `build` fills in what the data say
         experiment = module.build(filled)
         return Built(experiment, Recipe(Path(path), as_json(as_given(filled, config)), command))
 

@@ -269,10 +269,10 @@ class Workdir:
 
 def same_code(a: Path, b: Path) -> bool:
     """Whether two Python files are the same but for comments, layout and docstrings."""
-    return _code(a) == _code(b)
+    return code_of(a) == code_of(b)
 
 
-def _code(path: Path) -> str:
+def code_of(path: Path) -> str:
     tree = ast.parse(path.read_text(encoding="utf-8"))
     for node in ast.walk(tree):
         if isinstance(node, ast.Module | ast.FunctionDef | ast.ClassDef) and ast.get_docstring(node) is not None:

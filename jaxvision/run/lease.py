@@ -1,0 +1,120 @@
+"""The lease of a workdir: who runs in it, renewed while that lasts, and how it ended; read by whoever starts runs.
+
+File locks don't cross every network file system; a file that grows old does. Its age is measured by the clock of the file
+system that it is on, so that the clocks of hosts may differ.
+"""
+
+import contextlib
+import json
+import os
+import socket
+import tempfile
+import threading
+from datetime import UTC, datetime
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Literal, NamedTuple
+
+from jaxvision.errors import write_atomically
+
+FILE = "lease.json"
+SECONDS = 30.0
+"""Between two renewals."""
+STALE = 4 * SECONDS
+"""Age, in seconds, past which nobody holds the lease."""
+JOBS = ("SLURM_JOB_ID", "SLURM_ARRAY_TASK_ID", "RAY_JOB_ID", "JOB_COMPLETION_INDEX", "HOSTNAME")
+State = Literal["running", "done", "interrupted", "failed"]
+
+
+class Lease(NamedTuple):
+    """What the file says."""
+
+    state: State
+    host: str
+    process: int
+    born: str
+    """When the process began, as the system has it: another process of the same number began at another time."""
+    job: dict[str, str]
+    time: str
+    """Of the last renewal, by the clock of the host."""
+    detail: str = ""
+    """The last line of an error, or the signal."""
+
+
+class Held:
+    """The lease of a workdir while a run is in it; use it in a `with` block, and say at its end how it ended."""
+
+    def __init__(self, workdir: Path, seconds: float = SECONDS):
+        self.path = workdir / FILE
+        self.seconds = seconds
+        self._end: tuple[State, str] = ("done", "")
+        self._ended = threading.Event()
+        self._thread = threading.Thread(target=self._renew, name="lease", daemon=True)
+
+    def __enter__(self) -> "Held":
+        self._write("running")
+        self._thread.start()
+        return self
+
+    def interrupted(self, signal: str) -> None:
+        """The run ends early, to go on later."""
+        self._end = ("interrupted", signal)
+
+    def __exit__(self, kind: type | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self._ended.set()
+        self._thread.join()
+        if error is not None:
+            lines = str(error).strip().splitlines() or [type(error).__name__]
+            early = isinstance(error, KeyboardInterrupt)
+            self._end = ("interrupted", "SIGINT") if early else ("failed", f"{type(error).__name__}: {lines[-1]}"[:500])
+        self._write(*self._end)
+
+    def _renew(self) -> None:
+        while not self._ended.wait(self.seconds):
+            self._write("running")
+
+    def _write(self, state: State, detail: str = "") -> None:
+        """A lease that can't be written ends no run: whoever looks takes it for lost, and the lock still holds."""
+        job = {name: os.environ[name] for name in JOBS if os.environ.get(name)}
+        now = datetime.now(UTC).isoformat(timespec="seconds")
+        lease = Lease(state, socket.gethostname(), os.getpid(), born(os.getpid()), job, now, detail)
+        with contextlib.suppress(OSError):
+            write_atomically(self.path, json.dumps(lease._asdict(), indent=1) + "\n")
+
+
+def read(workdir: Path) -> Lease | None:
+    """The lease of a workdir; None where there is none that can be read."""
+    try:
+        data: dict[str, Any] = json.loads((workdir / FILE).read_text(encoding="utf-8"))
+        return Lease(**data)
+    except (OSError, ValueError, TypeError, RecursionError):
+        return None
+
+
+def alive(workdir: Path, lease: Lease, stale: float = STALE) -> bool:
+    """Whether the process that holds the lease still renews it; on this host, whether it still runs."""
+    if lease.state != "running":
+        return False
+    if lease.host == socket.gethostname() and lease.born:
+        return born(lease.process) == lease.born
+    return age(workdir) < stale
+
+
+def age(workdir: Path) -> float:
+    """Seconds since the lease was renewed, by the clock of its file system; infinite where there is none."""
+    try:
+        renewed = (workdir / FILE).stat().st_mtime
+        with tempfile.NamedTemporaryFile(dir=workdir, prefix=".clock-") as probe:
+            return max(0.0, os.fstat(probe.fileno()).st_mtime - renewed)
+    except OSError:
+        return float("inf")
+
+
+def born(process: int) -> str:
+    """When a process of this host began, with the boot it belongs to; empty where the system does not say or it is gone."""
+    try:
+        boot = Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
+        fields = Path(f"/proc/{process}/stat").read_text(encoding="utf-8", errors="replace").rpartition(")")[2].split()
+    except OSError:
+        return ""
+    return "" if fields[0] in "ZX" else f"{boot}:{fields[19]}"
