@@ -37,6 +37,10 @@ class Lease(NamedTuple):
     job: dict[str, str]
     time: str
     """Of the last renewal, by the clock of the host."""
+    step: int = 0
+    """Steps done when it ended."""
+    steps: int = 0
+    """Steps asked for."""
     detail: str = ""
     """The last line of an error, or the signal."""
 
@@ -44,10 +48,11 @@ class Lease(NamedTuple):
 class Held:
     """The lease of a workdir while a run is in it; use it in a `with` block, and say at its end how it ended."""
 
-    def __init__(self, workdir: Path, seconds: float = SECONDS):
+    def __init__(self, workdir: Path, steps: int, seconds: float = SECONDS):
         self.path = workdir / FILE
+        self.steps = steps
         self.seconds = seconds
-        self._end: tuple[State, str] = ("done", "")
+        self._end: tuple[State, int, str] = ("failed", 0, "it ended without a word")
         self._ended = threading.Event()
         self._thread = threading.Thread(target=self._renew, name="lease", daemon=True)
 
@@ -56,9 +61,9 @@ class Held:
         self._thread.start()
         return self
 
-    def interrupted(self, signal: str) -> None:
-        """The run ends early, to go on later."""
-        self._end = ("interrupted", signal)
+    def ended(self, step: int, signal: str | None) -> None:
+        """The run ends at this step: done, or early, by a signal, to go on later."""
+        self._end = ("done" if signal is None else "interrupted", step, signal or "")
 
     def __exit__(self, kind: type | None, error: BaseException | None, trace: TracebackType | None) -> None:
         self._ended.set()
@@ -66,18 +71,19 @@ class Held:
         if error is not None:
             lines = str(error).strip().splitlines() or [type(error).__name__]
             early = isinstance(error, KeyboardInterrupt)
-            self._end = ("interrupted", "SIGINT") if early else ("failed", f"{type(error).__name__}: {lines[-1]}"[:500])
+            self._end = ("interrupted", 0, "SIGINT") if early else ("failed", 0, lines[-1][:500])
         self._write(*self._end)
 
     def _renew(self) -> None:
         while not self._ended.wait(self.seconds):
             self._write("running")
 
-    def _write(self, state: State, detail: str = "") -> None:
+    def _write(self, state: State, step: int = 0, detail: str = "") -> None:
         """A lease that can't be written ends no run: whoever looks takes it for lost, and the lock still holds."""
         job = {name: os.environ[name] for name in JOBS if os.environ.get(name)}
         now = datetime.now(UTC).isoformat(timespec="seconds")
-        lease = Lease(state, socket.gethostname(), os.getpid(), born(os.getpid()), job, now, detail)
+        me = (socket.gethostname(), os.getpid(), born(os.getpid()))
+        lease = Lease(state, *me, job, now, step, self.steps, detail)
         with contextlib.suppress(OSError):
             write_atomically(self.path, json.dumps(lease._asdict(), indent=1) + "\n")
 
@@ -92,10 +98,10 @@ def read(workdir: Path) -> Lease | None:
 
 
 def alive(workdir: Path, lease: Lease, stale: float = STALE) -> bool:
-    """Whether the process that holds the lease still renews it; on this host, whether it still runs."""
+    """Whether the process that holds the lease still renews it; among processes that can be seen here, whether it still runs."""
     if lease.state != "running":
         return False
-    if lease.host == socket.gethostname() and lease.born:
+    if lease.born and _family(lease.born) == _family(born(os.getpid())):
         return born(lease.process) == lease.born
     return age(workdir) < stale
 
@@ -111,10 +117,16 @@ def age(workdir: Path) -> float:
 
 
 def born(process: int) -> str:
-    """When a process of this host began, with the boot it belongs to; empty where the system does not say or it is gone."""
+    """Boot, process namespace and moment in which a process began; empty where the system does not say, or it is gone."""
     try:
         boot = Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
+        space = os.readlink("/proc/self/ns/pid")
         fields = Path(f"/proc/{process}/stat").read_text(encoding="utf-8", errors="replace").rpartition(")")[2].split()
     except OSError:
         return ""
-    return "" if fields[0] in "ZX" else f"{boot}:{fields[19]}"
+    return "" if fields[0] in "ZX" else f"{boot} {space} {fields[19]}"
+
+
+def _family(born: str) -> str:
+    """Boot and process namespace: processes that can see each other."""
+    return born.rpartition(" ")[0]
