@@ -1,13 +1,13 @@
 """The state of each member of a plan, from its workdir alone."""
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Literal, NamedTuple
 
 from jaxvision.run import lease
 from jaxvision.run.log import JsonLines
-from launch.plan import Member, Plan
+from launch.plan import Plan
 
 Kind = Literal["waiting", "running", "done", "interrupted", "failed", "lost"]
 KINDS: tuple[Kind, ...] = ("done", "running", "interrupted", "failed", "lost", "waiting")
@@ -67,20 +67,20 @@ def starts(workdir: Path) -> list[dict]:
     return [json.loads(line) for line in lines if line.strip()]
 
 
-def states(plan: Plan, folder: Path) -> dict[Member, State]:
-    """The state of every member, in the order of the plan."""
-    return {member: state(folder / member.name) for member in plan.members}
+def states(plan: Plan, folder: Path) -> dict[str, State]:
+    """The state of every member by its name, in the order of the plan."""
+    return {member.name: state(folder / member.name) for member in plan.members}
 
 
-def table(of: dict[Member, State], figure: str | None = None) -> str:
+def table(of: Mapping[str, State], figure: str | None = None) -> str:
     """A line a member, and a last line with the count of each state."""
-    width = max((len(member.name) for member in of), default=0)
+    width = max(map(len, of), default=0)
     lines = []
-    for member, at in of.items():
+    for name, at in of.items():
         steps = f"{at.step:,}/{at.steps:,}" if at.steps else f"{at.step:,}"
         value = at.figures.get(figure) if figure else None
         shown = "" if value is None else f"{figure} {value:.4g}"
-        lines.append(f"{member.name:{width}}  {at.kind:11}  {steps:>15}  {shown}  {at.detail}".rstrip())
+        lines.append(f"{name:{width}}  {at.kind:11}  {steps:>15}  {shown}  {at.detail}".rstrip())
     kinds = [at.kind for at in of.values()]
     counts = ", ".join(f"{kinds.count(kind)} {kind}" for kind in KINDS if kind in kinds)
     return "\n".join([*lines, f"{len(of)} runs: {counts}"])
