@@ -29,7 +29,7 @@ def command(
     *,
     report: bool = False,
     more: Sequence[str] = (),
-    environment: Mapping[str, str] = {},  # noqa: B006  (never changed)
+    environment: Mapping[str, str] = {},
     python: str = sys.executable,
 ) -> Command:
     """The command that trains a member, or goes on with it.

@@ -57,9 +57,7 @@ def slots(workers: int | None = None) -> list[Slot]:
         raise ConfigError(f"--workers={count}: there are {most} {what}; allowed are 1 to {most}")
     each = len(cores) // count
     shares = [frozenset(cores[i * each : (i + 1) * each]) if each else frozenset(cores) for i in range(count)]
-    return [
-        Slot(share, {"CUDA_VISIBLE_DEVICES": found[i]} if found else {}) for i, share in enumerate(shares)
-    ]
+    return [Slot(share, {"CUDA_VISIBLE_DEVICES": found[i]} if found else {}) for i, share in enumerate(shares)]
 
 
 def gpus() -> list[str]:

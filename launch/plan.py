@@ -1,7 +1,8 @@
 """The plan of a sweep or an ablation: its members, resolved and checked before anything starts, written once.
 
-A member is a resolved config with the fingerprints of code and data. Its workdir's name is readable and ends in a short hash of
-these. The state of a member is in its workdir alone (`launch.state`); the plan says what there is to do, never what is done.
+A member is a resolved config with the fingerprints of code and data. Its workdir's name is readable and ends in a short hash
+of these. The state of a member is in its workdir alone (`launch.state`); the plan says what there is to do, never what is
+done.
 """
 
 import hashlib
@@ -78,7 +79,7 @@ def make(
     experiment: Path,
     variants: Mapping[str, Variant],
     seeds: Sequence[int] = (),
-    overrides: Mapping[str, str] = {},  # noqa: B006  (never changed)
+    overrides: Mapping[str, str] = {},
     deciding: Deciding | None = None,
     baseline: str | None = None,
 ) -> Plan:

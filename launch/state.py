@@ -34,7 +34,7 @@ def state(workdir: Path) -> State:
     """Where the run in a workdir stands: done, running, interrupted, failed, lost (its process is gone), or waiting."""
     held = lease.read(workdir)
     rows = JsonLines(workdir / "metrics.jsonl").read() if workdir.is_dir() else []
-    step, figures = last_evaluation(rows)
+    _, figures = last_evaluation(rows)
     if held is None:
         return State("lost" if rows else "waiting", _newest(rows), 0, figures, "no lease.json" if rows else "")
     at = State(held.state, max(held.step, _newest(rows)), held.steps, figures, held.detail)

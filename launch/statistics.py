@@ -74,7 +74,9 @@ def holm(p: Sequence[float]) -> list[float]:
     return adjusted.tolist()
 
 
-def verdict(difference: Difference, adjusted: float, better: Literal["higher", "lower"], level: float = LEVEL) -> Verdict:
+def verdict(
+    difference: Difference, adjusted: float, better: Literal["higher", "lower"], level: float = LEVEL
+) -> Verdict:
     """What a comparison says: by its adjusted p-value and the direction that is better."""
     if not adjusted <= level:
         return "undecided"
@@ -110,11 +112,15 @@ def seeds_needed(difference: float, deviation: float, comparisons: int = 1, most
         return None
     while low < high:
         middle = (low + high) // 2
-        low, high = (low, middle) if detectable(deviation, middle, comparisons) <= abs(difference) else (middle + 1, high)
+        low, high = (
+            (low, middle) if detectable(deviation, middle, comparisons) <= abs(difference) else (middle + 1, high)
+        )
     return low
 
 
-def resampled(compute: Compute, rows: Sequence[Rows], names: Sequence[str], draws: int = 1000, seed: int = 0) -> np.ndarray:
+def resampled(
+    compute: Compute, rows: Sequence[Rows], names: Sequence[str], draws: int = 1000, seed: int = 0
+) -> np.ndarray:
     """Figures of resampled test sets, the same images of each draw for all tables of rows.
 
     Args:

@@ -1,4 +1,4 @@
-"""Values of a sweep: lists, grids, random draws and paired values over the fields of a config, and their text on a command line."""
+"""Values of a sweep: lists, grids, random draws and paired values over the fields of a config, and how they are written."""
 
 import itertools
 import math
@@ -105,7 +105,9 @@ def _drawn(of: Uniform | LogUniform | Sequence[Any], generator: np.random.Genera
 
 def product(*changes: Iterable[Change]) -> list[Change]:
     """Every combination of one change of each list."""
-    return [{field: value for change in chosen for field, value in change.items()} for chosen in itertools.product(*changes)]
+    return [
+        {field: value for change in chosen for field, value in change.items()} for chosen in itertools.product(*changes)
+    ]
 
 
 def parse(field: str, text: str) -> Uniform | LogUniform | list[str]:
@@ -121,8 +123,10 @@ def parse(field: str, text: str) -> Uniform | LogUniform | list[str]:
         check_bounds(field, of)
         return of
     values = [value.strip() for value in _split(field, text)]
+    if not any(values):
+        raise ConfigError(f"the sweep of {field} has no values")
     if not all(values):
-        raise ConfigError(f"the sweep of {field} has an empty value: {text!r}" if any(values) else f"the sweep of {field} has no values")
+        raise ConfigError(f"the sweep of {field} has an empty value: {text!r}")
     return values
 
 

@@ -28,6 +28,7 @@ class Built(NamedTuple):
     experiment: Experiment
     recipe: Recipe
 
+
 class Watched(ConfigDict):
     """A config that notes which of its fields are read; its copies note nothing."""
 

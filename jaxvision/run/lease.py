@@ -98,7 +98,7 @@ def read(workdir: Path) -> Lease | None:
 
 
 def alive(workdir: Path, lease: Lease, stale: float = STALE) -> bool:
-    """Whether the process that holds the lease still renews it; among processes that can be seen here, whether it still runs."""
+    """Whether the holder of the lease still runs, if it can be seen from here, or else still renews it."""
     if lease.state != "running":
         return False
     if lease.born and _family(lease.born) == _family(born(os.getpid())):

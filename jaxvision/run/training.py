@@ -22,6 +22,7 @@ from jaxvision.experiment import Experiment
 from jaxvision.run import devices, nonfinite, processes
 from jaxvision.run.checkpoint import Checkpoints
 from jaxvision.run.evaluation import Evaluated, Evaluator, draw_evaluations
+from jaxvision.run.lease import Held
 from jaxvision.run.logbook import Logbook
 from jaxvision.run.processes import Interruption
 from jaxvision.run.remarks import check_head, head_mismatch, remarks
@@ -111,11 +112,13 @@ def train(
     settings = json.dumps([config, plan.fingerprints, fsdp], sort_keys=True)
     processes.check_same("config, data or --fsdp", settings)
     place = Workdir(workdir)
+    lease = None
     with ExitStack() as stack:
         with processes.together():
             if processes.is_first():
                 stack.enter_context(place.held())
                 enter(place, plan, recipe, fork)
+                lease = stack.enter_context(Held(place.path, experiment.steps))
         checkpoints = stack.enter_context(Checkpoints(place.checkpoints, experiment.keep))
         progress, rows = first_progress(plan, checkpoints)
         book = Logbook(
@@ -130,7 +133,10 @@ def train(
             trackers=trackers,
             profile=profile,
         )
-        return go_on(plan, place, checkpoints, progress, book, report)
+        trained = go_on(plan, place, checkpoints, progress, book, report)
+        if lease is not None:
+            lease.ended(trained.step, trained.interrupted)
+        return trained
 
 
 def prepare(experiment: Experiment, fsdp: int = 1) -> Plan:

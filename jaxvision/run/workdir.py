@@ -273,6 +273,7 @@ def same_code(a: Path, b: Path) -> bool:
 
 
 def code_of(path: Path) -> str:
+    """A Python file as text without comments, layout and docstrings."""
     tree = ast.parse(path.read_text(encoding="utf-8"))
     for node in ast.walk(tree):
         if isinstance(node, ast.Module | ast.FunctionDef | ast.ClassDef) and ast.get_docstring(node) is not None:

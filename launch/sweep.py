@@ -1,0 +1,208 @@
+"""Runs a sweep: every combination of the values given, with every seed; the same command goes on with what is not done.
+
+python -m launch.sweep --config=experiments/quickstart.py --workdir=sweeps/rates --sweep.learning_rate=1e-3,1e-2 --seeds=0,1,2
+
+An experiment file may hold a sweep of its own: `get_sweep()` gives a list of changes, such as `values.grid({...})` does.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from jaxvision import commands
+from jaxvision.errors import ConfigError
+
+if TYPE_CHECKING:
+    from launch.plan import Deciding, Plan
+    from launch.values import Change
+
+INTERRUPTED = 75
+PREFIX = "--sweep."
+
+
+def parser_of(name: str, description: str) -> argparse.ArgumentParser:
+    """The flags that a sweep and an ablation share."""
+    parser = argparse.ArgumentParser(prog=f"python -m launch.{name}", description=description, allow_abbrev=False)
+    parser.add_argument("--traceback", action="store_true", help="show where an error arose, not only what it is")
+    commands.add_config_flag(parser)
+    parser.add_argument(
+        "--workdir", required=True, type=commands.expanded, metavar="DIR", help="the folder of the plan and its runs"
+    )
+    parser.add_argument("--seeds", type=numbers, default=(), metavar="0,1,2", help="values of config.seed")
+    parser.add_argument(
+        "--decide",
+        metavar="FIGURE[:lower]",
+        help="the figure that decides, fixed before the first run, such as test/accuracy, or test/log_loss:lower",
+    )
+    parser.add_argument("--extend", action="store_true", help="add these runs to the plan in DIR, and keep its own")
+    parser.add_argument("--dry-run", action="store_true", help="resolve and check the plan, print it, start nothing")
+    parser.add_argument("--pictures", action="store_true", help="each run draws its report/")
+    local = parser.add_argument_group("runs on this machine")
+    local.add_argument("--workers", type=int, metavar="N", help="runs at once; one a GPU, or one on all cores")
+    local.add_argument(
+        "--retries", type=int, default=1, metavar="N", help="times that a run that failed is started again (1)"
+    )
+    local.add_argument(
+        "--stop-after-failures", type=int, default=3, metavar="N", help="failed runs after which none is started (3)"
+    )
+    return parser
+
+
+def numbers(text: str) -> tuple[int, ...]:
+    """Whole numbers between commas, not negative.
+
+    Raises:
+      argparse.ArgumentTypeError: for anything else.
+    """
+    parts = [part.strip() for part in text.split(",")]
+    if not all(part.isascii() and part.isdecimal() for part in parts):
+        raise argparse.ArgumentTypeError(
+            f"{text!r} are no seeds, which are whole numbers between commas, such as 0,1,2"
+        )
+    return tuple(map(int, parts))
+
+
+def split_sweep(argv: Sequence[str], error: Callable[[str], object]) -> tuple[dict[str, str], list[str]]:
+    """Takes `--sweep.FIELD=VALUES` out of the arguments."""
+    sweep, rest = {}, []
+    for argument in argv:
+        if not argument.startswith(PREFIX):
+            rest.append(argument)
+            continue
+        field, equals, text = argument.removeprefix(PREFIX).partition("=")
+        if not equals:
+            error(f"{argument} needs values: {argument}=VALUE,VALUE")
+        sweep[field] = text
+    return sweep, rest
+
+
+def deciding(text: str | None) -> Deciding | None:
+    """The figure of `--decide`.
+
+    Raises:
+      ConfigError: for a direction other than higher and lower.
+    """
+    from launch.plan import Deciding
+
+    if text is None:
+        return None
+    figure, _, better = text.partition(":")
+    if better not in ("", "higher", "lower"):
+        raise ConfigError(f"--decide={text}: {better!r} is no direction; allowed: higher, lower")
+    return Deciding(figure, "lower" if better == "lower" else "higher")
+
+
+def swept(texts: Mapping[str, str], pairs: Sequence[str], count: int | None, seed: int) -> list[Change]:
+    """The changes that the command line asks for.
+
+    Args:
+      texts: field to its values, as text.
+      pairs: fields whose values go together, between `+`.
+      count: of random draws; needed where a field has a distribution.
+      seed: of the draws.
+
+    Raises:
+      ConfigError: values that can't be read, a paired field without values, distributions without a number of draws.
+    """
+    from launch import values
+
+    given = {field: values.parse(field, text) for field, text in texts.items()}
+    lists = {field: choices for field, choices in given.items() if isinstance(choices, list)}
+    if count is not None:
+        return values.random(given, count, seed)
+    if drawn := sorted(set(given) - set(lists)):
+        raise ConfigError(f"the sweep of {drawn[0]} is a distribution; --random=N says how many draws of it")
+    groups = []
+    for pair in pairs:
+        fields = pair.split("+")
+        if missing := [field for field in fields if field not in lists]:
+            raise ConfigError(f"--pair={pair}: there is no --sweep.{missing[0]}")
+        groups.append(values.paired({field: lists.pop(field) for field in fields}))
+    return values.product(*groups, values.grid(lists))
+
+
+def named(changes: Sequence[Change]) -> dict[str, Change]:
+    """The changes by names that say what they set."""
+    names = [",".join(f"{field.rpartition('.')[2]}={value}" for field, value in change.items()) for change in changes]
+    repeated = [name for name in names if names.count(name) > 1]
+    if repeated:
+        raise ConfigError(f"the sweep has {repeated[0]!r} twice")
+    return dict(zip(names, changes, strict=True))
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs the command line; returns the exit status: 0 if all runs are done, 75 if it was stopped, else 1."""
+    parser = parser_of("sweep", "Run every combination of values of config fields; the same command goes on.")
+    parser.add_argument("--pair", action="append", default=[], metavar="FIELD+FIELD", help="values that go together")
+    parser.add_argument("--random", type=int, metavar="N", help="N random draws in place of all combinations")
+    parser.add_argument("--random-seed", type=int, default=0, metavar="N", help="of the draws (0)")
+    parser.epilog = (
+        "--sweep.FIELD=VALUE,VALUE names the values of a field (as often as you like), or with --random "
+        "--sweep.FIELD='uniform(0, 0.5)' or 'log_uniform(1e-4, 1e-1)'. --config.FIELD=VALUE sets a field for all runs."
+    )
+    sweep, rest = split_sweep(list(sys.argv[1:] if argv is None else argv), parser.error)
+    flags, overrides = commands.parsed(parser, rest)
+    return commands.status_of(lambda: start(flags, overrides, sweep), flags.traceback)
+
+
+def start(flags: argparse.Namespace, overrides: Mapping[str, str], sweep: Mapping[str, str]) -> int:
+    """Plans the sweep and runs it."""
+    from launch import plan
+
+    changes = swept(sweep, flags.pair, flags.random, flags.random_seed) if sweep else sweep_of(flags.config)
+    made = plan.make(flags.config, named(changes), flags.seeds, overrides, deciding(flags.decide))
+    return run(made, flags)
+
+
+def sweep_of(experiment: Path) -> Sequence[Change]:
+    """The sweep that an experiment file holds.
+
+    Raises:
+      ConfigError: if it holds none.
+    """
+    from jaxvision.run import config
+
+    own = getattr(config.load(experiment), "get_sweep", None)
+    if own is None:
+        raise ConfigError(
+            f"the sweep is empty: no --sweep.FIELD=VALUE,VALUE is given, and {experiment} has no get_sweep()"
+        )
+    return own()
+
+
+def run(made: Plan, flags: argparse.Namespace) -> int:
+    """Writes the plan, or finds it there, and runs what is not done; returns the exit status."""
+    from launch import local, plan, state
+    from launch.command import command
+
+    if flags.extend and (flags.workdir / plan.FILE).exists():
+        made = plan.extend(plan.read(flags.workdir), made, flags.workdir)
+    elif not flags.dry_run:
+        plan.write(made, flags.workdir)
+    figure = None if made.deciding is None else made.deciding.figure
+    if flags.dry_run:
+        print(state.table(state.states(made, flags.workdir), figure))
+        return 0
+    runs = [command(made, member, flags.workdir, report=flags.pictures) for member in made.members]
+    pool = local.Pool(
+        runs,
+        local.slots(flags.workers),
+        flags.workdir / local.LOGS,
+        retries=flags.retries,
+        stop_after_failures=flags.stop_after_failures,
+        say=lambda line: print(line, file=sys.stderr, flush=True),
+    )
+    outcome = pool.run()
+    print(state.table(state.states(made, flags.workdir), figure))
+    if outcome.signal is not None:
+        print(f"stopped by {outcome.signal}; the same command goes on", file=sys.stderr)
+        return INTERRUPTED
+    return 1 if outcome.failed or outcome.left else 0
+
+
+if __name__ == "__main__":
+    commands.enter(main)
