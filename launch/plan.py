@@ -186,6 +186,14 @@ def raised_in(variant: str) -> Iterator[None]:
         raise type(error)(f"variant {variant!r}: {error}") from error
 
 
+def flat(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """The values of a config in JSON by the dotted names of their fields."""
+    found: dict[str, Any] = {}
+    for name, value in config.items():
+        found |= flat(value, f"{prefix}{name}.") if isinstance(value, Mapping) else {prefix + name: value}
+    return found
+
+
 def code(experiment: Path) -> str:
     """Fingerprint of an experiment file and of the modules that it imports from its own folder."""
     files = {"": experiment, **own_modules(experiment)}
