@@ -18,7 +18,7 @@ class Command(NamedTuple):
     environment: Mapping[str, str]
 
     def text(self) -> str:
-        """As a line for a shell."""
+        """The arguments as a line for a shell."""
         return shlex.join(self.arguments)
 
 

@@ -19,7 +19,7 @@ class Compared(NamedTuple):
     values: dict[int | None, float]
     """The deciding figure by seed."""
     seconds: float
-    """Of its runs together."""
+    """Time of its runs together."""
     others: dict[str, tuple[float, float, int]]
     """Mean, standard deviation and number of the other figures, which have no verdict."""
     seeds: tuple[int | None, ...] = ()
@@ -27,9 +27,9 @@ class Compared(NamedTuple):
     difference: Difference | None = None
     """To the baseline, paired by seed; None for the baseline, and for one seed or none in common."""
     test_set: Difference | None = None
-    """Of the mean over the seeds, for other test images; None without rows."""
+    """Difference of the means over the seeds, for other test images; None without rows."""
     both: Difference | None = None
-    """For other seeds and other test images."""
+    """Difference for other seeds and other test images."""
     adjusted: float = float("nan")
     """Holm's p-value."""
     verdict: Verdict | None = None
@@ -38,7 +38,7 @@ class Compared(NamedTuple):
 
     @property
     def mean(self) -> float:
-        """Of the deciding figure; NaN where there is none."""
+        """Mean of the deciding figure; NaN where there is none."""
         return float(np.mean(list(self.values.values()))) if self.values else float("nan")
 
     @property

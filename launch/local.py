@@ -11,6 +11,7 @@ from types import FrameType
 from typing import NamedTuple
 
 from jaxvision.errors import ConfigError
+from launch import cancel
 from launch.command import Command
 from launch.state import State, state
 
@@ -56,8 +57,8 @@ def slots(workers: int | None = None) -> list[Slot]:
     if not 1 <= count <= most:
         raise ConfigError(f"--workers={count}: there are {most} {what}; allowed are 1 to {most}")
     each = len(cores) // count
-    shares = [frozenset(cores[i * each : (i + 1) * each]) if each else frozenset(cores) for i in range(count)]
-    return [Slot(share, {"CUDA_VISIBLE_DEVICES": found[i]} if found else {}) for i, share in enumerate(shares)]
+    parts = [frozenset(cores[i * each : (i + 1) * each]) if each else frozenset(cores) for i in range(count)]
+    return [Slot(part, {"CUDA_VISIBLE_DEVICES": found[i]} if found else {}) for i, part in enumerate(parts)]
 
 
 def gpus() -> list[str]:
@@ -98,9 +99,11 @@ class Pool:
 
     def run(self) -> Outcome:
         """Returns when nothing is left to do; SIGTERM and SIGINT end the runs with a checkpoint each."""
+        (self.logs.parent / cancel.FILE).unlink(missing_ok=True)
         before = {number: signal.signal(number, self._stop) for number in (signal.SIGTERM, signal.SIGINT)}
         try:
             while self.running or (not self.stopped and (self.waiting or self.elsewhere)):
+                self._see_cancelled()
                 self._start()
                 self._collect()
                 self._look_elsewhere()
@@ -123,6 +126,10 @@ class Pool:
         for process, _, _ in self.running.values():
             process.send_signal(signal.SIGTERM if first else signal.SIGKILL)
 
+    def _see_cancelled(self) -> None:
+        if self.signal is None and (self.logs.parent / cancel.FILE).exists():
+            self._stop(signal.SIGTERM, None)
+
     def _start(self) -> None:
         while self.free and self.waiting and not self.stopped:
             command = self.waiting.popleft()
@@ -138,7 +145,7 @@ class Pool:
 
     def _spawn(self, command: Command, slot: Slot) -> subprocess.Popen:
         self.logs.mkdir(parents=True, exist_ok=True)
-        mine = os.sched_getaffinity(0)
+        before = os.sched_getaffinity(0)
         with (self.logs / f"{command.name}.log").open("ab") as log:
             os.sched_setaffinity(0, slot.cores)  # the child has that of the thread that starts it
             try:
@@ -151,7 +158,7 @@ class Pool:
                     start_new_session=True,  # Ctrl-C reaches this process alone, which tells them
                 )
             finally:
-                os.sched_setaffinity(0, mine)
+                os.sched_setaffinity(0, before)
 
     def _collect(self) -> None:
         for name, (process, slot, command) in list(self.running.items()):

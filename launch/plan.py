@@ -44,14 +44,14 @@ class Member(NamedTuple):
     """One run of a plan."""
 
     name: str
-    """Of its workdir."""
+    """Name of its workdir."""
     variant: str
     """What the members with other seeds share."""
     seed: int | None
     overrides: dict[str, str]
     """Texts for `--config.FIELD=`, precision resolved."""
     config: dict[str, Any]
-    """As resolved."""
+    """Config as resolved, in JSON."""
     data: dict[str, str]
     """Fingerprints of the data, by stream."""
     read: frozenset[str]

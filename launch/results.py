@@ -25,7 +25,7 @@ class Result(NamedTuple):
     curve: tuple[tuple[int, dict[str, float]], ...]
     """Step and figures of each evaluation."""
     seconds: float
-    """Of all its starts together."""
+    """Time of all its starts together."""
     rows: Path
     """The folder of its rows."""
 

@@ -20,7 +20,7 @@ class State(NamedTuple):
     step: int = 0
     steps: int = 0
     figures: dict[str, float] = {}  # noqa: RUF012  (never changed)
-    """Of its last evaluation."""
+    """Figures of its last evaluation."""
     detail: str = ""
     """The last line of its error, the signal that ended it, or the host it runs on."""
 
@@ -81,6 +81,6 @@ def table(of: Mapping[str, State], figure: str | None = None) -> str:
         value = at.figures.get(figure) if figure else None
         shown = "" if value is None else f"{figure} {value:.4g}"
         lines.append(f"{name:{width}}  {at.kind:11}  {steps:>15}  {shown}  {at.detail}".rstrip())
-    kinds = [at.kind for at in of.values()]
-    counts = ", ".join(f"{kinds.count(kind)} {kind}" for kind in KINDS if kind in kinds)
+    found = [at.kind for at in of.values()]
+    counts = ", ".join(f"{found.count(kind)} {kind}" for kind in KINDS if kind in found)
     return "\n".join([*lines, f"{len(of)} runs: {counts}"])

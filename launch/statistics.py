@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Literal, NamedTuple
 
 import numpy as np
-from scipy import stats
+from scipy import special
 
 Rows = Mapping[str, np.ndarray]
 """Columns over the examples of an evaluation, as `run.Evaluated.rows` has them."""
@@ -59,8 +59,8 @@ def paired(differences: Sequence[float], comparisons: int = 1, level: float = LE
 def _student(
     mean: float, deviation: float, n: int, error: float, freedom: float, comparisons: int, level: float
 ) -> Difference:
-    half = float(stats.t.isf(level / comparisons / 2, freedom)) * error
-    p = float(2 * stats.t.sf(abs(mean) / error, freedom))
+    half = -float(special.stdtrit(freedom, level / comparisons / 2)) * error
+    p = float(2 * special.stdtr(freedom, -abs(mean) / error))
     return Difference(mean, deviation, n, mean - half, mean + half, p)
 
 
@@ -95,11 +95,11 @@ def detectable(deviation: float, n: int, comparisons: int = 1, level: float = LE
     """
     if n < 2 or not np.isfinite(deviation):
         return float("inf")
-    critical = float(stats.t.isf(level / comparisons / 2, n - 1))
+    critical = -float(special.stdtrit(n - 1, level / comparisons / 2))
     low, high = 0.0, critical + 20.0
     for _ in range(60):
         middle = (low + high) / 2
-        low, high = (middle, high) if stats.nct.sf(critical, n - 1, middle) < power else (low, middle)
+        low, high = (middle, high) if 1 - special.nctdtr(n - 1, middle, critical) < power else (low, middle)
     return high * deviation / np.sqrt(n)
 
 

@@ -166,12 +166,12 @@ def sweep_of(experiment: Path) -> Sequence[Change]:
     """
     from jaxvision.run import config
 
-    own = getattr(config.load(experiment), "get_sweep", None)
-    if own is None:
+    get_sweep = getattr(config.load(experiment), "get_sweep", None)
+    if get_sweep is None:
         raise ConfigError(
             f"the sweep is empty: no --sweep.FIELD=VALUE,VALUE is given, and {experiment} has no get_sweep()"
         )
-    return own()
+    return get_sweep()
 
 
 def run(made: Plan, flags: argparse.Namespace) -> int:

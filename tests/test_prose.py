@@ -11,7 +11,9 @@ import jaxvision
 
 ROOT = Path(jaxvision.__file__).parent.parent
 FILES = sorted(
-    str(path.relative_to(ROOT)) for room in ("jaxvision", "experiments") for path in (ROOT / room).rglob("*.py")
+    str(path.relative_to(ROOT))
+    for room in ("jaxvision", "experiments", "launch")
+    for path in (ROOT / room).rglob("*.py")
 )
 HIDDEN_SUBJECT = re.compile(r"(Of|Likewise|So many|Up to so many|As|The same|For|With|From(?!.* to ))\b")
 """Beginnings of docstrings that leave out what is meant; "From files to batches" names a way."""

@@ -36,7 +36,7 @@ class Lease(NamedTuple):
     """When the process began, as the system has it: another process of the same number began at another time."""
     job: dict[str, str]
     time: str
-    """Of the last renewal, by the clock of the host."""
+    """When it was last renewed, by the clock of the host."""
     step: int = 0
     """Steps done when it ended."""
     steps: int = 0

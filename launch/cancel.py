@@ -1,0 +1,58 @@
+"""Ends the runs of a plan: each saves a checkpoint first, none is started any more; the command that started them goes on.
+
+python -m launch.cancel sweeps/quickstart
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import signal
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from jaxvision import commands
+
+FILE = "cancelled"
+"""A file in the folder of a plan: launchers that see it start nothing more. The next launcher removes it."""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs the command line; returns the exit status."""
+    parser = argparse.ArgumentParser(prog="python -m launch.cancel", description="End the runs of a plan, saved.")
+    parser.add_argument("folder", type=commands.expanded, metavar="DIR", help="the folder of the plan and its runs")
+    parser.add_argument("--traceback", action="store_true", help="show where an error arose, not only what it is")
+    flags, _ = commands.parsed(parser, list(sys.argv[1:] if argv is None else argv))
+    return commands.status_of(lambda: start(flags.folder), flags.traceback)
+
+
+def start(folder: Path) -> int:
+    """Tells launchers and runs to end; returns the exit status: 1 if a run is on another host, where it goes on."""
+    import socket
+
+    from launch import plan, state
+
+    planned = plan.read(folder)
+    (folder / FILE).touch()
+    running = [name for name, at in state.states(planned, folder).items() if at.kind == "running"]
+    elsewhere = [name for name in running if not _told(folder / name, socket.gethostname())]
+    print(f"{len(running) - len(elsewhere)} runs were told to save and end; none is started any more")
+    if elsewhere:
+        print(f"on other hosts, whose launchers end them: {', '.join(elsewhere)}")
+    return 1 if elsewhere else 0
+
+
+def _told(workdir: Path, host: str) -> bool:
+    """Whether the process of a run is on this host; it gets SIGTERM."""
+    from jaxvision.run import lease
+
+    held = lease.read(workdir)
+    if held is None or held.host != host or not lease.alive(workdir, held):
+        return False
+    os.kill(held.process, signal.SIGTERM)
+    return True
+
+
+if __name__ == "__main__":
+    commands.enter(main)

@@ -1,0 +1,37 @@
+"""Prints where each run of a plan stands, from the workdirs alone.
+
+python -m launch.status sweeps/quickstart
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+
+from jaxvision import commands
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs the command line; returns the exit status: 0 if all runs are done, else 1."""
+    parser = argparse.ArgumentParser(
+        prog="python -m launch.status", description="Print where each run of a plan stands."
+    )
+    parser.add_argument("folder", type=commands.expanded, metavar="DIR", help="the folder of the plan and its runs")
+    parser.add_argument("--traceback", action="store_true", help="show where an error arose, not only what it is")
+    flags, _ = commands.parsed(parser, list(sys.argv[1:] if argv is None else argv))
+    return commands.status_of(lambda: start(flags), flags.traceback)
+
+
+def start(flags: argparse.Namespace) -> int:
+    """Prints the table."""
+    from launch import plan, state
+
+    planned = plan.read(flags.folder)
+    of = state.states(planned, flags.folder)
+    print(state.table(of, None if planned.deciding is None else planned.deciding.figure))
+    return 0 if all(at.kind == "done" for at in of.values()) else 1
+
+
+if __name__ == "__main__":
+    commands.enter(main)
