@@ -181,6 +181,7 @@ class Workdir:
         """Adds a line to `command.txt` and a row to `starts.jsonl`: when, where and with what the run was started."""
         row = {
             "time": datetime.now(UTC).isoformat(timespec="seconds"),
+            "step": self.newest_step(),
             "command": command,
             "host": socket.gethostname(),
             "devices": made_with.machine["devices"],
