@@ -13,6 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from detectors import EVERY, LIVE, ROWS, loss_and_gradient, make_batch, variables_of
+from equalities import equalities
 from numpy.testing import assert_allclose, assert_array_equal
 
 from jaxvision.ops.selection import Selection
@@ -96,15 +97,21 @@ def test_images_that_are_not_valid_are_as_if_they_were_not_there(name):
     batch = make_batch((3, 1, 0, 5))
     batch = batch.replace(valid=batch.index < 2)
     (loss, out), gradient = step(variables, batch)
-    # One compilation of many was seen to give Fast R-CNN another gradient before its max pooling: not understood yet.
-    compared = lambda gradient: gradient["box_head"] if name == "fast_rcnn" else gradient
-    found = loss, out.metrics, out.collections, out.example_loss[:2], compared(gradient)
+    found = loss, out.metrics, out.collections, out.example_loss[:2], gradient
     alone = jax.tree.map(lambda x: x[:2], batch)
     (loss, out), gradient = jax.jit(loss_and_gradient(task))(variables, alone)
-    expected = loss, out.metrics, out.collections, out.example_loss, compared(gradient)
+    expected = loss, out.metrics, out.collections, out.example_loss, gradient
     assert_same(*map(jax.tree.leaves, jax.device_get((found, expected))), error=1e-9)
     before, after = map(jax.tree.leaves, (variables["batch_stats"], out.collections["batch_stats"]))
     assert all(np.abs(a - b).max() > 0 for a, b in zip(before, after, strict=True))
+
+
+@detectors
+def test_no_float_has_to_equal_another(name):
+    """Nothing hangs on how a program rounds what it computes twice: a gradient would be lost, or an object."""
+    task = EVERY[name](jnp.float64, **LIVE[name])
+    variables = jax.eval_shape(task.init, jax.random.key(0), make_batch())
+    assert not equalities(loss_and_gradient(task), variables, make_batch())
 
 
 @detectors

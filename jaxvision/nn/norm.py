@@ -19,6 +19,7 @@ from jax.typing import DTypeLike
 from jaxtyping import Array, Bool, Float
 
 from jaxvision.nn.precision import at_least_float32
+from jaxvision.ops.extremes import maximum
 
 Norm = Callable[..., nn.Module]
 """`(*, dtype, scale_init, name) -> module`: BatchNorm, FrozenBatchNorm, `group_norm(groups)`, or a partial of one."""
@@ -52,7 +53,7 @@ def moments(
     axes, divisor = tuple(range(x.ndim - 1)), jnp.maximum(count, 1)
     mean = deviation.sum(axes) / divisor
     variance = jnp.square(deviation).sum(axes) / divisor - jnp.square(mean)
-    return near + mean, jnp.maximum(variance, 0), count
+    return near + mean, maximum(variance, 0), count
 
 
 class BatchNorm(nn.Module):

@@ -7,6 +7,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from jaxvision.ops.boxes import from_centre, to_centre
+from jaxvision.ops.extremes import minimum
 
 Boxes = Float[Array, "*b 4"]
 Stride = float | int | Float[Array, "*#b 1"]
@@ -37,7 +38,7 @@ def decode(offsets: Boxes, references: Boxes, weights: Weights = (1.0, 1.0, 1.0,
     """The boxes that `encode` turns into these offsets; no larger than 62.5 times the reference."""
     offsets, reference = offsets / _row(weights, offsets), to_centre(references)
     centre = offsets[..., :2] * reference[..., 2:] + reference[..., :2]
-    side = jnp.exp(jnp.minimum(offsets[..., 2:], LARGEST_LOG)) * reference[..., 2:]
+    side = jnp.exp(minimum(offsets[..., 2:], LARGEST_LOG)) * reference[..., 2:]
     return from_centre(jnp.concatenate([centre, side], -1))
 
 

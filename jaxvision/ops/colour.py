@@ -72,9 +72,9 @@ def hue(image: Image, turn: Amount) -> Image:
     chroma = value - jnp.minimum(jnp.minimum(red, green), blue)
     safe = jnp.where(chroma > 0, chroma, 1)
     sixths = jnp.where(
-        value == red,
+        red >= jnp.maximum(green, blue),
         (green - blue) / safe,
-        jnp.where(value == green, (blue - red) / safe + 2, (red - green) / safe + 4),
+        jnp.where(green >= blue, (blue - red) / safe + 2, (red - green) / safe + 4),
     )
     place = sixths + 6 * jnp.asarray(turn, levels.dtype)
     turned = [value - chroma * _dip(start + place) for start in (5, 3, 1)]

@@ -12,6 +12,7 @@ import numpy as np
 import optax
 from jaxtyping import Array, Float
 
+from jaxvision.ops.extremes import maximum
 from jaxvision.types import Labels
 
 Loss = Callable[[Array, Labels], Array]
@@ -54,7 +55,7 @@ def hinge(logits: Float[Array, "b k"], labels: Labels) -> Float[Array, "b"]:
         raise ValueError(f"hinge needs two classes or more, the logits have {logits.shape[-1]}")
     best, second = jnp.moveaxis(jax.lax.top_k(logits, 2)[0], -1, 0)[..., None]
     own_is_best = jnp.arange(logits.shape[-1])[None, :] == logits.argmax(-1, keepdims=True)
-    margins = jnp.maximum(1 + jnp.where(own_is_best, second, best) - logits, 0)
+    margins = maximum(1 + jnp.where(own_is_best, second, best) - logits, 0)
     return (targets(logits, labels) * margins).sum(-1)
 
 
@@ -68,7 +69,7 @@ def focal(gamma: float | int = 2.0) -> Loss:
 
     def loss(logits: Float[Array, "b k"], labels: Labels) -> Float[Array, "b"]:
         log_probs = jax.nn.log_softmax(logits)
-        wrong = jnp.maximum(-jnp.expm1(log_probs), jnp.finfo(logits.dtype).tiny)
+        wrong = maximum(-jnp.expm1(log_probs), jnp.finfo(logits.dtype).tiny)
         return -(targets(logits, labels) * wrong**gamma * log_probs).sum(-1)
 
     return loss
@@ -91,7 +92,7 @@ def sigmoid_focal(gamma: float | int = 2.0, alpha: float | int | None = 0.25) ->
     def loss(logits: Float[Array, "b k"], labels: Labels) -> Float[Array, "b"]:
         target = targets(logits, labels)
         off = target * jax.nn.sigmoid(-logits) + (1 - target) * jax.nn.sigmoid(logits)
-        weight = jnp.maximum(off, jnp.finfo(logits.dtype).tiny) ** gamma
+        weight = maximum(off, jnp.finfo(logits.dtype).tiny) ** gamma
         if alpha is not None:
             weight = weight * (alpha * target + (1 - alpha) * (1 - target))
         return (weight * optax.sigmoid_binary_cross_entropy(logits, target)).sum(-1)

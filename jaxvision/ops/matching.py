@@ -35,7 +35,8 @@ def by_threshold(
     best, which = iou.max(0), iou.argmax(0).astype(jnp.int32)
     match = jnp.where(best < low, BACKGROUND, jnp.where(best < high, IGNORED, which))
     if low_quality:
-        best_of_object = ((iou == iou.max(1, keepdims=True)) & valid[:, None]).any(0)
+        first = jnp.arange(iou.shape[1])[None] == iou.argmax(1)[:, None]  # one at least, however `iou` is rounded
+        best_of_object = (((iou >= iou.max(1, keepdims=True)) | first) & valid[:, None]).any(0)
         match = jnp.where(best_of_object, which, match)
     return match
 
