@@ -10,29 +10,42 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Literal, NoReturn
 
-from jaxvision.errors import UserError, closest
+from jaxvision.errors import AnotherProcessFailed, UserError, closest
 from jaxvision.machine.folders import local
 from jaxvision.machine.output import outlast
+from jaxvision.machine.signals import INTERRUPTED, Stopped, leave_soon, stoppable
 
 
-def status_of(run: Callable[[], int], traceback: bool = False, leave: Callable[[int], object] | None = None) -> int:
+def status_of(
+    run: Callable[[], int],
+    traceback: bool = False,
+    leave: Callable[[int, str], object] | None = None,
+    terminated: int = 128 + 15,
+) -> int:
     """Runs a command; returns its exit status: 2 after an error that is the user's to mend, 130 after Ctrl-C.
 
     Args:
       run: the command; returns its exit status.
       traceback: raise such an error instead of telling it in one line.
-      leave: where this may be one of several processes: called with the status after an error, to end this one without
-        waiting for the others.
+      leave: where this may be one of several processes: called with the status after an error, and what to say of it to the
+        others, if anything, to end this one without waiting for them.
+      terminated: the status after SIGTERM.
     """
     logging.basicConfig(format="jaxvision: %(message)s")
     logging.getLogger("absl").setLevel(logging.CRITICAL)  # Orbax logs every save, and errors that it raises as well
+    why = ""
     try:
-        return run()
+        with stoppable():
+            return run()
     except KeyboardInterrupt:
         print("jaxvision: interrupted", file=sys.stderr)
         status = 130
+    except Stopped as error:
+        print(f"jaxvision: ended by {error.name}", file=sys.stderr)
+        status = terminated
     except Exception as error:
-        text = message(error, leave is not None)
+        text = message(error)
+        why = "" if isinstance(error, AnotherProcessFailed) else text or f"{type(error).__name__}: {error}"
         if text is None or traceback:
             if leave is None:
                 raise
@@ -42,19 +55,16 @@ def status_of(run: Callable[[], int], traceback: bool = False, leave: Callable[[
             print(f"jaxvision: {text}", file=sys.stderr)
             status = 2
     if leave is not None:
-        leave(status)
+        leave(status, why)
     return status
 
 
-def message(error: Exception, several: bool) -> str | None:
+def message(error: Exception) -> str | None:
     """What to say of an error in place of a traceback; None where that would hide an error of the program."""
     if isinstance(error, UserError | OSError | MemoryError):
         return " ".join(str(error).split()) or "there is not enough memory"
     if "can't start new thread" in str(error):
         return "no further thread can be started; allow more (ulimit -u, or the limit of pids of a container)"
-    lost = ("Connection closed", "Connection reset", "Broken pipe", "heartbeat", "DEADLINE_EXCEEDED")
-    if several and any(sign in str(error) for sign in lost):
-        return f"another process has ended; its own message says why ({str(error).splitlines()[0]})"
     return None
 
 
@@ -77,7 +87,10 @@ def enter(main: Callable[[], int]) -> NoReturn:
     """Runs a command as all that this process does, and ends the process with its exit status."""
     outlast()
     tell_errors_once()
-    sys.exit(main())
+    status = main()
+    if status == INTERRUPTED:
+        leave_soon(status)  # a thread that waits for a file would keep the process
+    sys.exit(status)
 
 
 def expanded(text: str) -> Path:

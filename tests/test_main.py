@@ -16,7 +16,7 @@ from PIL import Image
 
 from jaxvision import main
 from jaxvision.data import samples
-from jaxvision.run import processes
+from jaxvision.run import interruption
 
 TINY = Path(__file__).with_name("tiny_experiment.py")
 
@@ -358,13 +358,13 @@ def wait_for_rows(workdir, process, count):
 
 
 def test_a_signal_in_the_last_step_leaves_its_evaluation_to_the_same_command(run, monkeypatch):
-    def at_the_end(interruption, step):
-        interruption.name = "SIGTERM" if step == 4 else None
+    def at_the_end(signals, step):
+        signals.name = "SIGTERM" if step == 4 else None
         return step == 4
 
     fields = {"steps": 4, "checkpoint": 4, "evaluate": 4, "log": 2}
     with monkeypatch.context() as patched:
-        patched.setattr(processes.Interruption, "requested", at_the_end)
+        patched.setattr(interruption.Interruption, "requested", at_the_end)
         status, printed = run(**fields)
     assert status == main.INTERRUPTED, printed
     assert "stopped by SIGTERM at step 4 of 4" in printed
@@ -374,12 +374,12 @@ def test_a_signal_in_the_last_step_leaves_its_evaluation_to_the_same_command(run
 
 
 def test_a_workdir_that_is_moved_under_a_run_ends_it_and_is_not_made_anew(run, monkeypatch):
-    def move(interruption, step):
+    def move(signals, step):
         if step == 3:
             run.workdir.rename(run.workdir.with_name("elsewhere"))
         return False
 
-    monkeypatch.setattr(processes.Interruption, "requested", move)
+    monkeypatch.setattr(interruption.Interruption, "requested", move)
     status, printed = run(steps=8, checkpoint=2, evaluate=4, log=2)
     assert status == 2
     assert "run was moved or removed while the run was in it" in one_line(printed)

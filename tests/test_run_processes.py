@@ -16,7 +16,7 @@ from PIL import Image
 
 from jaxvision import main
 from jaxvision.data import arrays, folder, order, placement, resident, streams
-from jaxvision.run import processes
+from jaxvision.run import interruption, processes
 from jaxvision.types import Shard
 
 TINY = Path(__file__).parent / "tiny_experiment.py"
@@ -272,8 +272,9 @@ def test_a_signal_is_noted_where_nobody_reads_that_it_is(monkeypatch):
     def write(number, text):
         raise BrokenPipeError
 
-    monkeypatch.setattr(processes.os, "write", write)
-    with processes.Interruption() as interruption:
+    monkeypatch.setattr(interruption.os, "write", write)
+    with interruption.Interruption() as signals:
+        assert not signals.requested(1)
         signal.raise_signal(signal.SIGTERM)
-        assert interruption.requested(1)
-    assert interruption.name == "SIGTERM"
+        assert signals.requested(1)
+    assert signals.name == "SIGTERM"

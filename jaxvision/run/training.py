@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from functools import partial
@@ -19,11 +18,12 @@ from jaxvision.draw.curves import curves
 from jaxvision.draw.figure import save
 from jaxvision.errors import ConfigError, DataError, WorkdirError, naming, raised_as, reading
 from jaxvision.experiment import Experiment
-from jaxvision.run import devices, nonfinite, processes
+from jaxvision.machine.signals import Stopped
+from jaxvision.run import agreement, devices, nonfinite, peers, processes
 from jaxvision.run.checkpoint import Checkpoints
 from jaxvision.run.evaluation import Evaluated, Evaluator, draw_evaluations
+from jaxvision.run.interruption import Interruption
 from jaxvision.run.logbook import Logbook
-from jaxvision.run.processes import Interruption
 from jaxvision.run.remarks import check_head, head_mismatch, remarks
 from jaxvision.run.trackers import OpenTracker
 from jaxvision.run.workdir import Recipe, Workdir
@@ -105,17 +105,17 @@ def train(
       CheckpointError: if a checkpoint can't be written or read.
       NonFiniteLoss: if a step is not finite and the experiment does not skip such.
     """
-    with processes.together():
-        plan = prepare(experiment, fsdp)
-    config = {} if recipe is None else recipe.config
-    settings = json.dumps([config, plan.fingerprints, fsdp], sort_keys=True)
-    processes.check_same("config, data or --fsdp", settings)
-    place = Workdir(workdir)
-    with ExitStack() as stack:
+    with peers.naming_lost(), ExitStack() as stack:
+        with processes.together():
+            plan = prepare(experiment, fsdp)
+        config = {} if recipe is None else recipe.config
+        processes.check_same(agreement.settings(experiment, plan.fingerprints, plan.like, recipe, fsdp))
+        place = Workdir(workdir)
         with processes.together():
             if processes.is_first():
                 stack.enter_context(place.held())
                 enter(place, plan, recipe, fork)
+        processes.check_reached(place.path)
         checkpoints = stack.enter_context(Checkpoints(place.checkpoints, experiment.keep))
         progress, rows = first_progress(plan, checkpoints)
         book = Logbook(
@@ -215,32 +215,60 @@ def go_on(
     experiment = plan.experiment
     feed = feeder(plan.mesh)
     evaluator = Evaluator(devices.task_on(plan.mesh, experiment), experiment.evaluations, devices.replicated(plan.mesh))
-    with book, Interruption() as interruption:
+    first = int(progress.state.step)
+    with book, Interruption(first) as interruption:
         for line in plan.remarks:
             book.say(line)
         say_where(book, progress, experiment.steps, workdir)
         hooks = hooked(plan, workdir, book, checkpoints, evaluator, feed, interruption)
-        progress = fitted(plan, workdir, book, progress, feed, hooks)
+        try:
+            progress = fitted(plan, workdir, book, progress, feed, hooks, interruption)
+        except Stopped:
+            return trained(workdir.path, first, experiment, interruption.name, progress, checkpoints, book)
         with book.paused():
             with book.clock("checkpoint"):
                 checkpoints.wait()
             workdir.check_there()
             interrupted = None if finished(experiment, progress) else interruption.name
             if report and interrupted is None:
-                if not evaluator.newest:
-                    evaluator.evaluate(progress.state.averaged, feed)
-                draw = partial(draw_report, experiment, workdir.report, results=evaluator.newest)
-                book.report(draw, int(progress.state.step))
-        metrics = {name: x for name, x in progress.history[-1].items() if name != "step"} if progress.history else {}
-        return Trained(
-            workdir.path,
-            int(progress.state.step),
-            experiment.steps,
-            interrupted,
-            metrics,
-            tuple(checkpoints.steps),
-            book.clock.table(),
-        )
+                try:
+                    reported(plan, workdir, book, evaluator, progress, feed, interruption)
+                except Stopped as signal:
+                    interrupted = signal.name
+        step = int(progress.state.step)
+        return trained(workdir.path, step, experiment, interrupted, progress, checkpoints, book)
+
+
+def trained(
+    path: Path,
+    step: int,
+    experiment: Experiment,
+    interrupted: str | None,
+    progress: Progress,
+    checkpoints: Checkpoints,
+    book: Logbook,
+) -> Trained:
+    """Where the run stands."""
+    metrics = {name: x for name, x in progress.history[-1].items() if name != "step"} if progress.history else {}
+    kept = tuple(checkpoints.steps)
+    return Trained(path, step, experiment.steps, interrupted, metrics, kept, book.clock.table())
+
+
+def reported(
+    plan: Plan,
+    workdir: Workdir,
+    book: Logbook,
+    evaluator: Evaluator,
+    progress: Progress,
+    feed: Feed,
+    interruption: Interruption,
+) -> None:
+    """Draws the report, evaluating first where that has not been done; raises `Stopped` where a signal comes meanwhile."""
+    if not evaluator.newest:
+        evaluator.evaluate(progress.state.averaged, lambda stream: interruption.awaited(feed(stream), checked=True))
+    draw = partial(draw_report, plan.experiment, workdir.report, results=evaluator.newest)
+    with interruption.at_once():
+        book.report(draw, int(progress.state.step))
 
 
 def feeder(mesh: Mesh) -> Feed:
@@ -264,14 +292,22 @@ def say_where(book: Logbook, progress: Progress, steps: int, workdir: Workdir) -
         book.say(f"going on from step {first:,} of {steps:,} ({workdir.path})")
 
 
-def fitted(plan: Plan, workdir: Workdir, book: Logbook, progress: Progress, feed: Feed, hooks: loop.Hooks) -> Progress:
+def fitted(
+    plan: Plan,
+    workdir: Workdir,
+    book: Logbook,
+    progress: Progress,
+    feed: Feed,
+    hooks: loop.Hooks,
+    interruption: Interruption,
+) -> Progress:
     """The run after its last step; an error of a step that is not finite names the examples behind it."""
     experiment = plan.experiment
     try:
         progress = loop.fit(
             book.watched(plan.step),
             progress,
-            feed(experiment.train, int(progress.state.step)),
+            interruption.awaited(feed(experiment.train, int(progress.state.step))),
             steps=experiment.steps,
             every=experiment.every,
             hooks=hooks,
@@ -302,7 +338,11 @@ def hooked(
         nonlocal evaluating
         evaluating = True
         with book.paused():
-            metrics = evaluator.evaluate(variables, feed)
+            try:
+                metrics = evaluator.evaluate(variables, lambda stream: interruption.awaited(feed(stream), checked=True))
+            except Stopped:
+                evaluating = False  # at the same batch on all processes
+                raise
         evaluating = False
         for line in summary(metrics, experiment.keep.by):
             book.say(f"step {book.terminal.done:,}: {line}")

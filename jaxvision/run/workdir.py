@@ -237,7 +237,7 @@ class Workdir:
         """What differs between the experiment of the run in the folder and this one."""
         if recipe is None:
             return [f"it was built from {self.source.name}, this one from none"] if self.source.exists() else []
-        ours, theirs = _flat(self._read(self.config)), _flat(recipe.config)
+        ours, theirs = fields(self._read(self.config)), fields(recipe.config)
         lines = [
             f"config.{name} is {ours.get(name, 'absent')} there and {theirs.get(name, 'absent')} here"
             for name in sorted({*ours, *theirs})
@@ -269,10 +269,11 @@ class Workdir:
 
 def same_code(a: Path, b: Path) -> bool:
     """Whether two Python files are the same but for comments, layout and docstrings."""
-    return _code(a) == _code(b)
+    return code_of(a) == code_of(b)
 
 
-def _code(path: Path) -> str:
+def code_of(path: Path) -> str:
+    """The code of a Python file but for comments, layout and docstrings, as text."""
     tree = ast.parse(path.read_text(encoding="utf-8"))
     for node in ast.walk(tree):
         if isinstance(node, ast.Module | ast.FunctionDef | ast.ClassDef) and ast.get_docstring(node) is not None:
@@ -280,12 +281,12 @@ def _code(path: Path) -> str:
     return ast.dump(tree)
 
 
-def _flat(config: Mapping, prefix: str = "") -> dict[str, str]:
+def fields(config: Mapping, prefix: str = "") -> dict[str, str]:
     """Each field of the config, as the JSON text of its value."""
     flat = {}
     for name, value in config.items():
         more = isinstance(value, Mapping)
-        flat.update(_flat(value, f"{prefix}{name}.") if more else {prefix + name: json.dumps(value)})
+        flat.update(fields(value, f"{prefix}{name}.") if more else {prefix + name: json.dumps(value)})
     return flat
 
 
