@@ -8,6 +8,7 @@ import os
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, cast
@@ -21,6 +22,7 @@ from orbax.checkpoint import v1 as ocp
 
 from jaxvision.errors import CheckpointError
 from jaxvision.experiment import Keep, check_keep
+from jaxvision.run import retention
 from jaxvision.types import Scalar
 
 logger = logging.getLogger(__name__)
@@ -28,7 +30,6 @@ logger = logging.getLogger(__name__)
 logging.getLogger("asyncio").addFilter(lambda record: "exception was never retrieved" not in record.getMessage())
 Which = Literal["best", "latest"] | int
 """A checkpoint: one of the two, or that of a step."""
-policies = ocp.training.preservation_policies
 MISTAKEN = frozenset("[]*?\\")
 """Letters of a path that Orbax, which looks for files by patterns, or TensorStore takes for something else."""
 
@@ -54,10 +55,11 @@ class Checkpoints:
         self.read_only = read_only
         """Leaves the folder as it is: nothing is cleaned up, no damaged checkpoint moved."""
         self._aside = self.folder.with_name(self.folder.name + ".replaced")
-        self._replacing = False
         self._proven = False
         """Whether a checkpoint in this folder could be read: one that was saved, or that was there."""
-        self._pending: tuple[int, Any] | None = None
+        self._writer = ThreadPoolExecutor(1, "checkpoints")
+        self._pending: tuple[int, Sequence[int], Future] | None = None
+        """The step that is being saved, the steps that go once it is on disk, and what ends when both are done."""
         self._link: tempfile.TemporaryDirectory | None = None
         self._known_as = self._plainly_named(self.folder.absolute())
         self._open()
@@ -79,23 +81,28 @@ class Checkpoints:
 
     def _open(self) -> None:
         if not self.read_only:
-            _once(self._put_back)
+            _once(self._tidy)
+        self._gone: set[int] = set()
+        """Steps that were deleted, which Orbax still lists."""
         self._orbax = ocp.training.Checkpointer(
             str(self._known_as),
             save_decision_policy=_WheneverAsked(),
-            preservation_policy=_preservation(self.keep),
+            preservation_policy=ocp.training.preservation_policies.PreserveAll(),
             cleanup_tmp_directories=not self.read_only,
         )
 
     @property
     def steps(self) -> list[int]:
         """The steps that have a checkpoint, ascending."""
-        return [checkpoint.step for checkpoint in self._orbax.checkpoints]
+        return [checkpoint.step for checkpoint in self._there()]
+
+    def _there(self) -> list[Any]:
+        return [checkpoint for checkpoint in self._orbax.checkpoints if checkpoint.step not in self._gone]
 
     def best_step(self) -> int | None:
         """The step of the best checkpoint by `keep.by`; None if none has that metric."""
         by = self.keep.by
-        metrics = [(cast(dict, c.metrics or {}), c.step) for c in self._orbax.checkpoints]
+        metrics = [(cast(dict, c.metrics or {}), c.step) for c in self._there()]
         scored = [(row[by], step) for row, step in metrics if by in row]
         if not scored:
             return None
@@ -128,9 +135,21 @@ class Checkpoints:
                 metrics=cast(Any, comparable or None),
                 custom_metadata={"notes": dict(notes)},
             )
-        self._pending = (step, response)
+        old = retention.superfluous(self._there(), self.keep)
+        self._pending = (step, old, self._writer.submit(self._commit, response, old))
         if not self._proven:
             self._prove(step, state)
+
+    def _commit(self, response: Any, old: Sequence[int]) -> None:
+        """Returns when the checkpoint is on disk, and what it takes the place of is gone."""
+        response.result()
+        if jax.process_index() == 0:
+            shutil.rmtree(self._aside, ignore_errors=True)
+            self._delete(old)
+
+    def _delete(self, steps: Sequence[int]) -> None:
+        for step in steps:
+            retention.delete(self.folder / str(step))
 
     def _prove(self, step: int, state: PyTree) -> None:
         """Reads the first checkpoint back, so that what can't be read is told now, not when it is needed.
@@ -151,19 +170,18 @@ class Checkpoints:
         """
         if self._pending is None:
             return
-        step, response = self._pending
+        step, old, committed = self._pending
         self._pending = None
         with _writing(self.folder / str(step)):
-            response.result()
-            if self._replacing:
-                _once(lambda: shutil.rmtree(self._aside, ignore_errors=True))
-            self._replacing = False
+            committed.result()
+        self._gone.update(old)
 
     def close(self) -> None:
         """Waits, then gives back what Orbax holds."""
         try:
             self.wait()
         finally:
+            self._writer.shutdown()
             with _writing(self.folder):
                 self._orbax.close()
             if self._link is not None:
@@ -198,12 +216,20 @@ class Checkpoints:
                 self._orbax.close()
                 _once(lambda: self._move_aside(damaged, step))  # noqa: B023
                 self._open()
+            if not self.read_only:
+                self._drop(retention.superfluous(self._there(), self.keep))
             return saved
         if damaged:
             raise CheckpointError(
                 f"no checkpoint of {self.folder} can be read: {'; '.join(str(e) for _, e in damaged)}"
             )
         return None
+
+    def _drop(self, steps: Sequence[int]) -> None:
+        """Deletes what a process that died had not come to, now that a newer one is known to be good."""
+        with _writing(self.folder):
+            _once(lambda: self._delete(steps))
+        self._gone.update(steps)
 
     def _load_or_tell(self, step: int, like: PyTree) -> "Saved | DamagedCheckpoint":
         """The checkpoint, or that it is damaged: on every process, if it is on one."""
@@ -252,15 +278,16 @@ class Checkpoints:
             os.replace(self.folder / str(step), self._aside / str(step))
 
         _once(move)
-        self._replacing = True
         self._orbax.reload()
+        self._gone.clear()
 
-    def _put_back(self) -> None:
-        """Restores what was set aside by a process that died before its successor was on disk."""
+    def _tidy(self) -> None:
+        """Clears up after a process that died: what was set aside is put back unless its successor is on disk."""
         for path in self._aside.iterdir() if self._aside.is_dir() else ():
             if not (self.folder / path.name).exists():
                 os.replace(path, self.folder / path.name)
         shutil.rmtree(self._aside, ignore_errors=True)
+        retention.sweep(self.folder)
 
     def _move_aside(self, damaged: Sequence[tuple[int, Exception]], good: int) -> None:
         folder = self.folder.with_name(self.folder.name + ".damaged")
@@ -422,17 +449,3 @@ class _WheneverAsked:
 
     def should_save(self, *args, **kwargs) -> bool:
         return True
-
-
-def _preservation(keep: Keep) -> Any:
-    latest = policies.LatestN(keep.latest)
-    if not keep.by or not keep.best:
-        return latest
-    by, worst = keep.by, -math.inf if keep.mode == "max" else math.inf
-    best = policies.BestN(
-        get_metric_fn=lambda metrics: metrics.get(by, worst),
-        reverse=keep.mode == "min",
-        n=keep.best,
-        keep_checkpoints_without_metrics=False,
-    )
-    return policies.AnyPreservationPolicy([latest, best])
