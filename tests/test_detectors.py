@@ -287,10 +287,11 @@ def test_eight_devices_compute_what_one_does():
     command = [sys.executable, HERE / "detectors_on_eight_devices.py"]
     done = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
     found = json.loads(done.stdout)
-    assert set(found) == {"ssd", "yolov3_tiny", "yolox", "faster_rcnn", "detr"}
-    assert all(each[error] < 1e-9 for each in found.values() for error in ("error", "half_error")), found
+    assert set(found) == set(EVERY)
+    assert all(max(each.get("error", 0), each["half_error"]) < 1e-9 for each in found.values()), found
     # Nothing but sums over all devices; of DETR also its assignments: 2 layers, 24 images, 20 queries, 8 bytes.
-    assert {name: each["moved"] for name, each in found.items() if each["moved"]} == {"detr": 2 * 24 * 20 * 8}
+    moved = {name: each["moved"] for name, each in found.items() if "moved" in each}
+    assert moved == {"ssd": 0, "yolov3_tiny": 0, "yolox": 0, "faster_rcnn": 0, "detr": 2 * 24 * 20 * 8}
 
 
 def test_another_target_is_refused():
