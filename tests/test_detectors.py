@@ -115,6 +115,16 @@ def test_no_float_has_to_equal_another(name):
 
 
 @detectors
+@pytest.mark.parametrize("odd", [np.nan, np.inf])
+def test_an_object_whose_box_is_not_finite_makes_the_loss_of_its_image_nan(name, odd):
+    batch = make_batch((2, 1, 0, 4))
+    broken = batch.replace(target=batch.target.replace(boxes=batch.target.boxes.at[1, 0, 2].set(odd)))
+    loss, by_image, *_ = run(name, broken)
+    assert np.isnan(loss)
+    assert np.isnan(by_image).tolist() == [False, True, False, False]
+
+
+@detectors
 def test_no_objects_leave_loss_and_gradient_finite_and_counts_compile_once(name):
     step, sizes = made(name)[2], set()
     for counts in ((0, 0, 0, 0), (1, 0, 0, 0), (ROWS, ROWS, ROWS, ROWS)):

@@ -88,11 +88,12 @@ def mixup(alpha: float, classes: int) -> Augment:
 
     def augment(key: Key, step: Scalar, batch: Batch) -> Batch:
         del step
-        fraction = jnp.where(_paired(batch), _fractions(key, alpha, batch), 1)
+        paired = _paired(batch)
+        fraction = jnp.where(paired, _fractions(key, alpha, batch), 1)
         levels = as_float(batch.image)
         parts = fraction[:, None, None, None].astype(levels.dtype)
         mixed = as_levels(parts * levels + (1 - parts) * as_float(_other(batch)), batch.image.dtype)
-        image = jnp.where(_contents(batch)[..., None], mixed, batch.image)
+        image = jnp.where((_contents(batch) & paired[:, None, None])[..., None], mixed, batch.image)
         return dataclasses.replace(batch, image=image, target=_mixed("mixup", batch, fraction, classes))
 
     return augment
