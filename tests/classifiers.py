@@ -40,6 +40,9 @@ class ShortInception(InceptionV3):
         return MixedC(**part, inside=32, name="Mixed_6b")(x, train=train)
 
 
+MODULES = dict.fromkeys(("3a", "4a", "4d", "5a"), (4, 4, 8, 4, 8, 4))
+"""One module of GoogLeNet of every place: before and behind each pooling, and those that have a head."""
+
 NETWORKS = {
     "small_cnn": (partial(SmallCNN, 3, (4, 8), dropout=0.0, **DTYPE), 16),
     "resnet": (partial(small_resnet, resnet.BasicBlock), 16),
@@ -48,7 +51,10 @@ NETWORKS = {
     "resnet18": (partial(resnet.resnet18, 3, width=4, stem="cifar", **DTYPE), 16),
     "bottleneck": (partial(small_resnet, resnet.Bottleneck), 16),
     "efficientnet": (partial(small_mobilenet, 5, padding="same", norm=mobilenet.tensorflow_norm), 16),
-    "googlenet": (partial(GoogLeNet, 3, auxiliary=True, dropout=0.0, auxiliary_dropout=0.0, **DTYPE), 32),
+    "googlenet": (
+        partial(GoogLeNet, 3, auxiliary=True, dropout=0.0, auxiliary_dropout=0.0, modules=MODULES, **DTYPE),
+        32,
+    ),
     "inception": (partial(ShortInception, 3, dropout=0.0, **DTYPE), 75),
 }
 """Networks of three classes, and the side of their images."""

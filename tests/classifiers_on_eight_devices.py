@@ -14,23 +14,24 @@ from detectors import variables_of
 from jaxvision.gradient import mean_gradient
 from jaxvision.run import devices
 
+ON_ONE = ("inception",)
+"""On one device alone: eight copies of its wide layers take minutes, and they are those of GoogLeNet."""
+
 
 def errors(name):
     task, (both, alone) = task_of(name), half_valid(NETWORKS[name][1], 16)
     variables, key, mesh = variables_of(task, alone), jax.random.key(1), devices.device_mesh(1)
     step = jax.jit(mean_gradient(task.loss))
     expected = compared(step(variables, alone, key))
-    spread, everywhere = devices.placer(mesh)(jax.device_get(both)), devices.replicated(mesh)
-    assert len(spread.image.sharding.device_set) == 8
-    on_eight = step(*jax.device_put((variables,), everywhere), spread, jax.device_put(key, everywhere))
-    on_one = step(variables, both, key)
+    found = {"one": largest_difference(compared(step(variables, both, key), 2), expected)}
+    if name not in ON_ONE:
+        spread, everywhere = devices.placer(mesh)(jax.device_get(both)), devices.replicated(mesh)
+        assert len(spread.image.sharding.device_set) == 8
+        on_eight = step(jax.device_put(variables, everywhere), spread, jax.device_put(key, everywhere))
+        found["eight"] = largest_difference(compared(on_eight, 2), expected)
     changed = jax.tree.map(
         lambda new, old: bool((new != old).any()), expected[2], {"batch_stats": variables["batch_stats"]}
     )
-    found = {
-        "one": largest_difference(compared(on_one, 2), expected),
-        "eight": largest_difference(compared(on_eight, 2), expected),
-    }
     return found | {"statistics": all(jax.tree.leaves(changed))}
 
 

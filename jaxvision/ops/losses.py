@@ -169,6 +169,6 @@ def effective_number(counts: Sequence[int] | np.ndarray, beta: float | int = 0.9
 
 def _counts(who: str, counts: Sequence[int] | np.ndarray) -> Float[np.ndarray, "k"]:
     values = np.asarray(counts, np.float64)
-    if np.any(values < 0) or values.sum() == 0:
+    if not np.isfinite(values).all() or np.any(values < 0) or values.sum() == 0:
         raise ValueError(f"{who}(counts={list(counts)}): allowed are numbers of examples, 0 or more, one above 0")
     return values
