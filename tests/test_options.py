@@ -15,7 +15,7 @@ import jaxvision.augment
 import jaxvision.ops
 from jaxvision import augment
 from jaxvision.augment import window
-from jaxvision.ops import losses, matching, nms, pixels
+from jaxvision.ops import box_losses, losses, matching, nms, pixels
 from jaxvision.ops.options import COUNT, FRACTION, POSITIVE, Bound, allowed
 
 WITHOUT_BOUNDS = {

@@ -35,7 +35,7 @@ class Bound(NamedTuple):
     none: bool = False
     """Whether None is allowed, too."""
     length: int | None = None
-    """So many numbers, no fewer, no more."""
+    """How many numbers there must be; None: any, or one."""
 
     def holds(self, value: Any) -> bool:
         """Whether the value is allowed."""
