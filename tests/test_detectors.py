@@ -115,6 +115,16 @@ def test_no_float_has_to_equal_another(name):
 
 
 @detectors
+@pytest.mark.parametrize("odd", [np.nan, np.inf])
+def test_an_object_whose_box_is_not_finite_makes_the_loss_of_its_image_nan(name, odd):
+    batch = make_batch((2, 1, 0, 4))
+    broken = batch.replace(target=batch.target.replace(boxes=batch.target.boxes.at[1, 0, 2].set(odd)))
+    loss, by_image, *_ = run(name, broken)
+    assert np.isnan(loss)
+    assert np.isnan(by_image).tolist() == [False, True, False, False]
+
+
+@detectors
 def test_no_objects_leave_loss_and_gradient_finite_and_counts_compile_once(name):
     step, sizes = made(name)[2], set()
     for counts in ((0, 0, 0, 0), (1, 0, 0, 0), (ROWS, ROWS, ROWS, ROWS)):
@@ -287,10 +297,11 @@ def test_eight_devices_compute_what_one_does():
     command = [sys.executable, HERE / "detectors_on_eight_devices.py"]
     done = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
     found = json.loads(done.stdout)
-    assert set(found) == {"ssd", "yolov3_tiny", "yolox", "faster_rcnn", "detr"}
-    assert all(each[error] < 1e-9 for each in found.values() for error in ("error", "half_error")), found
+    assert set(found) == set(EVERY)
+    assert all(max(each.get("error", 0), each["half_error"]) < 1e-9 for each in found.values()), found
     # Nothing but sums over all devices; of DETR also its assignments: 2 layers, 24 images, 20 queries, 8 bytes.
-    assert {name: each["moved"] for name, each in found.items() if each["moved"]} == {"detr": 2 * 24 * 20 * 8}
+    moved = {name: each["moved"] for name, each in found.items() if "moved" in each}
+    assert moved == {"ssd": 0, "yolov3_tiny": 0, "yolox": 0, "faster_rcnn": 0, "detr": 2 * 24 * 20 * 8}
 
 
 def test_another_target_is_refused():

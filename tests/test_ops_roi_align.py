@@ -149,9 +149,9 @@ def test_the_gradient_of_pooling_keeps_no_map_for_every_region():
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"samples": 0}, "samples is 0; it must be at least 1"),
-        ({"size": -1}, "size is -1"),
-        ({"scale": 0}, "scale is 0; it must be above 0"),
+        ({"samples": 0}, "samples=0.: allowed is 1 or more, whole"),
+        ({"size": -1}, "size=-1"),
+        ({"scale": 0}, "scale=0.: allowed is above 0"),
     ],
 )
 def test_options_without_a_meaning_are_refused(options, message):

@@ -9,6 +9,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from jaxvision.ops import boxes
+from jaxvision.ops.options import POSITIVE, allowed
 
 Rows = Float[Array, "n 4"]
 BoxLoss = Callable[[Rows, Rows, Rows, Rows], Float[Array, "n"]]
@@ -20,6 +21,7 @@ def l1(offsets: Rows, wanted: Rows, _: Rows, __: Rows) -> Float[Array, "n"]:
     return jnp.abs(offsets - wanted).sum(-1)
 
 
+@allowed(beta=POSITIVE)
 def smooth_l1(beta: float | int = 1) -> BoxLoss:
     """The smooth L1 distance of the offsets, summed: half the square by `beta` below it (arXiv:1504.08083, equation 3)."""
 

@@ -13,6 +13,7 @@ import optax
 from jaxtyping import Array, Float
 
 from jaxvision.ops.extremes import maximum
+from jaxvision.ops.options import FRACTION, NOT_NEGATIVE, POSITIVE, Bound, allowed
 from jaxvision.types import Labels
 
 Loss = Callable[[Array, Labels], Array]
@@ -59,13 +60,13 @@ def hinge(logits: Float[Array, "b k"], labels: Labels) -> Float[Array, "b"]:
     return (targets(logits, labels) * margins).sum(-1)
 
 
+@allowed(gamma=NOT_NEGATIVE)
 def focal(gamma: float | int = 2.0) -> Loss:
     """Cross-entropy of the softmax, each class counting by `(1 - its probability) ** gamma` (arXiv:1708.02002).
 
     Raises:
       ValueError: a negative gamma.
     """
-    _check_gamma("focal", gamma)
 
     def loss(logits: Float[Array, "b k"], labels: Labels) -> Float[Array, "b"]:
         log_probs = jax.nn.log_softmax(logits)
@@ -75,6 +76,7 @@ def focal(gamma: float | int = 2.0) -> Loss:
     return loss
 
 
+@allowed(gamma=NOT_NEGATIVE, alpha=FRACTION._replace(none=True))
 def sigmoid_focal(gamma: float | int = 2.0, alpha: float | int | None = 0.25) -> Loss:
     """Binary cross-entropy, each class counting by `|target - probability| ** gamma`; the sum (arXiv:1708.02002).
 
@@ -85,9 +87,6 @@ def sigmoid_focal(gamma: float | int = 2.0, alpha: float | int | None = 0.25) ->
     Raises:
       ValueError: a negative gamma, an alpha outside 0 to 1.
     """
-    _check_gamma("sigmoid_focal", gamma)
-    if alpha is not None and not 0 <= alpha <= 1:
-        raise ValueError(f"sigmoid_focal(alpha={alpha}): allowed is None or 0 to 1")
 
     def loss(logits: Float[Array, "b k"], labels: Labels) -> Float[Array, "b"]:
         target = targets(logits, labels)
@@ -100,6 +99,7 @@ def sigmoid_focal(gamma: float | int = 2.0, alpha: float | int | None = 0.25) ->
     return loss
 
 
+@allowed(temperature=POSITIVE, alpha=FRACTION)
 def distillation(temperature: float | int = 4.0, alpha: float | int = 0.9) -> Loss:
     """`alpha * T^2 * KL(teacher, student)` at temperature T, plus `(1 - alpha)` of the label's cross-entropy.
 
@@ -108,8 +108,6 @@ def distillation(temperature: float | int = 4.0, alpha: float | int = 0.9) -> Lo
     Raises:
       ValueError: a temperature of 0 or less, an alpha outside 0 to 1; in use, labels without `probs`.
     """
-    if temperature <= 0 or not 0 <= alpha <= 1:
-        raise ValueError(f"distillation(temperature={temperature}, alpha={alpha}): allowed are above 0, and 0 to 1")
 
     def loss(logits: Float[Array, "b k"], labels: Labels) -> Float[Array, "b"]:
         if labels.probs is None:
@@ -123,6 +121,7 @@ def distillation(temperature: float | int = 4.0, alpha: float | int = 0.9) -> Lo
     return loss
 
 
+@allowed(weights=NOT_NEGATIVE)
 def class_weighted(loss: Loss, weights: Sequence[float | int] | np.ndarray) -> Loss:
     """The loss times the weight of the example's class; of soft targets, times the mean weight by probability.
 
@@ -152,6 +151,7 @@ def inverse_frequency(counts: Sequence[int] | np.ndarray) -> Float[np.ndarray, "
     return np.where(occurs, counts.sum() / (occurs.sum() * np.where(occurs, counts, 1)), 0.0)
 
 
+@allowed(beta=Bound(0, 1, below=True))
 def effective_number(counts: Sequence[int] | np.ndarray, beta: float | int = 0.999) -> Float[np.ndarray, "k"]:
     """Weights of classes `(1 - beta) / (1 - beta ** count)`, scaled so that their sum is that of the classes that occur.
 
@@ -161,8 +161,6 @@ def effective_number(counts: Sequence[int] | np.ndarray, beta: float | int = 0.9
     Raises:
       ValueError: negative counts, no example at all, a beta outside 0 to below 1.
     """
-    if not 0 <= beta < 1:
-        raise ValueError(f"effective_number(beta={beta}): allowed is 0 or more and below 1")
     counts = _counts("effective_number", counts)
     occurs = counts > 0
     weights = np.where(occurs, 1 / -np.expm1(np.where(occurs, counts, 1) * np.log(beta)) if beta else 1.0, 0.0)
@@ -171,11 +169,6 @@ def effective_number(counts: Sequence[int] | np.ndarray, beta: float | int = 0.9
 
 def _counts(who: str, counts: Sequence[int] | np.ndarray) -> Float[np.ndarray, "k"]:
     values = np.asarray(counts, np.float64)
-    if np.any(values < 0) or values.sum() == 0:
+    if not np.isfinite(values).all() or np.any(values < 0) or values.sum() == 0:
         raise ValueError(f"{who}(counts={list(counts)}): allowed are numbers of examples, 0 or more, one above 0")
     return values
-
-
-def _check_gamma(who: str, gamma: float | int) -> None:
-    if gamma < 0:
-        raise ValueError(f"{who}(gamma={gamma}): allowed is 0 or more")

@@ -9,6 +9,8 @@ import jax.numpy as jnp
 from jax.typing import DTypeLike
 from jaxtyping import Array, Bool, Float, Int
 
+from jaxvision.ops.options import COUNT, POSITIVE, allowed
+
 Features = Float[Array, "h w c"]
 Regions = Float[Array, "n 4"]
 Pooled = Float[Array, "n {size} {size} c"]
@@ -17,6 +19,7 @@ FAR = 2.0**20
 """Pixels of the features beyond which ROIPool takes a corner for as far away as this."""
 
 
+@allowed(size=COUNT, scale=POSITIVE, samples=COUNT)
 def roi_align(
     features: Features, boxes: Regions, *, size: int, scale: float | int, samples: int = 2, aligned: bool = False
 ) -> Pooled:
@@ -34,7 +37,6 @@ def roi_align(
     Raises:
       ValueError: if `size` or `samples` is less than 1, or `scale` not above 0.
     """
-    check(size=size, samples=samples, scale=scale)
     height, width, channels = features.shape
     low, extent = _extent(boxes, scale, aligned)
     x, y = (_places(low[:, axis], extent[:, axis] / size, size, samples) for axis in (0, 1))
@@ -52,6 +54,7 @@ def roi_align(
     return (total / samples**2).astype(features.dtype)
 
 
+@allowed(size=COUNT, scale=POSITIVE)
 def roi_pool(features: Features, boxes: Regions, *, size: int, scale: float | int) -> Pooled:
     """The maximum of each of `size x size` cells of a box whose corners are rounded to whole pixels; 0 of an empty cell.
 
@@ -61,7 +64,6 @@ def roi_pool(features: Features, boxes: Regions, *, size: int, scale: float | in
     Raises:
       ValueError: if `size` is less than 1, or `scale` not above 0.
     """
-    check(size=size, scale=scale)
     height, width, _ = features.shape
     corners = _round_half_away(jnp.clip(boxes * scale, -FAR, FAR))
     extent = jnp.maximum(corners[:, 2:] - corners[:, :2] + 1, 1)
@@ -135,14 +137,6 @@ def _to_the_largest(features: Features, cells: Cells, gradient: Float[Array, "s 
 def _nonempty(cells: Cells) -> Bool[Array, "s s 1"]:
     rows, columns = cells
     return (rows.any(1)[:, None] & columns.any(1)[None])[..., None]
-
-
-def check(**options: float | int) -> None:
-    """Raises ValueError for a `scale` that is not above 0, or another option below 1."""
-    for name, value in options.items():
-        if not (value > 0 if name == "scale" else value >= 1):
-            allowed = "above 0" if name == "scale" else "at least 1"
-            raise ValueError(f"{name} is {value}; it must be {allowed}")
 
 
 def adds_up_in(dtype: DTypeLike) -> jnp.dtype:

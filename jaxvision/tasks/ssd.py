@@ -312,7 +312,7 @@ def ssd(
         logits, offsets, boxes = _flat(outputs, defaults, batch.image.shape)
         one = lambda l, o, t: loss_terms(l, o, boxes, t, scores, matching, negatives, box_loss)
         terms = jax.vmap(one)(logits, offsets, detection.targets(batch))
-        return detection.mean_loss(terms, batch.valid, collections)
+        return detection.mean_loss(terms, batch, collections)
 
     def predict(variables: Variables, batch: Batch) -> Detections:
         pixels = detection.images(batch, mean, std, dtype)

@@ -148,7 +148,7 @@ def yolo(
         predicted, anchors = _flat(outputs, priors, batch.image.shape)
         canvas = (batch.image.shape[1], batch.image.shape[2])
         terms = jax.vmap(lambda p, t: loss_terms(p, anchors, t, canvas, ignore))(predicted, detection.targets(batch))
-        return detection.mean_loss(terms, batch.valid, collections)
+        return detection.mean_loss(terms, batch, collections)
 
     def predict(variables: Variables, batch: Batch) -> Detections:
         outputs: Any = network.apply(model_variables(variables), pixels(batch), train=False)

@@ -92,7 +92,7 @@ def yolo_v1(
         terms = jax.vmap(lambda o, t: loss_terms(o, t, canvas, boxes, coordinates, no_object))(
             outputs, detection.targets(batch)
         )
-        return detection.mean_loss(terms, batch.valid, collections)
+        return detection.mean_loss(terms, batch, collections)
 
     def predict(variables: Variables, batch: Batch) -> Detections:
         outputs: Any = network.apply(model_variables(variables), detection.images(batch, mean, std, dtype), train=False)
