@@ -4,12 +4,12 @@ A process that fails tells the others why before it ends. One that is killed, or
 others see a connection break, or miss its heartbeat.
 """
 
+import atexit
 import ctypes
 import os
 import signal
-import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from typing import Any
 
@@ -23,7 +23,9 @@ HEARTBEAT = 60
 """Seconds without a sign of life after which JAX takes a process for lost."""
 GRACE = 5.0
 """Seconds in which a process that hears of the failure of another may end by itself."""
-HEARING = 2.0
+BETWEEN = 1.0
+"""Seconds between two looks whether another process has failed."""
+HEARING = 3.0
 """Seconds in which one hears of it."""
 CAUSES = "killed, or its machine or network failed"
 GO_ON = "start all of them again, with the same commands: they go on from the newest checkpoint"
@@ -48,8 +50,12 @@ class Peers:
         self.failure: str | None = None
         """What another process said before it ended."""
         self._write(f"here/{index}", "")
-        threading.Thread(target=self._listen, name="peers", daemon=True).start()
-        self._abort = _when_aborted(self._ended_by_jax)
+        self._closed = threading.Event()
+        self._thread = threading.Thread(target=self._listen, name="peers", daemon=True)
+        self._thread.start()
+        self._aborted = _handler(self._ended_by_jax)
+        _catch_abort(self._aborted)
+        atexit.register(self.close)
 
     def _write(self, name: str, text: str) -> None:
         with suppress(Exception):  # the first failure stays; nobody is there to hear, or to read it
@@ -69,23 +75,28 @@ class Peers:
         for other in range(1, self.count) if self.index == 0 else ():
             if self._read(f"heard/{other}", HEARING) is None:
                 return
-        threading.Event().wait(HEARING / 4)  # they end by themselves, where they fail as well
+        threading.Event().wait(BETWEEN / 2)  # they end by themselves, where they fail as well
+
+    def close(self) -> None:
+        """Listens no more: a thread of Python that is in JAX while the process ends would abort it."""
+        self._closed.set()
+        self._thread.join()
+        _catch_abort(None)
 
     def _listen(self) -> None:
         text = None
         while text is None:
-            try:
-                text = self.client.blocking_key_value_get("jaxvision/failure", 600_000)
-            except Exception as error:
-                if "DEADLINE_EXCEEDED" not in str(error):
-                    return  # the run has ended
+            if self._closed.wait(BETWEEN):
+                return
+            with suppress(Exception):  # there is no such text
+                text = self.client.key_value_try_get("jaxvision/failure")
         index, _, why = text.partition(" ")
         if int(index) == self.index:
             return
         self.failure = f"process {index} failed: {why}"
         self._write(f"heard/{self.index}", "")
-        threading.Event().wait(GRACE)
-        self._end(self.failure)
+        if not self._closed.wait(GRACE):
+            self._end(self.failure)
 
     def _end(self, text: str) -> None:
         with suppress(OSError):
@@ -178,31 +189,31 @@ def _of_others(error: BaseException | None) -> str | None:
 def _blame() -> str:
     if _peers is None:
         return f"another process was lost: {CAUSES}; {GO_ON}"
-    threading.Event().wait(HEARING / 4)  # what it said may come after its connection broke
+    threading.Event().wait(BETWEEN)  # what it said may come after its connection broke
     if _peers.failure is not None:
         return _peers.failure
     missing = _peers.missing()
     return _peers.failure or f"{missing}; {GO_ON}"
 
 
-def _when_aborted(say: Any) -> Any:
-    """Calls a function where JAX aborts this process in a thread of its own, as it does when another is lost.
+_HANDLER = ctypes.CFUNCTYPE(None, ctypes.c_int)
 
-    Returns what must live as long as the process.
-    """
-    kind = ctypes.CFUNCTYPE(None, ctypes.c_int)
 
-    @kind
+def _handler(end: Callable[[], None]) -> Any:
+    """A handler of SIGABRT: calls `end` where JAX aborts the process in a thread of its own, as it does for a lost one."""
+
+    @_HANDLER
     def aborted(number: int) -> None:
-        if threading.current_thread() is threading.main_thread():
-            signal.signal(signal.SIGABRT, signal.SIG_DFL)  # a fault of this process; it goes on to abort
-        else:
-            say()
+        _catch_abort(None)
+        if threading.current_thread() is not threading.main_thread():
+            end()
 
-    try:
-        library = ctypes.CDLL(None)
-        library.signal.argtypes, library.signal.restype = [ctypes.c_int, kind], ctypes.c_void_p
-        library.signal(signal.SIGABRT, aborted)
-    except (OSError, AttributeError) as error:
-        print(f"jaxvision: a lost process can't be named: {error}", file=sys.stderr)
     return aborted
+
+
+def _catch_abort(handler: Any) -> None:
+    """Sets the handler of SIGABRT, which must live as long as it is set; None: none. Python's own would come too late."""
+    with suppress(OSError, AttributeError):  # a system without it
+        library = ctypes.CDLL(None)
+        library.signal.argtypes, library.signal.restype = [ctypes.c_int, ctypes.c_void_p], ctypes.c_void_p
+        library.signal(signal.SIGABRT, ctypes.cast(handler, ctypes.c_void_p))

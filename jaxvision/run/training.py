@@ -219,9 +219,9 @@ def go_on(
     with book, Interruption(first) as interruption:
         for line in plan.remarks:
             book.say(line)
-        say_where(book, progress, experiment.steps, workdir)
         hooks = hooked(plan, workdir, book, checkpoints, evaluator, feed, interruption)
         try:
+            say_where(book, progress, experiment.steps, workdir)
             progress = fitted(plan, workdir, book, progress, feed, hooks, interruption)
         except Stopped:
             return trained(workdir.path, first, experiment, interruption.name, progress, checkpoints, book)
