@@ -6,7 +6,8 @@ import pytest
 
 from jaxvision.errors import CheckpointError
 from jaxvision.experiment import Keep
-from jaxvision.run.checkpoint import Checkpoints, DamagedCheckpoint, digest, load_only
+from jaxvision.run.checkpoint import Checkpoints, DamagedCheckpoint, digest
+from jaxvision.run.reader import load_only
 from jaxvision.train import TrainState
 
 

@@ -54,7 +54,7 @@ class Checkpoints:
         self.keep = keep
         self.read_only = read_only
         """Leaves the folder as it is: nothing is cleaned up, no damaged checkpoint moved."""
-        self._aside = self.folder.with_name(self.folder.name + ".replaced")
+        self._aside = aside_of(self.folder)
         self._proven = False
         """Whether a checkpoint in this folder could be read: one that was saved, or that was there."""
         self._writer = ThreadPoolExecutor(1, "checkpoints")
@@ -87,7 +87,6 @@ class Checkpoints:
         self._orbax = ocp.training.Checkpointer(
             str(self._known_as),
             save_decision_policy=_WheneverAsked(),
-            preservation_policy=ocp.training.preservation_policies.PreserveAll(),
             cleanup_tmp_directories=not self.read_only,
         )
 
@@ -107,6 +106,23 @@ class Checkpoints:
         if not scored:
             return None
         return (max if self.keep.mode == "max" else min)(scored)[1]
+
+    def chosen(self, which: Which | None) -> int:
+        """The step of the best, the latest or this checkpoint; None: of the best where there is one, else the latest.
+
+        Raises:
+          NoSuchCheckpoint: if there is none such.
+        """
+        steps, best = self.steps, self.best_step()
+        known = f"there are: {', '.join(map(str, steps)) or 'none'}"
+        if which is None:
+            which = "best" if self.keep.best and best is not None else "latest"
+        if which == "best" and best is None:
+            raise NoSuchCheckpoint(f"{self.folder} has no best checkpoint (by {self.keep.by!r}); {known}")
+        step = best if which == "best" else max(steps, default=None) if which == "latest" else which
+        if step not in steps:
+            raise NoSuchCheckpoint(f"{self.folder} has no checkpoint {which}; {known}")
+        return cast(int, step)
 
     def save(self, step: int, state: PyTree, notes: Mapping[str, Any], metrics: Mapping[str, float] | None) -> None:
         """Starts saving; returns when the arrays are copied, while the writing goes on.
@@ -238,7 +254,7 @@ class Checkpoints:
         except DamagedCheckpoint as error:
             saved = error
         fine = not isinstance(saved, DamagedCheckpoint)
-        if _on_all(fine) or not fine:
+        if on_all(fine) or not fine:
             return saved
         return DamagedCheckpoint(f"checkpoint {self.folder / str(step)} is damaged: another process can't read it")
 
@@ -299,36 +315,9 @@ class Checkpoints:
             logger.warning("%s. It was moved to %s; going on from the checkpoint of step %d.", error, aside, good)
 
 
-def load_only(folder: Path, which: Which | None, keep: Keep, like: PyTree) -> Saved:
-    """One checkpoint of a run, which may be under way; nothing in its folder is changed.
-
-    Args:
-      folder: of the checkpoints.
-      which: the best by `keep.by`, the latest, the one of a step, or None: the best where one has that metric, finite, else
-        the latest.
-      keep: of the experiment.
-      like: as for `Checkpoints.newest`.
-
-    Raises:
-      CheckpointError: if there is none such, it can't be read, or it holds another tree than `like`.
-    """
-    if not folder.is_dir():
-        raise CheckpointError(f"there are no checkpoints: no folder {folder}")
-    with Checkpoints(folder, keep, read_only=True) as checkpoints:
-        steps = checkpoints.steps
-        known = f"there are: {', '.join(map(str, steps)) or 'none'}"
-        best = checkpoints.best_step()
-        if which is None:
-            which = "best" if keep.best and best is not None else "latest"
-        if which == "best":
-            step = best
-            if step is None:
-                raise CheckpointError(f"{folder} has no best checkpoint (by {keep.by!r}); {known}")
-        else:
-            step = max(steps, default=None) if which == "latest" else which
-        if step not in steps:
-            raise CheckpointError(f"{folder} has no checkpoint {which}; {known}")
-        return checkpoints.load(step, like)
+def aside_of(folder: Path) -> Path:
+    """Where a checkpoint stands while it is written anew."""
+    return folder.with_name(folder.name + ".replaced")
 
 
 def _once(action: Callable[[], Any]) -> None:
@@ -339,7 +328,7 @@ def _once(action: Callable[[], Any]) -> None:
         multihost_utils.sync_global_devices("jaxvision.run.checkpoint")
 
 
-def _on_all(fine: bool) -> bool:
+def on_all(fine: bool) -> bool:
     """Whether it is so on every process."""
     return fine if jax.process_count() == 1 else bool(np.all(multihost_utils.process_allgather(np.asarray(fine))))
 
@@ -349,6 +338,10 @@ MACHINE = (
     *("Permission denied", "Too many open files", "out of memory"),
 )
 """What an error says that is no damage of the checkpoint."""
+
+
+class NoSuchCheckpoint(CheckpointError):
+    """A checkpoint that was asked for and is not there."""
 
 
 class DamagedCheckpoint(CheckpointError):
