@@ -32,6 +32,8 @@ Which = Literal["best", "latest"] | int
 """A checkpoint: one of the two, or that of a step."""
 MISTAKEN = frozenset("[]*?\\")
 """Letters of a path that Orbax, which looks for files by patterns, or TensorStore takes for something else."""
+OPEN_FILES = Path("/proc/self/fd")
+"""Where Linux names the open files and folders of this process."""
 
 
 class Saved(NamedTuple):
@@ -60,23 +62,30 @@ class Checkpoints:
         self._writer = ThreadPoolExecutor(1, "checkpoints")
         self._pending: tuple[int, Sequence[int], Future] | None = None
         """The step that is being saved, the steps that go once it is on disk, and what ends when both are done."""
-        self._link: tempfile.TemporaryDirectory | None = None
+        self._named = contextlib.ExitStack()
+        """Ends the other name of the folder, if it has one."""
         self._known_as = self._plainly_named(self.folder.absolute())
         self._open()
 
     def _plainly_named(self, folder: Path) -> Path:
-        """A path to the folder without letters that Orbax takes for a pattern, or TensorStore for a `/`: a link to it."""
+        """A path to the folder without letters that Orbax takes for a pattern, or TensorStore for a `/`: another name of it.
+
+        Linux has one for every open folder, which leaves nothing behind; elsewhere it is a link.
+        """
         if not MISTAKEN.intersection(str(folder)):
             return folder
+        if not self.read_only:
+            folder.mkdir(parents=True, exist_ok=True)
         try:
-            self._link = tempfile.TemporaryDirectory(prefix="jaxvision-")
-            link = Path(self._link.name, "checkpoints")
+            if OPEN_FILES.is_dir():
+                opened = os.open(folder, os.O_RDONLY)
+                self._named.callback(os.close, opened)
+                return OPEN_FILES / str(opened)
+            link = Path(self._named.enter_context(tempfile.TemporaryDirectory(prefix="jaxvision-")), "checkpoints")
             link.symlink_to(folder)
         except OSError as error:
             letters = " ".join(sorted(MISTAKEN.intersection(str(folder))))
             raise CheckpointError(f"for the letters {letters} in {folder} it needs a link to it: {error}") from error
-        if not self.read_only:
-            folder.mkdir(parents=True, exist_ok=True)
         return link
 
     def _open(self) -> None:
@@ -200,8 +209,7 @@ class Checkpoints:
             self._writer.shutdown()
             with _writing(self.folder):
                 self._orbax.close()
-            if self._link is not None:
-                self._link.cleanup()
+            self._named.close()
 
     def __enter__(self) -> "Checkpoints":
         return self
