@@ -1,16 +1,21 @@
 """Readers of a run that is under way: no checkpoint that is deleted meanwhile is called damaged."""
 
+import json
 import subprocess
 import sys
+import time
 from contextlib import contextmanager
+from pathlib import Path
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from jaxvision import run
 from jaxvision.errors import CheckpointError
 from jaxvision.experiment import Keep
-from jaxvision.run import reader, retention
+from jaxvision.run import reader, retention, transfer
 from jaxvision.run.checkpoint import Checkpoints
 from jaxvision.run.reader import load_only
 
@@ -22,10 +27,11 @@ from pathlib import Path
 
 import jax.numpy as jnp
 
+from jaxvision import run
 from jaxvision.errors import CheckpointError
 from jaxvision.experiment import Keep
-from jaxvision.run import reader, retention
-from jaxvision.run import reader, retention
+from jaxvision.run import reader, retention, transfer
+from jaxvision.run import reader, retention, transfer
 from jaxvision.run.checkpoint import Checkpoints
 
 with Checkpoints(Path(sys.argv[1]), Keep(latest=int(sys.argv[2]), best=1, by="test/x")) as checkpoints:
@@ -142,3 +148,33 @@ def test_one_that_is_written_anew_is_read_where_it_stands_meanwhile(tmp_path):
         assert load_only(folder, "latest", KEEP, LIKE).step == load_only(folder, 7, KEEP, LIKE).step == 7
         with pytest.raises(CheckpointError, match="checkpoints has no checkpoint 8; there are: none"):
             load_only(folder, 8, KEEP, LIKE)
+
+
+@pytest.mark.slow
+def test_all_that_reads_a_workdir_beside_the_run_in_it(tmp_path):
+    """`evaluate` as a command and from Python, `load`, and another run that starts from its weights."""
+    workdir, file = tmp_path / "run", Path(__file__).with_name("tiny_experiment.py")
+    fields = ["--config.source=arrays", "--config.steps=1000000", "--config.checkpoint=1", "--config.evaluate=9"]
+    command = [sys.executable, "-m", "jaxvision.main", f"--config={file}", f"--workdir={workdir}", *fields]
+    with (tmp_path / "said").open("w") as said:
+        training = subprocess.Popen(command, stdout=said, stderr=said)
+    try:
+        log = workdir / "metrics.jsonl"
+        while not log.is_file() or "test/" not in log.read_text():
+            assert training.poll() is None, (tmp_path / "said").read_text()
+            time.sleep(0.1)
+        steps = [run.evaluate(workdir, which).step for which in ("latest", "latest", "best", None)]
+        assert steps[1] > steps[0]
+        model = run.load(workdir)
+        filled = transfer.from_run(workdir)(jax.tree.map(np.zeros_like, model.variables))
+        assert all(np.any(kernel) for kernel in jax.tree.leaves(filled["params"]) if np.ndim(kernel) > 1)
+        asked = [sys.executable, "-m", "jaxvision.evaluate", f"--workdir={workdir}", "--checkpoint=latest"]
+        evaluated = subprocess.run(asked, capture_output=True, text=True)
+        assert evaluated.returncode == 0, evaluated.stderr
+        assert json.loads(evaluated.stdout.splitlines()[-1])["step"] > steps[0]
+        assert "damaged" not in evaluated.stderr
+        assert training.poll() is None, (tmp_path / "said").read_text()
+    finally:
+        training.kill()
+        training.communicate()
+    assert not list(tmp_path.glob("run/checkpoints.*"))
