@@ -2,9 +2,11 @@
 
 import difflib
 import os
+import re
+import time
 import uuid
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TypeVar
 
@@ -125,6 +127,21 @@ def creating(path: Path) -> Iterator[Path]:
         except OSError:  # a file system without hard links
             os.close(os.open(path, os.O_CREAT | os.O_EXCL))
             os.replace(partial, path)
+
+
+DAY = 24 * 60 * 60.0
+UNFINISHED = re.compile(r"\.[0-9a-f]{32}\.partial")
+
+
+def sweep(folder: Path, older: float = DAY) -> None:
+    """Removes from a folder what processes that were killed had begun to write there with `replacing` or `creating`.
+
+    What was written to in the last `older` seconds may still be under way, by another process, and stays.
+    """
+    for partial in folder.glob(".*.partial") if folder.is_dir() else ():
+        with suppress(OSError):
+            if UNFINISHED.fullmatch(partial.name) and time.time() - partial.lstat().st_mtime > older:
+                partial.unlink()
 
 
 @contextmanager

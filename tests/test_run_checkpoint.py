@@ -6,7 +6,8 @@ import pytest
 
 from jaxvision.errors import CheckpointError
 from jaxvision.experiment import Keep
-from jaxvision.run.checkpoint import Checkpoints, DamagedCheckpoint, digest, load_only
+from jaxvision.run.checkpoint import Checkpoints, DamagedCheckpoint, digest
+from jaxvision.run.reader import load_only
 from jaxvision.train import TrainState
 
 
@@ -189,18 +190,25 @@ def test_bad_mode_is_refused(tmp_path):
 
 
 @pytest.mark.parametrize("name", ["a[1,2]", "a*?", "back\\slash", "~x #%", "a\u0308 \n"])
-def test_a_path_may_have_any_letters(tmp_path, name):
+@pytest.mark.parametrize("linked", [False, True])
+def test_a_path_may_have_any_letters(tmp_path, tmp_path_factory, monkeypatch, name, linked):
+    elsewhere = tmp_path_factory.mktemp("temporary")
+    monkeypatch.setattr("tempfile.tempdir", str(elsewhere))
+    if linked:  # as on a system that has no names for open folders
+        monkeypatch.setattr("jaxvision.run.checkpoint.OPEN_FILES", tmp_path / "none")
     folder = tmp_path / name / "checkpoints"
     with Checkpoints(folder, Keep(latest=1)) as checkpoints:
         checkpoints.save(1, state(1), {"history": []}, None)
         checkpoints.save(2, state(2), {"history": []}, None)
     assert [path.name for path in folder.iterdir()] == ["2"]
     with Checkpoints(folder, read_only=True) as checkpoints:
+        assert linked or not list(elsewhere.iterdir())  # nothing that a kill could leave
         assert_same(checkpoints.newest(state()).state, state(2))
     assert [path.name for path in tmp_path.iterdir()] == [name]
 
 
 def test_a_path_that_needs_a_link_is_told_where_none_can_be_made(tmp_path, monkeypatch):
+    monkeypatch.setattr("jaxvision.run.checkpoint.OPEN_FILES", tmp_path / "none")
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "none"))
     with pytest.raises(CheckpointError, match=r"for the letters \[ \] in .*a\[1\] it needs a link to it: "):
         Checkpoints(tmp_path / "a[1]")

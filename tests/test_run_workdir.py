@@ -2,6 +2,7 @@
 
 import errno
 import os
+import time
 from pathlib import Path
 
 import pytest
@@ -88,6 +89,20 @@ def test_a_run_that_has_lost_its_config_is_not_taken_for_any_other(tmp_path):
     workdir.config.unlink()
     with pytest.raises(WorkdirError, match=r"holds a run, but its config.json can't be read"):
         workdir.open(Recipe(source(tmp_path), {"a": 2}, ["c"]), DATA)
+
+
+def test_what_a_kill_left_half_written_is_swept_when_it_is_a_day_old(tmp_path):
+    run = tmp_path / "run"
+    (run / "report").mkdir(parents=True)
+    hidden = [place / f".{digit * 32}.partial" for digit in "ab" for place in (run, run / "report")]
+    others = [run / ".partial", run / f".{'a' * 32}.partial.csv", run / "a.partial"]
+    for path in hidden + others:
+        path.write_text("half")
+    for path in hidden[:2] + others:
+        os.utime(path, (0, time.time() - 25 * 60 * 60))
+    with Workdir(run).held():
+        left = {path for path in run.rglob("*") if path.is_file() and path.name != "lock"}
+    assert left == {*hidden[2:], *others}
 
 
 def test_two_processes_can_not_hold_one_workdir(tmp_path):

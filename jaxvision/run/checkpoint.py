@@ -32,6 +32,8 @@ Which = Literal["best", "latest"] | int
 """A checkpoint: one of the two, or that of a step."""
 MISTAKEN = frozenset("[]*?\\")
 """Letters of a path that Orbax, which looks for files by patterns, or TensorStore takes for something else."""
+OPEN_FILES = Path("/proc/self/fd")
+"""Where Linux names the open files and folders of this process."""
 
 
 class Saved(NamedTuple):
@@ -54,29 +56,36 @@ class Checkpoints:
         self.keep = keep
         self.read_only = read_only
         """Leaves the folder as it is: nothing is cleaned up, no damaged checkpoint moved."""
-        self._aside = self.folder.with_name(self.folder.name + ".replaced")
+        self._aside = aside_of(self.folder)
         self._proven = False
         """Whether a checkpoint in this folder could be read: one that was saved, or that was there."""
         self._writer = ThreadPoolExecutor(1, "checkpoints")
         self._pending: tuple[int, Sequence[int], Future] | None = None
         """The step that is being saved, the steps that go once it is on disk, and what ends when both are done."""
-        self._link: tempfile.TemporaryDirectory | None = None
+        self._named = contextlib.ExitStack()
+        """Ends the other name of the folder, if it has one."""
         self._known_as = self._plainly_named(self.folder.absolute())
         self._open()
 
     def _plainly_named(self, folder: Path) -> Path:
-        """A path to the folder without letters that Orbax takes for a pattern, or TensorStore for a `/`: a link to it."""
+        """A path to the folder without letters that Orbax takes for a pattern, or TensorStore for a `/`: another name of it.
+
+        Linux has one for every open folder, which leaves nothing behind; elsewhere it is a link.
+        """
         if not MISTAKEN.intersection(str(folder)):
             return folder
+        if not self.read_only:
+            folder.mkdir(parents=True, exist_ok=True)
         try:
-            self._link = tempfile.TemporaryDirectory(prefix="jaxvision-")
-            link = Path(self._link.name, "checkpoints")
+            if OPEN_FILES.is_dir():
+                opened = os.open(folder, os.O_RDONLY)
+                self._named.callback(os.close, opened)
+                return OPEN_FILES / str(opened)
+            link = Path(self._named.enter_context(tempfile.TemporaryDirectory(prefix="jaxvision-")), "checkpoints")
             link.symlink_to(folder)
         except OSError as error:
             letters = " ".join(sorted(MISTAKEN.intersection(str(folder))))
             raise CheckpointError(f"for the letters {letters} in {folder} it needs a link to it: {error}") from error
-        if not self.read_only:
-            folder.mkdir(parents=True, exist_ok=True)
         return link
 
     def _open(self) -> None:
@@ -87,7 +96,6 @@ class Checkpoints:
         self._orbax = ocp.training.Checkpointer(
             str(self._known_as),
             save_decision_policy=_WheneverAsked(),
-            preservation_policy=ocp.training.preservation_policies.PreserveAll(),
             cleanup_tmp_directories=not self.read_only,
         )
 
@@ -107,6 +115,23 @@ class Checkpoints:
         if not scored:
             return None
         return (max if self.keep.mode == "max" else min)(scored)[1]
+
+    def chosen(self, which: Which | None) -> int:
+        """The step of the best, the latest or this checkpoint; None: of the best where there is one, else the latest.
+
+        Raises:
+          NoSuchCheckpoint: if there is none such.
+        """
+        steps, best = self.steps, self.best_step()
+        known = f"there are: {', '.join(map(str, steps)) or 'none'}"
+        if which is None:
+            which = "best" if self.keep.best and best is not None else "latest"
+        if which == "best" and best is None:
+            raise NoSuchCheckpoint(f"{self.folder} has no best checkpoint (by {self.keep.by!r}); {known}")
+        step = best if which == "best" else max(steps, default=None) if which == "latest" else which
+        if step not in steps:
+            raise NoSuchCheckpoint(f"{self.folder} has no checkpoint {which}; {known}")
+        return cast(int, step)
 
     def save(self, step: int, state: PyTree, notes: Mapping[str, Any], metrics: Mapping[str, float] | None) -> None:
         """Starts saving; returns when the arrays are copied, while the writing goes on.
@@ -184,8 +209,7 @@ class Checkpoints:
             self._writer.shutdown()
             with _writing(self.folder):
                 self._orbax.close()
-            if self._link is not None:
-                self._link.cleanup()
+            self._named.close()
 
     def __enter__(self) -> "Checkpoints":
         return self
@@ -238,7 +262,7 @@ class Checkpoints:
         except DamagedCheckpoint as error:
             saved = error
         fine = not isinstance(saved, DamagedCheckpoint)
-        if _on_all(fine) or not fine:
+        if on_all(fine) or not fine:
             return saved
         return DamagedCheckpoint(f"checkpoint {self.folder / str(step)} is damaged: another process can't read it")
 
@@ -299,36 +323,9 @@ class Checkpoints:
             logger.warning("%s. It was moved to %s; going on from the checkpoint of step %d.", error, aside, good)
 
 
-def load_only(folder: Path, which: Which | None, keep: Keep, like: PyTree) -> Saved:
-    """One checkpoint of a run, which may be under way; nothing in its folder is changed.
-
-    Args:
-      folder: of the checkpoints.
-      which: the best by `keep.by`, the latest, the one of a step, or None: the best where one has that metric, finite, else
-        the latest.
-      keep: of the experiment.
-      like: as for `Checkpoints.newest`.
-
-    Raises:
-      CheckpointError: if there is none such, it can't be read, or it holds another tree than `like`.
-    """
-    if not folder.is_dir():
-        raise CheckpointError(f"there are no checkpoints: no folder {folder}")
-    with Checkpoints(folder, keep, read_only=True) as checkpoints:
-        steps = checkpoints.steps
-        known = f"there are: {', '.join(map(str, steps)) or 'none'}"
-        best = checkpoints.best_step()
-        if which is None:
-            which = "best" if keep.best and best is not None else "latest"
-        if which == "best":
-            step = best
-            if step is None:
-                raise CheckpointError(f"{folder} has no best checkpoint (by {keep.by!r}); {known}")
-        else:
-            step = max(steps, default=None) if which == "latest" else which
-        if step not in steps:
-            raise CheckpointError(f"{folder} has no checkpoint {which}; {known}")
-        return checkpoints.load(step, like)
+def aside_of(folder: Path) -> Path:
+    """Where a checkpoint stands while it is written anew."""
+    return folder.with_name(folder.name + ".replaced")
 
 
 def _once(action: Callable[[], Any]) -> None:
@@ -339,7 +336,7 @@ def _once(action: Callable[[], Any]) -> None:
         multihost_utils.sync_global_devices("jaxvision.run.checkpoint")
 
 
-def _on_all(fine: bool) -> bool:
+def on_all(fine: bool) -> bool:
     """Whether it is so on every process."""
     return fine if jax.process_count() == 1 else bool(np.all(multihost_utils.process_allgather(np.asarray(fine))))
 
@@ -349,6 +346,10 @@ MACHINE = (
     *("Permission denied", "Too many open files", "out of memory"),
 )
 """What an error says that is no damage of the checkpoint."""
+
+
+class NoSuchCheckpoint(CheckpointError):
+    """A checkpoint that was asked for and is not there."""
 
 
 class DamagedCheckpoint(CheckpointError):

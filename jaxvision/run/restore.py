@@ -11,7 +11,7 @@ from jax.sharding import Mesh
 
 from jaxvision.errors import ConfigError, DataError, WorkdirError, raised_as
 from jaxvision.experiment import Evaluation, Experiment, streams
-from jaxvision.run import checkpoint, devices
+from jaxvision.run import devices, reader
 from jaxvision.run.checkpoint import Saved, Which
 from jaxvision.run.config import configure, here, load, restored
 from jaxvision.run.devices import state_on
@@ -105,7 +105,7 @@ def load_checkpoint(run: Restored, which: Which | None, mesh: Mesh) -> Saved:
     keep = run.experiment.keep
     with raised_as(ConfigError):
         like = state_on(mesh, run.experiment)
-    return checkpoint.load_only(run.workdir.checkpoints, which, keep, like)
+    return reader.load_only(run.workdir.checkpoints, which, keep, like)
 
 
 def chosen_weights(run: Restored, state: TrainState, weights: Weights | None) -> tuple[Weights, Variables]:

@@ -30,7 +30,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
-from jaxvision.errors import WorkdirError, write_atomically
+from jaxvision.errors import WorkdirError, sweep, write_atomically
 from jaxvision.machine.folders import local
 from jaxvision.run import provenance
 from jaxvision.run.own_modules import KEPT, own_modules
@@ -101,6 +101,8 @@ class Workdir:
                 except OSError as error:
                     logger.warning("no lock on %s (%s): let no other process train there", self.path, error.strerror)
             self._held = os.fstat(lock.fileno())
+            for folder in (self.path, self.report, self.path / "tensorboard"):
+                sweep(folder)
             yield
 
     def check_there(self) -> None:
