@@ -21,7 +21,9 @@ from orbax.checkpoint import v1 as ocp
 
 from jaxvision.errors import CheckpointError
 from jaxvision.experiment import Keep, check_keep
-from jaxvision.types import Scalar
+from jaxvision.run import notes as sealing
+from jaxvision.run.digest import digest
+from jaxvision.run.notes import Scored
 
 logger = logging.getLogger(__name__)
 # Where a file can't be read, Orbax logs the failure of every array besides raising it.
@@ -58,6 +60,8 @@ class Checkpoints:
         self._proven = False
         """Whether a checkpoint in this folder could be read: one that was saved, or that was there."""
         self._pending: tuple[int, Any] | None = None
+        self._metrics: dict[int, Mapping[str, float] | None] = {}
+        """Metrics of the checkpoints that were saved or asked about, those alone that have their checksum."""
         self._link: tempfile.TemporaryDirectory | None = None
         self._known_as = self._plainly_named(self.folder.absolute())
         self._open()
@@ -80,12 +84,25 @@ class Checkpoints:
     def _open(self) -> None:
         if not self.read_only:
             _once(self._put_back)
-        self._orbax = ocp.training.Checkpointer(
-            str(self._known_as),
-            save_decision_policy=_WheneverAsked(),
-            preservation_policy=_preservation(self.keep),
-            cleanup_tmp_directories=not self.read_only,
-        )
+        self._check_metrics_of_older_versions()
+        try:
+            self._orbax = ocp.training.Checkpointer(
+                str(self._known_as),
+                save_decision_policy=_WheneverAsked(),
+                preservation_policy=_Preservation(self._scored, _preservation(self.keep)),
+                cleanup_tmp_directories=not self.read_only,
+            )
+        except (OSError, ValueError) as error:
+            raise CheckpointError(f"the checkpoints in {self.folder} can't be opened: {_first_line(error)}") from error
+
+    def _check_metrics_of_older_versions(self) -> None:
+        """Moves metrics aside that Orbax would fail on; raises CheckpointError where nothing may be moved."""
+        unreadable = sealing.unreadable_metrics(self.folder)
+        if unreadable and self.read_only:
+            raise CheckpointError(f"{unreadable[0]} can't be read; remove it, and that checkpoint is the best of none")
+        for path in unreadable:
+            _once(lambda: self._put_aside(path, f"{path.parent.name}.metrics"))  # noqa: B023
+            logger.warning("%s can't be read and was moved aside; that checkpoint is the best of none", path)
 
     @property
     def steps(self) -> list[int]:
@@ -95,11 +112,29 @@ class Checkpoints:
     def best_step(self) -> int | None:
         """The step of the best checkpoint by `keep.by`; None if none has that metric."""
         by = self.keep.by
-        metrics = [(cast(dict, c.metrics or {}), c.step) for c in self._orbax.checkpoints]
-        scored = [(row[by], step) for row, step in metrics if by in row]
+        checkpoints = [self._scored(each) for each in self._orbax.checkpoints] if by else []
+        scored = [(each.metrics[by], each.step) for each in checkpoints if each.metrics and by in each.metrics]
         if not scored:
             return None
         return (max if self.keep.mode == "max" else min)(scored)[1]
+
+    def _scored(self, checkpoint: Any) -> Scored:
+        """A checkpoint that Orbax lists, with the metrics of its notes, which an older version kept beside them."""
+        step = checkpoint.step
+        if step not in self._metrics:
+            path = self.folder / str(step)
+            try:
+                metrics = self._notes(step).metrics
+                self._metrics[step] = checkpoint.metrics if metrics is None else metrics
+            except Exception as error:
+                self._metrics[step] = None
+                if path.is_dir():  # or else it was deleted meanwhile
+                    logger.warning("checkpoint %s is damaged, the best of none: %s", path, _first_line(error))
+        return Scored(step, self._metrics[step] or None)
+
+    def _notes(self, step: int) -> sealing.Notes:
+        metadata = ocp.metadata(self._known_as / str(step))
+        return sealing.unsealed(step, cast(dict, metadata.custom_metadata))
 
     def save(self, step: int, state: PyTree, notes: Mapping[str, Any], metrics: Mapping[str, float] | None) -> None:
         """Starts saving; returns when the arrays are copied, while the writing goes on.
@@ -119,14 +154,14 @@ class Checkpoints:
                 return
             self._set_aside(step)
         tree = {"state": state, "digest": digest(state)}
-        comparable = {k: v for k, v in (metrics or {}).items() if math.isfinite(v)}
+        comparable = {k: float(v) for k, v in (metrics or {}).items() if math.isfinite(v)}
+        self._metrics[step] = comparable
         with _writing(self.folder / str(step)):
             response = self._orbax.save_async(
                 step,
                 tree,
                 force=True,
-                metrics=cast(Any, comparable or None),
-                custom_metadata={"notes": dict(notes)},
+                custom_metadata=sealing.sealed(step, notes, comparable),
             )
         self._pending = (step, response)
         if not self._proven:
@@ -194,6 +229,7 @@ class Checkpoints:
             if isinstance(saved, DamagedCheckpoint):
                 damaged.append((step, saved))
                 continue
+            damaged += [] if self.read_only else self._with_damaged_notes(step)
             if damaged and not self.read_only:
                 self._orbax.close()
                 _once(lambda: self._move_aside(damaged, step))  # noqa: B023
@@ -204,6 +240,21 @@ class Checkpoints:
                 f"no checkpoint of {self.folder} can be read: {'; '.join(str(e) for _, e in damaged)}"
             )
         return None
+
+    def _with_damaged_notes(self, newest: int) -> "list[tuple[int, DamagedCheckpoint]]":
+        """Checkpoints before the newest whose score can't be known: they would be deleted as none of the best."""
+        found = []
+        for step in [each for each in self.steps if each < newest]:
+            path = self.folder / str(step)
+            error = None
+            try:
+                self._notes(step)
+            except Exception as caught:
+                error = caught
+            if not _on_all(error is None):
+                text = "another process can't read it" if error is None else _first_line(error)
+                found.append((step, DamagedCheckpoint(f"checkpoint {path} is damaged: {text}")))
+        return found
 
     def _load_or_tell(self, step: int, like: PyTree) -> "Saved | DamagedCheckpoint":
         """The checkpoint, or that it is damaged: on every process, if it is on one."""
@@ -229,7 +280,7 @@ class Checkpoints:
         try:
             metadata = self._orbax.metadata(step)
             saved_types = _named_types(metadata.metadata)
-            notes = cast(dict, metadata.custom_metadata)["notes"]
+            notes = sealing.unsealed(step, cast(dict, metadata.custom_metadata)).notes
             if not saved_types:
                 raise ValueError("it does not say what it holds")
         except Exception as error:
@@ -263,13 +314,19 @@ class Checkpoints:
         shutil.rmtree(self._aside, ignore_errors=True)
 
     def _move_aside(self, damaged: Sequence[tuple[int, Exception]], good: int) -> None:
-        folder = self.folder.with_name(self.folder.name + ".damaged")
         for step, error in damaged:
-            folder.mkdir(exist_ok=True)
-            names = (f"{step}.{n}" if n else str(step) for n in itertools.count())
-            aside = next(folder / name for name in names if not (folder / name).exists())
-            os.replace(self.folder / str(step), aside)
+            aside = self._put_aside(self.folder / str(step), str(step))
+            self._metrics.pop(step, None)
             logger.warning("%s. It was moved to %s; going on from the checkpoint of step %d.", error, aside, good)
+
+    def _put_aside(self, path: Path, name: str) -> Path:
+        """Moves what is damaged into the folder for it; returns where it is now."""
+        folder = self.folder.with_name(self.folder.name + ".damaged")
+        folder.mkdir(exist_ok=True)
+        names = (f"{name}.{n}" if n else name for n in itertools.count())
+        aside = next(folder / each for each in names if not (folder / each).exists())
+        os.replace(path, aside)
+        return aside
 
 
 def load_only(folder: Path, which: Which | None, keep: Keep, like: PyTree) -> Saved:
@@ -336,39 +393,6 @@ def _unreadable(path: Path, error: Exception) -> CheckpointError:
     return DamagedCheckpoint(f"checkpoint {path} is damaged: {text}")
 
 
-def digest(tree: PyTree) -> Scalar:
-    """A checksum of every bit of every array of the tree, computed where the arrays are.
-
-    One program a shape, as one for all arrays of a large detector takes twenty seconds to compile.
-    """
-    return _combined([_checksum(leaf) for leaf in jax.tree.leaves(tree)])
-
-
-@jax.jit
-def _checksum(leaf: jax.Array) -> Scalar:
-    words = _words(leaf)
-    positions = jax.lax.iota(jnp.uint32, words.size) * jnp.uint32(2654435761) + jnp.uint32(1)
-    return (words * (positions | 1)).sum(dtype=jnp.uint32)
-
-
-@jax.jit
-def _combined(checksums: list[Scalar]) -> Scalar:
-    """The sum of `checksums`, each times a power of 31: the order counts."""
-    powers = [pow(31, power, 2**32) for power in reversed(range(len(checksums)))]
-    return (jnp.stack(checksums) * np.asarray(powers, np.uint32)).sum(dtype=jnp.uint32)
-
-
-def _words(leaf: jax.Array) -> jax.Array:
-    if jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key):
-        leaf = jax.random.key_data(leaf)
-    if leaf.dtype == jnp.bool_:
-        return leaf.reshape(-1).astype(jnp.uint32)
-    width = leaf.dtype.itemsize
-    if width == 8:
-        return jax.lax.bitcast_convert_type(leaf, jnp.uint32).reshape(-1)
-    return jax.lax.bitcast_convert_type(leaf, f"uint{8 * width}").reshape(-1).astype(jnp.uint32)
-
-
 def _abstract(x) -> jax.ShapeDtypeStruct:
     sharding = getattr(x, "sharding", None) or jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
     return jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=sharding)
@@ -422,6 +446,16 @@ class _WheneverAsked:
 
     def should_save(self, *args, **kwargs) -> bool:
         return True
+
+
+class _Preservation:
+    """A policy of Orbax that goes by the metrics that were checked."""
+
+    def __init__(self, scored: Callable[[Any], Scored], policy: Any):
+        self.scored, self.policy = scored, policy
+
+    def should_preserve(self, checkpoints: Sequence[Any], *, context: Any) -> Sequence[bool]:
+        return self.policy.should_preserve([self.scored(each) for each in checkpoints], context=context)
 
 
 def _preservation(keep: Keep) -> Any:
