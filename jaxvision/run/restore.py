@@ -57,6 +57,8 @@ def restore(
         experiment = _built(workdir, overrides)
     else:
         workdir.check_unchanged(code=False)
+    if not workdir.classes.exists():
+        logger.warning("warning: %s is gone: the classes are those of the data", workdir.classes)
     classes = json_object(workdir.classes) if workdir.classes.exists() else {}
     named = {name: tuple(names) for name, names in classes.items()}
     return Restored(workdir, experiment, workdir.fingerprints(), named)

@@ -231,7 +231,9 @@ class Workdir:
         sealed = self._readable_checksums()
         if sealed is None:
             return
-        names = [name for name in sealed.files if name != self.data.name] if code else [self.classes.name]
+        classes = [self.classes.name] if self.classes.exists() else []  # or else the data have them
+        others = {self.classes.name, self.data.name}
+        names = [*classes, *(name for name in sealed.files if code and name not in others)]
         found = checksums.faults(self.path, sealed, names)
         if found:
             raise WorkdirError(
