@@ -55,7 +55,7 @@ def unreadable_metrics(folder: Path) -> list[Path]:
 
 def _readable(path: Path) -> bool:
     if not path.is_dir():
-        return False
+        return not path.exists()  # deleted meanwhile
     try:
         json_object(path / "metrics")
     except WorkdirError:
