@@ -1,3 +1,4 @@
+import hashlib
 import json
 import shutil
 
@@ -9,7 +10,8 @@ import pytest
 
 from jaxvision.errors import CheckpointError
 from jaxvision.experiment import Keep
-from jaxvision.run.checkpoint import Checkpoints, DamagedCheckpoint, digest, load_only
+from jaxvision.run.checkpoint import Checkpoints, DamagedCheckpoint, load_only
+from jaxvision.run.digest import checksum, digest
 from jaxvision.train import TrainState
 
 
@@ -272,6 +274,21 @@ def test_digest_sees_every_bit_and_place():
     swapped = tree["a"].at[jnp.array([1, 2])].set(jnp.array([2.0, 1.0]))
     others = [{**tree, "a": flipped}, {**tree, "a": swapped}, {**tree, "k": jax.random.key(1)}]
     assert len({base, *(int(digest(other)) for other in others)}) == 4
+
+
+def test_a_checksum_is_of_the_data_and_not_of_its_text():
+    value = {"b": [1, 2.5, None, "\u00e4"], "a": {"x": float("nan")}}
+    again = json.loads(json.dumps(dict(reversed(value.items())), indent=3))
+    assert checksum(value) == checksum(again)
+    others = [
+        {**value, "b": [1, 2.5000000000000004, None, "\u00e4"]},
+        {**value, "c": 1},
+        {"b": value["b"]},
+        {**value, "b": []},
+    ]
+    assert len({checksum(each) for each in [value, *others]}) == 5
+    text = b'{"a":{"x":NaN},"b":[1,2.5,null,"\\u00e4"]}'
+    assert checksum(value) == hashlib.sha256(text).hexdigest()
 
 
 def test_bad_mode_is_refused(tmp_path):

@@ -166,6 +166,15 @@ def test_junk_in_a_file_that_only_informs_is_kept_aside(tmp_path, caplog, name, 
     assert path.is_file() or name == "timing.jsonl"
 
 
+@pytest.mark.parametrize("name", ["report", "tensorboard"])
+def test_a_file_in_the_place_of_a_folder_is_kept_aside(tmp_path, caplog, name):
+    workdir = started(tmp_path, {"a": 1})
+    (workdir.path / name).write_text("mine")
+    workdir.open(Recipe(source(tmp_path), {"a": 1}), DATA)
+    assert f"{name} is no folder; kept as {name}.damaged" in caplog.text
+    assert (workdir.path / f"{name}.damaged").read_text() == "mine"
+
+
 def test_a_line_that_was_being_written_at_the_end_spoils_no_log(tmp_path, caplog):
     workdir = started(tmp_path, {"a": 1})
     for name in ("timing.jsonl", "starts.jsonl"):

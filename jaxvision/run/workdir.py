@@ -203,6 +203,9 @@ class Workdir:
 
     def _put_unreadable_aside(self) -> None:
         """Keeps files that only inform under another name, where they can't be read or written on; says so."""
+        for path in (self.report, self.path / "tensorboard"):
+            if path.exists() and not path.is_dir():
+                logger.warning("%s is no folder; kept as %s", path, set_aside(path).name)
         logs = (self.timing, self.path / "starts.jsonl")
         for path in (self.versions, self.provenance, *logs, self.path / "command.txt"):
             fault = _fault(path)
