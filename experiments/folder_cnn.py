@@ -33,6 +33,7 @@ def get_config() -> ConfigDict:
             "classes": (),
             "held_out": 0.2,
             "on_bad_image": "raise",
+            "fingerprint": "quick",
             "image_size": 150,
             "batch_size": 32,
             "steps": 6000,
@@ -63,6 +64,7 @@ def build(config) -> Experiment:
         config.held_out,
         config.seed,
         classes,
+        config.fingerprint,
     )
     options = {
         "placer": placement.stretch(config.image_size),

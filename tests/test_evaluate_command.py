@@ -58,6 +58,13 @@ def copied(finished, tmp_path):
     return shutil.copytree(finished, tmp_path / "copy")
 
 
+def unsealed(finished, tmp_path):
+    """A copy as an older version would have left it: without checksums, so that its files are taken as they are."""
+    copy = copied(finished, tmp_path)
+    (copy / "checksums.json").unlink()
+    return copy
+
+
 def test_a_workdir_alone_gives_the_figures_of_the_log_and_stays_as_it_is(run, finished, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     before = content(finished)
@@ -141,7 +148,7 @@ def test_a_damaged_checkpoint_is_told_and_stays_in_its_place(run, tmp_path, fini
     ],
 )
 def test_a_workdir_that_holds_no_whole_run_is_told(run, tmp_path, finished, spoil, message):
-    copy = copied(finished, tmp_path)
+    copy = unsealed(finished, tmp_path)
     spoil(copy)
     status, said, _ = run(workdir=copy)
     assert status == 2
@@ -155,7 +162,7 @@ def edit(workdir, change):
 
 
 def test_an_experiment_that_can_not_be_built_any_more_is_told(run, tmp_path, finished):
-    copy = copied(finished, tmp_path)
+    copy = unsealed(finished, tmp_path)
     text = (copy / "experiment.py").read_text()
     looks = text.replace(
         "    dtype = jnp.dtype(config.precision)", "    folder.classes('gone')\n    dtype = jnp.float32"
@@ -235,7 +242,7 @@ def test_an_experiment_file_leaves_no_compiled_code_and_is_read_anew(tmp_path):
 
 
 def test_the_classes_of_a_run_come_from_its_workdir_or_else_from_its_data(tmp_path, finished):
-    copy = copied(finished, tmp_path)
+    copy = unsealed(finished, tmp_path)
     (copy / "classes.json").unlink(missing_ok=True)
     assert restore.class_names(restore.restore(copy), "evaluation test") == CLASSES
     (copy / "classes.json").write_text('{"evaluation test": ["a", "b", "c"]}')

@@ -100,6 +100,17 @@ def test_loading_names_a_missing_file_and_its_neighbour(tmp_path):
         load(tmp_path / "quickstart.py")
 
 
+@pytest.mark.parametrize("content", [b"def f(:", b"\xff", b"a = 1\0"])
+def test_an_experiment_or_a_module_of_it_that_is_no_python_is_told(tmp_path, content):
+    (tmp_path / "half.py").write_bytes(content)
+    (tmp_path / "whole.py").write_text("import broken_module_beside\n")
+    with pytest.raises(ConfigError, match=r"half\.py"):
+        load(tmp_path / "half.py")
+    (tmp_path / "half.py").rename(tmp_path / "broken_module_beside.py")
+    with pytest.raises(ConfigError, match=r"broken_module_beside\.py|whole.py, or a module of it: "):
+        load(tmp_path / "whole.py")
+
+
 def test_a_config_that_is_not_data_is_refused():
     with pytest.raises(ConfigError, match="not data"):
         as_json(ConfigDict({"f": lambda: 1}))

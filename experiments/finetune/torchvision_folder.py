@@ -56,6 +56,7 @@ def get_config() -> ConfigDict:
             "classes": (),
             "held_out": 0.2,
             "on_bad_image": "raise",
+            "fingerprint": "quick",
             "weights": "",
             "sha256": "",
             "method": "full",
@@ -90,6 +91,7 @@ def build(config) -> Experiment:
         config.held_out,
         config.seed,
         config.classes,
+        config.fingerprint,
     )
     train = streams.training(
         train_data,

@@ -5,6 +5,7 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
+from jaxvision.data.content import check_fingerprint, fingerprinted
 from jaxvision.data.randomness import checked_seed
 from jaxvision.data.source import Annotations, Source, class_counts
 from jaxvision.formats.fingerprint import digest
@@ -125,12 +126,19 @@ def _check_imbalance(who: str, largest: int, ratio: float, classes: int) -> None
 
 
 def train_and_test(
-    train: Callable[[], Source], test: Callable[[], Source] | None, fraction: float, seed: int, classes: Sequence[str]
+    train: Callable[[], Source],
+    test: Callable[[], Source] | None,
+    fraction: float,
+    seed: int,
+    classes: Sequence[str],
+    fingerprint: str = "quick",
 ) -> tuple[Callable[[], Source], Callable[[], Source]]:
     """Two functions that open the training and the test source: `test`, or a held out fraction of `train` where it is None.
 
-    Opened, the test source raises ValueError if its classes are others than `classes`; the rest is as in `held_out`.
+    Opened, the test source raises ValueError if its classes are others than `classes`; the rest is as in `held_out`, and
+    `fingerprint` is that of `content.fingerprinted`.
     """
+    check_fingerprint(fingerprint)
 
     def opened_test() -> Source:
         assert test is not None
@@ -142,6 +150,8 @@ def train_and_test(
     def shown(names: Sequence[str]) -> str:
         return ", ".join(names[:8]) + (f" and {len(names) - 8} more" if len(names) > 8 else "")
 
-    if test is not None:
-        return train, opened_test
-    return (lambda: held_out(train(), fraction, seed)[0]), (lambda: held_out(train(), fraction, seed)[1])
+    def part(number: int) -> Callable[[], Source]:
+        return lambda: held_out(train(), fraction, seed)[number]
+
+    first, second = (part(0), part(1)) if test is None else (train, opened_test)
+    return (lambda: fingerprinted(first(), fingerprint)), (lambda: fingerprinted(second(), fingerprint))

@@ -22,8 +22,10 @@ from orbax.checkpoint import v1 as ocp
 
 from jaxvision.errors import CheckpointError
 from jaxvision.experiment import Keep, check_keep
+from jaxvision.run import notes as sealing
 from jaxvision.run import retention
-from jaxvision.types import Scalar
+from jaxvision.run.digest import digest
+from jaxvision.run.notes import Scored
 
 logger = logging.getLogger(__name__)
 # Where a file can't be read, Orbax logs the failure of every array besides raising it.
@@ -62,6 +64,8 @@ class Checkpoints:
         self._writer = ThreadPoolExecutor(1, "checkpoints")
         self._pending: tuple[int, Sequence[int], Future] | None = None
         """The step that is being saved, the steps that go once it is on disk, and what ends when both are done."""
+        self._metrics: dict[int, Mapping[str, float] | None] = {}
+        """Metrics of the checkpoints that were saved or asked about, those alone that have their checksum."""
         self._named = contextlib.ExitStack()
         """Ends the other name of the folder, if it has one."""
         self._known_as = self._plainly_named(self.folder.absolute())
@@ -93,11 +97,24 @@ class Checkpoints:
             _once(self._tidy)
         self._gone: set[int] = set()
         """Steps that were deleted, which Orbax still lists."""
-        self._orbax = ocp.training.Checkpointer(
-            str(self._known_as),
-            save_decision_policy=_WheneverAsked(),
-            cleanup_tmp_directories=not self.read_only,
-        )
+        self._check_metrics_of_older_versions()
+        try:
+            self._orbax = ocp.training.Checkpointer(
+                str(self._known_as),
+                save_decision_policy=_WheneverAsked(),
+                cleanup_tmp_directories=not self.read_only,
+            )
+        except (OSError, ValueError) as error:
+            raise CheckpointError(f"the checkpoints in {self.folder} can't be opened: {_first_line(error)}") from error
+
+    def _check_metrics_of_older_versions(self) -> None:
+        """Moves metrics aside that Orbax would fail on; raises CheckpointError where nothing may be moved."""
+        unreadable = sealing.unreadable_metrics(self.folder)
+        if unreadable and self.read_only:
+            raise CheckpointError(f"{unreadable[0]} can't be read; remove it, and that checkpoint is the best of none")
+        for path in unreadable:
+            _once(lambda: self._put_aside(path, f"{path.parent.name}.metrics"))  # noqa: B023
+            logger.warning("%s can't be read and was moved aside; that checkpoint is the best of none", path)
 
     @property
     def steps(self) -> list[int]:
@@ -110,8 +127,7 @@ class Checkpoints:
     def best_step(self) -> int | None:
         """The step of the best checkpoint by `keep.by`; None if none has that metric."""
         by = self.keep.by
-        metrics = [(cast(dict, c.metrics or {}), c.step) for c in self._there()]
-        scored = [(row[by], step) for row, step in metrics if by in row]
+        scored = [(each.metrics[by], each.step) for each in self._scored() if each.metrics and by in each.metrics]
         if not scored:
             return None
         return (max if self.keep.mode == "max" else min)(scored)[1]
@@ -133,6 +149,28 @@ class Checkpoints:
             raise NoSuchCheckpoint(f"{self.folder} has no checkpoint {which}; {known}")
         return cast(int, step)
 
+    def _scored(self) -> list[Scored]:
+        """Checkpoints with the metrics of their notes, which an older version kept beside them; none without `keep.by`."""
+        by_metric = self.keep.by is not None
+        return [Scored(each.step, self._metrics_of(each) if by_metric else None) for each in self._there()]
+
+    def _metrics_of(self, checkpoint: Any) -> Mapping[str, float] | None:
+        step = checkpoint.step
+        if step not in self._metrics:
+            path = self.folder / str(step)
+            try:
+                metrics = self._notes(step).metrics
+                self._metrics[step] = checkpoint.metrics if metrics is None else metrics
+            except Exception as error:
+                self._metrics[step] = None
+                if path.is_dir():  # or else it was deleted meanwhile
+                    logger.warning("checkpoint %s is damaged, the best of none: %s", path, _first_line(error))
+        return self._metrics[step] or None
+
+    def _notes(self, step: int) -> sealing.Notes:
+        metadata = ocp.metadata(self._known_as / str(step))
+        return sealing.unsealed(step, cast(dict, metadata.custom_metadata))
+
     def save(self, step: int, state: PyTree, notes: Mapping[str, Any], metrics: Mapping[str, float] | None) -> None:
         """Starts saving; returns when the arrays are copied, while the writing goes on.
 
@@ -151,16 +189,16 @@ class Checkpoints:
                 return
             self._set_aside(step)
         tree = {"state": state, "digest": digest(state)}
-        comparable = {k: v for k, v in (metrics or {}).items() if math.isfinite(v)}
+        comparable = {k: float(v) for k, v in (metrics or {}).items() if math.isfinite(v)}
+        self._metrics[step] = comparable
         with _writing(self.folder / str(step)):
             response = self._orbax.save_async(
                 step,
                 tree,
                 force=True,
-                metrics=cast(Any, comparable or None),
-                custom_metadata={"notes": dict(notes)},
+                custom_metadata=sealing.sealed(step, notes, comparable),
             )
-        old = retention.superfluous(self._there(), self.keep)
+        old = retention.superfluous(self._scored(), self.keep)
         self._pending = (step, old, self._writer.submit(self._commit, response, old))
         if not self._proven:
             self._prove(step, state)
@@ -236,12 +274,13 @@ class Checkpoints:
             if isinstance(saved, DamagedCheckpoint):
                 damaged.append((step, saved))
                 continue
+            damaged += [] if self.read_only else self._with_damaged_notes(step)
             if damaged and not self.read_only:
                 self._orbax.close()
                 _once(lambda: self._move_aside(damaged, step))  # noqa: B023
                 self._open()
             if not self.read_only:
-                self._drop(retention.superfluous(self._there(), self.keep))
+                self._drop(retention.superfluous(self._scored(), self.keep))
             return saved
         if damaged:
             raise CheckpointError(
@@ -254,6 +293,21 @@ class Checkpoints:
         with _writing(self.folder):
             _once(lambda: self._delete(steps))
         self._gone.update(steps)
+
+    def _with_damaged_notes(self, newest: int) -> "list[tuple[int, DamagedCheckpoint]]":
+        """Checkpoints before the newest whose score can't be known: they would be deleted as none of the best."""
+        found = []
+        for step in [each for each in self.steps if each < newest]:
+            path = self.folder / str(step)
+            error = None
+            try:
+                self._notes(step)
+            except Exception as caught:
+                error = caught
+            if not on_all(error is None):
+                text = "another process can't read it" if error is None else _first_line(error)
+                found.append((step, DamagedCheckpoint(f"checkpoint {path} is damaged: {text}")))
+        return found
 
     def _load_or_tell(self, step: int, like: PyTree) -> "Saved | DamagedCheckpoint":
         """The checkpoint, or that it is damaged: on every process, if it is on one."""
@@ -279,7 +333,7 @@ class Checkpoints:
         try:
             metadata = self._orbax.metadata(step)
             saved_types = _named_types(metadata.metadata)
-            notes = cast(dict, metadata.custom_metadata)["notes"]
+            notes = sealing.unsealed(step, cast(dict, metadata.custom_metadata)).notes
             if not saved_types:
                 raise ValueError("it does not say what it holds")
         except Exception as error:
@@ -314,13 +368,19 @@ class Checkpoints:
         retention.sweep(self.folder)
 
     def _move_aside(self, damaged: Sequence[tuple[int, Exception]], good: int) -> None:
-        folder = self.folder.with_name(self.folder.name + ".damaged")
         for step, error in damaged:
-            folder.mkdir(exist_ok=True)
-            names = (f"{step}.{n}" if n else str(step) for n in itertools.count())
-            aside = next(folder / name for name in names if not (folder / name).exists())
-            os.replace(self.folder / str(step), aside)
+            aside = self._put_aside(self.folder / str(step), str(step))
+            self._metrics.pop(step, None)
             logger.warning("%s. It was moved to %s; going on from the checkpoint of step %d.", error, aside, good)
+
+    def _put_aside(self, path: Path, name: str) -> Path:
+        """Moves what is damaged into the folder for it; returns where it is now."""
+        folder = self.folder.with_name(self.folder.name + ".damaged")
+        folder.mkdir(exist_ok=True)
+        names = (f"{name}.{n}" if n else name for n in itertools.count())
+        aside = next(folder / each for each in names if not (folder / each).exists())
+        os.replace(path, aside)
+        return aside
 
 
 def aside_of(folder: Path) -> Path:
@@ -362,39 +422,6 @@ def _unreadable(path: Path, error: Exception) -> CheckpointError:
     if isinstance(error, MemoryError) or any(sign in text for sign in MACHINE):
         return CheckpointError(f"checkpoint {path} could not be read: {text}")
     return DamagedCheckpoint(f"checkpoint {path} is damaged: {text}")
-
-
-def digest(tree: PyTree) -> Scalar:
-    """A checksum of every bit of every array of the tree, computed where the arrays are.
-
-    One program a shape, as one for all arrays of a large detector takes twenty seconds to compile.
-    """
-    return _combined([_checksum(leaf) for leaf in jax.tree.leaves(tree)])
-
-
-@jax.jit
-def _checksum(leaf: jax.Array) -> Scalar:
-    words = _words(leaf)
-    positions = jax.lax.iota(jnp.uint32, words.size) * jnp.uint32(2654435761) + jnp.uint32(1)
-    return (words * (positions | 1)).sum(dtype=jnp.uint32)
-
-
-@jax.jit
-def _combined(checksums: list[Scalar]) -> Scalar:
-    """The sum of `checksums`, each times a power of 31: the order counts."""
-    powers = [pow(31, power, 2**32) for power in reversed(range(len(checksums)))]
-    return (jnp.stack(checksums) * np.asarray(powers, np.uint32)).sum(dtype=jnp.uint32)
-
-
-def _words(leaf: jax.Array) -> jax.Array:
-    if jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key):
-        leaf = jax.random.key_data(leaf)
-    if leaf.dtype == jnp.bool_:
-        return leaf.reshape(-1).astype(jnp.uint32)
-    width = leaf.dtype.itemsize
-    if width == 8:
-        return jax.lax.bitcast_convert_type(leaf, jnp.uint32).reshape(-1)
-    return jax.lax.bitcast_convert_type(leaf, f"uint{8 * width}").reshape(-1).astype(jnp.uint32)
 
 
 def _abstract(x) -> jax.ShapeDtypeStruct:

@@ -53,7 +53,7 @@ def load(path: str | Path) -> ModuleType:
     """The experiment file as a module with `get_config()` and `build(config)`; modules beside it are found by it.
 
     Raises:
-      ConfigError: if there is no such file, or it lacks one of the two functions.
+      ConfigError: if there is no such file, it or a module of it is no Python, or it lacks one of the two functions.
     """
     path = Path(path)
     if not path.is_file():
@@ -61,7 +61,11 @@ def load(path: str | Path) -> ModuleType:
         raise ConfigError(f"no experiment file {path}{near}")
     if path.suffix != ".py":
         raise ConfigError(f"{path} is no Python file: an experiment is a .py file with get_config() and build(config)")
-    module = own_modules.load(f"experiment_{path.stem}", path)
+    try:
+        module = own_modules.load(f"experiment_{path.stem}", path)
+    except SyntaxError as error:
+        where = f"{error.filename}, line {error.lineno}" if error.filename else f"{path}, or a module of it"
+        raise ConfigError(f"{where}: {error.msg}") from error
     for name in ("get_config", "build"):
         if not callable(getattr(module, name, None)):
             raise ConfigError(f"{path} has no function {name}(): an experiment file has get_config() and build(config)")

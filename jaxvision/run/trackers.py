@@ -6,6 +6,7 @@ A metric's tag is its name, led by `train/` where it has no part of its own: `tr
 import contextlib
 import json
 import logging
+import re
 import secrets
 import struct
 import time
@@ -14,6 +15,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from jaxvision.errors import TrackerError, write_atomically
+from jaxvision.run.damage import set_aside
 from jaxvision.run.log import Clock
 
 logger = logging.getLogger(__name__)
@@ -180,8 +182,7 @@ class WeightsAndBiases:
         except ImportError:
             raise TrackerError("--wandb needs the package wandb: pip install 'jaxvision[wandb]'") from None
         self._note = workdir / "wandb.txt"
-        known = self._note.read_text(encoding="utf-8").split() if self._note.exists() else []
-        self._identity, self._sent = (known[0], int(known[1])) if len(known) == 2 else (secrets.token_hex(4), -1)
+        self._identity, self._sent = _noted(self._note) or (secrets.token_hex(4), -1)
         settings = wandb.Settings(silent=True, console="off", disable_git=True, save_code=False)
         try:
             self._run = wandb.init(
@@ -224,6 +225,20 @@ class WeightsAndBiases:
 
     def _keep_note(self) -> None:
         write_atomically(self._note, f"{self._identity} {self._newest}\n")
+
+
+def _noted(path: Path) -> tuple[str, int] | None:
+    """Identity of a run and the last step that was sent; None where there is no note, or none that can be read."""
+    if not path.exists():
+        return None
+    try:
+        identity, step = path.read_text(encoding="ascii").split()
+        if re.fullmatch(r"[0-9a-f]{8}", identity):
+            return identity, int(step)
+    except (OSError, ValueError):
+        pass
+    logger.warning("%s can't be read; kept as %s. A new run begins on Weights & Biases.", path, set_aside(path).name)
+    return None
 
 
 class Speed:

@@ -16,13 +16,14 @@ from jaxvision import experiment as experiments
 from jaxvision import train as loop
 from jaxvision.draw.curves import curves
 from jaxvision.draw.figure import save
-from jaxvision.errors import ConfigError, DataError, WorkdirError, naming, raised_as, reading
+from jaxvision.errors import CheckpointError, ConfigError, DataError, WorkdirError, naming, raised_as, reading
 from jaxvision.experiment import Experiment
 from jaxvision.machine.signals import Stopped
 from jaxvision.run import agreement, devices, nonfinite, peers, processes
-from jaxvision.run.checkpoint import Checkpoints
+from jaxvision.run.checkpoint import Checkpoints, Saved
 from jaxvision.run.evaluation import Evaluated, Evaluator, draw_evaluations
 from jaxvision.run.interruption import Interruption
+from jaxvision.run.log import Mark
 from jaxvision.run.logbook import Logbook
 from jaxvision.run.remarks import check_head, head_mismatch, remarks
 from jaxvision.run.trackers import OpenTracker
@@ -117,12 +118,11 @@ def train(
                 enter(place, plan, recipe, fork)
         processes.check_reached(place.path)
         checkpoints = stack.enter_context(Checkpoints(place.checkpoints, experiment.keep))
-        progress, rows = first_progress(plan, checkpoints)
+        progress, mark = first_progress(plan, checkpoints)
         book = Logbook(
             place.path,
             config,
-            first=int(progress.state.step),
-            rows=rows,
+            mark=mark,
             steps=experiment.steps,
             batch_size=experiment.train.spec.image.shape[0],
             every=experiment.every.log,
@@ -198,14 +198,30 @@ def check_free(workdir: Workdir, experiment: Experiment, recipe: Recipe | None, 
     workdir.check(recipe, data, fork)
 
 
-def first_progress(plan: Plan, checkpoints: Checkpoints) -> tuple[Progress, int]:
-    """The run as its newest readable checkpoint has it, or before its first step, and how many rows its log had."""
+def first_progress(plan: Plan, checkpoints: Checkpoints) -> tuple[Progress, Mark]:
+    """The run as its newest readable checkpoint has it, or before its first step, and how far its log had come."""
     saved = checkpoints.newest(plan.like)
     if saved is not None:
-        return Progress(saved.state, saved.notes["history"], saved.notes["interval"]), saved.notes["rows"]
+        return _progress_of(saved, checkpoints.folder)
     with raised_as(ConfigError):
         state = experiments.first_state_of(plan.experiment, layout=partial(devices.layout, plan.mesh))
-    return Progress(state), 0
+    return Progress(state), Mark()
+
+
+def _progress_of(saved: Saved, folder: Path) -> tuple[Progress, Mark]:
+    """Raises CheckpointError for a checkpoint that something else than a run has saved."""
+    notes, step = saved.notes, int(saved.state.step)
+    if step != saved.step:
+        raise CheckpointError(
+            f"checkpoint {folder / str(saved.step)} is that of step {step}, copied or renamed: remove it"
+        )
+    try:
+        progress = Progress(saved.state, notes["history"], notes["interval"])
+        return progress, Mark(step, notes["rows"], notes.get("log"))
+    except KeyError as error:
+        raise CheckpointError(
+            f"checkpoint {folder / str(saved.step)} is none of a run: its notes lack {error}"
+        ) from None
 
 
 def go_on(
@@ -354,8 +370,11 @@ def hooked(
         workdir.check_there()
         with book.paused():
             history, interval = list(progress.history), list(progress.interval)
-            notes = {"history": history, "interval": interval, "rows": book.synced()}
-            checkpoints.save(int(progress.state.step), progress.state, notes, metrics)
+            mark = book.marked(int(progress.state.step))
+            notes = {"history": history, "interval": interval, "rows": mark.rows, "log": mark.checksum}
+            checkpoints.save(mark.step, progress.state, notes, metrics)
+            if book.writes:
+                workdir.note_saved(mark.step)
         check_measured(experiment.keep.by, metrics)
 
     def stop(history: Sequence[Metrics]) -> bool:
