@@ -1,8 +1,14 @@
 """What a user can mend: errors in one line, the nearest name for a typo, files that are written whole or not at all."""
 
 import difflib
+import lzma
 import os
+import reprlib
+import struct
+import unicodedata
 import uuid
+import zipfile
+import zlib
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -65,6 +71,40 @@ def naming(what: str) -> Iterator[None]:
         raise ValueError(f"{what}: {error}") from error
 
 
+DAMAGE = (
+    *(
+        ValueError,
+        LookupError,
+        TypeError,
+        AttributeError,
+        ArithmeticError,
+        EOFError,
+        OSError,
+        RuntimeError,
+        MemoryError,
+    ),
+    *(struct.error, zlib.error, lzma.LZMAError, zipfile.BadZipFile),
+)
+"""What the readers of files raise where a file is damaged, cut off, or made to do harm."""
+
+
+@contextmanager
+def damage(file: object) -> Iterator[None]:
+    """Inside this block, whatever the reader of a damaged file raises becomes a `DataError` of one line that names it.
+
+    Errors that name a file, this one or another, stay as they are.
+    """
+    try:
+        yield
+    except DAMAGE as error:
+        if isinstance(error, OSError) and error.filename is not None:
+            raise
+        text = cut(" ".join(str(error).split()), 200) or type(error).__name__
+        if isinstance(error, RecursionError):
+            text = "it nests too deeply"
+        raise DataError(text if str(file) in text else f"{file}: damaged or cut off ({text})") from error
+
+
 def reading(batches: Iterator[T]) -> Iterator[T]:
     """The batches; an error of the data becomes a `DataError`."""
     while True:
@@ -90,6 +130,32 @@ def nearest(name: object, known: Sequence[str], shown: int = 8) -> str:
     if not near:
         return f"; {listed}"
     return f"; did you mean {near[0]!r}?" + ("" if more else f" ({listed})")
+
+
+def shown(value: object, most: int = 120) -> str:
+    """A value that a message shows, in `most` characters at most, however long, deep or large it is."""
+    brief = reprlib.Repr()
+    brief.maxlist = brief.maxtuple = brief.maxdict = 8
+    brief.maxstring = brief.maxother = brief.maxlong = most
+    return cut(brief.repr(value), most)
+
+
+def cut(text: str, most: int) -> str:
+    """The text, its middle left out where it has more than `most` characters."""
+    return text if len(text) <= most else f"{text[: most * 2 // 3]}...{text[len(text) - most // 3 + 3 :]}"
+
+
+def printable(text: str) -> str:
+    """The text, characters that steer a terminal or the direction of writing escaped; line breaks and tabs stay."""
+    if text.isprintable():
+        return text
+    return "".join(each if each in "\n\t" or not _steers(each) else ascii(each)[1:-1] for each in text)
+
+
+def _steers(character: str) -> bool:
+    return (
+        unicodedata.category(character) in ("Cc", "Cf") and character not in "\u200c\u200d"
+    )  # joiners of scripts, emoji
 
 
 def write_atomically(path: Path, data: str | bytes) -> None:

@@ -14,6 +14,7 @@ import numpy as np
 
 from jaxvision.data.host_tensorflow import tensorflow, tensorflow_datasets
 from jaxvision.data.source import Annotations, Example, Source, annotations, no_labels
+from jaxvision.errors import DataError, damage
 from jaxvision.formats.fingerprint import digest
 from jaxvision.formats.image_file import upright_size
 from jaxvision.machine.folders import local
@@ -60,7 +61,7 @@ def objects_source(
 
     @functools.cache
     def all_objects() -> list[Annotations]:
-        return [found(each) for each in _all(records)]
+        return [found(each) for each in _all(records, builder.data_path)]
 
     title = f"{builder.info.full_name} {split}"
     return _source(builder, split, records, classes, example)._replace(labels=no_labels(title), objects=all_objects)
@@ -112,9 +113,12 @@ def _builder(name: str, data_dir: str | PathLike | None) -> Any:
 
     data_dir = local(data_dir if data_dir is not None else constants.DATA_DIR)
     try:
-        return read_only_builder.builder_from_files(name, data_dir=data_dir)
-    except registered.DatasetNotFoundError:
-        raise FileNotFoundError(_missing(name, data_dir)) from None
+        with damage(data_dir / name):
+            return read_only_builder.builder_from_files(name, data_dir=data_dir)
+    except DataError as error:
+        if isinstance(error.__cause__, registered.DatasetNotFoundError):
+            raise FileNotFoundError(_missing(name, data_dir)) from None
+        raise
 
 
 def directory(folder: str | PathLike, split: str, image: str = "image", label: str = "label") -> Source:
@@ -123,7 +127,9 @@ def directory(folder: str | PathLike, split: str, image: str = "image", label: s
         raise FileNotFoundError(f"{folder} holds no dataset_info.json, so it is no folder of a prepared TFDS dataset")
     tfds = tensorflow_datasets()
 
-    return _labelled(tfds.builder_from_directory(folder), split, image, label)
+    with damage(folder):
+        builder = tfds.builder_from_directory(folder)
+    return _labelled(builder, split, image, label)
 
 
 def _labelled(builder: Any, split: str, image: str, label: str) -> Source:
@@ -135,7 +141,7 @@ def _labelled(builder: Any, split: str, image: str, label: str) -> Source:
 
     @functools.cache
     def labels() -> np.ndarray:
-        return np.asarray([example(each).label for each in _all(records)], np.int64)
+        return np.asarray([example(each).label for each in _all(records, builder.data_path)], np.int64)
 
     return _source(builder, split, records, classes, example)._replace(labels=labels)
 
@@ -147,12 +153,29 @@ def _source(
     title = f"{builder.info.full_name} {split}"
 
     def name(index: int) -> str:
-        named = _naming(_parsed(records, [index])[0])
+        try:
+            named = _naming(_parsed(records, [index], builder.data_path)[0])
+        except DataError:
+            named = None
         return f"{title}[{index}]" if named is None else f"{title} {named}"
+
+    def read(indices: np.ndarray) -> list[Example]:
+        numbers = np.asarray(indices).tolist()
+        try:
+            return [example(each) for each in _parsed(records, numbers, builder.data_path)]
+        except DataError:  # one of them is damaged
+            return [one(number) for number in numbers]
+
+    def one(number: int) -> Example:
+        try:
+            with damage(builder.data_path):
+                return example(_parsed(records, [number], builder.data_path)[0])
+        except DataError as error:
+            return Example(b"", fault=str(error))
 
     return Source(
         length=len(records),
-        read=lambda indices: [example(each) for each in _parsed(records, np.asarray(indices).tolist())],
+        read=read,
         labels=no_labels(title),
         classes=classes,
         name=name,
@@ -166,13 +189,15 @@ def _naming(features: Any) -> str | None:
     return next((values[0].decode() for values in found if values), None)
 
 
-def _parsed(records: Any, indices: list[int]) -> list[Any]:
-    return [_features(record) for record in records.__getitems__(indices)]
+def _parsed(records: Any, indices: list[int], folder: object) -> list[Any]:
+    """The features of these records. Raises DataError, naming the folder, where one is damaged or not there."""
+    with damage(folder):
+        return [_features(record) for record in records.__getitems__(indices)]
 
 
-def _all(records: Any) -> Iterator[Any]:
+def _all(records: Any, folder: object) -> Iterator[Any]:
     for start in range(0, len(records), BLOCK):
-        yield from _parsed(records, list(range(start, min(start + BLOCK, len(records)))))
+        yield from _parsed(records, list(range(start, min(start + BLOCK, len(records)))), folder)
 
 
 def _features(record: bytes) -> Any:
