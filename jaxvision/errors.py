@@ -89,14 +89,14 @@ DAMAGE = (
 
 
 @contextmanager
-def damage(file: object) -> Iterator[None]:
+def damage(file: object, *more: type[Exception]) -> Iterator[None]:
     """Inside this block, whatever the reader of a damaged file raises becomes a `DataError` of one line that names it.
 
-    Errors that name a file, this one or another, stay as they are.
+    `more` are the reader's own errors. Errors of the file system, which name a file, stay as they are.
     """
     try:
         yield
-    except DAMAGE as error:
+    except (*DAMAGE, *more) as error:
         if isinstance(error, OSError) and error.filename is not None:
             raise
         text = cut(" ".join(str(error).split()), 200) or type(error).__name__

@@ -6,6 +6,7 @@ array_record files can be read in any order; TFRecord files can't, and are refus
 import functools
 import shlex
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager
 from os import PathLike
 from pathlib import Path
 from typing import Any
@@ -113,7 +114,7 @@ def _builder(name: str, data_dir: str | PathLike | None) -> Any:
 
     data_dir = local(data_dir if data_dir is not None else constants.DATA_DIR)
     try:
-        with damage(data_dir / name):
+        with _damage(data_dir / name):
             return read_only_builder.builder_from_files(name, data_dir=data_dir)
     except DataError as error:
         if isinstance(error.__cause__, registered.DatasetNotFoundError):
@@ -127,7 +128,7 @@ def directory(folder: str | PathLike, split: str, image: str = "image", label: s
         raise FileNotFoundError(f"{folder} holds no dataset_info.json, so it is no folder of a prepared TFDS dataset")
     tfds = tensorflow_datasets()
 
-    with damage(folder):
+    with _damage(folder):
         builder = tfds.builder_from_directory(folder)
     return _labelled(builder, split, image, label)
 
@@ -168,7 +169,7 @@ def _source(
 
     def one(number: int) -> Example:
         try:
-            with damage(builder.data_path):
+            with _damage(builder.data_path):
                 return example(_parsed(records, [number], builder.data_path)[0])
         except DataError as error:
             return Example(b"", fault=str(error))
@@ -191,7 +192,7 @@ def _naming(features: Any) -> str | None:
 
 def _parsed(records: Any, indices: list[int], folder: object) -> list[Any]:
     """The features of these records. Raises DataError, naming the folder, where one is damaged or not there."""
-    with damage(folder):
+    with _damage(folder):
         return [_features(record) for record in records.__getitems__(indices)]
 
 
@@ -204,8 +205,29 @@ def _features(record: bytes) -> Any:
     return tensorflow().train.Example.FromString(record).features.feature
 
 
+def _damage(place: object) -> AbstractContextManager[None]:
+    """`errors.damage` of a dataset, whose descriptions and records are protocol buffers."""
+    from google.protobuf import json_format, message
+
+    return damage(place, json_format.Error, message.Error)
+
+
 def _records(builder: Any, split: str) -> Any:
-    """The raw records of a split, with random access."""
+    """The raw records of a split, with random access. Raises DataError for files that can't hold them."""
+    found = _opened(builder, split)
+    files = list(Path(builder.data_path).glob("*array_record*"))
+    for file in files:
+        if not file.is_file():
+            raise DataError(f"{file} is no regular file")
+    size = sum(file.stat().st_size for file in files)
+    if len(found) > size:
+        raise DataError(
+            f"{builder.data_path}: its dataset_info.json has {len(found):,} examples, its files {size:,} bytes"
+        )
+    return found
+
+
+def _opened(builder: Any, split: str) -> Any:
     tfds = tensorflow_datasets()
 
     formats = {each.value for each in builder.info.available_file_formats()}

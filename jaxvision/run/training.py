@@ -25,6 +25,7 @@ from jaxvision.run.evaluation import Evaluated, Evaluator, draw_evaluations
 from jaxvision.run.logbook import Logbook
 from jaxvision.run.processes import Interruption
 from jaxvision.run.remarks import check_head, head_mismatch, remarks
+from jaxvision.run.skipped import SkippedImages
 from jaxvision.run.trackers import OpenTracker
 from jaxvision.run.workdir import Recipe, Workdir
 from jaxvision.train import Metrics, Progress, TrainState, TrainStep
@@ -219,8 +220,10 @@ def go_on(
         for line in plan.remarks:
             book.say(line)
         say_where(book, progress, experiment.steps, workdir)
-        hooks = hooked(plan, workdir, book, checkpoints, evaluator, feed, interruption)
+        skipped = SkippedImages(experiment.train, book.say)
+        hooks = hooked(plan, workdir, book, checkpoints, evaluator, feed, interruption, skipped)
         progress = fitted(plan, workdir, book, progress, feed, hooks)
+        skipped.total()
         with book.paused():
             with book.clock("checkpoint"):
                 checkpoints.wait()
@@ -293,6 +296,7 @@ def hooked(
     evaluator: Evaluator,
     feed: Feed,
     interruption: Interruption,
+    skipped: SkippedImages,
 ) -> loop.Hooks:
     """What the loop calls."""
     experiment = plan.experiment
@@ -324,6 +328,8 @@ def hooked(
 
     def write(step: int, metrics: Metrics) -> None:
         workdir.check_there()
+        if not of_evaluation(metrics):
+            skipped.interval()
         book.write(step, metrics if of_evaluation(metrics) else {**scalars_at(experiment, step), **metrics})
 
     return loop.Hooks(write, evaluate, save, stop, interruption.requested, book.stepped)
