@@ -10,9 +10,12 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Literal, NoReturn
 
-from jaxvision.errors import UserError, closest
+from jaxvision.errors import UserError, closest, cut, printable
 from jaxvision.machine.folders import local
 from jaxvision.machine.output import outlast
+
+LONGEST = 2_000
+"""Characters of a message; of a longer one, the middle is left out."""
 
 
 def status_of(run: Callable[[], int], traceback: bool = False, leave: Callable[[int], object] | None = None) -> int:
@@ -24,7 +27,9 @@ def status_of(run: Callable[[], int], traceback: bool = False, leave: Callable[[
       leave: where this may be one of several processes: called with the status after an error, to end this one without
         waiting for the others.
     """
-    logging.basicConfig(format="jaxvision: %(message)s")
+    handler = logging.StreamHandler()
+    handler.setFormatter(OneLine("jaxvision: %(message)s"))
+    logging.basicConfig(handlers=[handler])
     logging.getLogger("absl").setLevel(logging.CRITICAL)  # Orbax logs every save, and errors that it raises as well
     try:
         return run()
@@ -46,10 +51,25 @@ def status_of(run: Callable[[], int], traceback: bool = False, leave: Callable[[
     return status
 
 
+class OneLine(logging.Formatter):
+    """Records as lines of text: what steers a terminal is escaped, line breaks too."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """The line, and the traceback if there is one."""
+        record.message = one_line(record.getMessage())
+        trace = self.formatException(record.exc_info) if record.exc_info else ""
+        return "\n".join(filter(None, [self.formatMessage(record), trace]))
+
+
+def one_line(text: str) -> str:
+    """The text as one line for a terminal, of a length that can be read."""
+    return cut(printable(" ".join(text.split())), LONGEST)
+
+
 def message(error: Exception, several: bool) -> str | None:
     """What to say of an error in place of a traceback; None where that would hide an error of the program."""
     if isinstance(error, UserError | OSError | MemoryError):
-        return " ".join(str(error).split()) or "there is not enough memory"
+        return one_line(str(error)) or "there is not enough memory"
     if "can't start new thread" in str(error):
         return "no further thread can be started; allow more (ulimit -u, or the limit of pids of a container)"
     lost = ("Connection closed", "Connection reset", "Broken pipe", "heartbeat", "DEADLINE_EXCEEDED")

@@ -158,6 +158,11 @@ def _steers(character: str) -> bool:
     )  # joiners of scripts, emoji
 
 
+def no_link(path: str, flags: int) -> int:
+    """The `opener` of a file that is added to in place: a link in its place, which leads elsewhere, is an OSError."""
+    return os.open(path, flags | getattr(os, "O_NOFOLLOW", 0), 0o666)
+
+
 def write_atomically(path: Path, data: str | bytes) -> None:
     """The file has all of the text (as UTF-8) or bytes, or is as it was."""
     with replacing(path) as partial:

@@ -11,12 +11,14 @@ from jaxvision.formats.image_file import Size
 ALLOWED = "polygons [[x, y, ...], ...] of three points or more, or run lengths {size, counts}"
 LONGEST_OUTLINE = 1_000_000
 """Pixels, the larger of across and down of each line added up; a longer outline takes gigabytes to fill."""
+MOST_POLYGONS = 10_000
+"""Polygons of one object."""
 
 
 def compact(segmentation: object) -> Any:
     """The segmentation, its polygons as arrays: a tenth of the memory of lists.
 
-    Raises ValueError for what is none, and for outlines that are too long together (`LONGEST_OUTLINE`).
+    Raises ValueError for what is none, for too many polygons, and outlines that are too long together.
     """
     if isinstance(segmentation, Mapping) and "counts" in segmentation:
         return segmentation
@@ -42,6 +44,8 @@ def _polygon(values: object) -> np.ndarray | None:
 
 def _check_outline(polygons: list[Any]) -> None:
     lines = (np.diff(np.reshape(each, (-1, 2)), axis=0, append=np.reshape(each, (-1, 2))[:1]) for each in polygons)
+    if len(polygons) > MOST_POLYGONS:
+        raise ValueError(f"segmentation has {len(polygons):,} polygons; allowed are {MOST_POLYGONS:,}")
     with np.errstate(over="ignore"):
         length = sum(float(np.abs(each).max(1).sum()) for each in lines)
     if length > LONGEST_OUTLINE:

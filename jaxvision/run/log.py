@@ -11,7 +11,7 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from jaxvision.errors import write_atomically
+from jaxvision.errors import no_link, write_atomically
 
 WARM_UP = 8
 """Steps that say nothing of the speed: the first is mostly compilation, the next are only handed to the device."""
@@ -27,7 +27,7 @@ class JsonLines:
     def write(self, step: int, metrics: Mapping[str, float]) -> None:
         """Appends a row; it is with the operating system when this returns, so that a killed run keeps it."""
         row = {"step": step, **{name: _finite_or_none(value) for name, value in metrics.items()}}
-        with self.path.open("a", encoding="utf-8") as file:
+        with open(self.path, "a", encoding="utf-8", opener=no_link) as file:
             file.write(json.dumps(row) + "\n")
         if self._count is not None:
             self._count += 1
@@ -41,7 +41,7 @@ class JsonLines:
     def sync(self) -> None:
         """Returns when the rows are on the disk, so that no checkpoint is newer than the log after a power loss."""
         if self.path.exists():
-            with self.path.open("a", encoding="utf-8") as file:
+            with open(self.path, "a", encoding="utf-8", opener=no_link) as file:
                 os.fsync(file.fileno())
 
     def read(self) -> list[dict[str, float]]:

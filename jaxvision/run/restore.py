@@ -11,7 +11,7 @@ from jax.sharding import Mesh
 
 from jaxvision.errors import ConfigError, DataError, WorkdirError, raised_as
 from jaxvision.experiment import Evaluation, Experiment, streams
-from jaxvision.run import checkpoint, devices
+from jaxvision.run import checkpoint, devices, first_use
 from jaxvision.run.checkpoint import Saved, Which
 from jaxvision.run.config import configure, here, load, restored
 from jaxvision.run.devices import state_on
@@ -67,6 +67,10 @@ def _built(workdir: Workdir, overrides: Mapping[str, str]) -> Experiment:
         raise WorkdirError(
             f"{workdir.path} holds no run: it has no {' and no '.join(missing)} (a run of an experiment that was built "
             "without a file is opened with that experiment)"
+        )
+    if first_use.note(workdir.source):
+        logger.warning(
+            "%s is run as a program, and was not trained here: is it from someone you trust?", workdir.source
         )
     module = load(workdir.source)
     try:

@@ -147,6 +147,7 @@ def prepare(experiment: Experiment, fsdp: int = 1) -> Plan:
         abouts = open_data(experiment, mesh)
     with raised_as(ConfigError):
         experiments.check_seed(experiment)
+        experiments.check_steps(experiment)
         experiments.check_names(experiment)
         experiments.check_kept(experiment)
         for name, evaluation in experiment.evaluations.items():

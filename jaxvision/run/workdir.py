@@ -30,7 +30,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
-from jaxvision.errors import WorkdirError, write_atomically
+from jaxvision.errors import WorkdirError, no_link, write_atomically
 from jaxvision.machine.folders import local
 from jaxvision.run import provenance
 from jaxvision.run.own_modules import KEPT, own_modules
@@ -91,7 +91,7 @@ class Workdir:
         """
         with self._writing():
             self.path.mkdir(parents=True, exist_ok=True)
-            lock = (self.path / "lock").open("a")
+            lock = open(self.path / "lock", "a", opener=no_link)  # noqa: SIM115
         with lock:
             if fcntl is not None:
                 try:
@@ -191,7 +191,7 @@ class Workdir:
         for name, line in (("command.txt", command), ("starts.jsonl", json.dumps(row))):
             if not line:
                 continue
-            with (self.path / name).open("a", encoding="utf-8", errors="surrogateescape") as file:
+            with open(self.path / name, "a", encoding="utf-8", errors="surrogateescape", opener=no_link) as file:
                 file.write(line + "\n")
 
     def _keep_patch(self, patch: str) -> str | None:
