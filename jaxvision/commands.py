@@ -14,7 +14,7 @@ from jaxvision.errors import UserError, closest, cut, printable
 from jaxvision.machine.folders import local
 from jaxvision.machine.output import outlast
 
-LONGEST = 2_000
+LONGEST = 1_000
 """Characters of a message; of a longer one, the middle is left out."""
 
 

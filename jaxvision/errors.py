@@ -55,11 +55,17 @@ class AnotherProcessFailed(UserError, RuntimeError):
 
 @contextmanager
 def raised_as(kind: type[UserError]) -> Iterator[None]:
-    """Inside this block a ValueError or OSError is raised as an error of this kind."""
+    """Inside this block what a value of the user's can lead to is raised as an error of this kind.
+
+    That is a ValueError or OSError, and what numbers that are far too large, or 0, make of a computation.
+    """
     try:
         yield
     except (ValueError, OSError) as error:
         raise kind(str(error)) from error
+    except (ArithmeticError, MemoryError, NotImplementedError) as error:
+        text = " ".join(str(error).split()) or "there is not enough memory"
+        raise kind(f"a number is 0, or far too large ({type(error).__name__}: {cut(text, 200)})") from error
 
 
 @contextmanager

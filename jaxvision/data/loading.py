@@ -157,7 +157,7 @@ class Skipped:
                 logger.warning("skipped an unusable image (%d so far): %s", len(self._seen), error)
             if self.most is not None and self._in_a_row >= self.most:
                 which = "first" if self._in_a_row == self.rows else "last"
-                raise DataError(f"none of the {which} {self._in_a_row:,} images could be used, the last: {error}")
+                raise DataError(f"none of the {which} {self.most:,} images could be used, the last: {error}")
 
     @property
     def counts(self) -> tuple[int, int]:

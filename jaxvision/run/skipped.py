@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 
+from jaxvision.errors import DataError
 from jaxvision.types import Stream
 
 BOUND = 0.1
@@ -26,8 +27,10 @@ class SkippedImages:
             )
 
     def total(self) -> None:
-        """Says how many there were, if any."""
+        """Says how many there were, if any. Raises DataError if there were only such: nothing was learnt."""
         without, rows = self._count()
+        if rows and without == rows:
+            raise DataError(f"none of the {rows:,} training images could be used")
         if without:
             self._say(
                 f"{without:,} of {rows:,} training images ({without / rows:.1%}) could not be used, and were skipped"

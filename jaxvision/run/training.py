@@ -155,6 +155,7 @@ def prepare(experiment: Experiment, fsdp: int = 1) -> Plan:
                 experiments.check_classes(evaluation.metric, abouts[where])
         loop.check_intervals(experiment.every)
         step, like = devices.step_on(mesh, experiment)
+        devices.check_memory(mesh, like)
         return Plan(experiment, abouts, mesh, step, like, remarks_on(experiment, abouts, mesh, like))
 
 
