@@ -91,7 +91,7 @@ class Workdir:
         """
         with self._writing():
             self.path.mkdir(parents=True, exist_ok=True)
-            lock = open(self.path / "lock", "a", opener=no_link)  # noqa: SIM115
+            lock = (self.path / "lock").open("a")
         with lock:
             if fcntl is not None:
                 try:
