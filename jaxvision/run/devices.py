@@ -163,10 +163,15 @@ def here(tree: PyTree, mesh: Mesh) -> PyTree:
 
 
 def check_divisible(spec: Batch, mesh: Mesh) -> None:
-    """Raises ValueError if a batch of this shape can't be split evenly over the devices."""
-    size = spec.image.shape[0]
-    if size % mesh.size:
-        raise ValueError(f"a batch of {size} examples can't be split over {mesh.size} devices")
+    """Raises ValueError if a batch of this shape can't be split evenly over the devices, or is larger than the memory."""
+    rows = spec.image.shape[0]
+    if rows % mesh.size:
+        raise ValueError(f"a batch of {rows} examples can't be split over {mesh.size} devices")
+    size = sum(math.prod(each.shape) * each.dtype.itemsize for each in jax.tree.leaves(spec)) // jax.process_count()
+    limit = memory()
+    if limit is not None and size > limit:
+        have = f"{limit / 1e9:,.1f} GB of memory"
+        raise ValueError(f"a batch of {rows:,} examples takes {size / 1e9:,.1f} GB, and there are {have}")
 
 
 def ahead(batches: Iterable[Batch], place: Callable[[Batch], Batch], depth: int = 2) -> Iterator[Batch]:
