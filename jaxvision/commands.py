@@ -71,7 +71,7 @@ def message(error: Exception, several: bool) -> str | None:
     if isinstance(error, UserError | OSError | MemoryError):
         return one_line(str(error)) or "there is not enough memory"
     if "can't start new thread" in str(error):
-        return "no further thread can be started; allow more (ulimit -u, or the limit of pids of a container)"
+        return "no further thread can be started; allow more (ulimit -u, a container's limit of pids), or memory (ulimit -v)"
     lost = ("Connection closed", "Connection reset", "Broken pipe", "heartbeat", "DEADLINE_EXCEEDED")
     if several and any(sign in str(error) for sign in lost):
         return f"another process has ended; its own message says why ({str(error).splitlines()[0]})"
