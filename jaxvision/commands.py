@@ -10,10 +10,13 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Literal, NoReturn
 
-from jaxvision.errors import AnotherProcessFailed, UserError, closest
+from jaxvision.errors import AnotherProcessFailed, UserError, closest, cut, printable
 from jaxvision.machine.folders import local
 from jaxvision.machine.output import outlast
 from jaxvision.machine.signals import INTERRUPTED, Stopped, leave_soon, stoppable
+
+LONGEST = 1_000
+"""Characters of a message; of a longer one, the middle is left out."""
 
 
 def status_of(
@@ -31,7 +34,9 @@ def status_of(
         others, if anything, to end this one without waiting for them.
       terminated: the status after SIGTERM.
     """
-    logging.basicConfig(format="jaxvision: %(message)s")
+    handler = logging.StreamHandler()
+    handler.setFormatter(OneLine("jaxvision: %(message)s"))
+    logging.basicConfig(handlers=[handler])
     logging.getLogger("absl").setLevel(logging.CRITICAL)  # Orbax logs every save, and errors that it raises as well
     why = ""
     try:
@@ -59,12 +64,27 @@ def status_of(
     return status
 
 
+class OneLine(logging.Formatter):
+    """Records as lines of text: what steers a terminal is escaped, line breaks too."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """The line, and the traceback if there is one."""
+        record.message = one_line(record.getMessage())
+        trace = self.formatException(record.exc_info) if record.exc_info else ""
+        return "\n".join(filter(None, [self.formatMessage(record), trace]))
+
+
+def one_line(text: str) -> str:
+    """The text as one line for a terminal, of a length that can be read."""
+    return cut(printable(" ".join(text.split())), LONGEST)
+
+
 def message(error: Exception) -> str | None:
     """What to say of an error in place of a traceback; None where that would hide an error of the program."""
     if isinstance(error, UserError | OSError | MemoryError):
-        return " ".join(str(error).split()) or "there is not enough memory"
+        return one_line(str(error)) or "there is not enough memory"
     if "can't start new thread" in str(error):
-        return "no further thread can be started; allow more (ulimit -u, or the limit of pids of a container)"
+        return "no further thread can be started; allow more (ulimit -u, a container's limit of pids), or memory (ulimit -v)"
     return None
 
 

@@ -142,6 +142,12 @@ def check_seed(experiment: Experiment) -> None:
         raise ValueError(f"seed is {experiment.seed}; it must be at least 0 and below 2**63")
 
 
+def check_steps(experiment: Experiment) -> None:
+    """Raises ValueError for a number of steps that none can count: they are counted by int32."""
+    if not 0 <= experiment.steps < 2**31:
+        raise ValueError(f"steps is {experiment.steps}; it must be at least 0 and below 2**31")
+
+
 def check_names(experiment: Experiment) -> None:
     """Raises ValueError for a name that no evaluation or scalar can have."""
     for name in experiment.evaluations:

@@ -226,6 +226,8 @@ class Stream(NamedTuple):
     """
     faults: Callable[[Sequence[int]], list[Fault]] | None = None
     """Reads and decodes these examples whole, by their index, and tells what is wrong with any."""
+    skipped: Callable[[], tuple[int, int]] | None = None
+    """Rows read so far that have no usable image, and all rows read so far; None where the first such ends the run."""
 
 
 Augment = Callable[[Key, Scalar, Batch], Batch]

@@ -174,6 +174,12 @@ def test_a_seed_that_no_key_can_be_made_of_is_named(seed):
         experiment.check_seed(chosen)
 
 
+@pytest.mark.parametrize("steps", [-1, 2**31, 10**30])
+def test_steps_that_can_not_be_counted_are_named(steps):
+    with pytest.raises(ValueError, match=f"steps is {steps}; it must be at least 0 and below 2\\*\\*31"):
+        experiment.check_steps(experiment.Experiment(None, None, steps, None))
+
+
 def test_a_config_is_written_with_what_build_filled_in_and_paths_as_they_were_given(monkeypatch):
     monkeypatch.setenv("HOME", "/home/me")
     given = ConfigDict({"data": {"train": "~/images", "test": ""}, "classes": (), "steps": 3}).lock()

@@ -251,6 +251,20 @@ def test_an_evaluation_that_fails_loses_no_step_before_it(run, image_folder, tmp
     assert [row["step"] for row in rows(options["workdir"]) if "loss" in row] == [5, 10]
 
 
+@pytest.mark.parametrize("steps", [2, 40])
+def test_a_run_that_can_use_no_image_fails(run, image_folder, steps):
+    for file in image_folder.rglob("*.png"):
+        file.write_bytes(b"junk")
+    options = {"source": "folder", "data_dir": image_folder, "classes": 3, "channels": 3, "size": 24, "steps": steps}
+    status, printed = run(**options, on_bad_image="skip", evaluate=100)
+    assert status == 2
+    lines = [line for line in printed.splitlines() if line.startswith("jaxvision: ") and "skipped an" not in line]
+    assert [
+        re.search(r"none of the .*images could be used|there is no valid example", line) is None for line in lines
+    ] == [0]
+    assert "Traceback" not in printed
+
+
 def test_a_fork_can_not_go_back(run):
     assert run(steps=10)[0] == 0
     status, printed = run("--fork", steps=5)

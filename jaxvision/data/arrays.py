@@ -6,7 +6,7 @@ from typing import Unpack
 
 import numpy as np
 
-from jaxvision.data import placement, streams
+from jaxvision.data import npz, placement, streams
 from jaxvision.data.loading import Open
 from jaxvision.data.order import Order
 from jaxvision.data.readers import threads
@@ -46,18 +46,9 @@ def source(
 def open_npz(
     path: str | PathLike, images: str = "images", labels: str = "labels", classes: Sequence[str] | None = None
 ) -> Source:
-    """A source of two arrays of an `.npz` file, named by their keys. Raises ValueError, naming the file, as `source` does."""
-    try:
-        opened = np.load(path, allow_pickle=False)
-    except (ValueError, EOFError) as error:
-        raise ValueError(f"{path} is no .npz file") from error
-    if isinstance(opened, np.ndarray):
-        raise ValueError(f"{path} holds a single array, not an .npz file's named ones")
-    with opened as file:
-        for key in (images, labels):
-            if key not in file.files:
-                raise ValueError(f"{path} has no array {key!r}; it has {', '.join(sorted(file.files))}")
-        return source(file[images], file[labels], classes, name=str(path))
+    """A source of two arrays of an `.npz` file, named by their keys. Raises as `npz.read` and `source` do."""
+    stored, numbers = npz.read(path, (images, labels))
+    return source(stored, numbers, classes, name=str(path))
 
 
 def _check(images: np.ndarray, labels: np.ndarray, name: str) -> None:

@@ -8,7 +8,6 @@ first N is a function of the image and the settings.
 """
 
 import sys
-import zipfile
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -17,6 +16,7 @@ from typing import Any, Literal, NamedTuple, get_args
 import numpy as np
 
 from jaxvision import commands, formats
+from jaxvision.data import npz
 from jaxvision.data.decode import decode
 from jaxvision.data.features import write_npz
 from jaxvision.data.objects import listing_source
@@ -82,9 +82,8 @@ def _kept(image: bytes | np.ndarray, search: Search, folder: Path) -> np.ndarray
         except BadImage:
             return np.zeros((0, 4), np.float32)
     try:
-        with path.open("rb") as opened, np.load(opened, allow_pickle=False) as file:
-            boxes = file["boxes"]
-    except (ValueError, KeyError, EOFError, OSError, zipfile.BadZipFile) as error:
+        (boxes,) = npz.read(path, ("boxes",))
+    except (ValueError, OSError) as error:
         raise ValueError(f"{path} holds no proposals: {error}; remove it to have them computed again") from error
     return boxes[permutation(int(name[:16], 16), Purpose.SAMPLE, 0, len(boxes))]
 

@@ -1,12 +1,14 @@
 """A source: labelled images that can be read in any order."""
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike
 
 from jaxvision.formats.fingerprint import digest
+from jaxvision.formats.image_file import BadImage, read
 from jaxvision.types import About
 
 
@@ -39,6 +41,14 @@ class Example(NamedTuple):
     """float32 `n 4`: regions that may hold objects, in pixels of the upright image file; of fewer rows the first count."""
     fault: str | None = None
     """Why it can't be used; a pipeline skips it, or raises, as for an unreadable image."""
+
+
+def of_file(path: Path, label: int = -1) -> Example:
+    """The example of an image file; one that can't be read has that for its fault."""
+    try:
+        return Example(read(path), label)
+    except BadImage as error:
+        return Example(b"", label, fault=str(error))
 
 
 class Source(NamedTuple):

@@ -11,7 +11,7 @@ from matplotlib.axes import Axes
 from matplotlib.patches import Rectangle
 from PIL import Image, ImageDraw, ImageFont
 
-from jaxvision.draw.style import BLUE, GREEN, ORANGE, PURPLE, VERMILLION, drawable
+from jaxvision.draw.style import BLUE, GREEN, LONGEST, ORANGE, PURPLE, VERMILLION, drawable
 
 COLOURS = (BLUE, VERMILLION, GREEN, PURPLE, ORANGE)
 """Colours of the classes of objects, again from the start after the last."""
@@ -78,11 +78,12 @@ def with_boxes(
         draw.rectangle((x0, y0, max(x1 - 1, x0), max(y1 - 1, y0)), outline=colour, width=line)
     labels: list[Label] = []
     for box, text, colour in zip(boxes, texts, colours, strict=True):
-        left, top, right, bottom = draw.textbbox((0, 0), drawable(text), font=font)
+        text = drawable(" ".join(text.split())[:LONGEST])
+        left, top, right, bottom = draw.textbbox((0, 0), text, font=font)
         label = _free_place(box, (right - left + 4, bottom - top + 4), picture.size, labels)
         labels.append(label)
         draw.rectangle(label, fill=colour)
-        draw.text((label[0] + 2 - left, label[1] + 2 - top), drawable(text), fill="white", font=font)
+        draw.text((label[0] + 2 - left, label[1] + 2 - top), text, fill="white", font=font)
     return picture
 
 

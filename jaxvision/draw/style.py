@@ -10,6 +10,8 @@ BLUE, VERMILLION, GREEN, PURPLE, SKY, ORANGE = "#0072B2", "#D55E00", "#009E73", 
 INK, MUTED, RULE, NOTHING = "#1B1F24", "#5B6470", "#E3E6EA", "#E8E8E8"
 """Text, text that stays behind, grid lines, and the absence of data."""
 
+LONGEST = 400
+"""Characters of a text that are measured: as many from its beginning as from its end, if it has more."""
 REPLACEMENT = "\N{REPLACEMENT CHARACTER}"
 
 
@@ -18,7 +20,8 @@ def shorten(text: str, width: float, size: float) -> str:
 
     The middle, because long class names differ at their ends as often as at their beginnings.
     """
-    text = drawable(" ".join(text.split()))
+    text = " ".join(text.split())
+    text = drawable(text if len(text) <= LONGEST else text[: LONGEST // 2] + text[-LONGEST // 2 :])
     kept = len(text)
     short = text
     while kept > 2 and text_width(short, size) > width:

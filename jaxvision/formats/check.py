@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from jaxvision import commands
-from jaxvision.errors import DataError, creating, raised_as
+from jaxvision.errors import DataError, creating, printable, raised_as
 from jaxvision.formats import coco, doubts, faults, opening, voc, yolo
 from jaxvision.formats.annotation import FaultKind, Finding, Listing, Report, repeated
 from jaxvision.formats.image_file import Size
@@ -92,7 +92,7 @@ def run(flags: Flags) -> int:
     _check_folder(listing, sizes)
     known = [faults.known_size(image, size) for image, size in zip(listing.images, sizes, strict=True)]
     found = [*unread, *doubts.doubts(listing, known), *faults.faults(listing, sizes)]
-    result(summary(flags.path, listing, found, len(found) if flags.all else SHOWN))
+    result(printable(summary(flags.path, listing, found, len(found) if flags.all else SHOWN)))
     if flags.repaired is not None:
         write_repaired(flags.repaired, listing, sizes, unread)
     return 1 if found else 0

@@ -14,7 +14,7 @@ from ml_collections import ConfigDict
 from jaxvision.errors import ConfigError, naming, nearest, raised_as
 from jaxvision.experiment import Experiment
 from jaxvision.machine.folders import local
-from jaxvision.run import devices, own_modules
+from jaxvision.run import devices, first_use, own_modules
 from jaxvision.run.workdir import Recipe
 
 PLACE = re.compile(r"~(/|$)|[A-Za-z][A-Za-z0-9+.-]+://")
@@ -46,6 +46,7 @@ def build(path: str | Path, overrides: Mapping[str, str] = MappingProxyType({}),
         devices.resolve_precision(config)
         filled = here(config)  # and `build` fills in what the data say
         experiment = module.build(filled)
+        first_use.note(Path(path))
         return Built(experiment, Recipe(Path(path), as_json(as_given(filled, config)), command))
 
 

@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 from tqdm import tqdm
 
-from jaxvision.errors import write_atomically
+from jaxvision.errors import no_link, write_atomically
 from jaxvision.run.damage import json_row, keep_copy
 from jaxvision.run.digest import sha256
 
@@ -42,7 +42,7 @@ class JsonLines:
         """Appends a row; it is with the operating system when this returns, so that a killed run keeps it."""
         row = {"step": step, **{name: _finite_or_none(value) for name, value in metrics.items()}}
         line = json.dumps(row) + "\n"
-        with self.path.open("a", encoding="utf-8") as file:
+        with open(self.path, "a", encoding="utf-8", opener=no_link) as file:
             file.write(line)
         self._rows += 1
         self._written.update(line.encode())
@@ -50,7 +50,7 @@ class JsonLines:
     def mark(self, step: int) -> Mark:
         """How far the log has come, when its rows are on the disk: no checkpoint is newer than it after a power loss."""
         if self.path.exists():
-            with self.path.open("a", encoding="utf-8") as file:
+            with open(self.path, "a", encoding="utf-8", opener=no_link) as file:
                 os.fsync(file.fileno())
         return Mark(step, self._rows, self._written.hexdigest())
 

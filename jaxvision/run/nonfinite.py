@@ -5,9 +5,9 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import jax
-import numpy as np
 from jax.sharding import Mesh
 
+from jaxvision.data.features import write_npz
 from jaxvision.experiment import Experiment, task_of
 from jaxvision.run import devices, processes
 from jaxvision.run.checkpoint import Checkpoints
@@ -54,4 +54,4 @@ def save_step(folder: Path, step: int, state: TrainState, batch: Batch) -> None:
         checkpoints.save(step, state, {"history": [], "interval": [], "rows": 0}, None)
     leaves = {jax.tree_util.keystr(path).strip("."): x for path, x in jax.tree_util.tree_leaves_with_path(batch)}
     if processes.is_first():
-        np.savez(folder / f"batch_{step}.npz", **leaves)
+        write_npz(folder / f"batch_{step}.npz", **leaves)

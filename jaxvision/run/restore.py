@@ -10,7 +10,7 @@ from jax.sharding import Mesh
 
 from jaxvision.errors import ConfigError, DataError, UserError, WorkdirError, raised_as
 from jaxvision.experiment import Evaluation, Experiment, streams
-from jaxvision.run import devices, reader
+from jaxvision.run import devices, first_use, reader
 from jaxvision.run.checkpoint import Saved, Which
 from jaxvision.run.config import configure, here, load, restored
 from jaxvision.run.damage import json_object
@@ -73,6 +73,10 @@ def _built(workdir: Workdir, overrides: Mapping[str, str]) -> Experiment:
             "without a file is opened with that experiment)"
         )
     workdir.check_unchanged()
+    if first_use.note(workdir.source):
+        logger.warning(
+            "%s is run as a program, and was not trained here: is it from someone you trust?", workdir.source
+        )
     module = _loaded(workdir.source)
     try:
         config = restored(module.get_config(), json_object(workdir.config))

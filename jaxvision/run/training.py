@@ -26,6 +26,7 @@ from jaxvision.run.interruption import Interruption
 from jaxvision.run.log import Mark
 from jaxvision.run.logbook import Logbook
 from jaxvision.run.remarks import check_head, head_mismatch, remarks
+from jaxvision.run.skipped import SkippedImages
 from jaxvision.run.trackers import OpenTracker
 from jaxvision.run.workdir import Recipe, Workdir
 from jaxvision.train import Metrics, Progress, TrainState, TrainStep
@@ -146,6 +147,7 @@ def prepare(experiment: Experiment, fsdp: int = 1) -> Plan:
         abouts = open_data(experiment, mesh)
     with raised_as(ConfigError):
         experiments.check_seed(experiment)
+        experiments.check_steps(experiment)
         experiments.check_names(experiment)
         experiments.check_kept(experiment)
         for name, evaluation in experiment.evaluations.items():
@@ -153,6 +155,7 @@ def prepare(experiment: Experiment, fsdp: int = 1) -> Plan:
                 experiments.check_classes(evaluation.metric, abouts[where])
         loop.check_intervals(experiment.every)
         step, like = devices.step_on(mesh, experiment)
+        devices.check_memory(mesh, like)
         return Plan(experiment, abouts, mesh, step, like, remarks_on(experiment, abouts, mesh, like))
 
 
@@ -235,12 +238,14 @@ def go_on(
     with book, Interruption(first) as interruption:
         for line in plan.remarks:
             book.say(line)
-        hooks = hooked(plan, workdir, book, checkpoints, evaluator, feed, interruption)
+        skipped = SkippedImages(experiment.train, book.say)
+        hooks = hooked(plan, workdir, book, checkpoints, evaluator, feed, interruption, skipped)
         try:
             say_where(book, progress, experiment.steps, workdir)
             progress = fitted(plan, workdir, book, progress, feed, hooks, interruption)
         except Stopped:
             return trained(workdir.path, first, experiment, interruption.name, progress, checkpoints, book)
+        skipped.total()
         with book.paused():
             with book.clock("checkpoint"):
                 checkpoints.wait()
@@ -345,6 +350,7 @@ def hooked(
     evaluator: Evaluator,
     feed: Feed,
     interruption: Interruption,
+    skipped: SkippedImages,
 ) -> loop.Hooks:
     """What the loop calls."""
     experiment = plan.experiment
@@ -383,6 +389,8 @@ def hooked(
 
     def write(step: int, metrics: Metrics) -> None:
         workdir.check_there()
+        if not of_evaluation(metrics):
+            skipped.interval()
         book.write(step, metrics if of_evaluation(metrics) else {**scalars_at(experiment, step), **metrics})
 
     return loop.Hooks(write, evaluate, save, stop, interruption.requested, book.stepped)

@@ -21,6 +21,8 @@ import jax
 import jax.monitoring
 from jaxtyping import PyTree
 
+from jaxvision.errors import no_link
+
 Step = Callable[[Any, Any], Any]
 Say = Callable[[str], None]
 Pause = Callable[[], contextlib.AbstractContextManager[None]]
@@ -176,7 +178,7 @@ class Watchdog:
     def _tell(self, passed: float, usual: float) -> None:
         stall = f"no step for {passed:.1f} s, where {usual:.3g} s is usual"
         try:
-            with self.path.open("a", encoding="utf-8") as file:
+            with open(self.path, "a", encoding="utf-8", opener=no_link) as file:
                 file.write(f"\n{datetime.now().astimezone().isoformat(timespec='seconds')}  {stall}\n\n")
                 file.flush()
                 faulthandler.dump_traceback(file, all_threads=True)

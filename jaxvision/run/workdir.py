@@ -32,7 +32,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
-from jaxvision.errors import WorkdirError, sweep, write_atomically
+from jaxvision.errors import WorkdirError, no_link, sweep, write_atomically
 from jaxvision.machine.folders import local
 from jaxvision.run import checksums, provenance
 from jaxvision.run.checksums import Checksums
@@ -316,7 +316,7 @@ class Workdir:
         for name, line in (("command.txt", command), ("starts.jsonl", json.dumps(row))):
             if not line:
                 continue
-            with (self.path / name).open("a", encoding="utf-8", errors="surrogateescape") as file:
+            with open(self.path / name, "a", encoding="utf-8", errors="surrogateescape", opener=no_link) as file:
                 file.write(line + "\n")
 
     def _keep_patch(self, patch: str) -> str | None:

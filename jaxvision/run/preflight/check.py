@@ -17,7 +17,16 @@ from jaxvision import train
 from jaxvision.draw.batch import batch_sheet
 from jaxvision.draw.figure import save
 from jaxvision.errors import write_atomically
-from jaxvision.experiment import Experiment, check_classes, check_kept, check_names, check_seed, first_state_of, streams
+from jaxvision.experiment import (
+    Experiment,
+    check_classes,
+    check_kept,
+    check_names,
+    check_seed,
+    check_steps,
+    first_state_of,
+    streams,
+)
 from jaxvision.run import devices
 from jaxvision.run.devices import step_on
 from jaxvision.run.evaluation import make_observe
@@ -46,6 +55,7 @@ def check(chosen: Experiment, mesh: Mesh, folder: Path, check_workdir: Callable[
     found = Finder()
     with found.part("settings"):
         check_seed(chosen)
+        check_steps(chosen)
         check_names(chosen)
     with found.part("settings"):
         check_kept(chosen)
