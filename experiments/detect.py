@@ -58,7 +58,7 @@ from jaxvision.tasks.retinanet import retinanet, retinanet_fpn
 from jaxvision.tasks.roi_heads import ROIHeads
 from jaxvision.tasks.rpn import RPN
 from jaxvision.tasks.yolox import yolox, yolox_tiny
-from jaxvision.train import evenly, exponential_average
+from jaxvision.train import evenly, exponential_average, intervals
 from jaxvision.types import Task, Variables
 
 ANCHORS = ((24,), (48,), (96,), (192,))
@@ -107,6 +107,7 @@ def get_config() -> ConfigDict:
             "nms": "greedy",
             "box_loss": "",
             "precision": "auto",
+            "every": {"log": 10, "evaluate": 0, "checkpoint": 0},
         }
     )
 
@@ -154,7 +155,7 @@ def build(config) -> Experiment:
         average=exponential_average(config.ema),
         scalars={"learning_rate": schedule},
         seed=config.seed,
-        every=evenly(config.steps, 4, log=10),
+        every=intervals(config.every, evenly(config.steps, 4)),
         keep=Keep(latest=1, best=1, by="test/AP50"),
     )
 

@@ -20,7 +20,7 @@ from jaxvision.data import loading, media, placement, samples
 from jaxvision.data.decode import decode
 from jaxvision.draw.batch import examples_of, examples_sheet
 from jaxvision.draw.figure import save
-from jaxvision.errors import ConfigError, DataError, raised_as
+from jaxvision.errors import ConfigError, DataError, amount, raised_as
 from jaxvision.experiment import Experiment
 from jaxvision.run import config, devices
 from jaxvision.types import Augment, Batch, ClassScores, Labels
@@ -84,7 +84,7 @@ def draw(flags: Flags) -> int:
     figure = sheet(flags)
     save(figure, flags.output)
     rows = len(figure.axes) // flags.columns
-    print(f"{flags.output}: {rows} images, each as it is and augmented {flags.columns - 1} times")
+    print(f"{flags.output}: {amount(rows, 'image')}, each as it is and augmented {amount(flags.columns - 1, 'time')}")
     return 0
 
 

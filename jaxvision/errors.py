@@ -1,7 +1,8 @@
-"""What a user can mend: errors in one line, the nearest name for a typo, files that are written whole or not at all."""
+"""What a user can mend: errors in one line, the nearest name for a typo, counts, files written whole or not at all."""
 
 import difflib
 import os
+import re
 import uuid
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -90,6 +91,15 @@ def nearest(name: object, known: Sequence[str], shown: int = 8) -> str:
     if not near:
         return f"; {listed}"
     return f"; did you mean {near[0]!r}?" + ("" if more else f" ({listed})")
+
+
+def amount(count: int, noun: str) -> str:
+    """A count and what is counted, in the singular or the plural: `1 image`, `2,000 images`, `3 boxes`, `0 categories`."""
+    if count == 1:
+        return f"1 {noun}"
+    if re.search(r"(s|x|z|ch|sh)$", noun):
+        return f"{count:,} {noun}es"
+    return f"{count:,} {re.sub(r'(?<![aeiou])y$', 'ie', noun)}s"
 
 
 def write_atomically(path: Path, data: str | bytes) -> None:

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from jaxvision import commands
-from jaxvision.errors import ConfigError, raised_as
+from jaxvision.errors import ConfigError, amount, raised_as
 from jaxvision.machine import folders
 
 if TYPE_CHECKING:
@@ -215,7 +215,7 @@ def end(trained: Trained, speaks: bool) -> int:
     if speaks:
         early = f", stopped early, of {trained.steps:,}" if trained.step < trained.steps else ""
         report = ", report/" if (trained.workdir / "report").is_dir() else ""
-        print(f"done: {trained.step:,} steps{early}, in {trained.seconds}")
+        print(f"done: {amount(trained.step, 'step')}{early}, in {trained.seconds}")
         print(f"{trained.workdir}: metrics.jsonl, checkpoints/ {list(trained.checkpoints)}{report}")
     return 0
 

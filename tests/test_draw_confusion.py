@@ -122,7 +122,7 @@ def test_long_names_are_shortened_and_strange_ones_drawn():
 
 
 def test_errors():
-    with pytest.raises(ValueError, match=r"3 classes need a matrix of shape \(3, 3\), got \(2, 2\)"):
+    with pytest.raises(ValueError, match=r"3 classes: the shape of the matrix must be \(3, 3\), it is \(2, 2\)"):
         confusion(np.eye(2), names(3))
     with pytest.raises(ValueError, match="without a single example"):
         confusion(np.zeros((2, 2), int), names(2))

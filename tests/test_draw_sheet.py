@@ -85,7 +85,7 @@ def test_errors():
         sheet([], [])
     with pytest.raises(ValueError, match="columns=0"):
         sheet(images(1, 5, 5, 3), ["a"], columns=0)
-    with pytest.raises(ValueError, match="2 images need as many captions and verdicts, got 1 and 2"):
+    with pytest.raises(ValueError, match="2 images: as many captions and verdicts are needed, got 1 and 2"):
         sheet(images(2, 5, 5, 3), ["a"])
     with pytest.raises(ValueError, match="got 2 and 3"):
         sheet(images(2, 5, 5, 3), ["a", "b"], [True] * 3)

@@ -14,6 +14,7 @@ import numpy as np
 
 from jaxvision.data.host_tensorflow import tensorflow, tensorflow_datasets
 from jaxvision.data.source import Annotations, Example, Source, annotations, no_labels
+from jaxvision.errors import amount
 from jaxvision.formats.fingerprint import digest
 from jaxvision.formats.image_file import upright_size
 from jaxvision.machine.folders import local
@@ -78,7 +79,7 @@ def _objects(features: Any, prefix: str, image: bytes, first: int) -> Annotation
     for name, values in columns.items():
         if len(values) != len(box):
             here = f"{_naming(features) or 'an example'}: feature {prefix + name} has {len(values)} values"
-            raise ValueError(f"{here}, {prefix}bbox {len(box)} boxes; allowed is a value for each box")
+            raise ValueError(f"{here}, {prefix}bbox {amount(len(box), 'box')}; allowed is a value for each box")
     ignore = columns.get("is_crowd", columns.get("is_difficult"))
     return annotations(corners, columns["label"], ignore, columns.get("area"))
 

@@ -13,6 +13,7 @@ from matplotlib.figure import Figure
 from jaxvision.draw.boxes import colour_of, draw_box
 from jaxvision.draw.sheet import sheet
 from jaxvision.draw.style import SKY
+from jaxvision.errors import amount
 from jaxvision.types import Batch, Labels, Objects, SegmentationMap
 
 SHOWN = 40
@@ -89,8 +90,8 @@ def _caption(example: Batch, classes: Sequence[str], name: Callable[[int], str])
     if not example.valid:
         return "not valid\n" + (name(int(example.index)) if example.index >= 0 else "padding")
     parts = [_class(label, classes) for label in _targets(example, Labels)]
-    parts += [f"{objects.valid.sum()} objects" for objects in _targets(example, Objects)]
-    parts += [f"{np.unique(map.label[map.valid]).size} classes" for map in _targets(example, SegmentationMap)]
+    parts += [amount(objects.valid.sum(), "object") for objects in _targets(example, Objects)]
+    parts += [amount(np.unique(map.label[map.valid]).size, "class") for map in _targets(example, SegmentationMap)]
     return f"{', '.join(parts) or 'no target'}\n{name(int(example.index))}"
 
 

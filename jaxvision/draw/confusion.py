@@ -14,6 +14,7 @@ from matplotlib.image import AxesImage
 from matplotlib.ticker import FuncFormatter
 
 from jaxvision.draw.style import BLUE, INK, MUTED, NOTHING, shorten, text_width
+from jaxvision.errors import amount
 
 logger = logging.getLogger(__name__)
 MOST_CELLS_WRITTEN = 20
@@ -69,7 +70,9 @@ def confusion(matrix: Num[np.ndarray, "k k"], classes: Sequence[str], *, summary
 
 def _checked(matrix: np.ndarray, classes: Sequence[str]) -> Int[np.ndarray, "k k"]:
     if matrix.shape != (len(classes), len(classes)):
-        raise ValueError(f"{len(classes)} classes need a matrix of shape {(len(classes),) * 2}, got {matrix.shape}")
+        raise ValueError(
+            f"{amount(len(classes), 'class')}: the shape of the matrix must be {(len(classes),) * 2}, it is {matrix.shape}"
+        )
     if not np.all(np.isfinite(matrix)) or np.any(matrix < 0) or np.any(matrix != np.floor(matrix)):
         raise ValueError("a confusion matrix holds counts: whole numbers, 0 or more; was it normalised already?")
     if not np.any(matrix):
@@ -232,8 +235,8 @@ def _draw_title(axes: Axes, summary: str) -> None:
 
 
 def _summary(counts: Int[np.ndarray, "k k"]) -> str:
-    notes = [f"accuracy {_accuracy(counts)}", f"{counts.sum():,} examples"]
-    notes += [f"{len(counts):,} classes"] if len(counts) > MOST_CELLS_WRITTEN else []
+    notes = [f"accuracy {_accuracy(counts)}", amount(int(counts.sum()), "example")]
+    notes += [amount(len(counts), "class")] if len(counts) > MOST_CELLS_WRITTEN else []
     notes += [] if np.all(counts.sum(axis=1)) else ["grey: no examples"]
     return "  ·  ".join(notes)
 

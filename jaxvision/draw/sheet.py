@@ -10,6 +10,7 @@ from jaxtyping import UInt8
 from matplotlib.figure import Figure
 
 from jaxvision.draw.style import GREEN, INK, MUTED, RULE, VERMILLION, drawable, shorten, text_width
+from jaxvision.errors import amount
 
 CELL = 1.42
 """Width and height of the field of an image, inches."""
@@ -80,10 +81,14 @@ def _size(image: UInt8[np.ndarray, "h w c"]) -> tuple[float, float]:
 
 def _check(images: Sequence[np.ndarray], captions: Sequence[str], correct: Sequence[bool] | None, columns: int) -> None:
     if not len(images) or columns < 1:
-        raise ValueError(f"a sheet needs an image and a column, got {len(images)} images and columns={columns}")
+        raise ValueError(
+            f"a sheet needs an image and a column, got {amount(len(images), 'image')} and columns={columns}"
+        )
     judged = len(images) if correct is None else len(correct)
     if not len(images) == len(captions) == judged:
-        raise ValueError(f"{len(images)} images need as many captions and verdicts, got {len(captions)} and {judged}")
+        raise ValueError(
+            f"{amount(len(images), 'image')}: as many captions and verdicts are needed, got {len(captions)} and {judged}"
+        )
     for number, image in enumerate(images):
         if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] not in (1, 3) or not image.size:
             allowed = "uint8 [h w 1] and [h w 3]"

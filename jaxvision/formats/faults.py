@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, NamedTuple
 
+from jaxvision.errors import amount
 from jaxvision.formats import rle
 from jaxvision.formats.annotation import AnnotatedImage, AnnotatedObject, Box, FaultKind, Finding, Listing, repeated
 from jaxvision.formats.image_file import Size, decoded_size, size_mismatch
@@ -28,7 +29,7 @@ def image_sizes(listing: Listing) -> list[Size | Finding]:
 def _image(image: AnnotatedImage, names: Sequence[str]) -> Size | Finding:
     where = f"image {image.id}"
     if len(names) > 1:
-        value = f"{len(names)} images have this id, and its annotations could be of each: {', '.join(names)}"
+        value = f"{amount(len(names), 'image')} have this id, and its annotations could be of each: {', '.join(names)}"
         return Finding(FaultKind.DUPLICATE_IMAGE, image.annotation_file, where, value)
     try:
         data = image.file.read_bytes()

@@ -21,6 +21,7 @@ import numpy as np
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 from jaxtyping import PyTree
 
+from jaxvision.errors import amount
 from jaxvision.experiment import Experiment, first_state_of, task_of, train_step_of
 from jaxvision.machine import folders
 from jaxvision.train import TrainState, TrainStep
@@ -164,7 +165,7 @@ def check_divisible(spec: Batch, mesh: Mesh) -> None:
     """Raises ValueError if a batch of this shape can't be split evenly over the devices."""
     size = spec.image.shape[0]
     if size % mesh.size:
-        raise ValueError(f"a batch of {size} examples can't be split over {mesh.size} devices")
+        raise ValueError(f"a batch of {amount(size, 'example')} can't be split over {amount(mesh.size, 'device')}")
 
 
 def ahead(batches: Iterable[Batch], place: Callable[[Batch], Batch], depth: int = 2) -> Iterator[Batch]:

@@ -17,7 +17,7 @@ from jaxvision import experiment as experiments
 from jaxvision import train as loop
 from jaxvision.draw.curves import curves
 from jaxvision.draw.figure import save
-from jaxvision.errors import ConfigError, DataError, WorkdirError, naming, raised_as, reading
+from jaxvision.errors import ConfigError, DataError, WorkdirError, amount, naming, raised_as, reading
 from jaxvision.experiment import Experiment
 from jaxvision.run import devices, nonfinite, processes
 from jaxvision.run.checkpoint import Checkpoints
@@ -259,7 +259,7 @@ def say_where(book: Logbook, progress: Progress, steps: int, workdir: Workdir) -
     if first < steps:
         book.say("compiling the training step")
     if first == steps:
-        book.say(f"all {steps:,} steps are done ({workdir.path}); more of them, and --fork, train on")
+        book.say(f"all {amount(steps, 'step')} are done ({workdir.path}); more of them, and --fork, train on")
     elif first:
         book.say(f"going on from step {first:,} of {steps:,} ({workdir.path})")
 
