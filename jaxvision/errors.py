@@ -93,11 +93,12 @@ def nearest(name: object, known: Sequence[str], shown: int = 8) -> str:
     return f"; did you mean {near[0]!r}?" + ("" if more else f" ({listed})")
 
 
-def amount(count: int, noun: str) -> str:
+def amount(count: float, noun: str) -> str:
     """A count and what is counted, in the singular or the plural: `1 image`, `2,000 images`, `3 boxes`, `0 categories`."""
+    count = int(count) if count == int(count) else count
     if count == 1:
         return f"1 {noun}"
-    if re.search(r"(s|x|z|ch|sh)$", noun):
+    if re.search(r"(s|x|z|sh|(?<!o)ch)$", noun):
         return f"{count:,} {noun}es"
     return f"{count:,} {re.sub(r'(?<![aeiou])y$', 'ie', noun)}s"
 

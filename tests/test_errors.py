@@ -80,7 +80,8 @@ def test_the_nearest_name_or_as_many_as_fit_a_line():
 @pytest.mark.parametrize(
     ("count", "noun", "text"),
     [(1, "object", "1 object"), (0, "object", "0 objects"), (12345, "image", "12,345 images"), (2, "box", "2 boxes")]
-    + [(2, "class", "2 classes"), (1, "class", "1 class"), (3, "category", "3 categories"), (2, "array", "2 arrays")],
+    + [(2, "class", "2 classes"), (1, "class", "1 class"), (3, "category", "3 categories"), (2, "array", "2 arrays")]
+    + [(2, "epoch", "2 epochs"), (0.5, "epoch", "0.5 epochs"), (1.0, "epoch", "1 epoch"), (2, "batch", "2 batches")],
 )
 def test_a_count_is_in_the_singular_or_the_plural(count, noun, text):
     assert amount(count, noun) == text

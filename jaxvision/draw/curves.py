@@ -10,8 +10,9 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import EngFormatter, FuncFormatter, MaxNLocator, NullFormatter
 
+from jaxvision.draw.fonts import drawable
 from jaxvision.draw.panels import TRAINING, Curve, Page, Panel, better, is_constant, page
-from jaxvision.draw.style import BLUE, GREEN, INK, MUTED, ORANGE, PURPLE, RULE, SKY, VERMILLION, drawable, shorten
+from jaxvision.draw.style import BLUE, GREEN, INK, MUTED, ORANGE, PURPLE, RULE, SKY, VERMILLION, shorten
 
 PANEL = 3.5
 """Inches that the text above a panel may take."""

@@ -15,13 +15,11 @@ from jax.sharding import Mesh
 
 from jaxvision import experiment as experiments
 from jaxvision import train as loop
-from jaxvision.draw.curves import curves
-from jaxvision.draw.figure import save
-from jaxvision.errors import ConfigError, DataError, WorkdirError, amount, naming, raised_as, reading
+from jaxvision.errors import ConfigError, DataError, WorkdirError, naming, raised_as, reading
 from jaxvision.experiment import Experiment
-from jaxvision.run import devices, nonfinite, processes
+from jaxvision.run import devices, lines, nonfinite, processes
 from jaxvision.run.checkpoint import Checkpoints
-from jaxvision.run.evaluation import Evaluated, Evaluator, draw_evaluations
+from jaxvision.run.evaluation import Evaluator, Results, draw_curves, draw_evaluations
 from jaxvision.run.logbook import Logbook
 from jaxvision.run.processes import Interruption
 from jaxvision.run.remarks import check_head, head_mismatch, remarks
@@ -161,15 +159,15 @@ def remarks_on(experiment: Experiment, abouts: Mapping[str, About], mesh: Mesh, 
 
     Raises ValueError if a classifier tells fewer classes apart than the training data have.
     """
-    lines = remarks(abouts)
+    found = remarks(abouts)
     for evaluation in list(experiment.evaluations.values())[:1]:
         spec = devices.batch_on(mesh, evaluation.stream.spec.replace(target=None))
         prediction = jax.eval_shape(devices.task_on(mesh, experiment).predict, like.averaged, spec)
         with naming("train"):
             check_head(prediction, abouts["train"])
         mismatch = head_mismatch(prediction, abouts["train"])
-        lines += [] if mismatch is None else [f"train: {mismatch}"]
-    return lines
+        found += [] if mismatch is None else [f"train: {mismatch}"]
+    return found
 
 
 def open_data(experiment: Experiment, mesh: Mesh) -> dict[str, About]:
@@ -218,8 +216,9 @@ def go_on(
     with book, Interruption() as interruption:
         for line in plan.remarks:
             book.say(line)
-        say_where(book, progress, experiment.steps, workdir)
-        hooks = hooked(plan, workdir, book, checkpoints, evaluator, feed, interruption)
+        book.say(lines.overview(experiment, plan.data, plan.mesh, plan.like))
+        book.say(lines.standing(int(progress.state.step), experiment.steps, workdir.path))
+        hooks = hooked(plan, workdir, book, checkpoints, evaluator, feed, interruption, progress.history)
         progress = fitted(plan, workdir, book, progress, feed, hooks)
         with book.paused():
             with book.clock("checkpoint"):
@@ -227,10 +226,11 @@ def go_on(
             workdir.check_there()
             interrupted = None if finished(experiment, progress) else interruption.name
             if report and interrupted is None:
-                if not evaluator.newest:
-                    evaluator.evaluate(progress.state.averaged, feed)
-                draw = partial(draw_report, experiment, workdir.report, results=evaluator.newest)
+                shown = shown_at_the_end(plan, checkpoints, evaluator, progress.state, feed)
+                draw = partial(draw_report, experiment, workdir.report, shown)
                 book.report(draw, int(progress.state.step))
+            elif report:
+                book.curves(partial(draw_curves, folder=workdir.report, by=experiment.keep.by))
         metrics = {name: x for name, x in progress.history[-1].items() if name != "step"} if progress.history else {}
         return Trained(
             workdir.path,
@@ -253,15 +253,21 @@ def feeder(mesh: Mesh) -> Feed:
     return feed
 
 
-def say_where(book: Logbook, progress: Progress, steps: int, workdir: Workdir) -> None:
-    """Says what the run is about to do."""
-    first = int(progress.state.step)
-    if first < steps:
-        book.say("compiling the training step")
-    if first == steps:
-        book.say(f"all {amount(steps, 'step')} are done ({workdir.path}); more of them, and --fork, train on")
-    elif first:
-        book.say(f"going on from step {first:,} of {steps:,} ({workdir.path})")
+def shown_at_the_end(
+    plan: Plan, checkpoints: Checkpoints, evaluator: Evaluator, state: TrainState, feed: Feed
+) -> Results:
+    """What the report shows: the checkpoint that `predict` takes, the best where the run keeps one, else the last state."""
+    experiment, last = plan.experiment, int(state.step)
+    best = checkpoints.best_step() if experiment.keep.by is not None and experiment.keep.best else None
+    step = last if best is None else best
+    weights = "current" if state.ema is None else "averaged"
+    for known in (evaluator.newest, evaluator.best):
+        if known.step == step and known.results:
+            return Results(step, weights, known.results)
+    if step != last:
+        state = checkpoints.load(step, plan.like).state
+    evaluator.evaluate(state.averaged, feed, step)
+    return Results(step, weights, evaluator.newest.results)
 
 
 def fitted(plan: Plan, workdir: Workdir, book: Logbook, progress: Progress, feed: Feed, hooks: loop.Hooks) -> Progress:
@@ -293,19 +299,25 @@ def hooked(
     evaluator: Evaluator,
     feed: Feed,
     interruption: Interruption,
+    history: Sequence[Metrics],
 ) -> loop.Hooks:
-    """What the loop calls."""
+    """What the loop calls; `history` has the evaluations of earlier starts."""
     experiment = plan.experiment
     evaluating = False
+    measured = list(history)
 
     def evaluate(variables: Variables) -> Metrics:
         nonlocal evaluating
         evaluating = True
+        step = book.terminal.done
         with book.paused():
-            metrics = evaluator.evaluate(variables, feed)
+            metrics = evaluator.evaluate(variables, feed, step)
         evaluating = False
-        for line in summary(metrics, experiment.keep.by):
-            book.say(f"step {book.terminal.done:,}: {line}")
+        if lines.is_best(metrics, experiment.keep, measured):
+            evaluator.best = evaluator.newest
+        for line in lines.evaluation_lines(metrics, experiment.keep, measured):
+            book.say(f"step {step:,}: {line}")
+        measured.append({"step": step, **metrics})
         return metrics
 
     def save(progress: Progress, metrics: Metrics | None) -> None:
@@ -352,31 +364,8 @@ def check_measured(by: str | None, metrics: Metrics | None) -> None:
         raise ConfigError(f"keep.by is {by!r}; the evaluations give: {names}")
 
 
-SHOWN = 5
-"""Metrics in a line of the terminal; the log has all of them."""
-
-
-def summary(metrics: Metrics, by: str | None) -> list[str]:
-    """A line an evaluation: the metric `by` which the best checkpoint is chosen, and the first of the others.
-
-    Those of single classes and micro averages are left out.
-    """
-    names = [name for name in metrics if name.count("/") < 2 and not name.endswith("_micro")]
-    names.sort(key=lambda name: name != by)
-    lines = []
-    for evaluation in dict.fromkeys(name.partition("/")[0] for name in metrics):
-        its = [name for name in names if name.partition("/")[0] == evaluation]
-        more = f"  and {len(its) - SHOWN} more" if len(its) > SHOWN else ""
-        lines.append("  ".join(f"{name} {metrics[name]:.4g}" for name in its[:SHOWN]) + more)
-    return lines
-
-
-def draw_report(
-    experiment: Experiment, folder: Path, rows: Sequence[Mapping], results: Mapping[str, Evaluated]
-) -> Path:
+def draw_report(experiment: Experiment, folder: Path, shown: Results, rows: Sequence[Mapping]) -> Path:
     """Writes the pictures of the run into the folder; returns it."""
-    folder.mkdir(exist_ok=True)
-    if rows:
-        save(curves(rows), folder / "curves.png")
-    draw_evaluations(experiment.evaluations, results, folder)
+    draw_curves(rows, folder, experiment.keep.by)
+    draw_evaluations(experiment.evaluations, shown, folder)
     return folder

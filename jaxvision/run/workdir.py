@@ -1,7 +1,8 @@
 """The folder of a run: what it keeps, so that the run can be restored from it alone.
 
 - `metrics.jsonl`: a row every few steps (means since the last one), a row an evaluation; metrics only.
-- `timing.jsonl`: seconds since this process started, in all and by part: data, step, evaluation, checkpoint.
+- `timing.jsonl`: seconds since this process started, in all and by part (data, step, evaluation, checkpoint), and the speed
+  of training alone, in seconds a step and images a second.
 - `checkpoints/`: the latest ones, and the best by a metric of your choice; written in the background.
 - `report/`: learning curves, and the pictures of each evaluation: confusion matrix, a sample of predictions, mistakes.
 - `tensorboard/`: the same metrics, pictures and hyper-parameters, for `tensorboard --logdir=runs`.
