@@ -132,7 +132,7 @@ def _grid(corner: str, columns: Mapping[str, Mapping[str, float]]) -> str:
     widths = {name: max(len(name), 10) for name in columns}
     lines = ["  ".join([f"{corner:<{wide}}", *(f"{name:>{width}}" for name, width in widths.items())])]
     for key in keys:
-        cells = (f"{column[key]:.4g}" if key in column else "" for column in columns.values())
+        cells = (f"{column[key]:.5g}" if key in column else "" for column in columns.values())
         cells = (f"{cell:>{width}}" for cell, width in zip(cells, widths.values(), strict=True))
         lines.append("  ".join([f"{key:<{wide}}", *cells]))
     return "\n".join(lines)

@@ -190,16 +190,17 @@ def train(flags: Flags, profile: range | None) -> int:
     with processes.together():
         experiment, recipe = config.build(flags.config, flags.overrides, flags.command)
     trackers = [] if flags.wandb is None else [partial(WeightsAndBiases, flags.wandb)]
-    trained = run.train(
-        experiment,
-        flags.workdir,
-        recipe,
-        fsdp=flags.fsdp,
-        fork=flags.fork,
-        trackers=trackers,
-        profile=profile,
-        report=flags.report,
-    )
+    with config.naming_fields(recipe.config):
+        trained = run.train(
+            experiment,
+            flags.workdir,
+            recipe,
+            fsdp=flags.fsdp,
+            fork=flags.fork,
+            trackers=trackers,
+            profile=profile,
+            report=flags.report,
+        )
     return end(trained, speaks=processes.is_first())
 
 

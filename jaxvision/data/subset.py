@@ -30,6 +30,7 @@ def subset(source: Source, indices: np.ndarray) -> Source:
         sizes=None if source.sizes is None else lambda: _sizes_of(source, indices),
         notes=source.notes,
         doubts=source.doubts,
+        root=source.root,
     )
 
 

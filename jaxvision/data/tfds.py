@@ -235,5 +235,10 @@ def _missing(name: str, data_dir: Path) -> str:
     )
     return (
         f"no prepared dataset {name!r} in {data_dir} (found there: {', '.join(found) or 'none'});"
-        f" this prepares it: python -c {shlex.quote(prepare)}"
+        f" this prepares it: python -c {_quoted(prepare)}"
     )
+
+
+def _quoted(text: str) -> str:
+    """The text as one word of a shell: between double quotes, where it has nothing that these leave a meaning."""
+    return shlex.quote(text) if set(text) & set('"$`\\!') else f'"{text}"'

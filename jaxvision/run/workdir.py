@@ -44,6 +44,8 @@ except ImportError:  # not a POSIX system: no lock on the workdir
 
 
 logger = logging.getLogger(__name__)
+MOST_DIFFERENCES = 20
+"""Differences between two runs that a refusal names."""
 
 
 class Recipe(NamedTuple):
@@ -173,8 +175,8 @@ class Workdir:
         differences = self.differences(recipe, data) if self.has_run() else []
         if differences and not fork:
             raise WorkdirError(
-                f"{self.path} holds another run: {'; '.join(differences)}. Choose another workdir, or fork (--fork) to go on "
-                "from that run's newest checkpoint with this experiment"
+                f"{self.path} holds another run: {'; '.join(_first(differences))}. Choose another workdir, or fork (--fork) "
+                "to go on from that run's newest checkpoint with this experiment"
             )
         return differences
 
@@ -266,6 +268,12 @@ class Workdir:
                 shutil.copyfile(path, path.with_suffix(f".{number}{path.suffix}"))
         if (self.path / KEPT).is_dir():
             shutil.copytree(self.path / KEPT, self.path / f"{KEPT}.{number}")
+
+
+def _first(differences: Sequence[str]) -> list[str]:
+    """The first differences, and how many more there are."""
+    more = len(differences) - MOST_DIFFERENCES
+    return [*differences[:MOST_DIFFERENCES], *([f"and {more} more"] if more > 0 else [])]
 
 
 def same_code(a: Path, b: Path) -> bool:
