@@ -199,8 +199,7 @@ def evaluate(
 
 
 def draw_curves(rows: Sequence[Mapping], folder: Path, by: str | None) -> None:
-    """Writes the curves of the rows of a log, if any, into the folder, which is made if there is none."""
-    folder.mkdir(exist_ok=True)
+    """Writes the curves of the rows of a log into the folder, which is made if there is none; nothing without a row."""
     if rows:
         save(curves(rows, by), folder / "curves.png")
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from functools import partial
@@ -15,7 +16,7 @@ from jax.sharding import Mesh
 
 from jaxvision import experiment as experiments
 from jaxvision import train as loop
-from jaxvision.errors import ConfigError, DataError, WorkdirError, naming, raised_as, reading
+from jaxvision.errors import CheckpointError, ConfigError, DataError, WorkdirError, naming, raised_as, reading
 from jaxvision.experiment import Experiment
 from jaxvision.run import devices, lines, nonfinite, processes
 from jaxvision.run.checkpoint import Checkpoints
@@ -27,6 +28,8 @@ from jaxvision.run.trackers import OpenTracker
 from jaxvision.run.workdir import Recipe, Workdir
 from jaxvision.train import Metrics, Progress, TrainState, TrainStep
 from jaxvision.types import About, Batch, Stream, Variables
+
+logger = logging.getLogger(__name__)
 
 Feed = Callable[..., Iterator[Batch]]
 """`(stream, step=0)`: the batches of a stream from this step on, on the devices."""
@@ -265,7 +268,11 @@ def shown_at_the_end(
         if known.step == step and known.results:
             return Results(step, weights, known.results)
     if step != last:
-        state = checkpoints.load(step, plan.like).state
+        try:
+            state = checkpoints.load(step, plan.like).state
+        except CheckpointError as error:
+            step = last
+            logger.warning("the report is of the last step, not of the best: %s", error)
     evaluator.evaluate(state.averaged, feed, step)
     return Results(step, weights, evaluator.newest.results)
 
