@@ -105,7 +105,7 @@ class Evaluator:
         }
         self.newest = Kept()
         self.best = Kept()
-        """Of the best step so far, as whoever calls `evaluate` says."""
+        """The evaluations of the best step so far, as whoever calls `evaluate` says."""
 
     def evaluate(
         self, variables: Variables, feed: Callable[[Stream], Iterable[Batch]], step: int = -1
