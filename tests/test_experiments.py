@@ -56,19 +56,12 @@ def same_shapes(a, b):
 
 
 @pytest.mark.parametrize("path", files())
-def test_it_builds(path, folder_of_classes):
-    chosen = build(path, {}, folder_of_classes)
+def test_it_builds_with_the_intervals_of_its_config(path, folder_of_classes):
+    given = {"every.log": "3", "every.evaluate": "7", "every.checkpoint": "5"}
+    chosen = build(path, given, folder_of_classes)
+    assert chosen.every == Every(3, 7, 5)
     assert chosen.steps > 0
     assert chosen.keep.by.split("/")[0] in chosen.evaluations
-
-
-@pytest.mark.parametrize("path", files())
-def test_its_config_has_the_intervals_and_those_of_the_recipe_where_they_are_0(path, folder_of_classes):
-    usual = build(path, {}, folder_of_classes).every
-    assert min(usual.log, usual.checkpoint + 1, usual.evaluate + 1) > 0
-    given = {"every.log": "3", "every.evaluate": "7", "every.checkpoint": "5"}
-    assert build(path, given, folder_of_classes).every == Every(3, 7, 5)
-    assert build(path, {"every.evaluate": "7"}, folder_of_classes).every == usual._replace(evaluate=7)
 
 
 @pytest.mark.parametrize("path", files(slow=DEEP | ALIKE | TRACED_LONG))

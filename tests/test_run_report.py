@@ -33,21 +33,30 @@ def means(workdir):
     return {row["step"]: row["test/mean"] for row in rows if "test/mean" in row}
 
 
-def test_the_report_is_of_the_best_checkpoint_also_after_a_resume(reported, tmp_path):
+def test_the_report_is_of_the_best_checkpoint_and_timing_has_the_speed(reported, tmp_path):
     experiment, drawn = reported
     run.train(experiment, tmp_path / "run")
     assert drawn == [("step 6, averaged weights", means(tmp_path / "run")[6])]
-    run.train(experiment, tmp_path / "run")  # all is done: evaluates the best checkpoint anew
-    assert drawn[1][0] == "step 6, averaged weights"
-    assert drawn[1][1] == pytest.approx(drawn[0][1], rel=1e-6)
+    rows = [json.loads(line) for line in (tmp_path / "run" / "timing.jsonl").read_text().splitlines()]
+    assert rows[-2]["images_per_second"] == pytest.approx(16 / rows[-2]["seconds_per_step"])
 
 
+@pytest.mark.slow
+def test_a_run_that_is_done_evaluates_its_best_checkpoint_anew_for_the_report(reported, tmp_path):
+    experiment, drawn = reported
+    run.train(experiment, tmp_path / "run", report=False)
+    run.train(experiment, tmp_path / "run")
+    (shown,) = drawn
+    assert shown == ("step 6, averaged weights", pytest.approx(means(tmp_path / "run")[6], rel=1e-6))
+
+
+@pytest.mark.slow
 def test_an_interrupted_run_leaves_its_curves(reported, tmp_path, monkeypatch):
     experiment, drawn = reported
 
     class Interruption(training.Interruption):
-        def requested(self, done):
-            self.name = "SIGTERM" if done == 5 else None
+        def requested(self, step):
+            self.name = "SIGTERM" if step == 5 else None
             return self.name is not None
 
     monkeypatch.setattr(training, "Interruption", Interruption)
@@ -55,11 +64,3 @@ def test_an_interrupted_run_leaves_its_curves(reported, tmp_path, monkeypatch):
     assert (trained.step, trained.interrupted) == (5, "SIGTERM")
     assert [path.name for path in (tmp_path / "run" / "report").iterdir()] == ["curves.png"]
     assert drawn == []
-    run.train(experiment, tmp_path / "other", report=False)
-    assert not (tmp_path / "other" / "report").exists()
-
-
-def test_timing_has_the_speed_of_training(reported, tmp_path):
-    run.train(reported[0], tmp_path / "run", report=False)
-    rows = [json.loads(line) for line in (tmp_path / "run" / "timing.jsonl").read_text().splitlines()]
-    assert rows[-1]["images_per_second"] == pytest.approx(16 / rows[-1]["seconds_per_step"])

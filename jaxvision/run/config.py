@@ -61,7 +61,7 @@ def naming_fields(config: Mapping[str, Any]) -> Iterator[None]:
         yield
     except (ConfigError, DataError, WeightsError) as error:
         text = _with_fields(str(error), fields(config))
-        if text == str(error) or type(error).__init__ is not Exception.__init__:
+        if text == str(error) or error.args != (str(error),):
             raise
         raise type(error)(text) from error
 
