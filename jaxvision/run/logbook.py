@@ -118,7 +118,7 @@ class Logbook:
         if self.writes:
             with self.clock("report"):
                 self.trackers.pictures(draw(self.metrics.read()))
-            self.timing.write(step, self.clock.metrics())
+            self.timing.write(step, {**self.clock.metrics(), **self.speed.newest})
 
     def curves(self, draw: Callable[[Sequence[Mapping]], None]) -> None:
         """Draws the curves of a run that ends early, from the rows of its log; it is not marked as done."""

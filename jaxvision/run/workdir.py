@@ -4,7 +4,8 @@
 - `timing.jsonl`: seconds since this process started, in all and by part (data, step, evaluation, checkpoint), and the speed
   of training alone, in seconds a step and images a second.
 - `checkpoints/`: the latest ones, and the best by a metric of your choice; written in the background.
-- `report/`: learning curves, and the pictures of each evaluation: confusion matrix, a sample of predictions, mistakes.
+- `report/`: learning curves, also after an interruption; at the end the pictures of each evaluation, of the checkpoint that
+  `predict` takes: confusion matrix, a sample of predictions, mistakes.
 - `tensorboard/`: the same metrics, pictures and hyper-parameters, for `tensorboard --logdir=runs`.
 - `code/`: modules that the experiment file imports from its own folder.
 - `config.json`, `experiment.py`, `data.json`, `classes.json`: what the run is; `data.json` has a fingerprint of the data.
