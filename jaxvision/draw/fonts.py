@@ -53,7 +53,7 @@ def give_fonts(figure: Figure) -> None:
     for text in figure.findobj(Text):
         families = dict.fromkeys(font.family for font, _ in runs(text.get_text()))
         if [*families] not in ([], [MAIN]):
-            text.set_family([MAIN, *(name for name in families if name != MAIN)])
+            text.set_fontfamily([MAIN, *(name for name in families if name != MAIN)])
 
 
 @cache

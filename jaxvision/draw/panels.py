@@ -140,7 +140,7 @@ def _same(curve: Curve, other: Curve | None) -> bool:
 
 def _order(panels: Mapping[str, Panel], by: str | None) -> list[str]:
     """All quantities, the most telling first; those that never changed last."""
-    first = [name for name in (LOSS, by) if name in panels]
+    first = [name for name in dict.fromkeys((LOSS, by)) if name is not None and name in panels]
     always = [name for name in panels if name.startswith("learning_rate") or name == "gradient_norm"]
     rest = [name for name in panels if name not in (*first, *always)]
     lively = [name for name in rest if not all(map(is_constant, panels[name])) and not _is_aside(panels[name])]

@@ -52,7 +52,7 @@ def build(path: str | Path, overrides: Mapping[str, str] = MappingProxyType({}),
 
 
 @contextmanager
-def naming_fields(config: Mapping[str, Any]) -> Iterator[None]:
+def naming_fields(config: Mapping[str, Any] | ConfigDict) -> Iterator[None]:
     """Inside this block an error of config, data or weights names the field that has what it is about.
 
     That is the field with the path or text that the message has, and one that it calls `field="value"`.
