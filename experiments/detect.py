@@ -5,9 +5,9 @@
 
 What the file or folder is, is recognised (`jaxvision.formats.open`); classes come from it, too. Of a dataset that is divided
 it is the split `split` that is trained on, and `test_split` that is tested on: of `--config.test=`, or of the same dataset
-where it has one. Otherwise a fifth of the images is held out, chosen by the seed (`--config.held_out=0.2`). Images of a COCO
-file that are not found beside it are those of `--config.images=FOLDER`. A field that is empty or 0 takes the detector's own
-value, or that of the data; config.json has what was taken. `--config.detector=`:
+where it has one. Otherwise a fifth of the images is held out, chosen by the seed (`--config.held_out=0.2`). The images of a
+COCO file that lie elsewhere are in `--config.images=`, those of `test` in `--config.test_images=`. A field that is
+empty or 0 takes the detector's own value, or that of the data; config.json has what was taken. `--config.detector=`:
   ssd          SSD-MobileNetV2, at 384 pixels, weights of COCO
   yolo         YOLOv3-tiny, 416, weights of COCO
   yolox        YOLOX-Tiny, 416
@@ -60,7 +60,7 @@ from jaxvision.tasks.retinanet import retinanet, retinanet_fpn
 from jaxvision.tasks.roi_heads import ROIHeads
 from jaxvision.tasks.rpn import RPN
 from jaxvision.tasks.yolox import yolox, yolox_tiny
-from jaxvision.train import evenly, exponential_average
+from jaxvision.train import evenly, exponential_average, intervals
 from jaxvision.types import Task, Variables
 
 ANCHORS = ((24,), (48,), (96,), (192,))
@@ -93,6 +93,7 @@ def get_config() -> ConfigDict:
             "images": "",
             "split": "train",
             "test": "",
+            "test_images": "",
             "test_split": "val",
             "held_out": 0.2,
             "classes": (),
@@ -111,6 +112,7 @@ def get_config() -> ConfigDict:
             "nms": "greedy",
             "box_loss": "",
             "precision": "auto",
+            "every": {"log": 10, "evaluate": 0, "checkpoint": 0},
         }
     )
 
@@ -126,8 +128,8 @@ def build(config) -> Experiment:
     classes = tuple(config.classes) or None
     fill_in(config, detector, classes)
     train_data, test_data = train_and_test(
-        lambda: opened(config.train, config.split, classes, config.images),
-        (lambda: opened(config.test, config.test_split, config.classes, config.images)) if config.test else None,
+        lambda: opened(config.train, config.split, config.images, classes),
+        (lambda: opened(config.test, config.test_split, config.test_images, config.classes)) if config.test else None,
         config.held_out,
         config.seed,
         config.classes,
@@ -159,7 +161,7 @@ def build(config) -> Experiment:
         average=exponential_average(config.ema),
         scalars={"learning_rate": schedule},
         seed=config.seed,
-        every=evenly(config.steps, 4, log=10),
+        every=intervals(config.every, evenly(config.steps, 4)),
         keep=Keep(latest=1, best=1, by="test/AP50"),
     )
 
@@ -185,8 +187,8 @@ class Detector(NamedTuple):
 
 
 @cache
-def opened(path: str, split: str, classes: tuple[str, ...] | None = None, images: str = "") -> Source:
-    """The objects of a dataset; of this split if it is divided."""
+def opened(path: str, split: str, images: str, classes: tuple[str, ...] | None = None) -> Source:
+    """The objects of a dataset; of this split if it is divided; its images are in this folder if one is named."""
     return objects.open(path, split if splits(path) else None, classes, images or None)
 
 
@@ -237,11 +239,13 @@ def fill_in(config, detector: Detector, classes: tuple[str, ...] | None) -> None
         config.weights = config.weights or ("random" if detector.start is None else "coco")
         config.size = config.size or detector.size
         config.learning_rate = config.learning_rate or detector.learning_rate
-        config.test = config.test or (config.train if has_split(config.train, config.test_split) else "")
+        if not config.test and has_split(config.train, config.test_split):
+            config.test, config.test_images = config.train, config.images
         if not (config.classes and config.max_objects):  # to predict later takes no training images
-            sources = [opened(config.train, config.split, classes, config.images)]
+            sources = [opened(config.train, config.split, config.images, classes)]
             config.classes = config.classes or sources[0].classes
-            sources += [opened(config.test, config.test_split, config.classes, config.images)] if config.test else []
+            if config.test:
+                sources.append(opened(config.test, config.test_split, config.test_images, config.classes))
             config.max_objects = config.max_objects or max(map(most_objects, sources))
     if not config.max_objects:
         raise ValueError(f"{config.train}: none of the images has an object")

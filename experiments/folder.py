@@ -23,7 +23,7 @@ from jaxvision.experiment import Evaluation, Experiment, Keep
 from jaxvision.metrics.classification import classification as metrics
 from jaxvision.nn.resnet import resnet18
 from jaxvision.tasks.classification import classification
-from jaxvision.train import evenly, exponential_average
+from jaxvision.train import evenly, exponential_average, intervals
 
 
 def get_config() -> ConfigDict:
@@ -45,6 +45,7 @@ def get_config() -> ConfigDict:
             "weight_decay": 0.05,
             "ema": 0.99,
             "precision": "auto",
+            "every": {"log": 20, "evaluate": 0, "checkpoint": 0},
         }
     )
 
@@ -85,6 +86,6 @@ def build(config) -> Experiment:
         average=exponential_average(config.ema),
         scalars={"learning_rate": schedule},
         seed=config.seed,
-        every=evenly(config.steps, 10, log=20),
+        every=intervals(config.every, evenly(config.steps, 10)),
         keep=Keep(latest=2, best=1, by="test/accuracy"),
     )

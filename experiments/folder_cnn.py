@@ -21,7 +21,7 @@ from jaxvision.experiment import Evaluation, Experiment, Keep
 from jaxvision.metrics.classification import classification as metrics
 from jaxvision.nn.cnn import FolderCNN
 from jaxvision.tasks.classification import classification
-from jaxvision.train import evenly
+from jaxvision.train import evenly, intervals
 
 
 def get_config() -> ConfigDict:
@@ -46,6 +46,7 @@ def get_config() -> ConfigDict:
             "zoom": 0.2,
             "learning_rate": 1e-4,
             "precision": "auto",
+            "every": {"log": 20, "evaluate": 0, "checkpoint": 0},
         }
     )
 
@@ -90,6 +91,6 @@ def build(config) -> Experiment:
         ),
         evaluations={"test": Evaluation(test, metrics(classes), pictures.report)},
         seed=config.seed,
-        every=evenly(config.steps, 10, log=20),
+        every=intervals(config.every, evenly(config.steps, 10)),
         keep=Keep(latest=2, best=1, by="test/accuracy"),
     )

@@ -172,11 +172,17 @@ def output_folder(text: str) -> Path:
     return path
 
 
+class Parser(argparse.ArgumentParser):
+    """A parser that says in one line what is wrong with a command line."""
+
+    def error(self, message: str) -> NoReturn:
+        """Ends the process with status 2."""
+        self.exit(2, f"jaxvision: {' '.join(message.split())} ({self.prog} --help lists the flags)\n")
+
+
 def new_parser(name: str, description: str, epilog: str) -> argparse.ArgumentParser:
     """The parser of `python -m jaxvision.<name>`, which has `--traceback`; `parsed` uses it."""
-    parser = argparse.ArgumentParser(
-        prog=f"python -m jaxvision.{name}", description=description, epilog=epilog, allow_abbrev=False
-    )
+    parser = Parser(prog=f"python -m jaxvision.{name}", description=description, epilog=epilog, allow_abbrev=False)
     parser.add_argument("--traceback", action="store_true", help="show where an error arose, not only what it is")
     return parser
 

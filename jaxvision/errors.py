@@ -1,4 +1,4 @@
-"""What a user can mend: errors in one line, the nearest name for a typo, files that are written whole or not at all."""
+"""What a user can mend: errors in one line, the nearest name for a typo, counts, files written whole or not at all."""
 
 import difflib
 import lzma
@@ -169,6 +169,16 @@ def _steers(character: str) -> bool:
 def no_link(path: str, flags: int) -> int:
     """The `opener` of a file that is added to in place: a link in its place, which leads elsewhere, is an OSError."""
     return os.open(path, flags | getattr(os, "O_NOFOLLOW", 0), 0o666)
+
+
+def amount(count: float, noun: str) -> str:
+    """A count and what is counted, in the singular or the plural: `1 image`, `2,000 images`, `3 boxes`, `0 categories`."""
+    count = int(count) if count == int(count) else count
+    if count == 1:
+        return f"1 {noun}"
+    if re.search(r"(s|x|z|sh|(?<!o)ch)$", noun):
+        return f"{count:,} {noun}es"
+    return f"{count:,} {re.sub(r'(?<![aeiou])y$', 'ie', noun)}s"
 
 
 def write_atomically(path: Path, data: str | bytes) -> None:

@@ -16,8 +16,9 @@ from jaxvision.gradient import Gradient, mean_gradient
 from jaxvision.train import Average, Every, Metrics, NonFinite, TrainState, TrainStep, init_state, make_train_step
 from jaxvision.types import About, Augment, Canvas, Metric, Prediction, Rows, Stream, Task, Variables
 
-Report = Callable[[Path, str, Rows, Stream], None]
-"""Draws an evaluation's pictures into a folder: `(folder, name, rows, stream)`."""
+Report = Callable[[Path, str, Rows, Stream, str], None]
+"""Draws an evaluation's pictures into a folder: `(folder, name, rows, stream, of)`; `of` is what the titles say the variables
+are of: "step 64, averaged weights", or nothing."""
 
 
 Record = dict[str, Any]

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from jaxvision import commands
-from jaxvision.errors import ConfigError, raised_as
+from jaxvision.errors import ConfigError, amount, raised_as
 from jaxvision.machine import folders
 from jaxvision.machine.signals import INTERRUPTED
 
@@ -194,16 +194,17 @@ def train(flags: Flags, profile: range | None) -> int:
     with peers.naming_lost(), processes.together():
         experiment, recipe = config.build(flags.config, flags.overrides, flags.command)
     trackers = [] if flags.wandb is None else [partial(WeightsAndBiases, flags.wandb)]
-    trained = run.train(
-        experiment,
-        flags.workdir,
-        recipe,
-        fsdp=flags.fsdp,
-        fork=flags.fork,
-        trackers=trackers,
-        profile=profile,
-        report=flags.report,
-    )
+    with config.naming_fields(recipe.config):
+        trained = run.train(
+            experiment,
+            flags.workdir,
+            recipe,
+            fsdp=flags.fsdp,
+            fork=flags.fork,
+            trackers=trackers,
+            profile=profile,
+            report=flags.report,
+        )
     return end(trained, speaks=processes.is_first())
 
 
@@ -220,7 +221,7 @@ def end(trained: Trained, speaks: bool) -> int:
     if speaks:
         early = f", stopped early, of {trained.steps:,}" if trained.step < trained.steps else ""
         report = ", report/" if (trained.workdir / "report").is_dir() else ""
-        print(f"done: {trained.step:,} steps{early}, in {trained.seconds}")
+        print(f"done: {amount(trained.step, 'step')}{early}, in {trained.seconds}")
         print(f"{trained.workdir}: metrics.jsonl, checkpoints/ {list(trained.checkpoints)}{report}")
     return 0
 

@@ -21,7 +21,7 @@ from tqdm import tqdm
 
 from jaxvision import commands
 from jaxvision.data import media
-from jaxvision.errors import ConfigError, DataError, raised_as, replacing
+from jaxvision.errors import ConfigError, DataError, amount, raised_as, replacing
 from jaxvision.experiment import Selection
 from jaxvision.run import devices, pictures, prediction, records
 from jaxvision.run.checkpoint import Which
@@ -139,11 +139,11 @@ def write(flags: Flags) -> int:
     rows = written(flags, model, complain, None if found.videos or flags.animated else found.images)
     if complain.files:
         count = found.images + found.videos
-        print(f"jaxvision: {len(complain.files):,} of {count:,} files could not be read", file=sys.stderr)
+        print(f"jaxvision: {len(complain.files):,} of {amount(count, 'file')} could not be read", file=sys.stderr)
     of = (
         str(flags.workdir) if model.step is None else f"step {model.step:,} of {flags.workdir}, {model.weights} weights"
     )
-    print(f"{flags.output}: {rows:,} predictions, by {of}")
+    print(f"{flags.output}: {amount(rows, 'prediction')}, by {of}")
     return 0
 
 
@@ -194,7 +194,7 @@ def written(flags: Flags, model: Model, complain: Complaints, total: int | None)
                     complain.undrawn(where[0], str(error) or type(error).__name__)
             rows += 1
         if not rows:
-            raise DataError(f"none of the {len(list(media.files(flags.paths))):,} files could be read")
+            raise DataError(f"none of {amount(len(list(media.files(flags.paths))), 'file')} could be read")
     return rows
 
 

@@ -497,3 +497,8 @@ def evenly(steps: int, parts: int, log: int = 100) -> Every:
     """The intervals of a run that evaluates and saves `parts` times, evenly, the last time at the end."""
     interval = -(-steps // parts)
     return Every(log=log, evaluate=interval, checkpoint=interval)
+
+
+def intervals(given: Mapping[str, int], otherwise: Every) -> Every:
+    """The intervals of a config (`log`, `evaluate`, `checkpoint`, in steps); where one is 0, that of `otherwise`."""
+    return Every(*(given[name] or getattr(otherwise, name) for name in Every._fields))

@@ -171,7 +171,9 @@ class Shard(NamedTuple):
           ValueError: if the batch can't be split evenly.
         """
         if batch_size % self.count:
-            raise ValueError(f"a batch of {batch_size} examples can't be split over {self.count} processes")
+            raise ValueError(
+                f"a batch of {batch_size} can't be split evenly over processes, of which there are {self.count}"
+            )
         each = batch_size // self.count
         return range(self.index * each, (self.index + 1) * each)
 

@@ -84,6 +84,19 @@ def test_a_workdir_alone_gives_the_figures_of_the_log_and_stays_as_it_is(run, fi
     assert [path.name for path in tmp_path.iterdir()] == ["figures.json"]
 
 
+def test_metrics_of_classes_are_a_table_of_their_own():
+    test = {"accuracy": 0.5, "recall/a/b": 0.25, "recall/c": 1.0, "f1/a/b": 0.125, "f1/c": 0.75}
+    text = evaluate.table({"test": test, "blind": {"accuracy": 0.25}})
+    assert [line.split() for line in text.splitlines()] == [
+        ["test", "blind"],
+        ["accuracy", "0.5", "0.25"],
+        [],
+        ["test,", "by", "class", "recall", "f1"],
+        ["a/b", "0.25", "0.125"],
+        ["c", "1", "0.75"],
+    ]
+
+
 def test_evaluations_are_chosen_by_name(run):
     status, said, printed = run("--eval=blind")
     assert status == 0, said

@@ -97,7 +97,7 @@ def test_random_crops_do_not_depend_on_the_number_of_processes(tmp_path):
 
 
 def test_a_batch_that_the_processes_can_not_share_is_refused():
-    with pytest.raises(ValueError, match="a batch of 10 examples can't be split over 3 processes"):
+    with pytest.raises(ValueError, match="a batch of 10 can't be split evenly over processes, of which there are 3"):
         Shard(0, 3).rows(10)
 
 

@@ -289,3 +289,12 @@ def test_a_workdir_that_is_moved_while_it_is_held_is_missed(tmp_path, made_anew)
 def test_a_workdir_of_another_machine_or_of_no_text_is_refused(name):
     with pytest.raises(WorkdirError, match="the workdir can't be used"):
         Workdir(name)
+
+
+def test_a_refusal_names_up_to_20_differences_and_counts_the_others(tmp_path):
+    workdir = started(tmp_path, {f"field{i:02}": i for i in range(30)})
+    other = Recipe(source(tmp_path), {f"field{i:02}": -i - 1 for i in range(30)}, ["c"])
+    with pytest.raises(WorkdirError) as refused:
+        workdir.check(other, DATA)
+    assert str(refused.value).count(" there and ") == 20
+    assert "config.field19 is 19 there and -20 here; and 10 more. Choose another workdir" in str(refused.value)

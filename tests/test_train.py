@@ -210,6 +210,12 @@ def test_even_intervals_divide_the_run(steps, parts, interval):
     assert train.evenly(steps, parts, log=7) == train.Every(7, interval, interval)
 
 
+def test_intervals_of_a_config_take_the_place_of_the_others_where_they_are_not_0():
+    usual = train.Every(log=10, evaluate=50, checkpoint=0)
+    assert train.intervals({"log": 0, "evaluate": 0, "checkpoint": 0}, usual) == usual
+    assert train.intervals({"log": 2, "evaluate": 0, "checkpoint": 7}, usual) == train.Every(2, 50, 7)
+
+
 @pytest.mark.parametrize("every", [train.Every(0, 1, 1), train.Every(1, -1, 1), train.Every(1, 1, -1)])
 def test_bad_intervals_are_refused(every):
     with pytest.raises(ValueError, match="log must be at least 1, the others at least 0"):

@@ -16,6 +16,7 @@ from jaxtyping import Array, Float, UInt8
 from jaxvision.augment import targets, window
 from jaxvision.augment.colour import each_content
 from jaxvision.augment.keys import row_keys
+from jaxvision.errors import amount
 from jaxvision.ops import homography, resample
 from jaxvision.ops.levels import as_float, as_levels
 from jaxvision.ops.options import COUNT, FRACTION, POSITIVE, allowed
@@ -179,7 +180,7 @@ def _mixed(who: str, batch: Batch, fraction: Float[Array, "b"], classes: int) ->
         probs = jax.nn.one_hot(label, classes, dtype=jnp.float32)
         probs = jnp.where(((label >= 0) & (label < classes))[:, None], probs, jnp.nan)
     if probs.shape[-1] != classes:
-        raise ValueError(f"{who}(classes={classes}): batch.target.probs has {probs.shape[-1]} classes")
+        raise ValueError(f"{who}(classes={classes}): batch.target.probs has {amount(probs.shape[-1], 'class')}")
     fraction = fraction.astype(probs.dtype)
     given = jnp.ones_like(fraction) if weight is None else jnp.asarray(weight).astype(probs.dtype)
     given = jnp.where(jnp.asarray(batch.valid), given, 0)

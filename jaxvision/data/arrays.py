@@ -12,6 +12,7 @@ from jaxvision.data.order import Order
 from jaxvision.data.readers import threads
 from jaxvision.data.source import Example, Source
 from jaxvision.data.streams import RowOptions
+from jaxvision.errors import amount
 from jaxvision.formats.fingerprint import digest
 from jaxvision.types import Stream
 
@@ -58,7 +59,7 @@ def _check(images: np.ndarray, labels: np.ndarray, name: str) -> None:
     if labels.ndim != 1 or not np.issubdtype(labels.dtype, np.integer):
         raise ValueError(f"{name}: labels must be integers [n], got {labels.dtype} {list(labels.shape)}")
     if len(labels) != len(images):
-        raise ValueError(f"{name}: {len(images)} images, but {len(labels)} labels")
+        raise ValueError(f"{name}: {amount(len(images), 'image')}, but {amount(len(labels), 'label')}")
 
 
 def training(open: Open, *, order: Order, canvas: int | tuple[int, int], **options: Unpack[RowOptions]) -> Stream:

@@ -69,6 +69,7 @@ def source(folder: str | PathLike, classes: Sequence[str] | None = None) -> Sour
         name=lambda index: paths[index],
         fingerprint=digest(*paths, *map(str, sizes)),
         notes=tuple(f"{root}: {text}" for text in told if text),
+        root=str(root),
     )
 
 

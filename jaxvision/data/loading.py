@@ -2,6 +2,7 @@
 
 import functools
 import logging
+import os
 import threading
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple, TypeVar
@@ -72,7 +73,7 @@ def load(source: Source, indices: Indices, positions: np.ndarray, how: Loading) 
     rows.index[:] = index
     real = np.flatnonzero(index >= 0)
     for row, example in zip(real, source.read(index[real]), strict=True):
-        _fill(rows, int(row), example, int(positions[row]), source.name, how)
+        _fill(rows, int(row), example, int(positions[row]), source, how)
     return rows
 
 
@@ -92,14 +93,15 @@ def empty_rows(
     )
 
 
-def _fill(rows: Rows, row: int, example: Example, position: int, name: Callable[[int], str], how: Loading) -> None:
+def _fill(rows: Rows, row: int, example: Example, position: int, source: Source, how: Loading) -> None:
+    name = source.name
     rng = np.random.Generator(philox(how.seed, Purpose.PLACE, position)) if how.placer.random else None
     try:
         _check(example)
         decoded = decode(example.image, how.placer, rng, channels=how.channels)
     except BadImage as error:
         index = int(rows.index[row])
-        how.complain(index, BadImage(f"{name(index)}: {error}"))
+        how.complain(index, BadImage(f"{os.path.join(source.root, name(index))}: {error}"))
         return
     except ValueError as error:
         raise ValueError(f"{name(int(rows.index[row]))}: {error}") from None
@@ -176,7 +178,7 @@ def complaint(policy: str, most: int | None = None) -> Complain:
 
 
 def _raise(index: int, error: BadImage) -> None:
-    raise error
+    raise BadImage(f'{error}; on_bad_image="skip" goes on without it')
 
 
 def loading(

@@ -42,8 +42,8 @@ def open(
 
     `formats.open` says what is recognised. `split=None` takes the training split where the dataset is divided, else all
     of it. `classes=None` takes those of the dataset; for the second of two files that belong together, give the classes of
-    the first: `open("val.json", classes=open("train.json").classes)`. `images` is the folder of the images of a COCO file;
-    None looks for it (`formats.coco.read_listing`).
+    the first: `open("val.json", classes=open("train.json").classes)`. `images` is the folder of the images of a COCO file,
+    where they lie elsewhere; None looks for it (`formats.coco.read_listing`).
 
     Raises:
       DataError: for what is no dataset known, a split that is not there, an object of none of the classes.
@@ -169,6 +169,7 @@ def listing_source(what: str, listing: Listing, masks: Masks | None = None) -> S
         ),
         notes=doubts.notes(listing),
         doubts=tuple(map(str, doubts.doubts(listing, [each.size for each in listing.images]))),
+        root=str(listing.folder) if all(listing.folder / each.name == each.file for each in listing.images) else "",
     )
 
 

@@ -23,7 +23,7 @@ from jaxvision.data.objects import listing_source
 from jaxvision.data.placement import stretch
 from jaxvision.data.randomness import Purpose, permutation
 from jaxvision.data.source import Annotations
-from jaxvision.errors import DataError, raised_as
+from jaxvision.errors import DataError, amount, raised_as
 from jaxvision.formats.fingerprint import digest
 from jaxvision.formats.image_file import BadImage, upright_size
 from jaxvision.machine import folders
@@ -241,7 +241,8 @@ def computed(flags: Flags) -> str:
     )
     found = fit([boxes for boxes, _ in pairs], [objects for _, objects in pairs], flags.rows)
     line = (
-        f"{flags.path}: {len(pairs)} images, {found.proposals:.0f} proposals each, {found.objects} objects:"
+        f"{flags.path}: {amount(len(pairs), 'image')}, {amount(round(found.proposals), 'proposal')} each,"
+        f" {amount(found.objects, 'object')}:"
         f" recall {found.recall:.3f} at IoU 0.5, mean best IoU {found.mean_best_iou:.3f}"
     )
     return "\n".join([*source.notes, *source.doubts, *broken, line])

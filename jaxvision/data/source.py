@@ -74,6 +74,8 @@ class Source(NamedTuple):
     """What a person should know: files that were left out, images without annotations; a line each."""
     doubts: tuple[str, ...] = ()
     """What looks wrong with the data as a whole, such as boxes in another convention; a line each."""
+    root: str = ""
+    """The folder that names which are relative paths begin in, for messages; empty where names are no paths."""
 
 
 def about(source: Source) -> About:

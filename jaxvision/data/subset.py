@@ -8,6 +8,7 @@ import numpy as np
 from jaxvision.data.content import check_fingerprint, fingerprinted
 from jaxvision.data.randomness import checked_seed
 from jaxvision.data.source import Annotations, Source, class_counts
+from jaxvision.errors import amount
 from jaxvision.formats.fingerprint import digest
 
 
@@ -30,6 +31,7 @@ def subset(source: Source, indices: np.ndarray) -> Source:
         sizes=None if source.sizes is None else lambda: _sizes_of(source, indices),
         notes=source.notes,
         doubts=source.doubts,
+        root=source.root,
     )
 
 
@@ -75,10 +77,12 @@ def imbalanced(source: Source, counts: Sequence[int] | np.ndarray, seed: int) ->
         )
     available = class_counts(source)
     if len(counts) != len(available):
-        raise ValueError(f"imbalanced got {len(counts)} counts for {len(available)} classes")
+        raise ValueError(f"imbalanced got {amount(len(counts), 'count')} for {amount(len(available), 'class')}")
     for name, wanted, has in zip(source.classes, counts, available, strict=True):
         if not 0 <= wanted <= has:
-            raise ValueError(f"imbalanced: {wanted} examples of class {name!r}; it has {has}, allowed are 0 to {has}")
+            raise ValueError(
+                f"imbalanced: {amount(wanted, 'example')} of class {name!r}; it has {has}, allowed are 0 to {has}"
+            )
     return subset(source, np.flatnonzero(_chosen(source.labels(), counts, seed)))
 
 

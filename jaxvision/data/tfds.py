@@ -15,7 +15,7 @@ import numpy as np
 
 from jaxvision.data.host_tensorflow import tensorflow, tensorflow_datasets
 from jaxvision.data.source import Annotations, Example, Source, annotations, no_labels
-from jaxvision.errors import DataError, damage
+from jaxvision.errors import DataError, amount, damage
 from jaxvision.formats.fingerprint import digest
 from jaxvision.formats.image_file import upright_size
 from jaxvision.machine.folders import local
@@ -80,7 +80,7 @@ def _objects(features: Any, prefix: str, image: bytes, first: int) -> Annotation
     for name, values in columns.items():
         if len(values) != len(box):
             here = f"{_naming(features) or 'an example'}: feature {prefix + name} has {len(values)} values"
-            raise ValueError(f"{here}, {prefix}bbox {len(box)} boxes; allowed is a value for each box")
+            raise ValueError(f"{here}, {prefix}bbox {amount(len(box), 'box')}; allowed is a value for each box")
     ignore = columns.get("is_crowd", columns.get("is_difficult"))
     return annotations(corners, columns["label"], ignore, columns.get("area"))
 
@@ -281,5 +281,10 @@ def _missing(name: str, data_dir: Path) -> str:
     )
     return (
         f"no prepared dataset {name!r} in {data_dir} (found there: {', '.join(found) or 'none'});"
-        f" this prepares it: python -c {shlex.quote(prepare)}"
+        f" this prepares it: python -c {_quoted(prepare)}"
     )
+
+
+def _quoted(text: str) -> str:
+    """The text as one word of a shell: between double quotes, where it has nothing that these leave a meaning."""
+    return shlex.quote(text) if set(text) & set('"$`\\!') else f'"{text}"'

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, NoReturn
 
-from jaxvision.errors import cut
+from jaxvision.errors import amount, cut
 from jaxvision.formats.files import beside
 from jaxvision.formats.image_file import SUFFIXES, Size
 
@@ -131,7 +131,7 @@ def unlisted(folder: Path, images: Sequence[AnnotatedImage], why: str) -> tuple[
     if not others:
         return ()
     count, total = len(others), len(others) + len(images)
-    return (f"{folder}: left out {count:,} of {total:,} images, which are {why}, first {others[0].name}",)
+    return (f"{folder}: left out {count:,} of {amount(total, 'image')}, which are {why}, first {others[0].name}",)
 
 
 def numbers(values: object, count: int) -> list[float] | None:

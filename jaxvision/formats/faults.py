@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, NamedTuple
 
-from jaxvision.errors import shown
+from jaxvision.errors import amount, shown
 from jaxvision.formats import rle
 from jaxvision.formats.annotation import AnnotatedImage, AnnotatedObject, Box, FaultKind, Finding, Listing, repeated
 from jaxvision.formats.image_file import Size, decoded_size, read, size_mismatch
@@ -30,7 +30,7 @@ def _image(image: AnnotatedImage, names: Sequence[str]) -> Size | Finding:
     where = f"image {image.id}"
     if len(names) > 1:
         some_names = f"{', '.join(names[:3])}{', ...' if len(names) > 3 else ''}"
-        value = f"{len(names)} images have this id, and its annotations could be of each: {some_names}"
+        value = f"{amount(len(names), 'image')} have this id, and its annotations could be of each: {some_names}"
         return Finding(FaultKind.DUPLICATE_IMAGE, image.annotation_file, where, value)
     try:
         if not os.path.exists(image.file):

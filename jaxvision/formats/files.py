@@ -9,7 +9,7 @@ from os import PathLike
 from pathlib import Path
 from typing import BinaryIO, NamedTuple
 
-from jaxvision.errors import DataError
+from jaxvision.errors import DataError, amount
 from jaxvision.machine.limits import memory
 
 SHOWN = 8
@@ -93,7 +93,8 @@ def left_out(used: int, by_suffix: Mapping[str, int]) -> str:
     ordered = sorted(by_suffix.items(), key=lambda each: (-each[1], each[0]))
     named = [f"{n:,} {kind}" for kind, n in ordered[:SHOWN]]
     rest = sum(n for _, n in ordered[SHOWN:])
-    return f"left out {count:,} of {used + count:,} files: {', '.join(named)}" + (f", {rest:,} others" if rest else "")
+    named += [amount(rest, "other")] if rest else []
+    return f"left out {count:,} of {amount(used + count, 'file')}: {', '.join(named)}"
 
 
 def beside(used: Iterable[Path], suffixes: tuple[str, ...]) -> list[Path]:

@@ -6,7 +6,7 @@ from os import PathLike
 from pathlib import Path
 from xml.etree import ElementTree
 
-from jaxvision.errors import DataError, nearest, shown
+from jaxvision.errors import DataError, amount, nearest, shown
 from jaxvision.formats.annotation import (
     AnnotatedImage,
     AnnotatedObject,
@@ -164,7 +164,7 @@ def _image(
     except ValueError as error:
         return report(Finding(FaultKind.MALFORMED, str(path), "", str(error)))
     if len(images) > 1:
-        value = f"{len(images)} images have its name: {', '.join(images)}; allowed is one"
+        value = f"{amount(len(images), 'image')} have its name: {', '.join(images)}; allowed is one"
         return report(Finding(FaultKind.TWO_FILES, str(path), "", value))
     file = path.parent.parent / "JPEGImages" / images[0]
     return AnnotatedImage(images[0], file, str(path), place, _size(root), _objects(root, str(path), labels, report))

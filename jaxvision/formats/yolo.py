@@ -11,7 +11,7 @@ from os import PathLike
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from jaxvision.errors import DataError, cut, shown
+from jaxvision.errors import DataError, amount, cut, shown
 from jaxvision.formats import files
 from jaxvision.formats.annotation import (
     AnnotatedImage,
@@ -214,7 +214,7 @@ def _below(images: Path, text_of: Callable[[Path], Path]) -> Images:
     )
     left_out = files.left_out(len(names), by_suffix)
     told = [f"{images}: {left_out}"] if left_out else []
-    told += [f"{images}: left out {len(spare):,} texts that go with no image, first {spare[0]}"] if spare else []
+    told += [f"{images}: left out {amount(len(spare), 'text')} without an image, first {spare[0]}"] if spare else []
     return Images(labelled, tuple(told))
 
 

@@ -12,6 +12,7 @@ import numpy as np
 import optax
 from jaxtyping import Array, Float
 
+from jaxvision.errors import amount
 from jaxvision.ops.extremes import maximum
 from jaxvision.ops.options import FRACTION, NOT_NEGATIVE, POSITIVE, Bound, allowed
 from jaxvision.types import Labels
@@ -131,7 +132,9 @@ def class_weighted(loss: Loss, weights: Sequence[float | int] | np.ndarray) -> L
 
     def weighted(logits: Float[Array, "b k"], labels: Labels) -> Float[Array, "b"]:
         if len(weights) != logits.shape[-1]:
-            raise ValueError(f"{len(weights)} class weights for logits of {logits.shape[-1]} classes")
+            raise ValueError(
+                f"{amount(len(weights), 'class weight')} for logits of {amount(logits.shape[-1], 'class')}"
+            )
         weight = (targets(logits, labels) * jnp.asarray(weights, logits.dtype)[None, :]).sum(-1)
         return weight * loss(logits, labels)
 

@@ -22,6 +22,7 @@ import numpy as np
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 from jaxtyping import PyTree
 
+from jaxvision.errors import amount
 from jaxvision.experiment import Experiment, first_state_of, task_of, train_step_of
 from jaxvision.machine import folders
 from jaxvision.machine.limits import memory
@@ -166,12 +167,12 @@ def check_divisible(spec: Batch, mesh: Mesh) -> None:
     """Raises ValueError if a batch of this shape can't be split evenly over the devices, or is larger than the memory."""
     rows = spec.image.shape[0]
     if rows % mesh.size:
-        raise ValueError(f"a batch of {rows} examples can't be split over {mesh.size} devices")
+        raise ValueError(f"a batch of {amount(rows, 'example')} can't be split over {amount(mesh.size, 'device')}")
     size = sum(math.prod(each.shape) * each.dtype.itemsize for each in jax.tree.leaves(spec)) // jax.process_count()
     limit = memory()
     if limit is not None and size > limit:
         have = f"{limit / 1e9:,.1f} GB of memory"
-        raise ValueError(f"a batch of {rows:,} examples takes {size / 1e9:,.1f} GB, and there are {have}")
+        raise ValueError(f"a batch of {amount(rows, 'example')} takes {size / 1e9:,.1f} GB, and there are {have}")
 
 
 def ahead(batches: Iterable[Batch], place: Callable[[Batch], Batch], depth: int = 2) -> Iterator[Batch]:

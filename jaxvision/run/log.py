@@ -138,6 +138,11 @@ class Clock:
         """Seconds since the clock was made."""
         return time.perf_counter() - self.began
 
+    @property
+    def training(self) -> float:
+        """Seconds of the training steps and of waiting for their data: no evaluation, no checkpoint."""
+        return sum(self.seconds.get(part, 0.0) for part in ("data", "step"))
+
     def metrics(self) -> dict[str, float]:
         """The seconds in all (`seconds`) and of each part (`data_seconds`, ...), as a row of a log."""
         return {"seconds": self.total, **{f"{part}_seconds": seconds for part, seconds in self.seconds.items()}}
@@ -154,9 +159,15 @@ class Terminal:
     """The progress of a run for a person: a bar on a terminal, a line now and then anywhere else."""
 
     def __init__(
-        self, steps: int, done: int, batch_size: int, seconds_between_lines: float = 15.0, quiet: bool = False
+        self,
+        steps: int,
+        done: int,
+        batch_size: int,
+        clock: Clock,
+        seconds_between_lines: float = 15.0,
+        quiet: bool = False,
     ):
-        self.batch_size = batch_size
+        self.batch_size, self.clock = batch_size, clock
         self.quiet = quiet
         """Shows nothing: of several processes, one speaks."""
         hidden = True if quiet else None
@@ -164,26 +175,25 @@ class Terminal:
         self.steps = steps
         self.first, self.done, self.seen = done, done, 0
         self.began = self.last_line = time.perf_counter()
+        self.trained = 0.0
+        """Seconds of training that the speed leaves out: the first steps, which are compiled, or only handed over."""
         self.between = seconds_between_lines
 
     def step(self, step: int, metrics: Mapping[str, float]) -> None:
-        """Shows that `step` steps are done, with the latest metrics."""
+        """Shows that `step` steps are done, with the latest metrics; images a second are those of training alone."""
         self.done, self.seen = step, self.seen + 1
-        now = time.perf_counter()
+        now, trained = time.perf_counter(), self.clock.training
         if self.seen <= WARM_UP:
-            self.first, self.began = step, now
+            self.first, self.began, self.trained = step, now, trained
             return
-        rate = (step - self.first) / max(now - self.began, 1e-9)
+        speed = f"{(step - self.first) * self.batch_size / max(trained - self.trained, 1e-9):,.0f} images/s"
         if not self.bar.disable:
             self.bar.update(step - self.bar.n)
-            self.bar.set_postfix_str(f"{describe(metrics)}{rate * self.batch_size:,.0f} images/s", refresh=False)
+            self.bar.set_postfix_str(f"{describe(metrics)}{speed}", refresh=False)
         elif now - self.last_line > self.between:
             self.last_line = now
-            left = (self.steps - step) / rate
-            self.say(
-                f"step {step:,}/{self.steps:,}  {describe(metrics)}{rate * self.batch_size:,.0f} images/s  "
-                f"{tqdm.format_interval(left)} left"
-            )
+            left = (self.steps - step) * (now - self.began) / (step - self.first)
+            self.say(f"step {step:,}/{self.steps:,}  {describe(metrics)}{speed}  {tqdm.format_interval(left)} left")
 
     def say(self, text: str) -> None:
         """Prints a line without breaking the bar."""

@@ -7,7 +7,7 @@ from typing import Any
 
 from jaxvision.run.log import Clock, JsonLines, Mark, Terminal
 from jaxvision.run.trackers import OpenTracker, Speed, TensorBoard, Tracker, Trackers
-from jaxvision.run.watch import Profile, Recompilations, Step, Watchdog
+from jaxvision.run.watch import FirstCall, Profile, Recompilations, Step, Watchdog
 
 
 class Logbook:
@@ -45,7 +45,7 @@ class Logbook:
         self.folder, self.first, self.process, self.profile = folder, mark.step, process, profile
         self.clock = Clock()
         self.metrics, self.timing = JsonLines(folder / "metrics.jsonl"), JsonLines(folder / "timing.jsonl")
-        self.terminal = Terminal(steps, mark.step, batch_size, quiet=not self.writes)
+        self.terminal = Terminal(steps, mark.step, batch_size, self.clock, quiet=not self.writes)
         self.say = self.terminal.say
         self.trackers = Trackers(self._opened(trackers, config, mark) if self.writes else [])
         self.speed = Speed(self.clock, batch_size, every, self.trackers.metrics)
@@ -85,7 +85,7 @@ class Logbook:
 
     def watched(self, step: Step) -> Step:
         """The jitted training step, which reports compilations and is profiled where that is asked for; call it once."""
-        step = Recompilations(step, self.first, self.say)
+        step = FirstCall(Recompilations(step, self.first, self.say), self.say)
         if self.profile is None or not self.writes:
             return step
         folder = self.folder / "profile"
@@ -96,7 +96,7 @@ class Logbook:
         """Writes a row of the log."""
         if self.writes:
             self.metrics.write(step, metrics)
-            self.timing.write(step, self.clock.metrics())
+            self.timing.write(step, {**self.clock.metrics(), **self.speed.newest})
             self.trackers.metrics(step, metrics)
 
     def stepped(self, step: int, metrics: Mapping[str, float]) -> None:
@@ -118,4 +118,9 @@ class Logbook:
         if self.writes:
             with self.clock("report"):
                 self.trackers.pictures(draw(self.metrics.read()))
-            self.timing.write(step, self.clock.metrics())
+            self.timing.write(step, {**self.clock.metrics(), **self.speed.newest})
+
+    def curves(self, draw: Callable[[Sequence[Mapping]], None]) -> None:
+        """Draws the curves of a run that ends early, from the rows of its log; it is not marked as done."""
+        if self.writes:
+            draw(self.metrics.read())

@@ -14,7 +14,7 @@ import numpy as np
 from PIL import Image
 
 from jaxvision.draw.boxes import colour_of, with_boxes
-from jaxvision.errors import ConfigError, raised_as
+from jaxvision.errors import ConfigError, amount, raised_as
 from jaxvision.experiment import Output, Record, Selection
 from jaxvision.types import Canvas, ClassScores, Detections, Prediction
 
@@ -26,7 +26,9 @@ Where = tuple[str, int | None]
 def check_classes(scores: ClassScores, classes: Sequence[str]) -> None:
     """Raises ValueError if there are not as many scores as classes."""
     if scores.logits.shape[-1] != len(classes):
-        raise ValueError(f"the model gives scores for {scores.logits.shape[-1]} classes, the data have {len(classes)}")
+        raise ValueError(
+            f"the model gives scores for {amount(scores.logits.shape[-1], 'class')}, the data have {len(classes)}"
+        )
 
 
 def class_record(scores: ClassScores, canvas: Canvas, selection: Selection) -> Record:

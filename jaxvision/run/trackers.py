@@ -250,17 +250,19 @@ class Speed:
     def __init__(self, clock: Clock, batch_size: int, every: int, write: Callable[[int, Mapping[str, float]], None]):
         """Makes metrics every `every` steps, from the clock's `data` and `step` parts, and writes them."""
         self.clock, self.batch_size, self.every, self.write = clock, batch_size, every, write
+        self.newest: dict[str, float] = {}
+        """`seconds_per_step` and `images_per_second`, once there is an interval."""
         self._since: tuple[int, float] | None = None
 
     def step(self, done: int) -> None:
         """Called after every step with the number of the steps done."""
         if self._since is not None and done % self.every:
             return
-        seconds = sum(self.clock.seconds.get(part, 0.0) for part in ("data", "step"))
+        seconds = self.clock.training
         if self._since is not None:
             each = (seconds - self._since[1]) / (done - self._since[0])
-            speed = {"speed/seconds_per_step": each, "speed/images_per_second": self.batch_size / max(each, 1e-9)}
-            self.write(done, speed)
+            self.newest = {"seconds_per_step": each, "images_per_second": self.batch_size / max(each, 1e-9)}
+            self.write(done, {f"speed/{name}": value for name, value in self.newest.items()})
         self._since = (done, seconds)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from functools import partial
@@ -14,14 +15,12 @@ from jax.sharding import Mesh
 
 from jaxvision import experiment as experiments
 from jaxvision import train as loop
-from jaxvision.draw.curves import curves
-from jaxvision.draw.figure import save
 from jaxvision.errors import CheckpointError, ConfigError, DataError, WorkdirError, naming, raised_as, reading
 from jaxvision.experiment import Experiment
 from jaxvision.machine.signals import Stopped
-from jaxvision.run import agreement, devices, nonfinite, peers, processes
+from jaxvision.run import agreement, devices, lines, nonfinite, peers, processes
 from jaxvision.run.checkpoint import Checkpoints, Saved
-from jaxvision.run.evaluation import Evaluated, Evaluator, draw_evaluations
+from jaxvision.run.evaluation import Evaluator, Results, draw_curves, draw_evaluations
 from jaxvision.run.interruption import Interruption
 from jaxvision.run.log import Mark
 from jaxvision.run.logbook import Logbook
@@ -31,6 +30,8 @@ from jaxvision.run.trackers import OpenTracker
 from jaxvision.run.workdir import Recipe, Workdir
 from jaxvision.train import Metrics, Progress, TrainState, TrainStep
 from jaxvision.types import About, Batch, Stream, Variables
+
+logger = logging.getLogger(__name__)
 
 Feed = Callable[..., Iterator[Batch]]
 """`(stream, step=0)`: the batches of a stream from this step on, on the devices."""
@@ -164,15 +165,15 @@ def remarks_on(experiment: Experiment, abouts: Mapping[str, About], mesh: Mesh, 
 
     Raises ValueError if a classifier tells fewer classes apart than the training data have.
     """
-    lines = remarks(abouts)
+    found = remarks(abouts)
     for evaluation in list(experiment.evaluations.values())[:1]:
         spec = devices.batch_on(mesh, evaluation.stream.spec.replace(target=None))
         prediction = jax.eval_shape(devices.task_on(mesh, experiment).predict, like.averaged, spec)
         with naming("train"):
             check_head(prediction, abouts["train"])
         mismatch = head_mismatch(prediction, abouts["train"])
-        lines += [] if mismatch is None else [f"train: {mismatch}"]
-    return lines
+        found += [] if mismatch is None else [f"train: {mismatch}"]
+    return found
 
 
 def open_data(experiment: Experiment, mesh: Mesh) -> dict[str, About]:
@@ -238,12 +239,15 @@ def go_on(
     with book, Interruption(first) as interruption:
         for line in plan.remarks:
             book.say(line)
+        book.say(lines.overview(experiment, plan.data, plan.mesh, plan.like))
         skipped = SkippedImages(experiment.train, book.say)
-        hooks = hooked(plan, workdir, book, checkpoints, evaluator, feed, interruption, skipped)
+        hooks = hooked(plan, workdir, book, checkpoints, evaluator, feed, interruption, skipped, progress.history)
         try:
-            say_where(book, progress, experiment.steps, workdir)
+            book.say(lines.standing(first, experiment.steps, workdir.path))
             progress = fitted(plan, workdir, book, progress, feed, hooks, interruption)
         except Stopped:
+            if report:
+                book.curves(partial(draw_curves, folder=workdir.report, by=experiment.keep.by))
             return trained(workdir.path, first, experiment, interruption.name, progress, checkpoints, book)
         skipped.total()
         with book.paused():
@@ -253,9 +257,11 @@ def go_on(
             interrupted = None if finished(experiment, progress) else interruption.name
             if report and interrupted is None:
                 try:
-                    reported(plan, workdir, book, evaluator, progress, feed, interruption)
+                    reported(plan, workdir, book, checkpoints, evaluator, progress, feed, interruption)
                 except Stopped as signal:
                     interrupted = signal.name
+            elif report:
+                book.curves(partial(draw_curves, folder=workdir.report, by=experiment.keep.by))
         step = int(progress.state.step)
         return trained(workdir.path, step, experiment, interrupted, progress, checkpoints, book)
 
@@ -279,15 +285,19 @@ def reported(
     plan: Plan,
     workdir: Workdir,
     book: Logbook,
+    checkpoints: Checkpoints,
     evaluator: Evaluator,
     progress: Progress,
     feed: Feed,
     interruption: Interruption,
 ) -> None:
     """Draws the report, evaluating first where that has not been done; raises `Stopped` where a signal comes meanwhile."""
-    if not evaluator.newest:
-        evaluator.evaluate(progress.state.averaged, lambda stream: interruption.awaited(feed(stream), checked=True))
-    draw = partial(draw_report, plan.experiment, workdir.report, results=evaluator.newest)
+
+    def awaited(stream: Stream) -> Iterator[Batch]:
+        return interruption.awaited(feed(stream), checked=True)
+
+    shown = shown_at_the_end(plan, checkpoints, evaluator, progress.state, awaited)
+    draw = partial(draw_report, plan.experiment, workdir.report, shown)
     with interruption.at_once():
         book.report(draw, int(progress.state.step))
 
@@ -302,15 +312,25 @@ def feeder(mesh: Mesh) -> Feed:
     return feed
 
 
-def say_where(book: Logbook, progress: Progress, steps: int, workdir: Workdir) -> None:
-    """Says what the run is about to do."""
-    first = int(progress.state.step)
-    if first < steps:
-        book.say("compiling the training step")
-    if first == steps:
-        book.say(f"all {steps:,} steps are done ({workdir.path}); more of them, and --fork, train on")
-    elif first:
-        book.say(f"going on from step {first:,} of {steps:,} ({workdir.path})")
+def shown_at_the_end(
+    plan: Plan, checkpoints: Checkpoints, evaluator: Evaluator, state: TrainState, feed: Feed
+) -> Results:
+    """What the report shows: the checkpoint that `predict` takes, the best where the run keeps one, else the last state."""
+    experiment, last = plan.experiment, int(state.step)
+    best = checkpoints.best_step() if experiment.keep.by is not None and experiment.keep.best else None
+    step = last if best is None else best
+    weights = "current" if state.ema is None else "averaged"
+    for known in (evaluator.newest, evaluator.best):
+        if known.step == step and known.results:
+            return Results(step, weights, known.results)
+    if step != last:
+        try:
+            state = checkpoints.load(step, plan.like).state
+        except CheckpointError as error:
+            step = last
+            logger.warning("the report is of the last step, not of the best: %s", error)
+    evaluator.evaluate(state.averaged, feed, step)
+    return Results(step, weights, evaluator.newest.results)
 
 
 def fitted(
@@ -351,23 +371,30 @@ def hooked(
     feed: Feed,
     interruption: Interruption,
     skipped: SkippedImages,
+    history: Sequence[Metrics],
 ) -> loop.Hooks:
-    """What the loop calls."""
+    """What the loop calls; `history` has the evaluations of earlier starts."""
     experiment = plan.experiment
     evaluating = False
+    measured = list(history)
 
     def evaluate(variables: Variables) -> Metrics:
         nonlocal evaluating
         evaluating = True
+        step = book.terminal.done
         with book.paused():
             try:
-                metrics = evaluator.evaluate(variables, lambda stream: interruption.awaited(feed(stream), checked=True))
+                awaited = partial(interruption.awaited, checked=True)
+                metrics = evaluator.evaluate(variables, lambda stream: awaited(feed(stream)), step)
             except Stopped:
                 evaluating = False  # at the same batch on all processes
                 raise
         evaluating = False
-        for line in summary(metrics, experiment.keep.by):
-            book.say(f"step {book.terminal.done:,}: {line}")
+        if lines.is_best(metrics, experiment.keep, measured):
+            evaluator.best = evaluator.newest
+        for line in lines.evaluation_lines(metrics, experiment.keep, measured):
+            book.say(f"step {step:,}: {line}")
+        measured.append({"step": step, **metrics})
         return metrics
 
     def save(progress: Progress, metrics: Metrics | None) -> None:
@@ -419,31 +446,8 @@ def check_measured(by: str | None, metrics: Metrics | None) -> None:
         raise ConfigError(f"keep.by is {by!r}; the evaluations give: {names}")
 
 
-SHOWN = 5
-"""Metrics in a line of the terminal; the log has all of them."""
-
-
-def summary(metrics: Metrics, by: str | None) -> list[str]:
-    """A line an evaluation: the metric `by` which the best checkpoint is chosen, and the first of the others.
-
-    Those of single classes and micro averages are left out.
-    """
-    names = [name for name in metrics if name.count("/") < 2 and not name.endswith("_micro")]
-    names.sort(key=lambda name: name != by)
-    lines = []
-    for evaluation in dict.fromkeys(name.partition("/")[0] for name in metrics):
-        its = [name for name in names if name.partition("/")[0] == evaluation]
-        more = f"  and {len(its) - SHOWN} more" if len(its) > SHOWN else ""
-        lines.append("  ".join(f"{name} {metrics[name]:.4g}" for name in its[:SHOWN]) + more)
-    return lines
-
-
-def draw_report(
-    experiment: Experiment, folder: Path, rows: Sequence[Mapping], results: Mapping[str, Evaluated]
-) -> Path:
+def draw_report(experiment: Experiment, folder: Path, shown: Results, rows: Sequence[Mapping]) -> Path:
     """Writes the pictures of the run into the folder; returns it."""
-    folder.mkdir(exist_ok=True)
-    if rows:
-        save(curves(rows), folder / "curves.png")
-    draw_evaluations(experiment.evaluations, results, folder)
+    draw_curves(rows, folder, experiment.keep.by)
+    draw_evaluations(experiment.evaluations, shown, folder)
     return folder

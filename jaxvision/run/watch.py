@@ -80,6 +80,25 @@ class Recompilations:
         return result
 
 
+class FirstCall:
+    """A training step that says how long its first call took, which compiles it."""
+
+    def __init__(self, step: Step, say: Say):
+        """Wraps a step; `say` gets the line."""
+        self.step, self.say = step, say
+        self._called = False
+
+    def __call__(self, state: Any, batch: Any) -> Any:
+        """Does the step."""
+        if self._called:
+            return self.step(state, batch)
+        began = time.perf_counter()
+        result = self.step(state, batch)
+        self._called = True
+        self.say(f"compiled in {time.perf_counter() - began:.1f} s")
+        return result
+
+
 _counts = threading.local()
 
 

@@ -1,9 +1,11 @@
 """The folder of a run: what it keeps, so that the run can be restored from it alone.
 
 - `metrics.jsonl`: a row every few steps (means since the last one), a row an evaluation; metrics only.
-- `timing.jsonl`: seconds since this process started, in all and by part: data, step, evaluation, checkpoint.
+- `timing.jsonl`: seconds since this process started, in all and by part (data, step, evaluation, checkpoint), and the speed
+  of training alone, in seconds a step and images a second.
 - `checkpoints/`: the latest ones, and the best by a metric of your choice; written in the background.
-- `report/`: learning curves, and the pictures of each evaluation: confusion matrix, a sample of predictions, mistakes.
+- `report/`: learning curves, also after an interruption; at the end the pictures of each evaluation, of the checkpoint that
+  `predict` takes: confusion matrix, a sample of predictions, mistakes.
 - `tensorboard/`: the same metrics, pictures and hyper-parameters, for `tensorboard --logdir=runs`.
 - `code/`: modules that the experiment file imports from its own folder.
 - `config.json`, `experiment.py`, `data.json`, `classes.json`: what the run is; `data.json` has a fingerprint of the data.
@@ -48,6 +50,8 @@ except ImportError:  # not a POSIX system: no lock on the workdir
 
 
 logger = logging.getLogger(__name__)
+MOST_DIFFERENCES = 20
+"""Differences between two runs that a refusal names."""
 
 
 class Recipe(NamedTuple):
@@ -283,8 +287,8 @@ class Workdir:
             if faults:
                 what, remedy = "", "Put it back"
             raise WorkdirError(
-                f"{what}{'; '.join(differences)}. {remedy}, or fork (--fork) to go on from that run's newest checkpoint with "
-                "this experiment"
+                f"{what}{'; '.join(_first(differences))}. {remedy}, or fork (--fork) to go on from that run's newest "
+                "checkpoint with this experiment"
             )
         return differences
 
@@ -419,6 +423,12 @@ def _fault(path: Path) -> str:
     if path.suffix == ".jsonl":
         return "" if is_log(data) else "a line holds no JSON object"
     return "it is no text" if b"\0" in data else ""
+
+
+def _first(differences: Sequence[str]) -> list[str]:
+    """The first differences, and how many more there are."""
+    more = len(differences) - MOST_DIFFERENCES
+    return [*differences[:MOST_DIFFERENCES], *([f"and {more} more"] if more > 0 else [])]
 
 
 def same_code(a: Path, b: Path) -> bool:
