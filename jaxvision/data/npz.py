@@ -4,7 +4,7 @@ import math
 import zipfile
 from collections.abc import Sequence
 from os import PathLike
-from typing import BinaryIO
+from typing import IO
 
 import numpy as np
 
@@ -74,7 +74,7 @@ def check_size(size: int, stored: int) -> None:
         )
 
 
-def _header(file: BinaryIO) -> tuple[tuple[int, ...], bool, np.dtype]:
+def _header(file: IO[bytes]) -> tuple[tuple[int, ...], bool, np.dtype]:
     version = np.lib.format.read_magic(file)
     if version not in READERS:
         raise ValueError(f"an array of version {version}")

@@ -289,7 +289,7 @@ def check_memory(mesh: Mesh, like: TrainState) -> None:
 
 
 def _bytes_on_device(array: jax.ShapeDtypeStruct) -> int:
-    if jax.dtypes.issubdtype(array.dtype, jax.dtypes.prng_key):
+    if jax.numpy.issubdtype(array.dtype, jax.dtypes.prng_key):
         return 0
     shape = array.shape if array.sharding is None else array.sharding.shard_shape(array.shape)
     return math.prod(shape) * array.dtype.itemsize
