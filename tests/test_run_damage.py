@@ -203,7 +203,8 @@ def files_of(made, step):
 @pytest.mark.slow
 def test_the_newest_checkpoint(made, tried):
     for number, name in enumerate(files_of(made, 4)):
-        for turn, damage in enumerate(DAMAGES):
+        chosen = DAMAGES if name.endswith("_CHECKPOINT_METADATA") else DAMAGES[number % 2 :: 2]
+        for turn, damage in enumerate(chosen):
             command = (resumed, evaluated, evaluated)[(number + turn) % 3]
             found, workdir = tried(command, damage, name)
             if command is resumed:
