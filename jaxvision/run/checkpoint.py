@@ -109,11 +109,14 @@ class Checkpoints:
 
     def _check_metrics_of_older_versions(self) -> None:
         """Moves metrics aside that Orbax would fail on; raises CheckpointError where nothing may be moved."""
-        unreadable = sealing.unreadable_metrics(self.folder)
-        if unreadable and self.read_only:
+        if not self.read_only:
+            _once(self._move_unreadable_metrics)
+        elif unreadable := sealing.unreadable_metrics(self.folder):
             raise CheckpointError(f"{unreadable[0]} can't be read; remove it, and that checkpoint is the best of none")
-        for path in unreadable:
-            _once(lambda: self._put_aside(path, f"{path.parent.name}.metrics"))  # noqa: B023
+
+    def _move_unreadable_metrics(self) -> None:
+        for path in sealing.unreadable_metrics(self.folder):
+            self._put_aside(path, f"{path.parent.name}.metrics")
             logger.warning("%s can't be read and was moved aside; that checkpoint is the best of none", path)
 
     @property
