@@ -9,12 +9,12 @@ import inspect
 import math
 import numbers
 from collections.abc import Callable
-from typing import Any, NamedTuple, ParamSpec, TypeVar
+from typing import Any, NamedTuple, TypeVar, cast
 
 import jax
 import numpy as np
 
-P, R = ParamSpec("P"), TypeVar("R")
+F = TypeVar("F", bound=Callable[..., Any])
 
 
 class Bound(NamedTuple):
@@ -75,14 +75,14 @@ WHOLE = Bound(0, whole=True)
 LEVEL = Bound(0, 255)
 
 
-def allowed(**bounds: Bound) -> Callable[[Callable[P, R]], Callable[P, R]]:
+def allowed(**bounds: Bound) -> Callable[[F], F]:
     """Decorator that raises ValueError for an option that is out of its bound."""
 
-    def decorate(function: Callable[P, R]) -> Callable[P, R]:
+    def decorate(function: F) -> F:
         signature = inspect.signature(function)
 
         @functools.wraps(function)
-        def checked(*args: P.args, **kwargs: P.kwargs) -> R:
+        def checked(*args: Any, **kwargs: Any) -> Any:
             try:
                 given = signature.bind(*args, **kwargs).arguments
             except TypeError:  # Python says what is missing better
@@ -94,7 +94,7 @@ def allowed(**bounds: Bound) -> Callable[[Callable[P, R]], Callable[P, R]]:
             return function(*args, **kwargs)
 
         checked.bounds = bounds  # type: ignore[attr-defined]
-        return checked
+        return cast(F, checked)
 
     return decorate
 
