@@ -71,7 +71,7 @@ def focal(gamma: float | int = 2.0) -> Loss:
 
     def loss(logits: Float[Array, "b k"], labels: Labels) -> Float[Array, "b"]:
         log_probs = jax.nn.log_softmax(logits)
-        wrong = maximum(-jnp.expm1(log_probs), jnp.finfo(logits.dtype).tiny)
+        wrong = maximum(-jnp.expm1(log_probs), float(jnp.finfo(logits.dtype).tiny))
         return -(targets(logits, labels) * wrong**gamma * log_probs).sum(-1)
 
     return loss
@@ -92,7 +92,7 @@ def sigmoid_focal(gamma: float | int = 2.0, alpha: float | int | None = 0.25) ->
     def loss(logits: Float[Array, "b k"], labels: Labels) -> Float[Array, "b"]:
         target = targets(logits, labels)
         off = target * jax.nn.sigmoid(-logits) + (1 - target) * jax.nn.sigmoid(logits)
-        weight = maximum(off, jnp.finfo(logits.dtype).tiny) ** gamma
+        weight = maximum(off, float(jnp.finfo(logits.dtype).tiny)) ** gamma
         if alpha is not None:
             weight = weight * (alpha * target + (1 - alpha) * (1 - target))
         return (weight * optax.sigmoid_binary_cross_entropy(logits, target)).sum(-1)
@@ -113,7 +113,7 @@ def distillation(temperature: float | int = 4.0, alpha: float | int = 0.9) -> Lo
     def loss(logits: Float[Array, "b k"], labels: Labels) -> Float[Array, "b"]:
         if labels.probs is None:
             raise ValueError("distillation needs labels.probs, the probabilities of the teacher")
-        taught = jnp.log(jnp.maximum(targets(logits, labels), jnp.finfo(logits.dtype).tiny)) / temperature
+        taught = jnp.log(jnp.maximum(targets(logits, labels), float(jnp.finfo(logits.dtype).tiny))) / temperature
         student = jax.nn.log_softmax(logits / temperature)
         soft = optax.losses.kl_divergence_with_log_targets(student, jax.nn.log_softmax(taught))
         hard = cross_entropy(logits, labels.replace(probs=None))

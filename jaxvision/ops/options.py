@@ -45,7 +45,7 @@ class Bound(NamedTuple):
             fits = len(value) == (self.length or (2 if self.pair else max(len(value), 1)))
             each = fits and all(map(self._replace(pair=False, length=None).holds, value))
             return each and (not self.pair or value[0] <= value[1])
-        return _number(value) and not self.pair and self.length is None and self._contains(float(value))
+        return _is_number(value) and not self.pair and self.length is None and self._contains(float(value))
 
     def _contains(self, value: float) -> bool:
         if not (math.isfinite(value) or (self.infinite and value == math.inf)) or (self.whole and value % 1):
@@ -99,5 +99,8 @@ def allowed(**bounds: Bound) -> Callable[[F], F]:
     return decorate
 
 
-def _number(value: Any) -> bool:
-    return isinstance(value, numbers.Real | np.generic) and not isinstance(value, bool) and np.ndim(value) == 0
+def _is_number(value: Any) -> bool:
+    scalar = isinstance(value, numbers.Real) or (
+        isinstance(value, np.generic) and np.issubdtype(value.dtype, np.number)
+    )
+    return scalar and not isinstance(value, bool | np.complexfloating)

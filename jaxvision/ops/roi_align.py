@@ -108,9 +108,8 @@ def _backward(kept: tuple[Features, Array, Array], gradient: Float[Array, "n s s
     )
 
     def add(total: Array, turn: tuple[Array, Array, Array]) -> tuple[Array, None]:
-        *cells, gradient = turn
         of_each = jax.vmap(lambda rows, columns, g: _to_the_largest(features, (rows, columns), g))
-        return total + of_each(*cells, gradient).sum(0), None
+        return total + of_each(*turn).sum(0), None
 
     total, _ = jax.lax.scan(add, jnp.zeros(features.shape, gradient.dtype), turns)
     return total.astype(features.dtype), None, None

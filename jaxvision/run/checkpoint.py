@@ -129,7 +129,7 @@ class Checkpoints:
 
     def best_step(self) -> int | None:
         """The step of the best checkpoint by `keep.by`; None if none has that metric."""
-        by = self.keep.by
+        by = self.keep.by or ""
         scored = [(each.metrics[by], each.step) for each in self._scored() if each.metrics and by in each.metrics]
         if not scored:
             return None
@@ -171,7 +171,7 @@ class Checkpoints:
         return self._metrics[step] or None
 
     def _notes(self, step: int) -> sealing.Notes:
-        metadata = ocp.metadata(self._known_as / str(step))
+        metadata = ocp.metadata(str(self._known_as / str(step)))
         return sealing.unsealed(step, cast(dict, metadata.custom_metadata))
 
     def save(self, step: int, state: PyTree, notes: Mapping[str, Any], metrics: Mapping[str, float] | None) -> None:
