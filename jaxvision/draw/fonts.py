@@ -61,7 +61,7 @@ def _tell(missing: frozenset[str]) -> None:
     names = " ".join(f"U+{ord(sign):04X}" for sign in sorted(missing)[:5]) + (" ..." if len(missing) > 5 else "")
     logger.warning(
         "no installed font has %s (%s): drawn as %s in pictures; install one, such as Noto Sans of that script",
-        " ".join(sorted(missing)[:5]),
+        " ".join(sorted(missing)[:5]).encode("utf-8", "replace").decode(),
         names,
         REPLACEMENT,
     )
