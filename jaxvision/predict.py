@@ -194,7 +194,7 @@ def written(flags: Flags, model: Model, complain: Complaints, total: int | None)
                     complain.undrawn(where[0], str(error) or type(error).__name__)
             rows += 1
         if not rows:
-            raise DataError(f"none of {amount(len(list(media.files(flags.paths))), 'file')} could be read")
+            raise DataError(f"none of the files could be read ({len(list(media.files(flags.paths))):,})")
     return rows
 
 

@@ -64,7 +64,8 @@ def test_a_file_that_changes_while_the_run_goes_on_is_skipped(images, change, ca
     change(images / "a" / "0.png")
     assert valid(stream, 2) == [7, 7]
     (text,) = [record.getMessage() for record in caplog.records]
-    assert text.startswith("skipped an unusable image (1 so far): a/0.png: ")
+    assert text.startswith("skipped an unusable image (1 so far): ")
+    assert text.count(str(images / "a" / "0.png")) == 1
     without, rows = stream.skipped()
     assert without == rows // 8 >= 2
 
@@ -74,7 +75,7 @@ def test_or_ends_the_run_and_is_named(images, change):
     stream = training(images, "raise")
     stream.about()
     change(images / "a" / "0.png")
-    with pytest.raises(DataError, match=r"^a/0\.png: .*a/0\.png"):
+    with pytest.raises(DataError, match=r"a/0\.png"):
         valid(stream, 1)
     assert stream.skipped is None
 
@@ -83,7 +84,7 @@ def test_a_run_without_a_single_image_ends_early(images):
     for file in images.rglob("*.png"):
         file.write_bytes(b"junk")
     with pytest.raises(
-        DataError, match=r"none of the first 100 images could be used, the last: \w/\d\.png: not an image"
+        DataError, match=r"none of the first 100 images could be used, the last: .*\w/\d\.png: not an image"
     ):
         valid(training(images), 1000)
 

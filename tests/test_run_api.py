@@ -29,7 +29,9 @@ def test_the_quickstart_from_python(tmp_path, imported):
     files = [pixels, tmp_path / "a.png", str(tmp_path / "a.png"), (tmp_path / "a.png").read_bytes()]
     records = model.predict(files, top_k=3)
     assert [len(record["classes"]) for record in records] == [3] * 4
-    assert records[1:] == records[:1] * 3
+    for record in records[1:]:  # a row of a batch may be rounded otherwise than another
+        for found, first in zip(record["classes"], records[0]["classes"], strict=True):
+            assert found == {**first, "probability": pytest.approx(first["probability"], abs=1e-6)}
     assert records[0]["classes"][0]["name"] in model.classes
 
     results = run.evaluate(tmp_path / "run", "latest")

@@ -16,7 +16,7 @@ from jaxvision.data.placement import Placer, stretch
 from jaxvision.data.randomness import Purpose, checked_seed, philox
 from jaxvision.data.source import Example, Source, about
 from jaxvision.data.target import LABELS, NOTHING, TargetForm
-from jaxvision.errors import DataError
+from jaxvision.errors import DataError, amount
 from jaxvision.formats.image_file import BadImage
 from jaxvision.types import Batch, Batches, Canvas, Fault, Stream
 
@@ -101,7 +101,7 @@ def _fill(rows: Rows, row: int, example: Example, position: int, source: Source,
         decoded = decode(example.image, how.placer, rng, channels=how.channels)
     except BadImage as error:
         index = int(rows.index[row])
-        how.complain(index, BadImage(f"{os.path.join(source.root, name(index))}: {error}"))
+        how.complain(index, BadImage(_naming(os.path.join(source.root, name(index)), str(error))))
         return
     except ValueError as error:
         raise ValueError(f"{name(int(rows.index[row]))}: {error}") from None
@@ -116,6 +116,11 @@ def _fill(rows: Rows, row: int, example: Example, position: int, source: Source,
         raise ValueError(f"{name(int(rows.index[row]))}: {error}") from None
     if left_out:
         _report_overflow(name(int(rows.index[row])), left_out, how)
+
+
+def _naming(file: str, text: str) -> str:
+    """The text of an error, which names the file once."""
+    return text if file in text else f"{file}: {text}"
 
 
 def _check(example: Example) -> None:
@@ -159,7 +164,7 @@ class Skipped:
                 logger.warning("skipped an unusable image (%d so far): %s", len(self._seen), error)
             if self.most is not None and self._in_a_row >= self.most:
                 which = "first" if self._in_a_row == self.rows else "last"
-                raise DataError(f"none of the {which} {self.most:,} images could be used, the last: {error}")
+                raise DataError(f"none of the {which} {amount(self.most, 'image')} could be used, the last: {error}")
 
     @property
     def counts(self) -> tuple[int, int]:

@@ -11,6 +11,7 @@ import numpy as np
 from PIL import Image
 
 from jaxvision.data.prefetch import in_order
+from jaxvision.errors import amount
 from jaxvision.formats.files import has_suffix, kind, left_out, regular, walk
 from jaxvision.formats.image_file import MAX_PIXELS, SUFFIXES, BadImage, guarded, opened, read
 from jaxvision.machine.limits import cores
@@ -136,7 +137,9 @@ def _animation(path: Path, every: int) -> Iterator[Picture]:
         image = guarded(lambda: opened(read(path)))
         count = guarded(lambda: getattr(image, "n_frames", 1))
         if count * image.width * image.height > MAX_ANIMATION:
-            raise BadImage(f"{count:,} frames of {image.height}x{image.width} are more than {MAX_ANIMATION:,} pixels")
+            raise BadImage(
+                f"{amount(count, 'frame')} of {image.height}x{image.width} are more than {MAX_ANIMATION:,} pixels"
+            )
         if count < 2:
             yield Picture(str(path), None, partial(read, path))
             return

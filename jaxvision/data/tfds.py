@@ -222,7 +222,7 @@ def _records(builder: Any, split: str) -> Any:
     size = sum(file.stat().st_size for file in files)
     if len(found) > size:
         raise DataError(
-            f"{builder.data_path}: its dataset_info.json has {len(found):,} examples, its files {size:,} bytes"
+            f"{builder.data_path}: its dataset_info.json has {amount(len(found), 'example')}, its files {size:,} bytes"
         )
     return found
 

@@ -111,6 +111,8 @@ def with_boxes(
     labels: list[Label] = []
     for box, text, colour in zip(boxes, texts, colours, strict=True):
         line = drawable(" ".join(text.split())[:LONGEST])
+        if not line:
+            continue
         left, top, right, bottom = _extent(draw, line, size)
         label = _free_place(box, (right - left + 4, bottom - top + 4), picture.size, labels)
         labels.append(label)

@@ -179,7 +179,7 @@ def _check_folder(listing: Listing, sizes: Sequence[Size | Finding]) -> None:
     """Raises DataError where no image is there: a wrong folder, and no fault of each image."""
     if sizes and all(isinstance(size, Finding) and size.kind is FaultKind.MISSING for size in sizes):
         advice = "; is it --images=DIR?" if listing.format == coco.FORMAT else ""
-        raise DataError(f"none of {amount(len(sizes), 'image')} is there, first {listing.images[0].file}{advice}")
+        raise DataError(f"no image is there ({len(sizes):,} missing), first {listing.images[0].file}{advice}")
 
 
 def summary(path: Path, listing: Listing, found: Sequence[Finding], shown: int) -> str:

@@ -108,7 +108,7 @@ def _check_same(like: str | Path, theirs: Mapping[str, Any], ours: Arrays) -> No
     if different:
         name = different[0]
         raise ValueError(
-            f"{like} is of another network: {amount(len(different), 'array')} differ; {name} is "
+            f"{like} is of another network: {amount(len(different), 'array')} of another shape; {name} is "
             f"{given.get(name, 'not there')}, here {wanted.get(name, 'not there')}"
         )
 
