@@ -39,8 +39,9 @@ devices.keep_compilations()
 jax.config.update("jax_numpy_rank_promotion", "raise")
 
 
-PROCESSOR_SECONDS = 10
-"""What a test of the default suite may take; one that takes longer is marked `slow`, or made smaller."""
+PROCESSOR_SECONDS = 20
+"""What a test of the default suite may take; one that takes longer is marked `slow`, or made smaller. Few take over 5 s, but
+the same test takes twice as long where other machines share the memory."""
 PROBE_SECONDS = 0.3
 """Processor time of the probe on the machine that the limit is meant for; a slower one is granted more in proportion."""
 

@@ -18,9 +18,9 @@ QUICKSTART = Path(__file__).parent.parent / "experiments" / "quickstart.py"
 
 def test_the_quickstart_from_python(tmp_path, imported):
     experiment, recipe = config.build(QUICKSTART, {"epochs": "1", "batch_size": "32", "channels": "(8, 16)"})
-    experiment = experiment._replace(steps=50)
+    experiment = experiment._replace(steps=25)
     trained = run.train(experiment, tmp_path / "run", recipe, report=False)
-    assert (trained.step, trained.interrupted) == (50, None)
+    assert (trained.step, trained.interrupted) == (25, None)
     assert trained.metrics["test/accuracy"] > 0.2
 
     model = run.load(tmp_path / "run", "latest")
@@ -35,7 +35,7 @@ def test_the_quickstart_from_python(tmp_path, imported):
     assert records[0]["classes"][0]["name"] in model.classes
 
     results = run.evaluate(tmp_path / "run", "latest")
-    assert results.step == 50
+    assert results.step == 25
     assert results.evaluations["test"].metrics["accuracy"] == pytest.approx(trained.metrics["test/accuracy"])
     current = run.evaluate(tmp_path / "run", "latest", weights="current")
     assert (results.weights, current.weights) == ("averaged", "current")
