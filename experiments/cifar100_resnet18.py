@@ -19,7 +19,7 @@ from jaxvision.experiment import Evaluation, Experiment, Keep
 from jaxvision.metrics.classification import classification as metrics
 from jaxvision.nn.resnet import resnet18
 from jaxvision.tasks.classification import classification
-from jaxvision.train import evenly, exponential_average
+from jaxvision.train import evenly, exponential_average, intervals
 
 MEAN, STD = (129.3, 124.1, 112.4), (68.2, 65.4, 70.4)
 
@@ -36,6 +36,7 @@ def get_config() -> ConfigDict:
             "weight_decay": 5e-4,
             "ema": 0.999,
             "precision": "auto",
+            "every": {"log": 100, "evaluate": 0, "checkpoint": 0},
         }
     )
 
@@ -66,6 +67,6 @@ def build(config) -> Experiment:
         average=exponential_average(config.ema),
         scalars={"learning_rate": schedule},
         seed=config.seed,
-        every=evenly(steps, 10, log=100),
+        every=intervals(config.every, evenly(steps, 10)),
         keep=Keep(latest=2, best=1, by="test/accuracy"),
     )

@@ -16,7 +16,7 @@ from jaxvision.experiment import Evaluation, Experiment, Keep
 from jaxvision.metrics.classification import classification as metrics
 from jaxvision.nn.cnn import TutorialCNN
 from jaxvision.tasks.classification import classification
-from jaxvision.train import evenly
+from jaxvision.train import evenly, intervals
 
 
 def get_config() -> ConfigDict:
@@ -29,6 +29,7 @@ def get_config() -> ConfigDict:
             "learning_rate": 0.01,
             "momentum": 0.9,
             "precision": "auto",
+            "every": {"log": 100, "evaluate": 0, "checkpoint": 0},
         }
     )
 
@@ -54,6 +55,6 @@ def build(config) -> Experiment:
         evaluations={"test": Evaluation(test, metrics(classes), pictures.report)},
         scalars={"learning_rate": schedule},
         seed=config.seed,
-        every=evenly(steps, 10, log=100),
+        every=intervals(config.every, evenly(steps, 10)),
         keep=Keep(latest=2, best=1, by="test/accuracy"),
     )

@@ -30,7 +30,7 @@ from jaxvision.pretrained.detr import coco_sources
 from jaxvision.pretrained.start import start
 from jaxvision.pretrained.strict import inside
 from jaxvision.tasks.detr import detr, detr_resnet50
-from jaxvision.train import Every
+from jaxvision.train import Every, intervals
 
 
 def get_config() -> ConfigDict:
@@ -50,6 +50,7 @@ def get_config() -> ConfigDict:
             "weight_decay": 1e-4,
             "max_objects": 100,
             "precision": "auto",
+            "every": {"log": 100, "evaluate": 0, "checkpoint": 0},
         }
     )
 
@@ -94,6 +95,6 @@ def build(config) -> Experiment:
         frozen=("backbone/stem_.*", "backbone/stage1_.*") if begin else (),
         scalars={"learning_rate": rate, "learning_rate_backbone": lambda step: 0.1 * rate(step)},
         seed=config.seed,
-        every=Every(log=100, evaluate=18_480, checkpoint=5_000),
+        every=intervals(config.every, Every(evaluate=18_480, checkpoint=5_000)),
         keep=Keep(latest=2, best=1, by="val/AP"),
     )

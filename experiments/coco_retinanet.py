@@ -28,7 +28,7 @@ from jaxvision.pretrained import torchvision_detection
 from jaxvision.pretrained.coco import CLASSES
 from jaxvision.pretrained.start import start
 from jaxvision.tasks.retinanet import retinanet, retinanet_resnet50_fpn
-from jaxvision.train import Every
+from jaxvision.train import Every, intervals
 
 
 def get_config() -> ConfigDict:
@@ -50,6 +50,7 @@ def get_config() -> ConfigDict:
             "weight_decay": 1e-4,
             "max_objects": 100,
             "precision": "auto",
+            "every": {"log": 100, "evaluate": 0, "checkpoint": 0},
         }
     )
 
@@ -99,6 +100,6 @@ def build(config) -> Experiment:
         frozen=("features/backbone/(stem|stage1)_.*",) if begin else (),
         scalars={"learning_rate": schedule},
         seed=config.seed,
-        every=Every(log=100, evaluate=config.epoch, checkpoint=config.epoch),
+        every=intervals(config.every, Every(evaluate=config.epoch, checkpoint=config.epoch)),
         keep=Keep(latest=2, best=1, by="val/AP"),
     )

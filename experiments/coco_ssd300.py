@@ -28,7 +28,7 @@ from jaxvision.pretrained import torchvision_detection
 from jaxvision.pretrained.coco import CLASSES
 from jaxvision.pretrained.start import start
 from jaxvision.tasks.ssd import CAFFE_MEAN, SSD300, ssd, ssd300_vgg16
-from jaxvision.train import Every
+from jaxvision.train import Every, intervals
 
 
 def get_config() -> ConfigDict:
@@ -44,6 +44,7 @@ def get_config() -> ConfigDict:
             "weight_decay": 5e-4,
             "max_objects": 100,
             "precision": "auto",
+            "every": {"log": 100, "evaluate": 0, "checkpoint": 0},
         }
     )
 
@@ -93,6 +94,6 @@ def build(config) -> Experiment:
         start=begin if config.vgg16 else None,
         scalars={"learning_rate": schedule},
         seed=config.seed,
-        every=Every(log=100, evaluate=10_000, checkpoint=5_000),
+        every=intervals(config.every, Every(evaluate=10_000, checkpoint=5_000)),
         keep=Keep(latest=2, best=1, by="val/AP"),
     )

@@ -27,7 +27,7 @@ from jaxvision.pretrained.coco import CLASSES
 from jaxvision.pretrained.preprocessing import DARKNET
 from jaxvision.pretrained.start import start
 from jaxvision.tasks.yolo import YOLOV3, yolo, yolov3
-from jaxvision.train import Every
+from jaxvision.train import Every, intervals
 
 
 def get_config() -> ConfigDict:
@@ -46,6 +46,7 @@ def get_config() -> ConfigDict:
             "weight_decay": 5e-4,
             "max_objects": 100,
             "precision": "auto",
+            "every": {"log": 100, "evaluate": 0, "checkpoint": 0},
         }
     )
 
@@ -85,6 +86,6 @@ def build(config) -> Experiment:
         start=begin if config.darknet53 else None,
         scalars={"learning_rate": schedule},
         seed=config.seed,
-        every=Every(log=100, evaluate=10_000, checkpoint=5_000),
+        every=intervals(config.every, Every(evaluate=10_000, checkpoint=5_000)),
         keep=Keep(latest=2, best=1, by="val/AP"),
     )

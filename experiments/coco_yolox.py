@@ -46,7 +46,7 @@ from jaxvision.pretrained.preprocessing import YOLOX
 from jaxvision.pretrained.start import start
 from jaxvision.pretrained.yolox import yolox_sources
 from jaxvision.tasks.yolox import yolox, yolox_l, yolox_m, yolox_nano, yolox_s, yolox_tiny, yolox_x
-from jaxvision.train import Every, exponential_average
+from jaxvision.train import Every, exponential_average, intervals
 
 NETWORKS = {"nano": yolox_nano, "tiny": yolox_tiny, "s": yolox_s, "m": yolox_m, "l": yolox_l, "x": yolox_x}
 SHEAR = math.tan(math.radians(2))
@@ -74,6 +74,7 @@ def get_config() -> ConfigDict:
             "mixup": 1.0,
             "max_objects": 120,
             "precision": "auto",
+            "every": {"log": 100, "evaluate": 0, "checkpoint": 0},
         }
     )
 
@@ -154,6 +155,6 @@ def build(config) -> Experiment:
         average=exponential_average(lambda step: config.ema * (1 - jnp.exp(-(step + 1) / 2000))),
         scalars={"learning_rate": schedule},
         seed=config.seed,
-        every=Every(log=100, evaluate=10 * epoch, checkpoint=epoch),
+        every=intervals(config.every, Every(evaluate=10 * epoch, checkpoint=epoch)),
         keep=Keep(latest=2, best=1, by="val/AP"),
     )

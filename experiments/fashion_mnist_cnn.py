@@ -20,7 +20,7 @@ from jaxvision.experiment import Evaluation, Experiment, Keep
 from jaxvision.metrics.classification import classification as metrics
 from jaxvision.nn.cnn import FolderCNN
 from jaxvision.tasks.classification import classification
-from jaxvision.train import evenly, exponential_average
+from jaxvision.train import evenly, exponential_average, intervals
 
 
 def get_config() -> ConfigDict:
@@ -35,6 +35,7 @@ def get_config() -> ConfigDict:
             "dropout": 0.4,
             "ema": 0.99,
             "precision": "auto",
+            "every": {"log": 100, "evaluate": 0, "checkpoint": 0},
         }
     )
 
@@ -64,6 +65,6 @@ def build(config) -> Experiment:
         average=exponential_average(config.ema),
         scalars={"learning_rate": schedule},
         seed=config.seed,
-        every=evenly(steps, 10, log=100),
+        every=intervals(config.every, evenly(steps, 10)),
         keep=Keep(latest=2, best=1, by="test/accuracy"),
     )

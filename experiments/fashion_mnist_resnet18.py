@@ -23,7 +23,7 @@ from jaxvision.experiment import Evaluation, Experiment, Keep
 from jaxvision.metrics.classification import classification as metrics
 from jaxvision.nn.resnet import resnet18
 from jaxvision.tasks.classification import classification
-from jaxvision.train import evenly, exponential_average
+from jaxvision.train import evenly, exponential_average, intervals
 
 
 def get_config() -> ConfigDict:
@@ -39,6 +39,7 @@ def get_config() -> ConfigDict:
             "weight_decay": 5e-4,
             "ema": 0.999,
             "precision": "auto",
+            "every": {"log": 100, "evaluate": 0, "checkpoint": 0},
         }
     )
 
@@ -71,6 +72,6 @@ def build(config) -> Experiment:
         average=exponential_average(config.ema),
         scalars={"learning_rate": schedule},
         seed=config.seed,
-        every=evenly(steps, 10, log=100),
+        every=intervals(config.every, evenly(steps, 10)),
         keep=Keep(latest=2, best=1, by="test/accuracy"),
     )

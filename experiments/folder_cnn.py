@@ -21,7 +21,7 @@ from jaxvision.experiment import Evaluation, Experiment, Keep
 from jaxvision.metrics.classification import classification as metrics
 from jaxvision.nn.cnn import FolderCNN
 from jaxvision.tasks.classification import classification
-from jaxvision.train import evenly
+from jaxvision.train import evenly, intervals
 
 
 def get_config() -> ConfigDict:
@@ -33,6 +33,7 @@ def get_config() -> ConfigDict:
             "classes": (),
             "held_out": 0.2,
             "on_bad_image": "raise",
+            "fingerprint": "quick",
             "image_size": 150,
             "batch_size": 32,
             "steps": 6000,
@@ -45,6 +46,7 @@ def get_config() -> ConfigDict:
             "zoom": 0.2,
             "learning_rate": 1e-4,
             "precision": "auto",
+            "every": {"log": 20, "evaluate": 0, "checkpoint": 0},
         }
     )
 
@@ -63,6 +65,7 @@ def build(config) -> Experiment:
         config.held_out,
         config.seed,
         classes,
+        config.fingerprint,
     )
     options = {
         "placer": placement.stretch(config.image_size),
@@ -88,6 +91,6 @@ def build(config) -> Experiment:
         ),
         evaluations={"test": Evaluation(test, metrics(classes), pictures.report)},
         seed=config.seed,
-        every=evenly(config.steps, 10, log=20),
+        every=intervals(config.every, evenly(config.steps, 10)),
         keep=Keep(latest=2, best=1, by="test/accuracy"),
     )

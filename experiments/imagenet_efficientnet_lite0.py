@@ -25,7 +25,7 @@ from jaxvision.nn.efficientnet import tf_efficientnet_lite0
 from jaxvision.nn.mobilenet import tensorflow_norm
 from jaxvision.pretrained.preprocessing import EFFICIENTNET_LITE
 from jaxvision.tasks.classification import classification
-from jaxvision.train import Every, exponential_average
+from jaxvision.train import Every, exponential_average, intervals
 
 
 def get_config() -> ConfigDict:
@@ -44,6 +44,7 @@ def get_config() -> ConfigDict:
             "norm_momentum": 0.99,
             "ema": 0.9999,
             "precision": "auto",
+            "every": {"log": 100, "evaluate": 0, "checkpoint": 0},
         }
     )
 
@@ -92,6 +93,6 @@ def build(config) -> Experiment:
         average=exponential_average(config.ema),
         scalars={"learning_rate": schedule},
         seed=config.seed,
-        every=Every(log=100, evaluate=steps_per_epoch * 5, checkpoint=steps_per_epoch),
+        every=intervals(config.every, Every(evaluate=steps_per_epoch * 5, checkpoint=steps_per_epoch)),
         keep=Keep(latest=2, best=1, by="validation/accuracy"),
     )

@@ -20,7 +20,7 @@ from jaxvision.experiment import Evaluation, Experiment, Keep
 from jaxvision.metrics.classification import classification as metrics
 from jaxvision.nn.resnet import resnet50
 from jaxvision.tasks.classification import classification
-from jaxvision.train import Every
+from jaxvision.train import Every, intervals
 
 
 def get_config() -> ConfigDict:
@@ -37,6 +37,7 @@ def get_config() -> ConfigDict:
             "label_smoothing": 0.1,
             "width": 64,
             "precision": "auto",
+            "every": {"log": 100, "evaluate": 0, "checkpoint": 0},
         }
     )
 
@@ -77,6 +78,6 @@ def build(config) -> Experiment:
         evaluations={"validation": Evaluation(validation, metrics(classes), pictures.report)},
         scalars={"learning_rate": schedule},
         seed=config.seed,
-        every=Every(log=100, evaluate=steps_per_epoch * 5, checkpoint=steps_per_epoch),
+        every=intervals(config.every, Every(evaluate=steps_per_epoch * 5, checkpoint=steps_per_epoch)),
         keep=Keep(latest=2, best=1, by="validation/accuracy"),
     )

@@ -22,7 +22,7 @@ from jaxvision.experiment import Evaluation, Experiment, Keep
 from jaxvision.metrics.classification import classification as metrics
 from jaxvision.nn.vit import vit_small
 from jaxvision.tasks.classification import classification
-from jaxvision.train import Every
+from jaxvision.train import Every, intervals
 
 
 def get_config() -> ConfigDict:
@@ -44,6 +44,7 @@ def get_config() -> ConfigDict:
             "mixup": 0.8,
             "cutmix": 1.0,
             "precision": "auto",
+            "every": {"log": 100, "evaluate": 0, "checkpoint": 0},
         }
     )
 
@@ -91,6 +92,6 @@ def build(config) -> Experiment:
         evaluations={"validation": Evaluation(validation, metrics(classes), pictures.report)},
         scalars={"learning_rate": schedule},
         seed=config.seed,
-        every=Every(log=100, evaluate=steps_per_epoch * 5, checkpoint=steps_per_epoch),
+        every=intervals(config.every, Every(evaluate=steps_per_epoch * 5, checkpoint=steps_per_epoch)),
         keep=Keep(latest=2, best=1, by="validation/accuracy"),
     )

@@ -33,7 +33,7 @@ from jaxvision.nn.cnn import SmallCNN
 from jaxvision.ops.losses import Loss, class_weighted, cross_entropy, effective_number, focal, inverse_frequency
 from jaxvision.tasks.classification import classification
 from jaxvision.tasks.thresholds import with_thresholds
-from jaxvision.train import Every
+from jaxvision.train import Every, intervals
 
 CLASSES, SIZE, TUNED_ON = len(idx.FASHION_MNIST), 28, 500
 
@@ -52,6 +52,7 @@ def get_config() -> ConfigDict:
             "learning_rate": 4e-3,
             "weight_decay": 0.02,
             "precision": "auto",
+            "every": {"log": 25, "evaluate": 0, "checkpoint": 0},
         }
     )
 
@@ -112,7 +113,7 @@ def build(config) -> Experiment:
         evaluations={"test": test},
         scalars={"learning_rate": schedule},
         seed=config.seed,
-        every=Every(log=25, evaluate=config.steps, checkpoint=-(-config.steps // 2)),
+        every=intervals(config.every, Every(evaluate=config.steps, checkpoint=-(-config.steps // 2))),
         keep=Keep(latest=1, best=1, by="test/balanced_accuracy"),
     )
 

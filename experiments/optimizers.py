@@ -30,7 +30,7 @@ from jaxvision.metrics.classification import classification as metrics
 from jaxvision.nn.cnn import SmallCNN
 from jaxvision.optimize import penalty, stopping
 from jaxvision.tasks.classification import classification
-from jaxvision.train import Every
+from jaxvision.train import Every, intervals
 from jaxvision.types import Task
 
 TRAIN_EXAMPLES, SIZE = 10_000, 28
@@ -65,6 +65,7 @@ def get_config() -> ConfigDict:
             "dropout": 0.0,
             "patience": 0,  # evaluations, one an epoch, without a better accuracy before the run ends early; 0 for none
             "precision": "auto",
+            "every": {"log": 0, "evaluate": 0, "checkpoint": 0},
         }
     )
 
@@ -86,7 +87,7 @@ def build(config) -> Experiment:
         evaluations={"test": Evaluation(test, metrics(idx.FASHION_MNIST))},
         stop=stopping.early("test/accuracy", config.patience, better="higher") if config.patience else never,
         seed=config.seed,
-        every=Every(log=max(epoch // 4, 1), evaluate=epoch, checkpoint=epoch),
+        every=intervals(config.every, Every(log=max(epoch // 4, 1), evaluate=epoch, checkpoint=epoch)),
         keep=Keep(latest=2, best=1, by="test/accuracy"),
     )
 

@@ -18,7 +18,7 @@ from jaxvision.experiment import Evaluation, Experiment, Keep
 from jaxvision.metrics.classification import classification as metrics
 from jaxvision.nn.cnn import SmallCNN
 from jaxvision.tasks.classification import classification
-from jaxvision.train import evenly, exponential_average
+from jaxvision.train import evenly, exponential_average, intervals
 
 
 def get_config() -> ConfigDict:
@@ -33,6 +33,7 @@ def get_config() -> ConfigDict:
             "weight_decay": 0.02,
             "ema": 0.99,
             "precision": "auto",
+            "every": {"log": 25, "evaluate": 0, "checkpoint": 0},
         }
     )
 
@@ -56,7 +57,7 @@ def build(config) -> Experiment:
         average=exponential_average(config.ema),
         scalars={"learning_rate": schedule},
         seed=config.seed,
-        every=evenly(steps, 5, log=25),
+        every=intervals(config.every, evenly(steps, 5)),
         keep=Keep(latest=2, best=1, by="test/accuracy"),
     )
 

@@ -54,7 +54,7 @@ from jaxvision.tasks.rpn import RPN
 from jaxvision.tasks.ssd import SSD, Features, paper, ssd
 from jaxvision.tasks.yolo import YOLOv3Tiny, yolo
 from jaxvision.tasks.yolox import YOLOX, CSPDarknet, Make, yolox
-from jaxvision.train import evenly, exponential_average
+from jaxvision.train import evenly, exponential_average, intervals
 from jaxvision.types import Task
 
 CLASSES = ("circle", "square", "triangle")
@@ -84,6 +84,7 @@ def get_config() -> ConfigDict:
             "weight_decay": 1e-4,
             "ema": 0.99,
             "precision": "auto",
+            "every": {"log": 50, "evaluate": 0, "checkpoint": 0},
             "retinanet": {"channels": 64, "depth": 2},
             "faster_rcnn": {"channels": 64, "hidden": 128, "proposals": 50, "regions": 32},
             "fast_rcnn": {"channels": 64, "hidden": 128, "proposals": 200, "regions": 32},
@@ -120,7 +121,7 @@ def build(config) -> Experiment:
         average=exponential_average(config.ema),
         scalars={"learning_rate": schedule},
         seed=config.seed,
-        every=evenly(config.steps, 5, log=50),
+        every=intervals(config.every, evenly(config.steps, 5)),
         keep=Keep(latest=2, best=1, by="test/AP"),
     )
 

@@ -28,7 +28,7 @@ from jaxvision.pretrained.start import start
 from jaxvision.tasks.faster_rcnn import faster_rcnn, faster_rcnn_on
 from jaxvision.tasks.roi_heads import ROIHeads
 from jaxvision.tasks.rpn import RPN
-from jaxvision.train import evenly, exponential_average
+from jaxvision.train import evenly, exponential_average, intervals
 
 CLASSES = ("tree",)
 EARLY = (r"features/backbone/(stem|stage[123]_).*",)
@@ -53,6 +53,7 @@ def get_config() -> ConfigDict:
             "weight_decay": 1e-4,
             "ema": 0.98,
             "precision": "auto",
+            "every": {"log": 10, "evaluate": 0, "checkpoint": 0},
         }
     )
 
@@ -98,7 +99,7 @@ def build(config) -> Experiment:
         average=exponential_average(config.ema),
         scalars={"learning_rate": schedule},
         seed=config.seed,
-        every=evenly(config.steps, 4, log=10),
+        every=intervals(config.every, evenly(config.steps, 4)),
         keep=Keep(latest=1, best=1, by="test/AP50"),
     )
     if pretrained:

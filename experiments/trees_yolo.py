@@ -26,7 +26,7 @@ from jaxvision.draw import detection as pictures
 from jaxvision.experiment import Evaluation, Experiment, Keep
 from jaxvision.metrics.detection import detection as metrics
 from jaxvision.pretrained import detectors
-from jaxvision.train import evenly, exponential_average
+from jaxvision.train import evenly, exponential_average, intervals
 
 CLASSES = ("tree",)
 EARLY = (r"backbone/conv[012]/.*",)
@@ -45,6 +45,7 @@ def get_config() -> ConfigDict:
             "weight_decay": 1e-4,
             "ema": 0.98,
             "precision": "auto",
+            "every": {"log": 10, "evaluate": 0, "checkpoint": 0},
         }
     )
 
@@ -79,7 +80,7 @@ def build(config) -> Experiment:
         average=exponential_average(config.ema),
         scalars={"learning_rate": schedule},
         seed=config.seed,
-        every=evenly(config.steps, 4, log=10),
+        every=intervals(config.every, evenly(config.steps, 4)),
         keep=Keep(latest=1, best=1, by="test/AP50"),
     )
     if pretrained:

@@ -30,7 +30,7 @@ from jaxvision.pretrained.preprocessing import TORCHVISION
 from jaxvision.pretrained.start import start
 from jaxvision.pretrained.torchvision_regions import vgg16_sources
 from jaxvision.tasks.fast_rcnn import fast_rcnn, fast_rcnn_vgg16
-from jaxvision.train import Every
+from jaxvision.train import Every, intervals
 
 CLASSES = voc.VOC_CLASSES
 
@@ -52,6 +52,7 @@ def get_config() -> ConfigDict:
             "proposals": 2000,
             "max_objects": 100,
             "precision": "auto",
+            "every": {"log": 100, "evaluate": 0, "checkpoint": 0},
         }
     )
 
@@ -101,6 +102,6 @@ def build(config) -> Experiment:
         frozen=("features/backbone/stage[12]_.*",) if config.vgg16 else (),
         scalars={"learning_rate": schedule},
         seed=config.seed,
-        every=Every(log=100, evaluate=10_000, checkpoint=5_000),
+        every=intervals(config.every, Every(evaluate=10_000, checkpoint=5_000)),
         keep=Keep(latest=2, best=1, by="test/AP_voc07"),
     )

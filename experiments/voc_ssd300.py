@@ -27,7 +27,7 @@ from jaxvision.metrics.detection import detection as metrics
 from jaxvision.pretrained import torchvision_detection
 from jaxvision.pretrained.start import start
 from jaxvision.tasks.ssd import CAFFE_MEAN, SSD300_VOC, ssd, ssd300_vgg16
-from jaxvision.train import Every
+from jaxvision.train import Every, intervals
 from jaxvision.types import Batch, Key, Scalar
 
 CLASSES = voc.VOC_CLASSES
@@ -46,6 +46,7 @@ def get_config() -> ConfigDict:
             "weight_decay": 5e-4,
             "max_objects": 100,
             "precision": "auto",
+            "every": {"log": 100, "evaluate": 0, "checkpoint": 0},
         }
     )
 
@@ -105,6 +106,6 @@ def build(config) -> Experiment:
         start=begin if config.vgg16 else None,
         scalars={"learning_rate": schedule},
         seed=config.seed,
-        every=Every(log=100, evaluate=10_000, checkpoint=5_000),
+        every=intervals(config.every, Every(evaluate=10_000, checkpoint=5_000)),
         keep=Keep(latest=2, best=1, by="test/AP_voc07"),
     )

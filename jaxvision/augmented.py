@@ -20,7 +20,7 @@ from jaxvision.data import loading, media, placement, samples
 from jaxvision.data.decode import decode
 from jaxvision.draw.batch import examples_of, examples_sheet
 from jaxvision.draw.figure import save
-from jaxvision.errors import ConfigError, DataError, raised_as
+from jaxvision.errors import ConfigError, DataError, amount, raised_as
 from jaxvision.experiment import Experiment
 from jaxvision.run import config, devices
 from jaxvision.types import Augment, Batch, ClassScores, Labels
@@ -84,7 +84,7 @@ def draw(flags: Flags) -> int:
     figure = sheet(flags)
     save(figure, flags.output)
     rows = len(figure.axes) // flags.columns
-    print(f"{flags.output}: {rows} images, each as it is and augmented {flags.columns - 1} times")
+    print(f"{flags.output}: {amount(rows, 'image')}, each as it is and augmented {amount(flags.columns - 1, 'time')}")
     return 0
 
 
@@ -101,7 +101,8 @@ def sheet(flags: Flags) -> Figure:
     )
     every = [each for before, after in rows for each in (before, *after)]
     title = f"{flags.config.name}: each image as it is, then augmented"
-    return examples_sheet(every, given.classes, given.name, columns=flags.columns, title=title)
+    notes = ["as it is", *(f"augmented {number}" for number in range(1, flags.columns))] * (len(every) // flags.columns)
+    return examples_sheet(every, given.classes, given.name, columns=flags.columns, title=title, notes=notes)
 
 
 class Given(NamedTuple):
@@ -120,7 +121,7 @@ def trained_on(chosen: Experiment, rows: int) -> Given:
 
 
 def pictured(chosen: Experiment, paths: Sequence[Path], rows: int) -> Given:
-    """Image files, as large as fits on the canvas of training; in a classification, of one class after the other."""
+    """Image files, as large as fits on the canvas of training; in a classification, of classes named after them."""
     _, height, width, channels = chosen.train.spec.image.shape
     fit = placement.letterbox((height, width))
     pictures = media.pictures(media.files(paths or [samples.photos_dir()]))
@@ -136,7 +137,7 @@ def pictured(chosen: Experiment, paths: Sequence[Path], rows: int) -> Given:
     count = classes_of(chosen)
     target = None if count is None else Labels(jnp.arange(len(found), dtype=jnp.int32) % count)
     names = [Path(each.file).name for each in found]
-    classes = [f"class {number}" for number in range(count or 0)]
+    classes = [", ".join(names[number::count]) or f"class {number}" for number in range(count or 0)]
     return Given(loading.as_batch(batch).replace(target=target), tuple(classes), names.__getitem__)
 
 

@@ -10,29 +10,47 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Literal, NoReturn
 
-from jaxvision.errors import UserError, closest
+from jaxvision.errors import AnotherProcessFailed, UserError, closest, cut, printable
 from jaxvision.machine.folders import local
 from jaxvision.machine.output import outlast
+from jaxvision.machine.signals import INTERRUPTED, Stopped, leave_soon, stoppable
+
+LONGEST = 1_000
+"""Characters of a message; of a longer one, the middle is left out."""
 
 
-def status_of(run: Callable[[], int], traceback: bool = False, leave: Callable[[int], object] | None = None) -> int:
+def status_of(
+    run: Callable[[], int],
+    traceback: bool = False,
+    leave: Callable[[int, str], object] | None = None,
+    terminated: int = 128 + 15,
+) -> int:
     """Runs a command; returns its exit status: 2 after an error that is the user's to mend, 130 after Ctrl-C.
 
     Args:
       run: the command; returns its exit status.
       traceback: raise such an error instead of telling it in one line.
-      leave: where this may be one of several processes: called with the status after an error, to end this one without
-        waiting for the others.
+      leave: where this may be one of several processes: called with the status after an error, and what to say of it to the
+        others, if anything, to end this one without waiting for them.
+      terminated: the status after SIGTERM.
     """
-    logging.basicConfig(format="jaxvision: %(message)s")
+    handler = logging.StreamHandler()
+    handler.setFormatter(OneLine("jaxvision: %(message)s"))
+    logging.basicConfig(handlers=[handler])
     logging.getLogger("absl").setLevel(logging.CRITICAL)  # Orbax logs every save, and errors that it raises as well
+    why = ""
     try:
-        return run()
+        with stoppable():
+            return run()
     except KeyboardInterrupt:
         print("jaxvision: interrupted", file=sys.stderr)
         status = 130
+    except Stopped as error:
+        print(f"jaxvision: ended by {error.name}", file=sys.stderr)
+        status = terminated
     except Exception as error:
-        text = message(error, leave is not None)
+        text = message(error)
+        why = "" if isinstance(error, AnotherProcessFailed) else text or f"{type(error).__name__}: {error}"
         if text is None or traceback:
             if leave is None:
                 raise
@@ -42,19 +60,31 @@ def status_of(run: Callable[[], int], traceback: bool = False, leave: Callable[[
             print(f"jaxvision: {text}", file=sys.stderr)
             status = 2
     if leave is not None:
-        leave(status)
+        leave(status, why)
     return status
 
 
-def message(error: Exception, several: bool) -> str | None:
+class OneLine(logging.Formatter):
+    """Records as lines of text: what steers a terminal is escaped, line breaks too."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """The line, and the traceback if there is one."""
+        record.message = one_line(record.getMessage())
+        trace = self.formatException(record.exc_info) if record.exc_info else ""
+        return "\n".join(filter(None, [self.formatMessage(record), trace]))
+
+
+def one_line(text: str) -> str:
+    """The text as one line for a terminal, of a length that can be read."""
+    return cut(printable(" ".join(text.split())), LONGEST)
+
+
+def message(error: Exception) -> str | None:
     """What to say of an error in place of a traceback; None where that would hide an error of the program."""
     if isinstance(error, UserError | OSError | MemoryError):
-        return " ".join(str(error).split()) or "there is not enough memory"
+        return one_line(str(error)) or "there is not enough memory"
     if "can't start new thread" in str(error):
-        return "no further thread can be started; allow more (ulimit -u, or the limit of pids of a container)"
-    lost = ("Connection closed", "Connection reset", "Broken pipe", "heartbeat", "DEADLINE_EXCEEDED")
-    if several and any(sign in str(error) for sign in lost):
-        return f"another process has ended; its own message says why ({str(error).splitlines()[0]})"
+        return "no further thread can be started; allow more (ulimit -u, a container's limit of pids), or memory (ulimit -v)"
     return None
 
 
@@ -77,7 +107,10 @@ def enter(main: Callable[[], int]) -> NoReturn:
     """Runs a command as all that this process does, and ends the process with its exit status."""
     outlast()
     tell_errors_once()
-    sys.exit(main())
+    status = main()
+    if status == INTERRUPTED:
+        leave_soon(status)  # a thread that waits for a file would keep the process
+    sys.exit(status)
 
 
 def expanded(text: str) -> Path:
@@ -139,11 +172,17 @@ def output_folder(text: str) -> Path:
     return path
 
 
+class Parser(argparse.ArgumentParser):
+    """A parser that says in one line what is wrong with a command line."""
+
+    def error(self, message: str) -> NoReturn:
+        """Ends the process with status 2."""
+        self.exit(2, f"jaxvision: {' '.join(message.split())} ({self.prog} --help lists the flags)\n")
+
+
 def new_parser(name: str, description: str, epilog: str) -> argparse.ArgumentParser:
     """The parser of `python -m jaxvision.<name>`, which has `--traceback`; `parsed` uses it."""
-    parser = argparse.ArgumentParser(
-        prog=f"python -m jaxvision.{name}", description=description, epilog=epilog, allow_abbrev=False
-    )
+    parser = Parser(prog=f"python -m jaxvision.{name}", description=description, epilog=epilog, allow_abbrev=False)
     parser.add_argument("--traceback", action="store_true", help="show where an error arose, not only what it is")
     return parser
 

@@ -1,10 +1,18 @@
-"""What a user can mend: errors in one line, the nearest name for a typo, files that are written whole or not at all."""
+"""What a user can mend: errors in one line, the nearest name for a typo, counts, files written whole or not at all."""
 
 import difflib
+import lzma
 import os
+import re
+import reprlib
+import struct
+import time
+import unicodedata
 import uuid
+import zipfile
+import zlib
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TypeVar
 
@@ -49,11 +57,17 @@ class AnotherProcessFailed(UserError, RuntimeError):
 
 @contextmanager
 def raised_as(kind: type[UserError]) -> Iterator[None]:
-    """Inside this block a ValueError or OSError is raised as an error of this kind."""
+    """Inside this block what a value of the user's can lead to is raised as an error of this kind.
+
+    That is a ValueError or OSError, and what numbers that are far too large, or 0, make of a computation.
+    """
     try:
         yield
     except (ValueError, OSError) as error:
         raise kind(str(error)) from error
+    except (ArithmeticError, MemoryError, NotImplementedError) as error:
+        text = " ".join(str(error).split()) or "there is not enough memory"
+        raise kind(f"a number is 0, or far too large ({type(error).__name__}: {cut(text, 200)})") from error
 
 
 @contextmanager
@@ -63,6 +77,40 @@ def naming(what: str) -> Iterator[None]:
         yield
     except ValueError as error:
         raise ValueError(f"{what}: {error}") from error
+
+
+DAMAGE = (
+    *(
+        ValueError,
+        LookupError,
+        TypeError,
+        AttributeError,
+        ArithmeticError,
+        EOFError,
+        OSError,
+        RuntimeError,
+        MemoryError,
+    ),
+    *(struct.error, zlib.error, lzma.LZMAError, zipfile.BadZipFile),
+)
+"""What the readers of files raise where a file is damaged, cut off, or made to do harm."""
+
+
+@contextmanager
+def damage(file: object, *more: type[Exception]) -> Iterator[None]:
+    """Inside this block, whatever the reader of a damaged file raises becomes a `DataError` of one line that names it.
+
+    `more` are the reader's own errors. Errors of the file system, which name a file, stay as they are.
+    """
+    try:
+        yield
+    except (*DAMAGE, *more) as error:
+        if isinstance(error, OSError) and error.filename is not None:
+            raise
+        text = cut(" ".join(str(error).split()), 200) or type(error).__name__
+        if isinstance(error, RecursionError):
+            text = "it nests too deeply"
+        raise DataError(text if str(file) in text else f"{file}: damaged or cut off ({text})") from error
 
 
 def reading(batches: Iterator[T]) -> Iterator[T]:
@@ -90,6 +138,47 @@ def nearest(name: object, known: Sequence[str], shown: int = 8) -> str:
     if not near:
         return f"; {listed}"
     return f"; did you mean {near[0]!r}?" + ("" if more else f" ({listed})")
+
+
+def shown(value: object, most: int = 120) -> str:
+    """A value that a message shows, in `most` characters at most, however long, deep or large it is."""
+    brief = reprlib.Repr()
+    brief.maxlist = brief.maxtuple = brief.maxdict = 8
+    brief.maxstring = brief.maxother = brief.maxlong = most
+    return cut(brief.repr(value), most)
+
+
+def cut(text: str, most: int) -> str:
+    """The text, its middle left out where it has more than `most` characters."""
+    return text if len(text) <= most else f"{text[: most * 2 // 3]}...{text[len(text) - most // 3 + 3 :]}"
+
+
+def printable(text: str) -> str:
+    """The text, characters that steer a terminal or the direction of writing escaped; line breaks and tabs stay."""
+    if text.isprintable():
+        return text
+    return "".join(each if each in "\n\t" or not _steers(each) else ascii(each)[1:-1] for each in text)
+
+
+def _steers(character: str) -> bool:
+    return (
+        unicodedata.category(character) in ("Cc", "Cf") and character not in "\u200c\u200d"
+    )  # joiners of scripts, emoji
+
+
+def no_link(path: str, flags: int) -> int:
+    """The `opener` of a file that is added to in place: a link in its place, which leads elsewhere, is an OSError."""
+    return os.open(path, flags | getattr(os, "O_NOFOLLOW", 0), 0o666)
+
+
+def amount(count: float, noun: str) -> str:
+    """A count and what is counted, in the singular or the plural: `1 image`, `2,000 images`, `3 boxes`, `0 categories`."""
+    count = int(count) if count == int(count) else count
+    if count == 1:
+        return f"1 {noun}"
+    if re.search(r"(s|x|z|sh|(?<!o)ch)$", noun):
+        return f"{count:,} {noun}es"
+    return f"{count:,} {re.sub(r'(?<![aeiou])y$', 'ie', noun)}s"
 
 
 def write_atomically(path: Path, data: str | bytes) -> None:
@@ -125,6 +214,21 @@ def creating(path: Path) -> Iterator[Path]:
         except OSError:  # a file system without hard links
             os.close(os.open(path, os.O_CREAT | os.O_EXCL))
             os.replace(partial, path)
+
+
+DAY = 24 * 60 * 60.0
+UNFINISHED = re.compile(r"\.[0-9a-f]{32}\.partial")
+
+
+def sweep(folder: Path, older: float = DAY) -> None:
+    """Removes from a folder what processes that were killed had begun to write there with `replacing` or `creating`.
+
+    What was written to in the last `older` seconds may still be under way, by another process, and stays.
+    """
+    for partial in folder.glob(".*.partial") if folder.is_dir() else ():
+        with suppress(OSError):
+            if UNFINISHED.fullmatch(partial.name) and time.time() - partial.lstat().st_mtime > older:
+                partial.unlink()
 
 
 @contextmanager

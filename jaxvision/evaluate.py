@@ -111,14 +111,29 @@ def as_json(results: Results, checkpoint: Path) -> str:
 
 
 def table(metrics: Mapping[str, Mapping[str, float]]) -> str:
-    """A line a metric, a column an evaluation."""
-    keys = list(dict.fromkeys(key for each in metrics.values() for key in each))
-    wide = max(len(key) for key in keys)
-    columns = {name: max(len(name), 10) for name in metrics}
-    lines = ["  ".join([" " * wide, *(f"{name:>{width}}" for name, width in columns.items())])]
+    """A line a metric, a column an evaluation; below, for each evaluation, a line a class, a column a metric of classes."""
+    whole = {name: {key: value for key, value in each.items() if "/" not in key} for name, each in metrics.items()}
+    blocks = [_grid("", whole)]
+    for name, each in metrics.items():
+        classes: dict[str, dict[str, float]] = {}
+        for key, value in each.items():
+            metric, slash, of_class = key.partition("/")
+            if slash:
+                classes.setdefault(metric, {})[of_class] = value
+        if classes:
+            blocks.append(_grid(f"{name}, by class", classes))
+    return "\n\n".join(blocks)
+
+
+def _grid(corner: str, columns: Mapping[str, Mapping[str, float]]) -> str:
+    """Columns side by side, a line a key; empty where a column does not have it."""
+    keys = list(dict.fromkeys(key for column in columns.values() for key in column))
+    wide = max(map(len, [corner, *keys]))
+    widths = {name: max(len(name), 10) for name in columns}
+    lines = ["  ".join([f"{corner:<{wide}}", *(f"{name:>{width}}" for name, width in widths.items())])]
     for key in keys:
-        cells = (f"{metrics[name][key]:.5g}" if key in metrics[name] else "" for name in metrics)
-        cells = (f"{cell:>{width}}" for cell, width in zip(cells, columns.values(), strict=True))
+        cells = (f"{column[key]:.5g}" if key in column else "" for column in columns.values())
+        cells = (f"{cell:>{width}}" for cell, width in zip(cells, widths.values(), strict=True))
         lines.append("  ".join([f"{key:<{wide}}", *cells]))
     return "\n".join(lines)
 

@@ -16,8 +16,9 @@ from jaxvision.gradient import Gradient, mean_gradient
 from jaxvision.train import Average, Every, Metrics, NonFinite, TrainState, TrainStep, init_state, make_train_step
 from jaxvision.types import About, Augment, Canvas, Metric, Prediction, Rows, Stream, Task, Variables
 
-Report = Callable[[Path, str, Rows, Stream], None]
-"""Draws an evaluation's pictures into a folder: `(folder, name, rows, stream)`."""
+Report = Callable[[Path, str, Rows, Stream, str], None]
+"""Draws an evaluation's pictures into a folder: `(folder, name, rows, stream, of)`; `of` is what the titles say the variables
+are of: "step 64, averaged weights", or nothing."""
 
 
 Record = dict[str, Any]
@@ -140,6 +141,12 @@ def check_seed(experiment: Experiment) -> None:
     """Raises ValueError for a seed that no key can be made of."""
     if not 0 <= experiment.seed < 2**63:
         raise ValueError(f"seed is {experiment.seed}; it must be at least 0 and below 2**63")
+
+
+def check_steps(experiment: Experiment) -> None:
+    """Raises ValueError for a number of steps that none can count: they are counted by int32."""
+    if not 0 <= experiment.steps < 2**31:
+        raise ValueError(f"steps is {experiment.steps}; it must be at least 0 and below 2**31")
 
 
 def check_names(experiment: Experiment) -> None:

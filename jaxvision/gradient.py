@@ -13,6 +13,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
+from jaxvision.errors import amount
 from jaxvision.types import Batch, Key, LossOutput, Params, Scalar, Variables
 
 Loss = Callable[[Variables, Batch, Key], tuple[Scalar, LossOutput]]
@@ -74,7 +75,9 @@ def _accumulated(value_and_grad: ValueAndGrad, k: int, variables: Variables, bat
 
 def _interleave(k: int, x: jax.Array) -> jax.Array:
     if x.shape[0] % k:
-        raise ValueError(f"accumulate: a batch of {x.shape[0]} examples can't be split into {k} equal micro-batches")
+        raise ValueError(
+            f"accumulate: a batch of {amount(x.shape[0], 'example')} can't be split into {k} equal micro-batches"
+        )
     return x.reshape(x.shape[0] // k, k, *x.shape[1:]).swapaxes(0, 1)
 
 

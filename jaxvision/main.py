@@ -16,13 +16,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from jaxvision import commands
-from jaxvision.errors import ConfigError, raised_as
+from jaxvision.errors import ConfigError, amount, raised_as
 from jaxvision.machine import folders
+from jaxvision.machine.signals import INTERRUPTED
 
 if TYPE_CHECKING:
     from jaxvision.run.training import Trained
-
-INTERRUPTED = 75  # EX_TEMPFAIL: run the same command again
 
 
 class Flags(NamedTuple):
@@ -155,14 +154,19 @@ def meeting_of(
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs the command line; returns the exit status."""
     flags = parse(list(sys.argv[1:] if argv is None else argv))
-    return commands.status_of(lambda: start(flags), flags.traceback, None if flags.meeting is None else leave)
+    return commands.status_of(
+        lambda: start(flags),
+        flags.traceback,
+        None if flags.meeting is None else leave,
+        128 + 15 if flags.preflight else INTERRUPTED,
+    )
 
 
-def leave(status: int) -> None:
+def leave(status: int, why: str) -> None:
     """Ends this process of several; imports what that takes only then."""
     from jaxvision.run import processes
 
-    processes.leave(status)
+    processes.leave(status, why)
 
 
 def start(flags: Flags) -> int:
@@ -184,38 +188,40 @@ def train(flags: Flags, profile: range | None) -> int:
     from functools import partial
 
     from jaxvision import run
-    from jaxvision.run import config, processes
+    from jaxvision.run import config, peers, processes
     from jaxvision.run.trackers import WeightsAndBiases
 
-    with processes.together():
+    with peers.naming_lost(), processes.together():
         experiment, recipe = config.build(flags.config, flags.overrides, flags.command)
     trackers = [] if flags.wandb is None else [partial(WeightsAndBiases, flags.wandb)]
-    trained = run.train(
-        experiment,
-        flags.workdir,
-        recipe,
-        fsdp=flags.fsdp,
-        fork=flags.fork,
-        trackers=trackers,
-        profile=profile,
-        report=flags.report,
-    )
+    with config.naming_fields(recipe.config):
+        trained = run.train(
+            experiment,
+            flags.workdir,
+            recipe,
+            fsdp=flags.fsdp,
+            fork=flags.fork,
+            trackers=trackers,
+            profile=profile,
+            report=flags.report,
+        )
     return end(trained, speaks=processes.is_first())
 
 
 def end(trained: Trained, speaks: bool) -> int:
     """Says where the run stands; returns the exit status."""
     if trained.interrupted is not None:
+        saved = f"saved in {trained.workdir / 'checkpoints'}" if trained.step else "nothing is saved yet"
         print(
-            f"stopped by {trained.interrupted} at step {trained.step:,} of {trained.steps:,}; saved in "
-            f"{trained.workdir / 'checkpoints'}. The same command goes on from there.",
+            f"stopped by {trained.interrupted} at step {trained.step:,} of {trained.steps:,}; {saved}. "
+            "The same command goes on from there.",
             file=sys.stderr,
         )
         return INTERRUPTED
     if speaks:
         early = f", stopped early, of {trained.steps:,}" if trained.step < trained.steps else ""
         report = ", report/" if (trained.workdir / "report").is_dir() else ""
-        print(f"done: {trained.step:,} steps{early}, in {trained.seconds}")
+        print(f"done: {amount(trained.step, 'step')}{early}, in {trained.seconds}")
         print(f"{trained.workdir}: metrics.jsonl, checkpoints/ {list(trained.checkpoints)}{report}")
     return 0
 

@@ -5,9 +5,10 @@ python -m jaxvision.predict --workdir=runs/detector my_images --output=objects.j
 
 A file or frame is a row, in the order of the input, in bounded memory: of a classifier the best classes with their
 probabilities, of a detector the label, score and box (x0 y0 x1 y1 in pixels of the file) of every object. In `.csv` an object
-is a row; `.json` is laid out as COCO's annotations, with scores; its image ids are numbers of its own: match them by
-`file_name`, classes by `name`. Images are prepared as the evaluation does it; a detector on given regions searches each
-file first. Nothing in the workdir is changed.
+is a row, and a name that a spreadsheet would run as a formula has an apostrophe before it; `.json` is laid out as COCO's
+annotations, with scores; its image ids are numbers of its own: match them by `file_name`, classes by `name`. Images are
+prepared as the evaluation does it; a detector on given regions searches each file first. What can't be read is named, and
+left out. Nothing in the workdir is changed.
 """
 
 import argparse
@@ -20,7 +21,7 @@ from tqdm import tqdm
 
 from jaxvision import commands
 from jaxvision.data import media
-from jaxvision.errors import ConfigError, DataError, raised_as, replacing
+from jaxvision.errors import ConfigError, DataError, amount, raised_as, replacing
 from jaxvision.experiment import Selection
 from jaxvision.run import devices, pictures, prediction, records
 from jaxvision.run.checkpoint import Which
@@ -138,11 +139,11 @@ def write(flags: Flags) -> int:
     rows = written(flags, model, complain, None if found.videos or flags.animated else found.images)
     if complain.files:
         count = found.images + found.videos
-        print(f"jaxvision: {len(complain.files):,} of {count:,} files could not be read", file=sys.stderr)
+        print(f"jaxvision: {len(complain.files):,} of {amount(count, 'file')} could not be read", file=sys.stderr)
     of = (
         str(flags.workdir) if model.step is None else f"step {model.step:,} of {flags.workdir}, {model.weights} weights"
     )
-    print(f"{flags.output}: {rows:,} predictions, by {of}")
+    print(f"{flags.output}: {amount(rows, 'prediction')}, by {of}")
     return 0
 
 
@@ -157,13 +158,13 @@ class Complaints:
         if self.strict:
             raise DataError(f"{file}: {error}")
         self.files.append(file)
-        tqdm.write(f"jaxvision: skipped {file}: {error}", file=sys.stderr)
+        tqdm.write(commands.one_line(f"jaxvision: skipped {file}: {error}"), file=sys.stderr)
 
     def undrawn(self, file: str, error: str) -> None:
         """Hears of a picture that could not be drawn or written; its prediction stays. Raises DataError where `strict`."""
         if self.strict:
             raise DataError(f"{file}: it could not be drawn: {error}")
-        tqdm.write(f"jaxvision: not drawn {file}: {error}", file=sys.stderr)
+        tqdm.write(commands.one_line(f"jaxvision: not drawn {file}: {error}"), file=sys.stderr)
 
 
 def written(flags: Flags, model: Model, complain: Complaints, total: int | None) -> int:
@@ -193,7 +194,7 @@ def written(flags: Flags, model: Model, complain: Complaints, total: int | None)
                     complain.undrawn(where[0], str(error) or type(error).__name__)
             rows += 1
         if not rows:
-            raise DataError(f"none of the {len(list(media.files(flags.paths))):,} files could be read")
+            raise DataError(f"none of the files could be read ({len(list(media.files(flags.paths))):,})")
     return rows
 
 
@@ -211,7 +212,7 @@ def survey(paths: Sequence[Path]) -> media.Survey:
             f"there is no image or video in {', '.join(map(str, paths))} (known are {', '.join(media.KNOWN)}){others}"
         )
     if found.left_out:
-        print(f"jaxvision: {found.left_out}", file=sys.stderr)
+        print(commands.one_line(f"jaxvision: {found.left_out}"), file=sys.stderr)
     if found.videos:
         with raised_as(DataError):
             media.check_reader()

@@ -15,6 +15,7 @@ from jaxtyping import Array, PyTree
 
 from jaxvision.errors import UserError
 from jaxvision.gradient import Gradient, mean_gradient
+from jaxvision.machine.signals import Stopped
 from jaxvision.types import Augment, Batch, Key, Params, Scalar, Task, Variables
 
 TrainStep = Callable[["TrainState", Batch], tuple["TrainState", dict[str, Scalar]]]
@@ -325,7 +326,8 @@ class Hooks(NamedTuple):
     stop: Callable[[Sequence[Metrics]], bool]
     """Whether to end early, from the history of evaluations, of which there is at least one."""
     interrupted: Callable[[int], bool]
-    """Whether the run was asked to end; called with the number of the steps done after each of them."""
+    """Whether the run was asked to end; called with the number of the steps done after each of them, and after an evaluation.
+    `batches` and `evaluate` may then raise `Stopped`."""
     progress: Callable[[int, Metrics], None]
     """Called after every step with its number and the latest metrics."""
 
@@ -385,6 +387,8 @@ def fit(
         with clock("evaluation"):
             try:
                 metrics = hooks.evaluate(state.averaged)
+            except Stopped:
+                return None
             except Exception:
                 save(None)
                 raise
@@ -397,12 +401,15 @@ def fit(
     def after_step() -> bool:
         """Evaluates and saves where that is due; whether to go on.
 
-        An interruption only saves, and leaves an evaluation to the resumed run.
+        An interruption only saves, and leaves an evaluation, or all of one that is under way, to the resumed run.
         """
         interrupted = hooks.interrupted(done)
         evaluated = bool(history) and history[-1]["step"] == done
         is_due = (due(done, every.evaluate) or done == steps) and not evaluated
-        metrics = evaluate() if is_due and not interrupted else None
+        metrics = None
+        if is_due and not interrupted:
+            metrics = evaluate()
+            interrupted = hooks.interrupted(done)
         if metrics or due(done, every.checkpoint) or done == steps or interrupted:
             save(metrics)
         return not (interrupted or stopped)
@@ -412,6 +419,10 @@ def fit(
         with clock("data"):
             try:
                 batch = next(batches)
+            except Stopped:
+                if done:
+                    save(None)
+                break
             except Exception:
                 log.catch_up()
                 raise
@@ -486,3 +497,8 @@ def evenly(steps: int, parts: int, log: int = 100) -> Every:
     """The intervals of a run that evaluates and saves `parts` times, evenly, the last time at the end."""
     interval = -(-steps // parts)
     return Every(log=log, evaluate=interval, checkpoint=interval)
+
+
+def intervals(given: Mapping[str, int], otherwise: Every) -> Every:
+    """The intervals of a config (`log`, `evaluate`, `checkpoint`, in steps); where one is 0, that of `otherwise`."""
+    return Every(*(given[name] or getattr(otherwise, name) for name in Every._fields))

@@ -171,7 +171,9 @@ class Shard(NamedTuple):
           ValueError: if the batch can't be split evenly.
         """
         if batch_size % self.count:
-            raise ValueError(f"a batch of {batch_size} examples can't be split over {self.count} processes")
+            raise ValueError(
+                f"a batch of {batch_size} can't be split evenly over processes, of which there are {self.count}"
+            )
         each = batch_size // self.count
         return range(self.index * each, (self.index + 1) * each)
 
@@ -226,6 +228,8 @@ class Stream(NamedTuple):
     """
     faults: Callable[[Sequence[int]], list[Fault]] | None = None
     """Reads and decodes these examples whole, by their index, and tells what is wrong with any."""
+    skipped: Callable[[], tuple[int, int]] | None = None
+    """Rows read so far that have no usable image, and all rows read so far; None where the first such ends the run."""
 
 
 Augment = Callable[[Key, Scalar, Batch], Batch]

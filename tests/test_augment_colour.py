@@ -162,15 +162,15 @@ def test_what_cannot_be_is_refused():
         (lambda: au.brightness(-1), "brightness.amount=-1"),
         (lambda: au.brightness((1.5, 1.0)), "0 <= low <= high"),
         (lambda: au.offset(-1), "offset.amount=-1"),
-        (lambda: au.hue(0.6), "0 to 0.5, in turns"),
+        (lambda: au.hue(0.6), "amount=0.6.: allowed is 0 to 0.5"),
         (lambda: au.posterize(0), "bits=0"),
         (lambda: au.blur(2, 1), "low=2, high=1"),
         (lambda: au.noise(-1), "deviation=-1"),
-        (lambda: au.jpeg(0, 50), "1 <= low <= high <= 100"),
-        (lambda: au.random_erasing(2), "between 0 and 1"),
+        (lambda: au.jpeg(0, 50), "jpeg.low=0.: allowed is 1 to 100, whole"),
+        (lambda: au.random_erasing(2), "probability=2.: allowed is 0 to 1"),
         (lambda: au.random_erasing(fill="black"), "fill='black'"),
         (lambda: au.random_erasing(area=(0.5, 0.1)), "area=.0.5, 0.1"),
-        (lambda: au.random_erasing(ratio=(0, 1)), "width by height"),
+        (lambda: au.random_erasing(ratio=(0, 1)), "ratio=.0, 1"),
     ]:
         with pytest.raises(ValueError, match=told):
             make()

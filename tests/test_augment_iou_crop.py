@@ -195,7 +195,7 @@ def test_nothing_to_see():
 
 def test_what_cannot_be_is_refused():
     for options, message in [
-        ({"min_ious": ()}, "one or more"),
+        ({"min_ious": ()}, r"min_ious=\(\)"),
         ({"min_ious": (1.5,)}, "0 to 1"),
         ({"trials": 0}, "trials=0"),
     ]:

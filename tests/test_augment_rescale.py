@@ -173,7 +173,7 @@ def test_sometimes_expands_half_of_them():
 def test_what_cannot_be_is_refused():
     for make, told in [
         (lambda: scale_jitter((0.0, 1.0)), r"scale=\(0.0, 1.0\)"),
-        (lambda: scale_jitter((2.0, 1.0)), "0 < low <= high"),
+        (lambda: scale_jitter((2.0, 1.0)), "a range within above 0, low <= high"),
         (lambda: expand(0.5), "ratio=0.5"),
         (lambda: expand(fill=300), "fill=300"),
         (lambda: apply(expand(fill=(1, 2)), coloured(0)), "the image has 3 channels"),

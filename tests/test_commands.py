@@ -66,3 +66,13 @@ def test_an_address_is_refused_by_a_flag_for_a_path(capsys):
     with pytest.raises(SystemExit):
         parser.parse_args(["--workdir=gs://bucket/run"])
     assert "gs://bucket/run is an address" in capsys.readouterr().err
+
+
+def test_a_command_line_that_does_not_fit_is_told_in_one_line(capsys):
+    parser = commands.new_parser("main", "Trains.", "")
+    parser.add_argument("--count", type=int)
+    with pytest.raises(SystemExit) as ended:
+        commands.parsed(parser, ["--count=x"])
+    told = capsys.readouterr().err
+    assert (ended.value.code, told.count("\n")) == (2, 1)
+    assert told.startswith("jaxvision: argument --count: invalid int value: 'x' (python -m jaxvision.main --help")

@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 from data_encoding import examples, image_and_label, labelled, noise, prepare_tfds, tfds_builder
 
-from jaxvision.data import host_tensorflow, samples, tfds
+from jaxvision.data import host_tensorflow, placement, samples, streams, tfds
+from jaxvision.errors import DataError
 
 IMAGES, LABELS, CLASSES = labelled(40)
 
@@ -203,3 +204,77 @@ def test_tensorflow_is_kept_off_the_accelerators():
     assert host_tensorflow.tensorflow().config.get_visible_devices("GPU") == []
     assert host_tensorflow.loaded() is host_tensorflow.tensorflow()
     assert os.environ["TF_CPP_MIN_LOG_LEVEL"] in ("2", "3")
+
+
+def damaged(root, change):
+    """A copy of the bundled dataset, one of its files changed."""
+    place = root / "fashion_mnist_sample" / "1.0.0"
+    shutil.copytree(samples.fashion_mnist_tfds_dir(), place)
+    change(place)
+    return lambda: tfds.source("fashion_mnist_sample", "test", root)
+
+
+def records_of(place):
+    return next(place.glob("*test.array_record*"))
+
+
+def rewritten(name, change):
+    def apply(place):
+        file = records_of(place) if name is None else place / name
+        content = file.read_bytes()
+        file.unlink()
+        file.write_bytes(change(content))
+
+    return apply
+
+
+def flipped(data):
+    return data[: len(data) // 2] + bytes([data[len(data) // 2] ^ 0xFF]) + data[len(data) // 2 + 1 :]
+
+
+def a_pipe(place):
+    file = records_of(place)
+    file.unlink()
+    os.mkfifo(file)
+
+
+DESCRIPTIONS = {
+    "no_info": rewritten("dataset_info.json", lambda data: b""),
+    "half_of_info": rewritten("dataset_info.json", lambda data: data[: len(data) // 2]),
+    "deep_info": rewritten("dataset_info.json", lambda data: b"[" * 100_000),
+    "endless_info": rewritten("dataset_info.json", lambda data: data.replace(b'"2000"', b'"999999999999"')),
+    "half_of_features": rewritten("features.json", lambda data: data[: len(data) // 2]),
+    "a_pipe": a_pipe,
+}
+RECORDS = {
+    "empty": rewritten(None, lambda data: b""),
+    "cut": rewritten(None, lambda data: data[: len(data) // 2]),
+    "gone": lambda place: records_of(place).unlink(),
+}
+
+
+@pytest.mark.parametrize("change", DESCRIPTIONS.values(), ids=DESCRIPTIONS)
+def test_a_damaged_dataset_is_told_in_one_line_when_it_is_opened(tmp_path, change):
+    with pytest.raises(DataError, match=r"^.*fashion_mnist_sample[^\n]*$"):
+        damaged(tmp_path, change)()
+
+
+@pytest.mark.parametrize("change", RECORDS.values(), ids=RECORDS)
+def test_damaged_records_are_told_in_one_line_when_they_are_read(tmp_path, change):
+    source = damaged(tmp_path, change)()
+    faults = [example.fault for example in source.read(np.arange(20))]
+    assert all("fashion_mnist_sample" in fault and "\n" not in fault for fault in faults)
+    with pytest.raises(DataError, match=r"^[^\n]*fashion_mnist_sample[^\n]*$"):
+        source.labels()
+    stream = streams.evaluation(lambda: source, placer=placement.keep(28), batch_size=4)
+    with pytest.raises(DataError, match=r"^[^\n]*fashion_mnist_sample[^\n]*$"):
+        next(stream.batches(0))
+
+
+def test_one_damaged_record_costs_no_other(tmp_path):
+    source = damaged(tmp_path, rewritten(None, flipped))()
+    faults = [example.fault for example in source.read(np.arange(source.length))]
+    assert sum(fault is not None for fault in faults) == 1
+    expected = tfds.source("fashion_mnist_sample", "test", samples.fashion_mnist_tfds_dir().parent.parent)
+    for one, other, fault in zip(source.read(np.arange(2000)), expected.read(np.arange(2000)), faults, strict=True):
+        assert fault is not None or one == other

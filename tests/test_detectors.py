@@ -13,6 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from detectors import EVERY, LIVE, ROWS, loss_and_gradient, make_batch, variables_of
+from equalities import equalities
 from numpy.testing import assert_allclose, assert_array_equal
 
 from jaxvision.ops.selection import Selection
@@ -96,15 +97,31 @@ def test_images_that_are_not_valid_are_as_if_they_were_not_there(name):
     batch = make_batch((3, 1, 0, 5))
     batch = batch.replace(valid=batch.index < 2)
     (loss, out), gradient = step(variables, batch)
-    # One compilation of many was seen to give Fast R-CNN another gradient before its max pooling: not understood yet.
-    compared = lambda gradient: gradient["box_head"] if name == "fast_rcnn" else gradient
-    found = loss, out.metrics, out.collections, out.example_loss[:2], compared(gradient)
+    found = loss, out.metrics, out.collections, out.example_loss[:2], gradient
     alone = jax.tree.map(lambda x: x[:2], batch)
     (loss, out), gradient = jax.jit(loss_and_gradient(task))(variables, alone)
-    expected = loss, out.metrics, out.collections, out.example_loss, compared(gradient)
+    expected = loss, out.metrics, out.collections, out.example_loss, gradient
     assert_same(*map(jax.tree.leaves, jax.device_get((found, expected))), error=1e-9)
     before, after = map(jax.tree.leaves, (variables["batch_stats"], out.collections["batch_stats"]))
     assert all(np.abs(a - b).max() > 0 for a, b in zip(before, after, strict=True))
+
+
+@detectors
+def test_no_float_has_to_equal_another(name):
+    """Nothing hangs on how a program rounds what it computes twice: a gradient would be lost, or an object."""
+    task = EVERY[name](jnp.float64, **LIVE[name])
+    variables = jax.eval_shape(task.init, jax.random.key(0), make_batch())
+    assert not equalities(loss_and_gradient(task), variables, make_batch())
+
+
+@detectors
+@pytest.mark.parametrize("odd", [np.nan, np.inf])
+def test_an_object_whose_box_is_not_finite_makes_the_loss_of_its_image_nan(name, odd):
+    batch = make_batch((2, 1, 0, 4))
+    broken = batch.replace(target=batch.target.replace(boxes=batch.target.boxes.at[1, 0, 2].set(odd)))
+    loss, by_image, *_ = run(name, broken)
+    assert np.isnan(loss)
+    assert np.isnan(by_image).tolist() == [False, True, False, False]
 
 
 @detectors
@@ -280,10 +297,11 @@ def test_eight_devices_compute_what_one_does():
     command = [sys.executable, HERE / "detectors_on_eight_devices.py"]
     done = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
     found = json.loads(done.stdout)
-    assert set(found) == {"ssd", "yolov3_tiny", "yolox", "faster_rcnn", "detr"}
-    assert all(each[error] < 1e-9 for each in found.values() for error in ("error", "half_error")), found
+    assert set(found) == set(EVERY)
+    assert all(max(each.get("error", 0), each["half_error"]) < 1e-9 for each in found.values()), found
     # Nothing but sums over all devices; of DETR also its assignments: 2 layers, 24 images, 20 queries, 8 bytes.
-    assert {name: each["moved"] for name, each in found.items() if each["moved"]} == {"detr": 2 * 24 * 20 * 8}
+    moved = {name: each["moved"] for name, each in found.items() if "moved" in each}
+    assert moved == {"ssd": 0, "yolov3_tiny": 0, "yolox": 0, "faster_rcnn": 0, "detr": 2 * 24 * 20 * 8}
 
 
 def test_another_target_is_refused():

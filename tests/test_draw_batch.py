@@ -46,6 +46,7 @@ def test_what_lies_outside_the_content_has_a_veil_that_what_is_there_shines_thro
     assert (picture[:8] == 200).all()
     assert (picture[8:] != 200).any(-1).all()
     assert (picture[-1, 0] < picture[-1, 1]).all()
+    assert "blue: padding of the canvas" in texts(batch_sheet(one, CLASSES, str))
 
 
 def test_images_of_the_device_of_any_type_are_rounded_and_clipped():

@@ -47,14 +47,14 @@ def test_small_matrices_say_share_and_count_in_each_cell(k):
     for i, j in filled:
         assert (j, i, str(matrix[i, j])) in said
         share = matrix[i, j] / matrix[i].sum()
-        assert (j, i, f"{share:.0%}") in said or share < 0.01
+        assert (j, i, f"{share:.1%}") in said
     assert [label.get_text() for label in axes.get_yticklabels()] == names(k)
     assert [label.get_text() for label in axes.get_xticklabels()] == names(k)
 
 
 def test_small_shares_are_never_none_and_large_ones_never_all():
     (axes,) = confusion(np.array([[9999, 1], [0, 3]]), ["a", "b"]).axes
-    assert {">99%", "9,999", "<1%", "1", "100%", "3", "accuracy 99.99%  ·  10,003 examples"} == set(texts(axes))
+    assert {">99.9%", "9,999", "<0.1%", "1", "100%", "3", "accuracy 99.99%  ·  10,003 examples"} == set(texts(axes))
     (axes,) = confusion(np.array([[999999, 1], [0, 3]]), ["a", "b"]).axes
     assert "accuracy >99.99%  ·  1,000,003 examples" in texts(axes)
 
@@ -93,7 +93,7 @@ def test_the_most_confused_pairs_are_listed_in_order():
     aside: Any = confusion(matrix, names(30)).axes[2]
     said = texts(aside)
     assert said[::2] == ["class 5 → class 6", "class 3 → class 4", "class 9 → class 8", "class 7 → class 8"]
-    assert said[1::2] == ["50 (33%)", "30 (23%)", "20 (50%)", "20 (17%)"]
+    assert said[1::2] == ["50 (33.3%)", "30 (23.1%)", "20 (50.0%)", "20 (16.7%)"]
     assert [bar.get_width() for bar in aside.patches] == [50, 30, 20, 20]
 
 
@@ -122,10 +122,24 @@ def test_long_names_are_shortened_and_strange_ones_drawn():
 
 
 def test_errors():
-    with pytest.raises(ValueError, match=r"3 classes need a matrix of shape \(3, 3\), got \(2, 2\)"):
+    with pytest.raises(ValueError, match=r"3 classes: the shape of the matrix must be \(3, 3\), it is \(2, 2\)"):
         confusion(np.eye(2), names(3))
     with pytest.raises(ValueError, match="without a single example"):
         confusion(np.zeros((2, 2), int), names(2))
     for wrong in (np.eye(2) / 2, -np.eye(2), np.eye(2) * np.nan):
         with pytest.raises(ValueError, match="holds counts"):
             confusion(wrong, names(2))
+
+
+def test_the_percents_of_a_row_of_200_add_up():
+    matrix = np.array([[195, 1, 3, 1], [25, 145, 19, 11], [0, 0, 0, 200], [50, 50, 50, 50]])
+    (axes,) = confusion(matrix, list("abcd")).axes
+    for row in range(4):
+        said = [t.get_text() for t in axes.texts if t.get_text().endswith("%") and round(t.get_position()[1]) == row]
+        assert sum(float(text.removesuffix("%")) for text in said) == pytest.approx(100)
+
+
+def test_the_title_says_of_what_the_matrix_is():
+    (axes,) = confusion(np.eye(2, dtype=int), ["a", "b"], name="test", of="step 64, averaged weights").axes
+    assert axes.get_title("left") == "test: confusion matrix"
+    assert "accuracy 100.00%  ·  2 examples  ·  step 64, averaged weights" in texts(axes)

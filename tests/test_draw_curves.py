@@ -41,21 +41,20 @@ def legend(figure):
 
 def test_one_panel_a_quantity_and_the_lines_are_the_rows():
     drawn = panels(curves(ROWS))
-    assert list(drawn) == ["Loss", "Accuracy", "Log loss", "Gradient norm", "Learning rate"]
-    assert lines(drawn["Loss"]) == {"train": ([100, 200, 300], [2.0, 1.0, 0.5])}
+    assert list(drawn) == ["Loss", "Accuracy", "Gradient norm", "Learning rate"]
+    assert lines(drawn["Loss"]) == {"train": ([100, 200, 300], [2.0, 1.0, 0.5]), "test": ([200, 400], [1.1, 0.9])}
     assert lines(drawn["Accuracy"]) == {
         "train": ([100, 200, 300], [0.3, 0.6, 0.7]),
         "test": ([200, 400], [0.55, 0.5]),
     }
-    assert lines(drawn["Log loss"]) == {"test": ([200, 400], [1.1, 0.9])}
     assert lines(drawn["Gradient norm"]) == {"train": ([100, 200, 300], [1.5, 0.5, 0.4])}
 
 
 def test_the_best_point_of_the_evaluation_is_marked():
     drawn = panels(curves(ROWS))
     assert stars(drawn["Accuracy"]) == [(200, 0.55)]
-    assert stars(drawn["Log loss"]) == [(400, 0.9)]
-    assert stars(drawn["Loss"]) == [(300, 0.5)]
+    assert stars(drawn["Loss"]) == [(400, 0.9)]
+    assert note(drawn["Loss"]) == "test log loss: best 0.9 at step 400"
     assert stars(drawn["Gradient norm"]) == stars(drawn["Learning rate"]) == []
     assert note(drawn["Accuracy"]) == "best 0.55 at step 200"
     assert note(drawn["Learning rate"]) == "last 0"
@@ -113,8 +112,54 @@ def test_what_is_not_finite_leaves_a_gap_and_is_counted():
     drawn = lines(axes)["train"][1]
     np.testing.assert_array_equal(drawn, [1.0, math.nan, 0.5, math.nan, math.inf])
     assert note(axes) == "best 0.5 at step 2 · 3 not finite"
-    nothing = panels(curves([{"step": 1, "loss": None, "rate": 1.0}]))["Loss"]
+    nothing = panels(curves([{"step": 1, "loss": None}]))["Loss"]
     assert note(nothing) == "no finite value · 1 not finite"
+
+
+def test_what_has_no_finite_value_gets_no_panel_but_is_named():
+    figure = curves(
+        [{"step": step, "loss": 1.0 / step, "test/AP_large": math.nan, "test/AP": step / 9} for step in (1, 2)]
+    )
+    assert list(panels(figure)) == ["Loss", "AP"]
+    assert figure.get_supxlabel() == "no finite value: AP large"
+
+
+def test_what_repeats_another_curve_gets_no_panel_but_is_named():
+    rows = [
+        {"step": s, "test/accuracy": s / 4, "test/balanced_accuracy": s / 4, "test/f1_macro": s / 5} for s in (1, 2)
+    ]
+    figure = curves(rows)
+    assert list(panels(figure)) == ["Accuracy", "F1 (macro)"]
+    assert figure.get_supxlabel() == "equal to Accuracy: Balanced accuracy"
+
+
+def test_what_matters_comes_first_and_rates_always_have_room():
+    row = {"loss": 4.0, "box_loss": 2.0, "class_loss": 1.0, "learning_rate": 0.1, "gradient_norm": 3.0}
+    row |= {f"test/AP{threshold}": threshold / 100 for threshold in range(50, 100, 5)} | {
+        "test/AP_small": 0.0,
+        "test/AP": 0.3,
+    }
+    rows = [{"step": step, **{name: value / step for name, value in row.items()}} for step in (1, 2)]
+    titles = list(panels(curves(rows, by="test/AP")))
+    assert titles[:2] == ["Loss", "AP"]
+    assert titles[-2:] == ["Learning rate", "Gradient norm"]
+    assert titles[2:7] == ["AP50", "AP55", "AP60", "Box loss", "Class loss"]
+    assert "AP small" in curves(rows).get_supxlabel()  # 0 at every step
+
+
+def test_a_metric_that_never_changed_has_no_best_point():
+    axes = panels(curves([{"step": step, "test/AP75": 0.0} for step in (1, 2)]))["AP75"]
+    assert stars(axes) == []
+    assert note(axes) == "0 at every step"
+
+
+@pytest.mark.parametrize("count", range(1, 10))
+def test_a_page_has_no_gap_where_one_of_three_or_four_columns_leaves_none(count):
+    figure = curves([{"step": s, **{f"test/q{i}_loss": (i + 1) / s for i in range(count)}} for s in (1, 2)])
+    columns = figure.axes[0].get_subplotspec().get_gridspec().ncols
+    gaps = -count % columns
+    assert len(figure.axes) == count
+    assert gaps == min(-count % 3, -count % 4, 0 if count < 3 else 9)
 
 
 def test_values_over_powers_of_ten_get_a_logarithmic_scale():
@@ -136,8 +181,8 @@ def test_numpy_numbers_are_numbers_and_other_values_are_no_curves():
 def test_panels_beyond_the_page_are_named():
     rows = [{"step": 1} | {f"test/quantity_{i}": float(i) for i in range(17)}]
     figure = curves(rows)
-    assert len(figure.axes) == 15
-    assert figure.get_supxlabel() == "not drawn: quantity_15, quantity_16"
+    assert len(figure.axes) == 9
+    assert figure.get_supxlabel() == "not drawn: " + ", ".join(f"Quantity {i}" for i in range(9, 17))
 
 
 def test_errors():

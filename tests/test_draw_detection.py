@@ -65,8 +65,8 @@ def seen(score=0.5):
 
 
 def drawn(axes):
-    """Colour, dashes and corners of the boxes, in pixels of the image shown."""
-    boxes = [patch for patch in axes.patches if isinstance(patch, Rectangle)]
+    """Colour, dashes and corners of the boxes, in pixels of the image shown, the lowest first."""
+    boxes = sorted((each for each in axes.patches if isinstance(each, Rectangle)), key=lambda each: each.get_zorder())
     return [
         (to_hex(box.get_edgecolor()).upper(), box.get_linestyle(), [side + 0.5 for side in (*box.get_xy(), *_far(box))])
         for box in boxes
@@ -87,12 +87,18 @@ def test_what_is_annotated_stands_left_of_what_was_found_in_pixels_of_the_image_
     assert drawn(left) == [(GREEN, "-", [2, 2, 12, 13]), (ORANGE, "-", [30, 2, 38, 8])]
     assert texts(left) == ["cat", "dog"]
     assert drawn(right) == [(VERMILLION, "-", [20, 5, 30, 15]), (GREEN, "-", [2, 2, 12, 12])]  # the best on top
-    assert texts(right) == ["cat 0.80", "cat 0.90"]
+    assert texts(right) == ["cat 0.90", "cat 0.80"]
     assert drawn(crowd) == [(MUTED, "--", [0, 0, 40, 20])]
     assert drawn(inside) == [(MUTED, "--", [5, 5, 15, 15])]
     written = [text.get_text() for text in figure.texts]
-    assert {"a title", "1 found, 1 missed, 1 false", "0 found, 0 missed, 0 false", "arrays[0]"} <= set(written)
+    assert {
+        "a title",
+        "1 found, 1 missed, 1 false positive",
+        "0 found, 0 missed, 0 false positives",
+        "arrays[0]",
+    } <= set(written)
     assert any("score of 0.50 or more" in text for text in written)
+    assert {"■ true positive", "■ missed", "■ false positive", "■ ignored"} <= set(written)
     for axes, value in zip(figure.axes, (0, 0, 10, 10), strict=True):
         shown = np.asarray(axes.images[0].get_array())
         assert shown.shape == (HEIGHT, WIDTH, 3)
@@ -114,13 +120,22 @@ def test_a_lower_score_shows_more():
     assert [colour for colour, _, _ in drawn(right)] == [VERMILLION, VERMILLION, GREEN]
 
 
+def test_a_label_that_would_cover_that_of_a_better_detection_is_left_out():
+    close = rows() | {"boxes": np.float32([[[2, 2, 12, 12], [3, 2, 13, 12], [20, 5, 30, 15], [2, 2, 12, 12]]] * 3)}
+    found = tables(close, 2)
+    right = pictures.pairs_sheet(pictures.Seen(found, pairs(found), 0.1, close, stream()), [0], "").axes[1]
+    boxes, labels = drawn(right), texts(right)
+    assert len(labels) < len(boxes)
+    assert labels[0].endswith("0.90")
+
+
 def test_with_a_single_class_only_scores_are_written():
     one = {**rows(), "labels": np.zeros((3, 4), int), "true_labels": np.zeros((3, 2), int)}
     found = tables(one, 1)
     view = pictures.Seen(found, pairs(found), 0.5, one, stream(classes=("cat",)))
     left, right = pictures.pairs_sheet(view, [0], "").axes
     assert texts(left) == []
-    assert texts(right) == ["0.80", "0.90"]
+    assert texts(right) == ["0.90", "0.80"]
 
 
 def test_the_report_has_all_pictures_and_the_worst_image_first(tmp_path, monkeypatch):

@@ -188,3 +188,10 @@ def test_shortened_text_fits_and_keeps_both_ends(width):
         assert text_width(text[: longer // 2] + "…" + text[-(longer // 2) :], 9) > 0.95 * width
     else:
         assert short == text
+
+
+def test_a_text_of_a_million_letters_is_shortened_at_once():
+    short = shorten("a" * 500_000 + "b" * 500_000, 1, 9)
+    assert short.startswith("aa")
+    assert short.endswith("bb")
+    assert text_width(short, 9) <= 1

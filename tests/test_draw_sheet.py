@@ -52,7 +52,7 @@ def test_frames_marks_and_tally_say_what_is_right():
     figure = sheet(images(3, 5, 5, 3), captions(3), [True, False, True], title="Worst")
     assert [frame(axes) for axes in figure.axes] == [{GREEN}, {VERMILLION}, {GREEN}]
     said = [text.get_text() for text in figure.texts]
-    assert said[:3] == ["Worst", "✓ 2 right", "✗ 1 wrong"]
+    assert said[:3] == ["Worst", "✓ 2 correct", "✗ 1 wrong"]
     assert said[3:] == ["class 0", "0 %", "✓", "class 1", "1 %", "✗", "class 2", "2 %", "✓"]
 
 
@@ -85,7 +85,7 @@ def test_errors():
         sheet([], [])
     with pytest.raises(ValueError, match="columns=0"):
         sheet(images(1, 5, 5, 3), ["a"], columns=0)
-    with pytest.raises(ValueError, match="2 images need as many captions and verdicts, got 1 and 2"):
+    with pytest.raises(ValueError, match="2 images: as many captions and verdicts are needed, got 1 and 2"):
         sheet(images(2, 5, 5, 3), ["a"])
     with pytest.raises(ValueError, match="got 2 and 3"):
         sheet(images(2, 5, 5, 3), ["a", "b"], [True] * 3)

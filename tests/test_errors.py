@@ -2,11 +2,13 @@
 
 import importlib
 import pkgutil
+import re
+from pathlib import Path
 
 import pytest
 
 import jaxvision
-from jaxvision.errors import UserError, closest, creating, nearest, replacing, write_atomically
+from jaxvision.errors import UserError, amount, closest, creating, nearest, replacing, write_atomically
 
 
 def test_every_exception_of_the_package_is_one_that_a_user_can_mend():
@@ -73,3 +75,29 @@ def test_the_nearest_name_or_as_many_as_fit_a_line():
     assert nearest("batch_siz", names[:2]) == "; did you mean 'batch_size'? (there are: learning_rate, batch_size)"
     assert nearest("zzz", []) == ""
     assert closest("zzz", ["x", "batch_size"], 2, likeness=0) != []
+
+
+@pytest.mark.parametrize(
+    ("count", "noun", "text"),
+    [(1, "object", "1 object"), (0, "object", "0 objects"), (12345, "image", "12,345 images"), (2, "box", "2 boxes")]
+    + [(2, "class", "2 classes"), (1, "class", "1 class"), (3, "category", "3 categories"), (2, "array", "2 arrays")]
+    + [(2, "epoch", "2 epochs"), (0.5, "epoch", "0.5 epochs"), (1.0, "epoch", "1 epoch"), (2, "batch", "2 batches")],
+)
+def test_a_count_is_in_the_singular_or_the_plural(count, noun, text):
+    assert amount(count, noun) == text
+
+
+COUNTED = re.compile(
+    r"\{[^{}]+\} (?:image|object|example|step|file|box|class|prediction|problem|array|device|frame|video|parameter)e?s\b"
+)
+
+
+def test_no_message_puts_a_plural_behind_a_count_of_one():
+    root = Path(jaxvision.__file__).parent
+    found = [
+        f"{path.relative_to(root)}:{number}: {line.strip()}"
+        for path in sorted(root.rglob("*.py"))
+        for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1)
+        if COUNTED.search(line) and ('f"' in line or "f'" in line) and "images/s" not in line and "{MOST_" not in line
+    ]
+    assert found == []

@@ -58,6 +58,13 @@ def copied(finished, tmp_path):
     return shutil.copytree(finished, tmp_path / "copy")
 
 
+def unsealed(finished, tmp_path):
+    """A copy as an older version would have left it: without checksums, so that its files are taken as they are."""
+    copy = copied(finished, tmp_path)
+    (copy / "checksums.json").unlink()
+    return copy
+
+
 def test_a_workdir_alone_gives_the_figures_of_the_log_and_stays_as_it_is(run, finished, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     before = content(finished)
@@ -75,6 +82,19 @@ def test_a_workdir_alone_gives_the_figures_of_the_log_and_stays_as_it_is(run, fi
         assert "warning" not in said
     assert content(finished) == before
     assert [path.name for path in tmp_path.iterdir()] == ["figures.json"]
+
+
+def test_metrics_of_classes_are_a_table_of_their_own():
+    test = {"accuracy": 0.5, "recall/a/b": 0.25, "recall/c": 1.0, "f1/a/b": 0.125, "f1/c": 0.75}
+    text = evaluate.table({"test": test, "blind": {"accuracy": 0.25}})
+    assert [line.split() for line in text.splitlines()] == [
+        ["test", "blind"],
+        ["accuracy", "0.5", "0.25"],
+        [],
+        ["test,", "by", "class", "recall", "f1"],
+        ["a/b", "0.25", "0.125"],
+        ["c", "1", "0.75"],
+    ]
 
 
 def test_evaluations_are_chosen_by_name(run):
@@ -141,7 +161,7 @@ def test_a_damaged_checkpoint_is_told_and_stays_in_its_place(run, tmp_path, fini
     ],
 )
 def test_a_workdir_that_holds_no_whole_run_is_told(run, tmp_path, finished, spoil, message):
-    copy = copied(finished, tmp_path)
+    copy = unsealed(finished, tmp_path)
     spoil(copy)
     status, said, _ = run(workdir=copy)
     assert status == 2
@@ -155,7 +175,7 @@ def edit(workdir, change):
 
 
 def test_an_experiment_that_can_not_be_built_any_more_is_told(run, tmp_path, finished):
-    copy = copied(finished, tmp_path)
+    copy = unsealed(finished, tmp_path)
     text = (copy / "experiment.py").read_text()
     looks = text.replace(
         "    dtype = jnp.dtype(config.precision)", "    folder.classes('gone')\n    dtype = jnp.float32"
@@ -235,7 +255,7 @@ def test_an_experiment_file_leaves_no_compiled_code_and_is_read_anew(tmp_path):
 
 
 def test_the_classes_of_a_run_come_from_its_workdir_or_else_from_its_data(tmp_path, finished):
-    copy = copied(finished, tmp_path)
+    copy = unsealed(finished, tmp_path)
     (copy / "classes.json").unlink(missing_ok=True)
     assert restore.class_names(restore.restore(copy), "evaluation test") == CLASSES
     (copy / "classes.json").write_text('{"evaluation test": ["a", "b", "c"]}')

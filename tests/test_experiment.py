@@ -100,6 +100,17 @@ def test_loading_names_a_missing_file_and_its_neighbour(tmp_path):
         load(tmp_path / "quickstart.py")
 
 
+@pytest.mark.parametrize("content", [b"def f(:", b"\xff", b"a = 1\0"])
+def test_an_experiment_or_a_module_of_it_that_is_no_python_is_told(tmp_path, content):
+    (tmp_path / "half.py").write_bytes(content)
+    (tmp_path / "whole.py").write_text("import broken_module_beside\n")
+    with pytest.raises(ConfigError, match=r"half\.py"):
+        load(tmp_path / "half.py")
+    (tmp_path / "half.py").rename(tmp_path / "broken_module_beside.py")
+    with pytest.raises(ConfigError, match=r"broken_module_beside\.py|whole.py, or a module of it: "):
+        load(tmp_path / "whole.py")
+
+
 def test_a_config_that_is_not_data_is_refused():
     with pytest.raises(ConfigError, match="not data"):
         as_json(ConfigDict({"f": lambda: 1}))
@@ -161,6 +172,12 @@ def test_a_seed_that_no_key_can_be_made_of_is_named(seed):
     chosen = experiment.Experiment(None, None, 1, None, seed=seed)
     with pytest.raises(ValueError, match=f"seed is {seed}; it must be at least 0 and below 2\\*\\*63"):
         experiment.check_seed(chosen)
+
+
+@pytest.mark.parametrize("steps", [-1, 2**31, 10**30])
+def test_steps_that_can_not_be_counted_are_named(steps):
+    with pytest.raises(ValueError, match=f"steps is {steps}; it must be at least 0 and below 2\\*\\*31"):
+        experiment.check_steps(experiment.Experiment(None, None, steps, None))
 
 
 def test_a_config_is_written_with_what_build_filled_in_and_paths_as_they_were_given(monkeypatch):

@@ -54,6 +54,19 @@ def test_any_format_gives_its_classes_and_counts_to_the_config(tmp_path, write):
     assert (len(train), len(test), train & test) == (3, 1, set())
 
 
+def test_the_images_of_a_coco_file_may_lie_elsewhere(tmp_path):
+    path = write_coco(tmp_path / "a")
+    described = tmp_path / "described" / "here.json"
+    described.parent.mkdir()
+    path.rename(described)
+    with pytest.raises((ValueError, OSError)):
+        built(train=described, detector="yolo")
+    chosen, config = built(train=described, images=path.parent / "small", detector="yolo")
+    assert len(names(chosen.train)) == 3
+    assert (config.images, config.test_images) == (str(path.parent / "small"), "")
+    assert next(chosen.train.batches(0)).valid.all()
+
+
 def test_a_run_is_rebuilt_from_its_config_when_the_training_data_are_gone(tmp_path):
     path = write_coco(tmp_path)
     _, config = built(train=path)

@@ -11,6 +11,7 @@ from jaxvision import experiment
 from jaxvision.run import devices
 from jaxvision.run.config import as_json, configure, load
 from jaxvision.run.evaluation import make_observe
+from jaxvision.train import Every
 from jaxvision.types import Objects
 
 DEEP = {
@@ -55,8 +56,10 @@ def same_shapes(a, b):
 
 
 @pytest.mark.parametrize("path", files())
-def test_it_builds(path, folder_of_classes):
-    chosen = build(path, {}, folder_of_classes)
+def test_it_builds_with_the_intervals_of_its_config(path, folder_of_classes):
+    given = {"every.log": "3", "every.evaluate": "7", "every.checkpoint": "5"}
+    chosen = build(path, given, folder_of_classes)
+    assert chosen.every == Every(3, 7, 5)
     assert chosen.steps > 0
     assert chosen.keep.by.split("/")[0] in chosen.evaluations
 

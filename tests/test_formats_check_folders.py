@@ -44,7 +44,7 @@ def test_what_a_voc_folder_can_hold_twice_or_not_at_all(tmp_path, capsys):
     (year / "Annotations" / "._000.xml").write_bytes(b"\x00\x05")
     status, text = run(capsys, year, f"--classes={NAMES}", "--repaired", tmp_path / "out.json")
     assert status == 1
-    assert "\n  1 images without an annotation file, first bare.png\n  two image files of one name  1\n\n" in text
+    assert "\n  1 image without an annotation file, first bare.png\n  two image files of one name  1\n\n" in text
     assert f"  {year / 'Annotations' / '001.xml'}: 2 images have its name: 001.jpg, 001.png; allowed is one" in text
     crowd = "a crowd (iscrowd 1), which pycocotools matches by intersection over the detection's area"
     assert f"  written as {crowd}: difficult object  1\n" in text
@@ -54,7 +54,7 @@ def test_annotations_that_are_all_absent_are_a_fault(tmp_path, capsys):
     year, root = write_voc(tmp_path / "voc"), write_yolo(tmp_path / "yolo")
     status, text = run(capsys, root, f"--classes={NAMES}")
     assert status == 0
-    assert f"\n  1 images without an annotation file, first deep/{name(2)}\n  no faults" in text
+    assert f"\n  1 image without an annotation file, first deep/{name(2)}\n  no faults" in text
     (root / "data.yaml").write_text(f"train: images\nnames: [{NAMES}]")
     for file in [*(year / "Annotations").iterdir(), *(root / "labels" / "deep").iterdir()]:
         file.unlink()
@@ -103,7 +103,7 @@ def test_only_a_coco_file_is_asked_for_the_folder_of_its_images(tmp_path, capsys
     (root / "data.yaml").write_text(f"train: list.txt\nnames: [{NAMES}]")
     (root / "list.txt").write_text("images/deep/no.png\n")
     assert check.main([str(root)]) == 2
-    assert capsys.readouterr().err == f"jaxvision: none of 1 images is there, first {root / 'images/deep/no.png'}\n"
+    assert capsys.readouterr().err == f"jaxvision: no image is there (1 missing), first {root / 'images/deep/no.png'}\n"
 
 
 def test_faults_of_a_yolo_folder(tmp_path, capsys):

@@ -88,7 +88,7 @@ def test_images_without_a_text_and_texts_without_an_image_are_counted(tmp_path):
         text.rename(text.with_stem(f"image{number}"))
     source = yolo(root)
     assert source.notes[0] == (
-        f"{root / 'images'}: left out 2 texts that go with no image, first {root / 'labels/deep/image0.txt'}"
+        f"{root / 'images'}: left out 2 texts without an image, first {root / 'labels/deep/image0.txt'}"
     )
     image, text = root / "images/deep" / name(0), root / "labels/deep/000.txt"
     assert source.doubts == (f"{root / 'images'}: 1 of 4 images has a text, that of {image} would be {text}",)

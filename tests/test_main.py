@@ -16,7 +16,7 @@ from PIL import Image
 
 from jaxvision import main
 from jaxvision.data import samples
-from jaxvision.run import processes
+from jaxvision.run import interruption
 
 TINY = Path(__file__).with_name("tiny_experiment.py")
 
@@ -251,6 +251,20 @@ def test_an_evaluation_that_fails_loses_no_step_before_it(run, image_folder, tmp
     assert [row["step"] for row in rows(options["workdir"]) if "loss" in row] == [5, 10]
 
 
+@pytest.mark.parametrize("steps", [2, 40])
+def test_a_run_that_can_use_no_image_fails(run, image_folder, steps):
+    for file in image_folder.rglob("*.png"):
+        file.write_bytes(b"junk")
+    options = {"source": "folder", "data_dir": image_folder, "classes": 3, "channels": 3, "size": 24, "steps": steps}
+    status, printed = run(**options, on_bad_image="skip", evaluate=100)
+    assert status == 2
+    lines = [line for line in printed.splitlines() if line.startswith("jaxvision: ") and "skipped an" not in line]
+    assert [
+        re.search(r"none of the .*images could be used|there is no valid example", line) is None for line in lines
+    ] == [0]
+    assert "Traceback" not in printed
+
+
 def test_a_fork_can_not_go_back(run):
     assert run(steps=10)[0] == 0
     status, printed = run("--fork", steps=5)
@@ -358,13 +372,13 @@ def wait_for_rows(workdir, process, count):
 
 
 def test_a_signal_in_the_last_step_leaves_its_evaluation_to_the_same_command(run, monkeypatch):
-    def at_the_end(interruption, step):
-        interruption.name = "SIGTERM" if step == 4 else None
+    def at_the_end(signals, step):
+        signals.name = "SIGTERM" if step == 4 else None
         return step == 4
 
     fields = {"steps": 4, "checkpoint": 4, "evaluate": 4, "log": 2}
     with monkeypatch.context() as patched:
-        patched.setattr(processes.Interruption, "requested", at_the_end)
+        patched.setattr(interruption.Interruption, "requested", at_the_end)
         status, printed = run(**fields)
     assert status == main.INTERRUPTED, printed
     assert "stopped by SIGTERM at step 4 of 4" in printed
@@ -374,12 +388,12 @@ def test_a_signal_in_the_last_step_leaves_its_evaluation_to_the_same_command(run
 
 
 def test_a_workdir_that_is_moved_under_a_run_ends_it_and_is_not_made_anew(run, monkeypatch):
-    def move(interruption, step):
+    def move(signals, step):
         if step == 3:
             run.workdir.rename(run.workdir.with_name("elsewhere"))
         return False
 
-    monkeypatch.setattr(processes.Interruption, "requested", move)
+    monkeypatch.setattr(interruption.Interruption, "requested", move)
     status, printed = run(steps=8, checkpoint=2, evaluate=4, log=2)
     assert status == 2
     assert "run was moved or removed while the run was in it" in one_line(printed)

@@ -99,7 +99,7 @@ def test_class_weights_by_their_definitions():
 
 
 def test_class_weights_that_cannot_be():
-    for counts in ([1, -1], [0, 0]):
+    for counts in ([1, -1], [0, 0], np.array([1, np.nan]), np.array([1, np.inf])):
         with pytest.raises(ValueError, match="numbers of examples, 0 or more, one above 0"):
             losses.inverse_frequency(counts)
     with pytest.raises(ValueError, match="beta=1"):

@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from equalities import equalities
 
 from jaxvision.ops.roi_align import roi_align, roi_pool
 from jaxvision.ops.roi_pyramid import roi_align_pyramid
@@ -70,27 +71,44 @@ def test_a_sample_counts_up_to_a_pixel_outside(float64, x, counts):
 
 
 def pooled_by_loops(image, box, size):
+    """The largest value of every cell, and its place: of equal ones the first, row by row, as torchvision keeps it."""
+
     def whole(value):
         return math.floor(abs(value) + 0.5) * (1 if value >= 0 else -1)
 
     x0, y0, x1, y1 = (whole(value * SCALE) for value in box)
     width, height = max(x1 - x0 + 1, 1), max(y1 - y0 + 1, 1)
-    pooled = np.zeros((size, size, image.shape[2]))
+    pooled, places = np.zeros((size, size, image.shape[2])), {}
     for row in range(size):
         for column in range(size):
             rows = range(y0 + math.floor(row * height / size), y0 + math.ceil((row + 1) * height / size))
             columns = range(x0 + math.floor(column * width / size), x0 + math.ceil((column + 1) * width / size))
-            cell = [image[i, j] for i in rows for j in columns if 0 <= i < image.shape[0] and 0 <= j < image.shape[1]]
-            if cell:
-                pooled[row, column] = np.max(cell, 0)
-    return pooled
+            cell = [(i, j) for i in rows for j in columns if 0 <= i < image.shape[0] and 0 <= j < image.shape[1]]
+            for channel in range(image.shape[2] if cell else 0):
+                place = max(cell, key=lambda place: image[place][channel])  # max keeps the first
+                pooled[row, column, channel], places[row, column, channel] = image[place][channel], place
+    return pooled, places
 
 
 def test_pool_equals_the_loop(float64):
     image = features()
-    expected = [pooled_by_loops(image, box, 3) for box in BOXES]
+    expected = [pooled_by_loops(image, box, 3)[0] for box in BOXES]
     found = jax.jit(lambda image, boxes: roi_pool(image, boxes, size=3, scale=SCALE))(image, BOXES.astype(float))
     np.testing.assert_array_equal(found, expected)
+
+
+def test_the_gradient_of_a_cell_goes_to_its_first_maximum(float64):
+    image, weights = np.round(features()), np.random.RandomState(1).standard_normal((6, 3, 3, 2))
+    pool = lambda image: roi_pool(image, jnp.asarray(BOXES, jnp.float64), size=3, scale=SCALE)
+    expected, ties = np.zeros_like(image), 0
+    for box, weight in zip(BOXES, weights, strict=True):
+        for (row, column, channel), place in pooled_by_loops(image, box, 3)[1].items():
+            expected[place][channel] += weight[row, column, channel]
+            ties += int((image[..., channel] == image[place][channel]).sum() > 1)
+    found = jax.jit(jax.grad(lambda image: (pool(image) * weights).sum()))(jnp.asarray(image))
+    np.testing.assert_allclose(found, expected, atol=1e-12)
+    assert ties > 50
+    assert not equalities(jax.grad(lambda image: pool(image).sum()), image)
 
 
 @pytest.mark.parametrize("pool", [roi_align, roi_pool])
@@ -131,9 +149,9 @@ def test_the_gradient_of_pooling_keeps_no_map_for_every_region():
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"samples": 0}, "samples is 0; it must be at least 1"),
-        ({"size": -1}, "size is -1"),
-        ({"scale": 0}, "scale is 0; it must be above 0"),
+        ({"samples": 0}, "samples=0.: allowed is 1 or more, whole"),
+        ({"size": -1}, "size=-1"),
+        ({"scale": 0}, "scale=0.: allowed is above 0"),
     ],
 )
 def test_options_without_a_meaning_are_refused(options, message):
@@ -150,6 +168,7 @@ def test_a_box_that_is_not_a_number_shows_in_its_own_features_alone(at):
     features = jnp.ones((8, 8, 1))
     for found in (
         roi_align(features, boxes, size=2, scale=1.0),
+        roi_pool(features, boxes, size=2, scale=1.0),
         roi_align_pyramid([features, features[::2, ::2]], boxes, strides=(1, 2), size=2),
     ):
         assert jnp.isnan(found[0]).any()

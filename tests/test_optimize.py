@@ -100,7 +100,7 @@ def test_freezing_twice_freezes_both(task, batch):
         (["conv_0/.*"], r"frozen: 'conv_0/\.\*' matches no parameter; the nearest names are Conv_0/"),
         (["Conv_0"], "frozen: 'Conv_0' matches no parameter; the nearest names are Conv_0/bias, Conv_0/kernel"),
         (["Conv_0/.*", "head/.*"], r"'head/\.\*' matches no parameter"),
-        (["Conv.*", "[BD].*"], "frozen: nothing is left to train, 'Conv.*', '.BD..*' match all 6 parameters"),
+        (["Conv.*", "[BD].*"], "frozen: nothing is left to train, 'Conv.*', '.BD..*' match all of 6 parameters"),
         (["Conv(.*"], r"'Conv\(\.\*' is no regular expression: missing \)"),
     ],
 )

@@ -17,7 +17,7 @@ from orbax.checkpoint import v1 as ocp
 
 from jaxvision import main
 from jaxvision.optimize import stopping
-from jaxvision.run import processes
+from jaxvision.run import interruption
 
 EXPERIMENT = Path(__file__).with_name("plateau_experiment.py")
 FIELDS = ["--config.log=1", "--config.evaluate=5", "--config.checkpoint=4", "--config.batch_size=8"]
@@ -160,13 +160,13 @@ def test_a_run_that_crashed_stops_and_lowers_its_rate_where_an_uninterrupted_one
     done, lowered = check_a_run(tmp_path / "whole")
     assert lowered[0] + 2 < lowered[1] < done
 
-    def crash(interruption, step):
+    def crash(signals, step):
         if step == lowered[0] + 2:
             raise KeyboardInterrupt
         return False
 
     with monkeypatch.context() as patched:
-        patched.setattr(processes.Interruption, "requested", crash)
+        patched.setattr(interruption.Interruption, "requested", crash)
         assert run("killed") == 130
     assert run("killed") == 0
     check_equal(tmp_path / "killed", tmp_path / "whole")

@@ -68,7 +68,7 @@ def rows_of_the_evaluation(workdir, which):
     stream = run.experiment.evaluations["test"].stream
     evaluator = evaluation.Evaluator(task_of(run.experiment), {"test": run.experiment.evaluations["test"]})
     evaluator.evaluate(saved.state.averaged, lambda stream: stream.batches(0))
-    rows = evaluator.newest["test"].rows
+    rows = evaluator.newest.results["test"].rows
     return {
         stream.about().name(int(index)): (CLASSES[predicted], float(confidence))
         for index, predicted, confidence in zip(rows["index"], rows["predicted"], rows["confidence"], strict=True)
@@ -371,7 +371,7 @@ def test_what_can_not_be_predicted_is_told_in_one_line_and_leaves_the_output_as_
         assert message in one_line(said)
     status, said = run(tmp_path / "bad")
     assert status == 2
-    assert "jaxvision: none of the 1 files could be read" in said
+    assert "jaxvision: none of the files could be read (1)" in said
     assert run.output.read_text() == "mine"
     assert not list(tmp_path.glob("*.partial"))
 
@@ -407,6 +407,7 @@ def test_a_workdir_alone_is_enough_and_stays_as_it_is(run, finished, tmp_path):
     copy = shutil.copytree(finished, tmp_path / "copy")
     config = json.loads((copy / "config.json").read_text())
     (copy / "config.json").write_text(json.dumps({**config, "data_dir": str(tmp_path / "gone")}))
+    (copy / "checksums.json").unlink()  # as who edits a config by hand is told to
     before = {path: path.read_bytes() for path in copy.rglob("*") if path.is_file()}
     image = save(tmp_path / "a.png", noise(1))
     status, said = run(image)

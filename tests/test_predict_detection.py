@@ -280,7 +280,7 @@ def test_unreadable_files_are_told(run, tmp_path):
     (tmp_path / "bad.png").write_bytes(b"no image")
     status, said, output = run(tmp_path / "bad.png", name="out.json")
     assert status == 2
-    assert "none of the 1 files could be read" in said
+    assert "none of the files could be read (1)" in said
     assert not output.exists()
     assert not list(tmp_path.glob("*.partial"))
     assert one_line(said.replace("jaxvision: skipped", "skipped"))

@@ -98,7 +98,7 @@ def test_one_set_of_several():
     path = GOLDEN / "weights_of_a_run.pth"
     assert_same(read(path), {"a": counted(3)})
     assert_same(read(path, inside="model"), {"a": counted(2)})
-    with pytest.raises(ValueError, match=r"inside='ema'; there are: 'model' \(1 arrays\), 'model_ema'"):
+    with pytest.raises(ValueError, match=r"inside='ema'; there are: 'model' \(1 array\), 'model_ema'"):
         read(path, inside="ema")
 
 

@@ -102,7 +102,7 @@ def test_a_file_is_written_as_keras_wrote_it(tmp_path, ending):
         assert_array_equal(found[name], array)
     assert [path.name for path in tmp_path.iterdir()] == [f"ours{ending}"]
     nested["params"]["predictions"]["bias"] = np.zeros(3)
-    with pytest.raises(ValueError, match=r"1 arrays differ; predictions/bias is \(2,\), here \(3,\)"):
+    with pytest.raises(ValueError, match=r"1 array of another shape; predictions/bias is \(2,\), here \(3,\)"):
         keras_file(small_sources, nested, tmp_path / f"other{ending}", like)
     with pytest.raises(ValueError, match="must end as"):
         keras_file(small_sources, nested, tmp_path / "other.hdf5", like)

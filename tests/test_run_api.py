@@ -18,9 +18,9 @@ QUICKSTART = Path(__file__).parent.parent / "experiments" / "quickstart.py"
 
 def test_the_quickstart_from_python(tmp_path, imported):
     experiment, recipe = config.build(QUICKSTART, {"epochs": "1", "batch_size": "32", "channels": "(8, 16)"})
-    experiment = experiment._replace(steps=50)
+    experiment = experiment._replace(steps=25)
     trained = run.train(experiment, tmp_path / "run", recipe, report=False)
-    assert (trained.step, trained.interrupted) == (50, None)
+    assert (trained.step, trained.interrupted) == (25, None)
     assert trained.metrics["test/accuracy"] > 0.2
 
     model = run.load(tmp_path / "run", "latest")
@@ -29,11 +29,13 @@ def test_the_quickstart_from_python(tmp_path, imported):
     files = [pixels, tmp_path / "a.png", str(tmp_path / "a.png"), (tmp_path / "a.png").read_bytes()]
     records = model.predict(files, top_k=3)
     assert [len(record["classes"]) for record in records] == [3] * 4
-    assert records[1:] == records[:1] * 3
+    for record in records[1:]:  # a row of a batch may be rounded otherwise than another
+        for found, first in zip(record["classes"], records[0]["classes"], strict=True):
+            assert found == {**first, "probability": pytest.approx(first["probability"], abs=1e-6)}
     assert records[0]["classes"][0]["name"] in model.classes
 
     results = run.evaluate(tmp_path / "run", "latest")
-    assert results.step == 50
+    assert results.step == 25
     assert results.evaluations["test"].metrics["accuracy"] == pytest.approx(trained.metrics["test/accuracy"])
     current = run.evaluate(tmp_path / "run", "latest", weights="current")
     assert (results.weights, current.weights) == ("averaged", "current")

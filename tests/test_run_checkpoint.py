@@ -1,3 +1,7 @@
+import hashlib
+import json
+import shutil
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -6,7 +10,9 @@ import pytest
 
 from jaxvision.errors import CheckpointError
 from jaxvision.experiment import Keep
-from jaxvision.run.checkpoint import Checkpoints, DamagedCheckpoint, digest, load_only
+from jaxvision.run.checkpoint import Checkpoints, DamagedCheckpoint
+from jaxvision.run.digest import checksum, digest
+from jaxvision.run.reader import load_only
 from jaxvision.train import TrainState
 
 
@@ -89,13 +95,20 @@ def test_the_best_is_taken_where_there_is_one_else_the_latest(tmp_path, figures,
             load_only(tmp_path, "best", keep, state())
 
 
-@pytest.mark.parametrize("damage", ["truncated", "emptied", "flipped", "deleted", "notes", "structure"])
+@pytest.mark.parametrize(
+    "damage", ["truncated", "emptied", "flipped", "deleted", "notes", "structure", "a digit", "a name"]
+)
 def test_a_damaged_checkpoint_falls_back_loudly_and_is_kept_aside(three, damage, caplog):
-    names = {"notes": three / "3" / "_CHECKPOINT_METADATA", "structure": three / "3" / "state" / "_METADATA"}
+    notes = three / "3" / "_CHECKPOINT_METADATA"
+    names = {"structure": three / "3" / "state" / "_METADATA", **dict.fromkeys(("notes", "a digit", "a name"), notes)}
     target = names.get(damage) or arrays_file(three / "3")
     content = target.read_bytes()
     if damage == "deleted":
         target.unlink()
+    elif damage in ("a digit", "a name"):
+        old, new = {"a digit": (b'[{"step": 3}]', b'[{"step": 2}]'), "a name": (b'"history"', b'"hystory"')}[damage]
+        assert old in content
+        target.write_bytes(content.replace(old, new))
     elif damage == "flipped":
         middle = len(content) // 2
         target.write_bytes(content[:middle] + bytes([content[middle] ^ 0x10]) + content[middle + 1 :])
@@ -110,6 +123,89 @@ def test_a_damaged_checkpoint_falls_back_loudly_and_is_kept_aside(three, damage,
     checkpoints.save(3, state(33), {}, None)
     assert_same(checkpoints.newest(state()).state, state(33))
     checkpoints.close()
+
+
+@pytest.mark.parametrize("how", [shutil.copytree, shutil.move])
+def test_a_checkpoint_under_the_name_of_another_step_is_not_believed(three, how, caplog):
+    how(three / "2", three / "7")
+    with Checkpoints(three) as checkpoints:
+        assert checkpoints.newest(state()).step == 3
+    assert "checkpoints/7 is damaged: it is the one of step 2, copied or renamed. It was moved to" in caplog.text
+    assert [path.name for path in three.with_name("checkpoints.damaged").iterdir()] == ["7"]
+
+
+BY_X = Keep(latest=1, best=1, by="test/x")
+
+
+def scored(folder, *figures):
+    """A folder with a checkpoint for each of these figures, from step 1 on, all of them kept."""
+    with Checkpoints(folder, BY_X._replace(latest=9)) as checkpoints:
+        for step, x in enumerate(figures, start=1):
+            checkpoints.save(step, state(step), {}, {"test/x": x})
+    return folder
+
+
+def replace_in(path, old, new):
+    content = path.read_bytes()
+    assert content.count(old) == 1
+    path.write_bytes(content.replace(old, new))
+
+
+@pytest.mark.parametrize("content", [b"0.95", b"NaN", b'"a"', b"0.75]"])
+def test_an_altered_figure_chooses_no_best_checkpoint(tmp_path, caplog, content):
+    folder = scored(tmp_path / "checkpoints", 0.5, 0.75, 0.25)
+    replace_in(folder / "2/_CHECKPOINT_METADATA", b"0.75", content)
+    assert load_only(folder, "best", BY_X, state()).step == 1
+    assert "2 is damaged, the best of none: " in caplog.text
+    assert sorted(path.name for path in folder.iterdir()) == ["1", "2", "3"]
+    caplog.clear()
+    with Checkpoints(folder, BY_X._replace(latest=2)) as checkpoints:
+        assert checkpoints.newest(state()).step == 3
+        assert checkpoints.best_step() == 1
+        checkpoints.save(4, state(4), {}, {"test/x": 0.0})
+        checkpoints.wait()
+        assert checkpoints.steps == [1, 3, 4]
+    assert "2 is damaged" in caplog.text
+    assert (tmp_path / "checkpoints.damaged/2").is_dir()
+
+
+def test_an_altered_figure_that_was_never_finite_is_not_the_best(tmp_path):
+    folder = scored(tmp_path / "checkpoints", float("nan"), float("nan"))
+    replace_in(
+        folder / "1/_CHECKPOINT_METADATA", b'"metrics": {}, "checksum"', b'"metrics": {"test/x": 1.0}, "checksum"'
+    )
+    assert load_only(folder, None, BY_X, state()).step == 2
+
+
+def as_older_version(folder, figures):
+    """Makes checkpoints those of an older version: notes without a checksum, metrics in a file of Orbax's own."""
+    for step, x in enumerate(figures, start=1):
+        path = folder / str(step) / "_CHECKPOINT_METADATA"
+        content = json.loads(path.read_text())
+        content["custom_metadata"] = {"notes": {"old": step}}
+        path.write_text(json.dumps(content))
+        (folder / str(step) / "metrics").mkdir()
+        (folder / str(step) / "metrics/metrics").write_text(json.dumps({"test/x": x}))
+
+
+@pytest.mark.parametrize("content", [None, "", '{"test/x": 0.7', "junk", "folder"])
+def test_checkpoints_of_an_older_version_are_read_and_damaged_metrics_of_them_end_nothing(tmp_path, content, caplog):
+    folder = scored(tmp_path / "checkpoints", 0.5, 0.75, 0.25)
+    as_older_version(folder, (0.5, 0.75, 0.25))
+    metrics = folder / "2/metrics/metrics"
+    if content is None:
+        assert load_only(folder, "best", BY_X, state()).step == 2
+    else:
+        metrics.unlink()
+        metrics.mkdir() if content == "folder" else metrics.write_text(content)
+        with pytest.raises(CheckpointError, match="2/metrics can't be read; remove it"):
+            load_only(folder, 3, BY_X, state())
+    with Checkpoints(folder, BY_X._replace(latest=3)) as checkpoints:
+        saved = checkpoints.newest(state())
+        assert (saved.step, saved.notes) == (3, {"old": 3})
+        assert_same(checkpoints.load(2, state()).state, state(2))
+        assert checkpoints.best_step() == (2 if content is None else 1)
+    assert ("2/metrics can't be read and was moved aside" in caplog.text) == (content is not None)
 
 
 def test_arrays_that_are_not_what_was_saved_are_noticed(three, monkeypatch):
@@ -181,6 +277,21 @@ def test_digest_sees_every_bit_and_place():
     assert len({base, *(int(digest(other)) for other in others)}) == 4
 
 
+def test_a_checksum_is_of_the_data_and_not_of_its_text():
+    value = {"b": [1, 2.5, None, "\u00e4"], "a": {"x": float("nan")}}
+    again = json.loads(json.dumps(dict(reversed(value.items())), indent=3))
+    assert checksum(value) == checksum(again)
+    others = [
+        {**value, "b": [1, 2.5000000000000004, None, "\u00e4"]},
+        {**value, "c": 1},
+        {"b": value["b"]},
+        {**value, "b": []},
+    ]
+    assert len({checksum(each) for each in [value, *others]}) == 5
+    text = b'{"a":{"x":NaN},"b":[1,2.5,null,"\\u00e4"]}'
+    assert checksum(value) == hashlib.sha256(text).hexdigest()
+
+
 def test_bad_mode_is_refused(tmp_path):
     with pytest.raises(ValueError, match="'best'; allowed: 'max', 'min'"):
         Checkpoints(tmp_path, Keep(mode="best"))
@@ -189,18 +300,25 @@ def test_bad_mode_is_refused(tmp_path):
 
 
 @pytest.mark.parametrize("name", ["a[1,2]", "a*?", "back\\slash", "~x #%", "a\u0308 \n"])
-def test_a_path_may_have_any_letters(tmp_path, name):
+@pytest.mark.parametrize("linked", [False, True])
+def test_a_path_may_have_any_letters(tmp_path, tmp_path_factory, monkeypatch, name, linked):
+    elsewhere = tmp_path_factory.mktemp("temporary")
+    monkeypatch.setattr("tempfile.tempdir", str(elsewhere))
+    if linked:  # as on a system that has no names for open folders
+        monkeypatch.setattr("jaxvision.run.checkpoint.OPEN_FILES", tmp_path / "none")
     folder = tmp_path / name / "checkpoints"
     with Checkpoints(folder, Keep(latest=1)) as checkpoints:
         checkpoints.save(1, state(1), {"history": []}, None)
         checkpoints.save(2, state(2), {"history": []}, None)
     assert [path.name for path in folder.iterdir()] == ["2"]
     with Checkpoints(folder, read_only=True) as checkpoints:
+        assert linked or not list(elsewhere.iterdir())  # nothing that a kill could leave
         assert_same(checkpoints.newest(state()).state, state(2))
     assert [path.name for path in tmp_path.iterdir()] == [name]
 
 
 def test_a_path_that_needs_a_link_is_told_where_none_can_be_made(tmp_path, monkeypatch):
+    monkeypatch.setattr("jaxvision.run.checkpoint.OPEN_FILES", tmp_path / "none")
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "none"))
     with pytest.raises(CheckpointError, match=r"for the letters \[ \] in .*a\[1\] it needs a link to it: "):
         Checkpoints(tmp_path / "a[1]")

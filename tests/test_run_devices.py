@@ -61,6 +61,23 @@ def test_a_batch_that_the_devices_can_not_share_is_refused():
         devices.check_divisible(spec(12, (8, 8), 1), mesh)
 
 
+def test_a_batch_and_a_state_that_no_memory_holds_are_refused(monkeypatch):
+    monkeypatch.setattr(devices, "memory", lambda: 1_000_000)
+    mesh = devices.device_mesh()
+    devices.check_divisible(spec(1_000, (8, 8), 3), mesh)
+    with pytest.raises(
+        ValueError, match=r"a batch of 100,000,000 examples takes 23\.3 GB, and there are 0\.0 GB of memory"
+    ):
+        devices.check_divisible(spec(100_000_000, (8, 8), 3), mesh)
+    state = {"a": jax.ShapeDtypeStruct((1000, 200), jnp.float32), "key": jax.eval_shape(lambda: jax.random.key(0))}
+    devices.check_memory(mesh, state)
+    state["b"] = jax.ShapeDtypeStruct((10**6, 10**6), jnp.float32)
+    with pytest.raises(
+        ValueError, match=r"parameters and optimizer state take 4,000\.0 GB; there are 0\.0 GB of memory"
+    ):
+        devices.check_memory(mesh, state)
+
+
 def test_what_is_exchanged_is_read_from_the_text_of_a_program():
     program = """
       %all-reduce = (f32[3,4]{1,0}, bf16[8]{0}) all-reduce(%a, %b), channel_id=1, to_apply=%sum

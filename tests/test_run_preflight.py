@@ -123,8 +123,8 @@ def test_all_problems_are_found_at_once(experiment, checked, images, tmp_path):
         )
     )
     said = "\n".join(findings.problems)
-    assert "train: cross/3.png: can't be decoded" in said
-    assert "train: dot/5.png: the file is empty (0 bytes)" in said
+    assert re.search(r"train: .*cross/3.png: can't be decoded", said)
+    assert re.search(r"train: .*dot/5.png: the file is empty \(0 bytes\)", said)
     assert "train: the network tells 5 classes apart, but the data have 3 (circle, cross, dot)" in said
     assert "frozen: 'layer_1/.*' matches no parameter; the nearest names are layers_1/" in said
     assert "keep.by is 'val/accuracy'; the evaluations are: test" in said
@@ -163,12 +163,14 @@ def test_the_first_lines_of_a_run_say_what_is_left_out_and_what_looks_wrong(expe
     (images / "dot/a.heic").write_bytes(b"")
     chosen = experiment(train=doubtful(images), test=doubtful(images), network=nn.Sequential([Flat(), nn.Dense(5)]))
     training.train(chosen._replace(evaluations=of_five(chosen)), tmp_path / "run", report=False)
-    assert capfd.readouterr().err.splitlines()[:4] == [
+    first = capfd.readouterr().err.splitlines()
+    assert first[:3] == [
         f"train: {images}: left out 1 of 25 files: 1 .heic",
         "train: all 9 boxes look like corners",
         "train: the network tells 5 classes apart, but the data have 3 (circle, cross, dot)",
-        "compiling the training step",
     ]
+    assert "24 examples of 3 classes, evaluation test: 24 examples of 3 classes, batches of" in first[3]
+    assert first[4].startswith("compiling the training step")
 
 
 def of_five(chosen):
@@ -357,7 +359,7 @@ def test_the_command_leaves_a_run_as_it_is_and_ends_with_2_after_a_problem(run, 
     cut_short(images / "cross/3.png")
     status, printed = run(source="folder", data_dir=images, channels=3, classes=4, test_dir=images)
     assert status == 2, printed
-    assert re.search(r"train: cross/3.png: can't be decoded", printed)
+    assert re.search(r"train: .*cross/3.png: can't be decoded", printed)
     assert "the network tells 4 classes apart, but the data have 3 (circle, cross, dot)" in printed
     assert re.search(r"workdir: .*run holds another run: .*config.steps is 5 there and 20 here", printed)
     assert {path: path.read_bytes() for path in before} == before

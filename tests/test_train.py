@@ -1,3 +1,4 @@
+import hashlib
 import json
 
 import jax
@@ -8,7 +9,7 @@ import pytest
 
 from jaxvision import train
 from jaxvision.run import devices, evaluation
-from jaxvision.run.log import Clock, JsonLines
+from jaxvision.run.log import Clock, JsonLines, Mark
 from jaxvision.tasks.classification import classification
 from jaxvision.train import interval_mean
 from jaxvision.types import Batch, ClassScores, LossOutput, Metric, Task
@@ -209,6 +210,12 @@ def test_even_intervals_divide_the_run(steps, parts, interval):
     assert train.evenly(steps, parts, log=7) == train.Every(7, interval, interval)
 
 
+def test_intervals_of_a_config_take_the_place_of_the_others_where_they_are_not_0():
+    usual = train.Every(log=10, evaluate=50, checkpoint=0)
+    assert train.intervals({"log": 0, "evaluate": 0, "checkpoint": 0}, usual) == usual
+    assert train.intervals({"log": 2, "evaluate": 0, "checkpoint": 7}, usual) == train.Every(2, 50, 7)
+
+
 @pytest.mark.parametrize("every", [train.Every(0, 1, 1), train.Every(1, -1, 1), train.Every(1, 1, -1)])
 def test_bad_intervals_are_refused(every):
     with pytest.raises(ValueError, match="log must be at least 1, the others at least 0"):
@@ -355,16 +362,60 @@ def test_evaluation_without_examples_is_an_error():
 
 def test_jsonl_is_cut_back_and_survives_a_half_written_line(tmp_path):
     lines = JsonLines(tmp_path / "metrics.jsonl")
-    lines.cut(3)
+    assert lines.go_on_from(Mark()) == []
     for step in (1, 2, 3):
         lines.write(step, {"loss": 1 / step, "bad": float("nan")})
-    before = lines.path.read_text()
+    mark, before = lines.mark(3), lines.path.read_bytes()
+    assert mark == Mark(3, 3, hashlib.sha256(before).hexdigest())
     lines.write(3, {"test/loss": 0.0})
     with lines.path.open("a") as file:
         file.write('{"step": 5, "lo')
-    lines.cut(3)
-    assert lines.path.read_text() == before
+    again = JsonLines(lines.path)
+    assert again.go_on_from(mark) == ["metrics.jsonl: 1 row after step 3 cut, to be written again"]
+    assert lines.path.read_bytes() == before
+    assert again.mark(3) == mark
+    assert again.go_on_from(mark) == []
     assert json.loads(before.splitlines()[2]) == {"step": 3, "loss": 1 / 3, "bad": None}
+    assert [path.name for path in tmp_path.iterdir()] == ["metrics.jsonl"]
+
+
+FOUR = [b'{"step": 1, "x": 0.5}\n', b'{"step": 2, "x": 0.25}\n', b'{"step": 3, "x": null}\n', b'{"step": 4, "x": 1}\n']
+
+
+@pytest.mark.parametrize(
+    ("content", "stay"),
+    [
+        ([], 0),
+        ([b"{}\n", *FOUR[1:]], 2),
+        ([b"\xff\xfe\n", *FOUR[1:]], 2),
+        ([FOUR[0].replace(b"5", b"4"), *FOUR[1:]], 3),
+        ([FOUR[0], FOUR[2], FOUR[3]], 2),
+        ([b'{"step": 1, "x": "text"}\n', *FOUR[1:]], 2),
+        ([b"[" * 100_000 + b"\n", *FOUR[1:]], 2),
+        ([b"5\n"] * 3, 0),
+    ],
+)
+def test_a_log_that_is_not_what_it_was_is_kept_aside_and_what_can_be_read_of_it_stays(tmp_path, content, stay):
+    lines, mark = JsonLines(tmp_path / "metrics.jsonl"), Mark(3, 3, hashlib.sha256(b"".join(FOUR[:3])).hexdigest())
+    lines.path.write_bytes(b"".join(content))
+    (said,) = lines.go_on_from(mark)
+    assert "metrics.jsonl was changed or damaged since it was written; kept as metrics.damaged.jsonl" in said
+    assert said.endswith(f"; of its 3 rows up to step 3, {stay} stay")
+    assert (tmp_path / "metrics.damaged.jsonl").read_bytes() == b"".join(content)
+    rows = [json.loads(line) for line in lines.path.read_bytes().splitlines()]
+    assert rows == lines.read()
+    assert len(rows) == stay
+    assert lines.mark(3).rows == stay
+    assert JsonLines(lines.path).go_on_from(lines.mark(3)) == []
+
+
+def test_a_log_that_is_gone_or_a_folder_is_told(tmp_path):
+    lines = JsonLines(tmp_path / "metrics.jsonl")
+    assert "metrics.jsonl is gone; of its 3 rows up to step 3, 0 stay" in lines.go_on_from(Mark(3, 3))[0]
+    lines.path.mkdir()
+    assert "kept as metrics.damaged.jsonl" in lines.go_on_from(Mark(3, 3))[0]
+    lines.write(4, {"x": 1.0})
+    assert lines.read() == [{"step": 4, "x": 1.0}]
 
 
 def test_precision_is_resolved_by_backend():

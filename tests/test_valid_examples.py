@@ -3,62 +3,26 @@
 Detectors have it among their laws, in `test_detectors.py`.
 """
 
-from functools import partial
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from classifiers import NETWORKS, compared, half_valid, task_of
+from detectors import variables_of
+from equalities import equalities
 from numpy.testing import assert_allclose, assert_array_equal
 
 from jaxvision.gradient import accumulate, mean_gradient
-from jaxvision.nn import mobilenet, resnet, vgg
-from jaxvision.nn.cnn import SmallCNN
-from jaxvision.nn.googlenet import GoogLeNet
-from jaxvision.nn.inception import InceptionV3
-from jaxvision.nn.norm import BatchNorm
 from jaxvision.tasks.classification import classification
-from jaxvision.types import Batch, Labels
 
 pytestmark = pytest.mark.usefixtures("float64")
-DTYPE = {"dtype": jnp.float64}
-
-
-def small_resnet(block):
-    return resnet.ResNet(resnet.Backbone(block, (1, 1), 4, "cifar", **DTYPE), 3)
-
-
-def small_mobilenet(kernel=3, **options):
-    stages = mobilenet.Stage(1, 4, 1, 1), mobilenet.Stage(2, 8, 2, 2, kernel)
-    return mobilenet.MobileNet(mobilenet.Backbone(stages, 4, **DTYPE, **options), 3, 8, dropout=0.0)
-
-
-def small_vgg():
-    return vgg.VGG(vgg.Backbone((1, 1), (4, 8), norm=BatchNorm, **DTYPE), 3, 8, dropout=0.0)
-
-
-NETWORKS = {
-    "small_cnn": (partial(SmallCNN, 3, (4, 8), dropout=0.0, **DTYPE), 16),
-    "resnet": (partial(small_resnet, resnet.BasicBlock), 16),
-    "mobilenet": (small_mobilenet, 16),
-    "vgg": (small_vgg, 16),
-    "resnet18": (partial(resnet.resnet18, 3, width=4, stem="cifar", **DTYPE), 16),
-    "bottleneck": (partial(small_resnet, resnet.Bottleneck), 16),
-    "efficientnet": (partial(small_mobilenet, 5, padding="same", norm=mobilenet.tensorflow_norm), 16),
-    "googlenet": (partial(GoogLeNet, 3, auxiliary=True, dropout=0.0, auxiliary_dropout=0.0, **DTYPE), 64),
-    "inception": (partial(InceptionV3, 3, dropout=0.0, **DTYPE), 75),
-}
-"""Networks of three classes, and the side of their images."""
 QUICK = ("small_cnn", "resnet")
-
-
-def half_valid(side):
-    """Noise in eight images, of which every second is valid, and the valid ones alone."""
-    random = np.random.default_rng(0)
-    image, label = random.integers(0, 256, (8, side, side, 3), np.uint8), random.integers(0, 3, 8, np.int32)
-    size, index = np.full((8, 2), side, np.int32), np.arange(8, dtype=np.int32)
-    batch = jax.tree.map(jnp.asarray, Batch(image, size, size, index, index % 2 == 0, Labels(label)))
-    return batch, jax.tree.map(lambda x: x[::2], batch)
 
 
 def assert_close(found, expected):
@@ -67,26 +31,41 @@ def assert_close(found, expected):
         assert_allclose(ours, theirs, rtol=0, atol=1e-9 * np.max(np.abs(theirs), initial=1))
 
 
-def check(network, side, **options):
+def check(task, side):
     both, alone = half_valid(side)
-    task = classification(network, dtype=jnp.float64, **options)
-    variables, step = jax.jit(task.init)(jax.random.key(0), alone), jax.jit(mean_gradient(task.loss))
-    (loss, out), gradient = step(variables, both, jax.random.key(1))
-    found = loss, out.metrics, out.collections, out.example_loss[::2], gradient
-    (loss, out), gradient = step(variables, alone, jax.random.key(1))
-    assert_close(found, (loss, out.metrics, out.collections, out.example_loss, gradient))
+    variables, step = variables_of(task, alone), jax.jit(mean_gradient(task.loss))
+    (_, out), _ = expected = step(variables, alone, jax.random.key(1))
+    assert_close(compared(step(variables, both, jax.random.key(1)), every=2), compared(expected))
     statistics = jax.tree.leaves(out.collections["batch_stats"])
     assert all((a != b).any() for a, b in zip(statistics, jax.tree.leaves(variables["batch_stats"]), strict=True))
 
 
-@pytest.mark.parametrize("name", [n if n in QUICK else pytest.param(n, marks=pytest.mark.slow) for n in NETWORKS])
+@pytest.mark.parametrize("name", QUICK)
 def test_the_valid_half_of_a_batch_computes_what_it_does_alone(name):
-    make, side = NETWORKS[name]
-    check(make(), side, auxiliary=0.3 if name == "googlenet" else None)
+    check(task_of(name), NETWORKS[name][1])
+
+
+@pytest.mark.slow
+def test_so_it_does_in_every_network_on_one_device_and_on_eight():
+    flags = f"{os.environ.get('XLA_FLAGS', '')} --xla_force_host_platform_device_count=8"
+    environment = os.environ | {"XLA_FLAGS": flags, "JAX_ENABLE_X64": "1"}
+    command = [sys.executable, Path(__file__).parent / "classifiers_on_eight_devices.py", *NETWORKS]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
+    found = json.loads(done.stdout)
+    assert set(found) == set(NETWORKS)
+    assert {name for name, each in found.items() if "eight" not in each} == {"inception"}
+    assert all(max(each["one"], each.get("eight", 0)) < 1e-9 and each["statistics"] for each in found.values()), found
 
 
 def test_so_it_does_in_a_network_of_ones_own_with_the_layer_of_flax(tiny_net):
-    check(tiny_net(dtype=jnp.float64), 16)
+    check(classification(tiny_net(dtype=jnp.float64), dtype=jnp.float64), 16)
+
+
+@pytest.mark.parametrize("name", QUICK)
+def test_no_float_has_to_equal_another(name):
+    task, (both, _) = task_of(name), half_valid(NETWORKS[name][1])
+    variables = jax.eval_shape(task.init, jax.random.key(0), both)
+    assert not equalities(mean_gradient(task.loss), variables, both, jax.random.key(1))
 
 
 @pytest.mark.parametrize("flax", [True, False])

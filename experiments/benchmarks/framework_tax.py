@@ -26,6 +26,7 @@ from tqdm import tqdm
 from jaxvision import train
 from jaxvision.nn.cnn import SmallCNN
 from jaxvision.run import provenance
+from jaxvision.run.log import Mark
 from jaxvision.run.logbook import Logbook
 from jaxvision.tasks.classification import classification
 from jaxvision.types import Batch, Labels
@@ -92,7 +93,7 @@ def fitted(found: Case, steps: int) -> float:
     size = found.batches[0].image.shape[0]
     with tempfile.TemporaryDirectory() as folder, open(os.devnull, "w") as nowhere:
         config = {"batch_size": size}
-        book = Logbook(Path(folder), config, first=0, rows=0, steps=steps, batch_size=size, every=LOG_EVERY)
+        book = Logbook(Path(folder), config, mark=Mark(), steps=steps, batch_size=size, every=LOG_EVERY)
         # As on a terminal, even where there is none.
         book.terminal.bar = tqdm(total=steps, file=nowhere, mininterval=0.2)
         with book:

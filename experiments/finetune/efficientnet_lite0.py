@@ -54,7 +54,7 @@ from jaxvision.pretrained.published import load_published
 from jaxvision.pretrained.start import start
 from jaxvision.run.transfer import extract
 from jaxvision.tasks.classification import classification
-from jaxvision.train import Every
+from jaxvision.train import Every, intervals
 
 WIDTH, CROP = 1280, 64
 PREPROCESSING = LITE0.preprocessing
@@ -77,6 +77,7 @@ def get_config() -> ConfigDict:
             "weight_decay": 1e-3,
             "cache": "~/.cache/jaxvision/features",
             "precision": "auto",
+            "every": {"log": 20, "evaluate": 0, "checkpoint": 0},
         }
     )
 
@@ -146,7 +147,7 @@ def experiment(config, task, optimizer, train, test, augment=None, report=None) 
         evaluations={"test": Evaluation(test, metrics(DATA[config.data].classes), report)},
         scalars={"learning_rate": schedule(config)},
         seed=config.seed,
-        every=Every(log=20, evaluate=0, checkpoint=0),
+        every=intervals(config.every, Every(evaluate=0, checkpoint=0)),
         keep=Keep(latest=1, best=1, by="test/accuracy"),
     )
 

@@ -43,7 +43,7 @@ from jaxvision.pretrained.preprocessing import INCEPTION, TORCHVISION, Preproces
 from jaxvision.pretrained.start import start
 from jaxvision.pretrained.strict import Sources
 from jaxvision.tasks.classification import classification
-from jaxvision.train import evenly
+from jaxvision.train import evenly, intervals
 
 
 def get_config() -> ConfigDict:
@@ -56,6 +56,7 @@ def get_config() -> ConfigDict:
             "classes": (),
             "held_out": 0.2,
             "on_bad_image": "raise",
+            "fingerprint": "quick",
             "weights": "",
             "sha256": "",
             "method": "full",
@@ -70,6 +71,7 @@ def get_config() -> ConfigDict:
             "weight_decay": 1e-4,
             "layer_decay": 0.5,
             "precision": "auto",
+            "every": {"log": 20, "evaluate": 0, "checkpoint": 0},
         }
     )
 
@@ -90,6 +92,7 @@ def build(config) -> Experiment:
         config.held_out,
         config.seed,
         config.classes,
+        config.fingerprint,
     )
     train = streams.training(
         train_data,
@@ -112,7 +115,7 @@ def build(config) -> Experiment:
         evaluations={"test": Evaluation(test, metrics(config.classes), pictures.report)},
         scalars={"learning_rate": late_cosine(config, 0)},
         seed=config.seed,
-        every=evenly(config.steps, 5, log=20),
+        every=intervals(config.every, evenly(config.steps, 5)),
         keep=Keep(latest=2, best=1, by="test/accuracy"),
     )
 

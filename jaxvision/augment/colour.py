@@ -16,21 +16,22 @@ from jaxvision.augment.keys import row_keys
 from jaxvision.ops import colour, filters
 from jaxvision.ops import jpeg as ops_jpeg
 from jaxvision.ops.levels import as_float, as_levels
+from jaxvision.ops.options import FINITE, NOT_NEGATIVE, Bound, allowed
 from jaxvision.ops.pixels import inside
 from jaxvision.types import Augment, Batch, Key, Scalar
 
 
+@allowed(amount=NOT_NEGATIVE)
 def offset(amount: float) -> Augment:
     """Levels plus a number sampled uniformly from -amount to amount: brightness as SSD, Inception and TensorFlow have it.
 
     Raises:
       ValueError: a negative amount.
     """
-    if amount < 0:
-        raise ValueError(f"offset(amount={amount}): allowed is 0 or more")
     return each_content(lambda key, image, size: colour.offset(image, _draw(key, -amount, amount)))
 
 
+@allowed(amount=NOT_NEGATIVE)
 def brightness(amount: float | tuple[float, float]) -> Augment:
     """Levels times a factor sampled uniformly from 1 - amount (at least 0) to 1 + amount, or from a range, (low, high).
 
@@ -41,35 +42,38 @@ def brightness(amount: float | tuple[float, float]) -> Augment:
     return each_content(lambda key, image, size: colour.brightness(image, _draw(key, low, high)))
 
 
+@allowed(amount=NOT_NEGATIVE)
 def contrast(amount: float) -> Augment:
     """Distances to the mean grey level of the content, times a factor from 1 - amount (at least 0) to 1 + amount."""
     low, high = _around_one("contrast", amount)
     return each_content(lambda key, image, size: colour.contrast(image, size, _draw(key, low, high)))
 
 
+@allowed(amount=NOT_NEGATIVE)
 def saturation(amount: float | tuple[float, float]) -> Augment:
     """Distances to the grey level of the pixel, times a factor as that of `brightness`. Raises ValueError as that does."""
     low, high = _around_one("saturation", amount)
     return each_content(lambda key, image, size: colour.saturation(image, _draw(key, low, high)))
 
 
+@allowed(amount=NOT_NEGATIVE)
 def sharpness(amount: float) -> Augment:
     """Distances to the smoothed image, times a factor from 1 - amount (at least 0) to 1 + amount."""
     low, high = _around_one("sharpness", amount)
     return each_content(lambda key, image, size: filters.sharpness(image, size, _draw(key, low, high)))
 
 
+@allowed(amount=Bound(0, 0.5))
 def hue(amount: float) -> Augment:
     """Turns the hue by up to `amount` either way; 0.5 is half way round, the most possible.
 
     Raises:
       ValueError: an amount outside 0 to 0.5.
     """
-    if not 0 <= amount <= 0.5:
-        raise ValueError(f"hue(amount={amount}): allowed is 0 to 0.5, in turns")
     return each_content(lambda key, image, size: colour.hue(image, _draw(key, -amount, amount)))
 
 
+@allowed(amount=NOT_NEGATIVE)
 def gamma(amount: float) -> Augment:
     """`255 (level / 255) ** g`: g from 1 / (1 + amount) to 1 + amount, sampled uniformly on a logarithmic scale."""
     bound = math.log(_around_one("gamma", amount)[1])
@@ -81,19 +85,19 @@ def greyscale() -> Augment:
     return each_content(lambda key, image, size: colour.greyscale(image))
 
 
+@allowed(threshold=FINITE)
 def solarize(threshold: float = 128) -> Augment:
     """Inverts levels of `threshold` and above."""
     return each_content(lambda key, image, size: colour.solarize(image, threshold))
 
 
+@allowed(bits=Bound(1, 8))
 def posterize(bits: int = 4) -> Augment:
     """Keeps the `bits` highest bits of every level.
 
     Raises:
       ValueError: bits outside 1 to 8.
     """
-    if not 1 <= bits <= 8:
-        raise ValueError(f"posterize(bits={bits}): allowed are 1 to 8")
     return each_content(lambda key, image, size: colour.posterize(image, bits))
 
 
@@ -107,6 +111,7 @@ def equalize() -> Augment:
     return each_content(lambda key, image, size: colour.equalize(image, size))
 
 
+@allowed(low=NOT_NEGATIVE, high=NOT_NEGATIVE)
 def blur(low: float = 0.1, high: float = 2.0) -> Augment:
     """Gaussian blur with a standard deviation sampled uniformly from `low` to `high` pixels.
 
@@ -118,14 +123,13 @@ def blur(low: float = 0.1, high: float = 2.0) -> Augment:
     return each_content(lambda key, image, size: filters.gaussian_blur(image, size, _draw(key, low, high)))
 
 
+@allowed(deviation=NOT_NEGATIVE)
 def noise(deviation: float) -> Augment:
     """Adds normal noise of this standard deviation in grey levels, sampled for each pixel and channel.
 
     Raises:
       ValueError: a negative deviation.
     """
-    if deviation < 0:
-        raise ValueError(f"noise(deviation={deviation}): allowed is 0 or more")
 
     def one(key: Key, image: Array, size: Array) -> Array:
         levels = as_float(image)
@@ -134,6 +138,7 @@ def noise(deviation: float) -> Augment:
     return each_content(one)
 
 
+@allowed(low=Bound(1, 100, whole=True), high=Bound(1, 100, whole=True))
 def jpeg(low: int = 30, high: int = 95) -> Augment:
     """What JPEG files of a quality from `low` to `high` (whole numbers, uniformly sampled) lose; colour at full resolution.
 

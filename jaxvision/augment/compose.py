@@ -6,6 +6,7 @@ from jaxtyping import Array, Int
 
 from jaxvision.augment.keys import row_keys
 from jaxvision.augment.rows import stored
+from jaxvision.ops.options import FRACTION, allowed
 from jaxvision.types import Augment, Batch, Key, Scalar
 
 
@@ -27,6 +28,7 @@ def chain(*augments: Augment) -> Augment:
     return augment
 
 
+@allowed(probability=FRACTION)
 def sometimes(probability: float, augment: Augment) -> Augment:
     """Applies `augment` to each image with this probability.
 
@@ -36,8 +38,6 @@ def sometimes(probability: float, augment: Augment) -> Augment:
     Raises:
       ValueError: a probability outside 0 to 1; in use, an augmentation that changes the form of the batch.
     """
-    if not 0 <= probability <= 1:
-        raise ValueError(f"sometimes(probability={probability}): a probability lies between 0 and 1")
 
     def augmented(key: Key, step: Scalar, batch: Batch) -> Batch:
         for_choice, for_augment = jax.random.split(key)

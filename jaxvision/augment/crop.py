@@ -13,6 +13,7 @@ from jaxvision.augment.keys import row_keys
 from jaxvision.augment.warp import warped
 from jaxvision.ops import homography
 from jaxvision.ops.boxes import iou, pairwise
+from jaxvision.ops.options import COUNT, FRACTION, allowed
 from jaxvision.types import Augment, Batch, Key, Objects, Scalar
 
 MIN_IOUS = (0.0, 0.1, 0.3, 0.5, 0.7, 0.9)
@@ -21,6 +22,7 @@ SIDES = (0.3, 1.0)
 RATIO = (0.5, 2.0)
 
 
+@allowed(min_ious=FRACTION, trials=COUNT)
 def iou_crop(min_ious: Sequence[float] = MIN_IOUS, trials: int = 40) -> Augment:
     """SSD's crop: a random window that shows enough of an object, stretched to the content (arXiv:1512.02325, 2.2).
 
@@ -38,10 +40,6 @@ def iou_crop(min_ious: Sequence[float] = MIN_IOUS, trials: int = 40) -> Augment:
       ValueError: IoUs that are none, fewer than one trial; masks or maps of another size than the canvas.
       TypeError: a target that has no Objects (None, for images without any, is one that has), or cannot be moved.
     """
-    if not min_ious or not all(0 <= each <= 1 for each in min_ious):
-        raise ValueError(f"iou_crop(min_ious={min_ious}): allowed are one or more, from 0 to 1")
-    if trials < 1:
-        raise ValueError(f"iou_crop(trials={trials}): allowed is 1 or more")
 
     def augment(key: Key, step: Scalar, batch: Batch) -> Batch:
         del step

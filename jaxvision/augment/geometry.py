@@ -13,9 +13,11 @@ from jaxtyping import Array, Bool, Int, Num
 
 from jaxvision.augment import targets
 from jaxvision.augment.keys import row_keys
+from jaxvision.ops.options import FRACTION, WHOLE, Bound, allowed
 from jaxvision.types import Augment, Batch, Key, Objects, Scalar, SegmentationMap
 
 
+@allowed(probability=FRACTION)
 def flip(probability: float = 0.5) -> Augment:
     """Mirrors left and right, each image with this probability.
 
@@ -30,11 +32,13 @@ def flip(probability: float = 0.5) -> Augment:
     return _flip(probability, axis=1, who="flip")
 
 
+@allowed(probability=FRACTION)
 def vertical_flip(probability: float = 0.5) -> Augment:
     """Mirrors top and bottom, each image with this probability; in all else as `flip`."""
     return _flip(probability, axis=0, who="vertical_flip")
 
 
+@allowed(padding=WHOLE, fill=Bound(0, 255, whole=True))
 def pad_and_crop(padding: int, fill: int = 0) -> Augment:
     """Shifts the content by up to `padding` pixels, uniformly sampled for each image and direction; what comes in is `fill`.
 
@@ -45,10 +49,6 @@ def pad_and_crop(padding: int, fill: int = 0) -> Augment:
       ValueError: negative padding, or a fill that is no pixel value.
       TypeError: a target other than Labels or None, or extra input in `given`, neither of which would be moved.
     """
-    if padding < 0:
-        raise ValueError(f"pad_and_crop(padding={padding}): allowed are 0 pixels and more")
-    if not (0 <= fill <= 255 and int(fill) == fill):
-        raise ValueError(f"pad_and_crop(fill={fill}): a fill is a whole pixel value, 0 to 255")
 
     def augment(key: Key, step: Scalar, batch: Batch) -> Batch:
         del step
@@ -60,8 +60,6 @@ def pad_and_crop(padding: int, fill: int = 0) -> Augment:
 
 
 def _flip(probability: float, axis: int, who: str) -> Augment:
-    if not 0 <= probability <= 1:
-        raise ValueError(f"{who}(probability={probability}): a probability lies between 0 and 1")
 
     def augment(key: Key, step: Scalar, batch: Batch) -> Batch:
         del step

@@ -16,12 +16,15 @@ from jaxtyping import Array, Float, UInt8
 from jaxvision.augment import targets, window
 from jaxvision.augment.colour import each_content
 from jaxvision.augment.keys import row_keys
+from jaxvision.errors import amount
 from jaxvision.ops import homography, resample
 from jaxvision.ops.levels import as_float, as_levels
+from jaxvision.ops.options import COUNT, FRACTION, POSITIVE, allowed
 from jaxvision.ops.pixels import IMAGENET_MEAN, IMAGENET_STD, inside
 from jaxvision.types import Augment, Batch, Key, Labels, Scalar
 
 
+@allowed(probability=FRACTION, area=window.AREA, ratio=window.RATIO)
 def random_erasing(
     probability: float = 0.5,
     area: tuple[float, float] = (0.02, 1 / 3),
@@ -38,9 +41,6 @@ def random_erasing(
       ValueError: a probability outside 0 to 1, ranges that are none, a fill that is neither a noise nor 0-255; in use,
         "normal" for images without three channels.
     """
-    if not 0 <= probability <= 1:
-        raise ValueError(f"random_erasing(probability={probability}): a probability lies between 0 and 1")
-    window.check("random_erasing", area, ratio)
     if fill not in ("noise", "normal") and (isinstance(fill, str) or not 0 <= fill <= 255):
         raise ValueError(f"random_erasing(fill={fill!r}): allowed is 'noise', 'normal' or a grey level, 0 to 255")
 
@@ -74,6 +74,7 @@ def _normal_noise(key: Key, image: Array) -> Array:
     return as_levels(mean + std * noise, image.dtype)
 
 
+@allowed(alpha=POSITIVE, classes=COUNT)
 def mixup(alpha: float, classes: int) -> Augment:
     """`fraction * image + (1 - fraction) * other`, of pixels and of classes (arXiv:1710.09412).
 
@@ -85,20 +86,21 @@ def mixup(alpha: float, classes: int) -> Augment:
       ValueError: an alpha of 0 or less; `probs` of another number of classes.
       TypeError: a target other than Labels, or extra input in `given`.
     """
-    _check_alpha("mixup", alpha)
 
     def augment(key: Key, step: Scalar, batch: Batch) -> Batch:
         del step
-        fraction = jnp.where(_paired(batch), _fractions(key, alpha, batch), 1)
+        paired = _paired(batch)
+        fraction = jnp.where(paired, _fractions(key, alpha, batch), 1)
         levels = as_float(batch.image)
         parts = fraction[:, None, None, None].astype(levels.dtype)
         mixed = as_levels(parts * levels + (1 - parts) * as_float(_other(batch)), batch.image.dtype)
-        image = jnp.where(_contents(batch)[..., None], mixed, batch.image)
+        image = jnp.where((_contents(batch) & paired[:, None, None])[..., None], mixed, batch.image)
         return dataclasses.replace(batch, image=image, target=_mixed("mixup", batch, fraction, classes))
 
     return augment
 
 
+@allowed(alpha=POSITIVE, classes=COUNT)
 def cutmix(alpha: float, classes: int) -> Augment:
     """A rectangle of the other image in its place; classes in proportion to the area (arXiv:1905.04899).
 
@@ -112,7 +114,6 @@ def cutmix(alpha: float, classes: int) -> Augment:
       ValueError: an alpha of 0 or less; `probs` of another number of classes.
       TypeError: a target other than Labels, or extra input in `given`.
     """
-    _check_alpha("cutmix", alpha)
 
     def augment(key: Key, step: Scalar, batch: Batch) -> Batch:
         del step
@@ -127,11 +128,6 @@ def cutmix(alpha: float, classes: int) -> Augment:
         return dataclasses.replace(batch, image=image, target=_mixed("cutmix", batch, shown, classes))
 
     return augment
-
-
-def _check_alpha(who: str, alpha: float) -> None:
-    if alpha <= 0:
-        raise ValueError(f"{who}(alpha={alpha}): allowed is more than 0")
 
 
 def _fractions(key: Key, alpha: float, batch: Batch) -> Float[Array, "b"]:
@@ -184,7 +180,7 @@ def _mixed(who: str, batch: Batch, fraction: Float[Array, "b"], classes: int) ->
         probs = jax.nn.one_hot(label, classes, dtype=jnp.float32)
         probs = jnp.where(((label >= 0) & (label < classes))[:, None], probs, jnp.nan)
     if probs.shape[-1] != classes:
-        raise ValueError(f"{who}(classes={classes}): batch.target.probs has {probs.shape[-1]} classes")
+        raise ValueError(f"{who}(classes={classes}): batch.target.probs has {amount(probs.shape[-1], 'class')}")
     fraction = fraction.astype(probs.dtype)
     given = jnp.ones_like(fraction) if weight is None else jnp.asarray(weight).astype(probs.dtype)
     given = jnp.where(jnp.asarray(batch.valid), given, 0)

@@ -10,10 +10,12 @@ from jaxtyping import Array, Float, Shaped
 from jaxvision.augment import assemble, targets
 from jaxvision.augment.keys import row_keys
 from jaxvision.ops.levels import as_float, as_levels
+from jaxvision.ops.options import FRACTION, POSITIVE, WHOLE, allowed
 from jaxvision.ops.pixels import inside
 from jaxvision.types import Augment, Batch, Key, Labels, Objects, Scalar, SegmentationMap
 
 
+@allowed(alpha=POSITIVE._replace(infinite=True), probability=FRACTION, close=WHOLE._replace(none=True))
 def mixup_objects(alpha: float = 1.5, probability: float = 1.0, close: int | None = None) -> Augment:
     """Mixup for detectors: `fraction * image + (1 - fraction) * other`, with the objects of both, weighted alike.
 
@@ -35,12 +37,6 @@ def mixup_objects(alpha: float = 1.5, probability: float = 1.0, close: int | Non
       ValueError: an alpha of 0 or less, a probability outside 0 to 1, a step below 0; masks of another size than the canvas.
       TypeError: a target other than None, Objects or a dict of Objects.
     """
-    if not alpha > 0:
-        raise ValueError(f"mixup_objects(alpha={alpha}): allowed is more than 0")
-    if not 0 <= probability <= 1:
-        raise ValueError(f"mixup_objects(probability={probability}): a probability lies between 0 and 1")
-    if close is not None and close < 0:
-        raise ValueError(f"mixup_objects(close={close}): allowed is a step, 0 or more, or None")
 
     def draw(key: Key) -> tuple[Array, Array]:
         for_choice, for_fraction = jax.random.split(key)

@@ -9,12 +9,14 @@ from jaxtyping import Array, Int
 from jaxvision.augment import assemble, targets
 from jaxvision.augment.keys import row_keys
 from jaxvision.ops.levels import as_levels
+from jaxvision.ops.options import LEVEL, WHOLE, allowed
 from jaxvision.types import Augment, Batch, Key, Scalar
 
 MARGIN = 0.2
 """Least distance of the point where the four meet from the sides, as a fraction of the canvas, as in YOLOv4."""
 
 
+@allowed(close=WHOLE._replace(none=True), fill=LEVEL)
 def mosaic(close: int | None = None, fill: float = 114) -> Augment:
     """Each image around a random point with three others of the batch, which meet there with a corner of each.
 
@@ -36,10 +38,6 @@ def mosaic(close: int | None = None, fill: float = 114) -> Augment:
       ValueError: a step below 0, a fill that is no level; masks or maps of another size than the canvas.
       TypeError: a target that has Labels, or cannot be moved.
     """
-    if close is not None and close < 0:
-        raise ValueError(f"mosaic(close={close}): allowed is a step, 0 or more, or None")
-    if not 0 <= fill <= 255:
-        raise ValueError(f"mosaic(fill={fill}): allowed is a grey level, 0 to 255")
 
     def augment(key: Key, step: Scalar, batch: Batch) -> Batch:
         assemble.check_no_labels(batch, "mosaic")

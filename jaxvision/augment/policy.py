@@ -20,6 +20,7 @@ from jaxvision.augment.rows import each_row
 from jaxvision.augment.warp import accompanied
 from jaxvision.ops import colour, filters, homography, resample
 from jaxvision.ops.levels import as_float, as_levels
+from jaxvision.ops.options import COUNT, FRACTION, NOT_NEGATIVE, POSITIVE, WHOLE, Bound, allowed
 from jaxvision.ops.pixels import inside
 from jaxvision.ops.resample import Fill
 from jaxvision.types import Augment, Batch, Key, Scalar
@@ -59,6 +60,7 @@ TIMM = Space(30, 0.3, 0.45, 0.9, bits=lambda strength: 4 - jnp.floor(4 * strengt
 """Space of timm's RandAugment whose operations grow with the strength (`inc1`)."""
 
 
+@allowed(number=WHOLE, magnitude=Bound(0, STEPS))
 def randaugment(number: int = 2, magnitude: float = 9, fill: Fill = "constant") -> Augment:
     """`number` operations one after the other, each sampled uniformly from the fourteen (arXiv:1909.13719).
 
@@ -71,10 +73,6 @@ def randaugment(number: int = 2, magnitude: float = 9, fill: Fill = "constant") 
       ValueError: fewer than 0 operations, a magnitude outside 0 to 30, an unknown fill.
       TypeError: in use, a target that cannot be moved.
     """
-    if number < 0 or not 0 <= magnitude <= STEPS:
-        raise ValueError(
-            f"randaugment(number={number}, magnitude={magnitude}): allowed are 0 or more, and 0 to {STEPS}"
-        )
     resample.check(fill, "nearest")
 
     def augment(key: Key, step: Scalar, batch: Batch) -> Batch:
@@ -87,6 +85,7 @@ def randaugment(number: int = 2, magnitude: float = 9, fill: Fill = "constant") 
     return augment
 
 
+@allowed(number=WHOLE, magnitude=Bound(0, TIMM_STEPS), deviation=NOT_NEGATIVE, probability=FRACTION)
 def randaugment_timm(
     number: int = 2, magnitude: float = 9, deviation: float = 0.5, probability: float = 0.5, fill: Fill = 116
 ) -> Augment:
@@ -108,9 +107,6 @@ def randaugment_timm(
         an unknown fill.
       TypeError: in use, a target that cannot be moved.
     """
-    if number < 0 or not 0 <= magnitude <= TIMM_STEPS or deviation < 0 or not 0 <= probability <= 1:
-        given = f"number={number}, magnitude={magnitude}, deviation={deviation}, probability={probability}"
-        raise ValueError(f"randaugment_timm({given}): allowed are 0 or more, 0 to 10, 0 or more, 0 to 1")
     resample.check(fill, "nearest")
 
     def augment(key: Key, step: Scalar, batch: Batch) -> Batch:
@@ -152,6 +148,7 @@ def trivialaugment(fill: Fill = "constant") -> Augment:
     return augment
 
 
+@allowed(severity=Bound(0.1, 10), width=COUNT, depth=COUNT, alpha=POSITIVE)
 def augmix(severity: float = 3, width: int = 3, depth: int = 3, alpha: float = 1.0, fill: Fill = "constant") -> Augment:
     """The image mixed with a mixture of `width` chains of operations (arXiv:1912.02781).
 
@@ -164,9 +161,6 @@ def augmix(severity: float = 3, width: int = 3, depth: int = 3, alpha: float = 1
       ValueError: a severity outside 0.1 to 10, a width or depth below 1, an alpha of 0 or less, an unknown fill.
       TypeError: in use, a target other than Labels or None, or extra input in `given`.
     """
-    if not 0.1 <= severity <= 10 or width < 1 or depth < 1 or alpha <= 0:
-        given = f"severity={severity}, width={width}, depth={depth}, alpha={alpha}"
-        raise ValueError(f"augmix({given}): allowed are 0.1 to 10, 1 or more, 1 or more, more than 0")
     resample.check(fill, "nearest")
 
     def one(key: Key, image: Array, size: Array) -> Array:

@@ -15,11 +15,13 @@ from jaxvision.augment.keys import row_keys
 from jaxvision.augment.warp import accompanied
 from jaxvision.ops import homography
 from jaxvision.ops.levels import as_levels
+from jaxvision.ops.options import LEVEL, POSITIVE, Bound, allowed
 from jaxvision.ops.pixels import IMAGENET_MEAN, inside
 from jaxvision.ops.resize import resized
 from jaxvision.types import Augment, Batch, Key, Scalar
 
 
+@allowed(scale=POSITIVE._replace(pair=True))
 def scale_jitter(scale: tuple[float, float] = (0.1, 2.0)) -> Augment:
     """Zooms the content by a factor sampled uniformly from `scale`; shows it all, or a random window (arXiv:2012.07177).
 
@@ -30,8 +32,6 @@ def scale_jitter(scale: tuple[float, float] = (0.1, 2.0)) -> Augment:
       ValueError: a scale that is no range above 0; masks or maps of another size than the canvas.
       TypeError: a target that cannot be moved.
     """
-    if not 0 < scale[0] <= scale[1]:
-        raise ValueError(f"scale_jitter(scale={scale}): allowed is a range of factors, 0 < low <= high")
 
     def draw(key: Key, size: Array, canvas: Array) -> tuple[Array, Array, Array]:
         for_scale, for_window = jax.random.split(key)
@@ -52,6 +52,7 @@ def scale_jitter(scale: tuple[float, float] = (0.1, 2.0)) -> Augment:
     return augment
 
 
+@allowed(ratio=Bound(1), fill=LEVEL)
 def expand(ratio: float = 4.0, fill: float | Sequence[float] = IMAGENET_MEAN) -> Augment:
     """Shrinks the content into a random place of an area of its own size, filled with `fill` (arXiv:1512.02325, 3.6).
 
@@ -68,10 +69,6 @@ def expand(ratio: float = 4.0, fill: float | Sequence[float] = IMAGENET_MEAN) ->
       TypeError: a target that cannot be moved.
     """
     levels = tuple(fill) if isinstance(fill, Sequence) else (fill,)
-    if ratio < 1:
-        raise ValueError(f"expand(ratio={ratio}): allowed is 1 or more")
-    if not levels or not all(0 <= level <= 255 for level in levels):
-        raise ValueError(f"expand(fill={fill}): allowed is a level of each channel, or one of all, 0 to 255")
 
     def draw(key: Key, size: Array) -> tuple[Array, Array]:
         for_ratio, for_place = jax.random.split(key)

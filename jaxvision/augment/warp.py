@@ -16,11 +16,13 @@ from jaxtyping import Array, Float, Int, Shaped
 from jaxvision.augment import targets, window
 from jaxvision.augment.keys import row_keys
 from jaxvision.ops import homography, resample
+from jaxvision.ops.options import NOT_NEGATIVE, Bound, allowed
 from jaxvision.ops.pixels import inside
 from jaxvision.ops.resample import Fill, Interpolation
 from jaxvision.types import Augment, Batch, Key, Objects, Scalar, SegmentationMap
 
 
+@allowed(rotation=NOT_NEGATIVE, shift=NOT_NEGATIVE, shear=NOT_NEGATIVE, zoom=Bound(0, 1, below=True))
 def affine(
     *,
     rotation: float = 0.0,
@@ -46,10 +48,6 @@ def affine(
       TypeError: a target that cannot be moved.
     """
     columns, rows = shear if isinstance(shear, tuple) else (shear, 0.0)
-    amounts = {"rotation": rotation, "shift": shift, "shear": min(columns, rows), "zoom": zoom}
-    for name, amount in amounts.items():
-        if amount < 0 or (name == "zoom" and amount >= 1):
-            raise ValueError(f"affine({name}={amount}): allowed is 0 or more, and a zoom below 1")
     resample.check(fill, interpolation)
 
     def matrix(key: Key, size: Array) -> Array:
@@ -72,6 +70,7 @@ def affine(
     return augment
 
 
+@allowed(distortion=Bound(0, 1, below=True))
 def perspective(distortion: float = 0.5, fill: Fill = "nearest", interpolation: Interpolation = "bilinear") -> Augment:
     """Moves each corner of the content inwards, by up to half of `distortion` times its width and height, uniformly sampled.
 
@@ -80,8 +79,6 @@ def perspective(distortion: float = 0.5, fill: Fill = "nearest", interpolation: 
         size than the canvas.
       TypeError: a target that cannot be moved.
     """
-    if not 0 <= distortion < 1:
-        raise ValueError(f"perspective(distortion={distortion}): allowed is 0 or more and below 1")
     resample.check(fill, interpolation)
 
     def matrix(key: Key, size: Array) -> Array:
@@ -98,6 +95,7 @@ def perspective(distortion: float = 0.5, fill: Fill = "nearest", interpolation: 
     return augment
 
 
+@allowed(area=window.AREA, ratio=window.RATIO)
 def resized_crop(
     area: tuple[float, float] = (0.08, 1.0),
     ratio: tuple[float, float] = (3 / 4, 4 / 3),
@@ -112,7 +110,6 @@ def resized_crop(
       ValueError: ranges that are none, an unknown interpolation; masks or maps of another size than the canvas.
       TypeError: a target that cannot be moved.
     """
-    window.check("resized_crop", area, ratio)
     resample.check("nearest", interpolation)
 
     def matrix(key: Key, size: Array) -> Array:

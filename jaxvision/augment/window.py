@@ -6,9 +6,14 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Int
 
+from jaxvision.ops.options import POSITIVE, Bound
 from jaxvision.types import Key
 
 TRIES = 10
+AREA = Bound(0, 1, above=True, pair=True)
+"""Ranges of fractions of an area."""
+RATIO = POSITIVE._replace(pair=True)
+"""Ranges of width by height."""
 
 
 class Window(NamedTuple):
@@ -46,15 +51,3 @@ def holds(window: Window, height: int, width: int) -> Bool[Array, "h w"]:
     row, column = jnp.arange(height)[:, None], jnp.arange(width)[None, :]
     rows = (row >= window.top) & (row < window.top + window.height)
     return rows & (column >= window.left) & (column < window.left + window.width)
-
-
-def check(who: str, area: tuple[float, float], ratio: tuple[float, float]) -> None:
-    """Checks that these are ranges.
-
-    Raises:
-      ValueError: an area that is no range of fractions, or a ratio that is no range of positive numbers.
-    """
-    if not 0 < area[0] <= area[1] <= 1:
-        raise ValueError(f"{who}(area={area}): allowed is a range of fractions, 0 < low <= high <= 1")
-    if not 0 < ratio[0] <= ratio[1]:
-        raise ValueError(f"{who}(ratio={ratio}): allowed is a range of width by height, 0 < low <= high")

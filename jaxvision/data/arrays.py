@@ -6,12 +6,13 @@ from typing import Unpack
 
 import numpy as np
 
-from jaxvision.data import placement, streams
+from jaxvision.data import npz, placement, streams
 from jaxvision.data.loading import Open
 from jaxvision.data.order import Order
 from jaxvision.data.readers import threads
 from jaxvision.data.source import Example, Source
 from jaxvision.data.streams import RowOptions
+from jaxvision.errors import amount
 from jaxvision.formats.fingerprint import digest
 from jaxvision.types import Stream
 
@@ -46,18 +47,9 @@ def source(
 def open_npz(
     path: str | PathLike, images: str = "images", labels: str = "labels", classes: Sequence[str] | None = None
 ) -> Source:
-    """A source of two arrays of an `.npz` file, named by their keys. Raises ValueError, naming the file, as `source` does."""
-    try:
-        opened = np.load(path, allow_pickle=False)
-    except (ValueError, EOFError) as error:
-        raise ValueError(f"{path} is no .npz file") from error
-    if isinstance(opened, np.ndarray):
-        raise ValueError(f"{path} holds a single array, not an .npz file's named ones")
-    with opened as file:
-        for key in (images, labels):
-            if key not in file.files:
-                raise ValueError(f"{path} has no array {key!r}; it has {', '.join(sorted(file.files))}")
-        return source(file[images], file[labels], classes, name=str(path))
+    """A source of two arrays of an `.npz` file, named by their keys. Raises as `npz.read` and `source` do."""
+    stored, numbers = npz.read(path, (images, labels))
+    return source(stored, numbers, classes, name=str(path))
 
 
 def _check(images: np.ndarray, labels: np.ndarray, name: str) -> None:
@@ -67,7 +59,7 @@ def _check(images: np.ndarray, labels: np.ndarray, name: str) -> None:
     if labels.ndim != 1 or not np.issubdtype(labels.dtype, np.integer):
         raise ValueError(f"{name}: labels must be integers [n], got {labels.dtype} {list(labels.shape)}")
     if len(labels) != len(images):
-        raise ValueError(f"{name}: {len(images)} images, but {len(labels)} labels")
+        raise ValueError(f"{name}: {amount(len(images), 'image')}, but {amount(len(labels), 'label')}")
 
 
 def training(open: Open, *, order: Order, canvas: int | tuple[int, int], **options: Unpack[RowOptions]) -> Stream:

@@ -78,7 +78,9 @@ def training(
             yield next(running[turn.bucket])
             step += 1
 
-    return Stream(parts[largest].spec, batches, lambda: about(source()), None, _examiner(parts, bucket))
+    return Stream(
+        parts[largest].spec, batches, lambda: about(source()), None, _examiner(parts, bucket), _skipped(parts)
+    )
 
 
 def evaluation(
@@ -125,7 +127,9 @@ def evaluation(
 
     able = all(part.decode for part in parts)
     spec = parts[_largest(canvases)].spec
-    return Stream(spec, batches, lambda: about(source()), decode if able else None, _examiner(parts, bucket))
+    return Stream(
+        spec, batches, lambda: about(source()), decode if able else None, _examiner(parts, bucket), _skipped(parts)
+    )
 
 
 def _canvases(placers: Sequence[Placer]) -> list[Size]:
@@ -146,6 +150,14 @@ def _examiner(parts: Sequence[Stream], bucket: Callable[[], np.ndarray]) -> Call
         return [fault for index, find in zip(indices, whole, strict=True) if find for fault in find([index])]
 
     return faults
+
+
+def _skipped(parts: Sequence[Stream]) -> Callable[[], tuple[int, int]] | None:
+    """`Stream.skipped` of all buckets together."""
+    counters = [part.skipped for part in parts if part.skipped is not None]
+    if not counters:
+        return None
+    return lambda: (sum(count()[0] for count in counters), sum(count()[1] for count in counters))
 
 
 def image_sizes(source: Source) -> np.ndarray:

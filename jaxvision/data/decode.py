@@ -46,8 +46,9 @@ def decode(
 
     `data` is a JPEG, PNG, WebP, BMP, GIF, TIFF or PPM file (of an animation, the first frame; of a TIFF, the first page), or
     uint8 pixels `h w` or `h w c`. EXIF orientation is applied; grey is repeated for `channels=3`, colour weighted to luma
-    (ITU-R 601) for `channels=1`; transparency is dropped; 16-bit grey is scaled to 8. Metadata that can't be read are
-    ignored. The placer says how it is resized and what its padding is filled with.
+    (ITU-R 601) for `channels=1`; 16-bit grey is scaled to 8. An alpha channel is dropped: a transparent pixel has the colour
+    that is stored below it, often black, and is blended with no background. Metadata that can't be read are ignored. The
+    placer says how it is resized and what its padding is filled with.
 
     Raises BadImage for anything that is not such an image, and for one of more than `max_pixels` pixels (which can't be
     set above PIL's own limit, the default); ValueError if the placer refuses its size.

@@ -5,7 +5,6 @@ Augmentation is then out of reach. Nothing here needs TensorFlow.
 """
 
 import os
-import zipfile
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -13,6 +12,7 @@ from typing import Any
 import jax
 import numpy as np
 
+from jaxvision.data import npz
 from jaxvision.data.loading import Open, as_batch, empty_rows, evaluation_steps, opener, positions
 from jaxvision.data.order import Order
 from jaxvision.data.source import Example, Source, about
@@ -81,9 +81,8 @@ def cached(path: str | os.PathLike, make: Callable[[], tuple[np.ndarray, np.ndar
         features, labels, classes = make()
         write_npz(path, features=np.asarray(features, np.float32), labels=labels, classes=np.asarray(list(classes)))
     try:
-        with path.open("rb") as opened, np.load(opened, allow_pickle=False) as file:
-            features, labels, classes = (file[name] for name in ("features", "labels", "classes"))
-    except (ValueError, KeyError, EOFError, OSError, zipfile.BadZipFile) as error:
+        features, labels, classes = npz.read(path, ("features", "labels", "classes"))
+    except (ValueError, OSError) as error:
         raise ValueError(f"{path} holds no features: {error}; remove it to have them computed again") from error
     return source(features, labels, [str(name) for name in classes], name=path.name)
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from jaxvision.data.source import Example, Source
+from jaxvision.data.source import Example, Source, of_file
 from jaxvision.errors import nearest
 from jaxvision.formats import files
 from jaxvision.formats.fingerprint import digest
@@ -57,7 +57,7 @@ def source(folder: str | PathLike, classes: Sequence[str] | None = None) -> Sour
     labels = np.repeat(np.arange(len(names), dtype=np.int64), counts)
 
     def read(indices: np.ndarray) -> list[Example]:
-        return [Example((root / paths[i]).read_bytes(), int(labels[i])) for i in indices]
+        return [of_file(root / paths[i], int(labels[i])) for i in indices]
 
     lacking = [name for name, count in zip(names, counts, strict=True) if not count]
     told = [files.left_out(len(paths), by_suffix), f"no image of {', '.join(lacking[:8])}" * bool(lacking)]
@@ -69,6 +69,7 @@ def source(folder: str | PathLike, classes: Sequence[str] | None = None) -> Sour
         name=lambda index: paths[index],
         fingerprint=digest(*paths, *map(str, sizes)),
         notes=tuple(f"{root}: {text}" for text in told if text),
+        root=str(root),
     )
 
 

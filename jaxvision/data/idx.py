@@ -6,15 +6,22 @@ then the values (http://yann.lecun.com/exdb/mnist/).
 
 import gzip
 import math
+import os
 import struct
-from collections.abc import Sequence
+import zlib
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from os import PathLike
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 
 from jaxvision.data import arrays
+from jaxvision.data.npz import check_size
 from jaxvision.data.source import Source
+from jaxvision.errors import damage
+from jaxvision.formats.files import regular
 
 PREFIXES = {"train": "train", "test": "t10k"}
 UNSIGNED_BYTE = 8
@@ -49,32 +56,46 @@ def source(folder: str | PathLike, split: str, classes: Sequence[str] | None = N
 
 def read(path: str | PathLike, dimensions: int) -> np.ndarray:
     """The unsigned bytes of an IDX file with this many dimensions. Raises ValueError, naming the file, if it is none."""
-    data = _bytes(Path(path))
-    zero, kind, rank = struct.unpack(">HBB", data[:4].ljust(4, b"\xff"))
-    if (zero, kind, rank) != (0, UNSIGNED_BYTE, dimensions):
-        expected = bytes([0, 0, UNSIGNED_BYTE, dimensions])
-        raise ValueError(
-            f"{path} should begin with {expected!r} (IDX, unsigned bytes, rank {dimensions}), not {data[:4]!r}"
-        )
-    start = 4 + 4 * dimensions
-    shape = struct.unpack(f">{dimensions}I", data[4:start].ljust(4 * dimensions, b"\0"))
-    if len(data) - start != math.prod(shape):
-        held = max(len(data) - start, 0)
-        raise ValueError(f"{path} announces {'x'.join(map(str, shape))} values, but holds {held}")
-    return np.frombuffer(data, np.uint8, offset=start).reshape(shape)
+    path, start = Path(path), 4 + 4 * dimensions
+    with damage(path), regular(path) as raw, _unpacked(raw, path) as file:
+        head = file.read(start)
+        zero, kind, rank = struct.unpack(">HBB", head[:4].ljust(4, b"\xff"))
+        if (zero, kind, rank) != (0, UNSIGNED_BYTE, dimensions):
+            expected = bytes([0, 0, UNSIGNED_BYTE, dimensions])
+            raise ValueError(
+                f"{path} should begin with {expected!r} (IDX, unsigned bytes, rank {dimensions}), not {head[:4]!r}"
+            )
+        shape = struct.unpack(f">{dimensions}I", head[4:].ljust(4 * dimensions, b"\0"))
+        size, stored = math.prod(shape), os.fstat(raw.fileno()).st_size
+        if path.suffix == ".gz":
+            check_size(size, stored)
+        else:
+            _check_held(path, size, stored - start, shape)
+        data = file.read(size + 1)
+        _check_held(path, size, len(data) if len(head) == start else -1, shape)
+    return np.frombuffer(data, np.uint8).reshape(shape)
+
+
+def _check_held(path: Path, size: int, held: int, shape: Sequence[int]) -> None:
+    if size != held:
+        raise ValueError(f"{path} announces {'x'.join(map(str, shape))} values, but holds {max(held, 0)}")
 
 
 def _find(folder: Path, name: str) -> Path:
     for path in (folder / name, folder / f"{name}.gz"):
-        if path.is_file():
+        if path.exists():
             return path
     raise FileNotFoundError(f"{folder} has neither {name} nor {name}.gz")
 
 
-def _bytes(path: Path) -> bytes:
+@contextmanager
+def _unpacked(raw: BinaryIO, path: Path) -> Iterator[BinaryIO]:
+    """The content of a file, that of a gzipped one as it was before."""
     if path.suffix != ".gz":
-        return path.read_bytes()
+        yield raw
+        return
     try:
-        return gzip.decompress(path.read_bytes())
-    except (EOFError, OSError) as error:
+        with gzip.GzipFile(fileobj=raw) as file:
+            yield file  # type: ignore[misc]
+    except (EOFError, OSError, zlib.error) as error:
         raise ValueError(f"{path} is a broken gzip file: {error}") from None

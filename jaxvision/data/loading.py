@@ -2,6 +2,7 @@
 
 import functools
 import logging
+import os
 import threading
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple, TypeVar
@@ -15,6 +16,7 @@ from jaxvision.data.placement import Placer, stretch
 from jaxvision.data.randomness import Purpose, checked_seed, philox
 from jaxvision.data.source import Example, Source, about
 from jaxvision.data.target import LABELS, NOTHING, TargetForm
+from jaxvision.errors import DataError, amount
 from jaxvision.formats.image_file import BadImage
 from jaxvision.types import Batch, Batches, Canvas, Fault, Stream
 
@@ -24,6 +26,9 @@ WHOLE_IMAGE = stretch(8)
 """A placement that needs every pixel of the image."""
 LARGEST_BATCH = 2**31 - 1
 """Rows of a batch are numbered by int32."""
+
+FEWEST = 100
+"""Rows in a row without a usable image after which training ends, even where such images are skipped."""
 
 Open = Callable[[], Source]
 Complain = Callable[[int, BadImage], None]
@@ -68,7 +73,7 @@ def load(source: Source, indices: Indices, positions: np.ndarray, how: Loading) 
     rows.index[:] = index
     real = np.flatnonzero(index >= 0)
     for row, example in zip(real, source.read(index[real]), strict=True):
-        _fill(rows, int(row), example, int(positions[row]), source.name, how)
+        _fill(rows, int(row), example, int(positions[row]), source, how)
     return rows
 
 
@@ -88,19 +93,22 @@ def empty_rows(
     )
 
 
-def _fill(rows: Rows, row: int, example: Example, position: int, name: Callable[[int], str], how: Loading) -> None:
+def _fill(rows: Rows, row: int, example: Example, position: int, source: Source, how: Loading) -> None:
+    name = source.name
     rng = np.random.Generator(philox(how.seed, Purpose.PLACE, position)) if how.placer.random else None
     try:
         _check(example)
         decoded = decode(example.image, how.placer, rng, channels=how.channels)
     except BadImage as error:
         index = int(rows.index[row])
-        how.complain(index, BadImage(f"{name(index)}: {error}"))
+        how.complain(index, BadImage(_naming(os.path.join(source.root, name(index)), str(error))))
         return
     except ValueError as error:
         raise ValueError(f"{name(int(rows.index[row]))}: {error}") from None
     rows.image[row], rows.size[row], rows.original_size[row] = decoded[:3]
     rows.valid[row], rows.window[row] = True, decoded.placement.window
+    if isinstance(how.complain, Skipped):
+        how.complain.used()
     try:
         left_out = how.target.fill(rows.target, row, example, decoded.placement)
         how.given.fill(rows.given, row, example, decoded.placement)
@@ -108,6 +116,11 @@ def _fill(rows: Rows, row: int, example: Example, position: int, name: Callable[
         raise ValueError(f"{name(int(rows.index[row]))}: {error}") from None
     if left_out:
         _report_overflow(name(int(rows.index[row])), left_out, how)
+
+
+def _naming(file: str, text: str) -> str:
+    """The text of an error, which names the file once."""
+    return text if file in text else f"{file}: {text}"
 
 
 def _check(example: Example) -> None:
@@ -127,26 +140,50 @@ def _report_overflow(name: str, left_out: str, how: Loading) -> None:
 _reported: set[str] = set()
 
 
-def complaint(policy: str) -> Complain:
-    """`"raise"`: the first unusable image ends it. `"skip"`: each is logged once, with how many there are so far."""
+class Skipped:
+    """The `Complain` that goes on: each unusable image is logged once; counts the rows without one."""
+
+    def __init__(self, most: int | None = None):
+        """Counts from 0; `most` rows in a row without a usable image end the run, None: however many."""
+        self.most, self.rows, self.without = most, 0, 0
+        self._seen: set[int] = set()
+        self._in_a_row = 0
+        self._lock = threading.Lock()
+
+    def used(self) -> None:
+        """Counts a row with its image."""
+        with self._lock:
+            self.rows, self._in_a_row = self.rows + 1, 0
+
+    def __call__(self, index: int, error: BadImage) -> None:
+        """Counts a row without its image. Raises DataError where there are only such."""
+        with self._lock:
+            self.rows, self.without, self._in_a_row = self.rows + 1, self.without + 1, self._in_a_row + 1
+            if index not in self._seen:
+                self._seen.add(index)
+                logger.warning("skipped an unusable image (%d so far): %s", len(self._seen), error)
+            if self.most is not None and self._in_a_row >= self.most:
+                which = "first" if self._in_a_row == self.rows else "last"
+                raise DataError(f"none of the {which} {amount(self.most, 'image')} could be used, the last: {error}")
+
+    @property
+    def counts(self) -> tuple[int, int]:
+        """Rows without a usable image, and all rows, so far."""
+        with self._lock:
+            return self.without, self.rows
+
+
+def complaint(policy: str, most: int | None = None) -> Complain:
+    """`"raise"`: the first unusable image ends it. `"skip"`: they are counted, and `most` in a row end it."""
     if policy == "raise":
         return _raise
     if policy != "skip":
         raise ValueError(f'on_bad_image must be "raise" or "skip", got {policy!r}')
-    seen: set[int] = set()
-    lock = threading.Lock()
-
-    def report(index: int, error: BadImage) -> None:
-        with lock:
-            if index not in seen:
-                seen.add(index)
-                logger.warning("skipped an unusable image (%d so far): %s", len(seen), error)
-
-    return report
+    return Skipped(most)
 
 
 def _raise(index: int, error: BadImage) -> None:
-    raise error
+    raise BadImage(f'{error}; on_bad_image="skip" goes on without it')
 
 
 def loading(
@@ -162,7 +199,8 @@ def loading(
     """`Loading` from the arguments that all pipelines share, checked."""
     if channels not in (1, 3):
         raise ValueError(f"channels must be 1 (grey) or 3 (RGB), got {channels}")
-    return Loading(placer, channels, checked_seed(seed), complaint(on_bad_image), target, complete, given)
+    complain = complaint(on_bad_image, None if complete else FEWEST)
+    return Loading(placer, channels, checked_seed(seed), complain, target, complete, given)
 
 
 def spec(
@@ -194,7 +232,13 @@ def positions(step: int, batch_size: int, rows: range) -> np.ndarray:
 def stream(batches: Batches, opened: Callable[[], tuple[Source, Indices]], how: Loading, batch_size: int) -> Stream:
     """The stream of a pipeline: its batches, and what all pipelines report in the same way."""
     shapes = spec(batch_size, how.placer.canvas, how.channels, how.target, how.given)
-    return Stream(shapes, batches, lambda: about(opened()[0]), without_chance(how), examiner(opened, how))
+    return Stream(shapes, batches, lambda: about(opened()[0]), without_chance(how), examiner(opened, how), skipped(how))
+
+
+def skipped(how: Loading) -> Callable[[], tuple[int, int]] | None:
+    """`Stream.skipped` of a pipeline."""
+    complain = how.complain
+    return (lambda: complain.counts) if isinstance(complain, Skipped) else None
 
 
 def without_chance(how: Loading) -> Callable[[bytes | np.ndarray], Canvas] | None:

@@ -11,8 +11,9 @@ import numpy as np
 from PIL import Image
 
 from jaxvision.data.prefetch import in_order
-from jaxvision.formats.files import has_suffix, kind, left_out, walk
-from jaxvision.formats.image_file import SUFFIXES, BadImage, guarded, opened
+from jaxvision.errors import amount
+from jaxvision.formats.files import has_suffix, kind, left_out, regular, walk
+from jaxvision.formats.image_file import MAX_PIXELS, SUFFIXES, BadImage, guarded, opened, read
 from jaxvision.machine.limits import cores
 from jaxvision.types import Canvas
 
@@ -23,6 +24,10 @@ VIDEOS = (
 )
 KNOWN = (*IMAGES, *VIDEOS)
 ANIMATIONS = (".gif", ".webp")
+MAX_ANIMATION = 100 * MAX_PIXELS
+"""Pixels of all frames of an animation; one of more is refused."""
+VIDEO_FORMATS = "mov,mp4,m4a,3gp,3g2,mj2,avi,matroska,webm,asf,flv,mpeg,mpegts,mpegvideo,m4v"
+"""FFmpeg's names of the formats that are read; others, such as playlists, may lead to other files and addresses."""
 
 
 class Picture(NamedTuple):
@@ -122,17 +127,21 @@ def pictures(paths: Iterable[Path], every: int = 1, animated: bool = False) -> I
         elif animated and path.name.lower().endswith(ANIMATIONS):
             yield from _animation(path, every)
         else:
-            yield Picture(str(path), None, path.read_bytes)
+            yield Picture(str(path), None, partial(read, path))
 
 
 def _animation(path: Path, every: int) -> Iterator[Picture]:
     """The frames as they are shown; a file of one frame as any image."""
     number = 0
     try:
-        image = guarded(lambda: opened(path.read_bytes()))
+        image = guarded(lambda: opened(read(path)))
         count = guarded(lambda: getattr(image, "n_frames", 1))
+        if count * image.width * image.height > MAX_ANIMATION:
+            raise BadImage(
+                f"{amount(count, 'frame')} of {image.height}x{image.width} are more than {MAX_ANIMATION:,} pixels"
+            )
         if count < 2:
-            yield Picture(str(path), None, path.read_bytes)
+            yield Picture(str(path), None, partial(read, path))
             return
         for number in range(0, count, every):
             yield Picture(str(path), number, partial(np.asarray, guarded(partial(_shown, image, number))))
@@ -152,7 +161,10 @@ def _frames(path: Path, every: int) -> Iterator[Picture]:
 
     number, error = -1, "it has no frame"
     try:
-        with av.open(str(path)) as container:
+        with regular(path):
+            pass
+        with av.open(str(path), options={"format_whitelist": VIDEO_FORMATS}) as container:
+            _check_frame(container)
             for number, frame in enumerate(container.decode(video=0) if container.streams.video else ()):
                 if number % every == 0:
                     yield Picture(str(path), number, partial(np.asarray, _upright(frame)))
@@ -161,6 +173,13 @@ def _frames(path: Path, every: int) -> Iterator[Picture]:
     except (FFmpegError, OSError, ValueError, MemoryError) as problem:
         error = getattr(problem, "strerror", None) or str(problem) or type(problem).__name__
     yield Picture(str(path), None if number < 0 else number + 1, partial(_fail, error))
+
+
+def _check_frame(container) -> None:
+    """Raises BadImage for a video whose frames are larger than an image may be."""
+    for stream in container.streams.video[:1]:
+        if stream.width * stream.height > MAX_PIXELS:
+            raise BadImage(f"its frames are {stream.height}x{stream.width}, more than {MAX_PIXELS:,} pixels")
 
 
 def _upright(frame) -> np.ndarray:

@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from jaxvision.data.source import Annotations, Example, Source, annotations, no_labels
+from jaxvision.data.source import Annotations, Example, Source, annotations, no_labels, of_file
 from jaxvision.errors import nearest
 from jaxvision.formats import coco as coco_format
 from jaxvision.formats import doubts, opening, rle
@@ -32,12 +32,18 @@ Masks = Callable[[int], np.ndarray]
 """The masks `n h w` of the image of this index."""
 
 
-def open(path: str | PathLike, split: str | None = None, classes: Sequence[str] | None = None) -> Source:
+def open(
+    path: str | PathLike,
+    split: str | None = None,
+    classes: Sequence[str] | None = None,
+    images: str | PathLike | None = None,
+) -> Source:
     """The objects of a dataset from its path alone: COCO, VOC or YOLO, a file or a folder.
 
     `formats.open` says what is recognised. `split=None` takes the training split where the dataset is divided, else all
     of it. `classes=None` takes those of the dataset; for the second of two files that belong together, give the classes of
-    the first: `open("val.json", classes=open("train.json").classes)`.
+    the first: `open("val.json", classes=open("train.json").classes)`. `images` is the folder of the images of a COCO file,
+    where they lie elsewhere; None looks for it (`formats.coco.read_listing`).
 
     Raises:
       DataError: for what is no dataset known, a split that is not there, an object of none of the classes.
@@ -47,7 +53,7 @@ def open(path: str | PathLike, split: str | None = None, classes: Sequence[str] 
     known = opening.splits(path)
     if split is None and known:
         split = opening.named_split("train", known, path)
-    listing = opening.open(path, split, classes=classes)
+    listing = opening.open(path, split, images=images, classes=classes)
     if classes is None:
         listing = opening.without_root_category(listing)
     return listing_source(str(path) if split is None else f"{path} {split}", listing)
@@ -138,7 +144,12 @@ def listing_source(what: str, listing: Listing, masks: Masks | None = None) -> S
     def read(indices: np.ndarray) -> list[Example]:
         examples = []
         for index in np.asarray(indices).tolist():
-            image = files[index].read_bytes()
+            example = of_file(files[index])
+            if example.fault is not None:
+                examples.append(example._replace(objects=annotations([], [])))
+                continue
+            image = example.image
+            assert isinstance(image, bytes)
             fault, objects = _other_size(stated[index], names[index], image), placed(index, image)
             if masks is not None and fault is None:
                 objects = objects._replace(masks=masks(index))
@@ -158,6 +169,7 @@ def listing_source(what: str, listing: Listing, masks: Masks | None = None) -> S
         ),
         notes=doubts.notes(listing),
         doubts=tuple(map(str, doubts.doubts(listing, [each.size for each in listing.images]))),
+        root=str(listing.folder) if all(listing.folder / each.name == each.file for each in listing.images) else "",
     )
 
 

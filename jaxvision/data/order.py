@@ -12,6 +12,7 @@ import numpy as np
 
 from jaxvision.data.randomness import Purpose, checked_seed, permutation, philox
 from jaxvision.data.source import Source
+from jaxvision.errors import amount
 
 Indices = Callable[[np.ndarray], np.ndarray]
 """Positions to indices of the source, vectorised."""
@@ -72,7 +73,7 @@ def weighted(weights: Sequence[float] | np.ndarray, seed: int) -> Order:
 
     def order(source: Source) -> Indices:
         if len(weights) != _some(source):
-            raise ValueError(f"weighted got {len(weights)} weights for {source.length} examples")
+            raise ValueError(f"weighted got {amount(len(weights), 'weight')} for {amount(source.length, 'example')}")
         return _resampled(weights, seed)
 
     return order

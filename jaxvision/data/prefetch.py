@@ -12,6 +12,9 @@ from typing import Any, TypeVar
 T = TypeVar("T")
 U = TypeVar("U")
 
+SECONDS_TO_STOP = 5.0
+"""How long to wait for a thread that may hang in a file system; it is a daemon, and ends with the process."""
+
 
 def prefetch(iterator: Iterator[Any], transform: Callable[[Any], T] = lambda item: item, size: int = 2) -> Iterator[T]:
     """`map(transform, iterator)`, computed by a background thread up to `size` items ahead.
@@ -80,7 +83,7 @@ class _Worker:
         self._stopped.set()
         self._free.release()
         if self._thread is not threading.current_thread():
-            self._thread.join()
+            self._thread.join(SECONDS_TO_STOP)
 
     def _work(self) -> None:
         try:

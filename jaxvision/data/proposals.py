@@ -8,7 +8,6 @@ first N is a function of the image and the settings.
 """
 
 import sys
-import zipfile
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -17,13 +16,14 @@ from typing import Any, Literal, NamedTuple, get_args
 import numpy as np
 
 from jaxvision import commands, formats
+from jaxvision.data import npz
 from jaxvision.data.decode import decode
 from jaxvision.data.features import write_npz
 from jaxvision.data.objects import listing_source
 from jaxvision.data.placement import stretch
 from jaxvision.data.randomness import Purpose, permutation
 from jaxvision.data.source import Annotations
-from jaxvision.errors import DataError, raised_as
+from jaxvision.errors import DataError, amount, raised_as
 from jaxvision.formats.fingerprint import digest
 from jaxvision.formats.image_file import BadImage, upright_size
 from jaxvision.machine import folders
@@ -82,9 +82,8 @@ def _kept(image: bytes | np.ndarray, search: Search, folder: Path) -> np.ndarray
         except BadImage:
             return np.zeros((0, 4), np.float32)
     try:
-        with path.open("rb") as opened, np.load(opened, allow_pickle=False) as file:
-            boxes = file["boxes"]
-    except (ValueError, KeyError, EOFError, OSError, zipfile.BadZipFile) as error:
+        (boxes,) = npz.read(path, ("boxes",))
+    except (ValueError, OSError) as error:
         raise ValueError(f"{path} holds no proposals: {error}; remove it to have them computed again") from error
     return boxes[permutation(int(name[:16], 16), Purpose.SAMPLE, 0, len(boxes))]
 
@@ -242,7 +241,8 @@ def computed(flags: Flags) -> str:
     )
     found = fit([boxes for boxes, _ in pairs], [objects for _, objects in pairs], flags.rows)
     line = (
-        f"{flags.path}: {len(pairs)} images, {found.proposals:.0f} proposals each, {found.objects} objects:"
+        f"{flags.path}: {amount(len(pairs), 'image')}, {amount(round(found.proposals), 'proposal')} each,"
+        f" {amount(found.objects, 'object')}:"
         f" recall {found.recall:.3f} at IoU 0.5, mean best IoU {found.mean_best_iou:.3f}"
     )
     return "\n".join([*source.notes, *source.doubts, *broken, line])

@@ -1,12 +1,14 @@
 """A source: labelled images that can be read in any order."""
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike
 
 from jaxvision.formats.fingerprint import digest
+from jaxvision.formats.image_file import BadImage, read
 from jaxvision.types import About
 
 
@@ -41,6 +43,14 @@ class Example(NamedTuple):
     """Why it can't be used; a pipeline skips it, or raises, as for an unreadable image."""
 
 
+def of_file(path: Path, label: int = -1) -> Example:
+    """The example of an image file; one that can't be read has that for its fault."""
+    try:
+        return Example(read(path), label)
+    except BadImage as error:
+        return Example(b"", label, fault=str(error))
+
+
 class Source(NamedTuple):
     """Random access to labelled images, numbered from 0."""
 
@@ -64,6 +74,8 @@ class Source(NamedTuple):
     """What a person should know: files that were left out, images without annotations; a line each."""
     doubts: tuple[str, ...] = ()
     """What looks wrong with the data as a whole, such as boxes in another convention; a line each."""
+    root: str = ""
+    """The folder that names which are relative paths begin in, for messages; empty where names are no paths."""
 
 
 def about(source: Source) -> About:

@@ -5,8 +5,10 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
+from jaxvision.data.content import check_fingerprint, fingerprinted
 from jaxvision.data.randomness import checked_seed
 from jaxvision.data.source import Annotations, Source, class_counts
+from jaxvision.errors import amount
 from jaxvision.formats.fingerprint import digest
 
 
@@ -29,6 +31,7 @@ def subset(source: Source, indices: np.ndarray) -> Source:
         sizes=None if source.sizes is None else lambda: _sizes_of(source, indices),
         notes=source.notes,
         doubts=source.doubts,
+        root=source.root,
     )
 
 
@@ -74,10 +77,12 @@ def imbalanced(source: Source, counts: Sequence[int] | np.ndarray, seed: int) ->
         )
     available = class_counts(source)
     if len(counts) != len(available):
-        raise ValueError(f"imbalanced got {len(counts)} counts for {len(available)} classes")
+        raise ValueError(f"imbalanced got {amount(len(counts), 'count')} for {amount(len(available), 'class')}")
     for name, wanted, has in zip(source.classes, counts, available, strict=True):
         if not 0 <= wanted <= has:
-            raise ValueError(f"imbalanced: {wanted} examples of class {name!r}; it has {has}, allowed are 0 to {has}")
+            raise ValueError(
+                f"imbalanced: {amount(wanted, 'example')} of class {name!r}; it has {has}, allowed are 0 to {has}"
+            )
     return subset(source, np.flatnonzero(_chosen(source.labels(), counts, seed)))
 
 
@@ -125,12 +130,19 @@ def _check_imbalance(who: str, largest: int, ratio: float, classes: int) -> None
 
 
 def train_and_test(
-    train: Callable[[], Source], test: Callable[[], Source] | None, fraction: float, seed: int, classes: Sequence[str]
+    train: Callable[[], Source],
+    test: Callable[[], Source] | None,
+    fraction: float,
+    seed: int,
+    classes: Sequence[str],
+    fingerprint: str = "quick",
 ) -> tuple[Callable[[], Source], Callable[[], Source]]:
     """Two functions that open the training and the test source: `test`, or a held out fraction of `train` where it is None.
 
-    Opened, the test source raises ValueError if its classes are others than `classes`; the rest is as in `held_out`.
+    Opened, the test source raises ValueError if its classes are others than `classes`; the rest is as in `held_out`, and
+    `fingerprint` is that of `content.fingerprinted`.
     """
+    check_fingerprint(fingerprint)
 
     def opened_test() -> Source:
         assert test is not None
@@ -142,6 +154,8 @@ def train_and_test(
     def shown(names: Sequence[str]) -> str:
         return ", ".join(names[:8]) + (f" and {len(names) - 8} more" if len(names) > 8 else "")
 
-    if test is not None:
-        return train, opened_test
-    return (lambda: held_out(train(), fraction, seed)[0]), (lambda: held_out(train(), fraction, seed)[1])
+    def part(number: int) -> Callable[[], Source]:
+        return lambda: held_out(train(), fraction, seed)[number]
+
+    first, second = (part(0), part(1)) if test is None else (train, opened_test)
+    return (lambda: fingerprinted(first(), fingerprint)), (lambda: fingerprinted(second(), fingerprint))

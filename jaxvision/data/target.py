@@ -8,6 +8,7 @@ from PIL import Image
 
 from jaxvision.data.placement import Placement
 from jaxvision.data.source import Annotations, Example, annotations
+from jaxvision.errors import amount
 from jaxvision.formats.image_file import Size
 from jaxvision.types import Labels, Objects
 
@@ -84,7 +85,10 @@ def objects(rows: int, *, masks: bool = False) -> TargetForm:
         if found.masks is not None and target.masks is not None:
             height, width = placement.content
             np.asarray(target.masks)[row, :n, :height, :width] = found.masks[kept]
-        text = f"{n + left_out} objects, but rows for {rows}: {left_out} left out; target.objects({n + left_out}) holds them"
+        count = n + left_out
+        text = (
+            f"{amount(count, 'object')}, but rows for {rows}: {left_out} left out; target.objects({count}) holds them"
+        )
         return text if left_out else None
 
     return TargetForm(empty, fill)

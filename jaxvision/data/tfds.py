@@ -6,6 +6,7 @@ array_record files can be read in any order; TFRecord files can't, and are refus
 import functools
 import shlex
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager
 from os import PathLike
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ import numpy as np
 
 from jaxvision.data.host_tensorflow import tensorflow, tensorflow_datasets
 from jaxvision.data.source import Annotations, Example, Source, annotations, no_labels
+from jaxvision.errors import DataError, amount, damage
 from jaxvision.formats.fingerprint import digest
 from jaxvision.formats.image_file import upright_size
 from jaxvision.machine.folders import local
@@ -60,7 +62,7 @@ def objects_source(
 
     @functools.cache
     def all_objects() -> list[Annotations]:
-        return [found(each) for each in _all(records)]
+        return [found(each) for each in _all(records, builder.data_path)]
 
     title = f"{builder.info.full_name} {split}"
     return _source(builder, split, records, classes, example)._replace(labels=no_labels(title), objects=all_objects)
@@ -78,7 +80,7 @@ def _objects(features: Any, prefix: str, image: bytes, first: int) -> Annotation
     for name, values in columns.items():
         if len(values) != len(box):
             here = f"{_naming(features) or 'an example'}: feature {prefix + name} has {len(values)} values"
-            raise ValueError(f"{here}, {prefix}bbox {len(box)} boxes; allowed is a value for each box")
+            raise ValueError(f"{here}, {prefix}bbox {amount(len(box), 'box')}; allowed is a value for each box")
     ignore = columns.get("is_crowd", columns.get("is_difficult"))
     return annotations(corners, columns["label"], ignore, columns.get("area"))
 
@@ -112,9 +114,12 @@ def _builder(name: str, data_dir: str | PathLike | None) -> Any:
 
     data_dir = local(data_dir if data_dir is not None else constants.DATA_DIR)
     try:
-        return read_only_builder.builder_from_files(name, data_dir=data_dir)
-    except registered.DatasetNotFoundError:
-        raise FileNotFoundError(_missing(name, data_dir)) from None
+        with _damage(data_dir / name):
+            return read_only_builder.builder_from_files(name, data_dir=data_dir)
+    except DataError as error:
+        if isinstance(error.__cause__, registered.DatasetNotFoundError):
+            raise FileNotFoundError(_missing(name, data_dir)) from None
+        raise
 
 
 def directory(folder: str | PathLike, split: str, image: str = "image", label: str = "label") -> Source:
@@ -123,7 +128,9 @@ def directory(folder: str | PathLike, split: str, image: str = "image", label: s
         raise FileNotFoundError(f"{folder} holds no dataset_info.json, so it is no folder of a prepared TFDS dataset")
     tfds = tensorflow_datasets()
 
-    return _labelled(tfds.builder_from_directory(folder), split, image, label)
+    with _damage(folder):
+        builder = tfds.builder_from_directory(folder)
+    return _labelled(builder, split, image, label)
 
 
 def _labelled(builder: Any, split: str, image: str, label: str) -> Source:
@@ -135,7 +142,7 @@ def _labelled(builder: Any, split: str, image: str, label: str) -> Source:
 
     @functools.cache
     def labels() -> np.ndarray:
-        return np.asarray([example(each).label for each in _all(records)], np.int64)
+        return np.asarray([example(each).label for each in _all(records, builder.data_path)], np.int64)
 
     return _source(builder, split, records, classes, example)._replace(labels=labels)
 
@@ -147,12 +154,29 @@ def _source(
     title = f"{builder.info.full_name} {split}"
 
     def name(index: int) -> str:
-        named = _naming(_parsed(records, [index])[0])
+        try:
+            named = _naming(_parsed(records, [index], builder.data_path)[0])
+        except DataError:
+            named = None
         return f"{title}[{index}]" if named is None else f"{title} {named}"
+
+    def read(indices: np.ndarray) -> list[Example]:
+        numbers = np.asarray(indices).tolist()
+        try:
+            return [example(each) for each in _parsed(records, numbers, builder.data_path)]
+        except DataError:  # one of them is damaged
+            return [one(number) for number in numbers]
+
+    def one(number: int) -> Example:
+        try:
+            with _damage(builder.data_path):
+                return example(_parsed(records, [number], builder.data_path)[0])
+        except DataError as error:
+            return Example(b"", fault=str(error))
 
     return Source(
         length=len(records),
-        read=lambda indices: [example(each) for each in _parsed(records, np.asarray(indices).tolist())],
+        read=read,
         labels=no_labels(title),
         classes=classes,
         name=name,
@@ -166,21 +190,44 @@ def _naming(features: Any) -> str | None:
     return next((values[0].decode() for values in found if values), None)
 
 
-def _parsed(records: Any, indices: list[int]) -> list[Any]:
-    return [_features(record) for record in records.__getitems__(indices)]
+def _parsed(records: Any, indices: list[int], folder: object) -> list[Any]:
+    """The features of these records. Raises DataError, naming the folder, where one is damaged or not there."""
+    with _damage(folder):
+        return [_features(record) for record in records.__getitems__(indices)]
 
 
-def _all(records: Any) -> Iterator[Any]:
+def _all(records: Any, folder: object) -> Iterator[Any]:
     for start in range(0, len(records), BLOCK):
-        yield from _parsed(records, list(range(start, min(start + BLOCK, len(records)))))
+        yield from _parsed(records, list(range(start, min(start + BLOCK, len(records)))), folder)
 
 
 def _features(record: bytes) -> Any:
     return tensorflow().train.Example.FromString(record).features.feature
 
 
+def _damage(place: object) -> AbstractContextManager[None]:
+    """`errors.damage` of a dataset, whose descriptions and records are protocol buffers."""
+    from google.protobuf import json_format, message
+
+    return damage(place, json_format.Error, message.Error)
+
+
 def _records(builder: Any, split: str) -> Any:
-    """The raw records of a split, with random access."""
+    """The raw records of a split, with random access. Raises DataError for files that can't hold them."""
+    found = _opened(builder, split)
+    files = list(Path(builder.data_path).glob("*array_record*"))
+    for file in files:
+        if not file.is_file():
+            raise DataError(f"{file} is no regular file")
+    size = sum(file.stat().st_size for file in files)
+    if len(found) > size:
+        raise DataError(
+            f"{builder.data_path}: its dataset_info.json has {amount(len(found), 'example')}, its files {size:,} bytes"
+        )
+    return found
+
+
+def _opened(builder: Any, split: str) -> Any:
     tfds = tensorflow_datasets()
 
     formats = {each.value for each in builder.info.available_file_formats()}
@@ -234,5 +281,10 @@ def _missing(name: str, data_dir: Path) -> str:
     )
     return (
         f"no prepared dataset {name!r} in {data_dir} (found there: {', '.join(found) or 'none'});"
-        f" this prepares it: python -c {shlex.quote(prepare)}"
+        f" this prepares it: python -c {_quoted(prepare)}"
     )
+
+
+def _quoted(text: str) -> str:
+    """The text as one word of a shell: between double quotes, where it has nothing that these leave a meaning."""
+    return shlex.quote(text) if set(text) & set('"$`\\!') else f'"{text}"'

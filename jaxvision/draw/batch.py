@@ -13,11 +13,13 @@ from matplotlib.figure import Figure
 from jaxvision.draw.boxes import colour_of, draw_box
 from jaxvision.draw.sheet import sheet
 from jaxvision.draw.style import SKY
+from jaxvision.errors import amount
 from jaxvision.types import Batch, Labels, Objects, SegmentationMap
 
 SHOWN = 40
 PADDING = SKY
 """Colour of the veil over the canvas outside the content, which stays visible below it."""
+PADDED = "blue: padding of the canvas"
 VEIL, MASK = 0.6, 0.45
 """Opacity of the veil and of masks."""
 
@@ -34,7 +36,13 @@ def examples_of(batch: Batch, most: int) -> list[Batch]:
 
 
 def examples_sheet(
-    examples: Sequence[Batch], classes: Sequence[str], name: Callable[[int], str], *, columns: int = 8, title: str = ""
+    examples: Sequence[Batch],
+    classes: Sequence[str],
+    name: Callable[[int], str],
+    *,
+    columns: int = 8,
+    title: str = "",
+    notes: Sequence[str] = (),
 ) -> Figure:
     """Examples side by side, whole canvases; what is not content has a blue veil.
 
@@ -48,6 +56,7 @@ def examples_sheet(
       name: index of an example to its name.
       columns: examples in a row.
       title: stands above.
+      notes: one an example, below its caption; or none.
 
     Raises:
       ValueError: for masks or maps of another shape.
@@ -56,11 +65,18 @@ def examples_sheet(
         _with_targets(_picture(np.asarray(example.image), np.asarray(example.size)), example) for example in examples
     ]
     captions = [_caption(example, classes, name) for example in examples]
-    figure = sheet(images, captions, columns=columns, title=title)
+    captions = [f"{caption}\n{note}" for caption, note in zip(captions, notes, strict=True)] if notes else captions
+    figure = sheet(
+        images, captions, columns=columns, title=title, subtitle=PADDED if any(map(_is_padded, examples)) else ""
+    )
     for axes, example in zip(figure.axes, examples, strict=True):
         for objects in _targets(example, Objects):
             _draw_boxes(axes, objects, classes)
     return figure
+
+
+def _is_padded(example: Batch) -> bool:
+    return bool(example.valid) and tuple(np.asarray(example.size)) != np.asarray(example.image).shape[:2]
 
 
 def _picture(image: np.ndarray, size: np.ndarray) -> UInt8[np.ndarray, "h w 3"]:
@@ -89,9 +105,10 @@ def _caption(example: Batch, classes: Sequence[str], name: Callable[[int], str])
     if not example.valid:
         return "not valid\n" + (name(int(example.index)) if example.index >= 0 else "padding")
     parts = [_class(label, classes) for label in _targets(example, Labels)]
-    parts += [f"{objects.valid.sum()} objects" for objects in _targets(example, Objects)]
-    parts += [f"{np.unique(map.label[map.valid]).size} classes" for map in _targets(example, SegmentationMap)]
-    return f"{', '.join(parts) or 'no target'}\n{name(int(example.index))}"
+    parts += [amount(objects.valid.sum(), "object") for objects in _targets(example, Objects)]
+    parts += [amount(np.unique(map.label[map.valid]).size, "class") for map in _targets(example, SegmentationMap)]
+    told = ", ".join(parts) or "no target"
+    return "\n".join(dict.fromkeys([told, name(int(example.index))]))
 
 
 def _class(label: Labels, classes: Sequence[str]) -> str:

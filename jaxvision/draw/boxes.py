@@ -6,15 +6,19 @@ from typing import Any
 
 import numpy as np
 from jaxtyping import Float, UInt8
-from matplotlib import font_manager
 from matplotlib.axes import Axes
 from matplotlib.patches import Rectangle
 from PIL import Image, ImageDraw, ImageFont
 
-from jaxvision.draw.style import BLUE, GREEN, ORANGE, PURPLE, VERMILLION, drawable
+from jaxvision.draw.fonts import drawable, runs
+from jaxvision.draw.style import BLUE, GREEN, LONGEST, ORANGE, PURPLE, VERMILLION, shorten, text_width
 
 COLOURS = (BLUE, VERMILLION, GREEN, PURPLE, ORANGE)
 """Colours of the classes of objects, again from the start after the last."""
+
+
+Label = tuple[float, float, float, float]
+"""`x0 y0 x1 y1` of a label."""
 
 
 def colour_of(label: Any) -> str:
@@ -23,26 +27,54 @@ def colour_of(label: Any) -> str:
 
 
 def draw_box(
-    axes: Axes, box: Float[np.ndarray, "4"], text: str, colour: str, *, dashed: bool = False, size: float = 5
+    axes: Axes,
+    box: Float[np.ndarray, "4"],
+    text: str,
+    colour: str,
+    *,
+    dashed: bool = False,
+    size: float = 5,
+    taken: list[Label] | None = None,
+    zorder: float = 1,
 ) -> None:
     """A box, in pixels of the image that the axes show, and its text, if any, of this size in points on a label above it.
 
-    At the upper and the right border of the image the label is moved to lie in it.
+    At the borders of the image the label is moved to lie in it; a text wider than the image is shortened.
+
+    Args:
+      axes: that show the image.
+      box: `x0 y0 x1 y1`.
+      text: of the label; empty for none.
+      colour: of box and label.
+      dashed: draws a broken line.
+      size: of the text, in points.
+      taken: where labels lie already, in points; a label that would meet one of them is left out, and others are added.
+      zorder: boxes of a higher one lie above others.
     """
     x0, y0, x1, y1 = np.asarray(box, np.float64) - 0.5  # a pixel is drawn around its number
     line: dict[str, Any] = {"edgecolor": colour, "linestyle": "--" if dashed else "-", "linewidth": 1.2}
-    axes.add_patch(Rectangle((x0, y0), x1 - x0, y1 - y0, fill=False, **line))
-    if text:
-        label = {"facecolor": colour, "edgecolor": "none", "pad": 0.6}
-        across, down = _points(axes, x0, y0)
-        x, side = (
-            (x0, "left")
-            if across + 0.65 * size * len(text) <= _points(axes, *_far(axes))[0]
-            else (_far(axes)[0], "right")
-        )
-        style: dict[str, Any] = {"ha": side, "va": "bottom" if down >= 1.4 * size else "top"}
-        style |= {"clip_on": True, "parse_math": False, "bbox": label}
-        axes.text(x, max(y0, -0.5), drawable(text), fontsize=size, color="white", **style)
+    axes.add_patch(Rectangle((x0, y0), x1 - x0, y1 - y0, fill=False, zorder=zorder, **line))
+    if not text:
+        return
+    wide = _points(axes, *_far(axes))[0]
+    text = shorten(text, (wide - 2) / 72, size)
+    across, down = _points(axes, x0, y0)
+    length, height = 72 * text_width(text, size) + 1.2, 1.4 * size
+    fits, above = across + length <= wide, down >= height
+    left = max(across, 0) if fits else wide - length
+    label = (
+        (left, down - height, left + length, down)
+        if above
+        else (left, max(down, 0), left + length, max(down, 0) + height)
+    )
+    if taken is not None:
+        if any(_meet(label, other) for other in taken):
+            return
+        taken.append(label)
+    style: dict[str, Any] = {"ha": "left" if fits else "right", "va": "bottom" if above else "top"}
+    style |= {"clip_on": True, "parse_math": False, "bbox": {"facecolor": colour, "edgecolor": "none", "pad": 0.6}}
+    x = max(x0, -0.5) if fits else _far(axes)[0]
+    axes.text(x, max(y0, -0.5), text, fontsize=size, color="white", **style)
 
 
 def _far(axes: Axes) -> tuple[float, float]:
@@ -72,22 +104,21 @@ def with_boxes(
     picture = Image.fromarray(pixels)
     draw = ImageDraw.Draw(picture)
     short = min(picture.size)
-    line, font = max(1, round(short / 250)), _font(max(9, round(short / 40)))
+    thick, size = max(1, round(short / 250)), max(9, round(short / 40))
     for box, colour in list(zip(boxes, colours, strict=True))[::-1]:
         x0, y0, x1, y1 = (float(side) for side in box)
-        draw.rectangle((x0, y0, max(x1 - 1, x0), max(y1 - 1, y0)), outline=colour, width=line)
+        draw.rectangle((x0, y0, max(x1 - 1, x0), max(y1 - 1, y0)), outline=colour, width=thick)
     labels: list[Label] = []
     for box, text, colour in zip(boxes, texts, colours, strict=True):
-        left, top, right, bottom = draw.textbbox((0, 0), drawable(text), font=font)
+        line = drawable(" ".join(text.split())[:LONGEST])
+        if not line:
+            continue
+        left, top, right, bottom = _extent(draw, line, size)
         label = _free_place(box, (right - left + 4, bottom - top + 4), picture.size, labels)
         labels.append(label)
         draw.rectangle(label, fill=colour)
-        draw.text((label[0] + 2 - left, label[1] + 2 - top), drawable(text), fill="white", font=font)
+        _write(draw, label[0] + 2 - left, label[1] + 2 - top, line, size)
     return picture
-
-
-Label = tuple[float, float, float, float]
-"""`x0 y0 x1 y1` of a label."""
 
 
 def _free_place(
@@ -109,6 +140,22 @@ def _meet(a: Label, b: Label) -> bool:
     return a[0] < b[2] and b[0] < a[2] and a[1] < b[3] and b[1] < a[3]
 
 
+def _extent(draw: ImageDraw.ImageDraw, line: str, size: int) -> tuple[float, float, float, float]:
+    """Left, top, right and bottom of the ink of a line whose baseline begins at 0, 0."""
+    boxes, x = [], 0.0
+    for font, piece in runs(line):
+        boxes.append(draw.textbbox((x, 0), piece, font=_font(font.path, size), anchor="ls"))
+        x += draw.textlength(piece, font=_font(font.path, size))
+    return tuple(pick(box[side] for box in boxes) for side, pick in enumerate((min, min, max, max)))  # pyright: ignore
+
+
+def _write(draw: ImageDraw.ImageDraw, x: float, y: float, line: str, size: int) -> None:
+    """Writes a line whose baseline begins at x, y, each piece with the font that has its signs."""
+    for font, piece in runs(line):
+        draw.text((x, y), piece, fill="white", font=_font(font.path, size), anchor="ls")
+        x += draw.textlength(piece, font=_font(font.path, size))
+
+
 @cache
-def _font(size: int) -> ImageFont.FreeTypeFont:
-    return ImageFont.truetype(font_manager.findfont("DejaVu Sans"), size)
+def _font(path: str, size: int) -> ImageFont.FreeTypeFont:
+    return ImageFont.truetype(path, size)

@@ -5,16 +5,17 @@ from pathlib import Path
 
 import numpy as np
 
-from jaxvision.draw.confusion import confusion, drawn_of
+from jaxvision.draw.confusion import confusion, drawn_of, percent
 from jaxvision.draw.figure import save
 from jaxvision.draw.sheet import sheet
+from jaxvision.errors import amount
 from jaxvision.metrics.classification import confusion_matrix
 from jaxvision.types import Batch, Stream
 
 SHOWN = 40
 
 
-def report(folder: Path, name: str, rows: Mapping[str, np.ndarray], stream: Stream) -> None:
+def report(folder: Path, name: str, rows: Mapping[str, np.ndarray], stream: Stream, of: str = "") -> None:
     """Writes `<name>_predictions.png`, `<name>_confusion.png` of up to 4,000 classes, `<name>_mistakes.png` if there are any.
 
     Args:
@@ -22,17 +23,21 @@ def report(folder: Path, name: str, rows: Mapping[str, np.ndarray], stream: Stre
       name: the evaluation's.
       rows: those of `metrics.classification`: label, predicted, confidence and index of every example.
       stream: that of the evaluation, for the images and the names of the classes.
+      of: what the predictions are by, such as "step 64, averaged weights".
     """
     classes = stream.about().classes
     if drawn_of(name, classes):
-        save(confusion(confusion_matrix(rows, len(classes)), classes), folder / f"{name}_confusion.png")
-    accuracy = (rows["label"] == rows["predicted"]).mean()
+        matrix = confusion(confusion_matrix(rows, len(classes)), classes, name=name, of=of)
+        save(matrix, folder / f"{name}_confusion.png")
     sample = spread(len(rows["index"]), SHOWN)
-    _draw(folder / f"{name}_predictions.png", f"{name}: a sample, {accuracy:.1%} of all correct", sample, rows, stream)
+    all_of_them = f"{amount(len(rows['index']), 'example')}, accuracy {percent(rows['label'] == rows['predicted'])}"
+    subtitle = "  ·  ".join(filter(None, (all_of_them, of)))
+    title = f"{name}: a sample of the predictions"
+    _draw(folder / f"{name}_predictions.png", title, subtitle, sample, rows, stream)
     worst = most_confident_mistakes(rows, SHOWN)
     if len(worst):
-        title = f"{name}: the mistakes it is surest of"
-        _draw(folder / f"{name}_mistakes.png", title, worst, rows, stream)
+        title = f"{name}: the most confident mistakes"
+        _draw(folder / f"{name}_mistakes.png", title, subtitle, worst, rows, stream)
 
 
 def spread(count: int, wanted: int) -> np.ndarray:
@@ -76,15 +81,18 @@ def _shown(batch: Batch, row: int) -> list[int]:
     return np.concatenate([np.clip(np.rint(each), 0, size) for each in corners]).astype(int).tolist()
 
 
-def _draw(path: Path, title: str, numbers: np.ndarray, rows: Mapping[str, np.ndarray], stream: Stream) -> None:
+def _draw(
+    path: Path, title: str, subtitle: str, numbers: np.ndarray, rows: Mapping[str, np.ndarray], stream: Stream
+) -> None:
     classes = stream.about().classes
     images = images_of(stream, rows["index"][numbers])
     captions = [_caption(rows, number, classes) for number in numbers]
     correct = [bool(rows["label"][number] == rows["predicted"][number]) for number in numbers]
-    save(sheet([images[int(i)] for i in rows["index"][numbers]], captions, correct, title=title), path)
+    shown = [images[int(i)] for i in rows["index"][numbers]]
+    save(sheet(shown, captions, correct, title=title, subtitle=subtitle), path)
 
 
 def _caption(rows: Mapping[str, np.ndarray], number: int, classes: tuple[str, ...]) -> str:
     label, predicted = classes[rows["label"][number]], classes[rows["predicted"][number]]
     confidence = f"{predicted} {rows['confidence'][number]:.0%}"
-    return confidence if label == predicted else f"{confidence}\nis {label}"
+    return confidence if label == predicted else f"{confidence}\ntrue: {label}"

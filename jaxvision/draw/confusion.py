@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-from jaxtyping import Float, Int, Num
+from jaxtyping import Bool, Float, Int, Num
 from matplotlib import colormaps
 from matplotlib.axes import Axes
 from matplotlib.colors import Colormap, PowerNorm
@@ -13,7 +13,9 @@ from matplotlib.figure import Figure
 from matplotlib.image import AxesImage
 from matplotlib.ticker import FuncFormatter
 
+from jaxvision.draw.fonts import drawable
 from jaxvision.draw.style import BLUE, INK, MUTED, NOTHING, shorten, text_width
+from jaxvision.errors import amount
 
 logger = logging.getLogger(__name__)
 MOST_CELLS_WRITTEN = 20
@@ -36,13 +38,17 @@ def drawn_of(name: str, classes: Sequence[str]) -> bool:
     return False
 
 
-def confusion(matrix: Num[np.ndarray, "k k"], classes: Sequence[str], *, summary: str = "") -> Figure:
+def confusion(
+    matrix: Num[np.ndarray, "k k"], classes: Sequence[str], *, summary: str = "", name: str = "", of: str = ""
+) -> Figure:
     """Confusion matrix: how the examples of each true class (row) were predicted (columns), as fractions of the row.
 
     Args:
       matrix: counts of examples, the true class along the first axis.
       classes: k names.
       summary: stands above; the accuracy and the number of examples unless given.
+      name: the evaluation's, for the title.
+      of: what the predictions are by, such as "step 64, averaged weights"; stands behind the summary.
 
     Up to 20 classes, each cell says its fraction and count; beyond, names are thinned out, small fractions are lifted by a
     square-root colour scale, and the most confused pairs are listed beside the matrix. From 500 classes on, a dot shows
@@ -54,7 +60,7 @@ def confusion(matrix: Num[np.ndarray, "k k"], classes: Sequence[str], *, summary
     counts = _checked(np.asarray(matrix), classes)
     fractions = _fractions(counts)
     names = [shorten(name, NAME_WIDTH, NAME_SIZE) for name in classes]
-    summary = summary or _summary(counts)
+    summary = "  ·  ".join(filter(None, (summary or _summary(counts), of)))
     if len(names) <= MOST_CELLS_WRITTEN:
         figure, axes = _small(names, text_width(summary, SUMMARY_SIZE))
         _draw_matrix(axes, fractions, names, gamma=1.0)
@@ -63,13 +69,15 @@ def confusion(matrix: Num[np.ndarray, "k k"], classes: Sequence[str], *, summary
         figure, axes, scale, aside = _large(names)
         _draw_scale(figure, scale, _draw_matrix(axes, fractions, names, gamma=0.5))
         _draw_pairs(aside, counts, names)
-    _draw_title(axes, summary)
+    _draw_title(axes, f"{name}: confusion matrix" if name else "Confusion matrix", summary)
     return figure
 
 
 def _checked(matrix: np.ndarray, classes: Sequence[str]) -> Int[np.ndarray, "k k"]:
     if matrix.shape != (len(classes), len(classes)):
-        raise ValueError(f"{len(classes)} classes need a matrix of shape {(len(classes),) * 2}, got {matrix.shape}")
+        raise ValueError(
+            f"{amount(len(classes), 'class')}: the shape of the matrix must be {(len(classes),) * 2}, it is {matrix.shape}"
+        )
     if not np.all(np.isfinite(matrix)) or np.any(matrix < 0) or np.any(matrix != np.floor(matrix)):
         raise ValueError("a confusion matrix holds counts: whole numbers, 0 or more; was it normalised already?")
     if not np.any(matrix):
@@ -185,10 +193,12 @@ def _draw_cells(axes: Axes, fractions: Float[np.ndarray, "k k"], counts: Int[np.
 
 
 def _percent(fraction: float) -> str:
-    """A fraction in percent: none but 0 reads as 0 %, and none below 1 as 100 %."""
-    if fraction < 0.0095:
-        return "<1%"
-    return ">99%" if 0.9949 < fraction < 1 else f"{100 * fraction:.0f}%"
+    """A fraction in tenths of a percent, so that a row adds up; none but 0 reads as 0 %, and none below 1 as 100 %."""
+    if fraction == 1:
+        return "100%"
+    if fraction < 0.0005:
+        return "<0.1%"
+    return ">99.9%" if fraction > 0.9995 else f"{100 * fraction:.1f}%"
 
 
 def _draw_scale(figure: Figure, axes: Axes, image: AxesImage) -> None:
@@ -225,20 +235,24 @@ def _most_confused(counts: Int[np.ndarray, "k k"]) -> list[tuple[int, int]]:
     return [(int(true[i]), int(predicted[i])) for i in order]
 
 
-def _draw_title(axes: Axes, summary: str) -> None:
-    axes.set_title("Confusion matrix", loc="left", fontsize=12, weight="bold", color=INK, pad=20)
+def _draw_title(axes: Axes, title: str, summary: str) -> None:
+    style: dict[str, Any] = {"fontsize": 12, "weight": "bold", "color": INK, "parse_math": False}
+    axes.set_title(drawable(title), loc="left", pad=20, **style)
     place: dict[str, Any] = {"xycoords": "axes fraction", "textcoords": "offset points", "va": "bottom"}
     axes.annotate(summary, (0, 1), (0, 5), fontsize=SUMMARY_SIZE, color=MUTED, **place)
 
 
 def _summary(counts: Int[np.ndarray, "k k"]) -> str:
-    notes = [f"accuracy {_accuracy(counts)}", f"{counts.sum():,} examples"]
-    notes += [f"{len(counts):,} classes"] if len(counts) > MOST_CELLS_WRITTEN else []
+    notes = [f"accuracy {_precise(float(np.trace(counts) / counts.sum()))}", amount(int(counts.sum()), "example")]
+    notes += [amount(len(counts), "class")] if len(counts) > MOST_CELLS_WRITTEN else []
     notes += [] if np.all(counts.sum(axis=1)) else ["grey: no examples"]
     return "  ·  ".join(notes)
 
 
-def _accuracy(counts: Int[np.ndarray, "k k"]) -> str:
-    """The accuracy in percent; 100 % only where all are right."""
-    fraction = np.trace(counts) / counts.sum()
+def percent(correct: Bool[np.ndarray, "n"]) -> str:
+    """Which part is true, in percent; 100 % only where all are."""
+    return _precise(float(np.mean(correct)))
+
+
+def _precise(fraction: float) -> str:
     return ">99.99%" if 0.99994 < fraction < 1 else f"{fraction:.2%}"

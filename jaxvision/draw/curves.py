@@ -3,125 +3,70 @@
 import math
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from numbers import Real
-from typing import Any, NamedTuple
+from typing import Any
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import EngFormatter, FuncFormatter, MaxNLocator, NullFormatter
 
-from jaxvision.draw.style import BLUE, GREEN, INK, MUTED, ORANGE, PURPLE, RULE, SKY, VERMILLION, drawable, shorten
+from jaxvision.draw.fonts import drawable
+from jaxvision.draw.panels import TRAINING, Curve, Page, Panel, better, is_constant, page
+from jaxvision.draw.style import BLUE, GREEN, INK, MUTED, ORANGE, PURPLE, RULE, SKY, VERMILLION, shorten
 
-TRAINING = "train"
-MOST_PANELS = 15
-COLUMNS = 3
 PANEL = 3.5
 """Inches that the text above a panel may take."""
 FEW_POINTS = 40
 """Most points of a curve for which each is marked."""
 
-LOWER_IS_BETTER = re.compile("loss|error|perplexity|entropy|distance|mse|rmse|mae")
-HIGHER_IS_BETTER = re.compile("accuracy|precision|recall|f1|m?ap|ar|m?iou|dice|[prs]q|auc|auroc|psnr|ssim|agreement")
 SPELLING = {"ap": "AP", "ar": "AR", "map": "mAP", "iou": "IoU", "miou": "mIoU", "pq": "PQ", "f": "F", "auc": "AUC"}
 
 
-class Curve(NamedTuple):
-    """One quantity of one part of the data, at the steps where it was measured."""
-
-    part: str
-    quantity: str
-    steps: list[float]
-    values: list[float]
-
-
-def curves(rows: Sequence[Mapping[str, Any]]) -> Figure:
+def curves(rows: Sequence[Mapping[str, Any]], by: str | None = None) -> Figure:
     """One panel a quantity, from rows such as {"step": 100, "loss": 0.5} and {"step": 500, "test/accuracy": 0.9}.
 
     Names without a slash are of training, `<evaluation>/<quantity>` of an evaluation; both share the panel of the
-    quantity. Metrics of single classes (two slashes) get none, nor do micro averages that repeat the accuracy. Panels
-    beyond the 15th are named below the others instead. None and NaN leave a gap in their curve and are counted above it.
-    The best point of each curve of an evaluation (or of training, where nothing else has the quantity) is marked, where
-    the name of the quantity tells whether more is better.
+    quantity, and the log loss of an evaluation that of the loss. Metrics of single classes (two slashes) get none. Up to 9
+    panels are drawn (`draw.panels.page`); a line below names the quantities that are left out: those whose curves equal
+    others, those without a finite value, and what has no room. None and NaN leave a gap in their curve and are counted
+    above it. The best point of each curve of an evaluation (or of training, where nothing else has the quantity) is marked,
+    where the name of the quantity tells whether more is better and not all values are the same.
+
+    Args:
+      rows: of the log of a run.
+      by: name of the metric by which the best checkpoint is chosen.
 
     Raises:
       ValueError: no rows, a row without a step, or rows without a single metric.
     """
-    panels = _panels(_collected(rows))
-    shown, left_out = panels[:MOST_PANELS], panels[MOST_PANELS:]
-    colours = _colours([curve.part for panel in panels for curve in panel])
-    steps = [step for panel in shown for curve in panel for step in curve.steps]
-    lines = max(len(_judged(panel)) for panel in shown)
-    figure, fields = _page(len(shown), lines)
-    for axes, panel, is_lowest in zip(fields, shown, _lowest(len(shown)), strict=True):
+    found = page(rows, by)
+    colours = _colours([curve.part for panel in found.panels for curve in panel])
+    steps = [step for panel in found.panels for curve in panel for step in curve.steps]
+    lines = max(len(_judged(panel)) for panel in found.panels)
+    columns = _columns(len(found.panels))
+    figure, fields = _page(len(found.panels), columns, lines)
+    for place, (axes, panel) in enumerate(zip(fields, found.panels, strict=True)):
         _draw_panel(axes, panel, colours)
         _write_above(axes, panel[0].quantity, _notes(panel), lines)
-        _dress(axes, is_lowest=is_lowest)
+        _dress(axes, is_lowest=place + columns >= len(fields))
         _scale_steps(axes, steps)
         _scale_values(axes, panel)
     _draw_legend(figure, colours)
-    if left_out:
-        names = ", ".join(panel[0].quantity for panel in left_out)
-        figure.supxlabel(f"not drawn: {drawable(names)}", fontsize=8, color=MUTED, wrap=True, parse_math=False)
+    if text := _below(found):
+        figure.supxlabel(text, fontsize=8, color=MUTED, wrap=True, parse_math=False)
     return figure
 
 
-def _collected(rows: Sequence[Mapping[str, Any]]) -> list[Curve]:
-    if not rows:
-        raise ValueError("no curves to draw: there are no rows")
-    found: dict[str, Curve] = {}
-    for number, row in enumerate(rows):
-        if "step" not in row:
-            raise ValueError(f"row {number} has no step; it has {', '.join(row) or 'nothing'}")
-        for name, value in row.items():
-            if _is_metric(name, value):
-                curve = found.setdefault(name, Curve(*_parts(name), [], []))
-                curve.steps.append(row["step"])
-                curve.values.append(math.nan if value is None else value)
-    if not found:
-        raise ValueError(f"no curves to draw: {len(rows)} rows, none with a metric beside its step")
-    return list(found.values())
+def _below(found: Page) -> str:
+    """What the line below says of the quantities that have no panel."""
+    texts = [f"equal to {_title(first)}: {_titles(names)}" for first, names in found.equal.items()]
+    texts += [f"no finite value: {_titles(found.empty)}"] if found.empty else []
+    texts += [f"not drawn: {_titles(found.others)}"] if found.others else []
+    return "  ·  ".join(texts)
 
 
-def _is_metric(name: str, value: Any) -> bool:
-    number = value is None or (isinstance(value, Real) and not isinstance(value, bool))
-    return number and name not in ("step", "epoch") and name.count("/") < 2
-
-
-def _parts(name: str) -> tuple[str, str]:
-    """The part of the data and the quantity that a name tells."""
-    part, slash, quantity = name.partition("/")
-    return (part, quantity) if slash else (TRAINING, name)
-
-
-def _panels(found: Sequence[Curve]) -> list[list[Curve]]:
-    """The curves of each quantity: first what is good or bad, in the order of the rows, then what merely is."""
-    panels: dict[str, list[Curve]] = {}
-    for curve in sorted(found, key=lambda curve: curve.part != TRAINING):
-        panels.setdefault(curve.quantity, []).append(curve)
-    kept = [panel for quantity, panel in panels.items() if not _repeats(panel, panels.get("accuracy", []), quantity)]
-    return sorted(kept, key=lambda panel: better(panel[0].quantity) is None)
-
-
-def _repeats(panel: Sequence[Curve], accuracy: Sequence[Curve], quantity: str) -> bool:
-    known = {curve.part: curve for curve in accuracy}
-    return quantity.endswith("_micro") and all(_same(curve, known.get(curve.part)) for curve in panel)
-
-
-def _same(curve: Curve, other: Curve | None) -> bool:
-    return (
-        other is not None
-        and curve.steps == other.steps
-        and all(math.isclose(a, b, rel_tol=1e-9) for a, b in zip(curve.values, other.values, strict=True))
-    )
-
-
-def better(quantity: str) -> str | None:
-    """Whether "lower" or "higher" is better, as far as the name of the quantity says."""
-    words = re.findall(r"[a-z]+", quantity.lower()) + quantity.lower().split("_")
-    if any(map(LOWER_IS_BETTER.fullmatch, words)):
-        return "lower"
-    return "higher" if any(map(HIGHER_IS_BETTER.fullmatch, words)) else None
+def _titles(quantities: Sequence[str]) -> str:
+    return ", ".join(map(_title, quantities))
 
 
 def _colours(parts: Iterable[str]) -> dict[str, str]:
@@ -131,9 +76,13 @@ def _colours(parts: Iterable[str]) -> dict[str, str]:
     return {TRAINING: BLUE} | {part: palette[i % len(palette)] for i, part in enumerate(others)}
 
 
-def _page(panels: int, lines: int) -> tuple[Figure, list[Axes]]:
+def _columns(panels: int) -> int:
+    """How many panels stand side by side: three, or four where that leaves fewer gaps."""
+    return min(panels, min((3, 4), key=lambda columns: -panels % columns))
+
+
+def _page(panels: int, columns: int, lines: int) -> tuple[Figure, list[Axes]]:
     """A page of panels, with room for `lines` lines above each."""
-    columns = min(COLUMNS, panels)
     rows = math.ceil(panels / columns)
     size = 4.2 * max(columns, 1.2), (2.6 + 0.15 * lines) * rows + 0.45
     figure = Figure(figsize=size, layout="constrained", facecolor="white")
@@ -141,22 +90,17 @@ def _page(panels: int, lines: int) -> tuple[Figure, list[Axes]]:
     return figure, [figure.add_subplot(rows, columns, place + 1) for place in range(panels)]
 
 
-def _lowest(panels: int) -> list[bool]:
-    """Which panels have none below them."""
-    return [place + COLUMNS >= panels for place in range(panels)]
-
-
-def _judged(panel: Sequence[Curve]) -> list[Curve]:
+def _judged(panel: Panel) -> list[Curve]:
     """The curves whose best point counts: of evaluations, or of training alone."""
     return [curve for curve in panel if curve.part != TRAINING] or list(panel)
 
 
-def _draw_panel(axes: Axes, panel: Sequence[Curve], colours: Mapping[str, str]) -> None:
+def _draw_panel(axes: Axes, panel: Panel, colours: Mapping[str, str]) -> None:
     for curve in panel:
         _draw_curve(axes, curve, colours[curve.part])
     for curve in _judged(panel):
         best = _best(curve)
-        if best and better(curve.quantity):
+        if best and better(curve.quantity) and not is_constant(curve):
             _draw_star(axes, best, colours[curve.part])
 
 
@@ -165,20 +109,28 @@ def _draw_star(axes: Axes, point: tuple[float, float], colour: str) -> None:
     axes.plot([point[0]], [point[1]], color=colour, linestyle="none", label="_best", zorder=5, **star)
 
 
-def _notes(panel: Sequence[Curve]) -> list[str]:
+def _notes(panel: Panel) -> list[str]:
     """Notes on the judged curves, a line each."""
     judged = _judged(panel)
     notes = [_note(curve) for curve in judged]
-    if len(judged) > 1:
-        notes = [f"{shorten(curve.part, PANEL / 2, 8)}: {note}" for curve, note in zip(judged, notes, strict=True)]
+    if len(judged) > 1 or judged[0].quantity != panel[0].quantity:
+        names = [_name_beside(curve, panel[0].quantity) for curve in judged]
+        notes = [f"{shorten(name, PANEL / 2, 8)}: {note}" for name, note in zip(names, notes, strict=True)]
     lost = sum(not math.isfinite(value) for curve in panel for value in curve.values)
     return notes[:-1] + [notes[-1] + (f" · {lost} not finite" if lost else "")]
+
+
+def _name_beside(curve: Curve, quantity: str) -> str:
+    """The name of a curve in the panel of a quantity: its part of the data, and what it is of where that is another."""
+    return curve.part if curve.quantity == quantity else f"{curve.part} {_title(curve.quantity).lower()}"
 
 
 def _note(curve: Curve) -> str:
     best = _best(curve)
     if best is None:
         return "no finite value"
+    if is_constant(curve):
+        return f"{best[1]:.4g} at every step"
     return f"best {best[1]:.4g} at step {best[0]:,}" if better(curve.quantity) else f"last {best[1]:.4g}"
 
 
@@ -219,7 +171,8 @@ def _title(quantity: str) -> str:
     words = re.sub(r"\btop(\d+)", r"top-\1", drawable(quantity).replace("_", " ")).split()
     spelled = [re.sub(r"^([a-z]+)", lambda match: SPELLING.get(match[0], match[0]), word) for word in words]
     title = re.sub(r" (macro|micro)$", r" (\1)", " ".join(spelled))
-    return title if spelled and spelled[0] != words[0] else title[:1].upper() + title[1:]
+    is_name = bool(spelled) and (spelled[0] != words[0] or any(map(str.isupper, words[0][1:])))
+    return title if is_name else title[:1].upper() + title[1:]
 
 
 def _dress(axes: Axes, *, is_lowest: bool) -> None:
@@ -244,7 +197,7 @@ def _scale_steps(axes: Axes, steps: Sequence[float]) -> None:
         axes.set_xticks([first])
 
 
-def _scale_values(axes: Axes, panel: Sequence[Curve]) -> None:
+def _scale_values(axes: Axes, panel: Panel) -> None:
     if _wants_logarithm(panel):
         axes.set_yscale("log")
         axes.yaxis.set_minor_formatter(NullFormatter())
@@ -253,7 +206,7 @@ def _scale_values(axes: Axes, panel: Sequence[Curve]) -> None:
     axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
 
 
-def _wants_logarithm(panel: Sequence[Curve]) -> bool:
+def _wants_logarithm(panel: Panel) -> bool:
     """Whether a panel is logarithmic: losses and norms over more than two powers of ten are; a learning rate is linear."""
     quantity = panel[0].quantity
     values = [value for curve in panel for value in curve.values if math.isfinite(value)]

@@ -8,11 +8,12 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from jaxvision.draw.boxes import COLOURS, draw_box
+from jaxvision.draw.boxes import COLOURS, Label, draw_box
 from jaxvision.draw.classification import images_of, spread
 from jaxvision.draw.confusion import confusion, drawn_of
 from jaxvision.draw.figure import save
-from jaxvision.draw.style import GREEN, INK, MUTED, ORANGE, RULE, VERMILLION, shorten
+from jaxvision.draw.style import GREEN, INK, MUTED, ORANGE, RULE, VERMILLION, shorten, text_width
+from jaxvision.errors import amount
 from jaxvision.metrics import coco_ap
 from jaxvision.metrics.matching import Pairs, best_score, confusion_matrix, image_costs, matches, pairs, verdict
 from jaxvision.metrics.tables import Tables, tables
@@ -22,11 +23,12 @@ SHOWN, COLUMNS = 12, 2
 """Images on a sheet, and how many of them in a row, each of them twice."""
 CELL, GAP, MARGIN, CAPTION, HEAD = 2.9, 0.08, 0.25, 0.42, 0.62
 """Lengths in inches."""
+KEY = (("true positive", GREEN), ("missed", ORANGE), ("false positive", VERMILLION), ("ignored", MUTED))
 FEW_CURVES = len(COLOURS)
 """Most classes for which each has a curve with a name."""
 
 
-def report(folder: Path, name: str, rows: Mapping[str, np.ndarray], stream: Stream) -> None:
+def report(folder: Path, name: str, rows: Mapping[str, np.ndarray], stream: Stream, of: str = "") -> None:
     """Writes `<name>_predictions.png`, `<name>_worst.png`, `<name>_precision_recall.png` and `<name>_confusion.png`.
 
     Sheets and confusion matrices show the detections above the score at which F1 over all images is largest. The worst images
@@ -38,6 +40,7 @@ def report(folder: Path, name: str, rows: Mapping[str, np.ndarray], stream: Stre
       name: the evaluation's.
       rows: those of `metrics.detection`, for every example.
       stream: that of the evaluation, for the images and the names of the classes.
+      of: what the detections are by, such as "step 64, averaged weights".
     """
     classes = stream.about().classes
     found = tables(rows, len(classes))
@@ -45,17 +48,19 @@ def report(folder: Path, name: str, rows: Mapping[str, np.ndarray], stream: Stre
     score = best_score(found, near)
     if drawn_of(name, classes) and (counts := confusion_matrix(rows, len(classes), score=score)).any():
         summary = f"score {score:.2f} or more, IoU 0.5"
-        save(confusion(counts, [*classes, "background"], summary=summary), folder / f"{name}_confusion.png")
+        matrix = confusion(counts, [*classes, "background"], summary=summary, name=name, of=of)
+        save(matrix, folder / f"{name}_confusion.png")
     curves = coco_ap.curves(found)
     if (curves.recall >= 0).any():
-        save(precision_recall(curves, classes), folder / f"{name}_precision_recall.png")
+        heading = "  ·  ".join(filter(None, (f"{name}: precision and recall", of)))
+        save(precision_recall(curves, classes, heading), folder / f"{name}_precision_recall.png")
     cost = image_costs(found, near)
     worst = np.argsort(-cost, kind="stable")[:SHOWN]
     sheets = {
         "predictions": (f"{name}: a sample", spread(found.images, SHOWN)),
         "worst": (f"{name}: the worst images", worst[cost[worst] > 0]),
     }
-    seen = Seen(found, near, score, rows, stream)
+    seen = Seen(found, near, score, rows, stream, of)
     for kind, (title, numbers) in sheets.items():
         if len(numbers):
             save(pairs_sheet(seen, numbers, title), folder / f"{name}_{kind}.png")
@@ -69,10 +74,11 @@ class Seen(NamedTuple):
     score: float
     rows: Mapping[str, np.ndarray]
     stream: Stream
+    of: str = ""
 
 
 def pairs_sheet(seen: Seen, numbers: Sequence[int] | np.ndarray, title: str) -> Figure:
-    """These rows' images, each twice: with what is annotated on the left, what was found on the right.
+    """These rows' images, each twice: with the ground truth on the left, the detections on the right.
 
     Green: true positive; orange: missed; vermillion: false positive; grey and dashed: to ignore, or found in one to ignore.
     """
@@ -84,13 +90,13 @@ def pairs_sheet(seen: Seen, numbers: Sequence[int] | np.ndarray, title: str) -> 
     columns = min(COLUMNS, len(numbers))
     page = columns * pitch[0] - 0.3 + 2 * MARGIN, -(-len(numbers) // columns) * pitch[1] + HEAD + 2 * MARGIN
     figure = Figure(figsize=page, facecolor="white")
-    _write_head(figure, title, seen.score)
+    _write_head(figure, title, seen)
     for place, (number, example) in enumerate(zip(numbers, index, strict=True)):
         left, top = MARGIN + place % columns * pitch[0], MARGIN + HEAD + place // columns * pitch[1]
         height, width = (CELL * side / max(images[example].shape[:2]) for side in images[example].shape[:2])
         both = [_image_axes(figure, images[example], x, top, width, height) for x in (left, left + width + GAP)]
         found, missed, false = _draw_pair(both, seen, int(number), images[example].shape[:2], about.classes)
-        counts = f"{found} found, {missed} missed, {false} false"
+        counts = f"{found} found, {missed} missed, {amount(false, 'false positive')}"
         caption = (shorten(about.name(example), 2 * width, 8), counts)
         for line, (text, colour) in enumerate(zip(caption, (INK, MUTED), strict=True)):
             y = 1 - (top + height + 0.16 + 0.14 * line) / page[1]
@@ -98,16 +104,17 @@ def pairs_sheet(seen: Seen, numbers: Sequence[int] | np.ndarray, title: str) -> 
     return figure
 
 
-def _write_head(figure: Figure, title: str, score: float) -> None:
+def _write_head(figure: Figure, title: str, seen: Seen) -> None:
     width, height = figure.get_size_inches()
     style: dict[str, Any] = {"x": MARGIN / width, "parse_math": False}
     figure.text(y=1 - (MARGIN + 0.12) / height, s=title, fontsize=12, weight="bold", color=INK, **style)
-    text = f"Left: annotated. Right: found, with a score of {score:.2f} or more (the best F1)."
+    text = f"left: ground truth, right: detections with a score of {seen.score:.2f} or more (the best F1)"
+    text = "  ·  ".join(filter(None, (text, seen.of)))
     figure.text(y=1 - (MARGIN + 0.32) / height, s=text, fontsize=8.5, color=MUTED, **style)
     x = MARGIN / width
-    for text, colour in (("right", GREEN), ("missed", ORANGE), ("false", VERMILLION), ("ignored", MUTED)):
+    for text, colour in KEY:
         figure.text(x, 1 - (MARGIN + 0.5) / height, f"■ {text}", fontsize=8.5, color=colour, weight="bold")
-        x += (0.3 + 0.075 * len(text)) / width + 0.08 / width
+        x += (text_width(f"■ {text}", 8.5) * 1.12 + 0.15) / width
 
 
 def _image_axes(figure: Figure, image: np.ndarray, left: float, top: float, width: float, height: float) -> Axes:
@@ -133,20 +140,23 @@ def _draw_pair(
     objects = np.flatnonzero(annotated.image == number)
     hit = np.isin(objects, match)
     names = list(classes) if len(classes) > 1 else [""]
+    labels: tuple[list[Label], list[Label]] = ([], [])
     for row, is_found in zip(objects, hit, strict=True):
         ignored = bool(annotated.ignore[row])
         colour = MUTED if ignored else GREEN if is_found else ORANGE
-        draw_box(both[0], annotated.box[row] * scale, names[int(annotated.label[row])], colour, dashed=ignored, size=6)
+        text, box = names[int(annotated.label[row])], annotated.box[row] * scale
+        draw_box(both[0], box, text, colour, dashed=ignored, size=6, taken=labels[0])
     shown = np.flatnonzero((detected.image == number) & (detected.score >= seen.score))
-    for row in shown[::-1]:
+    for place, row in enumerate(shown):  # the best first: its label has room, and its box lies above the others
         colour = GREEN if right[row] else VERMILLION if wrong[row] else MUTED
         text = f"{names[int(detected.label[row])]} {detected.score[row]:.2f}".strip()
-        draw_box(both[1], detected.box[row] * scale, text, colour, dashed=colour == MUTED, size=6)
+        box, above = detected.box[row] * scale, 2 - place / len(shown)
+        draw_box(both[1], box, text, colour, dashed=colour == MUTED, size=6, taken=labels[1], zorder=above)
     real = ~annotated.ignore[objects]
     return int((hit & real).sum()), int((~hit & real).sum()), int(wrong[shown].sum())
 
 
-def precision_recall(curves: coco_ap.Curves, classes: Sequence[str]) -> Figure:
+def precision_recall(curves: coco_ap.Curves, classes: Sequence[str], heading: str = "") -> Figure:
     """Precision against recall at IoU 0.5 and 0.75: the mean over classes, and each class; up to five have names."""
     figure = Figure(figsize=(9.5, 4.3), layout="constrained", facecolor="white")
     for place, threshold in enumerate((0.5, 0.75)):
@@ -166,6 +176,8 @@ def precision_recall(curves: coco_ap.Curves, classes: Sequence[str]) -> Figure:
             np.linspace(0, 1, 101), mean, color=INK, linewidth=2.2, label=f"{shorten(name, 1.4, 8)} {mean.mean():.3f}"
         )
         _dress(axes, f"IoU {threshold}: AP{100 * threshold:.0f} {mean.mean():.3f}", few=few or len(known) <= 1)
+    if heading:
+        figure.suptitle(shorten(heading, 9, 9), x=0.01, ha="left", fontsize=9, color=MUTED, parse_math=False)
     return figure
 
 

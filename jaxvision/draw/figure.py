@@ -4,6 +4,7 @@ from pathlib import Path
 
 from matplotlib.figure import Figure
 
+from jaxvision.draw.fonts import give_fonts
 from jaxvision.errors import replacing
 
 
@@ -19,5 +20,6 @@ def save(figure: Figure, path: str | Path, *, dpi: float = 150) -> None:
     if path.suffix.lower() != ".png":
         raise ValueError(f"pictures are written as .png, not {path.suffix or 'without an ending'}: {path}")
     path.parent.mkdir(parents=True, exist_ok=True)
+    give_fonts(figure)
     with replacing(path) as partial:
         figure.savefig(partial, format="png", dpi=dpi)

@@ -9,7 +9,9 @@ import numpy as np
 from jaxtyping import UInt8
 from matplotlib.figure import Figure
 
-from jaxvision.draw.style import GREEN, INK, MUTED, RULE, VERMILLION, drawable, shorten, text_width
+from jaxvision.draw.fonts import drawable
+from jaxvision.draw.style import GREEN, INK, MUTED, RULE, VERMILLION, shorten, text_width
+from jaxvision.errors import amount
 
 CELL = 1.42
 """Width and height of the field of an image, inches."""
@@ -32,6 +34,7 @@ def sheet(
     *,
     columns: int = 8,
     title: str = "",
+    subtitle: str = "",
 ) -> Figure:
     r"""Images with a caption below each, from left to right and down.
 
@@ -40,7 +43,8 @@ def sheet(
       captions: one an image; "\n" begins a new line, lines that are too long are shortened.
       correct: frames an image green and ticks it (True), or orange-red with a cross (False). None: plain frames.
       columns: images in a row; fewer images make a narrower sheet.
-      title: stands above, on one line.
+      title: stands above, in bold letters.
+      subtitle: stands below the title, on one line.
 
     Raises:
       ValueError: no image, lists of different lengths, no columns, or an image of another type or shape.
@@ -52,11 +56,11 @@ def sheet(
     pitch = CELL + GAP, field + GAP + 0.06 + CAPTION_LINE * max(map(len, lines))
     width = max(columns * pitch[0] - GAP, NARROWEST) + 2 * MARGIN
     heading = textwrap.wrap(drawable(title), int((width - 2 * MARGIN) / 0.11))
-    head = len(heading) * TITLE_LINE + (correct is not None) * TALLY_LINE
+    head = len(heading) * TITLE_LINE + bool(subtitle) * TALLY_LINE + (correct is not None) * TALLY_LINE
     head += 0.15 if head else 0
     height = math.ceil(len(images) / columns) * pitch[1] - GAP + head + 2 * MARGIN
     figure = Figure(figsize=(width, height), facecolor="white")
-    _write_head(figure, heading, correct)
+    _write_head(figure, heading, shorten(subtitle, width - 2 * MARGIN, TALLY), correct)
     for number, image in enumerate(images):
         left = MARGIN + number % columns * pitch[0]
         bottom = height - MARGIN - head - number // columns * pitch[1] - field
@@ -80,10 +84,14 @@ def _size(image: UInt8[np.ndarray, "h w c"]) -> tuple[float, float]:
 
 def _check(images: Sequence[np.ndarray], captions: Sequence[str], correct: Sequence[bool] | None, columns: int) -> None:
     if not len(images) or columns < 1:
-        raise ValueError(f"a sheet needs an image and a column, got {len(images)} images and columns={columns}")
+        raise ValueError(
+            f"a sheet needs an image and a column, got {amount(len(images), 'image')} and columns={columns}"
+        )
     judged = len(images) if correct is None else len(correct)
     if not len(images) == len(captions) == judged:
-        raise ValueError(f"{len(images)} images need as many captions and verdicts, got {len(captions)} and {judged}")
+        raise ValueError(
+            f"{amount(len(images), 'image')}: as many captions and verdicts are needed, got {len(captions)} and {judged}"
+        )
     for number, image in enumerate(images):
         if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] not in (1, 3) or not image.size:
             allowed = "uint8 [h w 1] and [h w 3]"
@@ -127,15 +135,18 @@ def _write_caption(figure: Figure, lines: Sequence[str], left: float, bottom: fl
         _write(figure, left + CELL, y, _mark(verdict), fontsize=9, color=_colour(verdict), weight="bold", ha="right")
 
 
-def _write_head(figure: Figure, heading: Sequence[str], correct: Sequence[bool] | None) -> None:
-    """The title, and below it how many are right and wrong, in the colours of the frames."""
+def _write_head(figure: Figure, heading: Sequence[str], subtitle: str, correct: Sequence[bool] | None) -> None:
+    """The title, and below it the subtitle and how many are correct and wrong, in the colours of the frames."""
     y = figure.get_figheight() - MARGIN
     for line in heading:
         y -= TITLE_LINE
         _write(figure, MARGIN, y + 0.08, line, fontsize=TITLE, weight="bold", color=INK)
+    if subtitle:
+        y -= TALLY_LINE
+        _write(figure, MARGIN, y + 0.08, subtitle, fontsize=TALLY, color=MUTED)
     x = MARGIN
     for verdict in (True, False) if correct is not None else ():
         count = sum(bool(value) is verdict for value in correct or ())
-        text = f"{_mark(verdict)} {count:,} {'right' if verdict else 'wrong'}"
+        text = f"{_mark(verdict)} {count:,} {'correct' if verdict else 'wrong'}"
         _write(figure, x, y - TALLY_LINE + 0.08, text, fontsize=TALLY, color=_colour(verdict), weight="bold")
         x += 1.15 * text_width(text, TALLY) + 0.15

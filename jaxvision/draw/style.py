@@ -1,16 +1,14 @@
 """What all pictures share: colours that colour-blind readers tell apart, and text that always can be drawn."""
 
-from functools import cache
-
-from matplotlib import font_manager
-from matplotlib.ft2font import FT2Font, LoadFlags
+from jaxvision.draw.fonts import advance, drawable
 
 BLUE, VERMILLION, GREEN, PURPLE, SKY, ORANGE = "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00"
 """The palette of Okabe and Ito (Color Universal Design, 2008)."""
 INK, MUTED, RULE, NOTHING = "#1B1F24", "#5B6470", "#E3E6EA", "#E8E8E8"
 """Text, text that stays behind, grid lines, and the absence of data."""
 
-REPLACEMENT = "\N{REPLACEMENT CHARACTER}"
+LONGEST = 400
+"""Characters of a text that are measured: as many from its beginning as from its end, if it has more."""
 
 
 def shorten(text: str, width: float, size: float) -> str:
@@ -18,7 +16,8 @@ def shorten(text: str, width: float, size: float) -> str:
 
     The middle, because long class names differ at their ends as often as at their beginnings.
     """
-    text = drawable(" ".join(text.split()))
+    text = " ".join(text.split())
+    text = drawable(text if len(text) <= LONGEST else text[: LONGEST // 2] + text[-LONGEST // 2 :])
     kept = len(text)
     short = text
     while kept > 2 and text_width(short, size) > width:
@@ -27,29 +26,6 @@ def shorten(text: str, width: float, size: float) -> str:
     return short
 
 
-def drawable(text: str) -> str:
-    """`text` with what the font has no sign for replaced, so that no name, in any script, stops a picture."""
-    return "".join(sign if ord(sign) in _signs() or sign == "\n" else REPLACEMENT for sign in text)
-
-
 def text_width(text: str, size: float) -> float:
     """Inches that a line takes at this font size (points), with a little room for the rounding of signs to pixels."""
-    return 1.04 * sum(map(_advance, text)) * size / 72
-
-
-def _font() -> FT2Font:
-    return FT2Font(font_manager.findfont("DejaVu Sans"))
-
-
-@cache
-def _signs() -> frozenset[int]:
-    """Code points of matplotlib's own font."""
-    return frozenset(_font().get_charmap())
-
-
-@cache
-def _advance(sign: str) -> float:
-    """Width of one sign, as a multiple of the font size."""
-    font = _font()
-    font.set_size(100, 72)
-    return font.load_char(ord(sign), LoadFlags.NO_HINTING).linearHoriAdvance / 65536 / 100
+    return 1.04 * sum(map(advance, text)) * size / 72

@@ -10,10 +10,13 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, NoReturn
 
+from jaxvision.errors import amount, cut
 from jaxvision.formats.files import beside
 from jaxvision.formats.image_file import SUFFIXES, Size
 
 Box = tuple[float, float, float, float]
+LONGEST = 1_000
+"""Characters of the text of a finding; of a longer one, the middle is left out."""
 FAR = 1e30
 """Beyond float32, so as good as infinite."""
 
@@ -59,7 +62,8 @@ class Finding(NamedTuple):
     """What is there, and what is allowed."""
 
     def __str__(self) -> str:
-        return ": ".join(part for part in (self.file, self.where, self.value) if part)
+        text = ": ".join(part for part in (self.file, self.where, self.value) if part)
+        return cut(" ".join(text.splitlines()), LONGEST)
 
 
 Report = Callable[[Finding], None]
@@ -127,7 +131,7 @@ def unlisted(folder: Path, images: Sequence[AnnotatedImage], why: str) -> tuple[
     if not others:
         return ()
     count, total = len(others), len(others) + len(images)
-    return (f"{folder}: left out {count:,} of {total:,} images, which are {why}, first {others[0].name}",)
+    return (f"{folder}: left out {count:,} of {amount(total, 'image')}, which are {why}, first {others[0].name}",)
 
 
 def numbers(values: object, count: int) -> list[float] | None:

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from jaxvision import commands
-from jaxvision.errors import DataError, creating, raised_as
+from jaxvision.errors import DataError, amount, creating, printable, raised_as
 from jaxvision.formats import coco, doubts, faults, opening, voc, yolo
 from jaxvision.formats.annotation import FaultKind, Finding, Listing, Report, repeated
 from jaxvision.formats.image_file import Size
@@ -92,7 +92,7 @@ def run(flags: Flags) -> int:
     _check_folder(listing, sizes)
     known = [faults.known_size(image, size) for image, size in zip(listing.images, sizes, strict=True)]
     found = [*unread, *doubts.doubts(listing, known), *faults.faults(listing, sizes)]
-    result(summary(flags.path, listing, found, len(found) if flags.all else SHOWN))
+    result(printable(summary(flags.path, listing, found, len(found) if flags.all else SHOWN)))
     if flags.repaired is not None:
         write_repaired(flags.repaired, listing, sizes, unread)
     return 1 if found else 0
@@ -169,7 +169,7 @@ def _voc_folder(year: Path, classes: Sequence[str], report: Report) -> Listing:
             value = f"{name}: there is no file {year / 'Annotations' / name}.xml"
             report(Finding(FaultKind.NO_ANNOTATIONS, str(year / "ImageSets" / "Main" / f"{split}.txt"), "", value))
     if not names:
-        value = f"none of {len(files)} images in JPEGImages has an XML file in Annotations"
+        value = f"none of {amount(len(files), 'image')} in JPEGImages has an XML file in Annotations"
         report(Finding(FaultKind.NO_LABELS, str(year), "", value))
     bare = tuple(file for name in sorted(set(files) - set(names)) for file in files[name])
     return voc.read_listing(year, names, classes, report)._replace(unlabelled=bare)
@@ -179,17 +179,19 @@ def _check_folder(listing: Listing, sizes: Sequence[Size | Finding]) -> None:
     """Raises DataError where no image is there: a wrong folder, and no fault of each image."""
     if sizes and all(isinstance(size, Finding) and size.kind is FaultKind.MISSING for size in sizes):
         advice = "; is it --images=DIR?" if listing.format == coco.FORMAT else ""
-        raise DataError(f"none of {len(sizes)} images is there, first {listing.images[0].file}{advice}")
+        raise DataError(f"no image is there ({len(sizes):,} missing), first {listing.images[0].file}{advice}")
 
 
 def summary(path: Path, listing: Listing, found: Sequence[Finding], shown: int) -> str:
     """What was read, how many faults of each kind, and the first of each."""
     boxes = sum(len(image.objects) for image in listing.images)
-    amounts = f"{len(listing.images)} images in {listing.folder}, {boxes} boxes, {len(listing.classes)} classes"
-    lines = [f"{path}: {listing.format}, {amounts}"]
+    amounts = f"{amount(boxes, 'box')}, {amount(len(listing.classes), 'class')}"
+    lines = [f"{path}: {listing.format}, {amount(len(listing.images), 'image')} in {listing.folder}, {amounts}"]
     lines += [f"  {text}" for text in listing.left_out]
     if listing.unlabelled:
-        lines.append(f"  {len(listing.unlabelled)} images without an annotation file, first {listing.unlabelled[0]}")
+        lines.append(
+            f"  {amount(len(listing.unlabelled), 'image')} without an annotation file, first {listing.unlabelled[0]}"
+        )
     by_kind = {kind: [each for each in found if each.kind is kind] for kind in FaultKind}
     counted = {kind: each for kind, each in by_kind.items() if each}
     width = max(map(len, counted), default=0)
@@ -211,7 +213,7 @@ def write_repaired(path: Path, listing: Listing, sizes: Sequence[Size | Finding]
             partial.write_text(text, encoding="utf-8")
     except FileExistsError:
         raise FileExistsError(f"--repaired: {path} is there by now; nothing was written") from None
-    amounts = f"{len(copy.content['images'])} images, {len(copy.content['annotations'])} boxes"
+    amounts = f"{amount(len(copy.content['images']), 'image')}, {amount(len(copy.content['annotations']), 'box')}"
     print(f"\nwrote {path}: COCO JSON of images in {listing.folder}, {amounts}, annotations numbered from 1")
     changes.update(f"left out: {finding.kind}" for finding in unread if finding.kind not in NOT_LEFT_OUT)
     print("\n".join(f"  {text}  {count}" for text, count in changes.items()) or "  nothing else was changed")

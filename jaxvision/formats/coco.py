@@ -2,11 +2,12 @@
 
 import json as json_format
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from os import PathLike
 from pathlib import Path
 from typing import Any, NamedTuple, TypeGuard
 
+from jaxvision.errors import shown
 from jaxvision.formats import rle
 from jaxvision.formats.annotation import (
     AnnotatedImage,
@@ -20,8 +21,10 @@ from jaxvision.formats.annotation import (
     refuse,
     unlisted,
 )
+from jaxvision.formats.files import content as file_content
+from jaxvision.formats.files import is_inside
 from jaxvision.formats.fingerprint import digest
-from jaxvision.formats.image_file import Size
+from jaxvision.formats.image_file import MAX_SIDE, Size, is_possible
 from jaxvision.machine.folders import spelled
 
 FORMAT = "COCO JSON"
@@ -47,15 +50,16 @@ def categories(json: str | PathLike) -> Categories:
 
 def image_ids(json: str | PathLike) -> list[int]:
     """The id of every image, in the order of `read_listing`."""
-    return sorted(image.id for image in _images(_content(json), Path(), str(json), refuse))
+    return sorted(image.id for image in _images(_content(json), Path(json).parent, str(json), refuse))
 
 
 def read_listing(json: str | PathLike, images: str | PathLike | None = None, report: Report = refuse) -> Listing:
     """A COCO file: images in order of their id. Raises ValueError for a file that is no such JSON.
 
     `images` is their folder; None looks for it: beside the file, in `images/`, in a folder of the name of the file or of its
-    split (`val2017/` for `annotations/instances_val2017.json`). Of images that share an id, the first has the annotations
-    of all.
+    split (`val2017/` for `annotations/instances_val2017.json`). A file name may be absolute or go up, as long as it leads to
+    a place below this folder or that of the dataset; others are reported, and not read. Of images that share an id, the first
+    has the annotations of all.
     """
     file, content = str(json), _content(json)
     names = _categories(content, file, report)
@@ -66,7 +70,7 @@ def read_listing(json: str | PathLike, images: str | PathLike | None = None, rep
     for place, annotation in enumerate(content["annotations"]):
         _add(annotation, place, by_id, names, labels, report_here)
     ordered = sorted(images_read, key=lambda image: image.id)
-    fingerprint = digest(Path(json).read_bytes())
+    fingerprint = digest(file_content(json))
     ids, classes = tuple(names), tuple(names.values())
     left_out = unlisted(folder, ordered, f"not in {Path(json).name}")
     return Listing(FORMAT, folder, classes, ids, ordered, fingerprint, raw=content, left_out=left_out)
@@ -85,7 +89,7 @@ def _likely_folder(json: Path, content: Mapping[str, Any]) -> Path:
     )
     names = [each.get("file_name") for each in content["images"][:LOOKED_FOR] if isinstance(each, Mapping)]
     paths = [name for name in names if isinstance(name, str) and _is_path(name)]
-    holding = (place for place in likely if any((place / name).is_file() for name in paths))
+    holding = (place for place in likely if any(os.path.isfile(place / name) for name in paths))
     return next(holding, next((place for place in likely if place.is_dir()), json.parent))
 
 
@@ -98,11 +102,13 @@ def _reporter(report: Report, file: str) -> ReportHere:
 
 def _content(json: str | PathLike) -> dict[str, Any]:
     try:
-        content = json_format.loads(Path(json).read_bytes())
+        data = file_content(json)
     except FileNotFoundError:
         raise FileNotFoundError(f"there is no file {json}") from None
-    except (ValueError, RecursionError) as error:
-        raise ValueError(f"{json} is no JSON: {error}") from None
+    try:
+        content = json_format.loads(data)
+    except (ValueError, RecursionError, MemoryError) as error:
+        raise ValueError(f"{json} is no JSON: {str(error) or 'there is not enough memory for it'}") from None
     for name in LISTS:
         if not isinstance(content, dict) or not isinstance(content.get(name), list):
             raise ValueError(
@@ -119,13 +125,13 @@ def _categories(content: dict[str, Any], file: str, report: Report) -> dict[int,
             report_here(
                 FaultKind.MALFORMED,
                 f"category number {place}",
-                f"is {each!r}; it needs a whole number `id` and a `name`",
+                f"is {shown(each)}; it needs a whole number `id` and a `name`",
             )
         elif each["id"] in found:
             report_here(
                 FaultKind.MALFORMED,
                 f"category {each['id']}",
-                f"two have this id: {found[each['id']]!r}, {each['name']!r}",
+                f"two have this id: {shown(found[each['id']])}, {shown(each['name'])}",
             )
         else:
             found[each["id"]] = each["name"]
@@ -135,37 +141,45 @@ def _categories(content: dict[str, Any], file: str, report: Report) -> dict[int,
 def _images(content: dict[str, Any], folder: Path, file: str, report: Report) -> list[AnnotatedImage]:
     """The images in the order of the file; one that is listed twice, once."""
     report_here, found = _reporter(report, file), list[AnnotatedImage]()
-    named: dict[int, list[str]] = {}
+    named: dict[int, dict[str, None]] = {}
     for place, each in enumerate(content["images"]):
         if not isinstance(each, Mapping) or not _is_id(each.get("id")) or not isinstance(each.get("file_name"), str):
             report_here(
                 FaultKind.MALFORMED,
                 f"image number {place}",
-                f"is {each!r}; it needs a whole number `id` and a `file_name`",
+                f"is {shown(each)}; it needs a whole number `id` and a `file_name`",
             )
             continue
         id, name = each["id"], each["file_name"]
-        others = named.setdefault(id, [])
-        problem = _naming_problem(name, others)
+        others = named.setdefault(id, {})
+        problem = _naming_problem(name, others, (folder, *_dataset(Path(file))))
         if problem is not None:
             report_here(problem[0], f"image {id}", problem[1])
         if problem is None or problem[0] is FaultKind.DUPLICATE_IMAGE:
-            others.append(name)
+            others[name] = None
             found.append(AnnotatedImage(name, spelled(folder, name), file, id, _size(each, report_here), [], each))
     return found
 
 
-def _naming_problem(name: str, others: Sequence[str]) -> tuple[FaultKind, str] | None:
-    """What is wrong with the file name of an image, after others of the same id."""
+def _dataset(json: Path) -> tuple[Path, ...]:
+    """The folder of the dataset that a file is of: its own, or the one above its `annotations/`."""
+    return (json.parent.parent,) if json.absolute().parent.name == "annotations" else (json.parent,)
+
+
+def _naming_problem(name: str, others: Collection[str], folders: Sequence[Path]) -> tuple[FaultKind, str] | None:
+    """What is wrong with the file name of an image in the first of the folders, after others of the same id."""
     if not _is_path(name):
         return (
             FaultKind.MALFORMED,
-            f"file_name is {name!r}; allowed is the path of a file below the folder of the images",
+            f"file_name is {shown(name)}; allowed is the path of a file below the folder of the images",
         )
+    if (".." in name or os.path.isabs(name)) and not any(is_inside(folders[0] / name, each) for each in folders):
+        value = f"file_name {shown(name)} leads out of {folders[0]}; name a folder of images that holds it (--images)"
+        return FaultKind.MALFORMED, value
     if name in others:
-        return FaultKind.REPEATED_IMAGE, f"{name} is listed twice with this id"
+        return FaultKind.REPEATED_IMAGE, f"{shown(name)[1:-1]} is listed twice with this id"
     if others:
-        return FaultKind.DUPLICATE_IMAGE, f"two images have this id: {others[0]}, {name}"
+        return FaultKind.DUPLICATE_IMAGE, f"two images have this id: {next(iter(others))}, {name}"
     return None
 
 
@@ -179,10 +193,12 @@ def _is_path(name: str) -> bool:
 
 def _size(image: Mapping[str, Any], report_here: ReportHere) -> Size | None:
     height, width = image.get("height"), image.get("width")
-    if _is_id(height) and _is_id(width) and min(height, width) > 0:
+    if _is_id(height) and _is_id(width) and is_possible((height, width)):
         return height, width
     if height is not None or width is not None:
-        value = f"height is {height!r} and width {width!r}; allowed are whole numbers above 0"
+        value = (
+            f"height is {shown(height)} and width {shown(width)}; allowed are whole numbers above 0, up to {MAX_SIDE:,}"
+        )
         report_here(FaultKind.NO_SIZE, f"image {image['id']}", value)
     return None
 
@@ -197,7 +213,7 @@ def _add(
 ) -> None:
     """Gives the annotation to its image, or says why it can't be used."""
     if not isinstance(annotation, Mapping):
-        return report_here(FaultKind.MALFORMED, f"annotation number {place}", f"is {annotation!r}, no JSON object")
+        return report_here(FaultKind.MALFORMED, f"annotation number {place}", f"is {shown(annotation)}, no JSON object")
     id = annotation.get("id")
     where = f"annotation number {place}" if id is None else f"annotation {id}"
     problem = _problem(annotation, images, names)
@@ -223,20 +239,20 @@ def _problem(
     """Why the annotation can't be used."""
     image, category, box, crowd, area = (annotation.get(key) for key in KEYS)
     if not _is_id(image) or image not in images:
-        return FaultKind.UNKNOWN_IMAGE, f"image_id is {image!r}, and no image has this id"
+        return FaultKind.UNKNOWN_IMAGE, f"image_id is {shown(image)}, and no image has this id"
     if not _is_id(category) or category not in names:
         listed = ", ".join(f"{id} ({name})" for id, name in list(names.items())[:8]) or "none"
         more = ", ..." if len(names) > 8 else ""
-        return FaultKind.UNKNOWN_CATEGORY, f"category_id is {category!r}; allowed are {listed}{more}"
+        return FaultKind.UNKNOWN_CATEGORY, f"category_id is {shown(category)}; allowed are {listed}{more}"
     sides = numbers(box, 4)
     if sides is None or min(sides[2:]) < 0:
         allowed = "four finite numbers, x y width height, no side below 0"
-        return FaultKind.MALFORMED, f"bbox is {box!r}; allowed are {allowed}"
+        return FaultKind.MALFORMED, f"bbox is {shown(box)}; allowed are {allowed}"
     if crowd not in (None, 0, 1):
-        return FaultKind.MALFORMED, f"iscrowd is {crowd!r}; allowed are 0 and 1"
+        return FaultKind.MALFORMED, f"iscrowd is {shown(crowd)}; allowed are 0 and 1"
     measured = number(area)
     if area is not None and (measured is None or measured < 0):
-        return FaultKind.MALFORMED, f"area is {area!r}; allowed is a finite number, not below 0"
+        return FaultKind.MALFORMED, f"area is {shown(area)}; allowed is a finite number, not below 0"
     return None
 
 

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 
+from jaxvision.errors import amount
 from jaxvision.formats import voc
 from jaxvision.formats.annotation import AnnotatedImage, FaultKind, Finding, Listing
 from jaxvision.formats.image_file import Size
@@ -29,7 +30,7 @@ def doubts(listing: Listing, sizes: Sequence[Size | None]) -> Iterator[Finding]:
         yield from _convention(listing, sizes)
     elif listing.images:
         file = listing.images[0].annotation_file if listing.raw else str(listing.folder)
-        yield Finding(FaultKind.NO_OBJECTS, file, "", f"none of {len(listing.images):,} images has an object")
+        yield Finding(FaultKind.NO_OBJECTS, file, "", f"none of {amount(len(listing.images), 'image')} has an object")
 
 
 def notes(listing: Listing) -> tuple[str, ...]:
@@ -37,14 +38,14 @@ def notes(listing: Listing) -> tuple[str, ...]:
     bare = listing.unlabelled
     if not bare:
         return listing.left_out
-    text = f"{listing.folder}: {len(bare):,} of {len(listing.images):,} images without annotations, first {bare[0]}"
+    text = f"{listing.folder}: {len(bare):,} of {amount(len(listing.images), 'image')} without annotations, first {bare[0]}"
     return (*listing.left_out, text)
 
 
 def _unlabelled(listing: Listing, bare: Sequence[AnnotatedImage]) -> Finding:
     having = len(listing.images) - len(bare)
-    amount = f"{having or 'none'} of {len(listing.images)} images {'have' if having > 1 else 'has'} a text"
-    value = f"{amount}, that of {bare[0].file} would be {bare[0].annotation_file}"
+    present = f"{having or 'none'} of {amount(len(listing.images), 'image')} {'have' if having > 1 else 'has'} a text"
+    value = f"{present}, that of {bare[0].file} would be {bare[0].annotation_file}"
     return Finding(FaultKind.NO_LABELS, str(listing.folder), "", value)
 
 
@@ -64,13 +65,13 @@ def _convention(listing: Listing, sizes: Sequence[Size | None]) -> Iterator[Find
         return Finding(kind, image.annotation_file, entry.where, f"{numbers} of {image.name}: {text}")
 
     if not listing.relative and boxes.max() < LARGEST_FRACTION and (boxes % 1).any():
-        text = f"all {len(boxes)} boxes look like fractions of the image's sides; expected are pixels"
+        text = f"all {amount(len(boxes), 'box')} look like fractions of the image's sides; expected are pixels"
         yield finding(FaultKind.FRACTIONS, int(np.argmax((boxes % 1).any(1))), text)
     elif listing.format != voc.FORMAT and _look_like_corners(stated, boxes, limits):
         leaving = _leaving(boxes, limits)
         text = (
-            f"all {len(boxes)} boxes look like corners, x0 y0 x1 y1; read as {CONVENTIONS[listing.relative]}, as this"
-            f" format has them, {leaving.sum()} leave their image"
+            f"all {amount(len(boxes), 'box')} look like corners, x0 y0 x1 y1; read as {CONVENTIONS[listing.relative]}, as"
+            f" this format has them, {leaving.sum()} leave their image"
         )
         yield finding(FaultKind.CORNERS, int(np.argmax(leaving)), text)
 

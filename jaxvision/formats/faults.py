@@ -6,9 +6,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, NamedTuple
 
+from jaxvision.errors import amount, shown
 from jaxvision.formats import rle
 from jaxvision.formats.annotation import AnnotatedImage, AnnotatedObject, Box, FaultKind, Finding, Listing, repeated
-from jaxvision.formats.image_file import Size, decoded_size, size_mismatch
+from jaxvision.formats.image_file import Size, decoded_size, read, size_mismatch
 from jaxvision.machine.limits import cores
 
 ROUNDING = 0.05
@@ -28,15 +29,17 @@ def image_sizes(listing: Listing) -> list[Size | Finding]:
 def _image(image: AnnotatedImage, names: Sequence[str]) -> Size | Finding:
     where = f"image {image.id}"
     if len(names) > 1:
-        value = f"{len(names)} images have this id, and its annotations could be of each: {', '.join(names)}"
+        some_names = f"{', '.join(names[:3])}{', ...' if len(names) > 3 else ''}"
+        value = f"{amount(len(names), 'image')} have this id, and its annotations could be of each: {some_names}"
         return Finding(FaultKind.DUPLICATE_IMAGE, image.annotation_file, where, value)
     try:
-        data = image.file.read_bytes()
+        if not os.path.exists(image.file):
+            return Finding(FaultKind.MISSING, image.annotation_file, where, f"there is no file {image.file}")
+        data = read(image.file)
         size = decoded_size(data)
-    except FileNotFoundError:
-        return Finding(FaultKind.MISSING, image.annotation_file, where, f"there is no file {image.file}")
-    except (OSError, ValueError) as error:
-        return Finding(FaultKind.UNREADABLE, image.annotation_file, where, f"{image.file}: {error}")
+    except ValueError as error:
+        text = str(error).removeprefix(f"{image.file} ")
+        return Finding(FaultKind.UNREADABLE, image.annotation_file, where, f"{image.file}: {text}")
     value = None if image.size is None else size_mismatch(image.name, image.size, size, data)
     return size if value is None else Finding(FaultKind.OTHER_SIZE, image.annotation_file, where, value)
 
@@ -64,8 +67,9 @@ def _ambiguous(listing: Listing) -> Iterator[Finding]:
     annotation_file = listing.images[0].annotation_file if listing.raw and listing.images else str(listing.folder)
     for name in repeated(listing.classes):
         named = zip(listing.category_ids, listing.classes, strict=True)
-        ids = ", ".join(str(id) for id, each in named if each == name)
-        yield Finding(FaultKind.DUPLICATE_CATEGORY, annotation_file, f"categories {ids}", f"all have the name {name!r}")
+        ids = [str(id) for id, each in named if each == name]
+        where = f"categories {', '.join(ids[:8])}{', ...' if len(ids) > 8 else ''}"
+        yield Finding(FaultKind.DUPLICATE_CATEGORY, annotation_file, where, f"all have the name {shown(name)}")
     first: dict[str, AnnotatedImage] = {}
     for image in listing.images:
         same = first.setdefault(os.path.normpath(image.name), image)
@@ -150,7 +154,7 @@ def _faulty_ids(listing: Listing) -> Iterator[Finding]:
         here = f"image {image.id} ({image.name})"
         for entry in image.objects:
             if entry.id is None:
-                value = f"of {here}: id is {entry.raw.get('id')!r}; allowed are whole numbers from 1"
+                value = f"of {here}: id is {shown(entry.raw.get('id'))}; allowed are whole numbers from 1"
                 yield Finding(FaultKind.NO_ID, image.annotation_file, entry.where, value)
                 continue
             if entry.id == 0:

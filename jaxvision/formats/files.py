@@ -1,11 +1,16 @@
-"""Files below a folder: which of them are used, and how many are left out, by suffix."""
+"""Files below a folder: which of them are used, how many are left out, by suffix, and what is in a file."""
 
 import os
+import stat
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from os import PathLike
 from pathlib import Path
-from typing import NamedTuple
+from typing import BinaryIO, NamedTuple
+
+from jaxvision.errors import DataError, amount
+from jaxvision.machine.limits import memory
 
 SHOWN = 8
 """Kinds of files left out that are named."""
@@ -88,7 +93,8 @@ def left_out(used: int, by_suffix: Mapping[str, int]) -> str:
     ordered = sorted(by_suffix.items(), key=lambda each: (-each[1], each[0]))
     named = [f"{n:,} {kind}" for kind, n in ordered[:SHOWN]]
     rest = sum(n for _, n in ordered[SHOWN:])
-    return f"left out {count:,} of {used + count:,} files: {', '.join(named)}" + (f", {rest:,} others" if rest else "")
+    named += [amount(rest, "other")] if rest else []
+    return f"left out {count:,} of {amount(used + count, 'file')}: {', '.join(named)}"
 
 
 def beside(used: Iterable[Path], suffixes: tuple[str, ...]) -> list[Path]:
@@ -103,3 +109,39 @@ def beside(used: Iterable[Path], suffixes: tuple[str, ...]) -> list[Path]:
 def counted(entries: list[os.DirEntry[str]]) -> Counter[str]:
     """How many files there are of each kind."""
     return Counter(map(kind, entries))
+
+
+def content(path: str | PathLike, most: int | None = None) -> bytes:
+    """All bytes of a regular file.
+
+    Args:
+      path: of the file.
+      most: bytes that it may have; None for a quarter of the memory.
+
+    Raises:
+      DataError: for a pipe, a device or a folder, and for a larger file; nothing of it is read then.
+      OSError: if it is not there, or can't be read.
+    """
+    most = (memory() or 1 << 40) // 4 if most is None else most
+    with regular(path) as file:
+        size = os.fstat(file.fileno()).st_size
+        if size > most:
+            raise DataError(f"{os.fspath(path)} has {size:,} bytes; allowed are {most:,}")
+        return file.read(most)
+
+
+@contextmanager
+def regular(path: str | PathLike) -> Iterator[BinaryIO]:
+    """The file, open to be read. Raises as `content` does; no pipe is waited for."""
+    if not stat.S_ISREG(os.stat(path).st_mode):  # before it is opened: to open a device may do something
+        raise DataError(f"{os.fspath(path)} is no regular file")
+    number = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
+    with os.fdopen(number, "rb") as file:
+        if not stat.S_ISREG(os.fstat(number).st_mode):
+            raise DataError(f"{os.fspath(path)} is no regular file")
+        yield file
+
+
+def is_inside(path: str | PathLike, folder: str | PathLike) -> bool:
+    """Whether the path, as it is written, leads to a place below the folder; links are not looked at."""
+    return Path(os.path.abspath(path)).is_relative_to(os.path.abspath(folder))

@@ -8,7 +8,8 @@ from typing import TypeVar
 
 from PIL import Image
 
-from jaxvision.errors import DataError
+from jaxvision.errors import DataError, cut
+from jaxvision.formats.files import content, regular
 from jaxvision.formats.metadata import QUARTERS, TURNS, bare_jpeg, bare_png, orientation
 
 T = TypeVar("T")
@@ -22,11 +23,38 @@ SUFFIXES = (
 )
 """How the names of image files end, in lower case: those that are read."""
 MAX_PIXELS = 178_956_970
-"""Twice what PIL calls a decompression bomb, the point where it refuses to go on."""
+"""Pixels of an image; one of more is refused. Twice what PIL calls a decompression bomb, where it refuses to go on."""
+MAX_SIDE = 65_535
+"""Pixels of a side; one of more is refused. The most that a JPEG can have."""
+MAX_BYTES = 1 << 28
+"""Bytes of an image file; a larger one is refused unread."""
+MAX_EXPANSION = 1_000
+"""Times the size of its file that an image of more than `SMALL` bytes may take decoded; beyond is a decompression bomb."""
+SMALL = 1 << 26
+"""Bytes of an image, decoded, that any file may hold."""
+BYTES = {"1": 1, "L": 1, "P": 1, "I;16": 2}
+"""Bytes of a pixel in PIL's memory, by the mode of the image; 4 of any other."""
 
 
 class BadImage(DataError):
     """An image that can't be used: the message names it and says why, in one line."""
+
+
+def read(path: Path) -> bytes:
+    """The content of an image file. Raises BadImage, naming it, if it can't be read, is no regular file or too large."""
+    try:
+        return content(path, MAX_BYTES)
+    except FileNotFoundError:
+        raise BadImage(f"there is no file {path}") from None
+    except OSError as error:
+        raise BadImage(f"{path} can't be read: {error.strerror or error}") from None
+    except DataError as error:
+        raise BadImage(str(error)) from None
+
+
+def is_possible(size: Size) -> bool:
+    """Whether an image that is read can have the size."""
+    return 0 < min(size) <= max(size) <= MAX_SIDE and size[0] * size[1] <= MAX_PIXELS
 
 
 def opened(data: bytes, max_pixels: int = MAX_PIXELS) -> Image.Image:
@@ -41,10 +69,22 @@ def opened(data: bytes, max_pixels: int = MAX_PIXELS) -> Image.Image:
     except Image.UnidentifiedImageError:
         readable = f"{', '.join(FORMATS)}, of 8 bits or grey of 16"
         raise BadImage(f"not an image (readable are {readable}): its first bytes are {data[:8]!r}") from None
-    pixels = image.width * image.height
-    if pixels > max_pixels:
-        raise BadImage(f"{image.height}x{image.width} are {pixels} pixels, more than max_pixels={max_pixels}")
+    _check_size(image, len(data), max_pixels)
     return image
+
+
+def _check_size(image: Image.Image, size: int, max_pixels: int) -> None:
+    """Raises BadImage for a header that claims more than can be decoded, or than a file of `size` bytes holds."""
+    text, pixels = f"{image.height}x{image.width}", image.width * image.height
+    if pixels > max_pixels:
+        raise BadImage(f"{text} are {pixels} pixels, more than max_pixels={max_pixels}")
+    if max(image.size) > MAX_SIDE:
+        raise BadImage(f"{text}: no side may have more than {MAX_SIDE:,} pixels")
+    decoded = pixels * BYTES.get(image.mode, 4)
+    if decoded > max(SMALL, MAX_EXPANSION * size):
+        raise BadImage(
+            f"{text} in a file of {size:,} bytes, more than {MAX_EXPANSION} times as much: a decompression bomb"
+        )
 
 
 def _opened(data: bytes) -> Image.Image:
@@ -81,10 +121,10 @@ def upright_size(image: bytes | Path) -> Size | None:
 def _size_in_header(image: bytes | Path) -> Size:
     if isinstance(image, Path):
         try:
-            with Image.open(image, formats=FORMATS) as found:
+            with regular(image) as file, Image.open(file, formats=FORMATS) as found:
                 return _upright_size(found)
         except Exception:  # perhaps for its metadata, which `opened` can do without
-            image = image.read_bytes()
+            image = read(image)
     return _upright_size(opened(image))
 
 
@@ -115,7 +155,7 @@ def guarded(read: Callable[[], T]) -> T:
     except (BadImage, MemoryError):
         raise
     except Exception as error:  # decoders raise OSError, SyntaxError, struct.error, zlib.error, ... for broken files
-        text = " ".join(str(error).split())
+        text = cut(" ".join(str(error).split()), 200)
         raise BadImage(f"can't be decoded: {text or type(error).__name__}") from None
 
 

@@ -2,11 +2,16 @@
 
 from pathlib import Path
 
+from jaxvision.formats.files import content
 
-def read_text(path: Path) -> str:
-    """The text of a file, without its byte order mark. Raises ValueError, naming file and line, if it is no UTF-8."""
+
+def read_text(path: Path, most: int | None = None) -> str:
+    """The text of a file of at most `most` bytes, without its byte order mark.
+
+    Raises ValueError, naming the file, for a larger one, and, with the line, if it is no UTF-8; and as `files.content` does.
+    """
     try:
-        return path.read_text(encoding="utf-8-sig")
+        return content(path, most).decode("utf-8-sig").replace("\r\n", "\n").replace("\r", "\n")
     except UnicodeDecodeError as error:
         line, byte = error.object.count(b"\n", 0, error.start) + 1, error.object[error.start]
         raise ValueError(f"{path}: line {line}: byte 0x{byte:02x} is no UTF-8, and no other encoding is read") from None

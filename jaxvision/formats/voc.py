@@ -6,7 +6,7 @@ from os import PathLike
 from pathlib import Path
 from xml.etree import ElementTree
 
-from jaxvision.errors import nearest
+from jaxvision.errors import DataError, amount, nearest, shown
 from jaxvision.formats.annotation import (
     AnnotatedImage,
     AnnotatedObject,
@@ -19,8 +19,9 @@ from jaxvision.formats.annotation import (
     repeated,
     unlisted,
 )
+from jaxvision.formats.files import content, is_inside
 from jaxvision.formats.fingerprint import digest
-from jaxvision.formats.image_file import SUFFIXES, Size
+from jaxvision.formats.image_file import SUFFIXES, Size, is_possible
 from jaxvision.formats.text import read_lines
 
 FORMAT = "Pascal VOC"
@@ -29,6 +30,10 @@ VOC_CLASSES = (
     *("horse", "motorbike", "person", "pottedplant", "sheep", "sofa", "train", "tvmonitor"),
 )
 CORNERS = ("xmin", "ymin", "xmax", "ymax")
+MAX_BYTES = 1 << 22
+"""Bytes of an annotation file; a larger one is refused unread."""
+DEEPEST = 100
+"""Levels of elements in an annotation file; VOC's have four."""
 FLAGS = ("-1", "0", "1")
 """After an id in the list of a class: not there, difficult, there."""
 
@@ -82,6 +87,10 @@ def split_names(year: Path, split: str) -> list[str]:
         raise FileNotFoundError(f"there is no split {split!r}: {path}{nearest(split, sorted(splits(year)))}")
     names = _ids(path, set(annotated(year)))
     for name in names:
+        if not is_inside(year / "Annotations" / name, year / "Annotations"):
+            raise DataError(
+                f"{path}: {shown(name)} leads out of {year / 'Annotations'}; allowed are names of files in it"
+            )
         if not (year / "Annotations" / f"{name}.xml").is_file():
             raise FileNotFoundError(f"{path}: {name}: there is no file {year / 'Annotations' / name}.xml")
     return names
@@ -94,7 +103,7 @@ def class_names(year: Path) -> tuple[str, ...]:
 
 def _names_in(path: Path) -> set[str]:
     try:
-        root = _parsed(path.read_bytes())
+        root = _parsed(content(path, MAX_BYTES))
     except ValueError:
         return set()
     return {name for node in root.findall("object") if (name := (node.findtext("name") or "").strip())}
@@ -127,31 +136,54 @@ def read_listing(year: Path, names: Iterable[str], classes: Sequence[str], repor
     files, found, contents = image_files(year), [], []
     for place, name in enumerate(names, start=1):
         path = year / "Annotations" / f"{name}.xml"
-        contents.append(path.read_bytes())
+        contents.append(_content(path, report))
         image = _image(contents[-1], path, files.get(name, [f"{name}.jpg"]), place, labels, report)
         found += [] if image is None else [image]
     ids, images = tuple(range(1, len(labels) + 1)), year / "JPEGImages"
     left_out = unlisted(images, found, "not listed")
-    return Listing(FORMAT, images, tuple(classes), ids, found, digest(*contents), left_out=left_out)
+    return Listing(
+        FORMAT, images, tuple(classes), ids, found, digest(*(each or b"" for each in contents)), left_out=left_out
+    )
+
+
+def _content(path: Path, report: Report) -> bytes | None:
+    try:
+        return content(path, MAX_BYTES)
+    except DataError as error:
+        return report(Finding(FaultKind.MALFORMED, str(path), "", str(error).removeprefix(f"{path} ")))
 
 
 def _image(
-    data: bytes, path: Path, images: Sequence[str], place: int, labels: dict[str, int], report: Report
+    data: bytes | None, path: Path, images: Sequence[str], place: int, labels: dict[str, int], report: Report
 ) -> AnnotatedImage | None:
     """The image that an annotation file is of; None, with the reason reported, if it can't be used."""
+    if data is None:
+        return None
     try:
         root = _parsed(data)
     except ValueError as error:
         return report(Finding(FaultKind.MALFORMED, str(path), "", str(error)))
     if len(images) > 1:
-        value = f"{len(images)} images have its name: {', '.join(images)}; allowed is one"
+        value = f"{amount(len(images), 'image')} have its name: {', '.join(images)}; allowed is one"
         return report(Finding(FaultKind.TWO_FILES, str(path), "", value))
     file = path.parent.parent / "JPEGImages" / images[0]
     return AnnotatedImage(images[0], file, str(path), place, _size(root), _objects(root, str(path), labels, report))
 
 
-class _WithoutDoctype(ElementTree.TreeBuilder):
-    """A document type can define entities that grow without bound, or that read files."""
+class _Plain(ElementTree.TreeBuilder):
+    """Builder of a shallow tree, without a document type, which can define entities that grow without bound or read files."""
+
+    depth = 0
+
+    def start(self, tag: str, attrs: dict[str, str]) -> ElementTree.Element:
+        self.depth += 1
+        if self.depth > DEEPEST:
+            raise ValueError(f"its elements nest more than {DEEPEST} levels deep")
+        return super().start(tag, attrs)
+
+    def end(self, tag: str) -> ElementTree.Element:
+        self.depth -= 1
+        return super().end(tag)
 
     def doctype(self, name: str, pubid: str | None, system: str | None) -> None:
         raise ValueError(f"it has a DOCTYPE ({name}), which is not read")
@@ -159,21 +191,21 @@ class _WithoutDoctype(ElementTree.TreeBuilder):
 
 def _parsed(data: bytes) -> ElementTree.Element:
     """The annotation. Raises ValueError for what is no such XML."""
-    parser = ElementTree.XMLParser(target=_WithoutDoctype())
+    parser = ElementTree.XMLParser(target=_Plain())
     try:
         parser.feed(data)
         root = parser.close()
-    except (ElementTree.ParseError, LookupError) as error:  # LookupError: an encoding that Python does not know
+    except (ElementTree.ParseError, LookupError, MemoryError) as error:  # LookupError: an encoding that Python lacks
         raise ValueError(f"is no XML: {error}") from None
     if root.tag != "annotation":
-        raise ValueError(f"is no VOC annotation: its root is <{root.tag}>, allowed is <annotation>")
+        raise ValueError(f"is no VOC annotation: its root is <{shown(root.tag)[1:-1]}>, allowed is <annotation>")
     return root
 
 
 def _size(root: ElementTree.Element) -> Size | None:
     """`(height, width)`, if it is there."""
     height, width = (int(number_in(root.findtext(f"size/{side}")) or 0) for side in ("height", "width"))
-    return (height, width) if height > 0 and width > 0 else None
+    return (height, width) if is_possible((height, width)) else None
 
 
 def _objects(root: ElementTree.Element, file: str, labels: dict[str, int], report: Report) -> list[AnnotatedObject]:
@@ -187,18 +219,18 @@ def _object(
 ) -> AnnotatedObject | None:
     name = (node.findtext("name") or "").strip()
     if name not in labels:
-        value = f"name is {name!r}{nearest(name, list(labels))}"
+        value = f"name is {shown(name)}{nearest(name[:200], list(labels))}"
         report(Finding(FaultKind.UNKNOWN_CATEGORY, file, where, value))
         return None
     texts = {corner: node.findtext(f"bndbox/{corner}") for corner in CORNERS}
     x0, y0, x1, y1 = (number_in(text) for text in texts.values())
     if x0 is None or y0 is None or x1 is None or y1 is None or x1 < x0 - 1 or y1 < y0 - 1:
-        shown = ", ".join(f"{corner} {text}" for corner, text in texts.items())
+        corners = ", ".join(f"{corner} {text and shown(text, 40)[1:-1]}" for corner, text in texts.items())
         allowed = "four finite numbers, no maximum below its minimum"
-        report(Finding(FaultKind.MALFORMED, file, where, f"bndbox is {shown}; allowed are {allowed}"))
+        report(Finding(FaultKind.MALFORMED, file, where, f"bndbox is {corners}; allowed are {allowed}"))
         return None
     difficult = (node.findtext("difficult") or "0").strip()
     if difficult not in ("0", "1"):
-        report(Finding(FaultKind.MALFORMED, file, where, f"difficult is {difficult!r}; allowed are 0 and 1"))
+        report(Finding(FaultKind.MALFORMED, file, where, f"difficult is {shown(difficult)}; allowed are 0 and 1"))
         return None
     return AnnotatedObject(where, labels[name], (x0 - 1, y0 - 1, x1, y1), difficult == "1")

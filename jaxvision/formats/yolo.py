@@ -11,6 +11,7 @@ from os import PathLike
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from jaxvision.errors import DataError, amount, cut, shown
 from jaxvision.formats import files
 from jaxvision.formats.annotation import (
     AnnotatedImage,
@@ -33,6 +34,10 @@ BESIDE = 0.01
 """How far from 0 to 1 a centre, a side or a point may be: files are rounded."""
 BELONGING = ("classes.txt", *YAMLS)
 """Files beside images and texts that say which classes there are."""
+MAX_BYTES = 1 << 23
+"""Bytes of the text of an image; a larger one is refused unread."""
+MAX_YAML = 1 << 21
+"""Bytes of a `data.yaml`; a larger one is refused unread."""
 FORMS = "class cx cy width height, or six or more, an even number of them, class x y x y x y ..."
 
 
@@ -67,27 +72,39 @@ def read_yaml(path: str | PathLike) -> Description:
     content, written = _parsed(path)
     if not isinstance(content, Mapping) or "names" not in content:
         raise ValueError(f"{path} has no `names` of classes, so it describes no dataset")
-    root = path.parent / str(content.get("path") or ".")
+    root = path.parent / _path_in(content, "path", ".", path)[0]
     splits = {
-        name: [_place(root, str(each)) for each in (value if isinstance(value, list) else [value])]
-        for name, value in content.items()
-        if name in ("train", "val", "test") and value
+        name: [_place(root, each) for each in _path_in(content, name, "", path)]
+        for name in ("train", "val", "test")
+        if content.get(name)
     }
     names = _names(content["names"], written.get("names"), path)
     if content.get("nc", len(names)) != len(names):
-        raise ValueError(f"{path}: nc is {content['nc']!r}, and names are {len(names)}; allowed is their number")
+        raise ValueError(f"{path}: nc is {shown(content['nc'])}, and names are {len(names)}; allowed is their number")
     return Description(root, names, splits)
+
+
+def _path_in(content: Mapping[str, Any], name: str, default: str, path: Path) -> list[str]:
+    """The paths that a field says, one or a list of them."""
+    value = content.get(name) or default
+    found = value if isinstance(value, list) else [value]
+    for each in found:
+        if type(each) not in (str, int):
+            raise ValueError(f"{path}: {name} is {shown(value)}; allowed are a path, or a list of paths")
+    return [str(each) for each in found]
 
 
 def _parsed(path: Path) -> tuple[Any, Any]:
     """The content of a YAML file, and the same with every value as the text that is written there."""
     import yaml
 
-    text = read_text(path)
+    text = read_text(path, MAX_YAML)
     try:
         return yaml.safe_load(text), yaml.load(text, yaml.BaseLoader)
+    except RecursionError:
+        raise ValueError(f"{path} is no YAML of a dataset: it nests too deeply") from None
     except (yaml.YAMLError, ValueError) as error:  # a ValueError for the 31st of February
-        raise ValueError(f"{path} is no YAML: {' '.join(str(error).split())}") from None
+        raise ValueError(f"{path} is no YAML: {cut(' '.join(str(error).split()), 300)}") from None
 
 
 def _place(root: Path, text: str) -> Path:
@@ -101,7 +118,9 @@ def _names(names: Any, written: Any, path: Path) -> tuple[str, ...]:
     by_number, texts = _numbered(names), {str(number): text for number, text in _numbered(written).items()}
     numbers = range(len(by_number))
     if not by_number or any(type(each) is not int for each in by_number) or sorted(by_number) != list(numbers):
-        raise ValueError(f"{path}: names is {names!r}; allowed are a list, or numbers from 0 without a gap to names")
+        raise ValueError(
+            f"{path}: names is {shown(names)}; allowed are a list, or numbers from 0 without a gap to names"
+        )
     return tuple(_name(by_number[each], texts.get(str(each)), f"{path}: names: {each}") for each in numbers)
 
 
@@ -114,6 +133,8 @@ def _numbered(names: Any) -> dict[Any, Any]:
 
 def _name(name: Any, text: Any, where: str) -> str:
     """A name as it is written. YAML takes `no` for False, `010` for 8 and `~` for None, unless it is quoted."""
+    if isinstance(name, list | dict):
+        raise ValueError(f"{where} is {shown(name)}; allowed are texts")
     text = str(name) if text is None else str(text)
     if not text.strip():
         raise ValueError(f"{where} is {text!r}; allowed are names that are not empty")
@@ -134,9 +155,11 @@ def read_classes(path: Path) -> tuple[str, ...]:
 def listed(places: Iterable[Path], root: Path) -> Images:
     """The images of folders, or of text files that list them; names are relative to the root.
 
+    Raises DataError for a list of images that are neither below the root nor below its own folder.
+
     The text of an image is where the last folder `images` of its path is called `labels`, as Ultralytics has it.
     """
-    found = [_in_place(place) for place in places]
+    found = [_in_place(place, root) for place in places]
     labelled = [each._replace(name=os.path.relpath(each.image, root)) for images in found for each in images.labelled]
     return Images(labelled, tuple(text for images in found for text in images.left_out))
 
@@ -146,13 +169,17 @@ def each_once(images: Images) -> Images:
     return images._replace(labelled=list({each.image: each for each in images.labelled}.values()))
 
 
-def _in_place(place: Path) -> Images:
+def _in_place(place: Path, root: Path) -> Images:
     if place.is_dir():
         _check_folders(_beside(place))
         return _below(place, lambda image: _beside(image).with_suffix(".txt"))
     if not place.is_file():
         raise FileNotFoundError(f"there is no file or folder {place}")
     images = [place.parent / line for line in read_lines(place) if line]
+    for image in images:
+        if not files.is_inside(image, place.parent) and not files.is_inside(image, root):
+            where = f"{place}: {shown(str(image))} is outside of {root}"
+            raise DataError(f"{where}; in the data.yaml, name by `path:` a folder that holds it")
     return Images([Labelled(str(image), image, _beside(image).with_suffix(".txt")) for image in images])
 
 
@@ -187,7 +214,7 @@ def _below(images: Path, text_of: Callable[[Path], Path]) -> Images:
     )
     left_out = files.left_out(len(names), by_suffix)
     told = [f"{images}: {left_out}"] if left_out else []
-    told += [f"{images}: left out {len(spare):,} texts that go with no image, first {spare[0]}"] if spare else []
+    told += [f"{images}: left out {amount(len(spare), 'text')} without an image, first {spare[0]}"] if spare else []
     return Images(labelled, tuple(told))
 
 
@@ -200,8 +227,8 @@ def read_listing(found: Images, root: Path, classes: Sequence[str], report: Repo
     """What the texts say; an image without one has no object."""
     images, texts, bare = [], [], []
     for place, each in enumerate(map(_on_disk, found.labelled), start=1):
-        bare += [] if each.text.is_file() else [each.name]
-        texts.append(each.text.read_bytes() if each.text.is_file() else b"")
+        bare += [] if os.path.lexists(each.text) else [each.name]
+        texts.append(_content(each.text, report) if os.path.lexists(each.text) else b"")
         objects = _objects(texts[-1], str(each.text), classes, report)
         images.append(AnnotatedImage(each.name, each.image, str(each.text), place, None, objects))
     ids = tuple(range(1, len(classes) + 1))
@@ -218,6 +245,17 @@ def read_listing(found: Images, root: Path, classes: Sequence[str], report: Repo
     )
 
 
+def _content(text: Path, report: Report) -> bytes:
+    """What is in a text; nothing, which is reported, where it can't be read."""
+    try:
+        return files.content(text, MAX_BYTES)
+    except FileNotFoundError:
+        report(Finding(FaultKind.MALFORMED, str(text), "", "is a link to a file that is not there"))
+    except DataError as error:
+        report(Finding(FaultKind.MALFORMED, str(text), "", str(error).removeprefix(f"{text} ")))
+    return b""
+
+
 def _on_disk(each: Labelled) -> Labelled:
     image, text = (spelled(path.parent, path.name) for path in (each.image, each.text))
     return each._replace(image=image, text=text)
@@ -231,7 +269,7 @@ def _objects(text: bytes, file: str, classes: Sequence[str], report: Report) -> 
 
 def _object(words: list[str], where: str, file: str, classes: Sequence[str], report: Report) -> AnnotatedObject | None:
     def malformed(allowed: str) -> None:
-        report(Finding(FaultKind.MALFORMED, file, where, f"is {' '.join(words)!r}; allowed are {allowed}"))
+        report(Finding(FaultKind.MALFORMED, file, where, f"is {shown(' '.join(words[:50]))}; allowed are {allowed}"))
 
     values = [each for each in map(number_in, words) if each is not None]
     polygon = len(words) >= 7 and len(words) % 2 == 1
@@ -241,7 +279,7 @@ def _object(words: list[str], where: str, file: str, classes: Sequence[str], rep
     if not all(-BESIDE <= value <= 1 + BESIDE for value in sides) or (not polygon and min(sides[2:]) < 0):
         return malformed(f"{'x y' if polygon else 'cx cy width height'} in fractions of the image's sides, 0 to 1")
     if not 0 <= label < len(classes):
-        value = f"class is {label}; allowed are 0 to {len(classes) - 1} ({', '.join(classes[:8])})"
+        value = f"class is {shown(label, 40)}; allowed are 0 to {len(classes) - 1} ({', '.join(classes[:8])})"
         report(Finding(FaultKind.UNKNOWN_CATEGORY, file, where, value))
         return None
     return AnnotatedObject(where, label, _around(sides) if polygon else _box(*sides))

@@ -50,10 +50,10 @@ def lend_temporary(folder: Path) -> None:
 def spelled(folder: Path, name: str) -> Path:
     """The file of this name, or, where there is none, of another Unicode form of it (NFC, NFD): archives change forms."""
     path = folder / name
-    if name.isascii() or path.exists():
+    if name.isascii() or os.path.exists(path):
         return path
     others = (folder / unicodedata.normalize(form, name) for form in ("NFC", "NFD"))
-    return next((other for other in others if other.exists()), path)
+    return next((other for other in others if os.path.exists(other)), path)
 
 
 def _home() -> Path:

@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
+from jaxvision.errors import amount
 from jaxvision.types import Batch, ClassScores, Labels, Metric, Rows
 
 FEW_CLASSES = 20
@@ -94,7 +95,7 @@ def _labels(batch: Batch) -> Int[Array, "b"]:
 
 def _observe(logits: Float[Array, "b k"], label: Int[Array, "b"], classes: int) -> Rows:
     if logits.shape[-1] != classes:
-        raise ValueError(f"the metric was made for {classes} classes, the logits have {logits.shape[-1]}")
+        raise ValueError(f"the metric was made for {amount(classes, 'class')}, the logits have {logits.shape[-1]}")
     log_probabilities = jax.nn.log_softmax(logits.astype(jnp.float64 if logits.dtype == jnp.float64 else jnp.float32))
     labelled = jnp.arange(classes, dtype=jnp.int32)[None, :] == label[:, None]
     return {
@@ -122,7 +123,7 @@ def check_rows(rows: Mapping[str, np.ndarray], k: int) -> None:
     wrong = np.flatnonzero((label < 0) | (label >= k))
     if len(wrong):
         where = f"the example with index {rows['index'][wrong[0]]}" if "index" in rows else f"row {wrong[0]}"
-        raise ValueError(f"{where} has label {label[wrong[0]]}; with {k} classes, labels are 0 to {k - 1}")
+        raise ValueError(f"{where} has label {label[wrong[0]]}; with {amount(k, 'class')}, labels are 0 to {k - 1}")
 
 
 def _mean(values: np.ndarray) -> float:

@@ -13,6 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
+from jaxvision.errors import amount
 from jaxvision.metrics.classification import (
     balanced_accuracy,
     check_rows,
@@ -52,7 +53,8 @@ def thresholded(classes: Sequence[str] | int, tuned_on: int, objective: Objectiv
         log_probabilities, label, held = rows["log_probabilities"], rows["label"], rows["index"] < tuned_on
         if held.all() or not held.any():
             raise ValueError(
-                f"thresholded(tuned_on={tuned_on}) leaves {held.sum()} examples to tune on and {(~held).sum()} to test on"
+                f"thresholded(tuned_on={tuned_on}) leaves {amount(int(held.sum()), 'example')} to tune on and "
+                f"{(~held).sum()} to test on"
             )
         thresholds = tune(log_probabilities[held], label[held], objective)
         tested = {"label": label[~held], "predicted": decide(log_probabilities[~held], thresholds)}

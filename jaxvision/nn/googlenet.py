@@ -4,8 +4,11 @@ torchvision's 5x5 branches are 3x3 convolutions. Modules are named as there: `co
 each with `conv` and `norm`; `head`.
 """
 
+from collections.abc import Mapping
+
 import jax.numpy as jnp
 from flax import linen as nn
+from flax.core import FrozenDict
 from jax.typing import DTypeLike
 from jaxtyping import Array, Float
 
@@ -83,6 +86,8 @@ class GoogLeNet(nn.Module):
     """Fraction of the units of the auxiliary heads that are dropped while training."""
     dtype: DTypeLike = jnp.float32
     norm: Norm = tensorflow_norm
+    modules: Mapping[str, tuple[int, int, int, int, int, int]] = FrozenDict(MODULES)
+    """Channels of every module by its name, as in `MODULES`; the auxiliary heads are behind 4a and 4d."""
 
     @nn.compact
     def __call__(
@@ -99,7 +104,7 @@ class GoogLeNet(nn.Module):
             raise ValueError(f"GoogLeNet needs images of at least 15x15 pixels, not {images.shape[1:3]}")
         wide = at_least_float32(self.dtype)
         x, others = self._stem(images, train), []
-        for number, channels in MODULES.items():
+        for number, channels in self.modules.items():
             if number in ("4a", "5a"):
                 x = max_pool_rounding_up(x, 3 if number == "4a" else 2)
             x = Inception(channels, self.dtype, self.norm, name=f"inception{number}")(x, train=train)

@@ -18,7 +18,9 @@ from jax.nn.initializers import Initializer
 from jax.typing import DTypeLike
 from jaxtyping import Array, Bool, Float
 
+from jaxvision.errors import amount
 from jaxvision.nn.precision import at_least_float32
+from jaxvision.ops.extremes import maximum
 
 Norm = Callable[..., nn.Module]
 """`(*, dtype, scale_init, name) -> module`: BatchNorm, FrozenBatchNorm, `group_norm(groups)`, or a partial of one."""
@@ -52,7 +54,7 @@ def moments(
     axes, divisor = tuple(range(x.ndim - 1)), jnp.maximum(count, 1)
     mean = deviation.sum(axes) / divisor
     variance = jnp.square(deviation).sum(axes) / divisor - jnp.square(mean)
-    return near + mean, jnp.maximum(variance, 0), count
+    return near + mean, maximum(variance, 0), count
 
 
 class BatchNorm(nn.Module):
@@ -200,7 +202,8 @@ def _rows(name: str, valid: Array, x: Array) -> Array:
         return valid.reshape(*valid.shape, *(1,) * (x.ndim - valid.ndim))
     if x.shape[0] % valid.size:
         raise ValueError(
-            f"{name}: {x.shape[0]} rows of {valid.size} examples don't tell which of them are valid; allowed is one row "
+            f"{name}: {amount(x.shape[0], 'row')} of {amount(valid.size, 'example')} don't tell which of them are "
+            "valid; allowed is one row "
             "an example, or the same number of each"
         )
     return jnp.repeat(valid.reshape(-1), x.shape[0] // valid.size).reshape(-1, *(1,) * (x.ndim - 1))

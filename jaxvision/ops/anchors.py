@@ -8,9 +8,12 @@ from collections.abc import Sequence
 import numpy as np
 from jaxtyping import Float
 
+from jaxvision.ops.options import COUNT, POSITIVE, allowed
+
 Anchors = Float[np.ndarray, "n 4"]
 
 
+@allowed(sizes=POSITIVE, ratios=POSITIVE)
 def around_zero(sizes: Sequence[float | int], ratios: Sequence[float | int]) -> Float[np.ndarray, "k 4"]:
     """Anchors of every height-to-width ratio in every size, ratios first, rounded to whole pixels as torchvision has them.
 
@@ -23,6 +26,7 @@ def around_zero(sizes: Sequence[float | int], ratios: Sequence[float | int]) -> 
     return np.round(np.stack([-w, -h, w, h], -1).reshape(-1, 4) / 2).astype(np.float32)
 
 
+@allowed(shape=COUNT._replace(length=2), stride=COUNT._replace(length=2))
 def grid(shape: tuple[int, int], stride: tuple[int, int], cell: Float[np.ndarray, "k 4"]) -> Anchors:
     """The anchors of a cell, about the top-left corner of each cell of a feature map `rows, columns` (arXiv:1506.01497)."""
     rows, columns = (np.arange(n, dtype=np.float32) * step for n, step in zip(shape, stride, strict=True))
@@ -31,6 +35,7 @@ def grid(shape: tuple[int, int], stride: tuple[int, int], cell: Float[np.ndarray
     return (corners + cell[None]).reshape(-1, 4)
 
 
+@allowed(canvas=COUNT._replace(length=2), ratios=POSITIVE)
 def pyramid(
     shapes: Sequence[tuple[int, int]],
     canvas: tuple[int, int],
@@ -49,6 +54,7 @@ def pyramid(
     ]
 
 
+@allowed(canvas=COUNT._replace(length=2), scales=POSITIVE, strides=POSITIVE)
 def ssd_default_boxes(
     shapes: Sequence[tuple[int, int]],
     canvas: tuple[int, int],
@@ -98,6 +104,7 @@ def _default_boxes(
     return np.concatenate([centre - half, centre + half], -1).reshape(-1, 4)
 
 
+@allowed(canvas=COUNT._replace(length=2), scales=POSITIVE._replace(pair=True))
 def tensorflow_default_boxes(
     shapes: Sequence[tuple[int, int]], canvas: tuple[int, int], scales: tuple[float, float] = (0.2, 0.95)
 ) -> Anchors:

@@ -7,6 +7,8 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from jaxvision.ops.boxes import from_centre, to_centre
+from jaxvision.ops.extremes import minimum
+from jaxvision.ops.options import POSITIVE, allowed
 
 Boxes = Float[Array, "*b 4"]
 Stride = float | int | Float[Array, "*#b 1"]
@@ -20,6 +22,7 @@ LARGEST_LOG = math.log(1000 / 16)
 """What a decoded logarithm of a size is cut at: 62.5 times the reference."""
 
 
+@allowed(weights=POSITIVE._replace(length=4))
 def encode(boxes: Boxes, references: Boxes, weights: Weights = (1.0, 1.0, 1.0, 1.0)) -> Boxes:
     """Offsets `dx dy dw dh` of boxes from their references (arXiv:1311.2524, appendix C), each times its weight.
 
@@ -33,14 +36,16 @@ def encode(boxes: Boxes, references: Boxes, weights: Weights = (1.0, 1.0, 1.0, 1
     return jnp.concatenate([shift, jnp.log(side / base)], -1) * _row(weights, boxes)
 
 
+@allowed(weights=POSITIVE._replace(length=4))
 def decode(offsets: Boxes, references: Boxes, weights: Weights = (1.0, 1.0, 1.0, 1.0)) -> Boxes:
     """The boxes that `encode` turns into these offsets; no larger than 62.5 times the reference."""
     offsets, reference = offsets / _row(weights, offsets), to_centre(references)
     centre = offsets[..., :2] * reference[..., 2:] + reference[..., :2]
-    side = jnp.exp(jnp.minimum(offsets[..., 2:], LARGEST_LOG)) * reference[..., 2:]
+    side = jnp.exp(minimum(offsets[..., 2:], LARGEST_LOG)) * reference[..., 2:]
     return from_centre(jnp.concatenate([centre, side], -1))
 
 
+@allowed(stride=POSITIVE)
 def decode_yolo(offsets: Boxes, cells: Float[Array, "*b 2"], priors: Float[Array, "*b 2"], stride: Stride) -> Boxes:
     """The boxes of YOLOv2 and v3 (arXiv:1804.02767, section 2.1).
 
@@ -54,6 +59,7 @@ def decode_yolo(offsets: Boxes, cells: Float[Array, "*b 2"], priors: Float[Array
     return from_centre(jnp.concatenate([centre, jnp.exp(offsets[..., 2:]) * priors], -1))
 
 
+@allowed(stride=POSITIVE)
 def encode_yolo(
     boxes: Boxes, cells: Float[Array, "*b 2"], priors: Float[Array, "*b 2"], stride: Stride
 ) -> tuple[Float[Array, "*b 2"], Float[Array, "*b 2"]]:

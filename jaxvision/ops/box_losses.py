@@ -6,10 +6,10 @@ A loss sees a box twice, as offsets from its anchor and in pixels, and so does i
 from collections.abc import Callable
 
 import jax.numpy as jnp
-import optax
 from jaxtyping import Array, Float
 
 from jaxvision.ops import boxes
+from jaxvision.ops.options import POSITIVE, allowed
 
 Rows = Float[Array, "n 4"]
 BoxLoss = Callable[[Rows, Rows, Rows, Rows], Float[Array, "n"]]
@@ -21,9 +21,15 @@ def l1(offsets: Rows, wanted: Rows, _: Rows, __: Rows) -> Float[Array, "n"]:
     return jnp.abs(offsets - wanted).sum(-1)
 
 
+@allowed(beta=POSITIVE)
 def smooth_l1(beta: float | int = 1) -> BoxLoss:
     """The smooth L1 distance of the offsets, summed: half the square by `beta` below it (arXiv:1504.08083, equation 3)."""
-    return lambda offsets, wanted, _, __: optax.huber_loss(offsets, wanted, delta=beta).sum(-1) / beta
+
+    def loss(offsets: Rows, wanted: Rows, _: Rows, __: Rows) -> Float[Array, "n"]:
+        distance = jnp.abs(offsets - wanted)
+        return jnp.where(distance < beta, jnp.square(distance) / 2, beta * (distance - beta / 2)).sum(-1) / beta
+
+    return loss
 
 
 def squared_iou(_: Rows, __: Rows, predicted: Rows, truth: Rows) -> Float[Array, "n"]:

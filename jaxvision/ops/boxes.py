@@ -11,6 +11,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, Num
 
+from jaxvision.ops.extremes import maximum, minimum
+
 Boxes = Float[Array, "*b 4"]
 Paired = Float[Array, "*#c 4"]
 """Boxes whose leading axes broadcast against the other ones'."""
@@ -93,18 +95,18 @@ def from_corner(boxes: Num[Array, "*b 4"]) -> Num[Array, "*b 4"]:
 
 
 def _sides(boxes: Array) -> tuple[Array, Array]:
-    return jnp.maximum(boxes[..., 2] - boxes[..., 0], 0), jnp.maximum(boxes[..., 3] - boxes[..., 1], 0)
+    return maximum(boxes[..., 2] - boxes[..., 0], 0), maximum(boxes[..., 3] - boxes[..., 1], 0)
 
 
 def _intersection(a: Array, b: Array) -> Array:
     # Side by side, not as boxes: over many pairs several times as fast.
-    width, height = (jnp.minimum(a[..., i + 2], b[..., i + 2]) - jnp.maximum(a[..., i], b[..., i]) for i in (0, 1))
-    return jnp.maximum(width, 0) * jnp.maximum(height, 0)
+    width, height = (minimum(a[..., i + 2], b[..., i + 2]) - maximum(a[..., i], b[..., i]) for i in (0, 1))
+    return maximum(width, 0) * maximum(height, 0)
 
 
 def _around(a: Array, b: Array) -> Array:
     """The smallest box around both."""
-    return jnp.concatenate([jnp.minimum(a[..., :2], b[..., :2]), jnp.maximum(a[..., 2:], b[..., 2:])], -1)
+    return jnp.concatenate([minimum(a[..., :2], b[..., :2]), maximum(a[..., 2:], b[..., 2:])], -1)
 
 
 def _iou(a: Array, b: Array) -> Array:

@@ -5,6 +5,7 @@ from typing import Any
 from jaxtyping import Array, Bool, Float, Int
 
 from jaxvision.ops.nms import NMS
+from jaxvision.ops.options import COUNT, FINITE, allowed
 from jaxvision.ops.selection import Selecting, Selection, padded
 from jaxvision.ops.top_k import top_k
 
@@ -14,6 +15,7 @@ def after_top_k(selecting: Selecting) -> dict[str, Any]:
     return {name: value for name, value in selecting._asdict().items() if name != "pre_nms_top_k"}
 
 
+@allowed(score_threshold=FINITE, max_detections=COUNT)
 def best_candidates(
     boxes: Float[Array, "c 4"],
     labels: Int[Array, "c"],

@@ -10,6 +10,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, Shaped
 
 from jaxvision.ops.levels import as_float, as_levels
+from jaxvision.ops.options import FINITE, NOT_NEGATIVE, POSITIVE, Bound, allowed
 from jaxvision.ops.pixels import inside
 
 Image = Shaped[Array, "h w c"]
@@ -38,11 +39,13 @@ def greyscale(image: Image) -> Image:
     return as_levels(jnp.broadcast_to(luma(image), image.shape), image.dtype)
 
 
+@allowed(factor=NOT_NEGATIVE)
 def brightness(image: Image, factor: Amount) -> Image:
     """Every level times `factor`; 0 is black."""
     return _blend(image, jnp.zeros((1, 1, 1), as_float(image).dtype), factor)
 
 
+@allowed(factor=NOT_NEGATIVE)
 def contrast(image: Image, size: Size, factor: Amount) -> Image:
     """The distance of every level to the mean grey level of the content, times `factor`; 0 is all grey."""
     grey = luma(image)
@@ -51,11 +54,13 @@ def contrast(image: Image, size: Size, factor: Amount) -> Image:
     return _blend(image, mean.reshape(1, 1, 1), factor)
 
 
+@allowed(factor=NOT_NEGATIVE)
 def saturation(image: Image, factor: Amount) -> Image:
     """The distance of every level to the grey level of its pixel, times `factor`; 0 is greyscale."""
     return _blend(image, luma(image), factor)
 
 
+@allowed(turn=FINITE)
 def hue(image: Image, turn: Amount) -> Image:
     """The hue (of hue, saturation, value) turned by `turn`, 1 being all the way round: 1/3 makes red green.
 
@@ -72,39 +77,44 @@ def hue(image: Image, turn: Amount) -> Image:
     chroma = value - jnp.minimum(jnp.minimum(red, green), blue)
     safe = jnp.where(chroma > 0, chroma, 1)
     sixths = jnp.where(
-        value == red,
+        red >= jnp.maximum(green, blue),
         (green - blue) / safe,
-        jnp.where(value == green, (blue - red) / safe + 2, (red - green) / safe + 4),
+        jnp.where(green >= blue, (blue - red) / safe + 2, (red - green) / safe + 4),
     )
     place = sixths + 6 * jnp.asarray(turn, levels.dtype)
     turned = [value - chroma * _dip(start + place) for start in (5, 3, 1)]
     return as_levels(jnp.stack(turned, axis=-1), image.dtype)
 
 
+@allowed(exponent=POSITIVE)
 def gamma(image: Image, exponent: Amount) -> Image:
     """`255 * (level / 255) ** exponent`; below 1 is brighter."""
     levels = as_float(image)
     return as_levels(255 * (levels / 255) ** jnp.asarray(exponent, levels.dtype), image.dtype)
 
 
+@allowed(threshold=FINITE)
 def solarize(image: Image, threshold: Amount) -> Image:
     """Levels of `threshold` and above become 255 minus themselves."""
     levels = as_float(image)
     return as_levels(jnp.where(levels >= threshold, 255 - levels, levels), image.dtype)
 
 
+@allowed(amount=FINITE)
 def solarize_add(image: Image, amount: Amount) -> Image:
     """Levels below 128 plus `amount`."""
     levels = as_float(image)
     return as_levels(jnp.where(levels < 128, levels + jnp.asarray(amount, levels.dtype), levels), image.dtype)
 
 
+@allowed(amount=FINITE)
 def offset(image: Image, amount: Amount) -> Image:
     """Every level plus `amount`."""
     levels = as_float(image)
     return as_levels(levels + jnp.asarray(amount, levels.dtype), image.dtype)
 
 
+@allowed(bits=Bound(0, 8))
 def posterize(image: Image, bits: Amount) -> Image:
     """Only the `bits` highest of the eight bits of every level are kept, the others 0."""
     levels = as_float(image)

@@ -8,6 +8,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, Shaped
 
 from jaxvision.ops.levels import as_float, as_levels
+from jaxvision.ops.options import NOT_NEGATIVE, allowed
 from jaxvision.ops.pixels import inside
 
 Image = Shaped[Array, "h w c"]
@@ -15,6 +16,7 @@ Size = Int[Array, "2"]
 Amount = Shaped[Array, ""] | float | int
 
 
+@allowed(deviation=NOT_NEGATIVE)
 def gaussian_blur(image: Image, size: Size, deviation: Amount) -> Image:
     """The mean around every pixel with Gaussian weights of this standard deviation in pixels, not cut off.
 
@@ -28,6 +30,7 @@ def gaussian_blur(image: Image, size: Size, deviation: Amount) -> Image:
     return as_levels(blurred, image.dtype)
 
 
+@allowed(factor=NOT_NEGATIVE)
 def sharpness(image: Image, size: Size, factor: Amount) -> Image:
     """The distance of every level to its smoothed self, times `factor`: 0 smooths, 1 changes nothing, 2 sharpens.
 

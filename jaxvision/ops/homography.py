@@ -9,27 +9,33 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int, Shaped
 
+from jaxvision.ops.options import FINITE, allowed
+
 Matrix = Float[Array, "3 3"]
 Number = Shaped[Array, ""] | float | int
 FEWEST_PIXELS, WHOLE = 1.0, 1e-3
 """Pixels: least width and height that a box cut by the border must keep; least move of a side that counts as a cut."""
 
 
+@allowed(x=FINITE, y=FINITE)
 def shift(x: Number, y: Number) -> Matrix:
     """Shift to the right by `x` pixels, down by `y`."""
     return _matrix([1, 0, x, 0, 1, y, 0, 0, 1])
 
 
+@allowed(x=FINITE, y=FINITE)
 def zoom(x: Number, y: Number) -> Matrix:
     """Zoom from the origin: `x` times as wide, `y` times as high."""
     return _matrix([x, 0, 0, 0, y, 0, 0, 0, 1])
 
 
+@allowed(x=FINITE, y=FINITE)
 def shear(x: Number, y: Number) -> Matrix:
     """Shear that moves (1, 1) to (1 + x, 1 + y): columns lean by `x`, rows by `y`, pixels per pixel."""
     return _matrix([1, x, 0, y, 1, 0, 0, 0, 1])
 
 
+@allowed(degrees=FINITE)
 def rotation(degrees: Number) -> Matrix:
     """Rotation about the origin, counter-clockwise as one sees it."""
     angle = jnp.deg2rad(jnp.asarray(degrees, jnp.float32))

@@ -6,6 +6,7 @@ import numpy as np
 from jaxtyping import Array, Float, Int, Shaped
 
 from jaxvision.ops.levels import as_float, as_levels
+from jaxvision.ops.options import Bound, allowed
 
 LUMINANCE = (
     *(16, 11, 10, 16, 24, 40, 51, 61, 12, 12, 14, 19, 26, 58, 60, 55, 14, 13, 16, 24, 40, 57, 69, 56),
@@ -21,6 +22,7 @@ CHROMINANCE = (
 """Steps of the 64 coefficients of the two colour differences at quality 50 (T.81, table K.2)."""
 
 
+@allowed(quality=Bound(1, 100))
 def jpeg(
     image: Shaped[Array, "h w c"], size: Int[Array, "2"], quality: Shaped[Array, ""] | int
 ) -> Shaped[Array, "h w c"]:

@@ -12,6 +12,9 @@ import numpy as np
 import optax
 from jaxtyping import Array, Float
 
+from jaxvision.errors import amount
+from jaxvision.ops.extremes import maximum
+from jaxvision.ops.options import FRACTION, NOT_NEGATIVE, POSITIVE, Bound, allowed
 from jaxvision.types import Labels
 
 Loss = Callable[[Array, Labels], Array]
@@ -54,26 +57,27 @@ def hinge(logits: Float[Array, "b k"], labels: Labels) -> Float[Array, "b"]:
         raise ValueError(f"hinge needs two classes or more, the logits have {logits.shape[-1]}")
     best, second = jnp.moveaxis(jax.lax.top_k(logits, 2)[0], -1, 0)[..., None]
     own_is_best = jnp.arange(logits.shape[-1])[None, :] == logits.argmax(-1, keepdims=True)
-    margins = jnp.maximum(1 + jnp.where(own_is_best, second, best) - logits, 0)
+    margins = maximum(1 + jnp.where(own_is_best, second, best) - logits, 0)
     return (targets(logits, labels) * margins).sum(-1)
 
 
+@allowed(gamma=NOT_NEGATIVE)
 def focal(gamma: float | int = 2.0) -> Loss:
     """Cross-entropy of the softmax, each class counting by `(1 - its probability) ** gamma` (arXiv:1708.02002).
 
     Raises:
       ValueError: a negative gamma.
     """
-    _check_gamma("focal", gamma)
 
     def loss(logits: Float[Array, "b k"], labels: Labels) -> Float[Array, "b"]:
         log_probs = jax.nn.log_softmax(logits)
-        wrong = jnp.maximum(-jnp.expm1(log_probs), jnp.finfo(logits.dtype).tiny)
+        wrong = maximum(-jnp.expm1(log_probs), float(jnp.finfo(logits.dtype).tiny))
         return -(targets(logits, labels) * wrong**gamma * log_probs).sum(-1)
 
     return loss
 
 
+@allowed(gamma=NOT_NEGATIVE, alpha=FRACTION._replace(none=True))
 def sigmoid_focal(gamma: float | int = 2.0, alpha: float | int | None = 0.25) -> Loss:
     """Binary cross-entropy, each class counting by `|target - probability| ** gamma`; the sum (arXiv:1708.02002).
 
@@ -84,14 +88,11 @@ def sigmoid_focal(gamma: float | int = 2.0, alpha: float | int | None = 0.25) ->
     Raises:
       ValueError: a negative gamma, an alpha outside 0 to 1.
     """
-    _check_gamma("sigmoid_focal", gamma)
-    if alpha is not None and not 0 <= alpha <= 1:
-        raise ValueError(f"sigmoid_focal(alpha={alpha}): allowed is None or 0 to 1")
 
     def loss(logits: Float[Array, "b k"], labels: Labels) -> Float[Array, "b"]:
         target = targets(logits, labels)
         off = target * jax.nn.sigmoid(-logits) + (1 - target) * jax.nn.sigmoid(logits)
-        weight = jnp.maximum(off, jnp.finfo(logits.dtype).tiny) ** gamma
+        weight = maximum(off, float(jnp.finfo(logits.dtype).tiny)) ** gamma
         if alpha is not None:
             weight = weight * (alpha * target + (1 - alpha) * (1 - target))
         return (weight * optax.sigmoid_binary_cross_entropy(logits, target)).sum(-1)
@@ -99,6 +100,7 @@ def sigmoid_focal(gamma: float | int = 2.0, alpha: float | int | None = 0.25) ->
     return loss
 
 
+@allowed(temperature=POSITIVE, alpha=FRACTION)
 def distillation(temperature: float | int = 4.0, alpha: float | int = 0.9) -> Loss:
     """`alpha * T^2 * KL(teacher, student)` at temperature T, plus `(1 - alpha)` of the label's cross-entropy.
 
@@ -107,13 +109,11 @@ def distillation(temperature: float | int = 4.0, alpha: float | int = 0.9) -> Lo
     Raises:
       ValueError: a temperature of 0 or less, an alpha outside 0 to 1; in use, labels without `probs`.
     """
-    if temperature <= 0 or not 0 <= alpha <= 1:
-        raise ValueError(f"distillation(temperature={temperature}, alpha={alpha}): allowed are above 0, and 0 to 1")
 
     def loss(logits: Float[Array, "b k"], labels: Labels) -> Float[Array, "b"]:
         if labels.probs is None:
             raise ValueError("distillation needs labels.probs, the probabilities of the teacher")
-        taught = jnp.log(jnp.maximum(targets(logits, labels), jnp.finfo(logits.dtype).tiny)) / temperature
+        taught = jnp.log(jnp.maximum(targets(logits, labels), float(jnp.finfo(logits.dtype).tiny))) / temperature
         student = jax.nn.log_softmax(logits / temperature)
         soft = optax.losses.kl_divergence_with_log_targets(student, jax.nn.log_softmax(taught))
         hard = cross_entropy(logits, labels.replace(probs=None))
@@ -122,6 +122,7 @@ def distillation(temperature: float | int = 4.0, alpha: float | int = 0.9) -> Lo
     return loss
 
 
+@allowed(weights=NOT_NEGATIVE)
 def class_weighted(loss: Loss, weights: Sequence[float | int] | np.ndarray) -> Loss:
     """The loss times the weight of the example's class; of soft targets, times the mean weight by probability.
 
@@ -131,7 +132,9 @@ def class_weighted(loss: Loss, weights: Sequence[float | int] | np.ndarray) -> L
 
     def weighted(logits: Float[Array, "b k"], labels: Labels) -> Float[Array, "b"]:
         if len(weights) != logits.shape[-1]:
-            raise ValueError(f"{len(weights)} class weights for logits of {logits.shape[-1]} classes")
+            raise ValueError(
+                f"{amount(len(weights), 'class weight')} for logits of {amount(logits.shape[-1], 'class')}"
+            )
         weight = (targets(logits, labels) * jnp.asarray(weights, logits.dtype)[None, :]).sum(-1)
         return weight * loss(logits, labels)
 
@@ -151,6 +154,7 @@ def inverse_frequency(counts: Sequence[int] | np.ndarray) -> Float[np.ndarray, "
     return np.where(occurs, counts.sum() / (occurs.sum() * np.where(occurs, counts, 1)), 0.0)
 
 
+@allowed(beta=Bound(0, 1, below=True))
 def effective_number(counts: Sequence[int] | np.ndarray, beta: float | int = 0.999) -> Float[np.ndarray, "k"]:
     """Weights of classes `(1 - beta) / (1 - beta ** count)`, scaled so that their sum is that of the classes that occur.
 
@@ -160,8 +164,6 @@ def effective_number(counts: Sequence[int] | np.ndarray, beta: float | int = 0.9
     Raises:
       ValueError: negative counts, no example at all, a beta outside 0 to below 1.
     """
-    if not 0 <= beta < 1:
-        raise ValueError(f"effective_number(beta={beta}): allowed is 0 or more and below 1")
     counts = _counts("effective_number", counts)
     occurs = counts > 0
     weights = np.where(occurs, 1 / -np.expm1(np.where(occurs, counts, 1) * np.log(beta)) if beta else 1.0, 0.0)
@@ -170,11 +172,6 @@ def effective_number(counts: Sequence[int] | np.ndarray, beta: float | int = 0.9
 
 def _counts(who: str, counts: Sequence[int] | np.ndarray) -> Float[np.ndarray, "k"]:
     values = np.asarray(counts, np.float64)
-    if np.any(values < 0) or values.sum() == 0:
+    if not np.isfinite(values).all() or np.any(values < 0) or values.sum() == 0:
         raise ValueError(f"{who}(counts={list(counts)}): allowed are numbers of examples, 0 or more, one above 0")
     return values
-
-
-def _check_gamma(who: str, gamma: float | int) -> None:
-    if gamma < 0:
-        raise ValueError(f"{who}(gamma={gamma}): allowed is 0 or more")

@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import optax
 from jaxtyping import Array, Bool, Float, Int
 
+from jaxvision.ops.options import COUNT, FRACTION, allowed
 from jaxvision.ops.top_k import top_k
 from jaxvision.types import Key
 
@@ -18,6 +19,7 @@ IGNORED = -2
 Match = Int[Array, "a"]
 
 
+@allowed(high=FRACTION, low=FRACTION)
 def by_threshold(
     iou: Float[Array, "g a"], valid: Bool[Array, "g"], *, high: float, low: float, low_quality: bool = False
 ) -> Match:
@@ -35,11 +37,13 @@ def by_threshold(
     best, which = iou.max(0), iou.argmax(0).astype(jnp.int32)
     match = jnp.where(best < low, BACKGROUND, jnp.where(best < high, IGNORED, which))
     if low_quality:
-        best_of_object = ((iou == iou.max(1, keepdims=True)) & valid[:, None]).any(0)
+        first = jnp.arange(iou.shape[1])[None] == iou.argmax(1)[:, None]  # one at least, however `iou` is rounded
+        best_of_object = (((iou >= iou.max(1, keepdims=True)) | first) & valid[:, None]).any(0)
         match = jnp.where(best_of_object, which, match)
     return match
 
 
+@allowed(threshold=FRACTION)
 def bipartite(iou: Float[Array, "g a"], valid: Bool[Array, "g"], *, threshold: float) -> Match:
     """SSD's matching (arXiv:1512.02325, section 2.2): every object gets its best anchor, further ones by the threshold.
 
@@ -66,6 +70,7 @@ def hungarian(cost: Float[Array, "p g"], valid: Bool[Array, "g"]) -> Match:
     return jnp.full(len(cost), BACKGROUND, jnp.int32).at[predictions].set(objects[places])
 
 
+@allowed(count=COUNT, positive_fraction=FRACTION)
 def sample(
     key: Key, positive: Bool[Array, "a"], negative: Bool[Array, "a"], *, count: int, positive_fraction: float
 ) -> tuple[Int[Array, "{count}"], Bool[Array, "{count}"]]:

@@ -11,6 +11,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
 from jaxvision.ops.boxes import iou, pairwise
+from jaxvision.ops.options import FINITE, allowed
 
 NMS = Callable[[Float[Array, "n 4"], Float[Array, "n"], Bool[Array, "n"], Int[Array, "n"] | None], Float[Array, "n"]]
 """`(boxes, scores, valid, labels) -> scores`: what each box keeps of its score, 0 or more; REMOVED where it is not valid or
@@ -24,6 +25,7 @@ BLOCK = 128
 """Boxes of a block, where there are more: memory grows with BLOCK * n, not with n * n."""
 
 
+@allowed(threshold=FINITE)
 def nms(
     boxes: Float[Array, "n 4"],
     scores: Float[Array, "n"],
@@ -51,6 +53,7 @@ def nms(
     return jnp.zeros(n, bool).at[order].set(settle(rows, valid[order], threshold))
 
 
+@allowed(iou=FINITE)
 def greedy(iou: float = 0.5) -> NMS:
     """NMS that removes every box of a higher IoU than this with a better one that is kept, see `nms`."""
     return lambda boxes, scores, valid, labels: jnp.where(nms(boxes, scores, valid, iou, labels), scores, REMOVED)

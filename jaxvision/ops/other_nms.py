@@ -10,8 +10,10 @@ from jaxtyping import Array, Bool, Float, Int
 
 from jaxvision.ops.boxes import iou, pairwise
 from jaxvision.ops.nms import NMS, REMOVED
+from jaxvision.ops.options import FINITE, NOT_NEGATIVE, POSITIVE, allowed
 
 
+@allowed(sigma=POSITIVE)
 def soft_nms(
     boxes: Float[Array, "n 4"],
     scores: Float[Array, "n"],
@@ -35,6 +37,7 @@ def soft_nms(
     return jax.lax.fori_loop(0, len(scores), turn, (alive, valid))[0]
 
 
+@allowed(threshold=FINITE)
 def fast_nms(
     boxes: Float[Array, "n 4"],
     scores: Float[Array, "n"],
@@ -49,6 +52,7 @@ def fast_nms(
     return valid & ~(_better(scores, valid) & (_competing_iou(boxes, valid, labels) > threshold)).any(0)
 
 
+@allowed(sigma=NOT_NEGATIVE)
 def matrix_nms(
     boxes: Float[Array, "n 4"],
     scores: Float[Array, "n"],
@@ -68,6 +72,7 @@ def matrix_nms(
     return jnp.where(valid, scores, 0) * jnp.minimum(jnp.where(better, falls, 1).min(0), 1)
 
 
+@allowed(sigma=POSITIVE)
 def soft(sigma: float | int = 0.5) -> NMS:
     """Soft NMS with a Gaussian, see `soft_nms`: scores fall, no box is removed."""
 
@@ -77,6 +82,7 @@ def soft(sigma: float | int = 0.5) -> NMS:
     return rescored
 
 
+@allowed(sigma=NOT_NEGATIVE)
 def matrix(sigma: float | int = 2.0) -> NMS:
     """Matrix NMS with a Gaussian, see `matrix_nms`: scores fall, no box is removed."""
 
@@ -86,6 +92,7 @@ def matrix(sigma: float | int = 2.0) -> NMS:
     return rescored
 
 
+@allowed(iou=FINITE)
 def fast(iou: float = 0.5) -> NMS:
     """Fast NMS that removes every box of a higher IoU than this with any better one, see `fast_nms`."""
     return lambda boxes, scores, valid, labels: jnp.where(fast_nms(boxes, scores, valid, iou, labels), scores, REMOVED)

@@ -6,6 +6,8 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int, Shaped
 
+from jaxvision.ops.options import FINITE, POSITIVE, allowed
+
 IMAGENET_MEAN = (123.675, 116.28, 103.53)
 """Mean of red, green and blue on ImageNet, on the scale 0-255."""
 IMAGENET_STD = (58.395, 57.12, 57.375)
@@ -19,6 +21,7 @@ def inside(size: Int[Array, "2"], height: int, width: int) -> Bool[Array, "h w"]
     return jnp.logical_and(rows, columns)
 
 
+@allowed(mean=FINITE, std=POSITIVE)
 def normalise(
     image: Shaped[Array, "h w c"],
     size: Int[Array, "2"],

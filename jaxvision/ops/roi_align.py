@@ -9,11 +9,17 @@ import jax.numpy as jnp
 from jax.typing import DTypeLike
 from jaxtyping import Array, Bool, Float, Int
 
+from jaxvision.ops.options import COUNT, POSITIVE, allowed
+
 Features = Float[Array, "h w c"]
 Regions = Float[Array, "n 4"]
 Pooled = Float[Array, "n {size} {size} c"]
 
+FAR = 2.0**20
+"""Pixels of the features beyond which ROIPool takes a corner for as far away as this."""
 
+
+@allowed(size=COUNT, scale=POSITIVE, samples=COUNT)
 def roi_align(
     features: Features, boxes: Regions, *, size: int, scale: float | int, samples: int = 2, aligned: bool = False
 ) -> Pooled:
@@ -31,7 +37,6 @@ def roi_align(
     Raises:
       ValueError: if `size` or `samples` is less than 1, or `scale` not above 0.
     """
-    check(size=size, samples=samples, scale=scale)
     height, width, channels = features.shape
     low, extent = _extent(boxes, scale, aligned)
     x, y = (_places(low[:, axis], extent[:, axis] / size, size, samples) for axis in (0, 1))
@@ -49,38 +54,88 @@ def roi_align(
     return (total / samples**2).astype(features.dtype)
 
 
+@allowed(size=COUNT, scale=POSITIVE)
 def roi_pool(features: Features, boxes: Regions, *, size: int, scale: float | int) -> Pooled:
     """The maximum of each of `size x size` cells of a box whose corners are rounded to whole pixels; 0 of an empty cell.
+
+    The gradient of a cell goes to its maximum, of equal ones to the first in reading order, as in torchvision. A box that is
+    NaN anywhere gives NaN.
 
     Raises:
       ValueError: if `size` is less than 1, or `scale` not above 0.
     """
-    check(size=size, scale=scale)
     height, width, _ = features.shape
-    corners = _round_half_away(boxes * scale)
+    corners = _round_half_away(jnp.clip(boxes * scale, -FAR, FAR))
     extent = jnp.maximum(corners[:, 2:] - corners[:, :2] + 1, 1)
     columns, rows = (
         _cells(corners[:, axis], extent[:, axis], size, limit) for axis, limit in ((0, width), (1, height))
     )
-    lowest = jnp.finfo(features.dtype).min
-
-    def one(rows: Bool[Array, "s h"], columns: Bool[Array, "s w"]) -> Float[Array, "s s c"]:
-        by_row = jnp.max(jnp.where(rows[:, :, None, None], features[None], lowest), 1)
-        pooled = jnp.max(jnp.where(columns[None, :, :, None], by_row[:, None], lowest), 2)
-        nonempty = rows.any(1)[:, None] & columns.any(1)[None]
-        return jnp.where(nonempty[..., None], pooled, 0)
-
-    # Computed once more for the gradient, which would keep the whole map for every row of cells of every box.
-    again = jax.checkpoint(one)
-    return jax.lax.map(lambda each: again(*each), (rows, columns), batch_size=8)
+    known = ~jnp.isnan(boxes).any(1)[:, None, None, None]
+    return jnp.where(known, _largest_of_cells(features, rows, columns), jnp.nan)
 
 
-def check(**options: float | int) -> None:
-    """Raises ValueError for a `scale` that is not above 0, or another option below 1."""
-    for name, value in options.items():
-        if not (value > 0 if name == "scale" else value >= 1):
-            allowed = "above 0" if name == "scale" else "at least 1"
-            raise ValueError(f"{name} is {value}; it must be {allowed}")
+AT_ONCE = 8
+"""Regions that are pooled together: memory grows with the map times cells of each."""
+Cells = tuple[Bool[Array, "*n s h"], Bool[Array, "*n s w"]]
+"""Which rows and which columns of the map each of `s` rows and columns of cells takes in."""
+
+
+@jax.custom_vjp
+def _largest_of_cells(
+    features: Features, rows: Bool[Array, "n s h"], columns: Bool[Array, "n s w"]
+) -> Float[Array, "n s s c"]:
+    """The largest value in each cell, 0 where there is none."""
+
+    def one(cells: Cells) -> Float[Array, "s s c"]:
+        rows, columns = cells
+        of_row = jnp.where(columns[None, :, :, None], features[:, None], -jnp.inf).max(2)
+        return jnp.where(_nonempty(cells), jnp.where(rows[:, :, None, None], of_row[None], -jnp.inf).max(1), 0)
+
+    return jax.lax.map(one, (rows, columns), batch_size=AT_ONCE)
+
+
+def _forward(features: Features, rows: Array, columns: Array) -> tuple[Array, tuple[Features, Array, Array]]:
+    return _largest_of_cells(features, rows, columns), (features, rows, columns)
+
+
+def _backward(kept: tuple[Features, Array, Array], gradient: Float[Array, "n s s c"]) -> tuple[Array, None, None]:
+    """Computed anew from the map, which need not be kept for every row of cells of every region."""
+    features, *cells = kept
+    padding = -len(gradient) % AT_ONCE
+    turns = jax.tree.map(
+        lambda x: jnp.pad(x, ((0, padding), *((0, 0),) * (x.ndim - 1))).reshape(-1, AT_ONCE, *x.shape[1:]),
+        (*cells, gradient.astype(adds_up_in(features.dtype))),
+    )
+
+    def add(total: Array, turn: tuple[Array, Array, Array]) -> tuple[Array, None]:
+        of_each = jax.vmap(lambda rows, columns, g: _to_the_largest(features, (rows, columns), g))
+        return total + of_each(*turn).sum(0), None
+
+    total, _ = jax.lax.scan(add, jnp.zeros(features.shape, gradient.dtype), turns)
+    return total.astype(features.dtype), None, None
+
+
+_largest_of_cells.defvjp(_forward, _backward)
+
+
+def _to_the_largest(features: Features, cells: Cells, gradient: Float[Array, "s s c"]) -> Features:
+    """The gradient of each cell at the place of its largest value, of equal ones the first in reading order.
+
+    Places, not values, are compared: a value that is computed anew may be rounded otherwise, and then equals none.
+    """
+    rows, columns = cells
+    within = jnp.where(columns[None, :, :, None], features[:, None], -jnp.inf)
+    column, of_row = within.argmax(2), within.max(2)
+    row = jnp.where(rows[:, :, None, None], of_row[None], -jnp.inf).argmax(1)
+    here = row[:, None] == jnp.arange(features.shape[0])[None, :, None, None]
+    by_row = jnp.where(here, jnp.where(_nonempty(cells), gradient, 0)[:, None], 0).sum(0)
+    here = column[:, :, None] == jnp.arange(features.shape[1])[None, None, :, None]
+    return jnp.where(here, by_row[:, :, None], 0).sum(1)
+
+
+def _nonempty(cells: Cells) -> Bool[Array, "s s 1"]:
+    rows, columns = cells
+    return (rows.any(1)[:, None] & columns.any(1)[None])[..., None]
 
 
 def adds_up_in(dtype: DTypeLike) -> jnp.dtype:

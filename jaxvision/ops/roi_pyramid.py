@@ -11,7 +11,8 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
 from jaxvision.ops.boxes import area
-from jaxvision.ops.roi_align import adds_up_in, check
+from jaxvision.ops.options import COUNT, POSITIVE, allowed
+from jaxvision.ops.roi_align import adds_up_in
 
 CANONICAL = 224
 """A region of this side belongs to the map with stride 16."""
@@ -20,6 +21,7 @@ Sampled = list[tuple[Int[Array, "n s"], Float[Array, "n s"]]]
 """Places along one axis: of the pixels beside each, their number and weight."""
 
 
+@allowed(strides=POSITIVE)
 def level_of(boxes: Float[Array, "n 4"], strides: Sequence[int]) -> Int[Array, "n"]:
     """Which of the maps with these strides, each twice the one before, fits each box (equation 1 of the paper)."""
     finest = int(math.log2(strides[0]))
@@ -27,6 +29,7 @@ def level_of(boxes: Float[Array, "n 4"], strides: Sequence[int]) -> Int[Array, "
     return jnp.clip(fitting - finest, 0, len(strides) - 1).astype(jnp.int32)
 
 
+@allowed(strides=POSITIVE, size=COUNT, samples=COUNT)
 def roi_align_pyramid(
     maps: Sequence[Float[Array, "_ _ c"]],
     boxes: Float[Array, "n 4"],
@@ -49,7 +52,6 @@ def roi_align_pyramid(
     Raises:
       ValueError: if `size` or `samples` is less than 1.
     """
-    check(size=size, samples=samples)
     maps = maps[: len(strides)]
     level = level_of(boxes, strides)
     heights, widths = ([x.shape[axis] for x in maps] for axis in (0, 1))

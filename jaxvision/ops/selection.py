@@ -8,6 +8,7 @@ from jaxtyping import Array, Bool, Float, Int
 
 from jaxvision.ops.boxes import area
 from jaxvision.ops.nms import NMS
+from jaxvision.ops.options import COUNT, FINITE, WHOLE, allowed
 from jaxvision.ops.top_k import top_k
 
 
@@ -39,6 +40,7 @@ class Selecting(NamedTuple):
     """Rows of the selection."""
 
 
+@allowed(score_threshold=FINITE, pre_nms_top_k=COUNT, max_detections=COUNT)
 def best_of_each_class(
     boxes: Float[Array, "a 4"],
     scores: Float[Array, "a k"],
@@ -69,6 +71,7 @@ def best_of_each_class(
     return padded(Selection(boxes[index], labels, scores, scores > score_threshold, index), max_detections)
 
 
+@allowed(rows=WHOLE)
 def padded(selection: Selection, rows: int) -> Selection:
     """The selection in `rows` rows; those that are not valid, and those that are added, are 0."""
     valid, padding = selection.valid, (0, rows - len(selection.valid))

@@ -12,9 +12,12 @@ from jax.experimental.custom_partitioning import custom_partitioning
 from jax.sharding import NamedSharding, PartitionSpec
 from jaxtyping import Array, Int, Shaped
 
+from jaxvision.ops.options import WHOLE, allowed
+
 Largest = tuple[Shaped[Array, "*b {count}"], Int[Array, "*b {count}"]]
 
 
+@allowed(count=WHOLE)
 def top_k(values: Shaped[Array, "*b n"], count: int) -> Largest:
     """`jax.lax.top_k` along the last axis: the largest values, falling, and their indices; of equal ones the first.
 

@@ -13,6 +13,7 @@ from flax import struct, traverse_util
 from jaxtyping import PyTree
 from optax.contrib import MuonDimensionNumbers
 
+from jaxvision.errors import amount
 from jaxvision.optimize.patterns import assigned, check_matches, first_match, names, quoted
 from jaxvision.types import Batch, Key, LossOutput, Params, Prediction, Scalar, Task, Variables
 
@@ -141,7 +142,9 @@ def split(variables: Variables, frozen: Sequence[str]) -> Variables:
         check_matches(pattern, flat, "frozen")
     first = first_match(flat, frozen)
     if len(first) == len(flat):
-        raise ValueError(f"frozen: nothing is left to train, {quoted(frozen)} match all {len(flat)} parameters")
+        raise ValueError(
+            f"frozen: nothing is left to train, {quoted(frozen)} match all of {amount(len(flat), 'parameter')}"
+        )
     before = traverse_util.flatten_dict(variables.get("frozen", {}), sep="/")
     return {
         **variables,

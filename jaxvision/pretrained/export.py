@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from flax import traverse_util
 
-from jaxvision.errors import replacing, write_atomically
+from jaxvision.errors import amount, replacing, write_atomically
 from jaxvision.pretrained import hdf5
 from jaxvision.pretrained.strict import Path as Place
 from jaxvision.pretrained.strict import Source, Sources, Turn
@@ -38,7 +38,9 @@ def named(sources: Sources, variables: Variables) -> Arrays:
     found = sources(variables)
     wrong = ["/".join(path) for path in flat if path not in found or not isinstance(found[path].convert, Turn)]
     if wrong:
-        raise ValueError(f"{len(wrong)} arrays have no counterpart in the other library: {', '.join(wrong[:8])}")
+        raise ValueError(
+            f"no counterpart in the other library of {amount(len(wrong), 'array')}: {', '.join(wrong[:8])}"
+        )
     return {found[path].name: _back(found[path], array) for path, array in flat.items()}
 
 
@@ -106,8 +108,8 @@ def _check_same(like: str | Path, theirs: Mapping[str, Any], ours: Arrays) -> No
     if different:
         name = different[0]
         raise ValueError(
-            f"{like} is of another network: {len(different)} arrays differ; {name} is {given.get(name, 'not there')}, "
-            f"here {wanted.get(name, 'not there')}"
+            f"{like} is of another network: {amount(len(different), 'array')} of another shape; {name} is "
+            f"{given.get(name, 'not there')}, here {wanted.get(name, 'not there')}"
         )
 
 

@@ -17,7 +17,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO
 
-from jaxvision.errors import WeightsError, replacing, write_atomically
+from jaxvision.errors import WeightsError, amount, replacing, write_atomically
 from jaxvision.machine import folders
 
 SCHEMES = ("https", "file")
@@ -185,5 +185,5 @@ def _member(archive: Path, end: str) -> Iterator[IO[bytes]]:
 def _only(names: list[str], end: str, archive: Path) -> str:
     found = [name for name in names if name.endswith(end)]
     if len(found) != 1:
-        raise WeightsError(f"{archive.name} has {len(found)} files {end}, not one")
+        raise WeightsError(f"{archive.name} has {amount(len(found), 'file')} {end}, not one")
     return found[0]

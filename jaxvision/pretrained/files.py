@@ -18,7 +18,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from jaxvision.errors import WeightsError
+from jaxvision.errors import WeightsError, amount
 from jaxvision.pretrained import darknet, frozen_graph, hdf5, pickled
 from jaxvision.pretrained.fetch import check_digest, fetched, is_url
 from jaxvision.pretrained.pickled import MOST_ARRAYS, Foreign
@@ -174,7 +174,10 @@ def _best(sets: Mapping[str, Arrays]) -> str | None:
 
 def _counted(sets: Mapping[str, Arrays], most: int = 5) -> str:
     more = f" and {len(sets) - most} more" if len(sets) > most else ""
-    return ", ".join(f"{name!r} ({len(arrays)} arrays)" for name, arrays in [*sets.items()][:most] if name) + more
+    return (
+        ", ".join(f"{name!r} ({amount(len(arrays), 'array')})" for name, arrays in [*sets.items()][:most] if name)
+        + more
+    )
 
 
 def _sets(tree: Any, name: str, seen: set[int]) -> Iterator[tuple[str, Arrays]]:

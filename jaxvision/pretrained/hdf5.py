@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from jaxvision.errors import amount
 from jaxvision.pretrained.sizes import check_size
 
 PARTS = {
@@ -49,7 +50,9 @@ def places(file) -> dict[str, str]:
     _check_links(file)
     layers = dict(_layers(file))
     names = _recounted(list(layers))
-    wrong = [f"{name} has {len(arrays)} arrays" for name, arrays in layers.items() if len(arrays) not in PARTS]
+    wrong = [
+        f"{name} has {amount(len(arrays), 'array')}" for name, arrays in layers.items() if len(arrays) not in PARTS
+    ]
     if not layers or wrong:
         raise ValueError(f"not read as weights of Keras: {', '.join(wrong) or 'no layer in it has an array'}")
     found = {

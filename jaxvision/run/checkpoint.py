@@ -8,6 +8,7 @@ import os
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, cast
@@ -21,16 +22,20 @@ from orbax.checkpoint import v1 as ocp
 
 from jaxvision.errors import CheckpointError
 from jaxvision.experiment import Keep, check_keep
-from jaxvision.types import Scalar
+from jaxvision.run import notes as sealing
+from jaxvision.run import retention
+from jaxvision.run.digest import digest
+from jaxvision.run.notes import Scored
 
 logger = logging.getLogger(__name__)
 # Where a file can't be read, Orbax logs the failure of every array besides raising it.
 logging.getLogger("asyncio").addFilter(lambda record: "exception was never retrieved" not in record.getMessage())
 Which = Literal["best", "latest"] | int
 """A checkpoint: one of the two, or that of a step."""
-policies = ocp.training.preservation_policies
 MISTAKEN = frozenset("[]*?\\")
 """Letters of a path that Orbax, which looks for files by patterns, or TensorStore takes for something else."""
+OPEN_FILES = Path("/proc/self/fd")
+"""Where Linux names the open files and folders of this process."""
 
 
 class Saved(NamedTuple):
@@ -53,53 +58,121 @@ class Checkpoints:
         self.keep = keep
         self.read_only = read_only
         """Leaves the folder as it is: nothing is cleaned up, no damaged checkpoint moved."""
-        self._aside = self.folder.with_name(self.folder.name + ".replaced")
-        self._replacing = False
+        self._aside = aside_of(self.folder)
         self._proven = False
         """Whether a checkpoint in this folder could be read: one that was saved, or that was there."""
-        self._pending: tuple[int, Any] | None = None
-        self._link: tempfile.TemporaryDirectory | None = None
+        self._writer = ThreadPoolExecutor(1, "checkpoints")
+        self._pending: tuple[int, Sequence[int], Future] | None = None
+        """The step that is being saved, the steps that go once it is on disk, and what ends when both are done."""
+        self._metrics: dict[int, Mapping[str, float] | None] = {}
+        """Metrics of the checkpoints that were saved or asked about, those alone that have their checksum."""
+        self._named = contextlib.ExitStack()
+        """Ends the other name of the folder, if it has one."""
         self._known_as = self._plainly_named(self.folder.absolute())
         self._open()
 
     def _plainly_named(self, folder: Path) -> Path:
-        """A path to the folder without letters that Orbax takes for a pattern, or TensorStore for a `/`: a link to it."""
+        """A path to the folder without letters that Orbax takes for a pattern, or TensorStore for a `/`: another name of it.
+
+        Linux has one for every open folder, which leaves nothing behind; elsewhere it is a link.
+        """
         if not MISTAKEN.intersection(str(folder)):
             return folder
+        if not self.read_only:
+            folder.mkdir(parents=True, exist_ok=True)
         try:
-            self._link = tempfile.TemporaryDirectory(prefix="jaxvision-")
-            link = Path(self._link.name, "checkpoints")
+            if OPEN_FILES.is_dir():
+                opened = os.open(folder, os.O_RDONLY)
+                self._named.callback(os.close, opened)
+                return OPEN_FILES / str(opened)
+            link = Path(self._named.enter_context(tempfile.TemporaryDirectory(prefix="jaxvision-")), "checkpoints")
             link.symlink_to(folder)
         except OSError as error:
             letters = " ".join(sorted(MISTAKEN.intersection(str(folder))))
             raise CheckpointError(f"for the letters {letters} in {folder} it needs a link to it: {error}") from error
-        if not self.read_only:
-            folder.mkdir(parents=True, exist_ok=True)
         return link
 
     def _open(self) -> None:
         if not self.read_only:
-            _once(self._put_back)
-        self._orbax = ocp.training.Checkpointer(
-            str(self._known_as),
-            save_decision_policy=_WheneverAsked(),
-            preservation_policy=_preservation(self.keep),
-            cleanup_tmp_directories=not self.read_only,
-        )
+            _once(self._tidy)
+        self._gone: set[int] = set()
+        """Steps that were deleted, which Orbax still lists."""
+        self._check_metrics_of_older_versions()
+        try:
+            self._orbax = ocp.training.Checkpointer(
+                str(self._known_as),
+                save_decision_policy=_WheneverAsked(),
+                cleanup_tmp_directories=not self.read_only,
+            )
+        except (OSError, ValueError) as error:
+            raise CheckpointError(f"the checkpoints in {self.folder} can't be opened: {_first_line(error)}") from error
+
+    def _check_metrics_of_older_versions(self) -> None:
+        """Moves metrics aside that Orbax would fail on; raises CheckpointError where nothing may be moved."""
+        if not self.read_only:
+            _once(self._move_unreadable_metrics)
+        elif unreadable := sealing.unreadable_metrics(self.folder):
+            raise CheckpointError(f"{unreadable[0]} can't be read; remove it, and that checkpoint is the best of none")
+
+    def _move_unreadable_metrics(self) -> None:
+        for path in sealing.unreadable_metrics(self.folder):
+            self._put_aside(path, f"{path.parent.name}.metrics")
+            logger.warning("%s can't be read and was moved aside; that checkpoint is the best of none", path)
 
     @property
     def steps(self) -> list[int]:
         """The steps that have a checkpoint, ascending."""
-        return [checkpoint.step for checkpoint in self._orbax.checkpoints]
+        return [checkpoint.step for checkpoint in self._there()]
+
+    def _there(self) -> list[Any]:
+        return [checkpoint for checkpoint in self._orbax.checkpoints if checkpoint.step not in self._gone]
 
     def best_step(self) -> int | None:
         """The step of the best checkpoint by `keep.by`; None if none has that metric."""
-        by = self.keep.by
-        metrics = [(cast(dict, c.metrics or {}), c.step) for c in self._orbax.checkpoints]
-        scored = [(row[by], step) for row, step in metrics if by in row]
+        by = self.keep.by or ""
+        scored = [(each.metrics[by], each.step) for each in self._scored() if each.metrics and by in each.metrics]
         if not scored:
             return None
         return (max if self.keep.mode == "max" else min)(scored)[1]
+
+    def chosen(self, which: Which | None) -> int:
+        """The step of the best, the latest or this checkpoint; None: of the best where there is one, else the latest.
+
+        Raises:
+          NoSuchCheckpoint: if there is none such.
+        """
+        steps, best = self.steps, self.best_step()
+        known = f"there are: {', '.join(map(str, steps)) or 'none'}"
+        if which is None:
+            which = "best" if self.keep.best and best is not None else "latest"
+        if which == "best" and best is None:
+            raise NoSuchCheckpoint(f"{self.folder} has no best checkpoint (by {self.keep.by!r}); {known}")
+        step = best if which == "best" else max(steps, default=None) if which == "latest" else which
+        if step not in steps:
+            raise NoSuchCheckpoint(f"{self.folder} has no checkpoint {which}; {known}")
+        return cast(int, step)
+
+    def _scored(self) -> list[Scored]:
+        """Checkpoints with the metrics of their notes, which an older version kept beside them; none without `keep.by`."""
+        by_metric = self.keep.by is not None
+        return [Scored(each.step, self._metrics_of(each) if by_metric else None) for each in self._there()]
+
+    def _metrics_of(self, checkpoint: Any) -> Mapping[str, float] | None:
+        step = checkpoint.step
+        if step not in self._metrics:
+            path = self.folder / str(step)
+            try:
+                metrics = self._notes(step).metrics
+                self._metrics[step] = checkpoint.metrics if metrics is None else metrics
+            except Exception as error:
+                self._metrics[step] = None
+                if path.is_dir():  # or else it was deleted meanwhile
+                    logger.warning("checkpoint %s is damaged, the best of none: %s", path, _first_line(error))
+        return self._metrics[step] or None
+
+    def _notes(self, step: int) -> sealing.Notes:
+        metadata = ocp.metadata(str(self._known_as / str(step)))
+        return sealing.unsealed(step, cast(dict, metadata.custom_metadata))
 
     def save(self, step: int, state: PyTree, notes: Mapping[str, Any], metrics: Mapping[str, float] | None) -> None:
         """Starts saving; returns when the arrays are copied, while the writing goes on.
@@ -119,18 +192,30 @@ class Checkpoints:
                 return
             self._set_aside(step)
         tree = {"state": state, "digest": digest(state)}
-        comparable = {k: v for k, v in (metrics or {}).items() if math.isfinite(v)}
+        comparable = {k: float(v) for k, v in (metrics or {}).items() if math.isfinite(v)}
+        self._metrics[step] = comparable
         with _writing(self.folder / str(step)):
             response = self._orbax.save_async(
                 step,
                 tree,
                 force=True,
-                metrics=cast(Any, comparable or None),
-                custom_metadata={"notes": dict(notes)},
+                custom_metadata=sealing.sealed(step, notes, comparable),
             )
-        self._pending = (step, response)
+        old = retention.superfluous(self._scored(), self.keep)
+        self._pending = (step, old, self._writer.submit(self._commit, response, old))
         if not self._proven:
             self._prove(step, state)
+
+    def _commit(self, response: Any, old: Sequence[int]) -> None:
+        """Returns when the checkpoint is on disk, and what it takes the place of is gone."""
+        response.result()
+        if jax.process_index() == 0:
+            shutil.rmtree(self._aside, ignore_errors=True)
+            self._delete(old)
+
+    def _delete(self, steps: Sequence[int]) -> None:
+        for step in steps:
+            retention.delete(self.folder / str(step))
 
     def _prove(self, step: int, state: PyTree) -> None:
         """Reads the first checkpoint back, so that what can't be read is told now, not when it is needed.
@@ -151,23 +236,21 @@ class Checkpoints:
         """
         if self._pending is None:
             return
-        step, response = self._pending
+        step, old, committed = self._pending
         self._pending = None
         with _writing(self.folder / str(step)):
-            response.result()
-            if self._replacing:
-                _once(lambda: shutil.rmtree(self._aside, ignore_errors=True))
-            self._replacing = False
+            committed.result()
+        self._gone.update(old)
 
     def close(self) -> None:
         """Waits, then gives back what Orbax holds."""
         try:
             self.wait()
         finally:
+            self._writer.shutdown()
             with _writing(self.folder):
                 self._orbax.close()
-            if self._link is not None:
-                self._link.cleanup()
+            self._named.close()
 
     def __enter__(self) -> "Checkpoints":
         return self
@@ -194,16 +277,40 @@ class Checkpoints:
             if isinstance(saved, DamagedCheckpoint):
                 damaged.append((step, saved))
                 continue
+            damaged += [] if self.read_only else self._with_damaged_notes(step)
             if damaged and not self.read_only:
                 self._orbax.close()
                 _once(lambda: self._move_aside(damaged, step))  # noqa: B023
                 self._open()
+            if not self.read_only:
+                self._drop(retention.superfluous(self._scored(), self.keep))
             return saved
         if damaged:
             raise CheckpointError(
                 f"no checkpoint of {self.folder} can be read: {'; '.join(str(e) for _, e in damaged)}"
             )
         return None
+
+    def _drop(self, steps: Sequence[int]) -> None:
+        """Deletes what a process that died had not come to, now that a newer one is known to be good."""
+        with _writing(self.folder):
+            _once(lambda: self._delete(steps))
+        self._gone.update(steps)
+
+    def _with_damaged_notes(self, newest: int) -> "list[tuple[int, DamagedCheckpoint]]":
+        """Checkpoints before the newest whose score can't be known: they would be deleted as none of the best."""
+        found = []
+        for step in [each for each in self.steps if each < newest]:
+            path = self.folder / str(step)
+            error = None
+            try:
+                self._notes(step)
+            except Exception as caught:
+                error = caught
+            if not on_all(error is None):
+                text = "another process can't read it" if error is None else _first_line(error)
+                found.append((step, DamagedCheckpoint(f"checkpoint {path} is damaged: {text}")))
+        return found
 
     def _load_or_tell(self, step: int, like: PyTree) -> "Saved | DamagedCheckpoint":
         """The checkpoint, or that it is damaged: on every process, if it is on one."""
@@ -212,7 +319,7 @@ class Checkpoints:
         except DamagedCheckpoint as error:
             saved = error
         fine = not isinstance(saved, DamagedCheckpoint)
-        if _on_all(fine) or not fine:
+        if on_all(fine) or not fine:
             return saved
         return DamagedCheckpoint(f"checkpoint {self.folder / str(step)} is damaged: another process can't read it")
 
@@ -229,7 +336,7 @@ class Checkpoints:
         try:
             metadata = self._orbax.metadata(step)
             saved_types = _named_types(metadata.metadata)
-            notes = cast(dict, metadata.custom_metadata)["notes"]
+            notes = sealing.unsealed(step, cast(dict, metadata.custom_metadata)).notes
             if not saved_types:
                 raise ValueError("it does not say what it holds")
         except Exception as error:
@@ -252,56 +359,36 @@ class Checkpoints:
             os.replace(self.folder / str(step), self._aside / str(step))
 
         _once(move)
-        self._replacing = True
         self._orbax.reload()
+        self._gone.clear()
 
-    def _put_back(self) -> None:
-        """Restores what was set aside by a process that died before its successor was on disk."""
+    def _tidy(self) -> None:
+        """Clears up after a process that died: what was set aside is put back unless its successor is on disk."""
         for path in self._aside.iterdir() if self._aside.is_dir() else ():
             if not (self.folder / path.name).exists():
                 os.replace(path, self.folder / path.name)
         shutil.rmtree(self._aside, ignore_errors=True)
+        retention.sweep(self.folder)
 
     def _move_aside(self, damaged: Sequence[tuple[int, Exception]], good: int) -> None:
-        folder = self.folder.with_name(self.folder.name + ".damaged")
         for step, error in damaged:
-            folder.mkdir(exist_ok=True)
-            names = (f"{step}.{n}" if n else str(step) for n in itertools.count())
-            aside = next(folder / name for name in names if not (folder / name).exists())
-            os.replace(self.folder / str(step), aside)
+            aside = self._put_aside(self.folder / str(step), str(step))
+            self._metrics.pop(step, None)
             logger.warning("%s. It was moved to %s; going on from the checkpoint of step %d.", error, aside, good)
 
+    def _put_aside(self, path: Path, name: str) -> Path:
+        """Moves what is damaged into the folder for it; returns where it is now."""
+        folder = self.folder.with_name(self.folder.name + ".damaged")
+        folder.mkdir(exist_ok=True)
+        names = (f"{name}.{n}" if n else name for n in itertools.count())
+        aside = next(folder / each for each in names if not (folder / each).exists())
+        os.replace(path, aside)
+        return aside
 
-def load_only(folder: Path, which: Which | None, keep: Keep, like: PyTree) -> Saved:
-    """One checkpoint of a run, which may be under way; nothing in its folder is changed.
 
-    Args:
-      folder: of the checkpoints.
-      which: the best by `keep.by`, the latest, the one of a step, or None: the best where one has that metric, finite, else
-        the latest.
-      keep: of the experiment.
-      like: as for `Checkpoints.newest`.
-
-    Raises:
-      CheckpointError: if there is none such, it can't be read, or it holds another tree than `like`.
-    """
-    if not folder.is_dir():
-        raise CheckpointError(f"there are no checkpoints: no folder {folder}")
-    with Checkpoints(folder, keep, read_only=True) as checkpoints:
-        steps = checkpoints.steps
-        known = f"there are: {', '.join(map(str, steps)) or 'none'}"
-        best = checkpoints.best_step()
-        if which is None:
-            which = "best" if keep.best and best is not None else "latest"
-        if which == "best":
-            step = best
-            if step is None:
-                raise CheckpointError(f"{folder} has no best checkpoint (by {keep.by!r}); {known}")
-        else:
-            step = max(steps, default=None) if which == "latest" else which
-        if step not in steps:
-            raise CheckpointError(f"{folder} has no checkpoint {which}; {known}")
-        return checkpoints.load(step, like)
+def aside_of(folder: Path) -> Path:
+    """Where a checkpoint stands while it is written anew."""
+    return folder.with_name(folder.name + ".replaced")
 
 
 def _once(action: Callable[[], Any]) -> None:
@@ -312,7 +399,7 @@ def _once(action: Callable[[], Any]) -> None:
         multihost_utils.sync_global_devices("jaxvision.run.checkpoint")
 
 
-def _on_all(fine: bool) -> bool:
+def on_all(fine: bool) -> bool:
     """Whether it is so on every process."""
     return fine if jax.process_count() == 1 else bool(np.all(multihost_utils.process_allgather(np.asarray(fine))))
 
@@ -322,6 +409,10 @@ MACHINE = (
     *("Permission denied", "Too many open files", "out of memory"),
 )
 """What an error says that is no damage of the checkpoint."""
+
+
+class NoSuchCheckpoint(CheckpointError):
+    """A checkpoint that was asked for and is not there."""
 
 
 class DamagedCheckpoint(CheckpointError):
@@ -334,39 +425,6 @@ def _unreadable(path: Path, error: Exception) -> CheckpointError:
     if isinstance(error, MemoryError) or any(sign in text for sign in MACHINE):
         return CheckpointError(f"checkpoint {path} could not be read: {text}")
     return DamagedCheckpoint(f"checkpoint {path} is damaged: {text}")
-
-
-def digest(tree: PyTree) -> Scalar:
-    """A checksum of every bit of every array of the tree, computed where the arrays are.
-
-    One program a shape, as one for all arrays of a large detector takes twenty seconds to compile.
-    """
-    return _combined([_checksum(leaf) for leaf in jax.tree.leaves(tree)])
-
-
-@jax.jit
-def _checksum(leaf: jax.Array) -> Scalar:
-    words = _words(leaf)
-    positions = jax.lax.iota(jnp.uint32, words.size) * jnp.uint32(2654435761) + jnp.uint32(1)
-    return (words * (positions | 1)).sum(dtype=jnp.uint32)
-
-
-@jax.jit
-def _combined(checksums: list[Scalar]) -> Scalar:
-    """The sum of `checksums`, each times a power of 31: the order counts."""
-    powers = [pow(31, power, 2**32) for power in reversed(range(len(checksums)))]
-    return (jnp.stack(checksums) * np.asarray(powers, np.uint32)).sum(dtype=jnp.uint32)
-
-
-def _words(leaf: jax.Array) -> jax.Array:
-    if jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key):
-        leaf = jax.random.key_data(leaf)
-    if leaf.dtype == jnp.bool_:
-        return leaf.reshape(-1).astype(jnp.uint32)
-    width = leaf.dtype.itemsize
-    if width == 8:
-        return jax.lax.bitcast_convert_type(leaf, jnp.uint32).reshape(-1)
-    return jax.lax.bitcast_convert_type(leaf, f"uint{8 * width}").reshape(-1).astype(jnp.uint32)
 
 
 def _abstract(x) -> jax.ShapeDtypeStruct:
@@ -422,17 +480,3 @@ class _WheneverAsked:
 
     def should_save(self, *args, **kwargs) -> bool:
         return True
-
-
-def _preservation(keep: Keep) -> Any:
-    latest = policies.LatestN(keep.latest)
-    if not keep.by or not keep.best:
-        return latest
-    by, worst = keep.by, -math.inf if keep.mode == "max" else math.inf
-    best = policies.BestN(
-        get_metric_fn=lambda metrics: metrics.get(by, worst),
-        reverse=keep.mode == "min",
-        n=keep.best,
-        keep_checkpoints_without_metrics=False,
-    )
-    return policies.AnyPreservationPolicy([latest, best])

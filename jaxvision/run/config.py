@@ -3,18 +3,20 @@
 import ast
 import contextlib
 import json
+import os
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from types import MappingProxyType, ModuleType
 from typing import Any, NamedTuple
 
 from ml_collections import ConfigDict
 
-from jaxvision.errors import ConfigError, naming, nearest, raised_as
+from jaxvision.errors import ConfigError, DataError, WeightsError, naming, nearest, raised_as
 from jaxvision.experiment import Experiment
 from jaxvision.machine.folders import local
-from jaxvision.run import devices, own_modules
+from jaxvision.run import devices, first_use, own_modules
 from jaxvision.run.workdir import Recipe
 
 PLACE = re.compile(r"~(/|$)|[A-Za-z][A-Za-z0-9+.-]+://")
@@ -69,18 +71,51 @@ def build(
     """
     module = load(path)
     config = configure(module.get_config(), overrides)
-    with raised_as(ConfigError):
+    with naming_fields(config), raised_as(ConfigError):
         devices.resolve_precision(config)
         filled = watched(here(config), set() if read is None else read)  # and `build` fills in what the data say
         experiment = module.build(filled)
+        first_use.note(Path(path))
         return Built(experiment, Recipe(Path(path), as_json(as_given(filled, config)), command))
+
+
+@contextmanager
+def naming_fields(config: Mapping[str, Any] | ConfigDict) -> Iterator[None]:
+    """Inside this block an error of config, data or weights names the field that has what it is about.
+
+    That is the field with the path or text that the message has, and one that it calls `field="value"`.
+    """
+    try:
+        yield
+    except (ConfigError, DataError, WeightsError) as error:
+        text = _with_fields(str(error), fields(config))
+        if text == str(error) or error.args != (str(error),):
+            raise
+        raise type(error)(text) from error
+
+
+def _with_fields(text: str, values: Mapping[str, Any]) -> str:
+    for name in values:
+        short = name.rpartition(".")[2]
+        text = re.sub(rf'(?<![\w.]){re.escape(short)}="(\w+)"', rf"--config.{name}=\1", text)
+    known = {name: value for name, value in values.items() if isinstance(value, str) and os.sep in value}
+    known |= {
+        name: value for name, value in values.items() if isinstance(value, str) and f"{value} is no folder" in text
+    }
+    named = [name for name, value in known.items() if value and _holds(text, value) and f"config.{name}" not in text]
+    return f"--config.{', --config.'.join(named)}: {text}" if named else text
+
+
+def _holds(text: str, path: str) -> bool:
+    """Whether the text has this path, or one below it; `~` at its beginning may be written out."""
+    return any(re.search(rf"(?<![\w/]){re.escape(each)}(?![\w.])", text) for each in {path, os.path.expanduser(path)})
 
 
 def load(path: str | Path) -> ModuleType:
     """The experiment file as a module with `get_config()` and `build(config)`; modules beside it are found by it.
 
     Raises:
-      ConfigError: if there is no such file, or it lacks one of the two functions.
+      ConfigError: if there is no such file, it or a module of it is no Python, or it lacks one of the two functions.
     """
     path = Path(path)
     if not path.is_file():
@@ -88,7 +123,11 @@ def load(path: str | Path) -> ModuleType:
         raise ConfigError(f"no experiment file {path}{near}")
     if path.suffix != ".py":
         raise ConfigError(f"{path} is no Python file: an experiment is a .py file with get_config() and build(config)")
-    module = own_modules.load(f"experiment_{path.stem}", path)
+    try:
+        module = own_modules.load(f"experiment_{path.stem}", path)
+    except SyntaxError as error:
+        where = f"{error.filename}, line {error.lineno}" if error.filename else f"{path}, or a module of it"
+        raise ConfigError(f"{where}: {error.msg}") from error
     for name in ("get_config", "build"):
         if not callable(getattr(module, name, None)):
             raise ConfigError(f"{path} has no function {name}(): an experiment file has get_config() and build(config)")
@@ -207,11 +246,12 @@ def _section(place: ConfigDict, section: str, field: str, config: ConfigDict) ->
     return found
 
 
-def fields(config: ConfigDict, prefix: str = "") -> dict[str, Any]:
+def fields(config: Mapping[str, Any] | ConfigDict, prefix: str = "") -> dict[str, Any]:
     """The values of a config by the dotted names of their fields."""
     found = {}
     for name, value in config.items():
-        found |= fields(value, f"{prefix}{name}.") if isinstance(value, ConfigDict) else {prefix + name: value}
+        is_section = isinstance(value, ConfigDict | Mapping)
+        found |= fields(value, f"{prefix}{name}.") if is_section else {prefix + name: value}
     return found
 
 

@@ -10,6 +10,7 @@ itself built on `jit`. To try it without hardware: `XLA_FLAGS=--xla_force_host_p
 """
 
 import logging
+import math
 import os
 import re
 from collections import deque
@@ -21,8 +22,10 @@ import numpy as np
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 from jaxtyping import PyTree
 
+from jaxvision.errors import amount
 from jaxvision.experiment import Experiment, first_state_of, task_of, train_step_of
 from jaxvision.machine import folders
+from jaxvision.machine.limits import memory
 from jaxvision.train import TrainState, TrainStep
 from jaxvision.types import Batch, Task, Variables
 
@@ -161,10 +164,15 @@ def here(tree: PyTree, mesh: Mesh) -> PyTree:
 
 
 def check_divisible(spec: Batch, mesh: Mesh) -> None:
-    """Raises ValueError if a batch of this shape can't be split evenly over the devices."""
-    size = spec.image.shape[0]
-    if size % mesh.size:
-        raise ValueError(f"a batch of {size} examples can't be split over {mesh.size} devices")
+    """Raises ValueError if a batch of this shape can't be split evenly over the devices, or is larger than the memory."""
+    rows = spec.image.shape[0]
+    if rows % mesh.size:
+        raise ValueError(f"a batch of {amount(rows, 'example')} can't be split over {amount(mesh.size, 'device')}")
+    size = sum(math.prod(each.shape) * each.dtype.itemsize for each in jax.tree.leaves(spec)) // jax.process_count()
+    limit = memory()
+    if limit is not None and size > limit:
+        have = f"{limit / 1e9:,.1f} GB of memory"
+        raise ValueError(f"a batch of {amount(rows, 'example')} takes {size / 1e9:,.1f} GB, and there are {have}")
 
 
 def ahead(batches: Iterable[Batch], place: Callable[[Batch], Batch], depth: int = 2) -> Iterator[Batch]:
@@ -264,3 +272,24 @@ def resolve_precision(config) -> None:
         raise ValueError(f"config.{error}") from None
     if config.precision == "float64":
         jax.config.update("jax_enable_x64", True)
+
+
+def check_memory(mesh: Mesh, like: TrainState) -> None:
+    """Raises ValueError for a state of training that is larger than the memory of the devices."""
+    device = mesh.devices.flat[0]
+    size = sum(_bytes_on_device(each) for each in jax.tree.leaves(like))
+    if device.platform == "cpu":
+        size, limit = size * len(mesh.local_devices), memory()
+    else:
+        limit = (device.memory_stats() or {}).get("bytes_limit")
+    if limit is not None and size > limit:
+        raise ValueError(
+            f"parameters and optimizer state take {size / 1e9:,.1f} GB; there are {limit / 1e9:,.1f} GB of memory"
+        )
+
+
+def _bytes_on_device(array: jax.ShapeDtypeStruct) -> int:
+    if jax.numpy.issubdtype(array.dtype, jax.dtypes.prng_key):
+        return 0
+    shape = array.shape if array.sharding is None else array.sharding.shard_shape(array.shape)
+    return math.prod(shape) * array.dtype.itemsize

@@ -9,10 +9,13 @@ import jax
 import numpy as np
 from jax.sharding import Mesh, Sharding
 
+from jaxvision.draw.curves import curves
+from jaxvision.draw.figure import save
 from jaxvision.errors import ConfigError, DataError, NoExamples, naming, raised_as, reading
 from jaxvision.experiment import Evaluation, Experiment
 from jaxvision.run import devices, restore
 from jaxvision.run.checkpoint import Which
+from jaxvision.run.log import JsonLines
 from jaxvision.run.prediction import Model
 from jaxvision.train import Weights
 from jaxvision.types import Batch, Metric, Prediction, Stream, Task, Variables
@@ -85,30 +88,43 @@ def collect(parts: list[Mapping[str, jax.Array]]) -> dict[str, np.ndarray]:
     return {name: column[order] for name, column in table.items()}
 
 
+class Kept(NamedTuple):
+    """The evaluations of one step."""
+
+    step: int = -1
+    results: Mapping[str, Evaluated] = MappingProxyType({})
+
+
 class Evaluator:
-    """Runs the evaluations of an experiment, each compiled once, and keeps the newest rows for the report."""
+    """Runs the evaluations of an experiment, each compiled once, and keeps rows for the report."""
 
     def __init__(self, task: Task, evaluations: Mapping[str, Evaluation], everywhere: Sharding | None = None):
         self.evaluations = evaluations
         self.observers = {
             name: make_observe(task.predict, each.metric, everywhere) for name, each in evaluations.items()
         }
-        self.newest: dict[str, Evaluated] = {}
+        self.newest = Kept()
+        self.best = Kept()
+        """The evaluations of the best step so far, as whoever calls `evaluate` says."""
 
-    def evaluate(self, variables: Variables, feed: Callable[[Stream], Iterable[Batch]]) -> dict[str, float]:
+    def evaluate(
+        self, variables: Variables, feed: Callable[[Stream], Iterable[Batch]], step: int = -1
+    ) -> dict[str, float]:
         """The metrics of all evaluations, each name led by its evaluation's: `test/accuracy`.
 
         Args:
           variables: to predict with.
           feed: the batches of a stream, from first to last, on the devices.
+          step: that the variables are of.
         """
-        metrics = {}
+        metrics, found = {}, {}
         for name, each in self.evaluations.items():
             try:
-                self.newest[name] = measure(self.observers[name], variables, feed(each.stream), each.metric.compute)
+                found[name] = measure(self.observers[name], variables, feed(each.stream), each.metric.compute)
             except NoExamples as error:
                 raise NoExamples(f"evaluation {name!r}: {error}") from None
-            metrics.update({f"{name}/{key}": value for key, value in self.newest[name].metrics.items()})
+            metrics.update({f"{name}/{key}": value for key, value in found[name].metrics.items()})
+        self.newest = Kept(step, found)
         return metrics
 
 
@@ -145,7 +161,7 @@ def evaluate(
       experiment: of a workdir that holds no experiment file.
       overrides: dotted names of fields of the run's config to texts: other data to evaluate on, say.
       fsdp: split parameters over this number of devices.
-      report: a folder for the pictures of the evaluations, made if there is none.
+      report: a folder for the pictures of the evaluations and the curves of the run, made if there is none.
 
     Raises:
       WorkdirError: if the folder holds no run.
@@ -159,8 +175,9 @@ def evaluate(
         chosen = _chosen(known, names, "the model")
         _check_divisible(chosen, source.mesh)
         measured = _measured(source.task, source.variables, chosen, source.mesh)
-        draw_evaluations(chosen, measured, report)
-        return Results(source.step, source.weights, measured)
+        results = Results(source.step, source.weights, measured)
+        draw_evaluations(chosen, results, report)
+        return results
     found = restore.restore(source, overrides, experiment)
     known = found.experiment.evaluations if evaluations is None else evaluations
     restore.check_evaluations(str(found.workdir.path), known, names)
@@ -174,20 +191,28 @@ def evaluate(
     task = devices.task_on(mesh, found.experiment)
     which, variables = restore.chosen_weights(found, saved.state, weights)
     measured = _measured(task, variables, chosen, mesh)
-    draw_evaluations(chosen, measured, report)
-    return Results(saved.step, which, measured)
+    results = Results(saved.step, which, measured)
+    draw_evaluations(chosen, results, report)
+    if report is not None:
+        draw_curves(JsonLines(found.workdir.metrics).read(), report, found.experiment.keep.by)
+    return results
 
 
-def draw_evaluations(
-    evaluations: Mapping[str, Evaluation], results: Mapping[str, Evaluated], folder: Path | None
-) -> None:
+def draw_curves(rows: Sequence[Mapping], folder: Path, by: str | None) -> None:
+    """Writes the curves of the rows of a log into the folder, which is made if there is none; nothing without a row."""
+    if rows:
+        save(curves(rows, by), folder / "curves.png")
+
+
+def draw_evaluations(evaluations: Mapping[str, Evaluation], shown: Results, folder: Path | None) -> None:
     """Writes the pictures of these evaluations into the folder, which is made if there is none; None: draws nothing."""
     if folder is None:
         return
     folder.mkdir(exist_ok=True)
+    of = "" if shown.step is None else f"step {shown.step:,}, {shown.weights} weights"
     for name, evaluation in evaluations.items():
         if evaluation.report is not None:
-            evaluation.report(folder, name, results[name].rows, evaluation.stream)
+            evaluation.report(folder, name, shown.evaluations[name].rows, evaluation.stream, of)
 
 
 def _chosen(known: Mapping[str, Evaluation], names: Sequence[str], what: str) -> dict[str, Evaluation]:
@@ -213,4 +238,4 @@ def _measured(
         return devices.ahead(reading(stream.batches(0)), devices.placer(mesh))
 
     evaluator.evaluate(variables, feed)
-    return evaluator.newest
+    return evaluator.newest.results

@@ -1,5 +1,6 @@
 """What a run writes down while it goes: metrics, times, progress on the terminal."""
 
+import hashlib
 import json
 import math
 import os
@@ -8,13 +9,26 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import NamedTuple
 
 from tqdm import tqdm
 
-from jaxvision.errors import write_atomically
+from jaxvision.errors import no_link, write_atomically
+from jaxvision.run.damage import json_row, keep_copy
+from jaxvision.run.digest import sha256
 
 WARM_UP = 8
 """Steps that say nothing of the speed: the first is mostly compilation, the next are only handed to the device."""
+
+
+class Mark(NamedTuple):
+    """How far a log had come when a checkpoint was saved."""
+
+    step: int = 0
+    """Step of the checkpoint."""
+    rows: int = 0
+    checksum: str | None = None
+    """SHA-256 of these rows; None in a checkpoint of an older version."""
 
 
 class JsonLines:
@@ -22,47 +36,81 @@ class JsonLines:
 
     def __init__(self, path: Path):
         self.path = path
-        self._count: int | None = None
+        self._rows, self._written = 0, hashlib.sha256()
 
     def write(self, step: int, metrics: Mapping[str, float]) -> None:
         """Appends a row; it is with the operating system when this returns, so that a killed run keeps it."""
         row = {"step": step, **{name: _finite_or_none(value) for name, value in metrics.items()}}
-        with self.path.open("a", encoding="utf-8") as file:
-            file.write(json.dumps(row) + "\n")
-        if self._count is not None:
-            self._count += 1
+        line = json.dumps(row) + "\n"
+        with open(self.path, "a", encoding="utf-8", opener=no_link) as file:
+            file.write(line)
+        self._rows += 1
+        self._written.update(line.encode())
 
-    def count(self) -> int:
-        """How many rows there are."""
-        if self._count is None:
-            self._count = len(self.read())
-        return self._count
-
-    def sync(self) -> None:
-        """Returns when the rows are on the disk, so that no checkpoint is newer than the log after a power loss."""
+    def mark(self, step: int) -> Mark:
+        """How far the log has come, when its rows are on the disk: no checkpoint is newer than it after a power loss."""
         if self.path.exists():
-            with self.path.open("a", encoding="utf-8") as file:
+            with open(self.path, "a", encoding="utf-8", opener=no_link) as file:
                 os.fsync(file.fileno())
+        return Mark(step, self._rows, self._written.hexdigest())
 
     def read(self) -> list[dict[str, float]]:
-        """All whole rows; a half-written last line is left out."""
-        if not self.path.exists():
-            return []
-        rows = []
-        for line in self.path.read_text(encoding="utf-8").splitlines():
-            try:
-                rows.append(json.loads(line))
-            except json.JSONDecodeError:
-                break
-        return rows
+        """All rows that can be read."""
+        return [row for line in self._lines() if (row := _row(line)) is not None]
 
-    def cut(self, count: int) -> None:
-        """Keeps the first `count` rows, atomically: a resumed run writes the others again."""
+    def _lines(self) -> list[bytes]:
+        """The lines with their ends; a half-written last one is left out."""
+        data = self.path.read_bytes() if self.path.is_file() else b""
+        return [line + b"\n" for line in data.split(b"\n")[:-1]]
+
+    def go_on_from(self, mark: Mark) -> list[str]:
+        """Keeps the rows up to the mark, atomically: a resumed run writes the others again.
+
+        A file that was changed or damaged stays under another name, and what can be read of it is kept.
+
+        Returns:
+          What was done, a line each; nothing where nothing was.
+        """
+        lines = self._lines()
+        kept, said = lines[: mark.rows], []
+        if not self._is_as_marked(kept, mark):
+            kept = _readable(lines, mark)
+            what = f"of its {mark.rows:,} rows up to step {mark.step:,}, {len(kept):,} stay"
+            said.append(f"warning: {self._keep_damaged()}; {what}")
+        elif len(lines) > mark.rows:
+            cut = f"{len(lines) - mark.rows:,} row{'s' * (len(lines) - mark.rows > 1)}"
+            said.append(f"{self.path.name}: {cut} after step {mark.step:,} cut, to be written again")
+        if self.path.exists() or kept:
+            write_atomically(self.path, b"".join(kept))
+        self._rows, self._written = len(kept), hashlib.sha256(b"".join(kept))
+        return said
+
+    def _is_as_marked(self, kept: list[bytes], mark: Mark) -> bool:
+        """Whether these are the rows that the log had then."""
+        if self.path.exists() and not self.path.is_file():
+            return False
+        intact = len(kept) == mark.rows and all(_row(line) is not None for line in kept)
+        return intact and mark.checksum in (None, sha256(b"".join(kept)))
+
+    def _keep_damaged(self) -> str:
+        """Keeps the file under another name; says what was wrong with it, and where it is."""
         if not self.path.exists():
-            return
-        rows = self.read()[:count]
-        write_atomically(self.path, "".join(json.dumps(row) + "\n" for row in rows))
-        self._count = len(rows)
+            return f"{self.path} is gone"
+        return f"{self.path} was changed or damaged since it was written; kept as {keep_copy(self.path).name}"
+
+
+def _row(line: bytes) -> dict[str, float] | None:
+    """A row of a log, its step and numbers; None for anything else."""
+    row = json_row(line)
+    if row is None or not isinstance(row.get("step"), int):
+        return None
+    return row if all(value is None or isinstance(value, int | float) for value in row.values()) else None
+
+
+def _readable(lines: Sequence[bytes], mark: Mark) -> list[bytes]:
+    """The rows of a damaged log that are not written again."""
+    rows = [(line, row) for line in lines if (row := _row(line)) is not None]
+    return [line for line, row in rows if row["step"] <= mark.step][: mark.rows]
 
 
 def _finite_or_none(value: float) -> float | None:
@@ -90,6 +138,11 @@ class Clock:
         """Seconds since the clock was made."""
         return time.perf_counter() - self.began
 
+    @property
+    def training(self) -> float:
+        """Seconds of the training steps and of waiting for their data: no evaluation, no checkpoint."""
+        return sum(self.seconds.get(part, 0.0) for part in ("data", "step"))
+
     def metrics(self) -> dict[str, float]:
         """The seconds in all (`seconds`) and of each part (`data_seconds`, ...), as a row of a log."""
         return {"seconds": self.total, **{f"{part}_seconds": seconds for part, seconds in self.seconds.items()}}
@@ -106,9 +159,15 @@ class Terminal:
     """The progress of a run for a person: a bar on a terminal, a line now and then anywhere else."""
 
     def __init__(
-        self, steps: int, done: int, batch_size: int, seconds_between_lines: float = 15.0, quiet: bool = False
+        self,
+        steps: int,
+        done: int,
+        batch_size: int,
+        clock: Clock,
+        seconds_between_lines: float = 15.0,
+        quiet: bool = False,
     ):
-        self.batch_size = batch_size
+        self.batch_size, self.clock = batch_size, clock
         self.quiet = quiet
         """Shows nothing: of several processes, one speaks."""
         hidden = True if quiet else None
@@ -116,26 +175,25 @@ class Terminal:
         self.steps = steps
         self.first, self.done, self.seen = done, done, 0
         self.began = self.last_line = time.perf_counter()
+        self.trained = 0.0
+        """Seconds of training that the speed leaves out: the first steps, which are compiled, or only handed over."""
         self.between = seconds_between_lines
 
     def step(self, step: int, metrics: Mapping[str, float]) -> None:
-        """Shows that `step` steps are done, with the latest metrics."""
+        """Shows that `step` steps are done, with the latest metrics; images a second are those of training alone."""
         self.done, self.seen = step, self.seen + 1
-        now = time.perf_counter()
+        now, trained = time.perf_counter(), self.clock.training
         if self.seen <= WARM_UP:
-            self.first, self.began = step, now
+            self.first, self.began, self.trained = step, now, trained
             return
-        rate = (step - self.first) / max(now - self.began, 1e-9)
+        speed = f"{(step - self.first) * self.batch_size / max(trained - self.trained, 1e-9):,.0f} images/s"
         if not self.bar.disable:
             self.bar.update(step - self.bar.n)
-            self.bar.set_postfix_str(f"{describe(metrics)}{rate * self.batch_size:,.0f} images/s", refresh=False)
+            self.bar.set_postfix_str(f"{describe(metrics)}{speed}", refresh=False)
         elif now - self.last_line > self.between:
             self.last_line = now
-            left = (self.steps - step) / rate
-            self.say(
-                f"step {step:,}/{self.steps:,}  {describe(metrics)}{rate * self.batch_size:,.0f} images/s  "
-                f"{tqdm.format_interval(left)} left"
-            )
+            left = (self.steps - step) * (now - self.began) / (step - self.first)
+            self.say(f"step {step:,}/{self.steps:,}  {describe(metrics)}{speed}  {tqdm.format_interval(left)} left")
 
     def say(self, text: str) -> None:
         """Prints a line without breaking the bar."""

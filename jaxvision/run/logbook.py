@@ -5,9 +5,9 @@ from contextlib import AbstractContextManager, ExitStack
 from pathlib import Path
 from typing import Any
 
-from jaxvision.run.log import Clock, JsonLines, Terminal
+from jaxvision.run.log import Clock, JsonLines, Mark, Terminal
 from jaxvision.run.trackers import OpenTracker, Speed, TensorBoard, Tracker, Trackers
-from jaxvision.run.watch import Profile, Recompilations, Step, Watchdog
+from jaxvision.run.watch import FirstCall, Profile, Recompilations, Step, Watchdog
 
 
 class Logbook:
@@ -18,8 +18,7 @@ class Logbook:
         folder: Path,
         config: Mapping[str, Any],
         *,
-        first: int,
-        rows: int,
+        mark: Mark,
         steps: int,
         batch_size: int,
         every: int,
@@ -32,8 +31,7 @@ class Logbook:
         Args:
           folder: the workdir.
           config: as JSON data.
-          first: the step that the run starts at.
-          rows: how many rows of an earlier start stay in the log.
+          mark: the step that the run starts at, and the rows of an earlier start that stay in the log.
           steps: of the run.
           batch_size: of a step, for images per second.
           every: steps between two reports of the speed.
@@ -44,12 +42,12 @@ class Logbook:
         Raises:
           TrackerError: if a tracker that was asked for can't be had.
         """
-        self.folder, self.first, self.process, self.profile = folder, first, process, profile
+        self.folder, self.first, self.process, self.profile = folder, mark.step, process, profile
         self.clock = Clock()
         self.metrics, self.timing = JsonLines(folder / "metrics.jsonl"), JsonLines(folder / "timing.jsonl")
-        self.terminal = Terminal(steps, first, batch_size, quiet=not self.writes)
+        self.terminal = Terminal(steps, mark.step, batch_size, self.clock, quiet=not self.writes)
         self.say = self.terminal.say
-        self.trackers = Trackers(self._opened(trackers, config, rows) if self.writes else [])
+        self.trackers = Trackers(self._opened(trackers, config, mark) if self.writes else [])
         self.speed = Speed(self.clock, batch_size, every, self.trackers.metrics)
         name = "stacks.txt" if self.writes else f"stacks.{process}.txt"
         self.watchdog = Watchdog(folder / name, self.say)
@@ -60,11 +58,16 @@ class Logbook:
         """Whether this process writes the files of the run."""
         return self.process == 0
 
-    def _opened(self, trackers: Sequence[OpenTracker], config: Mapping[str, Any], rows: int) -> list[Tracker]:
-        self.metrics.cut(rows)
+    def _opened(self, trackers: Sequence[OpenTracker], config: Mapping[str, Any], mark: Mark) -> list[Tracker]:
+        for line in self.metrics.go_on_from(mark):
+            self.say(line)
         kept = self.metrics.read()
         others = [open_tracker(self.folder, config, kept) for open_tracker in trackers]
-        return [*others, TensorBoard(self.folder / "tensorboard", config, kept)]
+        try:
+            return [*others, TensorBoard(self.folder / "tensorboard", config, kept)]
+        except OSError as error:
+            self.say(f"warning: TensorBoard's files can't be written: {error}. The run goes on without them.")
+            return others
 
     def __enter__(self) -> "Logbook":
         self._open.callback(self.trackers.close)
@@ -82,7 +85,7 @@ class Logbook:
 
     def watched(self, step: Step) -> Step:
         """The jitted training step, which reports compilations and is profiled where that is asked for; call it once."""
-        step = Recompilations(step, self.first, self.say)
+        step = FirstCall(Recompilations(step, self.first, self.say), self.say)
         if self.profile is None or not self.writes:
             return step
         folder = self.folder / "profile"
@@ -93,7 +96,7 @@ class Logbook:
         """Writes a row of the log."""
         if self.writes:
             self.metrics.write(step, metrics)
-            self.timing.write(step, self.clock.metrics())
+            self.timing.write(step, {**self.clock.metrics(), **self.speed.newest})
             self.trackers.metrics(step, metrics)
 
     def stepped(self, step: int, metrics: Mapping[str, float]) -> None:
@@ -106,16 +109,18 @@ class Logbook:
         """The time of the block is no step's."""
         return self.watchdog.paused()
 
-    def synced(self) -> int:
-        """The number of rows of the log, when they are on the disk."""
-        if not self.writes:
-            return 0
-        self.metrics.sync()
-        return self.metrics.count()
+    def marked(self, step: int) -> Mark:
+        """How far the log has come, when its rows are on the disk; nowhere, on a process that writes none."""
+        return self.metrics.mark(step) if self.writes else Mark(step)
 
     def report(self, draw: Callable[[Sequence[Mapping]], Path], step: int) -> None:
         """Draws the pictures of the run from the rows of its log, into a folder; notes the time it took in all."""
         if self.writes:
             with self.clock("report"):
                 self.trackers.pictures(draw(self.metrics.read()))
-            self.timing.write(step, self.clock.metrics())
+            self.timing.write(step, {**self.clock.metrics(), **self.speed.newest})
+
+    def curves(self, draw: Callable[[Sequence[Mapping]], None]) -> None:
+        """Draws the curves of a run that ends early, from the rows of its log; it is not marked as done."""
+        if self.writes:
+            draw(self.metrics.read())

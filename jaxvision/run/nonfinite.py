@@ -5,9 +5,10 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import jax
-import numpy as np
 from jax.sharding import Mesh
 
+from jaxvision.data.features import write_npz
+from jaxvision.errors import amount
 from jaxvision.experiment import Experiment, task_of
 from jaxvision.run import devices, processes
 from jaxvision.run.checkpoint import Checkpoints
@@ -40,9 +41,9 @@ def blame(index: Sequence[int], good: Sequence[bool], name: Callable[[int], str]
     """Which examples, each alone, have a loss or a gradient that is not finite; none is named where that tells nothing."""
     bad = [name(i) for i, fine in zip(index, good, strict=True) if not fine]
     if not bad:
-        return f"each of its {len(good)} examples alone is finite"
+        return f"each of its {amount(len(good), 'example')} alone is finite"
     if len(bad) == len(good) > 1:
-        return f"every one of its {len(good)} examples alone is not finite"
+        return f"every one of its {amount(len(good), 'example')} alone is not finite"
     return f"not finite for {', '.join(bad[:5])}" + (f" and {len(bad) - 5} more" if len(bad) > 5 else "")
 
 
@@ -54,4 +55,4 @@ def save_step(folder: Path, step: int, state: TrainState, batch: Batch) -> None:
         checkpoints.save(step, state, {"history": [], "interval": [], "rows": 0}, None)
     leaves = {jax.tree_util.keystr(path).strip("."): x for path, x in jax.tree_util.tree_leaves_with_path(batch)}
     if processes.is_first():
-        np.savez(folder / f"batch_{step}.npz", **leaves)
+        write_npz(folder / f"batch_{step}.npz", **leaves)

@@ -4,25 +4,35 @@ They share the workdir, and the first one writes it. Each reads only its rows of
 any of them makes all save the same step; Ctrl-C ends them at once.
 """
 
+import json
 import os
-import signal
 import socket
 import sys
 import threading
+import time
+import uuid
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
+from pathlib import Path
 from typing import NamedTuple
 
 import jax
 import numpy as np
 from jax.experimental import multihost_utils
 
-from jaxvision.errors import AnotherProcessFailed
+from jaxvision.errors import AnotherProcessFailed, ConfigError, WorkdirError, write_atomically
+from jaxvision.run import peers
 from jaxvision.types import Shard
 
 GIVEN_UP = 2
 """Exit status of a process that met nobody."""
+CHECKSUM = "\N{NULL}"
+"""End of the name of a setting whose value says nothing to a person."""
+SHOWN = 5
+"""How many of several differences, or processes, a message names."""
+SECONDS_TO_APPEAR = 60.0
+"""How long what process 0 writes to the workdir may take to be seen by the others: as long as NFS keeps what it knows."""
 CLUSTER_VARIABLES = (
     "SLURM_JOB_ID",
     "SLURM_STEP_NODELIST",
@@ -63,11 +73,14 @@ def meet(meeting: Meeting) -> None:
     timer.start()
     try:
         # Its own time limit ends the process with a stack trace in place of a message.
-        jax.distributed.initialize(*meeting[:3], initialization_timeout=meeting.seconds + 60)
+        jax.distributed.initialize(
+            *meeting[:3], initialization_timeout=meeting.seconds + 60, heartbeat_timeout_seconds=peers.HEARTBEAT
+        )
     except (RuntimeError, ValueError) as error:
         raise ValueError(f"could not join the other processes: {error}") from error
     finally:
         timer.cancel()
+    peers.connect()
 
 
 def _check_address(coordinator: str) -> None:
@@ -118,7 +131,8 @@ def together() -> Iterator[None]:
     try:
         yield
     except BaseException:
-        multihost_utils.process_allgather(np.asarray(False))
+        with suppress(Exception):  # of a connection that broke
+            multihost_utils.process_allgather(np.asarray(False))
         raise
     fine = np.asarray(multihost_utils.process_allgather(np.asarray(True))).reshape(-1)
     if not fine.all():
@@ -126,11 +140,13 @@ def together() -> Iterator[None]:
         raise AnotherProcessFailed(f"process {failed} failed; its own message says why")
 
 
-def leave(status: int) -> None:
-    """Ends a process of several at once, after an error: the usual way out waits for the others."""
+def leave(status: int, why: str = "") -> None:
+    """Ends a process of several at once, after an error: the usual way out waits for the others, to whom it says why."""
     if several():
         sys.stdout.flush()
         sys.stderr.flush()
+        if why:
+            peers.fail(why)
         os._exit(status)
 
 
@@ -139,50 +155,95 @@ def several() -> bool:
     return jax.process_count() > 1
 
 
-def check_same(what: str, text: str) -> None:
-    """Raises AnotherProcessFailed if the text is not the same on all processes."""
-    if several():
-        checksum = zlib.crc32(text.encode())
-        sums = np.asarray(multihost_utils.process_allgather(np.uint32(checksum))).reshape(-1)
-        others = np.flatnonzero(sums != checksum)
-        if len(others):
-            raise AnotherProcessFailed(f"process {', '.join(map(str, others))} has other {what} than this one")
+def gathered(text: str) -> list[str]:
+    """The texts of all processes, in their order."""
+    if not several():
+        return [text]
+    data = np.frombuffer(text.encode(), np.uint8)
+    lengths = np.asarray(multihost_utils.process_allgather(np.int32(len(data)))).reshape(-1)
+    padded = np.zeros(lengths.max(), np.uint8)
+    padded[: len(data)] = data
+    rows = np.asarray(multihost_utils.process_allgather(padded)).reshape(len(lengths), -1)
+    return [row[:length].tobytes().decode() for row, length in zip(rows, lengths, strict=True)]
 
 
-def asked_to_stop(step: int) -> bool:
-    """Whether one of several processes got SIGTERM; true at the same step on all. Called after every step."""
-    return several() and multihost_utils.reached_preemption_sync_point(step)
+def check_same(settings: Mapping[str, str]) -> None:
+    """Checks that the settings are the same on all processes.
 
+    Args:
+      settings: what each is, by name. A name that ends in `CHECKSUM` has one as its value, which is not shown.
 
-class Interruption:
-    """Notes SIGTERM and SIGINT inside a `with` block instead of dying of them; a second one kills as usual.
-
-    Outside the main thread, where no signal can be caught, it notes none.
-    Where a run has several processes, JAX notes SIGTERM and makes them agree on the step.
+    Raises:
+      ConfigError: on every process, if not; it says what differs and on which.
     """
+    if not several():
+        return
+    text = json.dumps(dict(settings), sort_keys=True)
+    if len(set(gathered(str(zlib.crc32(text.encode()))))) == 1:
+        return
+    lines = different([json.loads(each) for each in gathered(text)])
+    more = f"; and {len(lines) - SHOWN} more" if len(lines) > SHOWN else ""
+    raise ConfigError(f"the processes don't run the same: {'; '.join(lines[:SHOWN])}{more}")
 
-    def __init__(self) -> None:
-        self.name: str | None = None
-        self._before = {}
 
-    def requested(self, step: int) -> bool:
-        """Whether one of the signals came; of several processes, to any of them, and known to all after the same step."""
-        if asked_to_stop(step):
-            self.name = "SIGTERM"
-        return self.name is not None
+def different(settings: Sequence[Mapping[str, str]]) -> list[str]:
+    """What is not the same on all processes, a text each, such as "config.seed is 0 on process 0 and 1 on process 1".
 
-    def _note(self, number: int, frame) -> None:
-        self.name = signal.Signals(number).name
-        signal.signal(number, self._before[number])
-        with suppress(OSError):  # nobody may be there to read it
-            os.write(2, f"\n{self.name}: saving a checkpoint, then ending (again to end at once)\n".encode())
+    Args:
+      settings: those of each process, as for `check_same`.
+    """
+    lines = []
+    for name in sorted(set().union(*settings)):
+        values: dict[str, list[int]] = {}
+        for process, its in enumerate(settings):
+            values.setdefault(its.get(name, "absent"), []).append(process)
+        if len(values) > 1 and name.endswith(CHECKSUM):
+            others = [process for processes in list(values.values())[1:] for process in processes]
+            lines.append(f"{name.removesuffix(CHECKSUM)} is not on {_numbers(others)} what it is on process 0")
+        elif len(values) > 1:
+            lines.append(f"{name} is {' and '.join(f'{value} on {_numbers(on)}' for value, on in values.items())}")
+    return lines
 
-    def __enter__(self) -> "Interruption":
-        main = threading.current_thread() is threading.main_thread()
-        for number in (signal.SIGTERM, signal.SIGINT) if main and not several() else ():
-            self._before[number] = signal.signal(number, self._note)
-        return self
 
-    def __exit__(self, *error) -> None:
-        for number, handler in self._before.items():
-            signal.signal(number, handler)
+def _numbers(processes: Sequence[int]) -> str:
+    shown = ", ".join(map(str, sorted(processes)[:SHOWN]))
+    more = f" and {len(processes) - SHOWN} more" if len(processes) > SHOWN else ""
+    return f"process{'es' if len(processes) > 1 else ''} {shown}{more}"
+
+
+def check_reached(folder: Path) -> None:
+    """Checks that all processes see the folder that process 0 writes; called by all, where it is there on process 0.
+
+    Raises:
+      WorkdirError: on every process, if one does not see within `SECONDS_TO_APPEAR` what process 0 writes.
+    """
+    if not several():
+        return
+    token = gathered(uuid.uuid4().hex)[0]
+    path = folder / f".{token}.token"
+    with together():
+        if is_first():
+            write_atomically(path, "")
+    seen = _appears(path, SECONDS_TO_APPEAR)
+    places = gathered(f"{int(seen)} {socket.gethostname()}:{folder.absolute()}")
+    if is_first():
+        path.unlink(missing_ok=True)
+    blind = [process for process, place in enumerate(places) if place[0] == "0"]
+    if blind:
+        where = f"{places[blind[0]][2:]} on process {blind[0]}" if len(blind) == 1 else f"it on {_numbers(blind)}"
+        raise WorkdirError(
+            f"the workdir is not one folder for all processes: what process 0 writes to {places[0][2:]} is not in "
+            f"{where}; choose a folder on a file system that all of them share"
+        )
+
+
+def _appears(path: Path, seconds: float) -> bool:
+    """Whether the file is there within this time; a network file system may show it late."""
+    end = time.monotonic() + seconds
+    while not path.exists():
+        if time.monotonic() > end:
+            return False
+        with suppress(OSError):
+            os.listdir(path.parent)  # asks the server anew
+        time.sleep(0.5)
+    return True

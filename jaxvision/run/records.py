@@ -14,7 +14,7 @@ import numpy as np
 from PIL import Image
 
 from jaxvision.draw.boxes import colour_of, with_boxes
-from jaxvision.errors import ConfigError, raised_as
+from jaxvision.errors import ConfigError, amount, raised_as
 from jaxvision.experiment import Output, Record, Selection
 from jaxvision.types import Canvas, ClassScores, Detections, Prediction
 
@@ -26,7 +26,9 @@ Where = tuple[str, int | None]
 def check_classes(scores: ClassScores, classes: Sequence[str]) -> None:
     """Raises ValueError if there are not as many scores as classes."""
     if scores.logits.shape[-1] != len(classes):
-        raise ValueError(f"the model gives scores for {scores.logits.shape[-1]} classes, the data have {len(classes)}")
+        raise ValueError(
+            f"the model gives scores for {amount(scores.logits.shape[-1], 'class')}, the data have {len(classes)}"
+        )
 
 
 def class_record(scores: ClassScores, canvas: Canvas, selection: Selection) -> Record:
@@ -165,7 +167,13 @@ def _table(file: TextIO, output: Output, selection: Selection) -> Iterator[Write
     assert lines is not None
     table = csv.writer(file, lineterminator="\n")
     table.writerow(["file", "frame", *columns(selection)])
-    yield lambda where, size, record: table.writerows([*where, *line] for line in lines(record))
+    yield lambda where, size, record: table.writerows(map(_cell, [*where, *line]) for line in lines(record))
+
+
+def _cell(value: object) -> object:
+    """A value of a table; a text that a spreadsheet would run as a formula gets an apostrophe before it."""
+    formula = isinstance(value, str) and value[:1] in tuple("=+-@\t\r") and any(sign in value for sign in "(|!")
+    return f"'{value}" if formula else value
 
 
 @contextmanager

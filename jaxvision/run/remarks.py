@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 
+from jaxvision.errors import amount
 from jaxvision.types import About, ClassScores, Prediction
 
 SHOWN = 20
@@ -47,4 +48,5 @@ def head_mismatch(prediction: Prediction, about: About) -> str | None:
     if not isinstance(prediction, ClassScores) or prediction.logits.shape[-1] == len(about.classes):
         return None
     names = ", ".join(about.classes[:5]) + (", ..." if len(about.classes) > 5 else "")
-    return f"the network tells {prediction.logits.shape[-1]} classes apart, but the data have {len(about.classes)} ({names})"
+    told_apart = amount(prediction.logits.shape[-1], "class")
+    return f"the network tells {told_apart} apart, but the data have {len(about.classes)} ({names})"

@@ -1,19 +1,19 @@
 """A run from its workdir alone: its experiment, its classes, a checkpoint of it. Nothing there is changed."""
 
-import json
 import logging
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from types import MappingProxyType
-from typing import Any, NamedTuple
+from types import MappingProxyType, ModuleType
+from typing import NamedTuple
 
 from jax.sharding import Mesh
 
-from jaxvision.errors import ConfigError, DataError, WorkdirError, raised_as
+from jaxvision.errors import ConfigError, DataError, UserError, WorkdirError, raised_as
 from jaxvision.experiment import Evaluation, Experiment, streams
-from jaxvision.run import checkpoint, devices
+from jaxvision.run import devices, first_use, reader
 from jaxvision.run.checkpoint import Saved, Which
 from jaxvision.run.config import configure, here, load, restored
+from jaxvision.run.damage import json_object
 from jaxvision.run.devices import state_on
 from jaxvision.run.remarks import remarks
 from jaxvision.run.workdir import Workdir
@@ -55,9 +55,13 @@ def restore(
         raise WorkdirError(f"there is no workdir {workdir.path}")
     if experiment is None:
         experiment = _built(workdir, overrides)
-    classes = _read(workdir.classes) if workdir.classes.exists() else {}
+    else:
+        workdir.check_unchanged(code=False)
+    if not workdir.classes.exists():
+        logger.warning("warning: %s is gone: the classes are those of the data", workdir.classes)
+    classes = json_object(workdir.classes) if workdir.classes.exists() else {}
     named = {name: tuple(names) for name, names in classes.items()}
-    return Restored(workdir, experiment, _read(workdir.data), named)
+    return Restored(workdir, experiment, workdir.fingerprints(), named)
 
 
 def _built(workdir: Workdir, overrides: Mapping[str, str]) -> Experiment:
@@ -68,9 +72,14 @@ def _built(workdir: Workdir, overrides: Mapping[str, str]) -> Experiment:
             f"{workdir.path} holds no run: it has no {' and no '.join(missing)} (a run of an experiment that was built "
             "without a file is opened with that experiment)"
         )
-    module = load(workdir.source)
+    workdir.check_unchanged()
+    if first_use.note(workdir.source):
+        logger.warning(
+            "%s is run as a program, and was not trained here: is it from someone you trust?", workdir.source
+        )
+    module = _loaded(workdir.source)
     try:
-        config = restored(module.get_config(), _read(workdir.config))
+        config = restored(module.get_config(), json_object(workdir.config))
     except ConfigError as error:
         raise ConfigError(f"{workdir.config} does not fit the experiment.py beside it: {error}") from None
     config = configure(config, overrides)
@@ -81,14 +90,17 @@ def _built(workdir: Workdir, overrides: Mapping[str, str]) -> Experiment:
         raise ConfigError(f"the experiment of {workdir.path} can't be built: {error}") from error
 
 
-def _read(path: Path) -> dict[str, Any]:
+def _loaded(source: Path) -> ModuleType:
+    """The experiment file of a workdir, which ran when the run began."""
     try:
-        found = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise WorkdirError(f"{path} can't be read: {error}") from error
-    if not isinstance(found, dict):
-        raise WorkdirError(f"{path} can't be read: it holds no JSON object")
-    return found
+        return load(source)
+    except UserError:
+        raise
+    except Exception as error:
+        text = str(error).splitlines()[0] if str(error) else ""
+        raise ConfigError(
+            f"{source}, or a module of it in code/, can't be loaded: {type(error).__name__}: {text}"
+        ) from error
 
 
 def load_checkpoint(run: Restored, which: Which | None, mesh: Mesh) -> Saved:
@@ -105,7 +117,7 @@ def load_checkpoint(run: Restored, which: Which | None, mesh: Mesh) -> Saved:
     keep = run.experiment.keep
     with raised_as(ConfigError):
         like = state_on(mesh, run.experiment)
-    return checkpoint.load_only(run.workdir.checkpoints, which, keep, like)
+    return reader.load_only(run.workdir.checkpoints, which, keep, like)
 
 
 def chosen_weights(run: Restored, state: TrainState, weights: Weights | None) -> tuple[Weights, Variables]:

@@ -6,6 +6,7 @@ A metric's tag is its name, led by `train/` where it has no part of its own: `tr
 import contextlib
 import json
 import logging
+import re
 import secrets
 import struct
 import time
@@ -14,6 +15,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from jaxvision.errors import TrackerError, write_atomically
+from jaxvision.run.damage import set_aside
 from jaxvision.run.log import Clock
 
 logger = logging.getLogger(__name__)
@@ -180,8 +182,7 @@ class WeightsAndBiases:
         except ImportError:
             raise TrackerError("--wandb needs the package wandb: pip install 'jaxvision[wandb]'") from None
         self._note = workdir / "wandb.txt"
-        known = self._note.read_text(encoding="utf-8").split() if self._note.exists() else []
-        self._identity, self._sent = (known[0], int(known[1])) if len(known) == 2 else (secrets.token_hex(4), -1)
+        self._identity, self._sent = _noted(self._note) or (secrets.token_hex(4), -1)
         settings = wandb.Settings(silent=True, console="off", disable_git=True, save_code=False)
         try:
             self._run = wandb.init(
@@ -226,6 +227,20 @@ class WeightsAndBiases:
         write_atomically(self._note, f"{self._identity} {self._newest}\n")
 
 
+def _noted(path: Path) -> tuple[str, int] | None:
+    """Identity of a run and the last step that was sent; None where there is no note, or none that can be read."""
+    if not path.exists():
+        return None
+    try:
+        identity, step = path.read_text(encoding="ascii").split()
+        if re.fullmatch(r"[0-9a-f]{8}", identity):
+            return identity, int(step)
+    except (OSError, ValueError):
+        pass
+    logger.warning("%s can't be read; kept as %s. A new run begins on Weights & Biases.", path, set_aside(path).name)
+    return None
+
+
 class Speed:
     """How fast a run trains, as metrics for the trackers: `speed/seconds_per_step` and `speed/images_per_second`.
 
@@ -235,17 +250,19 @@ class Speed:
     def __init__(self, clock: Clock, batch_size: int, every: int, write: Callable[[int, Mapping[str, float]], None]):
         """Makes metrics every `every` steps, from the clock's `data` and `step` parts, and writes them."""
         self.clock, self.batch_size, self.every, self.write = clock, batch_size, every, write
+        self.newest: dict[str, float] = {}
+        """`seconds_per_step` and `images_per_second`, once there is an interval."""
         self._since: tuple[int, float] | None = None
 
     def step(self, done: int) -> None:
         """Called after every step with the number of the steps done."""
         if self._since is not None and done % self.every:
             return
-        seconds = sum(self.clock.seconds.get(part, 0.0) for part in ("data", "step"))
+        seconds = self.clock.training
         if self._since is not None:
             each = (seconds - self._since[1]) / (done - self._since[0])
-            speed = {"speed/seconds_per_step": each, "speed/images_per_second": self.batch_size / max(each, 1e-9)}
-            self.write(done, speed)
+            self.newest = {"seconds_per_step": each, "images_per_second": self.batch_size / max(each, 1e-9)}
+            self.write(done, {f"speed/{name}": value for name, value in self.newest.items()})
         self._since = (done, seconds)
 
 

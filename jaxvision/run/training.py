@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import json
+import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from functools import partial
@@ -15,21 +15,24 @@ from jax.sharding import Mesh
 
 from jaxvision import experiment as experiments
 from jaxvision import train as loop
-from jaxvision.draw.curves import curves
-from jaxvision.draw.figure import save
-from jaxvision.errors import ConfigError, DataError, WorkdirError, naming, raised_as, reading
+from jaxvision.errors import CheckpointError, ConfigError, DataError, WorkdirError, naming, raised_as, reading
 from jaxvision.experiment import Experiment
-from jaxvision.run import devices, nonfinite, processes
-from jaxvision.run.checkpoint import Checkpoints
-from jaxvision.run.evaluation import Evaluated, Evaluator, draw_evaluations
+from jaxvision.machine.signals import Stopped
+from jaxvision.run import agreement, devices, lines, nonfinite, peers, processes
+from jaxvision.run.checkpoint import Checkpoints, Saved
+from jaxvision.run.evaluation import Evaluator, Results, draw_curves, draw_evaluations
+from jaxvision.run.interruption import Interruption
 from jaxvision.run.lease import Held
+from jaxvision.run.log import Mark
 from jaxvision.run.logbook import Logbook
-from jaxvision.run.processes import Interruption
 from jaxvision.run.remarks import check_head, head_mismatch, remarks
+from jaxvision.run.skipped import SkippedImages
 from jaxvision.run.trackers import OpenTracker
 from jaxvision.run.workdir import Recipe, Workdir
 from jaxvision.train import Metrics, Progress, TrainState, TrainStep
 from jaxvision.types import About, Batch, Stream, Variables
+
+logger = logging.getLogger(__name__)
 
 Feed = Callable[..., Iterator[Batch]]
 """`(stream, step=0)`: the batches of a stream from this step on, on the devices."""
@@ -106,26 +109,25 @@ def train(
       CheckpointError: if a checkpoint can't be written or read.
       NonFiniteLoss: if a step is not finite and the experiment does not skip such.
     """
-    with processes.together():
-        plan = prepare(experiment, fsdp)
-    config = {} if recipe is None else recipe.config
-    settings = json.dumps([config, plan.fingerprints, fsdp], sort_keys=True)
-    processes.check_same("config, data or --fsdp", settings)
-    place = Workdir(workdir)
     lease = None
-    with ExitStack() as stack:
+    with peers.naming_lost(), ExitStack() as stack:
+        with processes.together():
+            plan = prepare(experiment, fsdp)
+        config = {} if recipe is None else recipe.config
+        processes.check_same(agreement.settings(experiment, plan.fingerprints, plan.like, recipe, fsdp))
+        place = Workdir(workdir)
         with processes.together():
             if processes.is_first():
                 stack.enter_context(place.held())
                 enter(place, plan, recipe, fork)
                 lease = stack.enter_context(Held(place.path, experiment.steps))
+        processes.check_reached(place.path)
         checkpoints = stack.enter_context(Checkpoints(place.checkpoints, experiment.keep))
-        progress, rows = first_progress(plan, checkpoints)
+        progress, mark = first_progress(plan, checkpoints)
         book = Logbook(
             place.path,
             config,
-            first=int(progress.state.step),
-            rows=rows,
+            mark=mark,
             steps=experiment.steps,
             batch_size=experiment.train.spec.image.shape[0],
             every=experiment.every.log,
@@ -152,6 +154,7 @@ def prepare(experiment: Experiment, fsdp: int = 1) -> Plan:
         abouts = open_data(experiment, mesh)
     with raised_as(ConfigError):
         experiments.check_seed(experiment)
+        experiments.check_steps(experiment)
         experiments.check_names(experiment)
         experiments.check_kept(experiment)
         for name, evaluation in experiment.evaluations.items():
@@ -159,6 +162,7 @@ def prepare(experiment: Experiment, fsdp: int = 1) -> Plan:
                 experiments.check_classes(evaluation.metric, abouts[where])
         loop.check_intervals(experiment.every)
         step, like = devices.step_on(mesh, experiment)
+        devices.check_memory(mesh, like)
         return Plan(experiment, abouts, mesh, step, like, remarks_on(experiment, abouts, mesh, like))
 
 
@@ -167,15 +171,15 @@ def remarks_on(experiment: Experiment, abouts: Mapping[str, About], mesh: Mesh, 
 
     Raises ValueError if a classifier tells fewer classes apart than the training data have.
     """
-    lines = remarks(abouts)
+    found = remarks(abouts)
     for evaluation in list(experiment.evaluations.values())[:1]:
         spec = devices.batch_on(mesh, evaluation.stream.spec.replace(target=None))
         prediction = jax.eval_shape(devices.task_on(mesh, experiment).predict, like.averaged, spec)
         with naming("train"):
             check_head(prediction, abouts["train"])
         mismatch = head_mismatch(prediction, abouts["train"])
-        lines += [] if mismatch is None else [f"train: {mismatch}"]
-    return lines
+        found += [] if mismatch is None else [f"train: {mismatch}"]
+    return found
 
 
 def open_data(experiment: Experiment, mesh: Mesh) -> dict[str, About]:
@@ -204,14 +208,30 @@ def check_free(workdir: Workdir, experiment: Experiment, recipe: Recipe | None, 
     workdir.check(recipe, data, fork)
 
 
-def first_progress(plan: Plan, checkpoints: Checkpoints) -> tuple[Progress, int]:
-    """The run as its newest readable checkpoint has it, or before its first step, and how many rows its log had."""
+def first_progress(plan: Plan, checkpoints: Checkpoints) -> tuple[Progress, Mark]:
+    """The run as its newest readable checkpoint has it, or before its first step, and how far its log had come."""
     saved = checkpoints.newest(plan.like)
     if saved is not None:
-        return Progress(saved.state, saved.notes["history"], saved.notes["interval"]), saved.notes["rows"]
+        return _progress_of(saved, checkpoints.folder)
     with raised_as(ConfigError):
         state = experiments.first_state_of(plan.experiment, layout=partial(devices.layout, plan.mesh))
-    return Progress(state), 0
+    return Progress(state), Mark()
+
+
+def _progress_of(saved: Saved, folder: Path) -> tuple[Progress, Mark]:
+    """Raises CheckpointError for a checkpoint that something else than a run has saved."""
+    notes, step = saved.notes, int(saved.state.step)
+    if step != saved.step:
+        raise CheckpointError(
+            f"checkpoint {folder / str(saved.step)} is that of step {step}, copied or renamed: remove it"
+        )
+    try:
+        progress = Progress(saved.state, notes["history"], notes["interval"])
+        return progress, Mark(step, notes["rows"], notes.get("log"))
+    except KeyError as error:
+        raise CheckpointError(
+            f"checkpoint {folder / str(saved.step)} is none of a run: its notes lack {error}"
+        ) from None
 
 
 def go_on(
@@ -221,32 +241,71 @@ def go_on(
     experiment = plan.experiment
     feed = feeder(plan.mesh)
     evaluator = Evaluator(devices.task_on(plan.mesh, experiment), experiment.evaluations, devices.replicated(plan.mesh))
-    with book, Interruption() as interruption:
+    first = int(progress.state.step)
+    with book, Interruption(first) as interruption:
         for line in plan.remarks:
             book.say(line)
-        say_where(book, progress, experiment.steps, workdir)
-        hooks = hooked(plan, workdir, book, checkpoints, evaluator, feed, interruption)
-        progress = fitted(plan, workdir, book, progress, feed, hooks)
+        book.say(lines.overview(experiment, plan.data, plan.mesh, plan.like))
+        skipped = SkippedImages(experiment.train, book.say)
+        hooks = hooked(plan, workdir, book, checkpoints, evaluator, feed, interruption, skipped, progress.history)
+        try:
+            book.say(lines.standing(first, experiment.steps, workdir.path))
+            progress = fitted(plan, workdir, book, progress, feed, hooks, interruption)
+        except Stopped:
+            if report:
+                book.curves(partial(draw_curves, folder=workdir.report, by=experiment.keep.by))
+            return trained(workdir.path, first, experiment, interruption.name, progress, checkpoints, book)
+        skipped.total()
         with book.paused():
             with book.clock("checkpoint"):
                 checkpoints.wait()
             workdir.check_there()
             interrupted = None if finished(experiment, progress) else interruption.name
             if report and interrupted is None:
-                if not evaluator.newest:
-                    evaluator.evaluate(progress.state.averaged, feed)
-                draw = partial(draw_report, experiment, workdir.report, results=evaluator.newest)
-                book.report(draw, int(progress.state.step))
-        metrics = {name: x for name, x in progress.history[-1].items() if name != "step"} if progress.history else {}
-        return Trained(
-            workdir.path,
-            int(progress.state.step),
-            experiment.steps,
-            interrupted,
-            metrics,
-            tuple(checkpoints.steps),
-            book.clock.table(),
-        )
+                try:
+                    reported(plan, workdir, book, checkpoints, evaluator, progress, feed, interruption)
+                except Stopped as signal:
+                    interrupted = signal.name
+            elif report:
+                book.curves(partial(draw_curves, folder=workdir.report, by=experiment.keep.by))
+        step = int(progress.state.step)
+        return trained(workdir.path, step, experiment, interrupted, progress, checkpoints, book)
+
+
+def trained(
+    path: Path,
+    step: int,
+    experiment: Experiment,
+    interrupted: str | None,
+    progress: Progress,
+    checkpoints: Checkpoints,
+    book: Logbook,
+) -> Trained:
+    """Where the run stands."""
+    metrics = {name: x for name, x in progress.history[-1].items() if name != "step"} if progress.history else {}
+    kept = tuple(checkpoints.steps)
+    return Trained(path, step, experiment.steps, interrupted, metrics, kept, book.clock.table())
+
+
+def reported(
+    plan: Plan,
+    workdir: Workdir,
+    book: Logbook,
+    checkpoints: Checkpoints,
+    evaluator: Evaluator,
+    progress: Progress,
+    feed: Feed,
+    interruption: Interruption,
+) -> None:
+    """Draws the report, evaluating first where that has not been done; raises `Stopped` where a signal comes meanwhile."""
+
+    def awaited(stream: Stream) -> Iterator[Batch]:
+        return interruption.awaited(feed(stream), checked=True)
+
+    shown = shown_at_the_end(plan, checkpoints, evaluator, progress.state, awaited)
+    draw = partial(draw_report, plan.experiment, workdir.report, shown)
+    with interruption.at_once():
+        book.report(draw, int(progress.state.step))
 
 
 def feeder(mesh: Mesh) -> Feed:
@@ -259,25 +318,43 @@ def feeder(mesh: Mesh) -> Feed:
     return feed
 
 
-def say_where(book: Logbook, progress: Progress, steps: int, workdir: Workdir) -> None:
-    """Says what the run is about to do."""
-    first = int(progress.state.step)
-    if first < steps:
-        book.say("compiling the training step")
-    if first == steps:
-        book.say(f"all {steps:,} steps are done ({workdir.path}); more of them, and --fork, train on")
-    elif first:
-        book.say(f"going on from step {first:,} of {steps:,} ({workdir.path})")
+def shown_at_the_end(
+    plan: Plan, checkpoints: Checkpoints, evaluator: Evaluator, state: TrainState, feed: Feed
+) -> Results:
+    """What the report shows: the checkpoint that `predict` takes, the best where the run keeps one, else the last state."""
+    experiment, last = plan.experiment, int(state.step)
+    best = checkpoints.best_step() if experiment.keep.by is not None and experiment.keep.best else None
+    step = last if best is None else best
+    weights = "current" if state.ema is None else "averaged"
+    for known in (evaluator.newest, evaluator.best):
+        if known.step == step and known.results:
+            return Results(step, weights, known.results)
+    if step != last:
+        try:
+            state = checkpoints.load(step, plan.like).state
+        except CheckpointError as error:
+            step = last
+            logger.warning("the report is of the last step, not of the best: %s", error)
+    evaluator.evaluate(state.averaged, feed, step)
+    return Results(step, weights, evaluator.newest.results)
 
 
-def fitted(plan: Plan, workdir: Workdir, book: Logbook, progress: Progress, feed: Feed, hooks: loop.Hooks) -> Progress:
+def fitted(
+    plan: Plan,
+    workdir: Workdir,
+    book: Logbook,
+    progress: Progress,
+    feed: Feed,
+    hooks: loop.Hooks,
+    interruption: Interruption,
+) -> Progress:
     """The run after its last step; an error of a step that is not finite names the examples behind it."""
     experiment = plan.experiment
     try:
         progress = loop.fit(
             book.watched(plan.step),
             progress,
-            feed(experiment.train, int(progress.state.step)),
+            interruption.awaited(feed(experiment.train, int(progress.state.step))),
             steps=experiment.steps,
             every=experiment.every,
             hooks=hooks,
@@ -299,19 +376,31 @@ def hooked(
     evaluator: Evaluator,
     feed: Feed,
     interruption: Interruption,
+    skipped: SkippedImages,
+    history: Sequence[Metrics],
 ) -> loop.Hooks:
-    """What the loop calls."""
+    """What the loop calls; `history` has the evaluations of earlier starts."""
     experiment = plan.experiment
     evaluating = False
+    measured = list(history)
 
     def evaluate(variables: Variables) -> Metrics:
         nonlocal evaluating
         evaluating = True
+        step = book.terminal.done
         with book.paused():
-            metrics = evaluator.evaluate(variables, feed)
+            try:
+                awaited = partial(interruption.awaited, checked=True)
+                metrics = evaluator.evaluate(variables, lambda stream: awaited(feed(stream)), step)
+            except Stopped:
+                evaluating = False  # at the same batch on all processes
+                raise
         evaluating = False
-        for line in summary(metrics, experiment.keep.by):
-            book.say(f"step {book.terminal.done:,}: {line}")
+        if lines.is_best(metrics, experiment.keep, measured):
+            evaluator.best = evaluator.newest
+        for line in lines.evaluation_lines(metrics, experiment.keep, measured):
+            book.say(f"step {step:,}: {line}")
+        measured.append({"step": step, **metrics})
         return metrics
 
     def save(progress: Progress, metrics: Metrics | None) -> None:
@@ -320,8 +409,11 @@ def hooked(
         workdir.check_there()
         with book.paused():
             history, interval = list(progress.history), list(progress.interval)
-            notes = {"history": history, "interval": interval, "rows": book.synced()}
-            checkpoints.save(int(progress.state.step), progress.state, notes, metrics)
+            mark = book.marked(int(progress.state.step))
+            notes = {"history": history, "interval": interval, "rows": mark.rows, "log": mark.checksum}
+            checkpoints.save(mark.step, progress.state, notes, metrics)
+            if book.writes:
+                workdir.note_saved(mark.step)
         check_measured(experiment.keep.by, metrics)
 
     def stop(history: Sequence[Metrics]) -> bool:
@@ -330,6 +422,8 @@ def hooked(
 
     def write(step: int, metrics: Metrics) -> None:
         workdir.check_there()
+        if not of_evaluation(metrics):
+            skipped.interval()
         book.write(step, metrics if of_evaluation(metrics) else {**scalars_at(experiment, step), **metrics})
 
     return loop.Hooks(write, evaluate, save, stop, interruption.requested, book.stepped)
@@ -358,31 +452,8 @@ def check_measured(by: str | None, metrics: Metrics | None) -> None:
         raise ConfigError(f"keep.by is {by!r}; the evaluations give: {names}")
 
 
-SHOWN = 5
-"""Metrics in a line of the terminal; the log has all of them."""
-
-
-def summary(metrics: Metrics, by: str | None) -> list[str]:
-    """A line an evaluation: the metric `by` which the best checkpoint is chosen, and the first of the others.
-
-    Those of single classes and micro averages are left out.
-    """
-    names = [name for name in metrics if name.count("/") < 2 and not name.endswith("_micro")]
-    names.sort(key=lambda name: name != by)
-    lines = []
-    for evaluation in dict.fromkeys(name.partition("/")[0] for name in metrics):
-        its = [name for name in names if name.partition("/")[0] == evaluation]
-        more = f"  and {len(its) - SHOWN} more" if len(its) > SHOWN else ""
-        lines.append("  ".join(f"{name} {metrics[name]:.4g}" for name in its[:SHOWN]) + more)
-    return lines
-
-
-def draw_report(
-    experiment: Experiment, folder: Path, rows: Sequence[Mapping], results: Mapping[str, Evaluated]
-) -> Path:
+def draw_report(experiment: Experiment, folder: Path, shown: Results, rows: Sequence[Mapping]) -> Path:
     """Writes the pictures of the run into the folder; returns it."""
-    folder.mkdir(exist_ok=True)
-    if rows:
-        save(curves(rows), folder / "curves.png")
-    draw_evaluations(experiment.evaluations, results, folder)
+    draw_curves(rows, folder, experiment.keep.by)
+    draw_evaluations(experiment.evaluations, shown, folder)
     return folder

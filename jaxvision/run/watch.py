@@ -21,6 +21,8 @@ import jax
 import jax.monitoring
 from jaxtyping import PyTree
 
+from jaxvision.errors import no_link
+
 Step = Callable[[Any, Any], Any]
 Say = Callable[[str], None]
 Pause = Callable[[], contextlib.AbstractContextManager[None]]
@@ -75,6 +77,25 @@ class Recompilations:
             )
         self._seen.add(now)
         self._last, self.done = now, self.done + 1
+        return result
+
+
+class FirstCall:
+    """A training step that says how long its first call took, which compiles it."""
+
+    def __init__(self, step: Step, say: Say):
+        """Wraps a step; `say` gets the line."""
+        self.step, self.say = step, say
+        self._called = False
+
+    def __call__(self, state: Any, batch: Any) -> Any:
+        """Does the step."""
+        if self._called:
+            return self.step(state, batch)
+        began = time.perf_counter()
+        result = self.step(state, batch)
+        self._called = True
+        self.say(f"compiled in {time.perf_counter() - began:.1f} s")
         return result
 
 
@@ -176,7 +197,7 @@ class Watchdog:
     def _tell(self, passed: float, usual: float) -> None:
         stall = f"no step for {passed:.1f} s, where {usual:.3g} s is usual"
         try:
-            with self.path.open("a", encoding="utf-8") as file:
+            with open(self.path, "a", encoding="utf-8", opener=no_link) as file:
                 file.write(f"\n{datetime.now().astimezone().isoformat(timespec='seconds')}  {stall}\n\n")
                 file.flush()
                 faulthandler.dump_traceback(file, all_threads=True)

@@ -40,8 +40,9 @@ def images(batch: Batch, mean: float | Sequence[float], std: float | Sequence[fl
 
 
 def trained_on(objects: Objects) -> Bool[Array, "*b n"]:
-    """Which objects are targets: those that are there, have an area, and are not to be ignored."""
-    return objects.valid & ~objects.ignore & (boxes.area(objects.boxes) > 0)
+    """Which objects are targets: those that are there, have an area, and are not to be ignored; finite ones alone."""
+    finite = jnp.isfinite(objects.boxes).all(-1)
+    return objects.valid & ~objects.ignore & finite & (boxes.area(objects.boxes) > 0)
 
 
 def weights(objects: Objects) -> Float[Array, "*b n"]:
@@ -68,12 +69,23 @@ def means(terms: LossTerms) -> dict[str, Float[Array, "*b"]]:
     return {name: x / divisors[name].astype(x.dtype) for name, x in terms.sums.items()}
 
 
-def mean_loss(terms: LossTerms, valid: Bool[Array, "b"], collections: dict) -> tuple[Scalar, LossOutput]:
+def of_valid_images(terms: LossTerms, batch: Batch) -> LossTerms:
+    """Terms of images; 0 of those that are not valid, NaN where a valid object's box is not finite.
+
+    Such a box would match nothing, in silence; so training stops and names the image.
+    """
+    objects = batch.target
+    broken = (objects.valid & ~objects.ignore & ~jnp.isfinite(objects.boxes).all(-1)).any(-1)
+    sums = {name: jnp.where(broken, jnp.nan, x) for name, x in terms.sums.items()}
+    return jax.tree.map(lambda x: jnp.where(batch.valid, x, 0), terms._replace(sums=sums))
+
+
+def mean_loss(terms: LossTerms, batch: Batch, collections: dict) -> tuple[Scalar, LossOutput]:
     """The loss of a batch: of each term the sum over all valid images by its count in all of them, added up.
 
-    The terms are the metrics; the loss of an example is that of a batch of it alone.
+    The terms are the metrics; the loss of an example is that of a batch of it alone. See `of_valid_images`.
     """
-    terms = jax.tree.map(lambda x: jnp.where(valid, x, 0), terms)
+    terms = of_valid_images(terms, batch)
     metrics = means(jax.tree.map(lambda x: x.sum(0), terms))
     return _added(metrics), LossOutput(metrics, collections, _added(means(terms)))
 

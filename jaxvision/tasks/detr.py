@@ -278,7 +278,8 @@ def detr(
         target, size = detection.targets(batch), jnp.asarray(batch.size)
         one = lambda *each: loss_terms(*each, weights=weights, no_object=no_object)
         by_image = jax.vmap(lambda logits, boxes: jax.vmap(one)(logits, boxes, target, size))
-        terms = jax.tree.map(lambda x: jnp.where(batch.valid[None], x, 0), by_image(outputs.logits, outputs.boxes))
+        terms = by_image(outputs.logits, outputs.boxes)
+        terms = jax.vmap(lambda of_layer: detection.of_valid_images(of_layer, batch))(terms)
         means = detection.means(jax.tree.map(lambda x: x.sum(1), terms))
         by_layer = _total(weights, means)
         metrics = {name: x[-1] for name, x in means.items()} | {"auxiliary_loss": by_layer[:-1].sum()}

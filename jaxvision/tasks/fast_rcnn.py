@@ -118,7 +118,7 @@ def fast_rcnn(
         inputs = images(batch), rois.boxes
         scores, collections = forward_training(network, variables, *inputs, valid=batch.valid, key=dropout_key)
         terms = jax.vmap(partial(loss_terms, settings=roi_heads))(scores.logits, scores.offsets, rois, target)
-        return detection.mean_loss(terms, batch.valid, collections)
+        return detection.mean_loss(terms, batch, collections)
 
     def predict(variables: Variables, batch: Batch) -> Detections:
         boxes, valid = proposals(batch, dtype)

@@ -210,7 +210,7 @@ def faster_rcnn(
         one = lambda k, l, o, s, r, t: loss_terms(k, l, o, everywhere, s, r, t, rpn, roi_heads)
         logits, offsets = jnp.concatenate(logits, 1), jnp.concatenate(offsets, 1)
         terms = jax.vmap(one)(anchor_keys, logits, offsets, scores, rois, target)
-        return detection.mean_loss(terms, batch.valid, collections)
+        return detection.mean_loss(terms, batch, collections)
 
     def predict(variables: Variables, batch: Batch) -> Detections:
         given, model = images(batch), model_variables(variables)

@@ -141,7 +141,7 @@ def rcnn(
         scores, collections = forward_training(network, variables, seen, valid=rois.valid, key=dropout_key)
         one = partial(loss_terms, settings=roi_heads, box_match_iou=box_match_iou)
         terms = jax.vmap(one)(scores.logits, scores.offsets, rois, target)
-        return detection.mean_loss(terms, batch.valid, collections)
+        return detection.mean_loss(terms, batch, collections)
 
     def predict(variables: Variables, batch: Batch) -> Detections:
         boxes, valid = proposals(batch, dtype)

@@ -185,7 +185,7 @@ def retinanet(
         one = lambda l, o, t: loss_terms(l, o, boxes, t, matching, gamma, alpha, box_loss)
         terms = jax.vmap(one)(logits, offsets, detection.targets(batch))
         by_image = LossTerms(detection.means(terms), jax.tree.map(jnp.ones_like, terms.sums))
-        return detection.mean_loss(by_image, batch.valid, collections)
+        return detection.mean_loss(by_image, batch, collections)
 
     def predict(variables: Variables, batch: Batch) -> Detections:
         given = images(batch)

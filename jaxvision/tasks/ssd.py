@@ -21,6 +21,7 @@ from jaxvision.ops import box_codec
 from jaxvision.ops.anchors import Anchors, ssd_default_boxes
 from jaxvision.ops.box_losses import BoxLoss, smooth_l1
 from jaxvision.ops.boxes import clip
+from jaxvision.ops.extremes import maximum
 from jaxvision.ops.matching import BACKGROUND
 from jaxvision.ops.nms import NMS, greedy
 from jaxvision.ops.selection import Selecting, Selection, best_of_each_class
@@ -61,7 +62,7 @@ class L2Norm(nn.Module):
         scale = self.param("scale", nn.initializers.constant(self.start), x.shape[-1:], wide)
         square = jnp.square(x.astype(wide)).sum(-1, keepdims=True)
         # The length itself is compared with 1e-12, its square with the square of that: no gradient of a root of 0.
-        return (x * lax.rsqrt(jnp.maximum(square, 1e-24)) * scale.reshape(1, 1, 1, -1)).astype(x.dtype)
+        return (x * lax.rsqrt(maximum(square, 1e-24)) * scale.reshape(1, 1, 1, -1)).astype(x.dtype)
 
 
 class VGGFeatures(nn.Module):
@@ -311,7 +312,7 @@ def ssd(
         logits, offsets, boxes = _flat(outputs, defaults, batch.image.shape)
         one = lambda l, o, t: loss_terms(l, o, boxes, t, scores, matching, negatives, box_loss)
         terms = jax.vmap(one)(logits, offsets, detection.targets(batch))
-        return detection.mean_loss(terms, batch.valid, collections)
+        return detection.mean_loss(terms, batch, collections)
 
     def predict(variables: Variables, batch: Batch) -> Detections:
         pixels = detection.images(batch, mean, std, dtype)

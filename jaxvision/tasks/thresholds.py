@@ -5,6 +5,7 @@ from collections.abc import Sequence
 import jax.numpy as jnp
 import numpy as np
 
+from jaxvision.errors import amount
 from jaxvision.types import Batch, ClassScores, Task, Variables
 
 
@@ -25,7 +26,7 @@ def with_thresholds(task: Task, thresholds: Sequence[float | int] | np.ndarray) 
     def predict(variables: Variables, batch: Batch) -> ClassScores:
         logits = task.predict(variables, batch).logits
         if logits.shape[-1] != len(values):
-            raise ValueError(f"{len(values)} thresholds for logits of {logits.shape[-1]} classes")
+            raise ValueError(f"{amount(len(values), 'threshold')} for logits of {amount(logits.shape[-1], 'class')}")
         return ClassScores(logits - jnp.asarray(np.log(values), logits.dtype)[None, :])
 
     return task._replace(predict=predict)

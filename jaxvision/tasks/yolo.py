@@ -148,7 +148,7 @@ def yolo(
         predicted, anchors = _flat(outputs, priors, batch.image.shape)
         canvas = (batch.image.shape[1], batch.image.shape[2])
         terms = jax.vmap(lambda p, t: loss_terms(p, anchors, t, canvas, ignore))(predicted, detection.targets(batch))
-        return detection.mean_loss(terms, batch.valid, collections)
+        return detection.mean_loss(terms, batch, collections)
 
     def predict(variables: Variables, batch: Batch) -> Detections:
         outputs: Any = network.apply(model_variables(variables), pixels(batch), train=False)
@@ -226,7 +226,7 @@ def responsible(objects: Objects, anchors: Anchors) -> Int[Array, "a"]:
     shape = lambda size: jnp.concatenate([-size / 2, size / 2], -1)
     shape_ious = pairwise(iou, shape(side), shape(priors))
     centre = (objects.boxes[:, None, :2] + objects.boxes[:, None, 2:]) / 2
-    inside = (jnp.floor(centre / strides[None]) == cells[None]).all(-1)
+    inside = (jnp.floor(centre / strides[None]).astype(jnp.int32) == cells[None].astype(jnp.int32)).all(-1)
     which = jnp.where(objects.valid & inside.any(1), jnp.where(inside, shape_ious, -1).argmax(1), len(cells))
     number = jnp.arange(len(side), dtype=jnp.int32)
     return jnp.full(len(cells), -1, jnp.int32).at[which].max(number, mode="drop")

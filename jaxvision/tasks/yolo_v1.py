@@ -92,7 +92,7 @@ def yolo_v1(
         terms = jax.vmap(lambda o, t: loss_terms(o, t, canvas, boxes, coordinates, no_object))(
             outputs, detection.targets(batch)
         )
-        return detection.mean_loss(terms, batch.valid, collections)
+        return detection.mean_loss(terms, batch, collections)
 
     def predict(variables: Variables, batch: Batch) -> Detections:
         outputs: Any = network.apply(model_variables(variables), detection.images(batch, mean, std, dtype), train=False)
@@ -125,9 +125,8 @@ def loss_terms(
     weight = detection.weights(target)[owner].astype(output.dtype)
 
     ious = jax.lax.stop_gradient(iou(boxes_of(predicted, canvas), target_boxes[:, :, None]))
-    best = ious == ious.max(-1, keepdims=True)
-    first = best & (jnp.cumsum(best, axis=-1) == 1)
-    chosen = positive[..., None] & first
+    best = jax.nn.one_hot(ious.argmax(-1), boxes, dtype=bool)  # of equal ones the first
+    chosen = positive[..., None] & best
 
     by_place = jnp.square(predicted[..., :4] - _encoded(target_boxes, output.shape[:2], canvas)[:, :, None]).sum(-1)
     by_confidence = jnp.square(predicted[..., 4] - jnp.where(chosen, ious, 0))

@@ -341,7 +341,7 @@ def yolox(
         predicted, cells = _flat(outputs, batch.image.shape)
         terms = jax.vmap(lambda p, t: loss_terms(p, cells, t, box_loss))(predicted, detection.targets(batch))
         l1 = terms.sums["l1_loss"] * _l1(batch).astype(predicted.dtype)
-        return detection.mean_loss(terms._replace(sums=terms.sums | {"l1_loss": l1}), batch.valid, collections)
+        return detection.mean_loss(terms._replace(sums=terms.sums | {"l1_loss": l1}), batch, collections)
 
     def predict(variables: Variables, batch: Batch) -> Detections:
         outputs: Sequence[Array] = network.apply(model_variables(variables), pixels(batch), train=False)  # type: ignore[assignment]

@@ -16,8 +16,17 @@ from jax.sharding import Mesh
 from jaxvision import train
 from jaxvision.draw.batch import batch_sheet
 from jaxvision.draw.figure import save
-from jaxvision.errors import write_atomically
-from jaxvision.experiment import Experiment, check_classes, check_kept, check_names, check_seed, first_state_of, streams
+from jaxvision.errors import amount, write_atomically
+from jaxvision.experiment import (
+    Experiment,
+    check_classes,
+    check_kept,
+    check_names,
+    check_seed,
+    check_steps,
+    first_state_of,
+    streams,
+)
 from jaxvision.run import devices
 from jaxvision.run.devices import step_on
 from jaxvision.run.evaluation import make_observe
@@ -46,6 +55,7 @@ def check(chosen: Experiment, mesh: Mesh, folder: Path, check_workdir: Callable[
     found = Finder()
     with found.part("settings"):
         check_seed(chosen)
+        check_steps(chosen)
         check_names(chosen)
     with found.part("settings"):
         check_kept(chosen)
@@ -137,7 +147,9 @@ def _tell_parameters(found: Finder, chosen: Experiment, like: TrainState, folder
     found.tell("  rate: of the first step, beside the highest; decay: how many shrink where they have no gradient")
     total, still = (sum(each.count for each in group) for group in (every, frozen))
     state = cost.bytes_on_device(like.opt_state)
-    found.tell(f"  {total:,} parameters, {still:,} of them frozen; optimizer state: {cost.size(state)} on each device")
+    found.tell(
+        f"  {amount(total, 'parameter')}, {still:,} of them frozen; optimizer state: {cost.size(state)} on each device"
+    )
 
 
 def _how(group: Sequence[cost.Parameter]) -> list[str]:
@@ -155,7 +167,9 @@ def _check_cost(found: Finder, chosen: Experiment, mesh: Mesh, step: TrainStep, 
     batch_size, device = chosen.train.spec.image.shape[0], mesh.devices.flat[0]
     flops, memory = cost.measure(step.lower(like, devices.batch_on(mesh, chosen.train.spec)))
     canvas = "x".join(map(str, chosen.train.spec.image.shape[1:]))
-    found.tell(f"the training step: {batch_size:,} images {canvas} on {mesh.size} {device.device_kind} device(s)")
+    found.tell(
+        f"the training step: {amount(batch_size, 'image')} {canvas} on {amount(mesh.size, f'{device.device_kind} device')}"
+    )
     if flops is not None:
         units = ("FLOPs", "kFLOPs", "MFLOPs", "GFLOPs", "TFLOPs")
         found.tell(f"  {cost.scaled(flops / batch_size, units)} an image, forward and backward, as XLA counts")

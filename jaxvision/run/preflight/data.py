@@ -8,7 +8,7 @@ import jax
 import numpy as np
 from tqdm import tqdm
 
-from jaxvision.errors import write_atomically
+from jaxvision.errors import amount, write_atomically
 from jaxvision.machine.limits import cores
 from jaxvision.run.preflight.findings import Finder, table
 from jaxvision.run.remarks import class_differences
@@ -84,7 +84,7 @@ def _summary(about: About, faults: Sequence[Fault], read: int) -> str:
     skipped = sum(fault.skipped for fault in faults)
     bad = [f"{skipped} unreadable and left out"] * bool(skipped)
     bad += [f"{len(faults) - skipped} can't be used"] * (len(faults) > skipped)
-    return "; ".join([f"{about.examples:,} examples of {len(about.classes):,} classes", which, *bad])
+    return "; ".join([f"{amount(about.examples, 'example')} of {amount(len(about.classes), 'class')}", which, *bad])
 
 
 def _tell_faults(found: Finder, name: str, faults: Sequence[Fault]) -> None:
@@ -92,7 +92,7 @@ def _tell_faults(found: Finder, name: str, faults: Sequence[Fault]) -> None:
     for text in bad[:SHOWN]:
         found.problem(name, text)
     if len(bad) > SHOWN:
-        found.problem(name, f"{len(bad) - SHOWN} more examples can't be used (all in unreadable.txt)")
+        found.problem(name, f"{amount(len(bad) - SHOWN, 'more example')} can't be used (all in unreadable.txt)")
 
 
 def _tell_classes(found: Finder, abouts: Mapping[str, About], folder: Path) -> None:
@@ -117,7 +117,9 @@ def _tell_classes(found: Finder, abouts: Mapping[str, About], folder: Path) -> N
                 f"    {name}: from {count[few]:,} ({few}) to {count[many]:,} ({many}) examples a class (classes.txt)"
             )
         if not count[few]:
-            found.tell(f"    {name} has no example of {sum(not n for n in count.values())} classes, such as {few!r}")
+            found.tell(
+                f"    {name} has no example of {amount(sum(not n for n in count.values()), 'class')}, such as {few!r}"
+            )
 
 
 def check_batches(found: Finder, streams: Mapping[str, Stream], abouts: Mapping[str, About]) -> None:

@@ -5,6 +5,8 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import NamedTuple
 
+from jaxvision.errors import amount
+
 LONGEST = 600
 """Letters of a problem: a compiler's message can have thousands."""
 
@@ -46,7 +48,7 @@ class Finder:
     def findings(self) -> Findings:
         """The whole report, and the problems."""
         count = len(self.problems)
-        title = "no problem found" if not count else "1 problem:" if count == 1 else f"{count} problems:"
+        title = f"{amount(count, 'problem')}:" if count else "no problem found"
         numbered = [f"  {number}. {text}" for number, text in enumerate(self.problems, 1)]
         return Findings("\n".join([*self.lines, "", title, *numbered]) + "\n", self.problems)
 
