@@ -316,7 +316,7 @@ def test_a_copy_of_the_other_forms_is_coco_json_of_the_same_objects(tmp_path, ca
         (["{root}/absent.json"], "there is no file or folder {root}/absent.json"),
         (
             ["{root}/small.json", "--images={root}"],
-            "none of 4 images is there, first {root}/000.png; is it --images=DIR?",
+            "no image is there (4 missing), first {root}/000.png; is it --images=DIR?",
         ),
         (["{root}/text.json"], "text.json is no JSON: "),
         (
