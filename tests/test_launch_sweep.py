@@ -83,7 +83,7 @@ def test_a_killed_member_goes_on_from_its_checkpoint(whole, tmp_path):
     assert f"{killed}: goes on" in err
     assert table(tmp_path) == table(whole)
     first, second = state.starts(tmp_path / killed)
-    assert (first["step"], second["step"] >= 10) == (0, True)
+    assert (first["step"], second["step"] > 0) == (0, True)
 
 
 def test_a_cancelled_sweep_saves_and_goes_on(whole, tmp_path):
