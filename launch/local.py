@@ -183,7 +183,7 @@ class Pool:
     def _again(self, command: Command, why: str) -> None:
         tries = self.attempts[command.name] = self.attempts.get(command.name, 0) + 1
         if self.signal is not None or tries <= self.retries:
-            self.waiting.append(command)
+            self.waiting.appendleft(command)  # at once: what always fails is known before the others are started
         else:
             self.failed.append(command.name)
         more = "" if command.name in self.failed else "; it is tried again"

@@ -86,19 +86,17 @@ def test_a_killed_member_goes_on_from_its_checkpoint(whole, tmp_path):
     assert (first["step"], second["step"] > 0) == (0, True)
 
 
-def test_a_cancelled_sweep_saves_and_goes_on(whole, tmp_path):
-    launcher = start(tmp_path)
-    wait_for(tmp_path, lambda at: at.kind == "running" and at.step >= 5)
-    subprocess.run([sys.executable, "-m", "launch.cancel", str(tmp_path)], cwd=TINY.parent.parent, check=True)
-    _, err = launcher.communicate(timeout=120)
-    assert launcher.returncode == 75, err
-    kinds = {at.kind for at in state.states(plan.read(tmp_path), tmp_path).values()}
-    assert "interrupted" in kinds
-    assert kinds <= {"interrupted", "waiting", "done"}
-    again = start(tmp_path)
-    _, err = again.communicate(timeout=300)
-    assert again.returncode == 0, err
-    assert table(tmp_path) == table(whole)
+def test_a_cancelled_sweep_saves_and_goes_on(tmp_path):
+    long = ("--config.steps=100000", "--workers=1")
+    for reached in (5, 10):
+        launcher = start(tmp_path, *long)
+        wait_for(tmp_path, lambda at, reached=reached: at.kind == "running" and at.step >= reached)
+        subprocess.run([sys.executable, "-m", "launch.cancel", str(tmp_path)], cwd=TINY.parent.parent, check=True)
+        _, err = launcher.communicate(timeout=120)
+        assert launcher.returncode == 75, err
+        kinds = [at.kind for at in state.states(plan.read(tmp_path), tmp_path).values()]
+        assert sorted(kinds) == ["interrupted", "waiting", "waiting", "waiting"]
+    assert ": goes on" in err
 
 
 def test_members_that_fail_stop_the_sweep(tmp_path):
