@@ -127,8 +127,13 @@ class Pool:
             process.send_signal(signal.SIGTERM if first else signal.SIGKILL)
 
     def _see_cancelled(self) -> None:
-        if self.signal is None and (self.logs.parent / cancel.FILE).exists():
-            self._stop(signal.SIGTERM, None)
+        """Starts nothing more after `launch.cancel`, which tells the runs itself, but for those not yet in their workdir."""
+        if self.signal is not None or not (self.logs.parent / cancel.FILE).exists():
+            return
+        self.signal = "launch.cancel"
+        for process, _, command in self.running.values():
+            if state(command.workdir).kind != "running":
+                process.send_signal(signal.SIGTERM)
 
     def _start(self) -> None:
         while self.free and self.waiting and not self.stopped:
