@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from test_ops_roi_align import SCALE, aligned_by_loops
 
-from jaxvision.ops.roi_align import roi_align
+from jaxvision.ops.roi_align import roi_align, roi_pool
 from jaxvision.ops.roi_pyramid import level_of, roi_align_pyramid
 
 STRIDES = (4, 8, 16, 32)
@@ -70,15 +70,23 @@ def test_the_gradient_is_that_of_pooling_from_one_map(float64):
     np.testing.assert_allclose(twice[0][1], expected[0], atol=1e-12)
 
 
-def test_the_gradient_in_half_precision_is_as_exact_as_half_precision_is():
+@pytest.mark.parametrize(
+    "pool",
+    [
+        lambda maps, boxes: roi_align_pyramid(maps, boxes, strides=(4, 8), size=7),
+        lambda maps, boxes: roi_align(maps[0], boxes, size=7, scale=0.25),
+        lambda maps, boxes: roi_pool(maps[0], boxes, size=7, scale=0.25),
+    ],
+    ids=["roi_align_pyramid", "roi_align", "roi_pool"],
+)
+def test_the_gradient_in_half_precision_is_as_exact_as_half_precision_is(pool):
     random = np.random.default_rng(3)
     boxes = jnp.asarray(np.tile([20.0, 24, 90, 84], (300, 1)) + random.uniform(-6, 6, (300, 4)), jnp.float32)
     maps = [jnp.zeros((32, 32, 3)), jnp.zeros((16, 16, 3))]
     wanted = jnp.asarray(random.normal(1, 0.3, (300, 7, 7, 3)), jnp.bfloat16)
 
     def gradient(dtype):
-        pool = lambda maps: roi_align_pyramid(maps, boxes, strides=(4, 8), size=7)
-        back = lambda maps, wanted: jax.vjp(pool, maps)[1](wanted)[0][0]
+        back = lambda maps, wanted: jax.vjp(lambda maps: pool(maps, boxes), maps)[1](wanted)[0][0]
         return jax.jit(back)([x.astype(dtype) for x in maps], wanted.astype(dtype))
 
     exact, half = gradient(jnp.float32), gradient(jnp.bfloat16)

@@ -101,17 +101,17 @@ def _forward(features: Features, rows: Array, columns: Array) -> tuple[Array, tu
 def _backward(kept: tuple[Features, Array, Array], gradient: Float[Array, "n s s c"]) -> tuple[Array, None, None]:
     """Computed anew from the map, which need not be kept for every row of cells of every region."""
     features, *cells = kept
-    padding = -len(gradient) % AT_ONCE
+    padding, wide = -len(gradient) % AT_ONCE, adds_up_in(features.dtype)
     turns = jax.tree.map(
         lambda x: jnp.pad(x, ((0, padding), *((0, 0),) * (x.ndim - 1))).reshape(-1, AT_ONCE, *x.shape[1:]),
-        (*cells, gradient.astype(adds_up_in(features.dtype))),
+        (*cells, gradient.astype(wide)),
     )
 
     def add(total: Array, turn: tuple[Array, Array, Array]) -> tuple[Array, None]:
         of_each = jax.vmap(lambda rows, columns, g: _to_the_largest(features, (rows, columns), g))
         return total + of_each(*turn).sum(0), None
 
-    total, _ = jax.lax.scan(add, jnp.zeros(features.shape, gradient.dtype), turns)
+    total, _ = jax.lax.scan(add, jnp.zeros(features.shape, wide), turns)
     return total.astype(features.dtype), None, None
 
 
