@@ -387,4 +387,4 @@ def test_a_batch_that_the_devices_cannot_share_is_a_problem(tmp_path):
     assert "a batch of 12 examples can't be split over 8 devices" in bad.stdout + bad.stderr
     good = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
     assert good.returncode == 0, good.stdout + good.stderr
-    assert "16 images 28x28x1 on 8 cpu device(s)" in good.stdout
+    assert "16 images 28x28x1 on 8 cpu devices" in good.stdout

@@ -279,6 +279,14 @@ def test_a_killed_process_is_named_by_the_other(tmp_path, port, victim):
     assert time.monotonic() - began < peers.HEARTBEAT
 
 
+def test_an_error_whose_causes_go_in_a_circle_is_raised_as_it_is(monkeypatch):
+    monkeypatch.setattr(jax, "process_count", lambda: 2)
+    first, second = OSError("no space left"), RuntimeError("could not be written")
+    first.__cause__, second.__cause__ = second, first
+    with pytest.raises(OSError, match="no space left"), peers.naming_lost():
+        raise first
+
+
 @pytest.mark.slow
 def test_sigterm_in_an_evaluation_stops_both_at_the_same_batch(tmp_path, port):
     slowly = """

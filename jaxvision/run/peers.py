@@ -167,15 +167,17 @@ def naming_lost() -> Iterator[None]:
     except AnotherProcessFailed:
         raise
     except Exception as error:
-        text = _of_others(error)
-        if text is None or jax.process_count() == 1:
+        text = _of_others(error) if jax.process_count() > 1 else None
+        if text is None:
             raise
         raise AnotherProcessFailed(text) from error
 
 
 def _of_others(error: BaseException | None) -> str | None:
     """What to say of an error for which another process is to blame; None for one that is this process's own."""
-    while error is not None:
+    seen: list[BaseException] = []  # a chain of causes may end where it began
+    while error is not None and not any(error is each for each in seen):
+        seen.append(error)
         said = str(error).strip().splitlines()[:1]
         if not isinstance(error, OSError) and any(sign in str(error) for sign in SIGNS):
             return _blame()
