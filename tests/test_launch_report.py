@@ -10,6 +10,7 @@ import pytest
 
 from jaxvision.errors import ConfigError
 from jaxvision.run import lease
+from jaxvision.run import rows as run_rows
 from launch import comparison, plan, report, results
 from launch.plan import Deciding, Member, Plan
 
@@ -29,8 +30,7 @@ def write_run(folder, member, value, *, state="done", rows=None):
     clock = [{"step": 10, "seconds": 10.0}, {"step": 20, "seconds": 20.0}, {"step": 20, "seconds": 5.0}]
     (workdir / "timing.jsonl").write_text("".join(json.dumps(line) + "\n" for line in clock))
     if rows is not None:
-        (workdir / "rows").mkdir()
-        np.savez(workdir / "rows" / "test.npz", **rows)
+        run_rows.write(workdir, 100, {"test": rows})
 
 
 def members(variants, seeds):

@@ -14,6 +14,8 @@
   commit and uncommitted changes, every start of it.
 - `preflight/`, `nonfinite/`, `stacks.txt`, `profile/`: where a preflight, a step that was not finite, one that took too long,
   or `--profile` wrote some.
+- `rows/`: what the metrics of the last evaluation were computed from, a row an example; `parameters.json`: hashes of first and
+  last parameters.
 - `tmp/`: temporary files, where the machine has no folder for them.
 
 A workdir that holds another run (other settings, code or data), or that another process uses, is refused; so is one whose
@@ -50,6 +52,7 @@ except ImportError:  # not a POSIX system: no lock on the workdir
 
 
 logger = logging.getLogger(__name__)
+PARAMETERS = "parameters.json"
 MOST_DIFFERENCES = 20
 """Differences between two runs that a refusal names."""
 
@@ -89,6 +92,8 @@ class Workdir:
         self.metrics = self.path / "metrics.jsonl"
         self.timing = self.path / "timing.jsonl"
         self.report = self.path / "report"
+        self.rows = self.path / "rows"
+        self.parameters = self.path / PARAMETERS
         self._held: os.stat_result | None = None
         self._checksums: Checksums | None = None
 
@@ -209,11 +214,11 @@ class Workdir:
 
     def _put_unreadable_aside(self) -> None:
         """Keeps files that only inform under another name, where they can't be read or written on; says so."""
-        for path in (self.report, self.path / "tensorboard"):
+        for path in (self.report, self.rows, self.path / "tensorboard"):
             if path.exists() and not path.is_dir():
                 logger.warning("%s is no folder; kept as %s", path, set_aside(path).name)
         logs = (self.timing, self.path / "starts.jsonl")
-        for path in (self.versions, self.provenance, *logs, self.path / "command.txt"):
+        for path in (self.versions, self.provenance, self.parameters, *logs, self.path / "command.txt"):
             fault = _fault(path)
             if not fault and path in logs:
                 cut_torn_end(path)
