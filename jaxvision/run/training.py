@@ -213,9 +213,13 @@ def first_progress(plan: Plan, checkpoints: Checkpoints) -> tuple[Progress, Mark
     saved = checkpoints.newest(plan.like)
     if saved is not None:
         return _progress_of(saved, checkpoints.folder)
+    return Progress(first_state(plan)), Mark()
+
+
+def first_state(plan: Plan) -> TrainState:
+    """The state before the first step, on the devices."""
     with raised_as(ConfigError):
-        state = experiments.first_state_of(plan.experiment, layout=partial(devices.layout, plan.mesh))
-    return Progress(state), Mark()
+        return experiments.first_state_of(plan.experiment, layout=partial(devices.layout, plan.mesh))
 
 
 def _progress_of(saved: Saved, folder: Path) -> tuple[Progress, Mark]:

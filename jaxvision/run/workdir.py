@@ -14,8 +14,8 @@
   commit and uncommitted changes, every start of it.
 - `preflight/`, `nonfinite/`, `stacks.txt`, `profile/`: where a preflight, a step that was not finite, one that took too long,
   or `--profile` wrote some.
-- `rows/`: what the metrics of the last evaluation were computed from, a row an example; `parameters.json`: hashes of first and
-  last parameters.
+- `rows/`: what the metrics of the last evaluation were computed from, a row an example; `parameters.json`: hashes of the
+  first and the last parameters.
 - `tmp/`: temporary files, where the machine has no folder for them.
 
 A workdir that holds another run (other settings, code or data), or that another process uses, is refused; so is one whose
