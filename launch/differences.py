@@ -31,7 +31,7 @@ class Difference(NamedTuple):
         return self.of not in ("parameters", "log", "figure")
 
     def line(self) -> str:
-        """One line, for a person."""
+        """Name and both values as one line."""
         return f"{self.of} {self.name}: {cut(self.values[0], LONGEST)} | {cut(self.values[1], LONGEST)}"
 
 

@@ -34,7 +34,7 @@ class Array(NamedTuple):
     """Names of the examples that differ, where it is an array of a batch."""
 
     def text(self) -> str:
-        """For a person."""
+        """Name, number of entries and largest difference as one text."""
         of = f", of {', '.join(self.examples[:SHOWN])}" if self.examples else ""
         return f"{self.name}: {self.different:,} of {self.entries:,} entries, by {self.largest:.3g} at most{of}"
 
@@ -51,7 +51,7 @@ class Parting(NamedTuple):
     remark: str = ""
 
     def lines(self) -> list[str]:
-        """For a person, the first array in the first line."""
+        """Lines for a person, the first array in the first of them."""
         if not self.arrays:
             return [f"no first difference was found up to step {self.step:,}{self.remark}"]
         where = "before the first step" if self.step == 0 else f"at step {self.step:,}"
@@ -78,7 +78,7 @@ class _Run:
         return [] if self._checkpoints is None else self._checkpoints.steps
 
     def state(self, step: int) -> TrainState:
-        """Of a checkpoint; step 0: before the first."""
+        """State of a checkpoint; of step 0, the one before the first step."""
         if step == 0:
             return training.first_state(self.plan)
         assert self._checkpoints is not None
