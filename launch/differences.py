@@ -23,7 +23,7 @@ class Difference(NamedTuple):
     of: Of
     name: str
     values: tuple[str, str]
-    """As the one run has it, and the other."""
+    """What the one run has, and the other."""
 
     @property
     def is_cause(self) -> bool:
@@ -83,8 +83,7 @@ def _code(one: Workdir, other: Workdir) -> list[Difference]:
     for name in names:
         files = [place.path / name for place in (one, other)]
         if not same_code(*files):
-            there = ("there" if file.is_file() else ABSENT for file in files)
-            first, second = there
+            first, second = ("there" if file.is_file() else ABSENT for file in files)
             found.append(Difference("code", str(name), (first, second if second == ABSENT else "other code")))
     return found
 
