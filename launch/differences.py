@@ -110,9 +110,11 @@ def _flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
 
 
 def _starts(place: Workdir) -> dict[str, Any]:
-    """Changes of packages at later starts, and whether the run was forked from another."""
+    """The run that it started from, changes of packages at later starts, and whether it was forked from another."""
     changed: dict[str, Any] = {}
     for row in _rows(place.path / "starts.jsonl"):
+        if row.get("parent"):
+            changed["parent"] = row["parent"]
         for name, versions in row.get("versions_changed", {}).items():
             changed[f"{name} at step {row.get('step')}"] = f"{versions[0]} became {versions[1]}"
     forks = len(list(place.path.glob("config.*.json")))

@@ -28,6 +28,7 @@ from jaxvision.run.logbook import Logbook
 from jaxvision.run.remarks import check_head, head_mismatch, remarks
 from jaxvision.run.skipped import SkippedImages
 from jaxvision.run.trackers import OpenTracker
+from jaxvision.run.transfer import FromRun
 from jaxvision.run.workdir import Recipe, Workdir
 from jaxvision.train import Metrics, Progress, TrainState, TrainStep
 from jaxvision.types import About, Batch, Stream, Variables
@@ -195,7 +196,9 @@ def enter(workdir: Workdir, plan: Plan, recipe: Recipe | None, fork: bool) -> No
     """Writes down in the workdir what this run is, or finds it there; refuses another run's."""
     check_free(workdir, plan.experiment, recipe, fork)
     classes = {name: about.classes for name, about in plan.data.items()}
-    workdir.open(recipe, plan.fingerprints, classes=classes, fork=fork)
+    start = plan.experiment.start
+    parent = start.workdir if isinstance(start, FromRun) else None
+    workdir.open(recipe, plan.fingerprints, classes=classes, fork=fork, parent=parent)
 
 
 def check_free(workdir: Workdir, experiment: Experiment, recipe: Recipe | None, fork: bool) -> None:

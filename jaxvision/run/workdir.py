@@ -137,6 +137,7 @@ class Workdir:
         *,
         classes: Mapping[str, Sequence[str]] = MappingProxyType({}),
         fork: bool = False,
+        parent: Path | None = None,
     ) -> None:
         """Writes down what this run is, or finds it there from an earlier start of the same run.
 
@@ -145,6 +146,7 @@ class Workdir:
           data: name of a stream to the fingerprint of its data.
           classes: name of a stream to the names of its classes.
           fork: go on from the run in the folder, even if it is another one.
+          parent: workdir of the run whose weights this one starts from.
 
         Raises:
           WorkdirError: if it can't be written, or holds another run and `fork` is not set; nothing is changed then.
@@ -159,7 +161,8 @@ class Workdir:
             if differences or not self.has_run():
                 self._write_identity(kept, recipe)
             self._keep_provenance(made_with, anew=bool(differences) or not self.has_run())
-            self._note_start(shlex.join(recipe.command if recipe is not None else ()), made_with)
+            command = shlex.join(recipe.command if recipe is not None else ())
+            self._note_start(command, made_with, {"parent": parent and str(parent.absolute()), "forked": differences})
             self._checksums = self._readable_checksums()
             if self._checksums is None:
                 self._checksums = self._adopted(kept)
@@ -312,7 +315,7 @@ class Workdir:
                 "them back, or choose another workdir to begin anew"
             )
 
-    def _note_start(self, command: str, made_with: Provenance) -> None:
+    def _note_start(self, command: str, made_with: Provenance, came_from: Mapping[str, Any]) -> None:
         """Adds a line to `command.txt` and a row to `starts.jsonl`: when, where and with what the run was started."""
         row = {
             "time": datetime.now(UTC).isoformat(timespec="seconds"),
@@ -323,6 +326,7 @@ class Workdir:
             "git": made_with.commits(),
             "patch": self._keep_patch(made_with.patch()),
             "versions_changed": _changes(self.versions, made_with.versions),
+            **came_from,
         }
         for name, line in (("command.txt", command), ("starts.jsonl", json.dumps(row))):
             if not line:
