@@ -13,7 +13,7 @@ from typing import Literal, NoReturn
 from jaxvision.errors import AnotherProcessFailed, UserError, closest, cut, printable
 from jaxvision.machine.folders import local
 from jaxvision.machine.output import outlast
-from jaxvision.machine.signals import INTERRUPTED, Stopped, leave_soon, stoppable
+from jaxvision.machine.signals import TOLD_TO_END, Stopped, leave_at_once, stoppable
 
 LONGEST = 1_000
 """Characters of a message; of a longer one, the middle is left out."""
@@ -108,8 +108,8 @@ def enter(main: Callable[[], int]) -> NoReturn:
     outlast()
     tell_errors_once()
     status = main()
-    if status == INTERRUPTED:
-        leave_soon(status)  # a thread that waits for a file would keep the process
+    if status in TOLD_TO_END:
+        leave_at_once(status)
     sys.exit(status)
 
 
@@ -198,6 +198,10 @@ def parsed(
       intermixed: whether paths may stand between the flags.
     """
     overrides, rest = split_overrides(argv, parser.error)
+    options = {option for action in parser._actions for option in action.option_strings}
+    for argument in rest:
+        if argument.startswith("--") and argument.partition("=")[0] not in options:
+            parser.error(_not_known(argument, parser))  # before what is missing: it may be the same flag
     known, unknown = (parser.parse_known_intermixed_args if intermixed else parser.parse_known_args)(rest)
     if unknown:
         parser.error(_not_known(unknown[0], parser))

@@ -240,7 +240,8 @@ def preflight(flags: Flags) -> int:
     with raised_as(ConfigError):
         mesh = devices.device_mesh(flags.fsdp)
     free = partial(check_free, Workdir(flags.workdir), experiment, recipe, flags.fork)
-    findings = check(experiment, mesh, flags.workdir / "preflight", free)
+    say = partial(print, "preflight:", file=sys.stderr, flush=True)
+    findings = check(experiment, mesh, flags.workdir / "preflight", free, say)
     result(findings.report, end="")
     return 2 if findings.problems else 0
 

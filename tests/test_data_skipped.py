@@ -114,11 +114,11 @@ def test_what_a_run_says_of_them(images):
     for now in ((1, 100), (12, 200), (22, 300)):
         counts.append(now)
         watched.interval()
-    assert said == ["warning: 11 of the last 100 training images (11%) could not be used"]
+    assert said == ["warning: 11 of the last 100 rows of training batches (11%) had no image"]
     watched.total()
-    assert said[1:] == ["22 of 300 training images (7.3%) could not be used, and were skipped"]
+    assert said[1:] == ["22 of 300 rows of training batches (7.3%) had no image"]
     counts.append((300, 300))
-    with pytest.raises(DataError, match="none of the 300 training images could be used"):
+    with pytest.raises(DataError, match="none of the 300 rows of training batches had an image"):
         watched.total()
 
 

@@ -1,6 +1,7 @@
 """SIGTERM and Ctrl-C at every moment of a run: what is kept, and that the run goes on as if none had come."""
 
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -194,3 +195,33 @@ def test_batches_are_passed_on_and_checked_one_by_one():
         with pytest.raises(Stopped):
             list(map(stop_at_two, signals.awaited(range(5), checked=True)))
         assert seen == [0, 1, 2]
+
+
+@pytest.mark.slow
+def test_ctrl_c_in_a_long_compilation_ends_the_process_soon(tmp_path):
+    shapes = TINY.parent.parent / "experiments/shapes.py"
+    program = "import runpy, signal; signal.signal(signal.SIGINT, signal.default_int_handler); "
+    program += "runpy.run_module('jaxvision.main', run_name='__main__', alter_sys=True)"
+    command = [sys.executable, "-c", program, f"--config={shapes}", "--config.detector=ssd"]
+    environment = {**os.environ, "JAX_ENABLE_COMPILATION_CACHE": "false"}
+    environment = {name: text for name, text in environment.items() if name != "JAX_DISABLE_MOST_OPTIMIZATIONS"}
+    with subprocess.Popen(
+        [*command, f"--workdir={tmp_path / 'run'}", "--config.steps=3"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        env=environment,
+    ) as process:
+        assert process.stdout is not None
+        lines = []
+        for line in process.stdout:
+            lines.append(line)
+            if "compiling the training step" in line:
+                time.sleep(3)
+                process.send_signal(signal.SIGINT)
+            if "stopped by SIGINT" in line:
+                break
+        began = time.monotonic()
+        assert process.wait(60) == 75, lines
+        assert time.monotonic() - began < 5
+    assert "nothing is saved yet" in lines[-1]

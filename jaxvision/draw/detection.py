@@ -58,7 +58,7 @@ def report(folder: Path, name: str, rows: Mapping[str, np.ndarray], stream: Stre
     worst = np.argsort(-cost, kind="stable")[:SHOWN]
     sheets = {
         "predictions": (f"{name}: a sample", spread(found.images, SHOWN)),
-        "worst": (f"{name}: the worst images", worst[cost[worst] > 0]),
+        "worst": (f"{name}: the worst images, by scores at any threshold", worst[cost[worst] > 0]),
     }
     seen = Seen(found, near, score, rows, stream, of)
     for kind, (title, numbers) in sheets.items():

@@ -2,14 +2,16 @@
 
 import os
 import signal
+import sys
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from typing import NoReturn
 
 INTERRUPTED = 75
 """Exit status of what goes on when the same command is given again (EX_TEMPFAIL)."""
-SECONDS_TO_LEAVE = 10.0
-"""How long threads that wait for a file may keep an interrupted process from ending."""
+TOLD_TO_END = (INTERRUPTED, 128 + signal.SIGINT, 128 + signal.SIGTERM)
+"""Exit statuses of a process that a signal has ended."""
 
 
 class Stopped(BaseException):
@@ -41,8 +43,12 @@ def stoppable() -> Iterator[None]:
         signal.signal(signal.SIGTERM, signal.SIG_DFL if before is None else before)
 
 
-def leave_soon(status: int) -> None:
-    """Ends the process with this status in `SECONDS_TO_LEAVE` unless it has ended by itself."""
-    timer = threading.Timer(SECONDS_TO_LEAVE, os._exit, [status])
-    timer.daemon = True
-    timer.start()
+def leave_at_once(status: int) -> NoReturn:
+    """Ends the process with this status, whatever its threads do: one that compiles or waits for a file would keep it.
+
+    For a process that has been told to end, and has saved what it will. What it printed is written out.
+    """
+    for stream in (sys.stdout, sys.stderr):
+        with suppress(OSError, ValueError):
+            stream.flush()
+    os._exit(status)

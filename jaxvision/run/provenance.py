@@ -33,8 +33,8 @@ class Repository(NamedTuple):
 
     @property
     def dirty(self) -> bool:
-        """Whether the files are not those of the commit."""
-        return bool(self.changes)
+        """Whether the code is not that of the commit: a file that it holds was changed, or one of Python is not in it."""
+        return bool(self.patch) or (self.commit is None and bool(self.changes))
 
 
 class Provenance(NamedTuple):
@@ -116,7 +116,8 @@ def _patch(root: Path) -> str:
         other = {"GIT_INDEX_FILE": str(Path(scratch, "index"))}
         _git(root, "add", "--intent-to-add", "--", "*.py", environment=other)
         diff = ("diff", "HEAD", "--binary", "--no-color", "--no-ext-diff", "--no-textconv")
-        return _git(root, *diff, environment=other) or "# the patch could not be made\n"
+        made = _git(root, *diff, environment=other)
+        return "# the patch could not be made\n" if made is None else made
 
 
 def _headed_patch(each: Repository) -> str:

@@ -23,15 +23,13 @@ class SkippedImages:
         self._last = self._count()
         if without > BOUND * rows:
             self._say(
-                f"warning: {without:,} of the last {rows:,} training images ({without / rows:.0%}) could not be used"
+                f"warning: {without:,} of the last {rows:,} rows of training batches ({without / rows:.0%}) had no image"
             )
 
     def total(self) -> None:
         """Says how many there were, if any. Raises DataError if there were only such: nothing was learnt."""
         without, rows = self._count()
         if rows and without == rows:
-            raise DataError(f"none of the {rows:,} training images could be used")
+            raise DataError(f"none of the {rows:,} rows of training batches had an image")
         if without:
-            self._say(
-                f"{without:,} of {rows:,} training images ({without / rows:.1%}) could not be used, and were skipped"
-            )
+            self._say(f"{without:,} of {rows:,} rows of training batches ({without / rows:.1%}) had no image")

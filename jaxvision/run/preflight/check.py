@@ -38,7 +38,13 @@ from jaxvision.train import TrainState, TrainStep
 from jaxvision.types import About, Variables
 
 
-def check(chosen: Experiment, mesh: Mesh, folder: Path, check_workdir: Callable[[], object] = lambda: None) -> Findings:
+def check(
+    chosen: Experiment,
+    mesh: Mesh,
+    folder: Path,
+    check_workdir: Callable[[], object] = lambda: None,
+    say: Callable[[str], object] = lambda line: None,
+) -> Findings:
     """Checks an experiment as it would be trained on these devices.
 
     Args:
@@ -47,12 +53,29 @@ def check(chosen: Experiment, mesh: Mesh, folder: Path, check_workdir: Callable[
       folder: gets `report.txt`, tables (`parameters.txt`, `classes.txt`, `unreadable.txt` if there are such) and pictures
         (`decoded.png`, `augmented.png`).
       check_workdir: raises an error if the run may not begin, or go on, where it is to be kept.
+      say: gets a line before what takes long. Where the check is ended early, `report.txt` has what was found until then.
 
     Raises:
       OSError: if the folder can't be written.
     """
     folder.mkdir(parents=True, exist_ok=True)
     found = Finder()
+    try:
+        _check(found, chosen, mesh, folder, check_workdir, say)
+    finally:
+        findings = found.findings()
+        write_atomically(folder / "report.txt", findings.report)
+    return findings
+
+
+def _check(
+    found: Finder,
+    chosen: Experiment,
+    mesh: Mesh,
+    folder: Path,
+    check_workdir: Callable[[], object],
+    say: Callable[[str], object],
+) -> None:
     with found.part("settings"):
         check_seed(chosen)
         check_steps(chosen)
@@ -61,20 +84,20 @@ def check(chosen: Experiment, mesh: Mesh, folder: Path, check_workdir: Callable[
         check_kept(chosen)
     with found.part("settings"):
         train.check_intervals(chosen.every)
+    say("reading the data")
     abouts = check_data(found, streams(chosen), folder)
     if len(abouts) == len(streams(chosen)):
         with found.part("workdir"):
             check_workdir()
+    say("tracing the network, filling it with weights, compiling the training step: seconds to minutes")
     _check_network(found, chosen, abouts)
     if _check_step(found, chosen, mesh, folder):
+        say("reading and drawing batches")
         check_batches(found, streams(chosen), abouts)
         if "train" in abouts:
             with found.part("train"):
                 _draw(chosen, abouts["train"], folder)
                 found.tell(f"pictures: {folder / 'decoded.png'}, {folder / 'augmented.png'}")
-    findings = found.findings()
-    write_atomically(folder / "report.txt", findings.report)
-    return findings
 
 
 def _check_network(found: Finder, chosen: Experiment, abouts: Mapping[str, About]) -> None:

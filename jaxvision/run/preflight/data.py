@@ -93,6 +93,8 @@ def _tell_faults(found: Finder, name: str, faults: Sequence[Fault]) -> None:
         found.problem(name, text)
     if len(bad) > SHOWN:
         found.problem(name, f"{amount(len(bad) - SHOWN, 'more example')} can't be used (all in unreadable.txt)")
+    if bad:
+        found.tell("    where the experiment has on_bad_image, --config.on_bad_image=skip passes over such images")
 
 
 def _tell_classes(found: Finder, abouts: Mapping[str, About], folder: Path) -> None:
