@@ -65,7 +65,7 @@ class Search(NamedTuple):
 
 
 def require(sampler: str) -> None:
-    """Imports Optuna, which then speaks of problems alone; raises ConfigError where it, or what a sampler needs, is missing."""
+    """Imports Optuna, which then logs problems alone; raises ConfigError where it, or what a sampler needs, is missing."""
     for package in ("optuna", *(("cmaes",) if sampler == "cmaes" else ())):
         try:
             __import__(package)
