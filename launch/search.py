@@ -16,7 +16,7 @@ from jaxvision.errors import ConfigError, nearest
 from launch import sweep
 
 if TYPE_CHECKING:
-    from launch.study import Search, Study
+    from launch.description import Search
 
 PREFIX = "--search."
 SAMPLERS = ("tpe", "random", "cmaes")
@@ -82,13 +82,13 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def start(flags: argparse.Namespace, overrides: Mapping[str, str], texts: Mapping[str, str]) -> int:
     """Checks the search, writes it down, or finds it there, and runs its trials."""
-    from launch import local, plan, state, study, trials
+    from launch import description, journal, local, plan, state, study, trials
 
     places = local.slots(flags.workers)
-    study.require(flags.sampler)
+    description.require(flags.sampler)
     search = asked(flags, overrides, texts)
     check(search)
-    study.write(search, flags.workdir)
+    description.write(search, flags.workdir)
     with study.Study(search, flags.workdir) as opened:
         outcome = trials.Trials(
             opened,
@@ -100,7 +100,7 @@ def start(flags: argparse.Namespace, overrides: Mapping[str, str], texts: Mappin
             say=lambda line: print(line, file=sys.stderr, flush=True),
         ).run()
         print(state.table(state.states(plan.read(flags.workdir), flags.workdir), search.deciding.figure))
-        print(summary(opened))
+        print(journal.summary(opened.trials(), search.deciding))
         left = opened.unfinished()
     if outcome.signal is not None:
         print(f"stopped by {outcome.signal}; the same command goes on", file=sys.stderr)
@@ -115,7 +115,7 @@ def asked(flags: argparse.Namespace, overrides: Mapping[str, str], texts: Mappin
       ConfigError: an unknown field, values that can't be read, a space that the sampler can't search.
     """
     from launch import plan, space
-    from launch.study import Search
+    from launch.description import Search
 
     decided = sweep.deciding(flags.decide)
     if decided is None or not decided.figure:
@@ -144,25 +144,6 @@ def check(search: Search) -> None:
         raise ConfigError(
             f"--decide={figure}: there is no evaluation {evaluation!r}{nearest(evaluation, sorted(known))}"
         )
-
-
-def summary(study: Study) -> str:
-    """How many trials ended in which way, and the best of them."""
-    found = study.trials()
-    names = {"COMPLETE": "done", "PRUNED": "pruned", "FAIL": "failed", "RUNNING": "not finished"}
-    states = [trial.state.name for trial in found]
-    counts = ", ".join(f"{states.count(state)} {name}" for state, name in names.items() if state in states)
-    lines = [f"{len(found)} trials: {counts or 'none'}"]
-    done = [(trial.value, trial) for trial in found if trial.state.name == "COMPLETE" and trial.value is not None]
-    if done:
-        sign = 1 if study.search.deciding.better == "higher" else -1
-        value, best = max(done, key=lambda each: sign * each[0])
-        values = ", ".join(f"{field}={chosen}" for field, chosen in best.params.items())
-        lines.append(
-            f"best: trial {best.number}, {study.search.deciding.figure} {value:.4g}, {values} (selected: chosen among "
-            f"{len(done)} by this figure, so fresh seeds would give a worse one)"
-        )
-    return "\n".join(lines)
 
 
 if __name__ == "__main__":

@@ -11,7 +11,7 @@ from launch.plan import Plan
 
 Kind = Literal["waiting", "running", "done", "interrupted", "failed", "lost", "pruned"]
 KINDS: tuple[Kind, ...] = ("done", "pruned", "running", "interrupted", "failed", "lost", "waiting")
-PRUNED = "pruned.json"
+PRUNED = "pruned"
 """A file in the workdir of a run that a search ended early, as it did worse than others; it says at which evaluation."""
 
 

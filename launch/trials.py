@@ -13,9 +13,10 @@ from jaxvision.errors import ConfigError, DataError, nearest, write_atomically
 from jaxvision.run.log import JsonLines
 from launch import local, plan, space, sweep
 from launch.command import Command, command
+from launch.description import Search
 from launch.plan import Member, Plan
 from launch.state import PRUNED, State, state
-from launch.study import Ended, Search, Study
+from launch.study import Ended, Study
 
 if TYPE_CHECKING:
     from optuna.trial import FrozenTrial

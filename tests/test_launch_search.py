@@ -9,9 +9,10 @@ import numpy as np
 import pytest
 
 from jaxvision.errors import ConfigError, WorkdirError
-from launch import search, space, study
+from launch import description, journal, search, space, study
+from launch.description import Search
 from launch.plan import Deciding
-from launch.study import Search, Study
+from launch.study import Study
 from launch.values import LogUniform, Uniform
 
 pytest.importorskip("optuna")
@@ -23,7 +24,7 @@ RATES = {"learning_rate": "log_uniform(1e-4, 1e-1)", "steps": "uniform(1, 9)"}
 @pytest.fixture(autouse=True)
 def importable(monkeypatch):
     monkeypatch.syspath_prepend(str(LINEAR.parent))
-    study.require("cmaes")
+    description.require("cmaes")
 
 
 def searching(sampler="tpe", texts=RATES, **more):
@@ -140,9 +141,9 @@ def test_a_torn_line_is_cut_and_a_damaged_one_refused(tmp_path):
     of = searching("random")
     with Study(of, tmp_path) as opened:
         first = opened.ask(2)
-    journal = tmp_path / study.JOURNAL
-    intact = journal.read_bytes()
-    journal.write_bytes(intact + b'{"op_code": 4, "wor')
+    path = tmp_path / journal.FILE
+    intact = path.read_bytes()
+    path.write_bytes(intact + b'{"op_code": 4, "wor')
     with Study(of, tmp_path) as opened:
         assert opened.trials()[0].params == first.params
         opened.ask(2)
@@ -150,10 +151,10 @@ def test_a_torn_line_is_cut_and_a_damaged_one_refused(tmp_path):
         assert len(opened.trials()) == 2
     lines = intact.split(b"\n")
     for damage in (b"\0" * 20, b"[1]", b"7", b'{"op_code": 4}'):
-        journal.write_bytes(b"\n".join([*lines[:1], damage, *lines[1:]]))
+        path.write_bytes(b"\n".join([*lines[:1], damage, *lines[1:]]))
         with pytest.raises(WorkdirError, match=r"search\.journal: damaged in line 2"), Study(of, tmp_path):
             pass
-    journal.write_bytes(b"\n".join([lines[0], *lines[-2:]]).replace(b'"study_id":0', b'"study":0'))
+    path.write_bytes(b"\n".join([lines[0], *lines[-2:]]).replace(b'"study_id":0', b'"study":0'))
     with pytest.raises(WorkdirError, match=r"search\.journal: damaged"), Study(of, tmp_path):
         pass
 
@@ -176,26 +177,26 @@ def test_a_torn_line_is_cut_and_a_damaged_one_refused(tmp_path):
 )
 def test_another_search_in_the_folder_is_refused_and_named(change, says, tmp_path):
     of = searching()
-    study.write(of, tmp_path)
-    study.write(of, tmp_path)
+    description.write(of, tmp_path)
+    description.write(of, tmp_path)
     if "space" in change:
         change = {"space": space.make(LINEAR, change["space"], {})}
     with pytest.raises(WorkdirError, match=says) as told:
-        study.write(of._replace(**change), tmp_path)
-    assert str(tmp_path / study.FILE) in str(told.value)
+        description.write(of._replace(**change), tmp_path)
+    assert str(tmp_path / description.FILE) in str(told.value)
 
 
 def test_a_description_that_was_changed_or_a_sweep_is_refused(tmp_path):
-    study.write(searching(), tmp_path)
-    path = tmp_path / study.FILE
+    description.write(searching(), tmp_path)
+    path = tmp_path / description.FILE
     text = path.read_text()
     for damaged, says in ((text.replace('"seed": 0', '"seed": 1'), "changed by hand"), (text[:50], "can't be read")):
         path.write_text(damaged)
         with pytest.raises(WorkdirError, match=says):
-            study.write(searching(), tmp_path)
+            description.write(searching(), tmp_path)
     path.rename(tmp_path / "plan.json")
     with pytest.raises(WorkdirError, match="the plan of a sweep"):
-        study.write(searching(), tmp_path)
+        description.write(searching(), tmp_path)
 
 
 @pytest.mark.parametrize(
@@ -246,7 +247,7 @@ def test_what_is_not_installed_is_told_with_the_extra(monkeypatch):
     for package, sampler in (("cmaes", "cmaes"), ("optuna", "random")):
         monkeypatch.setitem(sys.modules, package, None)
         with pytest.raises(ConfigError, match=rf"package {package}, .*pip install 'jaxvision\[search\]'"):
-            study.require(sampler)
+            description.require(sampler)
 
 
 def test_importing_launch_imports_no_optuna():

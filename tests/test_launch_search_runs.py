@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from launch import plan, state, status, study
+from launch import description, journal, plan, state, status
 from launch.study import Study
 
 pytest.importorskip("optuna")
@@ -31,10 +31,10 @@ def start(folder, *more):
 def found(folder):
     """Fields, state and figure of each trial, from the journal as Optuna itself reads it."""
     import optuna
-    from optuna.storages import journal
+    from optuna.storages.journal import JournalFileBackend
 
-    storage = optuna.storages.JournalStorage(journal.JournalFileBackend(str(folder / study.JOURNAL)))
-    trials = optuna.load_study(study_name=study.NAME, storage=storage).trials
+    storage = optuna.storages.JournalStorage(JournalFileBackend(str(folder / journal.FILE)))
+    trials = optuna.load_study(study_name=journal.NAME, storage=storage).trials
     return [(trial.params, trial.state.name, trial.value) for trial in trials]
 
 
@@ -114,9 +114,9 @@ def test_a_trial_below_the_median_is_ended_and_its_state_says_so(tmp_path):
 
     flags = ("--trials=6", RATE, "--sampler=random", "--prune=median", "--config.steps=1000000")
     parsed, overrides, texts = arguments(tmp_path, flags)
-    study.require("random")
+    description.require("random")
     of = search.asked(parsed, overrides, texts)
-    study.write(of, tmp_path)
+    description.write(of, tmp_path)
     with Study(of, tmp_path) as opened:
         for number in range(5):  # trials before it that are better than any can be
             trial = opened.ask(6)
