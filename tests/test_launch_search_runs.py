@@ -64,7 +64,7 @@ def test_a_search_killed_twice_has_the_trials_of_one_that_was_not(tmp_path):
         os.kill(json.loads((killed / name / "lease.json").read_text())["process"], signal.SIGKILL)
         launcher.communicate()
         assert [ended for _, ended, _ in found(killed)].count("RUNNING") == 1
-        assert state.state(killed / name).kind == "lost"
+        assert wait_for(killed, lambda at: at.kind == "lost") == name
     out, err = start(killed, *flags).communicate(timeout=400)
     assert f"{name}: goes on" in err
     assert "12 trials: 12 done" in out
@@ -100,13 +100,13 @@ def test_a_trial_without_a_figure_fails_and_stops_the_search(tmp_path):
     launcher = start(tmp_path, *flags, "--stop-after-failures=1")
     out, err = launcher.communicate(timeout=200)
     assert launcher.returncode == 1
-    assert "1 trials: 1 failed" in out
+    assert "1 trial: 1 failed" in out
     assert "not finite" in err
     assert "no further one is started (--stop-after-failures)" in err
     launcher = start(tmp_path, "--trials=1", *flags[1:])
     out, err = launcher.communicate(timeout=200)
     assert launcher.returncode == 0  # nothing is left to do
-    assert "1 trials: 1 failed" in out
+    assert "1 trial: 1 failed" in out
 
 
 def test_a_trial_below_the_median_is_ended_and_its_state_says_so(tmp_path):
