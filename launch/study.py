@@ -102,6 +102,8 @@ class Study:
 
     def ask(self, most: int) -> FrozenTrial | None:
         """A new trial, of this launcher; None if there are `most` already."""
+        if len(self.trials()) >= most:
+            return None
         with self.changing():
             known = self.trials()
             if len(known) >= most:
@@ -132,6 +134,11 @@ class Study:
         """Trials that are not finished; those of one workdir, or all."""
         running = [each for each in self.trials() if not each.state.is_finished()]
         return [each for each in running if member is None or each.user_attrs.get(MEMBER) == member]
+
+    def is_planned_elsewhere(self, trial: FrozenTrial) -> bool:
+        """Whether another launcher, which runs, has not said yet which workdir a trial has."""
+        other = trial.user_attrs.get(LAUNCHER)
+        return MEMBER not in trial.user_attrs and other != self.launcher and self._runs(other)
 
     def _runs(self, launcher: str | None) -> bool:
         place = self.folder / LAUNCHERS / str(launcher)

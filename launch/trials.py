@@ -16,7 +16,7 @@ from launch.command import Command, command
 from launch.description import Search
 from launch.plan import Member, Plan
 from launch.state import PRUNED, State, state
-from launch.study import Ended, Study
+from launch.study import MEMBER, Ended, Study
 
 if TYPE_CHECKING:
     from optuna.trial import FrozenTrial
@@ -76,45 +76,52 @@ class Trials(local.Pool):
         """The deciding figure."""
         return self.search.deciding.figure
 
+    def _refill(self) -> None:
+        """Asks for trials while there is room to run them."""
+        while not self.stopped and len(self.waiting) < len(self.free) and (trial := self.study.ask(self.most)):
+            run = self._bind(trial)
+            if run is None:
+                continue
+            if self.study.claim(run.name):
+                self.waiting.append(run)
+            else:
+                self.elsewhere[run.name] = run
+        if not (self.running or self.waiting or self.elsewhere):
+            self._find()  # what other launchers still run
+
     def _find(self) -> None:
         """Trials that are not finished and that this launcher doesn't know: another's, or of one that is gone."""
         for trial in self.study.unfinished():
-            if trial.number not in self.bound:
-                self._bind(trial, self.elsewhere)
+            if trial.number in self.bound:
+                continue
+            if self.study.is_planned_elsewhere(trial):
+                self.elsewhere[f"trial {trial.number}"] = Command(f"trial {trial.number}", (), self.folder, {})
+            elif run := self._bind(trial):
+                self.elsewhere[run.name] = run
 
-    def _refill(self) -> None:
-        """Asks for trials while there is room to run them."""
-        while not self.stopped and len(self.waiting) < len(self.free):
-            trial = self.study.ask(self.most)
-            if trial is None:
-                self._find()
-                return
-            waiting: dict[str, Command] = {}
-            self._bind(trial, waiting)
-            for name, run in waiting.items():
-                if self.study.claim(name):
-                    self.waiting.append(run)
-                else:
-                    self.elsewhere[name] = run
-
-    def _bind(self, trial: FrozenTrial, to: dict[str, Command]) -> None:
-        """Gives a trial its workdir, and its run to those to run, unless it is there or its result is known."""
+    def _bind(self, trial: FrozenTrial) -> Command | None:
+        """The run of a trial, if it is to be run; None if it is known already, or its result is, or there can be none."""
         try:
-            member = member_of(self.search, trial.params)
+            member = self._member(trial)
         except (ConfigError, DataError) as error:
             self.failed.append(f"trial {trial.number}")
             self._finish(trial.number, "FAIL", why=str(error))
-            return
+            return None
         known = self.study.name(trial.number, member.name)
         if known is not None:
             self.study.repeat(trial.number, known)
             self.say(f"trial {trial.number}: {member.name} again, which is known from trial {known.number}")
-            return
-        made = self._plan([member])
-        run = command(made, member, self.folder, report=self.pictures)
+            return None
+        run = command(self._plan([member]), member, self.folder, report=self.pictures)
         self.bound[trial.number] = run
-        if run.name not in {*self.running, *self.elsewhere, *(each.name for each in self.waiting)}:
-            to[run.name] = run
+        waiting = [each.name for each in self.waiting]
+        return None if run.name in {*self.running, *self.elsewhere, *waiting} else run
+
+    def _member(self, trial: FrozenTrial) -> Member:
+        """The run of a trial, from the plan if it is there, so that nobody opens the data of another launcher's runs."""
+        name = trial.user_attrs.get(MEMBER)
+        planned = [member for member in plan.read(self.folder).members if member.name == name]
+        return planned[0] if planned else member_of(self.search, trial.params)
 
     def _plan(self, members: Sequence[Member]) -> Plan:
         """The plan in the folder, with these members too."""
@@ -167,7 +174,8 @@ class Trials(local.Pool):
                 self.failed.append(run.name)
                 self._finish(number, "FAIL", why=self._missing(at))
         elif run.name in self.failed:
-            self._finish(number, "FAIL", why=at.detail)
+            log = f"see {self.logs / run.name}.log"
+            self._finish(number, "FAIL", why=at.detail if at.kind == "failed" else f"its process ended; {log}")
 
     def _missing(self, at: State) -> str:
         """Why a run that is done has no figure."""
@@ -186,10 +194,11 @@ class Trials(local.Pool):
         if not self.elsewhere or time.monotonic() - self._looked < local.ELSEWHERE:
             return
         self._looked = time.monotonic()
+        self._find()
         unfinished = {trial.number for trial in self.study.unfinished()}
         self.bound = {number: run for number, run in self.bound.items() if number in unfinished}
         for name, run in list(self.elsewhere.items()):
             if name not in {each.name for each in self.bound.values()}:
-                del self.elsewhere[name]  # finished by another launcher
+                del self.elsewhere[name]  # finished by another launcher, or not planned before
             elif state(run.workdir).kind != "running" and self.study.claim(name):
                 self.waiting.append(self.elsewhere.pop(name))
