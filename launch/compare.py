@@ -14,8 +14,7 @@ from jaxvision import commands
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs the command line; returns the exit status: 0 if nothing differs, else 1."""
-    parser = commands.new_parser("compare", "Name what differs between two runs.", "")
-    parser.prog = "python -m launch.compare"
+    parser = commands.new_parser("compare", "Name what differs between two runs.", package="launch")
     parser.add_argument("one", type=commands.expanded, metavar="RUN", help="the workdir of a run")
     parser.add_argument("other", type=commands.expanded, metavar="OTHER", help="the workdir of another")
     parser.add_argument(

@@ -12,14 +12,12 @@ from pathlib import Path
 
 from jaxvision import commands
 from jaxvision.errors import WorkdirError
-
-INTERRUPTED = 75
+from jaxvision.machine.signals import INTERRUPTED
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs the command line; returns the exit status: 0 if the same came out, 1 if not, 75 if it was stopped."""
-    parser = commands.new_parser("replay", "Run a finished run again and compare.", "")
-    parser.prog = "python -m launch.replay"
+    parser = commands.new_parser("replay", "Run a finished run again and compare.", package="launch")
     parser.add_argument("run", type=commands.expanded, metavar="RUN", help="the workdir of the run")
     parser.add_argument(
         "--workdir",

@@ -61,11 +61,11 @@ def _result(member: Member, workdir: Path) -> Result:
 
 def seconds(timing: Path) -> float:
     """Seconds that a run took, all its starts together: the clock of `timing.jsonl` begins anew at each."""
-    total, last = 0.0, 0.0
+    total, last, begun = 0.0, 0.0, None
     for row in JsonLines(timing).read():
         now = float(row.get("seconds", 0.0))
-        if now < last:
-            total += last
+        if now < last or row.get("begun") != begun:
+            total, begun = total + last, row.get("begun")
         last = now
     return total + last
 

@@ -25,15 +25,14 @@ PRUNERS = ("none", "median")
 
 def parser() -> argparse.ArgumentParser:
     """The flags of a search."""
-    flags = commands.Parser(
-        prog="python -m launch.search",
-        description="Search config fields for the best figure; the same command goes on.",
-        epilog="--search.FIELD='log_uniform(1e-4, 1e-1)', 'uniform(0.0, 0.5)' or VALUE,VALUE says what a field may be (as "
-        "often as you like). --config.FIELD=VALUE sets a field for all trials.",
-        allow_abbrev=False,
+    flags = commands.new_parser(
+        "search",
+        "Search config fields for the best figure; the same command goes on.",
+        "--search.FIELD='log_uniform(1e-4, 1e-1)', 'uniform(0.0, 0.5)' or VALUE,VALUE says what a field may be (as often as "
+        "you like). --config.FIELD=VALUE sets a field for all trials.",
+        package="launch",
     )
     add = flags.add_argument
-    add("--traceback", action="store_true", help="show where an error arose, not only what it is")
     commands.add_config_flag(flags)
     add("--workdir", required=True, type=commands.expanded, metavar="DIR", help="the folder of the study and its runs")
     add("--trials", required=True, type=count, metavar="N", help="trials in all, those of earlier starts included")

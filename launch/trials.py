@@ -60,6 +60,8 @@ class Trials(local.Pool):
         self.pictures = pictures
         self.bound: dict[int, Command] = {}
         """The run of each unfinished trial that this launcher has seen, its own or another's."""
+        self.why: dict[str, str] = {}
+        """Why each run failed the last time."""
         self.reported: dict[int, int] = {}
         """Evaluations of each trial that the study knows."""
 
@@ -153,11 +155,15 @@ class Trials(local.Pool):
                 break
         self.reported[number] = len(reached)
 
-    def _judge(self, run: Command, status: int, at: State) -> None:
+    def _judge(self, run: Command, status: int, at: State, process: int) -> None:
         if at.kind == "pruned":
             self.say(f"{run.name}: pruned, {at.detail}")
         else:
-            super()._judge(run, status, at)
+            super()._judge(run, status, at, process)
+
+    def _again(self, command: Command, why: str) -> None:
+        self.why[command.name] = why
+        super()._again(command, why)
 
     def _settle(self, number: int, run: Command) -> None:
         """Tells the study how a run ended, if it did."""
@@ -174,8 +180,7 @@ class Trials(local.Pool):
                 self.failed.append(run.name)
                 self._finish(number, "FAIL", why=self._missing(at))
         elif run.name in self.failed:
-            log = f"see {self.logs / run.name}.log"
-            self._finish(number, "FAIL", why=at.detail if at.kind == "failed" else f"its process ended; {log}")
+            self._finish(number, "FAIL", why=self.why.get(run.name, at.detail))
 
     def _missing(self, at: State) -> str:
         """Why a run that is done has no figure."""

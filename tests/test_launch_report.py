@@ -149,6 +149,16 @@ def test_the_page_holds_all_it_shows(study, capsys):
     assert "fixed before the first run" in capsys.readouterr().err
 
 
+def test_the_time_of_all_starts_is_added(tmp_path):
+    rows = [(1, 10.0), (1, 20.0), (2, 20.5), (2, 60.0), (3, 5.0)]
+    lines = [json.dumps({"step": 1, "begun": begun, "seconds": seconds}) for begun, seconds in rows]
+    (tmp_path / "timing.jsonl").write_text("\n".join(lines) + "\n")
+    assert results.seconds(tmp_path / "timing.jsonl") == 85
+    old = [json.dumps({"step": 1, "seconds": seconds}) for seconds in (10.0, 20.0, 5.0)]
+    (tmp_path / "timing.jsonl").write_text("\n".join(old) + "\n")
+    assert results.seconds(tmp_path / "timing.jsonl") == 25
+
+
 def test_the_report_of_a_search_has_every_trial_and_marks_the_best_as_selected(tmp_path, monkeypatch, capsys):
     monkeypatch.syspath_prepend(str(Path(__file__).parent))
     linear = Path(__file__).parent / "linear_experiment.py"

@@ -219,6 +219,7 @@ def test_a_description_that_was_changed_or_a_sweep_is_refused(tmp_path):
         (["--search.steps=1,2", "--decide=tset/accuracy"], "no evaluation 'tset'; did you mean 'test'"),
         (["--search.steps=1,2", "--decide=test/accuracy:up"], "allowed: higher, lower"),
         (["--search.steps"], "needs values"),
+        (["--search.steps=1,2", "--search.steps=3,4"], "--search.steps is given twice"),
         (["--search.steps=1,2", "--workers=0"], "--workers=0"),
     ],
 )

@@ -53,6 +53,7 @@ except ImportError:  # not a POSIX system: no lock on the workdir
 
 logger = logging.getLogger(__name__)
 PARAMETERS = "parameters.json"
+IN_USE = "is in use by another process"
 MOST_DIFFERENCES = 20
 """Differences between two runs that a refusal names."""
 
@@ -112,7 +113,7 @@ class Workdir:
                 try:
                     fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 except BlockingIOError:
-                    raise WorkdirError(f"the workdir {self.path} is in use by another process") from None
+                    raise WorkdirError(f"the workdir {self.path} {IN_USE}") from None
                 except OSError as error:
                     logger.warning("no lock on %s (%s): let no other process train there", self.path, error.strerror)
             self._held = os.fstat(lock.fileno())
