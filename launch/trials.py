@@ -148,7 +148,7 @@ class Trials(local.Pool):
         reached = evaluations(run.workdir, self.figure)
         for step, value in reached[self.reported.get(number, 0) :]:
             self.study.report(number, step, value)
-            if self.study.prunes(number, step):
+            if self.study.prunes(number, step) and not (run.workdir / PRUNED).exists():
                 write_atomically(run.workdir / PRUNED, f"at step {step:,}: {self.figure} {value:.4g}\n")
                 process, _, _ = self.running[run.name]
                 process.send_signal(signal.SIGTERM)
