@@ -85,17 +85,21 @@ def _p(compared: Compared) -> float:
 def _alone(name: str, group: Sequence[Result], deciding: Deciding) -> Compared:
     """A variant for itself."""
     remarks = [
-        f"seed {result.member.seed}: {result.state.kind}{': ' if result.state.detail else ''}{result.state.detail}"
+        f"{_seed(result)}{result.state.kind}{': ' if result.state.detail else ''}{result.state.detail}"
         for result in group
         if result.state.kind != "done"
     ]
     remarks += [
-        f"seed {result.member.seed}: {deciding.figure} is not finite, left out"
+        f"{_seed(result)}{deciding.figure} is not finite, left out"
         for result in group
         if result.state.kind == "done" and result.figure(deciding.figure) is None
     ]
     values = by_seed(group, deciding.figure)
     return Compared(name, values, sum(r.seconds for r in group), _others(group, deciding), remarks=tuple(remarks))
+
+
+def _seed(result: Result) -> str:
+    return "" if result.member.seed is None else f"seed {result.member.seed}: "
 
 
 def _others(group: Sequence[Result], deciding: Deciding) -> dict[str, tuple[float, float, int]]:
@@ -167,6 +171,12 @@ def judged(compared: Compared, adjusted: float, deciding: Deciding, comparisons:
     elif compared.both is not None and compared.both.low < 0 < compared.both.high:
         remarks.append("holds for these test images; other images and other seeds together leave it open")
     return compared._replace(adjusted=adjusted, verdict=verdict, remarks=tuple(remarks))
+
+
+def ranked(compared: Sequence[Compared], deciding: Deciding) -> list[Compared]:
+    """The variants by their means, the best first, and those without a figure last."""
+    sign = -1 if deciding.better == "higher" else 1
+    return sorted(compared, key=lambda each: (math.isnan(each.mean), sign * each.mean))
 
 
 def best(compared: Sequence[Compared], deciding: Deciding) -> tuple[Compared, str] | None:

@@ -5,8 +5,9 @@ import html
 import io
 import json
 import math
-from collections.abc import Sequence
-from typing import NamedTuple
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
+from typing import Any, NamedTuple
 
 from launch.comparison import Compared
 from launch.plan import Deciding
@@ -34,6 +35,8 @@ class Report(NamedTuple):
     """Sentences below the table."""
     charts: Sequence[tuple[str, str]] = ()
     """Caption and SVG."""
+    fields: Mapping[str, Mapping[str, Any]] = MappingProxyType({})
+    """Values of the fields in which variants differ, by variant; none where they are changes of a baseline."""
 
 
 class Table(NamedTuple):
@@ -144,12 +147,18 @@ def _escaped(text: str) -> str:
 
 
 def as_csv(report: Report) -> str:
-    """A row a run: variant, seed, figure; numbers in full."""
+    """A row a run: variant, seed, figure, and fields where variants are values of fields; numbers in full.
+
+    A variant without a figure has a row without one.
+    """
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(["variant", "seed", report.deciding.figure])
+    names = list(dict.fromkeys(name for fields in report.fields.values() for name in fields))
+    writer.writerow(["variant", "seed", report.deciding.figure, *names])
     for each in report.compared:
-        writer.writerows([each.variant, seed, repr(value)] for seed, value in each.values.items())
+        values = [report.fields.get(each.variant, {}).get(name) for name in names]
+        for seed, value in (each.values or {None: None}).items():
+            writer.writerow([each.variant, seed, "" if value is None else repr(value), *values])
     return text.getvalue()
 
 

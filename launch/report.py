@@ -1,4 +1,4 @@
-"""Writes the report of a sweep or an ablation: report.md, .tex, .csv, .json and .html, in its folder.
+"""Writes the report of a sweep, an ablation or a search: report.md, .tex, .csv, .json and .html, in its folder.
 
 python -m launch.report sweeps/quickstart [--figure=test/accuracy] [--better=lower]
 """
@@ -13,10 +13,13 @@ from pathlib import Path
 from jaxvision import commands
 from jaxvision.errors import ConfigError
 
+MOST_CURVES = 10
+"""Trials of a search whose curves are drawn, the best ones."""
+
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs the command line; returns the exit status."""
-    parser = commands.new_parser("report", "Write the report of a sweep or ablation.", package="launch")
+    parser = commands.new_parser("report", "Write the report of a sweep, ablation or search.", package="launch")
     parser.add_argument("folder", type=commands.expanded, metavar="DIR", help="the folder of the plan and its runs")
     parser.add_argument("--figure", help="the figure to report, where the plan has none that decides")
     parser.add_argument("--better", choices=("higher", "lower"), default="higher", help="of --figure (higher)")
@@ -48,24 +51,31 @@ def start(flags: argparse.Namespace) -> int:
 def write(planned, folder: Path, deciding, draws: int) -> str:
     """Writes the report in all its forms; returns the Markdown."""
     from jaxvision.errors import write_atomically
-    from launch import charts, comparison, pages, results, state
+    from launch import charts, comparison, description, pages, results, state
 
     found = results.collect(planned, folder)
     compared = comparison.compare(planned, found, deciding, compute_of(planned, deciding, draws), draws)
-    notes = []
+    notes = description.notes(folder)
+    curves = found
+    if notes:
+        compared = comparison.ranked(compared, deciding)
+        best = {each.variant for each in compared[:MOST_CURVES]}
+        curves = [result for result in found if result.member.variant in best]
     if planned.baseline is None and (chosen := comparison.best(compared, deciding)) is not None:
         notes.append(f"Best: {chosen[0].variant}, {chosen[1]}.")
     counts = state.table(state.states(planned, folder)).rpartition("\n")[2]
     notes.append(f"{counts}.")
     drawn = [
         ("Differences to the baseline", charts.forest(compared, deciding)),
-        (f"{deciding.figure} over the steps", charts.curves(found, deciding)),
+        (f"{deciding.figure} over the steps", charts.curves(curves, deciding)),
         ("Fields and figure of each run", charts.parallel(found, deciding)),
     ]
     elements = [
         (caption, charts.svg(figure, f"chart{n}")) for n, (caption, figure) in enumerate(drawn) if figure is not None
     ]
-    report = pages.Report(f"{planned.experiment.stem}: {folder.name}", deciding, compared, notes, elements)
+    title = f"{planned.experiment.stem}: {folder.name}"
+    fields = results.fields_of_variants(found) if planned.baseline is None else {}
+    report = pages.Report(title, deciding, compared, notes, elements, fields)
     text = pages.markdown(report)
     forms = {"md": text, "tex": pages.latex(report), "csv": pages.as_csv(report), "json": pages.as_json(report)}
     for ending, form in {**forms, "html": pages.page(report)}.items():

@@ -3,9 +3,9 @@
 import json
 import logging
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -99,3 +99,12 @@ def changed_fields(results: Iterable[Result]) -> dict[str, list]:
     names = sorted({name for config in configs for name in config} - {SEED})
     columns = {name: [config.get(name) for config in configs] for name in names}
     return {name: values for name, values in columns.items() if len({json.dumps(value) for value in values}) > 1}
+
+
+def fields_of_variants(results: Sequence[Result]) -> dict[str, dict[str, Any]]:
+    """The fields in which the members differ, but for the seed, and their values, by variant."""
+    columns = changed_fields(results)
+    return {
+        result.member.variant: {name: values[place] for name, values in columns.items()}
+        for place, result in enumerate(results)
+    }

@@ -10,8 +10,10 @@ from jaxvision.run import lease
 from jaxvision.run.log import JsonLines
 from launch.plan import Plan
 
-Kind = Literal["waiting", "running", "done", "interrupted", "failed", "lost"]
-KINDS: tuple[Kind, ...] = ("done", "running", "interrupted", "failed", "lost", "waiting")
+Kind = Literal["waiting", "running", "done", "interrupted", "failed", "lost", "pruned"]
+KINDS: tuple[Kind, ...] = ("done", "pruned", "running", "interrupted", "failed", "lost", "waiting")
+PRUNED = "pruned"
+"""A file in the workdir of a run that a search ended early, as it did worse than others; it says at which evaluation."""
 
 
 class State(NamedTuple):
@@ -32,7 +34,7 @@ class State(NamedTuple):
 
 
 def state(workdir: Path) -> State:
-    """Where the run in a workdir stands: done, running, interrupted, failed, lost (its process is gone), or waiting."""
+    """Where the run in a workdir stands: done, running, interrupted, failed, lost (its process is gone), pruned, waiting."""
     held = lease.read(workdir)
     rows = JsonLines(workdir / "metrics.jsonl").read() if workdir.is_dir() else []
     _, figures = last_evaluation(rows)
@@ -41,7 +43,9 @@ def state(workdir: Path) -> State:
     at = State(held.state, max(held.step, _newest(rows)), held.steps, figures, held.detail)
     if held.state == "running":
         where = f"{held.host}, process {held.process}"
-        return at._replace(kind="running" if lease.alive(workdir, held) else "lost", detail=where)
+        at = at._replace(kind="running" if lease.alive(workdir, held) else "lost", detail=where)
+    if at.kind in ("interrupted", "lost") and (workdir / PRUNED).exists():
+        return at._replace(kind="pruned", detail=(workdir / PRUNED).read_text(encoding="utf-8").strip())
     return at
 
 

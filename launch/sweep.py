@@ -65,19 +65,21 @@ def numbers(text: str) -> tuple[int, ...]:
     return tuple(map(int, parts))
 
 
-def split_sweep(argv: Sequence[str], error: Callable[[str], object]) -> tuple[dict[str, str], list[str]]:
-    """Takes `--sweep.FIELD=VALUES` out of the arguments."""
+def split_sweep(
+    argv: Sequence[str], error: Callable[[str], object], prefix: str = PREFIX
+) -> tuple[dict[str, str], list[str]]:
+    """Takes `--sweep.FIELD=VALUES`, or what begins with another prefix, out of the arguments."""
     sweep, rest = {}, []
     for argument in argv:
-        if not argument.startswith(PREFIX):
+        if not argument.startswith(prefix):
             rest.append(argument)
             continue
-        field, equals, text = argument.removeprefix(PREFIX).partition("=")
+        field, equals, text = argument.removeprefix(prefix).partition("=")
         if not equals:
             error(f"{argument} needs values: {argument}=VALUE,VALUE")
         if field in sweep:
             error(
-                f"{PREFIX}{field} is given twice; its values go into one, between commas: {PREFIX}{field}=VALUE,VALUE"
+                f"{prefix}{field} is given twice; its values go into one, between commas: {prefix}{field}=VALUE,VALUE"
             )
         sweep[field] = text
     return sweep, rest

@@ -1,5 +1,6 @@
 """Reports: verdicts from workdirs, in five forms; what is missing is said."""
 
+import csv
 import json
 import re
 from html.parser import HTMLParser
@@ -11,7 +12,7 @@ import pytest
 from jaxvision.errors import ConfigError
 from jaxvision.run import lease
 from jaxvision.run import rows as run_rows
-from launch import comparison, plan, report, results
+from launch import comparison, description, plan, report, results, space, state
 from launch.plan import Deciding, Member, Plan
 
 DECIDING = Deciding("test/accuracy")
@@ -156,3 +157,41 @@ def test_the_time_of_all_starts_is_added(tmp_path):
     old = [json.dumps({"step": 1, "seconds": seconds}) for seconds in (10.0, 20.0, 5.0)]
     (tmp_path / "timing.jsonl").write_text("\n".join(old) + "\n")
     assert results.seconds(tmp_path / "timing.jsonl") == 25
+
+
+def test_the_report_of_a_search_has_every_trial_and_marks_the_best_as_selected(tmp_path, monkeypatch, capsys):
+    monkeypatch.syspath_prepend(str(Path(__file__).parent))
+    linear = Path(__file__).parent / "linear_experiment.py"
+    rates = {"learning_rate": "log_uniform(1e-4, 1e-1)", "steps": "uniform(1, 99)"}
+    fields = space.make(linear, rates, {})
+    deciding = Deciding("test/log_loss", "lower")
+    description.write(description.Search(linear, "code", {}, fields, deciding, prune="median"), tmp_path)
+    trials = tuple(
+        Member(
+            f"rate={rate},steps={k}-{k}",
+            f"rate={rate},steps={k}",
+            None,
+            {},
+            {"learning_rate": rate, "steps": k},
+            {},
+            frozenset(),
+        )
+        for k, rate in enumerate((1e-3, 1e-2, 3e-2, 1e-4))
+    )
+    planned = Plan(linear, "code", trials, deciding)
+    plan.write(planned, tmp_path)
+    for member, accuracy in zip(trials, (0.5, 0.8, 0.7, 0.1), strict=True):
+        write_run(tmp_path, member, accuracy, state="pruned" if accuracy == 0.1 else "done")
+    (tmp_path / trials[3].name / state.PRUNED).write_text("at step 10: test/log_loss 0.9")
+    assert report.main([str(tmp_path), "--draws=0"]) == 0
+    printed = capsys.readouterr().out
+    assert re.findall(r"^\| rate=\S+steps=(\d)", printed, re.MULTILINE) == ["1", "2", "0", "3"]
+    assert "search by tpe, seed 0, pruned by median, over learning_rate: log_uniform(0.0001, 0.1); steps:" in printed
+    assert "Best: rate=0.01,steps=1, selected: chosen among 3 by the figure it is reported with" in printed
+    assert "rate=0.0001,steps=3: pruned: at step 10: test/log_loss 0.9" in printed
+    assert "4 runs: 3 done, 1 pruned." in printed
+    rows = list(csv.reader((tmp_path / "report.csv").read_text().splitlines()))
+    assert rows[0] == ["variant", "seed", "test/log_loss", "learning_rate", "steps"]
+    assert [row[3:] for row in rows[1:]] == [["0.01", "1"], ["0.03", "2"], ["0.001", "0"], ["0.0001", "3"]]
+    assert [row[2] == "" for row in rows[1:]] == [False, False, False, True]
+    assert Page((tmp_path / "report.html").read_text()).tags.count("svg") == 2  # curves, parallel coordinates
