@@ -366,8 +366,9 @@ def shown_at_the_end(
 ) -> Results:
     """What the report shows: the checkpoint that `predict` takes, the best where the run keeps one, else the last state."""
     experiment, last = plan.experiment, int(state.step)
-    best = checkpoints.best_step() if experiment.keep.by is not None and experiment.keep.best else None
-    step = last if best is None else best
+    step = last
+    if experiment.keep.by is not None and experiment.keep.best:
+        step = best_of(checkpoints, last)
     weights = "current" if state.ema is None else "averaged"
     for known in (evaluator.newest, evaluator.best):
         if known.step == step and known.results:
@@ -380,6 +381,16 @@ def shown_at_the_end(
             logger.warning("the report is of the last step, not of the best: %s", error)
     evaluator.evaluate(state.averaged, feed, step)
     return Results(step, weights, evaluator.newest.results)
+
+
+def best_of(checkpoints: Checkpoints, last: int) -> int:
+    """The step of the best checkpoint; the last where there is none, or it can't be known."""
+    try:
+        best = checkpoints.best_step()
+    except CheckpointError as error:
+        logger.warning("the report is of the last step, not of the best: %s", error)
+        return last
+    return last if best is None else best
 
 
 def fitted(
