@@ -194,3 +194,20 @@ def test_batches_are_passed_on_and_checked_one_by_one():
         with pytest.raises(Stopped):
             list(map(stop_at_two, signals.awaited(range(5), checked=True)))
         assert seen == [0, 1, 2]
+
+
+def test_it_leaves_no_file_open():
+    def opened():
+        return len(list(Path("/proc/self/fd").iterdir()))
+
+    with interruption.Interruption():
+        pass
+    time.sleep(0.1)
+    before = opened()
+    for _ in range(5):
+        with interruption.Interruption():
+            pass
+    until = time.monotonic() + 5
+    while opened() > before and time.monotonic() < until:
+        time.sleep(0.01)
+    assert opened() == before

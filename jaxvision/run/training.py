@@ -17,6 +17,7 @@ from jaxvision import experiment as experiments
 from jaxvision import train as loop
 from jaxvision.errors import CheckpointError, ConfigError, DataError, WorkdirError, naming, raised_as, reading
 from jaxvision.experiment import Experiment
+from jaxvision.machine import leaving
 from jaxvision.machine.signals import Stopped
 from jaxvision.run import agreement, devices, hashes, lines, nonfinite, peers, processes, rows
 from jaxvision.run.checkpoint import Checkpoints, Saved, on_all
@@ -121,6 +122,8 @@ def train(
                 stack.enter_context(place.held())
                 enter(place, plan, recipe, fork)
                 lease = stack.enter_context(Held(place.path, experiment.steps))
+                stack.enter_context(leaving.saying(lease.left))
+        stack.enter_context(peers.naming_lost())  # once more, so that the lease says which process was lost
         processes.check_reached(place.path)
         checkpoints = stack.enter_context(Checkpoints(place.checkpoints, experiment.keep))
         progress, mark = first_progress(plan, checkpoints)
