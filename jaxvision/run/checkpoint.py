@@ -25,7 +25,7 @@ from jaxvision.experiment import Keep, check_keep
 from jaxvision.run import notes as sealing
 from jaxvision.run import retention
 from jaxvision.run.damage import of_machine
-from jaxvision.run.digest import digest
+from jaxvision.run.digest import digest, linear_digest
 from jaxvision.run.notes import Scored
 from jaxvision.run.structure import abstract, check_same, named_types
 
@@ -36,6 +36,10 @@ Which = Literal["best", "latest"] | int
 """A checkpoint: one of the two, or that of a step."""
 MISTAKEN = frozenset("[]*?\\")
 """Letters of a path that Orbax, which looks for files by patterns, or TensorStore takes for something else."""
+DIGEST = "mixed_digest"
+"""The name of the digest in a checkpoint, beside the state."""
+OLDER = {"digest": linear_digest}
+"""Digests that checkpoints of older versions have, by their names there."""
 LISTED = 32
 """Steps that Orbax may list although they were deleted."""
 OPEN_FILES = Path("/proc/self/fd")
@@ -214,7 +218,7 @@ class Checkpoints:
             if not metrics:
                 return
             self._set_aside(step)
-        tree = {"state": state, "digest": digest(state)}
+        tree = {"state": state, DIGEST: digest(state)}
         comparable = {k: float(v) for k, v in (metrics or {}).items() if math.isfinite(v)}
         self._metrics[step] = comparable
         with _writing(self.folder / str(step)):
@@ -367,7 +371,6 @@ class Checkpoints:
         """
         self.wait()
         path = self.folder / str(step)
-        wanted = jax.tree.map(abstract, {"state": like, "digest": jax.ShapeDtypeStruct((), jnp.uint32)})
         try:
             metadata = self._orbax.metadata(step)
             saved_types = named_types(metadata.metadata)
@@ -376,12 +379,14 @@ class Checkpoints:
                 raise ValueError("it does not say what it holds")
         except Exception as error:
             raise _unreadable(path, error) from error
+        kind = next((name for name in OLDER if name in saved_types), DIGEST)
+        wanted = jax.tree.map(abstract, {"state": like, kind: jax.ShapeDtypeStruct((), jnp.uint32)})
         check_same(path, saved_types, named_types(wanted))
         try:
             tree = self._orbax.load(step, wanted)
         except Exception as error:
             raise _unreadable(path, error) from error
-        if int(tree["digest"]) != int(digest(tree["state"])):
+        if int(tree[kind]) != int(OLDER.get(kind, digest)(tree["state"])):
             raise DamagedCheckpoint(f"checkpoint {path} is damaged: its arrays are not the ones that were saved")
         self._proven = True
         return Saved(step, tree["state"], notes)
