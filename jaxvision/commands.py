@@ -96,11 +96,19 @@ def tell_errors_once() -> None:
             threading.__excepthook__(args)
 
     def unraisable(args: sys.UnraisableHookArgs) -> None:
-        if str(args.exc_value) != "Event loop is closed":
+        if str(args.exc_value) != "Event loop is closed" and not _thrown_away(args):
             sys.__unraisablehook__(args)
 
     threading.excepthook = thread
     sys.unraisablehook = unraisable
+
+
+def _thrown_away(args: sys.UnraisableHookArgs) -> bool:
+    """Whether it is of a read of Orbax's that nobody waits for any more, since another one failed: that error is raised."""
+    code, error = getattr(args.object, "cr_code", None), args.exc_value
+    if code is None or "orbax" not in Path(code.co_filename).parts or error is None:
+        return False
+    return isinstance(error.__cause__ or error.__context__ or error, GeneratorExit)
 
 
 def enter(main: Callable[[], int]) -> NoReturn:

@@ -173,3 +173,12 @@ def test_a_box_that_is_not_a_number_shows_in_its_own_features_alone(at):
     ):
         assert jnp.isnan(found[0]).any()
         assert (found[1] == 1).all()
+
+
+@pytest.mark.parametrize("pool", [roi_align, roi_pool])
+def test_no_regions_give_no_features_and_no_gradient(pool):
+    none, image = jnp.zeros((0, 4)), jnp.asarray(features())
+    assert pool(image, none, size=3, scale=SCALE).shape == (0, 3, 3, 2)
+    gradient = jax.grad(lambda image: pool(image, none, size=3, scale=SCALE).sum())(image)
+    np.testing.assert_array_equal(gradient, np.zeros(image.shape))
+    assert roi_align_pyramid([image], none, strides=(4,), size=3).shape == (0, 3, 3, 2)

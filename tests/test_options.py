@@ -132,6 +132,19 @@ def test_the_ends_of_a_bound_are_what_it_says():
     assert str(window.AREA) == "a range within above 0 to 1, low <= high"
 
 
+def test_numbers_that_python_or_numpy_have_and_no_option_can_be_are_refused_by_name():
+    for value in (np.array(2), np.array(0.5), 10**400, -(10**400)):
+        for bound in (COUNT, FRACTION, POSITIVE, Bound(0, 1, pair=True), Bound(length=2)):
+            assert not bound.holds(value)
+            assert not bound.holds((value, value))
+    with pytest.raises(ValueError, match=r"flip\(probability=array\(0.5\)\): allowed is 0 to 1"):
+        augment.flip(np.array(0.5))
+    with pytest.raises(
+        ValueError, match=r"pad_and_crop\(padding=10{70,90}\.\.\.0{30,40}\): allowed is 0 or more, whole"
+    ):
+        augment.pad_and_crop(10**400)
+
+
 def test_a_compiled_program_knows_nothing_of_it():
     plain = lambda x, factor: x * factor
     made = allowed(factor=POSITIVE)(plain)

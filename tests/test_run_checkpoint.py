@@ -277,6 +277,61 @@ def test_digest_sees_every_bit_and_place():
     assert len({base, *(int(digest(other)) for other in others)}) == 4
 
 
+def test_digest_sees_signs_and_moved_values_wherever_they_are():
+    kernel = jax.random.normal(jax.random.key(0), (3, 3, 8, 16))
+    signs = kernel.at[0, 0, 0, 0].multiply(-1).at[2, 1, 5, 3].multiply(-1)
+    assert len({int(digest({"k": each})) for each in (kernel, -kernel, signs, jnp.abs(kernel), kernel[::-1])}) == 5
+    for value in (2.0, 1.0, -0.5):
+        places = [int(digest(np.zeros(64, np.float32) + value * (np.arange(64) == place))) for place in range(64)]
+        assert len(set(places)) == 64
+    pair = [kernel, kernel + 1]
+    assert int(digest(pair)) != int(digest(pair[::-1]))
+
+
+@pytest.mark.parametrize("dtype", ["complex64", "int4", "uint4", "int8", "float16", "float8_e4m3fn", "bool", "uint32"])
+def test_digest_of_every_type(dtype):
+    array = jnp.arange(6).astype(dtype)
+    others = [array.at[place].set(1 - array[place] if dtype != "bool" else ~array[place]) for place in range(6)]
+    assert len({int(digest(each)) for each in (array, *others)}) == 7
+    if dtype == "complex64":
+        assert int(digest(array * 1j)) != int(digest(array))
+    assert int(digest(array[:0])) == int(digest(array[:0]))
+
+
+def digest_by_formula(tree):
+    """The digest that versions before saved: the sum of each word times an odd number that its place gives."""
+    total = 0
+    for leaf in jax.tree.leaves(tree):
+        if jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key):
+            leaf = jax.random.key_data(leaf)
+        flat = np.asarray(leaf).reshape(-1)
+        words = flat.astype(np.uint64) if flat.dtype == bool else flat.view(f"u{flat.dtype.itemsize}").astype(np.uint64)
+        odd = (np.arange(len(words), dtype=np.uint64) * 2654435761 + 1) % 2**32 | 1
+        total = (total * 31 + int((words * odd % 2**32).sum())) % 2**32
+    return jnp.uint32(total)
+
+
+@pytest.mark.parametrize("damaged", [False, True])
+def test_a_checkpoint_of_an_older_version_is_held_against_its_own_digest(tmp_path, monkeypatch, damaged):
+    import jaxvision.run.checkpoint as room
+
+    folder = tmp_path / "checkpoints"
+    with monkeypatch.context() as patched:
+        patched.setattr(room, "DIGEST", "digest")
+        patched.setattr(room, "digest", lambda tree: digest_by_formula(tree) + jnp.uint32(damaged))
+        patched.setattr(room.Checkpoints, "_prove", lambda *_: None)
+        with Checkpoints(folder) as checkpoints:
+            checkpoints.save(1, state(1), {}, None)
+    with Checkpoints(folder) as checkpoints:
+        if damaged:
+            with pytest.raises(DamagedCheckpoint, match="1 is damaged: its arrays are not the ones that were saved"):
+                checkpoints.load(1, state())
+        else:
+            assert_same(checkpoints.newest(state()).state, state(1))
+            checkpoints.save(2, state(2), {}, None)
+            assert_same(checkpoints.newest(state()).state, state(2))
+
+
 def test_a_checksum_is_of_the_data_and_not_of_its_text():
     value = {"b": [1, 2.5, None, "\u00e4"], "a": {"x": float("nan")}}
     again = json.loads(json.dumps(dict(reversed(value.items())), indent=3))

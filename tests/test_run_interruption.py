@@ -225,3 +225,20 @@ def test_ctrl_c_in_a_long_compilation_ends_the_process_soon(tmp_path):
         assert process.wait(60) == 75, lines
         assert time.monotonic() - began < 5
     assert "nothing is saved yet" in lines[-1]
+
+
+def test_it_leaves_no_file_open():
+    def opened():
+        return len(list(Path("/proc/self/fd").iterdir()))
+
+    with interruption.Interruption():
+        pass
+    time.sleep(0.1)
+    before = opened()
+    for _ in range(5):
+        with interruption.Interruption():
+            pass
+    until = time.monotonic() + 5
+    while opened() > before and time.monotonic() < until:
+        time.sleep(0.01)
+    assert opened() == before

@@ -48,9 +48,9 @@ def test_an_evaluation_says_whether_it_is_the_best_so_far():
 
 @pytest.mark.parametrize(
     ("value", "mode", "best"),
-    [(0.8, "max", True), (0.7, "max", True), (0.6, "max", False), (0.4, "min", True), (math.nan, "max", False)],
+    [(0.8, "max", True), (0.7, "max", False), (0.6, "max", False), (0.4, "min", True), (math.nan, "max", False)],
 )
-def test_the_best_is_the_last_of_equal_ones_and_never_not_a_number(value, mode, best):
+def test_the_best_is_the_first_of_equal_ones_and_never_not_a_number(value, mode, best):
     history = [{"step": 10, "test/accuracy": 0.5}, {"step": 20, "test/accuracy": 0.7}]
     keep = KEEP._replace(mode=mode)
     assert lines.is_best({"test/accuracy": value}, keep, history) is best

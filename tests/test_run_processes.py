@@ -18,7 +18,8 @@ from PIL import Image
 
 from jaxvision import main
 from jaxvision.data import arrays, folder, order, placement, resident, streams
-from jaxvision.run import agreement, config, interruption, peers, processes, training
+from jaxvision.errors import CheckpointError, DataError
+from jaxvision.run import agreement, config, interruption, lease, peers, processes, training
 from jaxvision.types import Shard
 
 TINY = Path(__file__).parent / "tiny_experiment.py"
@@ -276,6 +277,10 @@ def test_a_killed_process_is_named_by_the_other(tmp_path, port, victim):
     assert code == 2, printed
     assert f"process {victim} was lost: killed, or its machine or network failed; start all of them again" in printed
     assert "could not be written" not in printed
+    if victim == 1:
+        found = lease.read(tmp_path / "run")
+        assert found.state == "failed"
+        assert found.detail.startswith("process 1 was lost: killed, or its machine or network failed")
     assert time.monotonic() - began < peers.HEARTBEAT
 
 
@@ -285,6 +290,51 @@ def test_an_error_whose_causes_go_in_a_circle_is_raised_as_it_is(monkeypatch):
     first.__cause__, second.__cause__ = second, first
     with pytest.raises(OSError, match="no space left"), peers.naming_lost():
         raise first
+
+
+GLOO = "FAILED_PRECONDITION: Gloo all-reduce failed: [external/gloo/gloo/transport/tcp/pair.cc:547] Connection closed by peer"
+
+
+def raised(error, cause=None, hidden=False):
+    """The error that comes out of `naming_lost` where this one is raised in it, because of the cause or in its place."""
+    try:
+        with peers.naming_lost():
+            try:
+                raise cause or error
+            except Exception as inner:
+                raise error from None if hidden or inner is error else inner
+    except Exception as caught:
+        return caught
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        DataError("data/train/Glooscap/0001.jpg: can't be decoded"),
+        CheckpointError("checkpoint Gloo/1 could not be written: Broken pipe"),
+        RuntimeError("a network of mine: heartbeat, Barrier timed out"),
+        ValueError("Socket closed"),
+        ValueError('INTERNAL: Error opening "zarr3" driver: "/data/Gloo/1/": Broken pipe'),
+    ],
+)
+def test_an_error_of_this_process_is_its_own_whatever_it_says(monkeypatch, error):
+    monkeypatch.setattr(jax, "process_count", lambda: 2)
+    assert raised(error) is error
+
+
+def test_an_error_of_the_runtime_is_the_other_process_wherever_it_is_a_cause(monkeypatch):
+    monkeypatch.setattr(jax, "process_count", lambda: 2)
+    monkeypatch.setattr(peers, "BETWEEN", 0.0)
+    late = jax.errors.JaxRuntimeError("DEADLINE_EXCEEDED: Barrier timed out. Id: 7")
+    assert "another process was lost" in str(raised(jax.errors.JaxRuntimeError(GLOO)))
+    assert "another process was lost" in str(raised(ValueError(f"UNKNOWN: {GLOO.partition(': ')[2]}")))
+    assert "another process was lost" in str(raised(ValueError(GLOO.replace("Gloo", "Buffer Definition Event: Gloo"))))
+    assert "another process was lost" in str(raised(CheckpointError("not written"), jax.errors.JaxRuntimeError(GLOO)))
+    assert "did not come to where this one waits" in str(raised(TimeoutError("timed out"), late))
+    own = DataError("an image of mine")
+    assert raised(own, jax.errors.JaxRuntimeError(GLOO), hidden=True) is own
+    own = jax.errors.JaxRuntimeError("INTERNAL: CpuCallback error: data/Glooscap/1.jpg can't be decoded")
+    assert raised(own) is own
 
 
 @pytest.mark.slow

@@ -5,7 +5,7 @@ import pytest
 
 from jaxvision.errors import CheckpointError
 from jaxvision.experiment import Keep
-from jaxvision.run import retention
+from jaxvision.run import checkpoint, lines, retention
 from jaxvision.run.checkpoint import Checkpoints
 
 LIKE = {"w": jnp.zeros(3)}
@@ -84,6 +84,39 @@ def test_a_checkpoint_goes_when_its_successor_is_on_disk_and_not_before(three, m
         checkpoints.save(4, LIKE, {}, None)
     assert sorted(os.listdir(three)) == ["1", "2", "3"]
     checkpoints.close()
+
+
+@pytest.mark.parametrize("mode", ["max", "min"])
+@pytest.mark.parametrize("kept", [1, 2])
+def test_of_equal_ones_the_earliest_is_the_best_wherever_that_is_asked(tmp_path, mode, kept):
+    keep = Keep(latest=1, best=kept, by="test/x", mode=mode)
+    sign, history, best = {"max": 1, "min": -1}[mode], [], []
+    with Checkpoints(tmp_path / "checkpoints", keep) as checkpoints:
+        for step, x in ((1, 0.3), (2, 0.5), (3, 0.5), (4, 0.1), (5, 0.5)):
+            metrics = {"test/x": sign * x}
+            if lines.is_best(metrics, keep, history):
+                best.append(step)
+            history.append({"step": step, **metrics})
+            checkpoints.save(step, LIKE, {}, metrics)
+        checkpoints.wait()
+        assert checkpoints.best_step() == best[-1] == 2
+        assert checkpoints.steps == [2, *([3] if kept == 2 else []), 5]
+    (text,) = lines.evaluation_lines({"test/x": sign * 0.2}, keep, history)
+    assert text.endswith("at step 2)")
+
+
+def test_what_is_remembered_of_checkpoints_that_are_gone_does_not_grow(tmp_path, monkeypatch):
+    monkeypatch.setattr(checkpoint, "LISTED", 4)
+    keep = Keep(latest=1, best=1, by="test/x")
+    with Checkpoints(tmp_path / "checkpoints", keep) as checkpoints:
+        checkpoints.save(1, LIKE, {}, {"test/x": 1.0})
+        for step in range(2, 15):
+            checkpoints.save(step, LIKE, {}, {"test/x": 0.5})
+        checkpoints.wait()
+        assert checkpoints.steps == [1, 14]
+        assert checkpoints.best_step() == 1
+        assert len(checkpoints._orbax.checkpoints) <= 6
+        assert len(checkpoints._metrics) <= 6
 
 
 class Failing:

@@ -14,6 +14,8 @@ from typing import Any, NamedTuple, TypeVar, cast
 import jax
 import numpy as np
 
+from jaxvision.errors import cut
+
 F = TypeVar("F", bound=Callable[..., Any])
 
 
@@ -41,11 +43,11 @@ class Bound(NamedTuple):
         """Whether the value is allowed."""
         if value is None or isinstance(value, jax.Array):
             return value is not None or self.none
-        if isinstance(value, tuple | list | np.ndarray):
+        if isinstance(value, tuple | list) or (isinstance(value, np.ndarray) and value.ndim):
             fits = len(value) == (self.length or (2 if self.pair else max(len(value), 1)))
             each = fits and all(map(self._replace(pair=False, length=None).holds, value))
             return each and (not self.pair or value[0] <= value[1])
-        return _is_number(value) and not self.pair and self.length is None and self._contains(float(value))
+        return _is_number(value) and not self.pair and self.length is None and self._contains(_as_float(value))
 
     def _contains(self, value: float) -> bool:
         if not (math.isfinite(value) or (self.infinite and value == math.inf)) or (self.whole and value % 1):
@@ -90,13 +92,21 @@ def allowed(**bounds: Bound) -> Callable[[F], F]:
             for name, bound in bounds.items():
                 if name in given and not bound.holds(given[name]):
                     who = given.get("who", function.__name__)
-                    raise ValueError(f"{who}({name}={given[name]!r}): allowed is {bound}")
+                    raise ValueError(f"{who}({name}={cut(repr(given[name]), 120)}): allowed is {bound}")
             return function(*args, **kwargs)
 
         checked.bounds = bounds  # type: ignore[attr-defined]
         return cast(F, checked)
 
     return decorate
+
+
+def _as_float(value: Any) -> float:
+    """The number; not a number for one that is too large for a float, which no bound holds."""
+    try:
+        return float(value)
+    except OverflowError:
+        return math.nan
 
 
 def _is_number(value: Any) -> bool:

@@ -42,7 +42,7 @@ def roi_align(
     x, y = (_places(low[:, axis], extent[:, axis] / size, size, samples) for axis in (0, 1))
     rows, columns = _neighbours(y, height), _neighbours(x, width)
     wide = adds_up_in(features.dtype)
-    flat = features.reshape(-1, channels).astype(wide)
+    flat = features.reshape(height * width, channels).astype(wide)
     total = jnp.zeros((len(boxes), size, size, channels), wide)
     for row, row_weight in rows:
         for column, column_weight in columns:
@@ -154,7 +154,7 @@ def _places(low: Float[Array, "n"], cell: Float[Array, "n"], size: int, samples:
     """Where the samples of all cells lie along one axis; rounded as torchvision's sums are: a border decides by a bit."""
     begins = low[:, None] + jnp.arange(size, dtype=low.dtype)[None] * cell[:, None]
     inside = (jnp.arange(samples, dtype=low.dtype) + 0.5)[None] * cell[:, None] / samples
-    return (begins[:, :, None] + inside[:, None]).reshape(len(low), -1)
+    return (begins[:, :, None] + inside[:, None]).reshape(len(low), size * samples)
 
 
 def _neighbours(at: Float[Array, "n p"], limit: int) -> list[tuple[Int[Array, "n p"], Float[Array, "n p"]]]:

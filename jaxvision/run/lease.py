@@ -17,6 +17,7 @@ from types import TracebackType
 from typing import Any, Literal, NamedTuple
 
 from jaxvision.errors import write_atomically
+from jaxvision.machine.signals import INTERRUPTED
 
 FILE = "lease.json"
 SECONDS = 30.0
@@ -55,6 +56,9 @@ class Held:
         self.seconds = seconds
         self._end: tuple[State, int, str] = ("failed", 0, "it ended without a word")
         self._ended = threading.Event()
+        self._lock = threading.Lock()
+        self._said = False
+        """Whether the file says how the run ended: it is not written again."""
         self._thread = threading.Thread(target=self._renew, name="lease", daemon=True)
 
     def __enter__(self) -> "Held":
@@ -75,6 +79,11 @@ class Held:
             self._end = ("interrupted", 0, "SIGINT") if early else ("failed", 0, lines[-1][:500])
         self._write(*self._end)
 
+    def left(self, status: int, why: str) -> None:
+        """The process is about to leave past the end of the block, by `leaving.at_once`: the lease says how."""
+        self._ended.set()
+        self._write("interrupted" if status == INTERRUPTED else "failed", 0, why)
+
     def _renew(self) -> None:
         while not self._ended.wait(self.seconds):
             self._write("running")
@@ -85,8 +94,11 @@ class Held:
         now = datetime.now(UTC).isoformat(timespec="seconds")
         me = (socket.gethostname(), os.getpid(), born(os.getpid()))
         lease = Lease(state, *me, job, now, step, self.steps, detail)
-        with contextlib.suppress(OSError):
-            write_atomically(self.path, json.dumps(lease._asdict(), indent=1) + "\n")
+        with self._lock:
+            if not self._said:
+                with contextlib.suppress(OSError):
+                    write_atomically(self.path, json.dumps(lease._asdict(), indent=1) + "\n")
+                    self._said = state != "running"
 
 
 def read(workdir: Path) -> Lease | None:

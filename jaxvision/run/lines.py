@@ -10,6 +10,7 @@ from jaxvision import optimize
 from jaxvision.errors import amount
 from jaxvision.experiment import Experiment, Keep
 from jaxvision.machine.limits import cores
+from jaxvision.run.retention import ranked
 from jaxvision.train import Metrics, TrainState
 from jaxvision.types import About
 
@@ -85,20 +86,14 @@ def _compared(name: str, metrics: Metrics, keep: Keep, history: Sequence[Metrics
     before = [row for row in history if math.isfinite(row.get(name, math.nan))]
     if name != keep.by or not before:
         return ""
-    best = before[best_of([row[name] for row in before], keep.mode)]
+    best = before[ranked([row[name] for row in before], keep.mode)[0]]
     if is_best(metrics, keep, history):
         return " (best so far)"
     return f" (best {best[name]:.4g} at step {best['step']:,.0f})"
 
 
 def is_best(metrics: Metrics, keep: Keep, history: Sequence[Metrics]) -> bool:
-    """Whether no evaluation before had a better value of `keep.by`; not, where there is no such value."""
+    """Whether no evaluation before had as good a value of `keep.by`; not, where there is no such value."""
     value = metrics.get(keep.by or "", math.nan)
     before = [row[keep.by] for row in history if math.isfinite(row.get(keep.by or "", math.nan))] if keep.by else []
-    return math.isfinite(value) and (not before or best_of([*before, value], keep.mode) == len(before))
-
-
-def best_of(values: Sequence[float], mode: str) -> int:
-    """The place of the best value; of equal ones, the last."""
-    sign = 1 if mode == "max" else -1
-    return max(range(len(values)), key=lambda place: (sign * values[place], place))
+    return math.isfinite(value) and ranked([*before, value], keep.mode)[0] == len(before)

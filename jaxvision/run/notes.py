@@ -4,8 +4,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from jaxvision.errors import WorkdirError
-from jaxvision.run.damage import json_object
+from jaxvision.errors import CheckpointError, WorkdirError
+from jaxvision.run.damage import json_object, of_machine
 from jaxvision.run.digest import checksum
 
 
@@ -22,6 +22,8 @@ class Scored(NamedTuple):
 
     step: int
     metrics: Mapping[str, float] | None
+    known: bool = True
+    """Whether the metrics could be read; None where there are none, too."""
 
 
 def sealed(step: int, notes: Mapping[str, Any], metrics: Mapping[str, float]) -> dict[str, Any]:
@@ -48,7 +50,11 @@ def unsealed(step: int, content: Mapping[str, Any]) -> Notes:
 
 
 def unreadable_metrics(folder: Path) -> list[Path]:
-    """Metrics that Orbax keeps beside checkpoints of an older version, and would fail on when it opens the folder."""
+    """Metrics that Orbax keeps beside checkpoints of an older version, and would fail on when it opens the folder.
+
+    Raises:
+      CheckpointError: for one that could not be read for the machine's reason, which is no damage.
+    """
     kept = [path / "metrics" for path in sorted(folder.iterdir())] if folder.is_dir() else []
     return [path for path in kept if path.exists() and not _readable(path)]
 
@@ -58,6 +64,8 @@ def _readable(path: Path) -> bool:
         return not path.exists()  # deleted meanwhile
     try:
         json_object(path / "metrics")
-    except WorkdirError:
+    except WorkdirError as error:
+        if of_machine(error):
+            raise CheckpointError(str(error)) from error
         return not (path / "metrics").exists()
     return True

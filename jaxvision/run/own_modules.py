@@ -7,6 +7,7 @@ import importlib.machinery
 import importlib.util
 import sys
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from types import CodeType, ModuleType
 
@@ -23,31 +24,46 @@ def own_modules(experiment: Path) -> dict[str, Path]:
       experiment: the experiment file; a file that can't be parsed has none.
     """
     found: dict[str, Path] = {}
-    files = [experiment]
+    files = [("", experiment)]
     while files:
-        for name in _imported(files.pop()):
+        for name in _imported(*files.pop()):
             file = _beside(experiment, name)
             if file is not None and name not in found and not _is_another(name, file):
                 found[name] = file
-                files.append(file)
+                files.append((name, file))
     return dict(sorted(found.items()))
 
 
-def _imported(file: Path) -> Iterator[str]:
-    """The names of the modules that a file imports: `a` and `a.b` of `from a import b`, which may be a module or not."""
+def _imported(module: str, file: Path) -> Iterator[str]:
+    """The names of the modules that a file imports: `a` and `a.b` of `from a import b`, which may be a module or not.
+
+    Args:
+      module: the name of the file's module, for imports that are relative to its package; empty for the experiment file.
+      file: to read; one that can't be parsed imports nothing.
+    """
     try:
         tree = ast.parse(file.read_text(encoding="utf-8"))
     except (OSError, ValueError, SyntaxError):
         return
+    package = module if file.name == "__init__.py" else module.rpartition(".")[0]
     for node in ast.walk(tree):
         names = []
         if isinstance(node, ast.Import):
             names = [alias.name for alias in node.names]
-        elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
-            names = [node.module, *(f"{node.module}.{alias.name}" for alias in node.names)]
+        elif isinstance(node, ast.ImportFrom) and (base := _base(node, package)):
+            names = [base, *(f"{base}.{alias.name}" for alias in node.names)]
         for name in names:
             parts = name.split(".")
             yield from (".".join(parts[: count + 1]) for count in range(len(parts)))
+
+
+def _base(node: ast.ImportFrom, package: str) -> str:
+    """The absolute name of what is imported from, in a module of this package; empty where there is none."""
+    if not node.level:
+        return node.module or ""
+    parents = package.split(".") if package else []
+    kept = len(parents) - node.level + 1
+    return ".".join([*parents[:kept], *([node.module] if node.module else [])]) if kept > 0 else ""
 
 
 def _beside(experiment: Path, name: str) -> Path | None:
@@ -71,7 +87,10 @@ def _is_another(name: str, file: Path) -> bool:
         spec = importlib.util.find_spec(top)
     except (ImportError, ValueError):
         return False
-    return spec is not None and not Path(spec.origin or "").resolve().is_relative_to(_root(name, file))
+    if spec is None:
+        return False
+    places = [spec.origin] if spec.origin else list(spec.submodule_search_locations or [""])
+    return not any(Path(place).resolve().is_relative_to(_root(name, file)) for place in places)
 
 
 def _root(name: str, file: Path) -> Path:
@@ -91,19 +110,28 @@ class _FromSource(importlib.machinery.SourceFileLoader):
 
 
 def load(name: str, file: Path) -> ModuleType:
-    """The experiment file as a module of this name, its own modules loaded anew from beside it."""
+    """The experiment file as a module of this name, its own modules loaded anew from beside it.
+
+    One that can't be imported is an error where, and when, plain Python has one: not in `try: ... except ImportError`, and
+    not before a function that imports it is called.
+    """
     modules = own_modules(file)
-    for each in modules:
-        sys.modules.pop(each, None)  # of another experiment, or of an earlier state of the file
     finder = _Finder(modules)
+    for each in finder.names:
+        sys.modules.pop(each, None)  # of another experiment, or of an earlier state of the file
+    sys.meta_path[:] = [each for each in sys.meta_path if not (isinstance(each, _Finder) and each.left)]
     sys.meta_path.insert(0, finder)
     try:
         experiment = _executed(name, file)
         for each in modules:
-            importlib.import_module(each)  # for functions that import it when they are called
+            if each not in finder.asked:  # for functions that import it when they are called
+                with suppress(Exception):
+                    importlib.import_module(each)
+        finder.left = any(each not in sys.modules for each in modules)
         return experiment
     finally:
-        sys.meta_path.remove(finder)
+        if not finder.left:
+            sys.meta_path.remove(finder)
 
 
 def _is_own(module: ModuleType) -> bool:
@@ -111,12 +139,33 @@ def _is_own(module: ModuleType) -> bool:
 
 
 class _Finder(importlib.abc.MetaPathFinder):
-    """Finds the modules of one experiment."""
+    """Finds the modules of one experiment, and the folders without `__init__.py` that they are in."""
 
     def __init__(self, modules: dict[str, Path]):
         self._modules = modules
+        self._spaces: dict[str, list[str]] = {}
+        for name, file in modules.items():
+            root, parts = _root(name, file), name.split(".")[:-1]
+            for count in range(1, len(parts) + 1):
+                space, folder = ".".join(parts[:count]), str(root.joinpath(*parts[:count]))
+                if space not in modules and folder not in self._spaces.setdefault(space, []):
+                    self._spaces[space].append(folder)
+        self.asked: set[str] = set()
+        """Modules that something has imported, or tried to."""
+        self.left = False
+        """Whether it stays after the experiment is loaded, for a module that could not be imported."""
+
+    @property
+    def names(self) -> set[str]:
+        """All that it finds."""
+        return {*self._modules, *self._spaces}
 
     def find_spec(self, fullname, path=None, target=None):
+        self.asked.add(fullname)
+        if fullname in self._spaces:
+            spec = importlib.machinery.ModuleSpec(fullname, None, is_package=True)
+            spec.submodule_search_locations = self._spaces[fullname]
+            return spec
         file = self._modules.get(fullname)
         return None if file is None else _spec(fullname, file)
 

@@ -7,6 +7,7 @@ others see a connection break, or miss its heartbeat.
 import atexit
 import ctypes
 import os
+import re
 import signal
 import threading
 from collections.abc import Callable, Iterator
@@ -16,6 +17,7 @@ from typing import Any
 import jax
 
 from jaxvision.errors import AnotherProcessFailed
+from jaxvision.machine import leaving
 
 LOST = 2
 """Exit status of a process that ends because of another."""
@@ -29,8 +31,10 @@ HEARING = 3.0
 """Seconds in which one hears of it."""
 CAUSES = "killed, or its machine or network failed"
 GO_ON = "start all of them again, with the same commands: they go on from the newest checkpoint"
-SIGNS = ("Gloo", "NCCL", "Connection closed", "Connection reset", "Broken pipe", "heartbeat", "Socket closed")
-"""What an error says of a connection between processes that broke."""
+SIGNS = re.compile(r"\b(Gloo|NCCL|Connection closed|Connection reset|Broken pipe|heartbeat|Socket closed)\b")
+"""What the runtime of JAX says of a connection between processes that broke."""
+STATUS = re.compile(rf"[A-Z_]+: ([\w -]+: )*({SIGNS.pattern}|Barrier timed out)|DEADLINE_EXCEEDED: ")
+"""What an error of the runtime begins with that JAX raises as a plain ValueError or RuntimeError, as it does of a `jit`."""
 LATE = ("DEADLINE_EXCEEDED", "Barrier timed out")
 """What an error says of a process that did not come to where the others wait for it."""
 
@@ -101,7 +105,7 @@ class Peers:
     def _end(self, text: str) -> None:
         with suppress(OSError):
             os.write(2, f"jaxvision: {text}\n".encode(errors="backslashreplace"))
-        os._exit(LOST)
+        leaving.at_once(LOST, text)
 
     def _ended_by_jax(self) -> None:
         self._end(self.failure or f"{self.lost()}; {GO_ON}")
@@ -174,18 +178,29 @@ def naming_lost() -> Iterator[None]:
 
 
 def _of_others(error: BaseException | None) -> str | None:
-    """What to say of an error for which another process is to blame; None for one that is this process's own."""
+    """What to say of an error for which another process is to blame; None for one that is this process's own.
+
+    JAX's runtime alone says so, whatever was raised because of it: any other error may have such words in a name or a path.
+    """
     seen: list[BaseException] = []  # a chain of causes may end where it began
     while error is not None and not any(error is each for each in seen):
         seen.append(error)
-        said = str(error).strip().splitlines()[:1]
-        if not isinstance(error, OSError) and any(sign in str(error) for sign in SIGNS):
+        said = str(error) if _of_runtime(error) else ""
+        if (
+            SIGNS.search(said) and "callback" not in said.lower()
+        ):  # else it has the text of an error of a callback to Python
             return _blame()
-        if any(sign in str(error) for sign in LATE):
+        if any(sign in said for sign in LATE):
             heard = _peers.failure if _peers is not None else None
-            return heard or f"another process did not come to where this one waits for it ({said[0]}); {GO_ON}"
-        error = error.__cause__ or error.__context__
+            line = said.strip().splitlines()[0]
+            return heard or f"another process did not come to where this one waits for it ({line}); {GO_ON}"
+        error = error.__cause__ or (None if error.__suppress_context__ else error.__context__)
     return None
+
+
+def _of_runtime(error: BaseException) -> bool:
+    plain = type(error) in (ValueError, RuntimeError) and STATUS.match(str(error)) is not None
+    return plain or isinstance(error, jax.errors.JaxRuntimeError)
 
 
 def _blame() -> str:

@@ -7,36 +7,31 @@ import os
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
-
-from orbax.checkpoint import v1 as ocp
 
 from jaxvision.experiment import Keep
+from jaxvision.run.notes import Scored
 
 logger = logging.getLogger(__name__)
-policies = ocp.training.preservation_policies
 DELETED = ".deleted"
 """What the name of a checkpoint's folder ends with once it is no checkpoint any more."""
 
 
-def superfluous(checkpoints: Sequence[Any], keep: Keep) -> list[int]:
-    """The steps of those checkpoints, ascending as Orbax lists them, that `keep` does not keep."""
-    kept = _policy(keep).should_preserve(checkpoints, context=policies.PreservationContext())
-    return [each.step for each, stays in zip(checkpoints, kept, strict=True) if not stays]
+def superfluous(checkpoints: Sequence[Scored], keep: Keep) -> list[int]:
+    """The steps of those checkpoints, ascending, that `keep` does not keep; one whose score is not known stays."""
+    stay = {each.step for each in checkpoints[-keep.latest :]} | set(best(checkpoints, keep)[: keep.best])
+    return [each.step for each in checkpoints if each.step not in stay and each.known]
 
 
-def _policy(keep: Keep) -> Any:
-    latest = policies.LatestN(keep.latest)
-    if not keep.by or not keep.best:
-        return latest
-    by, worst = keep.by, -math.inf if keep.mode == "max" else math.inf
-    best = policies.BestN(
-        get_metric_fn=lambda metrics: metrics.get(by, worst),
-        reverse=keep.mode == "min",
-        n=keep.best,
-        keep_checkpoints_without_metrics=False,
-    )
-    return policies.AnyPreservationPolicy([latest, best])
+def best(checkpoints: Sequence[Scored], keep: Keep) -> list[int]:
+    """The steps of those checkpoints that have a finite `keep.by`, the best first; none where `keep` names no metric."""
+    by = keep.by or ""
+    scored = [each for each in checkpoints if each.metrics and math.isfinite(each.metrics.get(by, math.nan))]
+    return [scored[place].step for place in ranked([(each.metrics or {})[by] for each in scored], keep.mode)]
+
+
+def ranked(values: Sequence[float], mode: str) -> list[int]:
+    """The places of finite values, that of the best ("max": the largest) first; of equal ones the earliest first."""
+    return sorted(range(len(values)), key=values.__getitem__ if mode == "min" else lambda place: -values[place])
 
 
 def delete(path: Path) -> None:

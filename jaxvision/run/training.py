@@ -17,6 +17,7 @@ from jaxvision import experiment as experiments
 from jaxvision import train as loop
 from jaxvision.errors import CheckpointError, ConfigError, DataError, WorkdirError, naming, raised_as, reading
 from jaxvision.experiment import Experiment
+from jaxvision.machine import leaving
 from jaxvision.machine.signals import Stopped
 from jaxvision.run import agreement, devices, hashes, lines, nonfinite, peers, processes, rows
 from jaxvision.run.checkpoint import Checkpoints, Saved, on_all
@@ -122,6 +123,8 @@ def train(
                 stack.enter_context(place.held())
                 enter(place, plan, recipe, fork)
                 lease = stack.enter_context(Held(place.path, experiment.steps))
+                stack.enter_context(leaving.saying(lease.left))
+        stack.enter_context(peers.naming_lost())  # once more, so that the lease says which process was lost
         processes.check_reached(place.path)
         checkpoints = stack.enter_context(Checkpoints(place.checkpoints, experiment.keep))
         progress, mark = first_progress(plan, checkpoints)
@@ -369,8 +372,9 @@ def shown_at_the_end(
 ) -> Results:
     """What the report shows: the checkpoint that `predict` takes, the best where the run keeps one, else the last state."""
     experiment, last = plan.experiment, int(state.step)
-    best = checkpoints.best_step() if experiment.keep.by is not None and experiment.keep.best else None
-    step = last if best is None else best
+    step = last
+    if experiment.keep.by is not None and experiment.keep.best:
+        step = best_of(checkpoints, last)
     weights = "current" if state.ema is None else "averaged"
     for known in (evaluator.newest, evaluator.best):
         if known.step == step and known.results:
@@ -383,6 +387,16 @@ def shown_at_the_end(
             logger.warning("the report is of the last step, not of the best: %s", error)
     evaluator.evaluate(state.averaged, feed, step)
     return Results(step, weights, evaluator.newest.results)
+
+
+def best_of(checkpoints: Checkpoints, last: int) -> int:
+    """The step of the best checkpoint; the last where there is none, or it can't be known."""
+    try:
+        best = checkpoints.best_step()
+    except CheckpointError as error:
+        logger.warning("the report is of the last step, not of the best: %s", error)
+        return last
+    return last if best is None else best
 
 
 def fitted(
