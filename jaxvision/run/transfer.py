@@ -19,7 +19,7 @@ class FromRun(NamedTuple):
     """The `start` of an experiment that begins with what another run learned; `from_run` makes one."""
 
     workdir: Path
-    """Of the other run: the parent of the run that begins so, which notes it in `starts.jsonl`."""
+    """Parent of the run that begins so, which notes it in `starts.jsonl`."""
     which: Which | None
     new: tuple[str, ...]
     unused: tuple[str, ...]
