@@ -1,0 +1,184 @@
+"""Sweeps under a real SLURM of two nodes: as an array, on both nodes, preempted, killed, without its controller."""
+
+import os
+import signal
+import subprocess
+import sys
+import warnings
+from pathlib import Path
+
+import jax
+import numpy as np
+import pytest
+import slurm_cluster
+from orbax.checkpoint import v1 as ocp
+
+from launch import plan, state
+from slurm_cluster import wait_until
+
+pytestmark = pytest.mark.slurm
+TINY = Path(__file__).parent / "tiny_experiment.py"
+ROOT = TINY.parent.parent
+FIELDS = ("--config.checkpoint=10", "--config.steps=20", "--config.evaluate=10", "--config.network.channels=(4,4)")
+LONG = ("--config.checkpoint=100", "--config.steps=3000", "--config.evaluate=3000", "--config.log=20", *FIELDS[3:])
+
+
+@pytest.fixture(scope="module")
+def cluster(tmp_path_factory):
+    """Two nodes of one core, in which compilations are kept on disk, as for all tests."""
+    with slurm_cluster.Cluster(tmp_path_factory.mktemp("slurm") / "root") as started:
+        started.environment["PYTHONPATH"] = f"{TINY.parent}:{ROOT}:{os.environ.get('PYTHONPATH', '')}"
+        yield started
+
+
+@pytest.fixture(autouse=True)
+def nothing_queued(cluster):
+    yield
+    wait_until(lambda: not cluster.queue())
+
+
+def launch(cluster, folder, *more, module="sweep", status=0):
+    """What the launcher says; it returns at once."""
+    flags = [f"--config={TINY}", f"--workdir={folder}", "--backend=slurm"] if module == "sweep" else [str(folder)]
+    done = subprocess.run(
+        [sys.executable, "-m", f"launch.{module}", *flags, *more],
+        cwd=ROOT, env=cluster.environment, capture_output=True, text=True, timeout=120,
+    )  # fmt: skip
+    assert done.returncode == status, (done.stdout, done.stderr)
+    return done.stderr
+
+
+def states(folder):
+    return state.states(plan.read(folder), folder)
+
+
+def wait_for(cluster, folder, wanted, seconds=120):
+    """The states, when they are as wanted."""
+    try:
+        return wait_until(lambda: found if wanted(found := states(folder)) else None, seconds)
+    except AssertionError:
+        logs = {path: path.read_text()[-2000:] for path in [*folder.glob("slurm/*_log.*"), *folder.glob("logs/*")]}
+        raise AssertionError((states(folder), cluster.queue(), logs)) from None
+
+
+def all_done(found):
+    return all(at.kind == "done" for at in found.values())
+
+
+def alone(folder, workdir, **environment):
+    """The run of the only member of a plan, by the command itself, in another workdir."""
+    (member,) = plan.read(folder).members
+    fields = [f"--config.{name}={text}" for name, text in member.overrides.items()]
+    command = [sys.executable, "-m", "jaxvision.main", f"--config={TINY}", f"--workdir={workdir}", "--no-report", *fields]
+    subprocess.run(command, cwd=ROOT, env={**os.environ, **environment}, check=True, capture_output=True, timeout=300)
+    return folder / member.name
+
+
+def arrays(workdir):
+    """All arrays of the newest checkpoint."""
+    with warnings.catch_warnings(), ocp.training.Checkpointer(str(workdir / "checkpoints")) as checkpoints:
+        warnings.simplefilter("ignore")
+        found = flat(checkpoints.load(checkpoints.latest.step)["state"])
+    keys = [name for name, value in found.items() if jax.numpy.issubdtype(value.dtype, jax.dtypes.prng_key)]
+    return {name: np.asarray(jax.random.key_data(found[name]) if name in keys else found[name]) for name in found}
+
+
+def flat(tree):
+    return {jax.tree_util.keystr(path): value for path, value in jax.tree_util.tree_leaves_with_path(tree)}
+
+
+def test_a_sweep_is_one_array_and_is_submitted_once(cluster, tmp_path):
+    sweep = ("--sweep.learning_rate=0.001,0.01", *FIELDS)
+    said = launch(cluster, tmp_path, *sweep)
+    assert "2 runs were submitted to SLURM" in said
+    numbers = [number.split("_") for number in cluster.queue()]
+    assert len({number for number, _ in numbers}) == 1
+    assert sorted(index for _, index in numbers) == ["0", "1"]
+    assert "0 runs were submitted" in launch(cluster, tmp_path, *sweep)  # they are queued, or run already
+    wait_for(cluster, tmp_path, all_done)
+    assert "0 runs were submitted" in launch(cluster, tmp_path, *sweep)
+    assert [len(state.starts(tmp_path / name)) for name in states(tmp_path)] == [1, 1]
+
+
+def test_a_run_on_two_nodes_equals_that_of_one_process(cluster, tmp_path):
+    launch(cluster, tmp_path, "--sweep.learning_rate=0.01", "--config.precision=float64", "--nodes=2", *FIELDS)
+    wait_for(cluster, tmp_path, all_done)
+    (name,) = states(tmp_path)
+    held = state.lease.read(tmp_path / name)
+    assert held.host in slurm_cluster.NODES
+    several = alone(tmp_path, tmp_path / "alone")
+    one, two = arrays(tmp_path / "alone"), arrays(several)
+    assert one.keys() == two.keys()
+    for key, value in one.items():
+        if value.dtype.kind == "f":
+            assert value.dtype == np.float64, key
+            np.testing.assert_allclose(two[key], value, rtol=0, atol=1e-9, err_msg=key)
+
+
+def test_a_preempted_run_is_queued_again_and_ends_as_if_nothing_had_been(cluster, tmp_path):
+    launch(cluster, tmp_path, "--sweep.learning_rate=0.01", *LONG)
+    wait_for(cluster, tmp_path, lambda found: all(at.step >= 100 for at in found.values()))
+    (job,) = cluster.queue()
+    urgent = cluster.run("sbatch", "--parsable", "--partition=urgent", "--nodes=2", "--wrap=true").strip()
+    found = wait_for(cluster, tmp_path, lambda found: all(at.kind == "interrupted" for at in found.values()))
+    assert all(0 < at.step < 3000 and at.detail == "SIGTERM" for at in found.values())
+    wait_until(lambda: urgent not in cluster.queue())
+    assert cluster.queue() == {job: "PENDING"}  # not failed, and nobody has to submit it
+    assert f"is job {job}, PENDING" in launch(cluster, tmp_path, "--sweep.learning_rate=0.01", *LONG)
+    soon(cluster, job)
+    wait_for(cluster, tmp_path, all_done)
+    through = alone(tmp_path, tmp_path / "alone")
+    assert len(state.starts(through)) == 2
+    assert (through / "metrics.jsonl").read_bytes() == (tmp_path / "alone/metrics.jsonl").read_bytes()
+    interrupted, uninterrupted = arrays(through), arrays(tmp_path / "alone")
+    assert interrupted.keys() == uninterrupted.keys()
+    for key, value in uninterrupted.items():
+        np.testing.assert_array_equal(interrupted[key], value, err_msg=key)
+
+
+def soon(cluster, job):
+    """Lets a requeued job start now, not in two minutes; SLURM forgets that if it is told too early."""
+    def starts():
+        cluster.run("scontrol", "update", f"JobId={job}", "StartTime=now")
+        return cluster.queue().get(job) != "PENDING"
+
+    wait_until(starts)
+
+
+def test_a_killed_run_is_told_as_failed_and_goes_on(cluster, tmp_path):
+    sweep = ("--sweep.learning_rate=0.01", "--retries=0", *LONG)
+    launch(cluster, tmp_path, *sweep)
+    wait_for(cluster, tmp_path, lambda found: all(at.step > 200 for at in found.values()))
+    (name,) = states(tmp_path)
+    os.kill(state.lease.read(tmp_path / name).process, signal.SIGKILL)
+    wait_until(lambda: not cluster.queue())
+    assert [at.kind for at in states(tmp_path).values()] == ["lost"]
+    assert f"{name}: failed: killed by SIGKILL" in "".join(path.read_text() for path in tmp_path.glob("slurm/*_log.err"))
+    said = launch(cluster, tmp_path, *sweep)
+    assert f"{name}: was lost" in said
+    assert "goes on from step" in said
+    wait_for(cluster, tmp_path, lambda found: all(at.kind == "running" for at in found.values()))
+    launch(cluster, tmp_path, module="cancel")
+    wait_until(lambda: not cluster.queue())
+    assert [at.kind for at in states(tmp_path).values()] == ["interrupted"]
+    first, second = state.starts(tmp_path / name)
+    assert (first["step"], second["step"] >= 100) == (0, True)
+
+
+def test_without_its_controller_nothing_is_lost_and_nothing_runs_twice(cluster, tmp_path):
+    sweep = ("--sweep.learning_rate=0.001,0.003,0.01", *FIELDS[1:], "--config.steps=300", "--config.checkpoint=100")
+    launch(cluster, tmp_path, *sweep)
+    wait_for(cluster, tmp_path, lambda found: sum(at.kind == "running" for at in found.values()) == 2)
+    cluster.stop_controller()
+    try:
+        said = launch(cluster, tmp_path, *sweep, status=2)
+        assert said.count("\n") == 1
+        assert "SLURM can't be reached" in said
+        assert "failed" not in said
+        found = wait_for(cluster, tmp_path, lambda found: sum(at.kind == "done" for at in found.values()) == 2)
+        assert [at.kind for at in found.values()].count("waiting") == 1
+    finally:
+        cluster.start_controller()
+    launch(cluster, tmp_path, *sweep)
+    wait_for(cluster, tmp_path, all_done)
+    assert [len(state.starts(tmp_path / name)) for name in states(tmp_path)] == [1, 1, 1]
