@@ -48,7 +48,11 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--memory", type=float, metavar="GB", help="memory of each machine")
     group.add_argument("--minutes", type=int, metavar="N", help="after which a run is saved, and queued again (60)")
     group.add_argument(
-        "--option", action="append", default=[], metavar="NAME=VALUE", help="of the backend; a wrong NAME lists them all"
+        "--option",
+        action="append",
+        default=[],
+        metavar="NAME=VALUE",
+        help="of the backend; a wrong NAME lists them all",
     )
 
 
@@ -64,6 +68,9 @@ def resources(flags: argparse.Namespace) -> Resources:
     if flags.backend == LOCAL and (given or flags.option):
         name = next(iter(given), "option")
         raise ConfigError(f"--{name} is for a scheduler: say which by --backend={'|'.join(NAMES[1:])}")
+    if flags.backend != LOCAL and (useless := [name for name in given if name not in module(flags.backend).USES]):
+        uses = ", ".join(f"--{name}" for name in module(flags.backend).USES)
+        raise ConfigError(f"--backend={flags.backend} has no use for --{useless[0]}; it takes {uses}")
     for name, value in given.items():
         least = 0 if name == "gpus" else 1
         if not (value > 0 if name == "memory" else value >= least):

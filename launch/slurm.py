@@ -37,6 +37,7 @@ OPTIONS: Mapping[str, str] = {
     "notice": "seconds before the time limit at which a run begins to save (120)",
 }
 NEEDED = ()
+USES = ("nodes", "gpus", "cores", "memory", "minutes")
 FOLDER = "slurm"
 """The folder of scripts, pickles and logs of submitit, and of our records, beside the workdirs."""
 MARK = "jaxvision:"
@@ -71,7 +72,6 @@ def start(runs: Sequence[Command], folder: Path, told: Settings) -> int:
       Unreachable: if SLURM does not answer; what was submitted before stays so.
       ConfigError: if it refuses the jobs.
     """
-    check(runs)
     (folder / FOLDER).mkdir(parents=True, exist_ok=True)
     with locked(folder):
         waiting = queued(folder)
@@ -81,12 +81,6 @@ def start(runs: Sequence[Command], folder: Path, told: Settings) -> int:
             submit(wanted[first : first + LARGEST], folder, told)
     told.say(f"{len(wanted)} runs were submitted to SLURM; python -m launch.status {folder} shows where they stand")
     return 0
-
-
-def check(runs: Sequence[Command]) -> None:
-    """Raises ConfigError for groups of nodes, which SLURM has not."""
-    if any(run.resources.groups > 1 for run in runs):
-        raise ConfigError("--groups is for Kubernetes; a job of SLURM has --nodes")
 
 
 def to_submit(run: Command, waiting: Mapping[str, Queued], told: Settings) -> bool:
@@ -188,7 +182,9 @@ def notice(text: str | None, minutes: int) -> int:
     if text is None:
         return min(120, minutes * 30)
     if not text.isascii() or not text.isdecimal() or not 0 < int(text) < 60 * minutes:
-        raise ConfigError(f"--option notice={text}: with --minutes={minutes}, allowed are 1 to {60 * minutes - 1} seconds")
+        raise ConfigError(
+            f"--option notice={text}: with --minutes={minutes}, allowed are 1 to {60 * minutes - 1} seconds"
+        )
     return int(text)
 
 
@@ -243,7 +239,13 @@ def asked(*command: str) -> str:
     return done.stdout
 
 
-UNREACHABLE = ("Unable to contact slurm controller", "timed out", "Connection refused", "authentication plugin", "munge")
+UNREACHABLE = (
+    "Unable to contact slurm controller",
+    "timed out",
+    "Connection refused",
+    "authentication plugin",
+    "munge",
+)
 """What SLURM's commands say where its daemon does not answer, in any letter case."""
 
 

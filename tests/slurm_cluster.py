@@ -72,7 +72,9 @@ class Cluster:
             self.start_controller()
             for node in NODES:
                 self._start_node(node)
-            wait_until(lambda: self.run("sinfo", "-h", "-N", "-t", "idle", "-p", "main", "-o", "%N").split() == [*NODES])
+            wait_until(
+                lambda: self.run("sinfo", "-h", "-N", "-t", "idle", "-p", "main", "-o", "%N").split() == [*NODES]
+            )
         except BaseException:
             self.__exit__()
             raise
