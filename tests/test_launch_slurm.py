@@ -5,6 +5,7 @@ import signal
 import subprocess
 import sys
 import warnings
+from contextlib import suppress
 from pathlib import Path
 
 import jax
@@ -14,6 +15,7 @@ import slurm_cluster
 from orbax.checkpoint import v1 as ocp
 from slurm_cluster import wait_until
 
+from jaxvision import run
 from launch import plan, state
 
 pytestmark = pytest.mark.slurm
@@ -137,9 +139,16 @@ def test_a_preempted_run_is_queued_again_and_ends_as_if_nothing_had_been(cluster
     assert "0 runs were submitted" in said
     end.touch()
     soon(cluster, job)
+    at_first = max(at.step for at in found.values())
+    wait_for(cluster, tmp_path, lambda found: all(at.step >= at_first + 100 for at in found.values()))
+    cluster.run("scancel", "--signal=USR2", job)  # what SLURM sends before the time limit
+    soon(cluster, job)
     wait_for(cluster, tmp_path, all_done)
     through = alone(tmp_path, tmp_path / "alone")
-    assert len(state.starts(through)) == 2
+    steps = [each["step"] for each in state.starts(through)]
+    assert steps[:2] == [0, at_first]
+    assert at_first + 100 <= steps[2] < 3000
+    assert len(steps) == 3
     assert (through / "metrics.jsonl").read_bytes() == (tmp_path / "alone/metrics.jsonl").read_bytes()
     interrupted, uninterrupted = arrays(through), arrays(tmp_path / "alone")
     assert interrupted.keys() == uninterrupted.keys()
@@ -151,9 +160,11 @@ def soon(cluster, job):
     """Lets a requeued job start now, not in two minutes; SLURM forgets that if it is told too early."""
 
     def starts():
-        cluster.run("scontrol", "update", f"JobId={job}", "StartTime=now")
+        with suppress(AssertionError):  # it has begun since
+            cluster.run("scontrol", "update", f"JobId={job}", "StartTime=now")
         return cluster.queue().get(job) != "PENDING"
 
+    wait_until(lambda: cluster.queue().get(job) == "PENDING")
     wait_until(starts)
 
 
