@@ -91,6 +91,13 @@ def settings(flags: argparse.Namespace, say: Callable[[str], None]) -> Settings:
     return Settings(options, flags.retries, flags.stop_after_failures, flags.workers, say)
 
 
+def check(flags: argparse.Namespace) -> None:
+    """Raises ConfigError, before a plan is made, for a backend that is not installed, or flags that don't fit it."""
+    resources(flags)
+    if flags.backend != LOCAL:
+        settings(flags, print)
+
+
 def module(name: str):
     """The module of a backend.
 

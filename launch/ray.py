@@ -15,8 +15,10 @@ import time
 import warnings
 from collections import deque
 from collections.abc import Mapping, Sequence
+from importlib import import_module
 from pathlib import Path
 from types import FrameType
+from typing import Any
 
 from jaxvision.errors import ConfigError
 from jaxvision.run import lease
@@ -48,12 +50,17 @@ def start(runs: Sequence[Command], folder: Path, told: Settings) -> int:
       Unreachable: if the cluster does not answer.
     """
     connect(told.options.get("address"))
-    import ray
+    ray = package()
 
     try:
         return Driver(runs, folder, told, slots(runs, told)).run()
     finally:
         ray.shutdown()
+
+
+def package() -> Any:
+    """The package of Ray, which has the name of this module; it reads variables of the environment when it is imported."""
+    return import_module(PACKAGE)
 
 
 def connect(address: str | None) -> None:
@@ -68,7 +75,7 @@ def connect(address: str | None) -> None:
         raise ConfigError("RAY_AUTH_MODE is not token: whoever reached a port of Ray could run programs here; unset it")
     if address is None:
         os.environ["RAY_AUTH_TOKEN"] = secrets.token_hex(32)
-    import ray
+    ray = package()
 
     quiet = {"configure_logging": False, "log_to_driver": False}
     try:
@@ -78,7 +85,9 @@ def connect(address: str | None) -> None:
         cores, gpus = len(os.sched_getaffinity(0)), len(local.gpus())
         place = {"include_dashboard": False, "_node_ip_address": "127.0.0.1", "object_store_memory": OBJECTS}
         with warnings.catch_warnings():
-            warnings.filterwarnings("ignore", "os.fork", RuntimeWarning)  # Ray's daemons start before any device is used
+            warnings.filterwarnings(
+                "ignore", "os.fork", RuntimeWarning
+            )  # Ray's daemons start before any device is used
             ray.init("local", num_cpus=cores, num_gpus=gpus, **place, **quiet)
     except (ConnectionError, TimeoutError, RuntimeError, ray.exceptions.RayError) as error:
         lines = str(error).strip().splitlines() or [type(error).__name__]
@@ -93,13 +102,13 @@ def slots(runs: Sequence[Command], told: Settings) -> int:
     Raises:
       ConfigError: if that is none.
     """
-    import ray
+    ray = package()
 
-    there, of = ray.cluster_resources(), runs[0].resources
+    total, of = ray.cluster_resources(), runs[0].resources
     wanted = {"CPU": of.cores or 1, "GPU": of.gpus, "memory": (of.memory or 0) * 1e9}
-    room = min(int(there.get(name, 0) // amount) for name, amount in wanted.items() if amount)
+    room = min(int(total.get(name, 0) // amount) for name, amount in wanted.items() if amount)
     if room < 1:
-        has = ", ".join(f"{name} {there.get(name, 0):g}" for name in wanted)
+        has = ", ".join(f"{name} {total.get(name, 0):g}" for name in wanted)
         raise ConfigError(f"the cluster of Ray has no room for a run: it has {has}; a run asks for {wanted}")
     return min(room, told.workers or room)
 
@@ -117,7 +126,7 @@ class Driver:
 
     def run(self) -> int:
         """Returns the exit status when nothing is left to do; SIGTERM and SIGINT end the runs with a checkpoint each."""
-        import ray
+        ray = package()
 
         (self.folder / cancel.FILE).unlink(missing_ok=True)
         before = {number: signal.signal(number, self._stop) for number in (signal.SIGTERM, signal.SIGINT)}
@@ -146,7 +155,7 @@ class Driver:
         return bool(self.stopped) or len(self.failed) >= self.told.stop_after_failures
 
     def _start(self, run: Command) -> None:
-        import ray
+        ray = package()
 
         at = state(run.workdir)
         if at.kind == "done":
@@ -171,7 +180,7 @@ class Driver:
         self.tasks[remote.options(name=run.name).remote(run.name, run.arguments, str(self.folder))] = run
 
     def _end(self, task, run: Command) -> None:
-        import ray
+        ray = package()
 
         try:
             status = ray.get(task)

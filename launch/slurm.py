@@ -56,7 +56,7 @@ class Queued(NamedTuple):
     job: str
     """The number to cancel it by, as `12` or `12_3`."""
     state: str
-    """As SLURM has it: PENDING, RUNNING, ..."""
+    """PENDING, RUNNING, or another of SLURM's own words."""
     reason: str
 
 
@@ -121,6 +121,7 @@ def submit(runs: Sequence[Command], folder: Path, told: Settings) -> str:
       ConfigError: if it refuses them.
     """
     import submitit
+    from submitit.core.utils import FailedJobError
 
     place, token = folder / FOLDER, uuid.uuid4().hex
     record = place / f"{token}.json"
@@ -132,7 +133,7 @@ def submit(runs: Sequence[Command], folder: Path, told: Settings) -> str:
     with contextlib.redirect_stderr(io.StringIO()):  # it prints what sbatch says, and raises it
         try:
             return executor.submit_array(jobs)[0].job_id.partition("_")[0]
-        except submitit.core.utils.FailedJobError as error:
+        except FailedJobError as error:
             raise refused(str(error)) from error
 
 

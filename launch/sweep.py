@@ -155,6 +155,7 @@ def start(flags: argparse.Namespace, overrides: Mapping[str, str], sweep: Mappin
     """Plans the sweep and runs it."""
     from launch import plan
 
+    backends.check(flags)
     changes = swept(sweep, flags.pair, flags.random, flags.random_seed) if sweep else sweep_of(flags.config)
     made = plan.make(flags.config, named(changes), flags.seeds, overrides, deciding(flags.decide))
     return run(made, flags)

@@ -4,6 +4,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 import warnings
 from contextlib import suppress
 from pathlib import Path
@@ -22,7 +23,7 @@ pytestmark = pytest.mark.slurm
 TINY = Path(__file__).parent / "tiny_experiment.py"
 ROOT = TINY.parent.parent
 FIELDS = ("--config.checkpoint=10", "--config.steps=20", "--config.evaluate=10", "--config.network.channels=(4,4)")
-LONG = ("--config.checkpoint=100", "--config.steps=3000", "--config.evaluate=3000", "--config.log=20", *FIELDS[3:])
+LONG = ("--config.checkpoint=100", "--config.evaluate=3000", "--config.log=20", *FIELDS[3:])
 
 
 @pytest.fixture(scope="module")
@@ -67,21 +68,12 @@ def all_done(found):
     return all(at.kind == "done" for at in found.values())
 
 
-def alone(folder, workdir, **environment):
-    """The run of the only member of a plan, by the command itself, in another workdir."""
-    (member,) = plan.read(folder).members
-    fields = [f"--config.{name}={text}" for name, text in member.overrides.items()]
-    command = [
-        sys.executable,
-        "-m",
-        "jaxvision.main",
-        f"--config={TINY}",
-        f"--workdir={workdir}",
-        "--no-report",
-        *fields,
-    ]
-    subprocess.run(command, cwd=ROOT, env={**os.environ, **environment}, check=True, capture_output=True, timeout=300)
-    return folder / member.name
+def alone(folder, name, workdir):
+    """A run of a plan by the command itself, in one process, in another workdir."""
+    (member,) = [each for each in plan.read(folder).members if each.name == name]
+    fields = [f"--config.{field}={text}" for field, text in member.overrides.items()]
+    command = [sys.executable, "-m", "jaxvision.main", f"--config={TINY}", f"--workdir={workdir}", "--no-report"]
+    subprocess.run([*command, *fields], cwd=ROOT, check=True, capture_output=True, timeout=300)
 
 
 def arrays(workdir):
@@ -116,8 +108,9 @@ def test_a_run_on_two_nodes_equals_that_of_one_process(cluster, tmp_path):
     (name,) = states(tmp_path)
     held = state.lease.read(tmp_path / name)
     assert held.host in slurm_cluster.NODES
-    several = alone(tmp_path, tmp_path / "alone")
-    one, two = (flat(run.load(workdir, weights="current").variables) for workdir in (tmp_path / "alone", several))
+    alone(tmp_path, name, tmp_path / "alone")
+    workdirs = (tmp_path / "alone", tmp_path / name)
+    one, two = (flat(run.load(workdir, weights="current").variables) for workdir in workdirs)
     assert one.keys() == two.keys()
     for key, value in one.items():
         assert value.dtype == np.float64, key
@@ -125,39 +118,42 @@ def test_a_run_on_two_nodes_equals_that_of_one_process(cluster, tmp_path):
 
 
 def test_a_preempted_run_is_queued_again_and_ends_as_if_nothing_had_been(cluster, tmp_path):
-    launch(cluster, tmp_path, "--sweep.learning_rate=0.01", *LONG)
-    wait_for(cluster, tmp_path, lambda found: all(at.step >= 100 for at in found.values()))
-    (job,) = cluster.queue()
+    sweep = ("--sweep.steps=3000,20", *LONG)
+    launch(cluster, tmp_path, *sweep)
+    name, short = states(tmp_path)
+    wait_for(cluster, tmp_path, lambda found: found[name].step >= 100 and found[short].kind == "done")
+    wait_until(lambda: len(cluster.queue()) == 1)
+    ((job, _),) = cluster.queue().items()
     end = tmp_path / "end"
     script = f"while [ ! -e {end} ]; do sleep 0.2; done"
     cluster.run("sbatch", "--partition=urgent", "--nodes=2", "--output=/dev/null", "--wrap", script)
-    found = wait_for(cluster, tmp_path, lambda found: all(at.kind == "interrupted" for at in found.values()))
-    assert all(0 < at.step < 3000 and at.detail == "SIGTERM" for at in found.values())
+    preempted = wait_for(cluster, tmp_path, lambda found: found[name].kind == "interrupted")[name]
+    assert (0 < preempted.step < 3000, preempted.detail) == (True, "SIGTERM")
     wait_until(lambda: cluster.queue().get(job) == "PENDING")  # not failed, and nobody has to submit it
-    said = launch(cluster, tmp_path, "--sweep.learning_rate=0.01", *LONG)
-    assert f"is job {job}, PENDING" in said
+    said = launch(cluster, tmp_path, *sweep)
+    assert f"{name}: is job {job}, PENDING" in said
     assert "0 runs were submitted" in said
     end.touch()
     soon(cluster, job)
-    at_first = max(at.step for at in found.values())
-    wait_for(cluster, tmp_path, lambda found: all(at.step >= at_first + 100 for at in found.values()))
+    wait_for(cluster, tmp_path, lambda found: found[name].step >= preempted.step + 100)
     cluster.run("scancel", "--signal=USR2", job)  # what SLURM sends before the time limit
     soon(cluster, job)
     wait_for(cluster, tmp_path, all_done)
-    through = alone(tmp_path, tmp_path / "alone")
-    steps = [each["step"] for each in state.starts(through)]
-    assert steps[:2] == [0, at_first]
-    assert at_first + 100 <= steps[2] < 3000
-    assert len(steps) == 3
-    assert (through / "metrics.jsonl").read_bytes() == (tmp_path / "alone/metrics.jsonl").read_bytes()
-    interrupted, uninterrupted = arrays(through), arrays(tmp_path / "alone")
+    first, second, third = (each["step"] for each in state.starts(tmp_path / name))
+    assert (first, second) == (0, preempted.step)
+    assert second + 100 <= third < 3000
+    alone(tmp_path, name, tmp_path / "alone")
+    workdirs = (tmp_path / name, tmp_path / "alone")
+    interrupted, uninterrupted = ((workdir / "metrics.jsonl").read_bytes() for workdir in workdirs)
+    assert interrupted == uninterrupted
+    interrupted, uninterrupted = map(arrays, workdirs)
     assert interrupted.keys() == uninterrupted.keys()
     for key, value in uninterrupted.items():
         np.testing.assert_array_equal(interrupted[key], value, err_msg=key)
 
 
 def soon(cluster, job):
-    """Lets a requeued job start now, not in two minutes; SLURM forgets that if it is told too early."""
+    """Lets a requeued job start now, not in two minutes; a node refuses a job that it has ended less than 3 s before."""
 
     def starts():
         with suppress(AssertionError):  # it has begun since
@@ -165,11 +161,12 @@ def soon(cluster, job):
         return cluster.queue().get(job) != "PENDING"
 
     wait_until(lambda: cluster.queue().get(job) == "PENDING")
+    time.sleep(4)
     wait_until(starts)
 
 
 def test_a_killed_run_is_told_as_failed_and_goes_on(cluster, tmp_path):
-    sweep = ("--sweep.learning_rate=0.01", "--retries=0", *LONG)
+    sweep = ("--sweep.learning_rate=0.01", "--retries=0", "--config.steps=3000", *LONG)
     launch(cluster, tmp_path, *sweep)
     wait_for(cluster, tmp_path, lambda found: all(at.step > 200 for at in found.values()))
     (name,) = states(tmp_path)
