@@ -56,7 +56,7 @@ class Job:
             status = self._run()
             if status == 0:
                 return self._say("done")
-            if status == INTERRUPTED:
+            if status == INTERRUPTED or self._told:  # preempted before it could save, too: that is no failure
                 return self._say(self._interrupted())
             again = "; it is tried again" if attempt < self.retries else ""
             self._say(f"failed: {self._why(status)}{again}")
@@ -127,12 +127,12 @@ class Job:
         if rank():
             return "interrupted"
         job = os.environ["SLURM_JOB_ID"]
-        shown = subprocess.run(["scontrol", "-o", "show", "job", job], capture_output=True, text=True, timeout=PATIENCE)
-        if "JobState=CANCELLED" in shown.stdout:
-            return "its job was cancelled; the same command goes on"
-        again = subprocess.run(["scontrol", "requeue", job], capture_output=True, text=True, timeout=PATIENCE)
-        if again.returncode:
-            return f"interrupted, not queued again ({again.stderr.strip()}); the same command goes on"
+        try:
+            if "JobState=CANCELLED" in asked("scontrol", "-o", "show", "job", job):
+                return "its job was cancelled; the same command goes on"
+            asked("scontrol", "requeue", job)
+        except (OSError, subprocess.SubprocessError) as error:
+            return f"interrupted, and not queued again ({error}); the same command goes on"
         return "interrupted; its job is queued again"
 
     def _why(self, status: int) -> str:
@@ -149,6 +149,16 @@ class Job:
 def rank() -> int:
     """The number of this process among those of the job."""
     return int(os.environ.get("SLURM_PROCID", "0"))
+
+
+def asked(*command: str) -> str:
+    """What a command of SLURM prints.
+
+    Raises:
+      OSError: if it is not installed.
+      SubprocessError: if it fails, or gives no answer.
+    """
+    return subprocess.run(command, stdout=subprocess.PIPE, text=True, timeout=PATIENCE, check=True).stdout
 
 
 def ended(process: int) -> bool:

@@ -152,6 +152,7 @@ def parameters(of: Resources, told: Settings, token: str) -> dict:
       ConfigError: for a notice that is no number below the time limit.
     """
     tasks = max(1, of.gpus) if of.nodes > 1 else 1
+    cores = None if of.cores is None else max(1, of.cores // tasks)
     options = dict(told.options)
     more = {"requeue": True, "comment": MARK + token}
     if (reservation := options.pop("reservation", None)) is not None:
@@ -162,7 +163,8 @@ def parameters(of: Resources, told: Settings, token: str) -> dict:
         "time": of.minutes,
         "nodes": of.nodes,
         "ntasks_per_node": tasks,
-        "cpus_per_task": None if of.cores is None else max(1, of.cores // tasks),
+        "cpus_per_task": cores,
+        "srun_args": None if cores is None else [f"--cpus-per-task={cores}"],  # srun does not take it from the job
         "gpus_per_node": of.gpus or None,
         "mem": None if of.memory is None else f"{round(of.memory * 1024)}MB",
         "signal_delay_s": notice(options.pop("notice", None), of.minutes),

@@ -5,6 +5,7 @@ import signal
 import sys
 import threading
 import time
+from contextlib import suppress
 
 import pytest
 
@@ -55,23 +56,23 @@ def test_the_error_of_a_run_is_told_by_its_last_line(tmp_path):
         job(tmp_path, code)()
 
 
-def hold(folder, state, process=0):
+def hold(folder, error=None):
+    """Leaves the lease of a run that ended well, or with an error."""
     folder.mkdir()
-    with lease.Held(folder, 1) as held:
-        if state == "done":
-            held.ended(1, None)
-        if state == "failed":
-            held._end = ("failed", 0, "")
+    with suppress(ValueError), lease.Held(folder, 1) as held:
+        if error is not None:
+            raise ValueError(error)
+        held.ended(1, None)
 
 
 def test_what_is_done_or_cancelled_or_too_much_is_not_started(tmp_path):
     code = "raise SystemExit(3)"
-    hold(tmp_path / "b", "failed")
+    hold(tmp_path / "b", "not finite")
     assert job(tmp_path, "", since=time.time() + 60)() == "done"  # b failed before the submission
     assert job(tmp_path, code, stop_after_failures=1)() == "not started: 1 runs failed (--stop-after-failures)"
     (tmp_path / cancel.FILE).touch()
     assert job(tmp_path, code)() == "not started: the plan was cancelled"
-    hold(tmp_path / "a", "done")
+    hold(tmp_path / "a")
     assert job(tmp_path, code)() == "not started: it is done"
 
 
@@ -105,6 +106,19 @@ def test_a_checkpoint_ends_the_run_once_and_keeps_nothing_in_the_pickle(tmp_path
     assert pickle.dumps(submissions[0].function) == before
 
 
+def test_a_run_that_is_preempted_before_it_can_save_has_not_failed(tmp_path, monkeypatch, capsys):
+    code = "import os, signal, time; os.kill(os.getppid(), signal.SIGTERM); time.sleep(0.5); exit(1)"
+    monkeypatch.setenv("SLURM_PROCID", "1")  # the first process asks SLURM to queue the job again
+    assert job(tmp_path, code)() == "interrupted"
+    monkeypatch.setenv("SLURM_PROCID", "0")
+    monkeypatch.setenv("SLURM_JOB_ID", "1")
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert (
+        "interrupted, and not queued again ([Errno 2] No such file or directory: 'scontrol')" in job(tmp_path, code)()
+    )
+    assert "failed" not in capsys.readouterr().err
+
+
 def test_signals_of_slurm_do_not_end_the_run(tmp_path):
     code = "import os, signal; [os.kill(os.getpid(), s) for s in (signal.SIGUSR1, signal.SIGUSR2)]; print('alive')"
     assert job(tmp_path, code)() == "done"
@@ -121,6 +135,7 @@ def test_what_slurm_is_asked_for():
     assert (one["gpus_per_node"], one["mem"], one["time"], one["signal_delay_s"]) == (4, "1536MB", 90, 120)
     two = asked({"partition": "a", "reservation": "r", "notice": "45"}, nodes=2, gpus=4, cores=16, minutes=1)
     assert (two["nodes"], two["ntasks_per_node"], two["cpus_per_task"]) == (2, 4, 4)  # a process a GPU
+    assert two["srun_args"] == ["--cpus-per-task=4"]
     assert (two["partition"], two["signal_delay_s"]) == ("a", 45)
     assert two["additional_parameters"] == {"requeue": True, "comment": "jaxvision:token", "reservation": "r"}
     assert not {"notice", "mem", "reservation"} & set(two)

@@ -90,7 +90,7 @@ def flat(tree):
 
 
 def test_a_sweep_is_one_array_and_is_submitted_once(cluster, tmp_path):
-    sweep = ("--sweep.learning_rate=0.001,0.01", *FIELDS)
+    sweep = ("--sweep.learning_rate=0.001,0.01", "--cores=1", "--memory=2", *FIELDS)
     said = launch(cluster, tmp_path, *sweep)
     assert "2 runs were submitted to SLURM" in said
     numbers = [number.split("_") for number in cluster.queue()]
