@@ -20,17 +20,18 @@ from jaxvision import run
 from launch import plan, state
 
 pytestmark = pytest.mark.slurm
-TINY = Path(__file__).parent / "tiny_experiment.py"
-ROOT = TINY.parent.parent
+HERE = Path(__file__).parent
+ROOT = HERE.parent
 FIELDS = ("--config.checkpoint=10", "--config.steps=20", "--config.evaluate=10", "--config.network.channels=(4,4)")
-LONG = ("--config.checkpoint=100", "--config.evaluate=3000", "--config.log=20", *FIELDS[3:])
+LONG = ("--config.checkpoint=50", "--config.evaluate=600", "--config.log=10", *FIELDS[3:])
+PACE = {"PACE": "0.02"}
 
 
 @pytest.fixture(scope="module")
 def cluster(tmp_path_factory):
     """Two nodes of one core, in which compilations are kept on disk, as for all tests."""
     with slurm_cluster.Cluster(tmp_path_factory.mktemp("slurm") / "root") as started:
-        started.environment["PYTHONPATH"] = f"{TINY.parent}:{ROOT}:{os.environ.get('PYTHONPATH', '')}"
+        started.environment["PYTHONPATH"] = f"{HERE}:{ROOT}:{os.environ.get('PYTHONPATH', '')}"
         yield started
 
 
@@ -40,12 +41,16 @@ def nothing_queued(cluster):
     wait_until(lambda: not cluster.queue())
 
 
-def launch(cluster, folder, *more, module="sweep", status=0):
+def launch(cluster, folder, *more, module="sweep", status=0, variables=PACE):
     """What the launcher says; it returns at once."""
-    flags = [f"--config={TINY}", f"--workdir={folder}", "--backend=slurm"] if module == "sweep" else [str(folder)]
+    flags = (
+        [f"--config={HERE}/paced_experiment.py", f"--workdir={folder}", "--backend=slurm"]
+        if module == "sweep"
+        else [str(folder)]
+    )
     done = subprocess.run(
         [sys.executable, "-m", f"launch.{module}", *flags, *more],
-        cwd=ROOT, env=cluster.environment, capture_output=True, text=True, timeout=120,
+        cwd=ROOT, env={**cluster.environment, **variables}, capture_output=True, text=True, timeout=120,
     )  # fmt: skip
     assert done.returncode == status, (done.stdout, done.stderr)
     return done.stderr
@@ -72,7 +77,14 @@ def alone(folder, name, workdir):
     """A run of a plan by the command itself, in one process, in another workdir."""
     (member,) = [each for each in plan.read(folder).members if each.name == name]
     fields = [f"--config.{field}={text}" for field, text in member.overrides.items()]
-    command = [sys.executable, "-m", "jaxvision.main", f"--config={TINY}", f"--workdir={workdir}", "--no-report"]
+    command = [
+        sys.executable,
+        "-m",
+        "jaxvision.main",
+        f"--config={HERE}/paced_experiment.py",
+        f"--workdir={workdir}",
+        "--no-report",
+    ]
     subprocess.run([*command, *fields], cwd=ROOT, check=True, capture_output=True, timeout=300)
 
 
@@ -118,30 +130,30 @@ def test_a_run_on_two_nodes_equals_that_of_one_process(cluster, tmp_path):
 
 
 def test_a_preempted_run_is_queued_again_and_ends_as_if_nothing_had_been(cluster, tmp_path):
-    sweep = ("--sweep.steps=3000,20", *LONG)
+    sweep = ("--sweep.steps=600,20", *LONG)
     launch(cluster, tmp_path, *sweep)
     name, short = states(tmp_path)
-    wait_for(cluster, tmp_path, lambda found: found[name].step >= 100 and found[short].kind == "done")
+    wait_for(cluster, tmp_path, lambda found: found[name].step >= 60 and found[short].kind == "done")
     wait_until(lambda: len(cluster.queue()) == 1)
     ((job, _),) = cluster.queue().items()
     end = tmp_path / "end"
     script = f"while [ ! -e {end} ]; do sleep 0.2; done"
     cluster.run("sbatch", "--partition=urgent", "--nodes=2", "--output=/dev/null", "--wrap", script)
     preempted = wait_for(cluster, tmp_path, lambda found: found[name].kind == "interrupted")[name]
-    assert (0 < preempted.step < 3000, preempted.detail) == (True, "SIGTERM")
+    assert (0 < preempted.step < 600, preempted.detail) == (True, "SIGTERM")
     wait_until(lambda: cluster.queue().get(job) == "PENDING")  # not failed, and nobody has to submit it
     said = launch(cluster, tmp_path, *sweep)
     assert f"{name}: is job {job}, PENDING" in said
     assert "0 runs were submitted" in said
     end.touch()
     soon(cluster, job)
-    wait_for(cluster, tmp_path, lambda found: found[name].step >= preempted.step + 100)
+    wait_for(cluster, tmp_path, lambda found: found[name].step >= preempted.step + 60)
     cluster.run("scancel", "--signal=USR2", job)  # what SLURM sends before the time limit
     soon(cluster, job)
     wait_for(cluster, tmp_path, all_done)
     first, second, third = (each["step"] for each in state.starts(tmp_path / name))
     assert (first, second) == (0, preempted.step)
-    assert second + 100 <= third < 3000
+    assert second + 60 <= third < 600
     alone(tmp_path, name, tmp_path / "alone")
     workdirs = (tmp_path / name, tmp_path / "alone")
     interrupted, uninterrupted = ((workdir / "metrics.jsonl").read_bytes() for workdir in workdirs)
@@ -166,9 +178,9 @@ def soon(cluster, job):
 
 
 def test_a_killed_run_is_told_as_failed_and_goes_on(cluster, tmp_path):
-    sweep = ("--sweep.learning_rate=0.01", "--retries=0", "--config.steps=3000", *LONG)
+    sweep = ("--sweep.learning_rate=0.01", "--retries=0", "--config.steps=600", *LONG)
     launch(cluster, tmp_path, *sweep)
-    wait_for(cluster, tmp_path, lambda found: all(at.step > 200 for at in found.values()))
+    wait_for(cluster, tmp_path, lambda found: all(at.step > 100 for at in found.values()))
     (name,) = states(tmp_path)
     os.kill(state.lease.read(tmp_path / name).process, signal.SIGKILL)
     wait_until(lambda: not cluster.queue())
@@ -184,11 +196,11 @@ def test_a_killed_run_is_told_as_failed_and_goes_on(cluster, tmp_path):
     wait_until(lambda: not cluster.queue())
     assert [at.kind for at in states(tmp_path).values()] == ["interrupted"]
     first, second = state.starts(tmp_path / name)
-    assert (first["step"], second["step"] >= 100) == (0, True)
+    assert (first["step"], second["step"] >= 50) == (0, True)
 
 
 def test_without_its_controller_nothing_is_lost_and_nothing_runs_twice(cluster, tmp_path):
-    sweep = ("--sweep.learning_rate=0.001,0.003,0.01", *FIELDS[1:], "--config.steps=300", "--config.checkpoint=100")
+    sweep = ("--sweep.learning_rate=0.001,0.003,0.01", *LONG, "--config.steps=250")
     launch(cluster, tmp_path, *sweep)
     wait_for(cluster, tmp_path, lambda found: sum(at.kind == "running" for at in found.values()) == 2)
     cluster.stop_controller()
