@@ -11,10 +11,10 @@ import time
 from collections.abc import Mapping
 from pathlib import Path
 
+from jaxvision.machine.signals import INTERRUPTED
 from jaxvision.run import lease
 from launch import cancel
 
-INTERRUPTED = 75
 POLL = 0.2
 """Seconds between two looks at the process."""
 PATIENCE = 60

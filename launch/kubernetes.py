@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from jaxvision.errors import ConfigError, write_atomically
+from jaxvision.machine.signals import INTERRUPTED
 from launch.backends import Settings
 from launch.command import Command
 from launch.state import state
@@ -32,7 +33,6 @@ USES = ("nodes", "groups", "gpus", "cores", "memory")
 FILE = "kubernetes.yaml"
 PORT = 8476
 """The port at which the first process waits for the others."""
-INTERRUPTED = 75
 SECONDS_TO_SAVE = 120
 """How long a pod that is evicted has to save a checkpoint."""
 SECONDS_KEPT = 600

@@ -21,6 +21,7 @@ from types import FrameType
 from typing import Any
 
 from jaxvision.errors import ConfigError
+from jaxvision.machine.signals import INTERRUPTED
 from jaxvision.run import lease
 from launch import cancel, local
 from launch.backends import Settings, Unreachable
@@ -31,7 +32,6 @@ PACKAGE = "ray"
 OPTIONS: Mapping[str, str] = {"address": "of a cluster that runs, as HOST:PORT or auto; without it one is started here"}
 NEEDED = ()
 USES = ("gpus", "cores", "memory")
-INTERRUPTED = 75
 POLL = 1.0
 """Seconds between two looks at the tasks, and at whether the plan was cancelled."""
 OBJECTS = 100_000_000
