@@ -180,9 +180,9 @@ class Parser(argparse.ArgumentParser):
         self.exit(2, f"jaxvision: {' '.join(message.split())} ({self.prog} --help lists the flags)\n")
 
 
-def new_parser(name: str, description: str, epilog: str) -> argparse.ArgumentParser:
-    """The parser of `python -m jaxvision.<name>`, which has `--traceback`; `parsed` uses it."""
-    parser = Parser(prog=f"python -m jaxvision.{name}", description=description, epilog=epilog, allow_abbrev=False)
+def new_parser(name: str, description: str, epilog: str = "", package: str = "jaxvision") -> argparse.ArgumentParser:
+    """The parser of `python -m <package>.<name>`, which has `--traceback`; `parsed` uses it."""
+    parser = Parser(prog=f"python -m {package}.{name}", description=description, epilog=epilog, allow_abbrev=False)
     parser.add_argument("--traceback", action="store_true", help="show where an error arose, not only what it is")
     return parser
 

@@ -5,7 +5,6 @@ python -m launch.cancel sweeps/quickstart
 
 from __future__ import annotations
 
-import argparse
 import os
 import signal
 import sys
@@ -20,9 +19,8 @@ FILE = "cancelled"
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs the command line; returns the exit status."""
-    parser = argparse.ArgumentParser(prog="python -m launch.cancel", description="End the runs of a plan, saved.")
+    parser = commands.new_parser("cancel", "End the runs of a plan, saved.", package="launch")
     parser.add_argument("folder", type=commands.expanded, metavar="DIR", help="the folder of the plan and its runs")
-    parser.add_argument("--traceback", action="store_true", help="show where an error arose, not only what it is")
     flags, _ = commands.parsed(parser, list(sys.argv[1:] if argv is None else argv))
     return commands.status_of(lambda: start(flags.folder), flags.traceback)
 
@@ -53,7 +51,12 @@ def _told(workdir: Path, host: str) -> bool:
     held = lease.read(workdir)
     if held is None or held.host != host or not lease.alive(workdir, held):
         return False
-    os.kill(held.process, signal.SIGTERM)
+    try:
+        os.kill(held.process, signal.SIGTERM)
+    except ProcessLookupError:
+        return True  # it has just ended
+    except PermissionError:
+        return False
     return True
 
 

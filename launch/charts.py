@@ -42,7 +42,8 @@ def forest(compared: Sequence[Compared], deciding: Deciding) -> Figure | None:
         for shift, of, style in ((0.0, each.difference, "-"), (0.22, each.test_set, ":"), (-0.22, each.both, "--")):
             if of is not None and math.isfinite(of.low):
                 axes.plot([of.low, of.high], [place + shift] * 2, style, color=colour, linewidth=2)
-        axes.plot(each.difference.mean, place, "o", color=colour, markersize=6)
+        if each.difference is not None:
+            axes.plot(each.difference.mean, place, "o", color=colour, markersize=6)
     axes.set_yticks(range(len(rows)), [each.variant for each in rows])
     axes.set_ylim(len(rows) - 0.5, -0.5)
     axes.set_xlabel(f"difference in {deciding.figure} to the baseline ({deciding.better} is better)")

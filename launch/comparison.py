@@ -136,7 +136,8 @@ def _beside(ours: Compared, base: Compared, comparisons: int, tables: Resampled)
     if not seeds:
         return ours._replace(remarks=(*remarks, "no seed in common with the baseline"))
     differences = [ours.values[seed] - base.values[seed] for seed in seeds]
-    paired = statistics.paired(differences, comparisons)
+    scale = max(abs(each.values[seed]) for each in (ours, base) for seed in seeds)
+    paired = statistics.paired(differences, comparisons, scale=scale)
     pairs = [(tables.get((ours.variant, s)), tables.get((base.variant, s))) for s in seeds]
     test_set = both = None
     if all(a is not None and b is not None for a, b in pairs):

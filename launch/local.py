@@ -10,7 +10,10 @@ from pathlib import Path
 from types import FrameType
 from typing import NamedTuple
 
-from jaxvision.errors import ConfigError
+from jaxvision.errors import ConfigError, amount
+from jaxvision.machine.signals import INTERRUPTED
+from jaxvision.run import lease
+from jaxvision.run.workdir import IN_USE
 from launch import cancel
 from launch.command import Command
 from launch.state import State, state
@@ -21,7 +24,6 @@ POLL = 0.2
 """Seconds between two looks at the processes."""
 ELSEWHERE = 2.0
 """Seconds between two looks at a run that another launcher started."""
-INTERRUPTED = 75
 
 
 class Slot(NamedTuple):
@@ -95,6 +97,15 @@ class Pool:
         self.attempts: dict[str, int] = {}
         self.failed: list[str] = []
         self.signal: str | None = None
+        """What ends the pool before all is done."""
+        self._asked = 0
+        """How often it was asked to end: the first time runs save and end, then they are killed."""
+        self._told: dict[str, int] = {}
+        """What each run that is ending was told so far."""
+        self._stood: dict[str, int] = {}
+        """The step at which each run was last interrupted."""
+        self._logged: dict[str, int] = {}
+        """Where in its log the newest start of each run begins."""
         self._looked = 0.0
 
     def run(self) -> Outcome:
@@ -105,9 +116,14 @@ class Pool:
             while self.running or (not self.stopped and (self.waiting or self.elsewhere)):
                 self._see_cancelled()
                 self._start()
+                self._tell()
                 self._collect()
                 self._look_elsewhere()
                 time.sleep(POLL)
+        except BaseException:
+            self._asked += 1
+            self._tell()  # no run goes on without a launcher that knows of it
+            raise
         finally:
             for number, handler in before.items():
                 signal.signal(number, handler)
@@ -120,20 +136,23 @@ class Pool:
         return self.signal is not None or len(self.failed) >= self.most_failures
 
     def _stop(self, number: int, frame: FrameType | None) -> None:
-        first, self.signal = self.signal is None, signal.Signals(number).name
-        if first:
-            self.say(f"{self.signal}: {len(self.running)} runs save and end; again: they are killed")
-        for process, _, _ in self.running.values():
-            process.send_signal(signal.SIGTERM if first else signal.SIGKILL)
+        self._asked += 1
+        self.signal = signal.Signals(number).name
+        if self._asked == 1:
+            self.say(f"{self.signal}: {amount(len(self.running), 'run')} save and end; again: they are killed")
+
+    def _tell(self) -> None:
+        """Passes on what the launcher was asked; also to a run that was being started meanwhile."""
+        for name, (process, _, _) in self.running.items():
+            if self._told.get(name, 0) < self._asked:
+                self._told[name] = self._asked
+                process.send_signal(signal.SIGTERM if self._asked == 1 else signal.SIGKILL)
 
     def _see_cancelled(self) -> None:
-        """Starts nothing more after `launch.cancel`, which tells the runs itself, but for those not yet in their workdir."""
-        if self.signal is not None or not (self.logs.parent / cancel.FILE).exists():
-            return
-        self.signal = "launch.cancel"
-        for process, _, command in self.running.values():
-            if state(command.workdir).kind != "running":
-                process.send_signal(signal.SIGTERM)
+        """Ends the runs after `launch.cancel`, which tells those on its host too: SIGTERM twice at once is one request."""
+        if self.signal is None and (self.logs.parent / cancel.FILE).exists():
+            self.signal = "launch.cancel"
+            self._asked += 1
 
     def _start(self) -> None:
         while self.free and self.waiting and not self.stopped:
@@ -152,6 +171,7 @@ class Pool:
         self.logs.mkdir(parents=True, exist_ok=True)
         before = os.sched_getaffinity(0)
         with (self.logs / f"{command.name}.log").open("ab") as log:
+            self._logged[command.name] = log.tell()
             os.sched_setaffinity(0, slot.cores)  # the child has that of the thread that starts it
             try:
                 return subprocess.Popen(
@@ -172,22 +192,29 @@ class Pool:
                 continue
             del self.running[name]
             self.free.append(slot)
-            self._judge(command, status, state(command.workdir))
+            self._told.pop(name, None)
+            self._judge(command, status, state(command.workdir), process.pid)
 
-    def _judge(self, command: Command, status: int, at: State) -> None:
-        if at.kind == "running":
+    def _judge(self, command: Command, status: int, at: State, process: int) -> None:
+        said = self._last_line(command, status)
+        if at.kind == "running" or (status == 2 and IN_USE in said):
             self.elsewhere[command.name] = command
         elif status == 0:
             figures = ", ".join(f"{name} {value:.4g}" for name, value in list(at.figures.items())[:3])
             self.say(f"{command.name}: done, {figures}")
-        elif status == INTERRUPTED:
+        elif self.signal is not None and status in (INTERRUPTED, -signal.SIGTERM, -signal.SIGKILL):
+            self.waiting.append(command)
+        elif status == INTERRUPTED and at.step > self._stood.get(command.name, -1):
+            self._stood[command.name] = at.step
             self.waiting.append(command)
         else:
-            self._again(command, at.detail if at.kind == "failed" else self._last_line(command, status))
+            held = lease.read(command.workdir)
+            its_own = at.kind == "failed" and held is not None and held.process == process
+            self._again(command, at.detail if its_own else said)
 
     def _again(self, command: Command, why: str) -> None:
         tries = self.attempts[command.name] = self.attempts.get(command.name, 0) + 1
-        if self.signal is not None or tries <= self.retries:
+        if tries <= self.retries:
             self.waiting.appendleft(command)  # at once: what always fails is known before the others are started
         else:
             self.failed.append(command.name)
@@ -197,10 +224,11 @@ class Pool:
             self.say(f"{len(self.failed)} runs failed: no further one is started (--stop-after-failures)")
 
     def _last_line(self, command: Command, status: int) -> str:
-        """What a process printed last, or how it ended where it printed nothing."""
+        """What a process printed last since it was started, or how it ended where it printed nothing."""
         how = f"killed by {signal.Signals(-status).name}" if status < 0 else f"exit status {status}"
         try:
-            lines = (self.logs / f"{command.name}.log").read_text(encoding="utf-8", errors="replace").split("\n")
+            printed = (self.logs / f"{command.name}.log").read_bytes()[self._logged.get(command.name, 0) :]
+            lines = printed.decode("utf-8", errors="replace").split("\n")
         except OSError:
             lines = []
         said = [line for line in lines if line.strip()]

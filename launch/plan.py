@@ -9,7 +9,7 @@ import hashlib
 import json
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
@@ -21,6 +21,11 @@ from jaxvision.run import config as configs
 from jaxvision.run.own_modules import own_modules
 from jaxvision.run.workdir import code_of
 from launch.values import Change
+
+try:
+    import fcntl
+except ImportError:  # not a POSIX system: no lock
+    fcntl = None
 
 FILE = "plan.json"
 FORMAT = 1
@@ -246,13 +251,25 @@ def extend(known: Plan, plan: Plan, folder: Path) -> Plan:
     """
     if known.code != plan.code or (known.deciding, known.baseline) != (plan.deciding, plan.baseline):
         raise WorkdirError(f"{folder / FILE} can't be extended: it is of other code, or decides by another figure")
-    names = {member.name for member in known.members}
-    more = known._replace(members=(*known.members, *(m for m in plan.members if m.name not in names)))
     try:
-        write_atomically(folder / FILE, _text(more))
+        with _alone(folder):
+            known = read(folder)  # another launcher may have extended it meanwhile
+            names = {member.name for member in known.members}
+            more = known._replace(members=(*known.members, *(m for m in plan.members if m.name not in names)))
+            write_atomically(folder / FILE, _text(more))
     except OSError as error:
         raise WorkdirError(f"can't write the plan {folder / FILE}: {error.strerror or error}") from error
     return more
+
+
+@contextmanager
+def _alone(folder: Path) -> Iterator[None]:
+    """Inside this block no other launcher on this file system extends the plan, where it has locks."""
+    with (folder / "plan.lock").open("a") as lock:
+        if fcntl is not None:
+            with suppress(OSError):
+                fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
 
 
 def read(folder: Path) -> Plan:

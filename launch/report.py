@@ -16,16 +16,13 @@ from jaxvision.errors import ConfigError
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs the command line; returns the exit status."""
-    parser = argparse.ArgumentParser(
-        prog="python -m launch.report", description="Write the report of a sweep or ablation."
-    )
+    parser = commands.new_parser("report", "Write the report of a sweep or ablation.", package="launch")
     parser.add_argument("folder", type=commands.expanded, metavar="DIR", help="the folder of the plan and its runs")
     parser.add_argument("--figure", help="the figure to report, where the plan has none that decides")
     parser.add_argument("--better", choices=("higher", "lower"), default="higher", help="of --figure (higher)")
     parser.add_argument(
         "--draws", type=int, default=1000, metavar="N", help="resampled test sets (1000); 0 leaves it out"
     )
-    parser.add_argument("--traceback", action="store_true", help="show where an error arose, not only what it is")
     flags, _ = commands.parsed(parser, list(sys.argv[1:] if argv is None else argv))
     return commands.status_of(lambda: start(flags), flags.traceback)
 

@@ -1,6 +1,7 @@
 """What the runs of a plan gave: figures by seed, curves, cost, rows of the last evaluation; read from their workdirs."""
 
 import json
+import logging
 import math
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -8,13 +9,13 @@ from typing import NamedTuple
 
 import numpy as np
 
-from jaxvision.errors import ConfigError, nearest
+from jaxvision.errors import ConfigError, WorkdirError, nearest
+from jaxvision.run import rows
 from jaxvision.run.log import JsonLines
 from launch.plan import Member, Plan
 from launch.state import State, state
 
-ROWS = "rows"
-"""The folder of a workdir that has the rows of its last evaluations, an `.npz` each."""
+logger = logging.getLogger(__name__)
 
 
 class Result(NamedTuple):
@@ -26,8 +27,7 @@ class Result(NamedTuple):
     """Step and figures of each evaluation."""
     seconds: float
     """Time of all its starts together."""
-    rows: Path
-    """The folder of its rows."""
+    workdir: Path
 
     def figure(self, name: str) -> float | None:
         """A figure of its last evaluation if it is done and the figure finite; else None."""
@@ -35,12 +35,13 @@ class Result(NamedTuple):
         return value if value is not None and math.isfinite(value) else None
 
     def rows_of(self, evaluation: str) -> dict[str, np.ndarray] | None:
-        """The rows of an evaluation; None where the run left none."""
+        """The rows of an evaluation; None where the run left none, or none that can be read, which is logged."""
         try:
-            with np.load(self.rows / f"{evaluation}.npz", allow_pickle=False) as file:
-                return {name: file[name] for name in file.files}
-        except (OSError, ValueError, KeyError):
+            table = rows.read(self.workdir, evaluation)
+        except WorkdirError as error:
+            logger.warning("%s: left out of what is said of other test images", error)
             return None
+        return None if table is None else table.columns
 
 
 def collect(plan: Plan, folder: Path) -> list[Result]:
@@ -49,22 +50,22 @@ def collect(plan: Plan, folder: Path) -> list[Result]:
 
 
 def _result(member: Member, workdir: Path) -> Result:
-    rows = JsonLines(workdir / "metrics.jsonl").read() if workdir.is_dir() else []
+    log = JsonLines(workdir / "metrics.jsonl").read() if workdir.is_dir() else []
     curve = tuple(
         (int(row["step"]), {name: value for name, value in row.items() if "/" in name and value is not None})
-        for row in rows
+        for row in log
         if any("/" in name for name in row)
     )
-    return Result(member, state(workdir), curve, seconds(workdir / "timing.jsonl"), workdir / ROWS)
+    return Result(member, state(workdir), curve, seconds(workdir / "timing.jsonl"), workdir)
 
 
 def seconds(timing: Path) -> float:
     """Seconds that a run took, all its starts together: the clock of `timing.jsonl` begins anew at each."""
-    total, last = 0.0, 0.0
+    total, last, begun = 0.0, 0.0, None
     for row in JsonLines(timing).read():
         now = float(row.get("seconds", 0.0))
-        if now < last:
-            total += last
+        if now < last or row.get("begun") != begun:
+            total, begun = total + last, row.get("begun")
         last = now
     return total + last
 

@@ -1,5 +1,6 @@
 """The state of each member of a plan, from its workdir alone."""
 
+import contextlib
 import json
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -64,7 +65,11 @@ def starts(workdir: Path) -> list[dict]:
         lines = (workdir / "starts.jsonl").read_text(encoding="utf-8").splitlines()
     except OSError:
         return []
-    return [json.loads(line) for line in lines if line.strip()]
+    found = []
+    for line in lines:
+        with contextlib.suppress(ValueError):  # torn by a kill
+            found.append(json.loads(line))
+    return found
 
 
 def states(plan: Plan, folder: Path) -> dict[str, State]:

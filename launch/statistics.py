@@ -17,6 +17,8 @@ Compute = Callable[[Rows], Mapping[str, float]]
 """`compute` of a metric: rows to figures by name."""
 Verdict = Literal["better", "worse", "undecided"]
 LEVEL = 0.05
+ROUNDING = 8 * float(np.finfo(np.float64).eps)
+"""Spread, relative to the figures, that their rounding alone can give differences that are the same."""
 POWER = 0.8
 
 
@@ -33,13 +35,14 @@ class Difference(NamedTuple):
     """NaN where the differences have no spread, or there are fewer than two."""
 
 
-def paired(differences: Sequence[float], comparisons: int = 1, level: float = LEVEL) -> Difference:
+def paired(differences: Sequence[float], comparisons: int = 1, level: float = LEVEL, scale: float = 0.0) -> Difference:
     """Student's interval of the mean of differences that are paired by seed.
 
     Args:
       differences: variant minus baseline, one a seed.
       comparisons: how many variants are compared; the interval is Bonferroni's, of level `1 - level / comparisons`.
       level: probability that any interval misses its mean.
+      scale: largest size of the figures that the differences are of, by which a spread of rounding alone is told.
 
     Raises:
       ValueError: no differences, one that is not finite, or `comparisons` below 1.
@@ -51,7 +54,9 @@ def paired(differences: Sequence[float], comparisons: int = 1, level: float = LE
         raise ValueError(f"comparisons={comparisons} must be 1 or more, level={level} between 0 and 1")
     mean, n = float(values.mean()), len(values)
     deviation = float(values.std(ddof=1)) if n > 1 else float("nan")
-    if n < 2 or np.ptp(values) == 0:
+    if n > 1 and np.ptp(values) <= ROUNDING * max(scale, float(np.abs(values).max())):
+        return Difference(mean, 0.0, n, -np.inf, np.inf, float("nan"))
+    if n < 2:
         return Difference(mean, deviation, n, -np.inf, np.inf, float("nan"))
     return _student(mean, deviation, n, deviation / np.sqrt(n), n - 1, comparisons, level)
 

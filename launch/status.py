@@ -14,11 +14,8 @@ from jaxvision import commands
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs the command line; returns the exit status: 0 if all runs are done, else 1."""
-    parser = argparse.ArgumentParser(
-        prog="python -m launch.status", description="Print where each run of a plan stands."
-    )
+    parser = commands.new_parser("status", "Print where each run of a plan stands.", package="launch")
     parser.add_argument("folder", type=commands.expanded, metavar="DIR", help="the folder of the plan and its runs")
-    parser.add_argument("--traceback", action="store_true", help="show where an error arose, not only what it is")
     flags, _ = commands.parsed(parser, list(sys.argv[1:] if argv is None else argv))
     return commands.status_of(lambda: start(flags), flags.traceback)
 

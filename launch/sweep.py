@@ -15,20 +15,19 @@ from typing import TYPE_CHECKING
 
 from jaxvision import commands
 from jaxvision.errors import ConfigError
+from jaxvision.machine.signals import INTERRUPTED
 from launch import backends
 
 if TYPE_CHECKING:
     from launch.plan import Deciding, Plan
     from launch.values import Change
 
-INTERRUPTED = 75
 PREFIX = "--sweep."
 
 
 def parser_of(name: str, description: str) -> argparse.ArgumentParser:
     """The flags that a sweep and an ablation share."""
-    parser = argparse.ArgumentParser(prog=f"python -m launch.{name}", description=description, allow_abbrev=False)
-    parser.add_argument("--traceback", action="store_true", help="show where an error arose, not only what it is")
+    parser = commands.new_parser(name, description, package="launch")
     commands.add_config_flag(parser)
     parser.add_argument(
         "--workdir", required=True, type=commands.expanded, metavar="DIR", help="the folder of the plan and its runs"
@@ -78,6 +77,10 @@ def split_sweep(argv: Sequence[str], error: Callable[[str], object]) -> tuple[di
         field, equals, text = argument.removeprefix(PREFIX).partition("=")
         if not equals:
             error(f"{argument} needs values: {argument}=VALUE,VALUE")
+        if field in sweep:
+            error(
+                f"{PREFIX}{field} is given twice; its values go into one, between commas: {PREFIX}{field}=VALUE,VALUE"
+            )
         sweep[field] = text
     return sweep, rest
 
@@ -129,7 +132,10 @@ def swept(texts: Mapping[str, str], pairs: Sequence[str], count: int | None, see
 
 def named(changes: Sequence[Change]) -> dict[str, Change]:
     """The changes by names that say what they set."""
-    names = [",".join(f"{field.rpartition('.')[2]}={value}" for field, value in change.items()) for change in changes]
+    fields = {field for change in changes for field in change}
+    last = [field.rpartition(".")[2] for field in fields]
+    short = {field: name if last.count(name) == 1 else field for field, name in zip(fields, last, strict=True)}
+    names = [",".join(f"{short[field]}={value}" for field, value in change.items()) for change in changes]
     repeated = [name for name in names if names.count(name) > 1]
     if repeated:
         raise ConfigError(f"the sweep has {repeated[0]!r} twice")

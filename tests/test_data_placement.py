@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from jaxvision.data import placement
+from jaxvision.pretrained import preprocessing
 
 sides = st.integers(1, 3000)
 
@@ -101,3 +102,12 @@ def test_an_odd_margin_around_the_centre_is_halved_as_in_torchvision(side, low):
 def test_what_can_not_be_is_refused(make, match):
     with pytest.raises(ValueError, match=match):
         make()
+
+
+def test_yolox_cuts_off_the_fractions_of_the_sides():
+    """YOLOX's preproc resizes to int(width * r), int(height * r), r = min(640 / height, 640 / width)."""
+    placer = preprocessing.YOLOX.placer(640)
+    for height in range(300, 700, 7):
+        for width in range(303, 700, 11):
+            r = min(640 / height, 640 / width)
+            assert placer.place(None, (height, width)).size == (int(height * r), int(width * r))

@@ -205,3 +205,21 @@ def test_the_command_line_of_a_sweep(tmp_path, capsys):
     ):
         assert sweep.main([*flags, *more]) == 2
         assert says in capsys.readouterr().err
+
+
+def test_a_field_given_twice_is_refused_and_fields_of_one_name_are_told_apart(tmp_path, capsys):
+    command = [f"--config={TINY}", f"--workdir={tmp_path / 'x'}"]
+    with pytest.raises(SystemExit):
+        sweep.main([*command, "--sweep.learning_rate=1e-3", "--sweep.learning_rate=1e-2"])
+    assert "--sweep.learning_rate is given twice" in capsys.readouterr().err
+    assert list(sweep.named([{"head.rate": 1}, {"backbone.rate": 1}])) == ["head.rate=1", "backbone.rate=1"]
+    assert list(sweep.named([{"head.rate": 1}, {"head.rate": 2}])) == ["rate=1", "rate=2"]
+
+
+def test_two_launchers_that_extend_a_plan_lose_no_member(planned, tmp_path):
+    one, two, three = (planned._replace(members=planned.members[i : i + 1]) for i in range(3))
+    plan.write(one, tmp_path)
+    known = plan.read(tmp_path)
+    plan.extend(known, two, tmp_path)
+    assert len(plan.extend(known, three, tmp_path).members) == 3
+    assert plan.read(tmp_path).members == planned.members[:3]

@@ -10,6 +10,7 @@ import pytest
 
 from jaxvision.errors import ConfigError
 from jaxvision.run import lease
+from jaxvision.run import rows as run_rows
 from launch import comparison, plan, report, results
 from launch.plan import Deciding, Member, Plan
 
@@ -29,8 +30,7 @@ def write_run(folder, member, value, *, state="done", rows=None):
     clock = [{"step": 10, "seconds": 10.0}, {"step": 20, "seconds": 20.0}, {"step": 20, "seconds": 5.0}]
     (workdir / "timing.jsonl").write_text("".join(json.dumps(line) + "\n" for line in clock))
     if rows is not None:
-        (workdir / "rows").mkdir()
-        np.savez(workdir / "rows" / "test.npz", **rows)
+        run_rows.write(workdir, 100, {"test": rows})
 
 
 def members(variants, seeds):
@@ -146,3 +146,13 @@ def test_the_page_holds_all_it_shows(study, capsys):
     assert (folder / "report.tex").read_text().count("\\\\") == 5
     assert report.main([str(folder), "--figure=test/log_loss"]) == 2
     assert "fixed before the first run" in capsys.readouterr().err
+
+
+def test_the_time_of_all_starts_is_added(tmp_path):
+    rows = [(1, 10.0), (1, 20.0), (2, 20.5), (2, 60.0), (3, 5.0)]
+    lines = [json.dumps({"step": 1, "begun": begun, "seconds": seconds}) for begun, seconds in rows]
+    (tmp_path / "timing.jsonl").write_text("\n".join(lines) + "\n")
+    assert results.seconds(tmp_path / "timing.jsonl") == 85
+    old = [json.dumps({"step": 1, "seconds": seconds}) for seconds in (10.0, 20.0, 5.0)]
+    (tmp_path / "timing.jsonl").write_text("\n".join(old) + "\n")
+    assert results.seconds(tmp_path / "timing.jsonl") == 25

@@ -21,6 +21,7 @@ FILE = Path(__file__).with_name("linear_experiment.py")
 PIXELS = np.random.default_rng(1).integers(0, 256, (4, 4), dtype=np.uint8)
 IDENTITY = ("config.json", "data.json", "classes.json", "experiment.py", "code/linear_network.py")
 INFORMATIVE = ("versions.json", "provenance.json", "timing.jsonl", "starts.jsonl", "command.txt", "git.patch")
+LEFT = ("parameters.json", "rows/test.npz")
 
 
 def emptied(path):
@@ -193,6 +194,19 @@ def test_the_log(made, tried):
     assert found.result == made.right[evaluated]
     found, _ = tried(resumed, lambda path: None, "metrics.jsonl")
     assert "metrics.jsonl: 3 rows after step 4 cut, to be written again" in found.said
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", LEFT)
+def test_what_is_left_for_comparisons(made, tried, name):
+    for damage in DAMAGES:
+        found, workdir = tried(resumed, damage, name)
+        assert found.result == made.right[resumed], (damage, found.error)
+        assert (workdir / name).is_file()
+        if name == "parameters.json" and damage is not removed:
+            assert "parameters.json" in found.said, damage
+        elif name != "parameters.json":
+            assert (workdir / name).read_bytes() == (made.run / name).read_bytes(), damage
 
 
 def files_of(made, step):

@@ -153,12 +153,21 @@ def test_sigterm_ends_a_command_with_nothing_half_written(tmp_path, capsys):
     assert signal.getsignal(signal.SIGTERM) is before
 
 
-def test_a_second_signal_kills():
-    with interruption.Interruption() as signals:
-        assert not signals.requested(1)
-        signal.raise_signal(signal.SIGTERM)
-        assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
-        assert signals.requested(2)
+def test_a_second_signal_kills_but_for_one_that_comes_at_once():
+    program = """
+import signal, time
+from jaxvision.run import interruption
+with interruption.Interruption() as signals:
+    signals.requested(1)
+    signal.raise_signal(signal.SIGTERM)
+    signal.raise_signal(signal.SIGTERM)  # the same request
+    print(signals.requested(2), flush=True)
+    interruption.ONCE = 0
+    signal.raise_signal(signal.SIGTERM)
+    print("alive")
+"""
+    ended = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60, check=False)
+    assert (ended.returncode, ended.stdout) == (-signal.SIGTERM, "True\n"), ended.stderr
 
 
 def test_a_signal_raises_where_nothing_is_lost():

@@ -1,5 +1,7 @@
 """A run that starts from another run's checkpoint."""
 
+import json
+
 import jax
 import numpy as np
 import pytest
@@ -8,7 +10,7 @@ from numpy.testing import assert_array_equal
 from parity_networks import filled
 
 from jaxvision.experiment import first_state_of
-from jaxvision.run import devices, restore
+from jaxvision.run import devices, restore, training
 from jaxvision.run.transfer import from_run
 
 
@@ -42,3 +44,10 @@ def test_another_network_is_refused_with_the_report(workdir):
     run = restore.restore(workdir, {"classes": "7"})
     with pytest.raises(ValueError, match=r"run, step \d+: the given arrays do not fit(.|\n)*of another shape: params/"):
         from_run(workdir)(fresh_variables(run))
+
+
+def test_a_run_notes_the_run_that_it_starts_from(workdir, tmp_path):
+    experiment = restore.restore(workdir).experiment
+    training.train(experiment._replace(start=from_run(workdir), steps=1), tmp_path / "child", report=False)
+    (row,) = map(json.loads, (tmp_path / "child/starts.jsonl").read_text().splitlines())
+    assert (row["parent"], row["forked"]) == (str(workdir), [])

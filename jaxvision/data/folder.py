@@ -88,8 +88,9 @@ def _is_class(entry: os.DirEntry[str]) -> bool:
 
 def _checked(root: Path, classes: Sequence[str]) -> tuple[str, ...]:
     """The classes. Raises ValueError if one of the folders is of none of them."""
+    known = set(classes)
     for name in _class_folders(root):
-        if name not in classes:
+        if name not in known:
             raise ValueError(f"{root / name} is the folder of none of the classes{nearest(name, classes)}")
     return tuple(classes)
 

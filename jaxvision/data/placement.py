@@ -86,7 +86,12 @@ def stretch(size: int | Size, *, interpolation: Resampling = PIL_BILINEAR) -> Pl
 
 
 def letterbox(
-    size: int | Size, *, fill: int | None = None, centred: bool = False, interpolation: Resampling = PIL_BILINEAR
+    size: int | Size,
+    *,
+    fill: int | None = None,
+    centred: bool = False,
+    truncated: bool = False,
+    interpolation: Resampling = PIL_BILINEAR,
 ) -> Placer:
     """The whole image as large as fits, its aspect kept to the pixel.
 
@@ -95,6 +100,7 @@ def letterbox(
       fill: grey level of the rest, which then counts as content: a network sees it. None: the rest stays empty.
       centred: the image in the middle, as Darknet has it, which rounds its sides and its corner down; else in the top-left
         corner, its sides rounded to the nearest pixel.
+      truncated: the fractions of the sides cut off, as YOLOX has it.
       interpolation: how the image is resized.
 
     Raises:
@@ -108,7 +114,7 @@ def letterbox(
 
     def place(rng: np.random.Generator | None, source: Size) -> Placement:
         scale = min(canvas[0] / source[0], canvas[1] / source[1])
-        size = _scaled(source, scale, canvas, _down if centred else round)
+        size = _scaled(source, scale, canvas, int if truncated else _down if centred else round)
         return Placement(_whole(source), size, (0, 0, 0, 0) if fill is None else _around(size, canvas, centred))
 
     return Placer(canvas, place, interpolation=interpolation, fill=fill or 0)

@@ -3,6 +3,7 @@
 import os
 import signal
 import threading
+import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from typing import TypeVar
@@ -15,10 +16,24 @@ from jaxvision.run.processes import several
 T = TypeVar("T")
 PATIENCE = 3.0
 """Seconds that a compilation may go on after SIGTERM where nothing is to be saved."""
+ONCE = 3.0
+"""Seconds within which another SIGTERM is the same request: a scheduler and a launcher may both send one."""
+
+
+class _Again:
+    """What handles SIGTERM once it came."""
+
+    def __init__(self, first: float):
+        self.first = first
+
+    def __call__(self, number: int, frame) -> None:
+        if time.monotonic() - self.first >= ONCE:
+            signal.signal(number, signal.SIG_DFL)
+            signal.raise_signal(number)
 
 
 class Interruption:
-    """Notes SIGTERM and SIGINT inside a `with` block instead of dying of them; a second one kills as usual.
+    """Notes SIGTERM and SIGINT inside a `with` block instead of dying of them; a second one kills (SIGTERM after `ONCE`).
 
     Where nothing is lost by it, a signal ends what is under way at once, by `Stopped`: before the first step is done, while
     the run waits for data (`awaited`), while it draws the report (`at_once`).
@@ -87,7 +102,7 @@ class Interruption:
 
     def _note(self, number: int, frame) -> None:
         self.name = signal.Signals(number).name
-        signal.signal(number, signal.SIG_DFL if number == signal.SIGTERM else self._before[number])
+        signal.signal(number, _Again(time.monotonic()) if number == signal.SIGTERM else self._before[number])
         at_once = self._raising or not self._begun
         what = "ending" if at_once else "saving a checkpoint, then ending"
         with suppress(OSError):  # nobody may be there to read it

@@ -10,6 +10,7 @@ import os
 import socket
 import tempfile
 import threading
+import time
 from datetime import UTC, datetime
 from pathlib import Path
 from types import TracebackType
@@ -110,10 +111,14 @@ def age(workdir: Path) -> float:
     """Seconds since the lease was renewed, by the clock of its file system; infinite where there is none."""
     try:
         renewed = (workdir / FILE).stat().st_mtime
-        with tempfile.NamedTemporaryFile(dir=workdir, prefix=".clock-") as probe:
-            return max(0.0, os.fstat(probe.fileno()).st_mtime - renewed)
     except OSError:
         return float("inf")
+    try:
+        with tempfile.NamedTemporaryFile(dir=workdir, prefix=".clock-") as probe:
+            now = os.fstat(probe.fileno()).st_mtime
+    except OSError:  # one who may only read has no other clock than that of this host
+        now = time.time()
+    return max(0.0, now - renewed)
 
 
 def born(process: int) -> str:

@@ -1,5 +1,6 @@
 """All that a run reports while it goes, as one: its two logs, the trackers, the terminal, the watchdog."""
 
+import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack
 from pathlib import Path
@@ -44,6 +45,8 @@ class Logbook:
         """
         self.folder, self.first, self.process, self.profile = folder, mark.step, process, profile
         self.clock = Clock()
+        self.begun = int(time.time())
+        """When this start of the run began, in seconds since 1970."""
         self.metrics, self.timing = JsonLines(folder / "metrics.jsonl"), JsonLines(folder / "timing.jsonl")
         self.terminal = Terminal(steps, mark.step, batch_size, self.clock, quiet=not self.writes)
         self.say = self.terminal.say
@@ -96,8 +99,11 @@ class Logbook:
         """Writes a row of the log."""
         if self.writes:
             self.metrics.write(step, metrics)
-            self.timing.write(step, {**self.clock.metrics(), **self.speed.newest})
+            self._write_timing(step)
             self.trackers.metrics(step, metrics)
+
+    def _write_timing(self, step: int) -> None:
+        self.timing.write(step, {"begun": self.begun, **self.clock.metrics(), **self.speed.newest})
 
     def stepped(self, step: int, metrics: Mapping[str, float]) -> None:
         """Called after every step with the number of the steps done and the latest metrics."""
@@ -118,7 +124,7 @@ class Logbook:
         if self.writes:
             with self.clock("report"):
                 self.trackers.pictures(draw(self.metrics.read()))
-            self.timing.write(step, {**self.clock.metrics(), **self.speed.newest})
+            self._write_timing(step)
 
     def curves(self, draw: Callable[[Sequence[Mapping]], None]) -> None:
         """Draws the curves of a run that ends early, from the rows of its log; it is not marked as done."""

@@ -1,22 +1,23 @@
 """A run from its workdir alone: its experiment, its classes, a checkpoint of it. Nothing there is changed."""
 
 import logging
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType, ModuleType
 from typing import NamedTuple
 
 from jax.sharding import Mesh
+from ml_collections import ConfigDict
 
 from jaxvision.errors import ConfigError, DataError, UserError, WorkdirError, raised_as
 from jaxvision.experiment import Evaluation, Experiment, streams
 from jaxvision.run import devices, first_use, reader
 from jaxvision.run.checkpoint import Saved, Which
-from jaxvision.run.config import configure, here, load, restored
+from jaxvision.run.config import as_json, configure, here, load, restored
 from jaxvision.run.damage import json_object
 from jaxvision.run.devices import state_on
 from jaxvision.run.remarks import remarks
-from jaxvision.run.workdir import Workdir
+from jaxvision.run.workdir import Recipe, Workdir
 from jaxvision.train import TrainState, Weights
 from jaxvision.types import Variables
 
@@ -77,17 +78,42 @@ def _built(workdir: Workdir, overrides: Mapping[str, str]) -> Experiment:
         logger.warning(
             "%s is run as a program, and was not trained here: is it from someone you trust?", workdir.source
         )
+    module, config = _configured(workdir, overrides)
+    try:
+        return module.build(here(config))
+    except (ValueError, OSError) as error:
+        raise ConfigError(f"the experiment of {workdir.path} can't be built: {error}") from error
+
+
+def _configured(workdir: Workdir, overrides: Mapping[str, str]) -> tuple[ModuleType, ConfigDict]:
+    """The experiment file of a workdir, and the config of the run with these fields changed, precision resolved."""
     module = _loaded(workdir.source)
     try:
         config = restored(module.get_config(), json_object(workdir.config))
     except ConfigError as error:
         raise ConfigError(f"{workdir.config} does not fit the experiment.py beside it: {error}") from None
     config = configure(config, overrides)
-    try:
+    with raised_as(ConfigError):
         devices.resolve_precision(config)
-        return module.build(here(config))
-    except (ValueError, OSError) as error:
-        raise ConfigError(f"the experiment of {workdir.path} can't be built: {error}") from error
+    return module, config
+
+
+def recipe(
+    folder: str | Path, overrides: Mapping[str, str] = MappingProxyType({}), command: Sequence[str] = ()
+) -> Recipe:
+    """What the run in a workdir was built from, to run it again.
+
+    Args:
+      folder: the workdir.
+      overrides: of its config, as for `config.configure`.
+      command: the command line that runs it again.
+
+    Raises:
+      WorkdirError, ConfigError: as `restore`.
+    """
+    workdir = Workdir(folder)
+    _, config = _configured(workdir, overrides)
+    return Recipe(workdir.source, as_json(config), command)
 
 
 def _loaded(source: Path) -> ModuleType:

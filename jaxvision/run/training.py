@@ -18,8 +18,8 @@ from jaxvision import train as loop
 from jaxvision.errors import CheckpointError, ConfigError, DataError, WorkdirError, naming, raised_as, reading
 from jaxvision.experiment import Experiment
 from jaxvision.machine.signals import Stopped
-from jaxvision.run import agreement, devices, lines, nonfinite, peers, processes
-from jaxvision.run.checkpoint import Checkpoints, Saved
+from jaxvision.run import agreement, devices, hashes, lines, nonfinite, peers, processes, rows
+from jaxvision.run.checkpoint import Checkpoints, Saved, on_all
 from jaxvision.run.evaluation import Evaluator, Results, draw_curves, draw_evaluations
 from jaxvision.run.interruption import Interruption
 from jaxvision.run.lease import Held
@@ -28,6 +28,7 @@ from jaxvision.run.logbook import Logbook
 from jaxvision.run.remarks import check_head, head_mismatch, remarks
 from jaxvision.run.skipped import SkippedImages
 from jaxvision.run.trackers import OpenTracker
+from jaxvision.run.transfer import FromRun
 from jaxvision.run.workdir import Recipe, Workdir
 from jaxvision.train import Metrics, Progress, TrainState, TrainStep
 from jaxvision.types import About, Batch, Stream, Variables
@@ -195,7 +196,9 @@ def enter(workdir: Workdir, plan: Plan, recipe: Recipe | None, fork: bool) -> No
     """Writes down in the workdir what this run is, or finds it there; refuses another run's."""
     check_free(workdir, plan.experiment, recipe, fork)
     classes = {name: about.classes for name, about in plan.data.items()}
-    workdir.open(recipe, plan.fingerprints, classes=classes, fork=fork)
+    start = plan.experiment.start
+    parent = start.workdir if isinstance(start, FromRun) else None
+    workdir.open(recipe, plan.fingerprints, classes=classes, fork=fork, parent=parent)
 
 
 def check_free(workdir: Workdir, experiment: Experiment, recipe: Recipe | None, fork: bool) -> None:
@@ -213,9 +216,13 @@ def first_progress(plan: Plan, checkpoints: Checkpoints) -> tuple[Progress, Mark
     saved = checkpoints.newest(plan.like)
     if saved is not None:
         return _progress_of(saved, checkpoints.folder)
+    return Progress(first_state(plan)), Mark()
+
+
+def first_state(plan: Plan) -> TrainState:
+    """The state before the first step, on the devices."""
     with raised_as(ConfigError):
-        state = experiments.first_state_of(plan.experiment, layout=partial(devices.layout, plan.mesh))
-    return Progress(state), Mark()
+        return experiments.first_state_of(plan.experiment, layout=partial(devices.layout, plan.mesh))
 
 
 def _progress_of(saved: Saved, folder: Path) -> tuple[Progress, Mark]:
@@ -250,6 +257,8 @@ def go_on(
         hooks = hooked(plan, workdir, book, checkpoints, evaluator, feed, interruption, skipped, progress.history)
         try:
             book.say(lines.standing(first, experiment.steps, workdir.path))
+            if first == 0:
+                note_parameters(workdir, "first", progress.state)
             progress = fitted(plan, workdir, book, progress, feed, hooks, interruption)
         except Stopped:
             if report:
@@ -261,9 +270,11 @@ def go_on(
                 checkpoints.wait()
             workdir.check_there()
             interrupted = None if finished(experiment, progress) else interruption.name
-            if report and interrupted is None:
+            if interrupted is None:
                 try:
-                    reported(plan, workdir, book, checkpoints, evaluator, progress, feed, interruption)
+                    leave(workdir, evaluator, progress.state, partial(awaited, interruption, feed))
+                    if report:
+                        reported(plan, workdir, book, checkpoints, evaluator, progress, feed, interruption)
                 except Stopped as signal:
                     interrupted = signal.name
             elif report:
@@ -298,14 +309,49 @@ def reported(
     interruption: Interruption,
 ) -> None:
     """Draws the report, evaluating first where that has not been done; raises `Stopped` where a signal comes meanwhile."""
-
-    def awaited(stream: Stream) -> Iterator[Batch]:
-        return interruption.awaited(feed(stream), checked=True)
-
-    shown = shown_at_the_end(plan, checkpoints, evaluator, progress.state, awaited)
+    feed = partial(awaited, interruption, feed)
+    shown = shown_at_the_end(plan, checkpoints, evaluator, progress.state, feed)
     draw = partial(draw_report, plan.experiment, workdir.report, shown)
     with interruption.at_once():
         book.report(draw, int(progress.state.step))
+
+
+def awaited(interruption: Interruption, feed: Feed, stream: Stream) -> Iterator[Batch]:
+    """The batches of an evaluation, which a signal ends at the same one on all processes."""
+    return interruption.awaited(feed(stream), checked=True)
+
+
+def leave(workdir: Workdir, evaluator: Evaluator, state: TrainState, feed: Feed) -> None:
+    """Writes the hash of the last parameters and the rows of the last evaluation, evaluating again where they are not known.
+
+    Raises:
+      Stopped: where a signal comes in that evaluation.
+      WorkdirError: if they can't be written.
+    """
+    step = int(state.step)
+    note_parameters(workdir, "last", state)
+    known = on_all(all(left(workdir, name, step) for name in evaluator.evaluations))
+    if evaluator.newest.step != step and not known:
+        evaluator.evaluate(state.averaged, feed, step)
+    if evaluator.newest.step == step and processes.is_first():
+        rows.write(workdir.path, step, {name: each.rows for name, each in evaluator.newest.results.items()})
+
+
+def left(workdir: Workdir, name: str, step: int) -> bool:
+    """Whether the rows of this evaluation and step can be read."""
+    try:
+        table = rows.read(workdir.path, name)
+    except WorkdirError as error:
+        logger.warning("%s; the evaluation is made again", error)
+        return False
+    return table is not None and table.step == step
+
+
+def note_parameters(workdir: Workdir, moment: hashes.Moment, state: TrainState) -> None:
+    """Writes the hash of the parameters of a state into the workdir."""
+    found = hashes.Hash(int(state.step), hashes.of(state))
+    if processes.is_first():
+        hashes.note(workdir.path, moment, found)
 
 
 def feeder(mesh: Mesh) -> Feed:
@@ -390,8 +436,7 @@ def hooked(
         step = book.terminal.done
         with book.paused():
             try:
-                awaited = partial(interruption.awaited, checked=True)
-                metrics = evaluator.evaluate(variables, lambda stream: awaited(feed(stream)), step)
+                metrics = evaluator.evaluate(variables, partial(awaited, interruption, feed), step)
             except Stopped:
                 evaluating = False  # at the same batch on all processes
                 raise

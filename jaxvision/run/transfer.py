@@ -1,7 +1,8 @@
 """What one network learned, for another run: its weights to start from, or its features to train on."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
@@ -14,9 +15,30 @@ from jaxvision.run.evaluation import collect, make_observe
 from jaxvision.types import Metric, Stream, Task, Variables
 
 
+class FromRun(NamedTuple):
+    """The `start` of an experiment that begins with what another run learned; `from_run` makes one."""
+
+    workdir: Path
+    """Of the other run: the parent of the run that begins so, which notes it in `starts.jsonl`."""
+    which: Which | None
+    new: tuple[str, ...]
+    unused: tuple[str, ...]
+
+    def __call__(self, variables: Variables) -> Variables:
+        """The variables, filled; it prints what became of every array."""
+        saved = restore.load_checkpoint(restore.restore(self.workdir), self.which, devices.device_mesh())
+        arrays = named(own_sources, optimize.whole(saved.state.averaged))
+        try:
+            loaded = load(own_sources(variables), arrays, variables, new=self.new, unused=self.unused)
+        except ValueError as error:
+            raise ValueError(f"{self.workdir}, step {saved.step}: {error}") from error
+        print(f"{self.workdir}, step {saved.step}: {loaded.report}", flush=True)
+        return loaded.variables
+
+
 def from_run(
     workdir: str | Path, which: Which | None = None, *, new: Sequence[str] = (), unused: Sequence[str] = ()
-) -> Callable[[Variables], Variables]:
+) -> FromRun:
     """Fills fresh variables from a checkpoint of another run, averaged ones where it has some: for `Experiment.start`.
 
     It prints what became of every array. Arrays are named as in "params/backbone/stem_conv/kernel".
@@ -30,18 +52,7 @@ def from_run(
     Returns:
         A function that raises as `restore.restore`, `restore.load_checkpoint` and `strict.load` do.
     """
-
-    def fill(variables: Variables) -> Variables:
-        saved = restore.load_checkpoint(restore.restore(workdir), which, devices.device_mesh())
-        arrays = named(own_sources, optimize.whole(saved.state.averaged))
-        try:
-            loaded = load(own_sources(variables), arrays, variables, new=new, unused=unused)
-        except ValueError as error:
-            raise ValueError(f"{workdir}, step {saved.step}: {error}") from error
-        print(f"{workdir}, step {saved.step}: {loaded.report}", flush=True)
-        return loaded.variables
-
-    return fill
+    return FromRun(Path(workdir), which, tuple(new), tuple(unused))
 
 
 def extract(task: Task, variables: Variables, stream: Stream) -> tuple[np.ndarray, np.ndarray, tuple[str, ...]]:

@@ -14,6 +14,8 @@
   commit and uncommitted changes, every start of it.
 - `preflight/`, `nonfinite/`, `stacks.txt`, `profile/`: where a preflight, a step that was not finite, one that took too long,
   or `--profile` wrote some.
+- `rows/`: what the metrics of the last evaluation were computed from, a row an example; `parameters.json`: hashes of the
+  first and the last parameters.
 - `tmp/`: temporary files, where the machine has no folder for them.
 
 A workdir that holds another run (other settings, code or data), or that another process uses, is refused; so is one whose
@@ -50,6 +52,8 @@ except ImportError:  # not a POSIX system: no lock on the workdir
 
 
 logger = logging.getLogger(__name__)
+PARAMETERS = "parameters.json"
+IN_USE = "is in use by another process"
 MOST_DIFFERENCES = 20
 """Differences between two runs that a refusal names."""
 
@@ -89,6 +93,8 @@ class Workdir:
         self.metrics = self.path / "metrics.jsonl"
         self.timing = self.path / "timing.jsonl"
         self.report = self.path / "report"
+        self.rows = self.path / "rows"
+        self.parameters = self.path / PARAMETERS
         self._held: os.stat_result | None = None
         self._checksums: Checksums | None = None
 
@@ -107,7 +113,7 @@ class Workdir:
                 try:
                     fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 except BlockingIOError:
-                    raise WorkdirError(f"the workdir {self.path} is in use by another process") from None
+                    raise WorkdirError(f"the workdir {self.path} {IN_USE}") from None
                 except OSError as error:
                     logger.warning("no lock on %s (%s): let no other process train there", self.path, error.strerror)
             self._held = os.fstat(lock.fileno())
@@ -131,6 +137,7 @@ class Workdir:
         *,
         classes: Mapping[str, Sequence[str]] = MappingProxyType({}),
         fork: bool = False,
+        parent: Path | None = None,
     ) -> None:
         """Writes down what this run is, or finds it there from an earlier start of the same run.
 
@@ -139,6 +146,7 @@ class Workdir:
           data: name of a stream to the fingerprint of its data.
           classes: name of a stream to the names of its classes.
           fork: go on from the run in the folder, even if it is another one.
+          parent: workdir of the run whose weights this one starts from.
 
         Raises:
           WorkdirError: if it can't be written, or holds another run and `fork` is not set; nothing is changed then.
@@ -153,7 +161,8 @@ class Workdir:
             if differences or not self.has_run():
                 self._write_identity(kept, recipe)
             self._keep_provenance(made_with, anew=bool(differences) or not self.has_run())
-            self._note_start(shlex.join(recipe.command if recipe is not None else ()), made_with)
+            command = shlex.join(recipe.command if recipe is not None else ())
+            self._note_start(command, made_with, {"parent": parent and str(parent.absolute()), "forked": differences})
             self._checksums = self._readable_checksums()
             if self._checksums is None:
                 self._checksums = self._adopted(kept)
@@ -209,11 +218,11 @@ class Workdir:
 
     def _put_unreadable_aside(self) -> None:
         """Keeps files that only inform under another name, where they can't be read or written on; says so."""
-        for path in (self.report, self.path / "tensorboard"):
+        for path in (self.report, self.rows, self.path / "tensorboard"):
             if path.exists() and not path.is_dir():
                 logger.warning("%s is no folder; kept as %s", path, set_aside(path).name)
         logs = (self.timing, self.path / "starts.jsonl")
-        for path in (self.versions, self.provenance, *logs, self.path / "command.txt"):
+        for path in (self.versions, self.provenance, self.parameters, *logs, self.path / "command.txt"):
             fault = _fault(path)
             if not fault and path in logs:
                 cut_torn_end(path)
@@ -306,7 +315,7 @@ class Workdir:
                 "them back, or choose another workdir to begin anew"
             )
 
-    def _note_start(self, command: str, made_with: Provenance) -> None:
+    def _note_start(self, command: str, made_with: Provenance, came_from: Mapping[str, Any]) -> None:
         """Adds a line to `command.txt` and a row to `starts.jsonl`: when, where and with what the run was started."""
         row = {
             "time": datetime.now(UTC).isoformat(timespec="seconds"),
@@ -317,6 +326,7 @@ class Workdir:
             "git": made_with.commits(),
             "patch": self._keep_patch(made_with.patch()),
             "versions_changed": _changes(self.versions, made_with.versions),
+            **came_from,
         }
         for name, line in (("command.txt", command), ("starts.jsonl", json.dumps(row))):
             if not line:
