@@ -122,6 +122,7 @@ def test_a_run_on_two_nodes_equals_that_of_one_process(cluster, tmp_path):
     (name,) = states(tmp_path)
     held = state.lease.read(tmp_path / name)
     assert held.host in slurm_cluster.NODES
+    assert "2 cpu devices" in (tmp_path / f"logs/{name}.log").read_text()
     alone(tmp_path, name, tmp_path / "alone")
     workdirs = (tmp_path / "alone", tmp_path / name)
     one, two = (flat(run.load(workdir, weights="current").variables) for workdir in workdirs)
