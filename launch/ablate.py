@@ -25,8 +25,9 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def start(flags: argparse.Namespace, overrides: Mapping[str, str]) -> int:
     """Plans the ablation and runs it."""
-    from launch import ablation
+    from launch import ablation, backends
 
+    backends.check(flags)
     wanted = ablation.load(flags.config)
     if flags.decide is not None:
         decided = sweep.deciding(flags.decide)

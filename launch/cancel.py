@@ -29,15 +29,18 @@ def start(folder: Path) -> int:
     """Tells launchers and runs to end; returns the exit status: 1 if a run is on another host, where it goes on."""
     import socket
 
-    from launch import plan, state
+    from launch import kubernetes, plan, slurm, state
 
     planned = plan.read(folder)
     (folder / FILE).touch()
+    jobs = slurm.end(folder) if (folder / slurm.FOLDER).is_dir() else []
     running = [name for name, at in state.states(planned, folder).items() if at.kind == "running"]
-    elsewhere = [name for name in running if not _told(folder / name, socket.gethostname())]
+    elsewhere = [name for name in running if name not in jobs and not _told(folder / name, socket.gethostname())]
     print(f"{len(running) - len(elsewhere)} runs were told to save and end; none is started any more")
     if elsewhere:
         print(f"on other hosts, whose launchers end them: {', '.join(elsewhere)}")
+    if (folder / kubernetes.FILE).exists():
+        print(f"what Kubernetes was given is ended by: kubectl delete -f {folder / kubernetes.FILE}")
     return 1 if elsewhere else 0
 
 

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 from jaxvision import commands
 from jaxvision.errors import ConfigError
 from jaxvision.machine.signals import INTERRUPTED
+from launch import backends
 
 if TYPE_CHECKING:
     from launch.plan import Deciding, Plan
@@ -48,6 +49,7 @@ def parser_of(name: str, description: str) -> argparse.ArgumentParser:
     local.add_argument(
         "--stop-after-failures", type=int, default=3, metavar="N", help="failed runs after which none is started (3)"
     )
+    backends.add_flags(parser)
     return parser
 
 
@@ -161,6 +163,7 @@ def start(flags: argparse.Namespace, overrides: Mapping[str, str], sweep: Mappin
     """Plans the sweep and runs it."""
     from launch import plan
 
+    backends.check(flags)
     changes = swept(sweep, flags.pair, flags.random, flags.random_seed) if sweep else sweep_of(flags.config)
     made = plan.make(flags.config, named(changes), flags.seeds, overrides, deciding(flags.decide))
     return run(made, flags)
@@ -187,6 +190,8 @@ def run(made: Plan, flags: argparse.Namespace) -> int:
     from launch import local, plan, state
     from launch.command import command
 
+    asked = backends.resources(flags)
+    told = None if flags.backend == backends.LOCAL else backends.settings(flags, say)
     if flags.extend and (flags.workdir / plan.FILE).exists():
         made = plan.extend(plan.read(flags.workdir), made, flags.workdir)
     elif not flags.dry_run:
@@ -195,14 +200,19 @@ def run(made: Plan, flags: argparse.Namespace) -> int:
     if flags.dry_run:
         print(state.table(state.states(made, flags.workdir), figure))
         return 0
-    runs = [command(made, member, flags.workdir, report=flags.pictures) for member in made.members]
+    folder = flags.workdir if told is None else flags.workdir.absolute()
+    runs = [command(made, member, folder, report=flags.pictures, resources=asked) for member in made.members]
+    if told is not None:
+        status = backends.start(runs, folder, flags.backend, told)
+        print(state.table(state.states(made, flags.workdir), figure))
+        return status
     pool = local.Pool(
         runs,
         local.slots(flags.workers),
         flags.workdir / local.LOGS,
         retries=flags.retries,
         stop_after_failures=flags.stop_after_failures,
-        say=lambda line: print(line, file=sys.stderr, flush=True),
+        say=say,
     )
     outcome = pool.run()
     print(state.table(state.states(made, flags.workdir), figure))
@@ -210,6 +220,11 @@ def run(made: Plan, flags: argparse.Namespace) -> int:
         print(f"stopped by {outcome.signal}; the same command goes on", file=sys.stderr)
         return INTERRUPTED
     return 1 if outcome.failed or outcome.left else 0
+
+
+def say(line: str) -> None:
+    """Tells a person what happens, at once."""
+    print(line, file=sys.stderr, flush=True)
 
 
 if __name__ == "__main__":

@@ -81,7 +81,7 @@ def imported():
     assert font_manager.fontManager.ttflist
 
 
-BIG = {"slow", "parity", "gpu", "network"}
+BIG = {"slow", "parity", "gpu", "network", "slurm", "ray"}
 
 
 def _processor_seconds():
