@@ -8,7 +8,7 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import FrameType
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 from jaxvision.errors import ConfigError
 from launch import cancel
@@ -29,6 +29,16 @@ class Slot(NamedTuple):
 
     cores: frozenset[int]
     environment: dict[str, str]
+
+
+class Process(Protocol):
+    """A run that a pool has started."""
+
+    def poll(self) -> int | None:
+        """The exit status; None while it runs."""
+
+    def send_signal(self, sig: int, /) -> None:
+        """Sends it a signal."""
 
 
 class Outcome(NamedTuple):
@@ -90,7 +100,7 @@ class Pool:
         self.logs, self.retries, self.most_failures, self.say = logs, retries, stop_after_failures, say
         self.free = list(places)
         self.waiting = deque(commands)
-        self.running: dict[str, tuple[subprocess.Popen, Slot, Command]] = {}
+        self.running: dict[str, tuple[Process, Slot, Command]] = {}
         self.elsewhere: dict[str, Command] = {}
         self.attempts: dict[str, int] = {}
         self.failed: list[str] = []
@@ -148,7 +158,7 @@ class Pool:
             self.say(f"{command.name}: {'goes on' if at.step else 'starts'}")
             self.running[command.name] = (self._spawn(command, slot), slot, command)
 
-    def _spawn(self, command: Command, slot: Slot) -> subprocess.Popen:
+    def _spawn(self, command: Command, slot: Slot) -> Process:
         self.logs.mkdir(parents=True, exist_ok=True)
         before = os.sched_getaffinity(0)
         with (self.logs / f"{command.name}.log").open("ab") as log:

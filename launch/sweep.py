@@ -17,11 +17,14 @@ from jaxvision import commands
 from jaxvision.errors import ConfigError
 
 if TYPE_CHECKING:
+    from launch import local
     from launch.plan import Deciding, Plan
     from launch.values import Change
 
 INTERRUPTED = 75
 PREFIX = "--sweep."
+WAYS = ("no", "turns")
+"""How the runs of a plan share a process; without, each has one of its own."""
 
 
 def parser_of(name: str, description: str) -> argparse.ArgumentParser:
@@ -48,6 +51,13 @@ def parser_of(name: str, description: str) -> argparse.ArgumentParser:
     )
     local.add_argument(
         "--stop-after-failures", type=int, default=3, metavar="N", help="failed runs after which none is started (3)"
+    )
+    local.add_argument(
+        "--together",
+        choices=WAYS,
+        default="no",
+        help="turns: all runs in this process, one after another; those that differ in nothing but constants of their "
+        "training step under one compiled program (no: each run in a process of its own)",
     )
     return parser
 
@@ -176,8 +186,7 @@ def sweep_of(experiment: Path) -> Sequence[Change]:
 
 def run(made: Plan, flags: argparse.Namespace) -> int:
     """Writes the plan, or finds it there, and runs what is not done; returns the exit status."""
-    from launch import local, plan, state
-    from launch.command import command
+    from launch import plan, state
 
     if flags.extend and (flags.workdir / plan.FILE).exists():
         made = plan.extend(plan.read(flags.workdir), made, flags.workdir)
@@ -187,21 +196,40 @@ def run(made: Plan, flags: argparse.Namespace) -> int:
     if flags.dry_run:
         print(state.table(state.states(made, flags.workdir), figure))
         return 0
-    runs = [command(made, member, flags.workdir, report=flags.pictures) for member in made.members]
-    pool = local.Pool(
-        runs,
-        local.slots(flags.workers),
-        flags.workdir / local.LOGS,
-        retries=flags.retries,
-        stop_after_failures=flags.stop_after_failures,
-        say=lambda line: print(line, file=sys.stderr, flush=True),
-    )
+    pool = pool_of(made, flags)
     outcome = pool.run()
     print(state.table(state.states(made, flags.workdir), figure))
     if outcome.signal is not None:
         print(f"stopped by {outcome.signal}; the same command goes on", file=sys.stderr)
         return INTERRUPTED
     return 1 if outcome.failed or outcome.left else 0
+
+
+def pool_of(made: Plan, flags: argparse.Namespace) -> local.Pool:
+    """What runs the members of a plan.
+
+    Raises:
+      ConfigError: if there are not so many workers as asked for, or more than one where runs share a process.
+    """
+    from launch import local
+    from launch.command import command
+
+    runs = [command(made, member, flags.workdir, report=flags.pictures) for member in made.members]
+    logs, failures = (
+        flags.workdir / local.LOGS,
+        {"retries": flags.retries, "stop_after_failures": flags.stop_after_failures},
+    )
+    say = lambda line: print(line, file=sys.stderr, flush=True)
+    if flags.together == "no":
+        return local.Pool(runs, local.slots(flags.workers), logs, say=say, **failures)
+    if flags.workers not in (None, 1):
+        raise ConfigError(
+            f"--together={flags.together} runs all in one process; --workers={flags.workers} needs --together=no"
+        )
+    from launch.together import families, turns
+
+    found = lambda: families.said(made, flags.workdir, say)
+    return turns.Turns(made, runs, found, logs, report=flags.pictures, say=say, **failures)
 
 
 if __name__ == "__main__":

@@ -1,1 +1,1 @@
-"""One process, many members: where the programs of runs differ in nothing but constants, these become inputs of one program."""
+"""One process, many members: constants in which the programs of runs differ become inputs of one program."""

@@ -7,7 +7,6 @@ equation holds. They are numbered in the order in which `read` meets them.
 from collections.abc import Hashable, Iterator
 from typing import Any, NamedTuple
 
-import jax
 from jax.extend.core import ClosedJaxpr, Jaxpr, JaxprEqn, Literal, Var
 
 from launch.together.meaning import contents, meaning
@@ -156,6 +155,8 @@ def difference(first: Program, other: Program) -> str | None:
 
 def _compared(line: Any, other: Any) -> str:
     """What differs between two lines, for a person."""
+    if line[0] == other[0] and line[0] in ("inputs", "outputs") and len(line) != len(other):
+        return f"{len(line) - 2} {line[0]} there, {len(other) - 2} here"
     if line[0] != other[0] or len(line) != len(other):
         return f"{_head(line)} there, {_head(other)} here"
     if line[0] in ("inputs", "outputs"):

@@ -1,14 +1,15 @@
 """Families: the members of a plan whose training steps differ in nothing but constants, and so are one program."""
 
-from collections.abc import Iterable, Mapping, Sequence
-from typing import NamedTuple
+import json
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
 
 import jax
 from jax.sharding import Mesh
-from jax.tree_util import PyTreeDef
 
 from jaxvision import experiment as experiments
-from jaxvision.errors import ConfigError, raised_as
+from jaxvision.errors import ConfigError, UserError, raised_as, write_atomically
 from jaxvision.experiment import Experiment
 from jaxvision.run import config as configs
 from jaxvision.run import devices
@@ -25,12 +26,12 @@ class Family:
         self.why = why
         """In what it differs from the first family; empty for that one."""
         self.members: list[str] = []
-        self.metrics: dict[str, PyTreeDef] = {}
+        self.metrics: dict[str, Any] = {}
         """The names of what the step of a member measures, as the structure of a tree."""
         self._constants: dict[str, Sequence[Constant]] = {}
         self._lifted: lifting.Columns | None = None
 
-    def add(self, name: str, constants: Sequence[Constant], metrics: PyTreeDef) -> None:
+    def add(self, name: str, constants: Sequence[Constant], metrics: Any) -> None:
         """Takes in a member, whose program has the lines of this family, and whose step returns such metrics."""
         self.members.append(name)
         self.metrics[name] = metrics
@@ -53,17 +54,21 @@ class Traced(NamedTuple):
     """A training step as it is traced."""
 
     program: Program
-    metrics: PyTreeDef
+    metrics: Any
 
 
 def traced(experiment: Experiment, mesh: Mesh) -> Traced:
     """The training step of an experiment.
 
     Raises:
-      ValueError: for parts of the experiment that don't fit together.
+      ValueError: for parts of the experiment that don't fit together, and a step that changes the types of its state.
     """
-    inputs = devices.state_on(mesh, experiment), devices.batch_on(mesh, experiment.train.spec)
-    jaxpr, (_, metrics) = jax.make_jaxpr(experiments.train_step_of(experiment), return_shape=True)(*inputs)
+    like = devices.state_on(mesh, experiment)
+    step = jax.make_jaxpr(experiments.train_step_of(experiment), return_shape=True)
+    jaxpr, (after, metrics) = step(like, devices.batch_on(mesh, experiment.train.spec))
+    before, after = ([(each.shape, each.dtype) for each in jax.tree.leaves(state)] for state in (like, after))
+    if before != after:
+        raise ValueError("its training step changes the shapes or types of its state, and so is a program of its own")
     return Traced(read(jaxpr), jax.tree.structure(metrics))
 
 
@@ -84,16 +89,19 @@ def families(members: Iterable[tuple[str, Traced]]) -> list[Family]:
     return found
 
 
-def of_plan(planned: Plan, members: Sequence[Member] | None = None) -> list[Family]:
-    """The families of the members of a plan, or of these of them.
-
-    Raises:
-      ConfigError: if a member can't be built or traced.
-    """
+def of_plan(planned: Plan, say: Callable[[str], object]) -> list[Family]:
+    """The families of the members of a plan; one that can't be traced is told, and is in none."""
     with raised_as(ConfigError):
         mesh = devices.device_mesh()
-        chosen = planned.members if members is None else members
-        return families((each.name, traced(built(planned, each).experiment, mesh)) for each in chosen)
+
+    def each() -> Iterator[tuple[str, Traced]]:
+        for member in planned.members:
+            try:
+                yield member.name, traced(built(planned, member).experiment, mesh)
+            except (UserError, ValueError, TypeError) as error:
+                say(f"{member.name} is run alone: {error}")
+
+    return families(each())
 
 
 def built(planned: Plan, member: Member, command: Sequence[str] = ()) -> configs.Built:
@@ -115,3 +123,22 @@ def told(found: Sequence[Family], members: Mapping[str, Member]) -> list[str]:
             other += [] if other else vary
             lines[-1] = f"{', '.join(other)}: another program: {family.why}; {lines[-1]}"
     return lines
+
+
+FILE = "together.json"
+"""A file in the folder of a plan: which of its runs are one program, and how they were run."""
+
+
+def said(planned: Plan, folder: Path, say: Callable[[str], object]) -> list[Family]:
+    """The families of a plan, told and written down in its folder."""
+    devices.keep_compilations()
+    found = of_plan(planned, say)
+    lines = told(found, {each.name: each for each in planned.members})
+    for line in lines:
+        say(line)
+    rows = [
+        {"members": family.members, "lifted": sum(map(len, family.lifted)), "inputs": len(family.lifted), "what": line}
+        for family, line in zip(found, lines, strict=True)
+    ]
+    write_atomically(folder / FILE, json.dumps({"families": rows}, indent=1) + "\n")
+    return found

@@ -47,7 +47,7 @@ def meaning(value: Any, within: tuple[int, ...] = ()) -> Hashable:
 
 def contents(array: Any) -> tuple[Hashable, ...]:
     """Type, shape and bytes of an array; keys of a random generator as the numbers that they are made of."""
-    if isinstance(array, jax.Array) and jax.dtypes.issubdtype(array.dtype, jax.dtypes.prng_key):
+    if isinstance(array, jax.Array) and jax.numpy.issubdtype(array.dtype, jax.dtypes.prng_key):
         return (str(array.dtype), *contents(jax.random.key_data(array)))
     host = np.asarray(array)
     return (str(host.dtype), host.shape, host.tobytes())

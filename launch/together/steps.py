@@ -6,7 +6,6 @@ from typing import Any
 
 import jax
 from jax.sharding import Mesh
-from jax.tree_util import PyTreeDef
 
 from jaxvision.experiment import Experiment
 from jaxvision.run import devices
@@ -52,7 +51,7 @@ def compiled(step: FlatStep, mesh: Mesh, like: TrainState) -> FlatStep:
     return jax.jit(step, donate_argnums=1, out_shardings=shardings)
 
 
-def shaped(step: Callable[[Flat, Flat], tuple[Flat, Flat]], metrics: PyTreeDef) -> TrainStep:
+def shaped(step: Callable[[Flat, Flat], tuple[Flat, Flat]], metrics: Any) -> TrainStep:
     """The step of lists of arrays as one of a state and a batch."""
 
     def train_step(state: TrainState, batch: Batch) -> tuple[TrainState, dict[str, Scalar]]:

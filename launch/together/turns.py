@@ -10,17 +10,17 @@ import sys
 import traceback
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from functools import partial
+from functools import cached_property, partial
 from pathlib import Path
 from types import FrameType
 
 from jaxvision.commands import message
 from jaxvision.machine.signals import Stopped
 from jaxvision.run import config as configs
-from jaxvision.run import training
+from jaxvision.run import devices, training
 from launch import local
 from launch.command import Command
-from launch.plan import Member, Plan
+from launch.plan import Plan
 from launch.together import families
 from launch.together.families import Family
 from launch.together.steps import Steps
@@ -33,7 +33,7 @@ class Turns(local.Pool):
         self,
         planned: Plan,
         commands: Sequence[Command],
-        found: Sequence[Family],
+        found: Callable[[], Sequence[Family]],
         logs: Path,
         *,
         report: bool = False,
@@ -45,8 +45,13 @@ class Turns(local.Pool):
         options = {"retries": retries, "stop_after_failures": stop_after_failures, "say": say}
         super().__init__(commands, [place], logs, **options)
         self.planned, self.report = planned, report
-        self.steps = {name: steps for steps in map(Steps, found) for name in steps.family.members}
+        self._found = found
         self._called = False
+
+    @cached_property
+    def steps(self) -> dict[str, Steps]:
+        """The steps of each member's family, by the name of the member; traced when the first member runs."""
+        return {name: steps for steps in map(Steps, self._found()) for name in steps.family.members}
 
     def _stop(self, number: int, frame: FrameType | None) -> None:
         self.signal = signal.Signals(number).name
@@ -55,37 +60,39 @@ class Turns(local.Pool):
 
     def _spawn(self, command: Command, slot: local.Slot) -> "Ended":
         self.logs.mkdir(parents=True, exist_ok=True)
-        member = next(each for each in self.planned.members if each.name == command.name)
+        steps = self.steps.get(command.name)  # traced before the log of a member is open
         with printing(self.logs / f"{command.name}.log"):
-            return Ended(self._status(member, command))
+            return Ended(self._status(command, steps))
 
-    def _status(self, member: Member, command: Command) -> int:
+    def _status(self, command: Command, steps: Steps | None) -> int:
         """Runs a member; returns the exit status that its own process would have."""
+        step_on = devices.step_on if steps is None else partial(steps.step_on, command.name)
         self._called = True
         try:
-            trained = self._trained(member, command)
+            interrupted = trained(self.planned, command, step_on, self.report).interrupted
         except (Stopped, KeyboardInterrupt):
             return local.INTERRUPTED
         except Exception as error:
-            known = message(error)
-            print(f"jaxvision: {known}" if known else traceback.format_exc(), file=sys.stderr, flush=True)
-            return 2 if known else 1
+            return status_of(error)
         finally:
             self._called = False
-        self.signal = trained.interrupted or self.signal
-        return 0 if trained.interrupted is None else local.INTERRUPTED
+        self.signal = interrupted or self.signal
+        return 0 if interrupted is None else local.INTERRUPTED
 
-    def _trained(self, member: Member, command: Command) -> training.Trained:
-        text = ["python", *command.arguments[1:]]
-        experiment, recipe = families.built(self.planned, member, text)
-        with configs.naming_fields(recipe.config):
-            return training.train(
-                experiment,
-                command.workdir,
-                recipe,
-                report=self.report,
-                step_on=partial(self.steps[member.name].step_on, member.name),
-            )
+
+def trained(planned: Plan, command: Command, step_on: training.StepOn, report: bool) -> training.Trained:
+    """Trains a member in this process, as its command would in one of its own."""
+    member = next(each for each in planned.members if each.name == command.name)
+    experiment, recipe = families.built(planned, member, ["python", *command.arguments[1:]])
+    with configs.naming_fields(recipe.config):
+        return training.train(experiment, command.workdir, recipe, report=report, step_on=step_on)
+
+
+def status_of(error: Exception) -> int:
+    """Prints an error as a command does; returns the exit status."""
+    known = message(error)
+    print(f"jaxvision: {known}" if known else traceback.format_exc(), file=sys.stderr, flush=True)
+    return 2 if known else 1
 
 
 class Ended:

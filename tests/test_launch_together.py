@@ -1,0 +1,150 @@
+"""Members together: each way gives every member's own run, and whole sweeps in one process end as others do."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from functools import partial
+from itertools import islice
+from pathlib import Path
+
+import jax
+import numpy as np
+import pytest
+
+from jaxvision import experiment as experiments
+from jaxvision.run import config, devices
+from launch import plan, state
+from launch.together import families, joint, steps
+
+pytestmark = pytest.mark.slow
+ROOT = Path(__file__).parent.parent
+NETWORKS = ROOT / "experiments/benchmarks/together_networks.py"
+TINY = ROOT / "tests/tiny_experiment.py"
+SEEDS, STEPS = 8, 20
+
+
+class Members:
+    """Eight runs of a network, of other seeds, rates and dropout, as state and batches."""
+
+    def __init__(self, network):
+        base = {"network": network, "size": "0.5", "precision": "float64", "batch_size": "8", "steps": str(STEPS)}
+        more = [{}, {"learning_rate": "0.01", "dropout": "0.5", "ema": "0.9", "weight_decay": "0.1"}]
+        texts = [{**base, "seed": str(seed), **more[seed % 2]} for seed in range(SEEDS)]
+        self.mesh = devices.device_mesh()
+        self.experiments = [config.build(NETWORKS, each).experiment for each in texts]
+        self.batches = [list(islice(each.train.batches(0), STEPS)) for each in self.experiments]
+        traced = [(str(i), families.traced(each, self.mesh)) for i, each in enumerate(self.experiments)]
+        (self.family,) = families.families(traced)
+
+    def first(self, member):
+        layout = partial(devices.layout, self.mesh)
+        return experiments.first_state_of(self.experiments[member], layout=layout)
+
+    def run(self, step, member):
+        current, losses = self.first(member), []
+        for batch in self.batches[member]:
+            current, metrics = step(current, batch)
+            losses.append(metrics["loss"])
+        return numbers(current, losses)
+
+    def alone(self, member):
+        return self.run(devices.step_on(self.mesh, self.experiments[member])[0], member)
+
+    def jointly(self, way):
+        like = devices.state_on(self.mesh, self.experiments[0])
+        step = jax.jit(joint.WAYS[way](steps.flat_step(self.family, like)))
+        values = [self.family.values(str(i)) for i in range(SEEDS)]
+        states = [jax.tree.leaves(self.first(i)) for i in range(SEEDS)]
+        losses = [[] for _ in states]
+        for row in zip(*self.batches, strict=True):
+            done = step(values, states, [jax.tree.leaves(batch) for batch in row])
+            states = [each for each, _ in done]
+            for i, (_, metrics) in enumerate(done):
+                losses[i].append(jax.tree.unflatten(self.family.metrics[str(i)], metrics)["loss"])
+        structure = jax.tree.structure(like)
+        return [numbers(jax.tree.unflatten(structure, s), each) for s, each in zip(states, losses, strict=True)]
+
+
+def numbers(current, losses):
+    return jax.device_get((current.replace(key=jax.random.key_data(current.key)), losses))
+
+
+@pytest.mark.parametrize("network", ["mlp", "cnn", "vit"])
+def test_each_way_gives_every_members_own_run(network, float64):
+    members = Members(network)
+    shared = steps.Steps(members.family)
+    ways = {way: members.jointly(way) for way in joint.WAYS}
+    for i, experiment in enumerate(members.experiments):
+        wanted = members.alone(i)
+        found = {way: each[i] for way, each in ways.items()}
+        found["turns"] = members.run(shared.step_on(str(i), members.mesh, experiment)[0], i)
+        assert wanted[0].step == STEPS
+        for way, each in found.items():
+            different = partial(np.testing.assert_allclose, rtol=1e-9, atol=1e-9, err_msg=f"{way}, member {i}")
+            jax.tree.map(different, each, wanted)
+    assert shared._compiled._cache_size() == 1  # type: ignore[union-attr]
+
+
+SWEEP = (
+    *(sys.executable, "-m", "launch.sweep", f"--config={TINY}", "--sweep.learning_rate=0.001,0.01", "--seeds=0,1"),
+    *("--config.checkpoint=2", "--config.steps=40", "--config.evaluate=10", "--together=turns"),
+)
+
+
+def start(folder, *more):
+    environment = {**os.environ, "PYTHONPATH": f"{TINY.parent}:{ROOT}"}
+    streams = {"text": True, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    return subprocess.Popen([*SWEEP, f"--workdir={folder}", *more], cwd=ROOT, env=environment, **streams)
+
+
+def logs(folder):
+    planned = plan.read(folder)
+    assert {at.kind for at in state.states(planned, folder).values()} == {"done"}
+    return {each.name: (folder / each.name / "metrics.jsonl").read_bytes() for each in planned.members}
+
+
+def test_turns_that_are_interrupted_and_killed_end_as_uninterrupted_ones(tmp_path):
+    whole, parted = tmp_path / "whole", tmp_path / "parted"
+    process = start(whole)
+    out, err = process.communicate(timeout=300)
+    assert (process.returncode, "4 runs: 4 done" in out) == (0, True), err
+    assert "4 of 4 runs are one program; they differ in learning_rate, seed" in err
+    for number, (ended, runs) in {signal.SIGTERM: (75, 0), signal.SIGKILL: (-9, 1)}.items():
+        launcher = start(parted)
+        wait_for(parted, runs)
+        launcher.send_signal(number)
+        _, err = launcher.communicate(timeout=120)
+        assert launcher.returncode == ended, err
+    launcher = start(parted)
+    _, err = launcher.communicate(timeout=300)
+    assert (launcher.returncode, ": goes on" in err) == (0, True), err
+    assert logs(parted) == logs(whole)
+    starts = [[row["step"] for row in state.starts(parted / each.name)] for each in plan.read(parted).members]
+    assert sorted(map(len, starts)) == [1, 1, 2, 2]
+    first = plan.read(whole).members[0].name
+    assert "compiled in" in (whole / "logs" / f"{first}.log").read_text()
+    (family,) = json.loads((whole / "together.json").read_text())["families"]
+    assert (len(family["members"]), family["inputs"]) == (4, 1)
+
+
+def test_a_member_that_fails_in_turns_leaves_the_others(tmp_path):
+    process = start(tmp_path, "--config.blow_up_at=3", "--stop-after-failures=2", "--retries=0")
+    out, err = process.communicate(timeout=300)
+    assert process.returncode == 1, err
+    assert "2 failed, 2 waiting" in out
+    assert "step 3: the loss, its gradient or the updated parameters are not finite" in err
+
+
+def wait_for(folder, runs, seconds=120):
+    """Waits until one more run than this has begun, and is at step 10."""
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        if (folder / plan.FILE).exists():
+            found = state.states(plan.read(folder), folder).values()
+            if sum(at.step >= 10 for at in found) > runs:
+                return
+        time.sleep(0.05)
+    raise AssertionError(f"no run has come so far: {list(folder.iterdir())}")
