@@ -36,22 +36,22 @@ def start(folder: Path) -> int:
     planned = plan.read(folder)
     (folder / FILE).touch()
     running = [name for name, at in state.states(planned, folder).items() if at.kind == "running"]
-    elsewhere = [name for name in running if not _told(folder / name, socket.gethostname())]
+    processes = {name: _process(folder / name, socket.gethostname()) for name in running}
+    for process in {each for each in processes.values() if each is not None}:  # which may hold several runs
+        os.kill(process, signal.SIGTERM)
+    elsewhere = [name for name, process in processes.items() if process is None]
     print(f"{len(running) - len(elsewhere)} runs were told to save and end; none is started any more")
     if elsewhere:
         print(f"on other hosts, whose launchers end them: {', '.join(elsewhere)}")
     return 1 if elsewhere else 0
 
 
-def _told(workdir: Path, host: str) -> bool:
-    """Whether the process of a run is on this host; it gets SIGTERM."""
+def _process(workdir: Path, host: str) -> int | None:
+    """The process of a run, if it is on this host."""
     from jaxvision.run import lease
 
     held = lease.read(workdir)
-    if held is None or held.host != host or not lease.alive(workdir, held):
-        return False
-    os.kill(held.process, signal.SIGTERM)
-    return True
+    return held.process if held is not None and held.host == host and lease.alive(workdir, held) else None
 
 
 if __name__ == "__main__":

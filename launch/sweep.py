@@ -19,11 +19,12 @@ from jaxvision.errors import ConfigError
 if TYPE_CHECKING:
     from launch import local
     from launch.plan import Deciding, Plan
+    from launch.together.running import Together
     from launch.values import Change
 
 INTERRUPTED = 75
 PREFIX = "--sweep."
-WAYS = ("no", "turns")
+WAYS = ("no", "turns", "vmap", "unroll")
 """How the runs of a plan share a process; without, each has one of its own."""
 
 
@@ -56,8 +57,8 @@ def parser_of(name: str, description: str) -> argparse.ArgumentParser:
         "--together",
         choices=WAYS,
         default="no",
-        help="turns: all runs in this process, one after another; those that differ in nothing but constants of their "
-        "training step under one compiled program (no: each run in a process of its own)",
+        help="no: each run in a process of its own; else all in this one, those that differ in nothing but constants of "
+        "their training step under one compiled program: turns, one after another; vmap and unroll, step by step together",
     )
     return parser
 
@@ -205,7 +206,7 @@ def run(made: Plan, flags: argparse.Namespace) -> int:
     return 1 if outcome.failed or outcome.left else 0
 
 
-def pool_of(made: Plan, flags: argparse.Namespace) -> local.Pool:
+def pool_of(made: Plan, flags: argparse.Namespace) -> local.Pool | Together:
     """What runs the members of a plan.
 
     Raises:
@@ -226,10 +227,9 @@ def pool_of(made: Plan, flags: argparse.Namespace) -> local.Pool:
         raise ConfigError(
             f"--together={flags.together} runs all in one process; --workers={flags.workers} needs --together=no"
         )
-    from launch.together import families, turns
+    from launch.together import running
 
-    found = lambda: families.said(made, flags.workdir, say)
-    return turns.Turns(made, runs, found, logs, report=flags.pictures, say=say, **failures)
+    return running.Together(made, runs, logs, flags.together, report=flags.pictures, say=say, **failures)
 
 
 if __name__ == "__main__":

@@ -31,7 +31,8 @@ def together(functions, *inputs):
     return lifted, found
 
 
-def check(make, *numbers, inputs=(np.arange(1.0, 5.0, dtype=np.float32),)):
+def check(make, *numbers):
+    inputs = (np.arange(1.0, 5.0, dtype=np.float32),)
     functions = [make(number) for number in numbers]
     lifted, found = together(functions, *inputs)
     for function, result in zip(functions, found, strict=True):

@@ -29,6 +29,7 @@ class MLP(nn.Module):
 
     @nn.compact
     def __call__(self, images, *, train: bool):
+        """Logits of normalised images."""
         x = images.reshape(images.shape[0], -1)
         for width in self.hidden:
             x = nn.Dense(width, dtype=self.dtype, param_dtype=self.dtype)(x)

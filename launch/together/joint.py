@@ -1,4 +1,4 @@
-"""Several members' steps as one program: `unroll` puts them side by side, `vmap` makes each operation one over all of them."""
+"""Several members' steps as one program: `unroll` puts them side by side, `vmap` makes of their operations one for all."""
 
 from collections.abc import Callable, Sequence
 from typing import Literal

@@ -28,10 +28,13 @@ class Steps:
     def step_on(self, name: str, mesh: Mesh, experiment: Experiment) -> tuple[TrainStep, TrainState]:
         """The step of a member, as `devices.step_on` gives it."""
         like = devices.state_on(mesh, experiment)
+        return shaped(self.flat_on(name, mesh, like), self.family.metrics[name]), like
+
+    def flat_on(self, name: str, mesh: Mesh, like: TrainState) -> Callable[[Flat, Flat], tuple[Flat, Flat]]:
+        """The step of a member, of lists of arrays."""
         if self._compiled is None:
             self._compiled = compiled(flat_step(self.family, like), mesh, like)
-        values = jax.device_put(self.family.values(name), devices.replicated(mesh))
-        return shaped(partial(self._compiled, values), self.family.metrics[name]), like
+        return partial(self._compiled, jax.device_put(self.family.values(name), devices.replicated(mesh)))
 
 
 def flat_step(family: Family, like: TrainState) -> FlatStep:

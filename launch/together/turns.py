@@ -10,7 +10,7 @@ import sys
 import traceback
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from functools import cached_property, partial
+from functools import partial
 from pathlib import Path
 from types import FrameType
 
@@ -33,7 +33,7 @@ class Turns(local.Pool):
         self,
         planned: Plan,
         commands: Sequence[Command],
-        found: Callable[[], Sequence[Family]],
+        found: Sequence[Family],
         logs: Path,
         *,
         report: bool = False,
@@ -45,13 +45,8 @@ class Turns(local.Pool):
         options = {"retries": retries, "stop_after_failures": stop_after_failures, "say": say}
         super().__init__(commands, [place], logs, **options)
         self.planned, self.report = planned, report
-        self._found = found
+        self.steps = {name: steps for steps in map(Steps, found) for name in steps.family.members}
         self._called = False
-
-    @cached_property
-    def steps(self) -> dict[str, Steps]:
-        """The steps of each member's family, by the name of the member; traced when the first member runs."""
-        return {name: steps for steps in map(Steps, self._found()) for name in steps.family.members}
 
     def _stop(self, number: int, frame: FrameType | None) -> None:
         self.signal = signal.Signals(number).name
@@ -60,7 +55,7 @@ class Turns(local.Pool):
 
     def _spawn(self, command: Command, slot: local.Slot) -> "Ended":
         self.logs.mkdir(parents=True, exist_ok=True)
-        steps = self.steps.get(command.name)  # traced before the log of a member is open
+        steps = self.steps.get(command.name)
         with printing(self.logs / f"{command.name}.log"):
             return Ended(self._status(command, steps))
 
