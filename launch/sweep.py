@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 INTERRUPTED = 75
 PREFIX = "--sweep."
-WAYS = ("no", "turns", "vmap", "unroll")
+WAYS = ("no", "auto", "turns", "vmap", "unroll")
 """How the runs of a plan share a process; without, each has one of its own."""
 
 
@@ -58,7 +58,8 @@ def parser_of(name: str, description: str) -> argparse.ArgumentParser:
         choices=WAYS,
         default="no",
         help="no: each run in a process of its own; else all in this one, those that differ in nothing but constants of "
-        "their training step under one compiled program: turns, one after another; vmap and unroll, step by step together",
+        "their training step under one compiled program: turns, one after another; vmap and unroll, step by step together; "
+        "auto measures which is the fastest (no)",
     )
     return parser
 
@@ -188,11 +189,16 @@ def sweep_of(experiment: Path) -> Sequence[Change]:
 def run(made: Plan, flags: argparse.Namespace) -> int:
     """Writes the plan, or finds it there, and runs what is not done; returns the exit status."""
     from launch import plan, state
+    from launch.together import sameness
 
-    if flags.extend and (flags.workdir / plan.FILE).exists():
+    new = not (flags.workdir / plan.FILE).exists()
+    if flags.extend and not new:
         made = plan.extend(plan.read(flags.workdir), made, flags.workdir)
     elif not flags.dry_run:
         plan.write(made, flags.workdir)
+    if new or flags.extend:
+        for line in sameness.warnings(made):
+            print(line, file=sys.stderr, flush=True)
     figure = None if made.deciding is None else made.deciding.figure
     if flags.dry_run:
         print(state.table(state.states(made, flags.workdir), figure))
@@ -221,6 +227,9 @@ def pool_of(made: Plan, flags: argparse.Namespace) -> local.Pool | Together:
         {"retries": flags.retries, "stop_after_failures": flags.stop_after_failures},
     )
     say = lambda line: print(line, file=sys.stderr, flush=True)
+    if flags.together == "auto" and len(gpus := local.gpus()) > 1:
+        say(f"--together=auto: {len(gpus)} GPUs run as many members at once, each in a process of its own")
+        flags.together = "no"
     if flags.together == "no":
         return local.Pool(runs, local.slots(flags.workers), logs, say=say, **failures)
     if flags.workers not in (None, 1):

@@ -208,3 +208,13 @@ def test_a_step_that_changes_the_types_of_its_state_is_in_no_family(float64):
 def wider(loss, output):
     """A loss whose BatchNorm statistics are float64, whatever they were."""
     return loss, output.replace(collections=jax.tree.map(lambda x: x.astype(jnp.float64), output.collections))
+
+
+def test_variants_that_train_the_same_weights_are_told():
+    from launch import plan
+    from launch.together import sameness
+
+    variants = {"a": {}, "seldom": {"evaluate": 20}, "shuffled": {"order": "shuffled"}, "other": {"seed": 5}}
+    planned = plan.make(EXPERIMENTS.parent / "tests/tiny_experiment.py", variants)
+    (line,) = sameness.warnings(planned)
+    assert line == "warning: 'a' and 'seldom' train the same weights: config.evaluate changes nothing in training"

@@ -34,8 +34,8 @@ class Interruption:
     Where nothing is lost by it, a signal ends what is under way at once, by `Stopped`: before the first step is done, while
     the run waits for data (`awaited`), while it draws the report (`at_once`).
 
-    Outside the main thread, where no signal can be caught, it notes none, but a `Request`. Where a run has several processes, JAX notes
-    SIGTERM and makes them agree: all stop after the same step, or at the same batch of an evaluation.
+    Outside the main thread, where no signal can be caught, it notes a `Request` alone. Where a run has several processes, JAX
+    notes SIGTERM and makes them agree: all stop after the same step, or at the same batch of an evaluation.
     """
 
     def __init__(self, first: int = 0) -> None:

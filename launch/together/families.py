@@ -1,15 +1,13 @@
 """Families: the members of a plan whose training steps differ in nothing but constants, and so are one program."""
 
-import json
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
 from jax.sharding import Mesh
 
 from jaxvision import experiment as experiments
-from jaxvision.errors import ConfigError, UserError, raised_as, write_atomically
+from jaxvision.errors import ConfigError, UserError, raised_as
 from jaxvision.experiment import Experiment
 from jaxvision.run import config as configs
 from jaxvision.run import devices
@@ -123,22 +121,3 @@ def told(found: Sequence[Family], members: Mapping[str, Member]) -> list[str]:
             other += [] if other else vary
             lines[-1] = f"{', '.join(other)}: another program: {family.why}; {lines[-1]}"
     return lines
-
-
-FILE = "together.json"
-"""A file in the folder of a plan: which of its runs are one program, and how they were run."""
-
-
-def said(planned: Plan, folder: Path, say: Callable[[str], object]) -> list[Family]:
-    """The families of a plan, told and written down in its folder."""
-    devices.keep_compilations()
-    found = of_plan(planned, say)
-    lines = told(found, {each.name: each for each in planned.members})
-    for line in lines:
-        say(line)
-    rows = [
-        {"members": family.members, "lifted": sum(map(len, family.lifted)), "inputs": len(family.lifted), "what": line}
-        for family, line in zip(found, lines, strict=True)
-    ]
-    write_atomically(folder / FILE, json.dumps({"families": rows}, indent=1) + "\n")
-    return found

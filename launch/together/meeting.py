@@ -1,4 +1,4 @@
-"""A meeting of runs: threads that each train a member and wait for each other at every step, which one program does for all."""
+"""A meeting of runs: threads that train a member each, and wait for each other at every step, which one program does."""
 
 import threading
 from collections.abc import Callable, Collection
@@ -25,7 +25,8 @@ class Meeting:
     """
 
     def __init__(self, family: Family, way: Way):
-        self.family, self.way = family, way
+        self.family = family
+        self.way: Way = way
         self.alone = Steps(family)
         self._first: tuple[str, ...] = ()
         self._present: set[str] = set()
@@ -36,7 +37,7 @@ class Meeting:
         self._single: dict[str, Callable[[Flat, Flat], Given]] = {}
 
     def open(self, members: Collection[str]) -> None:
-        """From now on these members step together; until then, whoever comes waits."""
+        """Lets these members step together; until then, whoever comes waits."""
         with self._changed:
             self._first = tuple(name for name in self.family.members if name in members)
             self._present = set(self._first)

@@ -5,19 +5,29 @@ import signal
 import sys
 import threading
 from collections.abc import Callable, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from contextvars import copy_context
 from functools import partial
 from pathlib import Path
 from typing import Any, TextIO
 
+from jax.sharding import Mesh
+
+from jaxvision.experiment import Experiment
 from jaxvision.machine.signals import Stopped
 from jaxvision.run.interruption import REQUEST, Request
+from jaxvision.run.training import StepOn, Trained
+from jaxvision.train import TrainState, TrainStep
+from jaxvision.types import Batch, Scalar
 from launch import local
 from launch.command import Command
 from launch.plan import Plan
 from launch.together.meeting import Meeting
 from launch.together.turns import status_of, trained
+
+Train = Callable[[StepOn], Trained]
+STARTING = threading.Lock()
+"""Held by a run until its first step: Python's parser, and some of what traces programs, is not for several threads."""
 
 
 class Threads(local.Pool):
@@ -54,16 +64,17 @@ class Threads(local.Pool):
     def _spawn(self, command: Command, slot: local.Slot) -> "Run":
         self.logs.mkdir(parents=True, exist_ok=True)
         meets = not self.attempts.get(command.name) and not self._opened
-        step_on = self.meeting.step_on if meets else self.meeting.alone.step_on
-        train = partial(trained, self.planned, command, partial(step_on, command.name), False)
-        return Run(train, partial(self.meeting.leave, command.name), self.logs / f"{command.name}.log")
+        step_on = partial(self.meeting.step_on if meets else self.meeting.alone.step_on, command.name)
+        train = lambda step_on: trained(self.planned, command, step_on, False)
+        leave = partial(self.meeting.leave, command.name)
+        return Run(train, step_on, leave, self.logs / f"{command.name}.log")
 
 
 class Run:
     """A run in a thread, as a pool sees a process."""
 
-    def __init__(self, train: Callable[[], Any], leave: Callable[[], None], log: Path):
-        self._train, self._leave, self._log = train, leave, log
+    def __init__(self, train: Train, step_on: StepOn, leave: Callable[[], None], log: Path):
+        self._train, self._step_on, self._leave, self._log = train, step_on, leave, log
         self._request, self._status = Request(), 1
         context = copy_context()
         context.run(REQUEST.set, self._request)
@@ -83,15 +94,30 @@ class Run:
     def _run(self) -> None:
         with self._log.open("a", encoding="utf-8", buffering=1) as log:
             PRINTED.to = log
+            STARTING.acquire()
+            started = ExitStack()
+            started.callback(STARTING.release)
             try:
-                interrupted = self._train().interrupted
+                interrupted = self._train(partial(starting, self._step_on, started)).interrupted
                 self._status = 0 if interrupted is None else local.INTERRUPTED
             except (Stopped, KeyboardInterrupt):
                 self._status = local.INTERRUPTED
             except Exception as error:
                 self._status = status_of(error)
             finally:
+                started.close()
                 self._leave()
+
+
+def starting(step_on: StepOn, started: ExitStack, mesh: Mesh, experiment: Experiment) -> tuple[TrainStep, TrainState]:
+    """The step of a run, whose first call says that the run has started."""
+    step, like = step_on(mesh, experiment)
+
+    def train_step(state: TrainState, batch: Batch) -> tuple[TrainState, dict[str, Scalar]]:
+        started.close()
+        return step(state, batch)
+
+    return train_step, like
 
 
 PRINTED = threading.local()

@@ -8,7 +8,7 @@ import os
 import signal
 import sys
 import traceback
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
@@ -22,7 +22,6 @@ from launch import local
 from launch.command import Command
 from launch.plan import Plan
 from launch.together import families
-from launch.together.families import Family
 from launch.together.steps import Steps
 
 
@@ -33,7 +32,7 @@ class Turns(local.Pool):
         self,
         planned: Plan,
         commands: Sequence[Command],
-        found: Sequence[Family],
+        steps: Mapping[str, Steps],
         logs: Path,
         *,
         report: bool = False,
@@ -45,7 +44,7 @@ class Turns(local.Pool):
         options = {"retries": retries, "stop_after_failures": stop_after_failures, "say": say}
         super().__init__(commands, [place], logs, **options)
         self.planned, self.report = planned, report
-        self.steps = {name: steps for steps in map(Steps, found) for name in steps.family.members}
+        self.steps = steps
         self._called = False
 
     def _stop(self, number: int, frame: FrameType | None) -> None:
