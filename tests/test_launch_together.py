@@ -6,7 +6,7 @@ import signal
 import subprocess
 import sys
 import time
-from functools import partial
+from functools import cached_property, partial
 from itertools import islice
 from pathlib import Path
 
@@ -17,7 +17,7 @@ import pytest
 from jaxvision import experiment as experiments
 from jaxvision.run import config, devices
 from launch import plan, state
-from launch.together import families, joint, steps
+from launch.together import families, meeting, steps
 
 pytestmark = pytest.mark.slow
 ROOT = Path(__file__).parent.parent
@@ -31,7 +31,7 @@ class Members:
 
     def __init__(self, network):
         base = {"network": network, "size": "0.5", "precision": "float64", "batch_size": "8", "steps": str(STEPS)}
-        more = [{}, {"learning_rate": "0.01", "dropout": "0.5", "ema": "0.9", "weight_decay": "0.1"}]
+        more = [{}, {"learning_rate": "0.004", "dropout": "0.5", "ema": "0.9", "weight_decay": "0.1"}]
         texts = [{**base, "seed": str(seed), **more[seed % 2]} for seed in range(SEEDS)]
         self.mesh = devices.device_mesh()
         self.experiments = [config.build(NETWORKS, each).experiment for each in texts]
@@ -50,21 +50,30 @@ class Members:
             losses.append(metrics["loss"])
         return numbers(current, losses)
 
-    def alone(self, member):
-        return self.run(devices.step_on(self.mesh, self.experiments[member])[0], member)
+    @cached_property
+    def own_steps(self):
+        """The steps of the first two, as each is compiled alone; those of the others are the same."""
+        return [devices.step_on(self.mesh, each)[0] for each in self.experiments[:2]]
 
-    def jointly(self, way):
+    def alone(self, member):
+        return self.run(self.own_steps[member % 2], member)
+
+    def jointly(self, way, at_once):
+        """All members, so many of them in a program."""
         like = devices.state_on(self.mesh, self.experiments[0])
-        step = jax.jit(joint.WAYS[way](steps.flat_step(self.family, like)))
-        values = [self.family.values(str(i)) for i in range(SEEDS)]
-        states = [jax.tree.leaves(self.first(i)) for i in range(SEEDS)]
+        step = meeting.joint_step(self.family, way, self.mesh, like)
+        parts = [range(first, first + at_once) for first in range(0, SEEDS, at_once)]
+        return [each for part in parts for each in self._part(step, part, jax.tree.structure(like))]
+
+    def _part(self, step, members, structure):
+        values = [self.family.values(str(i)) for i in members]
+        states = [jax.tree.leaves(self.first(i)) for i in members]
         losses = [[] for _ in states]
-        for row in zip(*self.batches, strict=True):
+        for row in zip(*(self.batches[i] for i in members), strict=True):
             done = step(values, states, [jax.tree.leaves(batch) for batch in row])
             states = [each for each, _ in done]
             for i, (_, metrics) in enumerate(done):
-                losses[i].append(jax.tree.unflatten(self.family.metrics[str(i)], metrics)["loss"])
-        structure = jax.tree.structure(like)
+                losses[i].append(jax.tree.unflatten(self.family.metrics[str(members[i])], metrics)["loss"])
         return [numbers(jax.tree.unflatten(structure, s), each) for s, each in zip(states, losses, strict=True)]
 
 
@@ -72,11 +81,12 @@ def numbers(current, losses):
     return jax.device_get((current.replace(key=jax.random.key_data(current.key)), losses))
 
 
-@pytest.mark.parametrize("network", ["mlp", "cnn", "vit"])
-def test_each_way_gives_every_members_own_run(network, float64):
+@pytest.mark.parametrize(("network", "unrolled"), [("mlp", SEEDS), ("cnn", 2), ("vit", 2)])
+def test_each_way_gives_every_members_own_run(network, unrolled, float64):
+    """XLA takes long to compile eight convolutional networks side by side, so that they are unrolled in pairs."""
     members = Members(network)
     shared = steps.Steps(members.family)
-    ways = {way: members.jointly(way) for way in joint.WAYS}
+    ways = {"vmap": members.jointly("vmap", SEEDS), "unroll": members.jointly("unroll", unrolled)}
     for i, experiment in enumerate(members.experiments):
         wanted = members.alone(i)
         found = {way: each[i] for way, each in ways.items()}
@@ -90,14 +100,15 @@ def test_each_way_gives_every_members_own_run(network, float64):
 
 SWEEP = (
     *(sys.executable, "-m", "launch.sweep", f"--config={TINY}", "--sweep.learning_rate=0.001,0.01", "--seeds=0,1"),
-    *("--config.checkpoint=2", "--config.steps=40", "--config.evaluate=10", "--together=turns"),
+    *("--config.checkpoint=2", "--config.steps=40", "--config.evaluate=10"),
 )
 
 
-def start(folder, *more):
+def start(folder, way, *more):
     environment = {**os.environ, "PYTHONPATH": f"{TINY.parent}:{ROOT}"}
     streams = {"text": True, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
-    return subprocess.Popen([*SWEEP, f"--workdir={folder}", *more], cwd=ROOT, env=environment, **streams)
+    command = [*SWEEP, f"--workdir={folder}", f"--together={way}", *more]
+    return subprocess.Popen(command, cwd=ROOT, env=environment, **streams)
 
 
 def logs(folder):
@@ -108,17 +119,17 @@ def logs(folder):
 
 def test_turns_that_are_interrupted_and_killed_end_as_uninterrupted_ones(tmp_path):
     whole, parted = tmp_path / "whole", tmp_path / "parted"
-    process = start(whole)
+    process = start(whole, "turns")
     out, err = process.communicate(timeout=300)
     assert (process.returncode, "4 runs: 4 done" in out) == (0, True), err
     assert "4 of 4 runs are one program; they differ in learning_rate, seed" in err
     for number, (ended, runs) in {signal.SIGTERM: (75, 0), signal.SIGKILL: (-9, 1)}.items():
-        launcher = start(parted)
+        launcher = start(parted, "turns")
         wait_for(parted, runs)
         launcher.send_signal(number)
         _, err = launcher.communicate(timeout=120)
         assert launcher.returncode == ended, err
-    launcher = start(parted)
+    launcher = start(parted, "turns")
     _, err = launcher.communicate(timeout=300)
     assert (launcher.returncode, ": goes on" in err) == (0, True), err
     assert logs(parted) == logs(whole)
@@ -131,11 +142,33 @@ def test_turns_that_are_interrupted_and_killed_end_as_uninterrupted_ones(tmp_pat
 
 
 def test_a_member_that_fails_in_turns_leaves_the_others(tmp_path):
-    process = start(tmp_path, "--config.blow_up_at=3", "--stop-after-failures=2", "--retries=0")
+    process = start(tmp_path, "turns", "--config.blow_up_at=3", "--stop-after-failures=2", "--retries=0")
     out, err = process.communicate(timeout=300)
     assert process.returncode == 1, err
     assert "2 failed, 2 waiting" in out
     assert "step 3: the loss, its gradient or the updated parameters are not finite" in err
+
+
+def test_runs_that_step_together_are_cancelled_and_go_on(tmp_path):
+    """float64, so that members of one program and of another end alike."""
+    whole, parted = tmp_path / "whole", tmp_path / "parted"
+    launchers = [start(whole, "turns", "--config.precision=float64")]
+    launchers.append(start(parted, "vmap", "--config.precision=float64"))
+    wait_for(parted, 3)
+    subprocess.run([sys.executable, "-m", "launch.cancel", str(parted)], cwd=ROOT, check=True)
+    _, err = launchers[1].communicate(timeout=300)
+    assert launchers[1].returncode == 75, err
+    assert {at.kind for at in state.states(plan.read(parted), parted).values()} <= {"interrupted", "done"}
+    launchers.append(start(parted, "vmap", "--config.precision=float64"))
+    for launcher in launchers[::2]:
+        _, err = launcher.communicate(timeout=300)
+        assert launcher.returncode == 0, err
+    for name, text in logs(parted).items():
+        rows, wanted = ([json.loads(line) for line in each.decode().splitlines()] for each in (text, logs(whole)[name]))
+        assert [row.keys() for row in rows] == [row.keys() for row in wanted]
+        for row, other in zip(rows, wanted, strict=True):
+            np.testing.assert_allclose(list(row.values()), list(other.values()), rtol=1e-7, atol=1e-9)
+    assert "step 40" in (parted / "logs" / f"{name}.log").read_text()  # each prints into its own log
 
 
 def wait_for(folder, runs, seconds=120):

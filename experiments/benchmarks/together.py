@@ -32,13 +32,15 @@ class Case(NamedTuple):
 
     experiment: Path
     fields: tuple[str, ...]
+    rate: float = 2e-3
+    """Learning rate, that of the file: a sweep needs a field."""
 
 
 CASES = {
     "mlp": Case(NETWORKS, ("network=mlp", "steps=2000")),
     "cnn": Case(NETWORKS, ("network=cnn", "steps=1000")),
     "vit": Case(NETWORKS, ("network=vit", "steps=1000")),
-    "quickstart": Case(HERE.parent / "quickstart.py", ("epochs=1",)),
+    "quickstart": Case(HERE.parent / "quickstart.py", ("epochs=1",), 6e-3),
 }
 
 
@@ -56,8 +58,8 @@ def one_by_one(case: Case, folder: Path) -> None:
 
 
 def together(case: Case, folder: Path) -> None:
-    seeds = f"--seeds={','.join(map(str, range(MEMBERS)))}"
-    call("launch.sweep", case, folder, f"--workdir={folder}", seeds, "--together=auto")
+    seeds, rate = f"--seeds={','.join(map(str, range(MEMBERS)))}", f"--sweep.learning_rate={case.rate}"
+    call("launch.sweep", case, folder, f"--workdir={folder}", rate, seeds, "--together=auto")
 
 
 def call(module: str, case: Case, folder: Path, *flags: str) -> None:

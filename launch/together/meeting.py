@@ -30,6 +30,7 @@ class Meeting:
         self.alone = Steps(family)
         self._first: tuple[str, ...] = ()
         self._present: set[str] = set()
+        self._left: set[str] = set()
         self._given: dict[str, Given] = {}
         self._done: dict[str, Given | Exception] = {}
         self._changed = threading.Condition()
@@ -40,12 +41,13 @@ class Meeting:
         """Lets these members step together; until then, whoever comes waits."""
         with self._changed:
             self._first = tuple(name for name in self.family.members if name in members)
-            self._present = set(self._first)
+            self._present = set(self._first) - self._left
             self._advance()
 
     def leave(self, member: str) -> None:
         """The member takes no further step; called by its thread or for it, as often as you like."""
         with self._changed:
+            self._left.add(member)
             self._present.discard(member)
             self._advance()
 
