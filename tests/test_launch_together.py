@@ -30,7 +30,7 @@ class Members:
     """Eight runs of a network, of other seeds, rates and dropout, as state and batches."""
 
     def __init__(self, network):
-        base = {"network": network, "size": "0.5", "precision": "float64", "batch_size": "8", "steps": str(STEPS)}
+        base = {"network": network, "size": "0.25", "precision": "float64", "batch_size": "4", "steps": str(STEPS)}
         more = [{}, {"learning_rate": "0.004", "dropout": "0.5", "ema": "0.9", "weight_decay": "0.1"}]
         texts = [{**base, "seed": str(seed), **more[seed % 2]} for seed in range(SEEDS)]
         self.mesh = devices.device_mesh()
@@ -152,14 +152,14 @@ def test_a_member_that_fails_in_turns_leaves_the_others(tmp_path):
 def test_runs_that_step_together_are_cancelled_and_go_on(tmp_path):
     """float64, so that members of one program and of another end alike."""
     whole, parted = tmp_path / "whole", tmp_path / "parted"
-    launchers = [start(whole, "turns", "--config.precision=float64")]
-    launchers.append(start(parted, "vmap", "--config.precision=float64"))
+    fields = ("--config.precision=float64", "--config.steps=100", "--config.checkpoint=20", "--config.evaluate=50")
+    launchers = [start(whole, "turns", *fields), start(parted, "vmap", *fields)]
     wait_for(parted, 3)
     subprocess.run([sys.executable, "-m", "launch.cancel", str(parted)], cwd=ROOT, check=True)
     _, err = launchers[1].communicate(timeout=300)
     assert launchers[1].returncode == 75, err
     assert {at.kind for at in state.states(plan.read(parted), parted).values()} <= {"interrupted", "done"}
-    launchers.append(start(parted, "vmap", "--config.precision=float64"))
+    launchers.append(start(parted, "vmap", *fields))
     for launcher in launchers[::2]:
         _, err = launcher.communicate(timeout=300)
         assert launcher.returncode == 0, err
@@ -168,7 +168,7 @@ def test_runs_that_step_together_are_cancelled_and_go_on(tmp_path):
         assert [row.keys() for row in rows] == [row.keys() for row in wanted]
         for row, other in zip(rows, wanted, strict=True):
             np.testing.assert_allclose(list(row.values()), list(other.values()), rtol=1e-7, atol=1e-9)
-    assert "step 40" in (parted / "logs" / f"{name}.log").read_text()  # each prints into its own log
+    assert "step 100" in (parted / "logs" / f"{name}.log").read_text()  # each prints into its own log
 
 
 def wait_for(folder, runs, seconds=120):

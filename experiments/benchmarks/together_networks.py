@@ -32,7 +32,7 @@ class MLP(nn.Module):
         """Logits of normalised images."""
         x = images.reshape(images.shape[0], -1)
         for width in self.hidden:
-            x = nn.Dense(width, dtype=self.dtype, param_dtype=self.dtype)(x)
+            x = nn.Dense(width, use_bias=False, dtype=self.dtype, param_dtype=self.dtype)(x)
             x = BatchNorm(dtype=self.dtype)(x, use_running_average=not train)
             x = nn.Dropout(self.dropout, deterministic=not train)(nn.relu(x))
         return nn.Dense(self.classes, dtype=self.dtype, param_dtype=self.dtype)(x)
