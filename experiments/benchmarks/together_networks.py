@@ -16,7 +16,7 @@ from jaxvision.nn.cnn import SmallCNN
 from jaxvision.nn.norm import BatchNorm
 from jaxvision.nn.vit import ViT
 from jaxvision.tasks.classification import classification
-from jaxvision.train import Every, exponential_average
+from jaxvision.train import Every, exponential_average, ramped
 
 
 class MLP(nn.Module):
@@ -60,7 +60,10 @@ def build(config) -> Experiment:
         raise ValueError(f"no network {config.network!r}; allowed: {', '.join(NETWORKS)}")
     dtype, classes = jnp.dtype(config.precision), 10
     network = NETWORKS[config.network](classes, lambda width: max(2, round(width * config.size)), config.dropout, dtype)
-    schedule = optax.warmup_cosine_decay_schedule(0.0, config.learning_rate, config.steps // 10, config.steps)
+    rates = optax.warmup_cosine_decay_schedule(0.0, config.learning_rate, config.steps // 10, config.steps)
+    # By floating-point steps: a quotient of integers is a float32, which programs may round otherwise.
+    schedule = lambda step: rates(jnp.asarray(step, dtype))
+    decay = lambda step: ramped(config.ema)(jnp.asarray(step, dtype))
     options = {"canvas": 28, "batch_size": config.batch_size, "channels": 1}
     train = resident.training(lambda: data("train"), order=order.shuffled(config.seed), **options)
     test = resident.evaluation(lambda: data("test"), **options)
@@ -71,7 +74,7 @@ def build(config) -> Experiment:
         train=train,
         augment=flip(),
         evaluations={"test": Evaluation(test, metrics(idx.FASHION_MNIST))},
-        average=exponential_average(config.ema),
+        average=exponential_average(decay),
         seed=config.seed,
         every=Every(log=25, evaluate=0, checkpoint=0),
         keep=Keep(latest=1),

@@ -15,12 +15,13 @@ from pathlib import Path
 from types import FrameType
 
 from jaxvision.commands import message
+from jaxvision.errors import ConfigError
 from jaxvision.machine.signals import Stopped
 from jaxvision.run import config as configs
 from jaxvision.run import devices, training
 from launch import local
 from launch.command import Command
-from launch.plan import Plan
+from launch.plan import Plan, code
 from launch.together import families
 from launch.together.steps import Steps
 
@@ -77,6 +78,10 @@ class Turns(local.Pool):
 def trained(planned: Plan, command: Command, step_on: training.StepOn, report: bool) -> training.Trained:
     """Trains a member in this process, as its command would in one of its own."""
     member = next(each for each in planned.members if each.name == command.name)
+    if code(planned.experiment) != planned.code:
+        raise ConfigError(
+            f"{planned.experiment} has changed since its programs were traced: give the same command again"
+        )
     experiment, recipe = families.built(planned, member, ["python", *command.arguments[1:]])
     with configs.naming_fields(recipe.config):
         return training.train(experiment, command.workdir, recipe, report=report, step_on=step_on)
