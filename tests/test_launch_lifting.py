@@ -170,19 +170,30 @@ SWEPT = {
 }
 
 
-@pytest.mark.parametrize(
-    "file", ["quickstart.py", *(pytest.param(name, marks=pytest.mark.slow) for name in list(SWEPT)[1:])]
-)
-def test_fields_of_an_experiment_are_lifted_and_shapes_are_told(file):
-    lifted, base, others = SWEPT[file]
-    first = step(file, **base)
-    for field, value in lifted.items():
-        other = step(file, **base | {field: value})
+def check_others(file, first):
+    base, others = SWEPT[file][1:]
+    for field, value in others.items():
+        assert "there" in (lifting.unlike(first, step(file, **base | {field: value})) or ""), field
+
+
+def test_fields_of_quickstart_are_lifted_each_and_shapes_are_told():
+    first = step("quickstart.py")
+    for field, value in QUICKSTART.items():
+        other = step("quickstart.py", **{field: value})
         assert lifting.unlike(first, other) is None, field
         columns = lifting.columns([first.constants, other.constants])
         assert bool(columns) == (field != "seed"), field  # a seed is in the state, and in the order of the data
-    for field, value in others.items():
-        assert "there" in (lifting.unlike(first, step(file, **base | {field: value})) or ""), field
+    check_others("quickstart.py", first)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("file", ["shapes.py", "imagenet_vit_small.py"])
+def test_fields_of_a_detector_and_of_a_transformer_are_lifted_all_at_once(file):
+    lifted, base, _ = SWEPT[file]
+    first, other = step(file, **base), step(file, **base | lifted)
+    assert lifting.unlike(first, other) is None
+    assert len(lifting.columns([first.constants, other.constants])) >= len(lifted) - 1
+    check_others(file, first)
 
 
 def test_members_are_told_by_their_fields():
