@@ -35,7 +35,9 @@ def start(folder: Path) -> int:
     (folder / FILE).touch()
     jobs = slurm.end(folder) if (folder / slurm.FOLDER).is_dir() else []
     running = [name for name, at in state.states(planned, folder).items() if at.kind == "running"]
-    elsewhere = [name for name in running if name not in jobs and not _told(folder / name, socket.gethostname())]
+    processes = {name: _process(folder / name, socket.gethostname()) for name in running if name not in jobs}
+    told = {each for each in processes.values() if each is not None and _told(each)}  # a process may hold several runs
+    elsewhere = [name for name, process in processes.items() if process not in told]
     print(f"{len(running) - len(elsewhere)} runs were told to save and end; none is started any more")
     if elsewhere:
         print(f"on other hosts, whose launchers end them: {', '.join(elsewhere)}")
@@ -44,15 +46,18 @@ def start(folder: Path) -> int:
     return 1 if elsewhere else 0
 
 
-def _told(workdir: Path, host: str) -> bool:
-    """Whether the process of a run is on this host; it gets SIGTERM."""
+def _process(workdir: Path, host: str) -> int | None:
+    """The process of a run, if it is on this host."""
     from jaxvision.run import lease
 
     held = lease.read(workdir)
-    if held is None or held.host != host or not lease.alive(workdir, held):
-        return False
+    return held.process if held is not None and held.host == host and lease.alive(workdir, held) else None
+
+
+def _told(process: int) -> bool:
+    """Sends SIGTERM; whether that was allowed."""
     try:
-        os.kill(held.process, signal.SIGTERM)
+        os.kill(process, signal.SIGTERM)
     except ProcessLookupError:
         return True  # it has just ended
     except PermissionError:

@@ -8,7 +8,7 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import FrameType
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 from jaxvision.errors import ConfigError, amount
 from jaxvision.machine.signals import INTERRUPTED
@@ -31,6 +31,21 @@ class Slot(NamedTuple):
 
     cores: frozenset[int]
     environment: dict[str, str]
+
+
+class Process(Protocol):
+    """A run that a pool has started."""
+
+    @property
+    def pid(self) -> int:
+        """The number of its process."""
+        ...
+
+    def poll(self) -> int | None:
+        """The exit status; None while it runs."""
+
+    def send_signal(self, sig: int, /) -> None:
+        """Sends it a signal."""
 
 
 class Outcome(NamedTuple):
@@ -92,7 +107,7 @@ class Pool:
         self.logs, self.retries, self.most_failures, self.say = logs, retries, stop_after_failures, say
         self.free = list(places)
         self.waiting = deque(commands)
-        self.running: dict[str, tuple[subprocess.Popen, Slot, Command]] = {}
+        self.running: dict[str, tuple[Process, Slot, Command]] = {}
         self.elsewhere: dict[str, Command] = {}
         self.attempts: dict[str, int] = {}
         self.failed: list[str] = []
@@ -165,13 +180,20 @@ class Pool:
                 continue
             slot = self.free.pop(0)
             self.say(f"{command.name}: {'goes on' if at.step else 'starts'}")
+            self._logged[command.name] = self._length(command)
             self.running[command.name] = (self._spawn(command, slot), slot, command)
 
-    def _spawn(self, command: Command, slot: Slot) -> subprocess.Popen:
+    def _length(self, command: Command) -> int:
+        """The length of the log of a run."""
+        try:
+            return (self.logs / f"{command.name}.log").stat().st_size
+        except OSError:
+            return 0
+
+    def _spawn(self, command: Command, slot: Slot) -> Process:
         self.logs.mkdir(parents=True, exist_ok=True)
         before = os.sched_getaffinity(0)
         with (self.logs / f"{command.name}.log").open("ab") as log:
-            self._logged[command.name] = log.tell()
             os.sched_setaffinity(0, slot.cores)  # the child has that of the thread that starts it
             try:
                 return subprocess.Popen(

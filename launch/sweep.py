@@ -19,10 +19,15 @@ from jaxvision.machine.signals import INTERRUPTED
 from launch import backends
 
 if TYPE_CHECKING:
+    from launch import local
+    from launch.command import Command
     from launch.plan import Deciding, Plan
+    from launch.together.running import Together
     from launch.values import Change
 
 PREFIX = "--sweep."
+WAYS = ("no", "auto", "turns", "vmap", "unroll")
+"""How the runs of a plan share a process; without, each has one of its own."""
 
 
 def parser_of(name: str, description: str) -> argparse.ArgumentParser:
@@ -48,6 +53,14 @@ def parser_of(name: str, description: str) -> argparse.ArgumentParser:
     )
     local.add_argument(
         "--stop-after-failures", type=int, default=3, metavar="N", help="failed runs after which none is started (3)"
+    )
+    local.add_argument(
+        "--together",
+        choices=WAYS,
+        default="no",
+        help="no: each run in a process of its own; else all in this one, those that differ in nothing but constants of "
+        "their training step under one compiled program: turns, one after another; vmap and unroll, step by step together; "
+        "auto measures which is the fastest (no)",
     )
     backends.add_flags(parser)
     return parser
@@ -187,15 +200,24 @@ def sweep_of(experiment: Path) -> Sequence[Change]:
 
 def run(made: Plan, flags: argparse.Namespace) -> int:
     """Writes the plan, or finds it there, and runs what is not done; returns the exit status."""
-    from launch import local, plan, state
+    from launch import plan, state
     from launch.command import command
+    from launch.together import sameness
 
     asked = backends.resources(flags)
     told = None if flags.backend == backends.LOCAL else backends.settings(flags, say)
-    if flags.extend and (flags.workdir / plan.FILE).exists():
+    if told is not None and flags.together != "no":
+        raise ConfigError(
+            f"--together={flags.together} runs all in this process; --backend={flags.backend} needs --together=no"
+        )
+    new = not (flags.workdir / plan.FILE).exists()
+    if flags.extend and not new:
         made = plan.extend(plan.read(flags.workdir), made, flags.workdir)
     elif not flags.dry_run:
         plan.write(made, flags.workdir)
+    if new or flags.extend:
+        for line in sameness.warnings(made):
+            print(line, file=sys.stderr, flush=True)
     figure = None if made.deciding is None else made.deciding.figure
     if flags.dry_run:
         print(state.table(state.states(made, flags.workdir), figure))
@@ -206,20 +228,37 @@ def run(made: Plan, flags: argparse.Namespace) -> int:
         status = backends.start(runs, folder, flags.backend, told)
         print(state.table(state.states(made, flags.workdir), figure))
         return status
-    pool = local.Pool(
-        runs,
-        local.slots(flags.workers),
-        flags.workdir / local.LOGS,
-        retries=flags.retries,
-        stop_after_failures=flags.stop_after_failures,
-        say=say,
-    )
+    pool = pool_of(made, runs, flags)
     outcome = pool.run()
     print(state.table(state.states(made, flags.workdir), figure))
     if outcome.signal is not None:
         print(f"stopped by {outcome.signal}; the same command goes on", file=sys.stderr)
         return INTERRUPTED
     return 1 if outcome.failed or outcome.left else 0
+
+
+def pool_of(made: Plan, runs: Sequence[Command], flags: argparse.Namespace) -> local.Pool | Together:
+    """What runs the members of a plan on this machine.
+
+    Raises:
+      ConfigError: if there are not so many workers as asked for, or more than one where runs share a process.
+    """
+    from launch import local
+
+    logs = flags.workdir / local.LOGS
+    failures = {"retries": flags.retries, "stop_after_failures": flags.stop_after_failures}
+    if flags.together == "auto" and len(gpus := local.gpus()) > 1:
+        say(f"--together=auto: {len(gpus)} GPUs run as many members at once, each in a process of its own")
+        flags.together = "no"
+    if flags.together == "no":
+        return local.Pool(runs, local.slots(flags.workers), logs, say=say, **failures)
+    if flags.workers not in (None, 1):
+        raise ConfigError(
+            f"--together={flags.together} runs all in one process; --workers={flags.workers} needs --together=no"
+        )
+    from launch.together import running
+
+    return running.Together(made, runs, logs, flags.together, report=flags.pictures, say=say, **failures)
 
 
 def say(line: str) -> None:

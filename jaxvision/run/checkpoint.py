@@ -1,17 +1,19 @@
 """Checkpoints on disk, by Orbax: saved asynchronously, verified when read, never half there."""
 
 import contextlib
+import functools
 import itertools
 import logging
 import math
 import os
 import shutil
 import tempfile
+import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Literal, NamedTuple, cast
+from typing import Any, Literal, NamedTuple, ParamSpec, TypeVar, cast
 
 import jax
 import jax.numpy as jnp
@@ -32,6 +34,8 @@ from jaxvision.run.structure import abstract, check_same, named_types
 logger = logging.getLogger(__name__)
 # Where a file can't be read, Orbax logs the failure of every array besides raising it.
 logging.getLogger("asyncio").addFilter(lambda record: "exception was never retrieved" not in record.getMessage())
+P = ParamSpec("P")
+R = TypeVar("R")
 Which = Literal["best", "latest"] | int
 """A checkpoint: one of the two, or that of a step."""
 MISTAKEN = frozenset("[]*?\\")
@@ -44,6 +48,24 @@ LISTED = 32
 """Steps that Orbax may list although they were deleted."""
 OPEN_FILES = Path("/proc/self/fd")
 """Where Linux names the open files and folders of this process."""
+
+
+IN_TURN = threading.RLock()
+
+
+def in_turn(method: Callable[P, R]) -> Callable[P, R]:
+    """The method, at one time in one thread where runs have a thread each: Orbax counts what a process has under way."""
+
+    @functools.wraps(method)
+    def called(*args: P.args, **kwargs: P.kwargs) -> R:
+        with contextlib.nullcontext() if _in_main_thread() else IN_TURN:
+            return method(*args, **kwargs)
+
+    return called
+
+
+def _in_main_thread() -> bool:
+    return threading.current_thread() is threading.main_thread()
 
 
 class Saved(NamedTuple):
@@ -102,6 +124,7 @@ class Checkpoints:
             raise CheckpointError(f"for the letters {letters} in {folder} it needs a link to it: {error}") from error
         return link
 
+    @in_turn
     def _open(self) -> None:
         if not self.read_only:
             _once(self._tidy)
@@ -201,6 +224,7 @@ class Checkpoints:
         metadata = ocp.metadata(str(self._known_as / str(step)))
         return sealing.unsealed(step, cast(dict, metadata.custom_metadata))
 
+    @in_turn
     def save(self, step: int, state: PyTree, notes: Mapping[str, Any], metrics: Mapping[str, float] | None) -> None:
         """Starts saving; returns when the arrays are copied, while the writing goes on.
 
@@ -230,6 +254,8 @@ class Checkpoints:
             )
         old = retention.superfluous(self._scored(), self.keep)
         self._pending = (step, old, self._writer.submit(self._commit, response, old))
+        if not _in_main_thread():
+            self.wait()
         if not self._proven:
             self._prove(step, state)
 
@@ -278,6 +304,7 @@ class Checkpoints:
         self._gone.intersection_update(each.step for each in self._orbax.checkpoints)
         self._metrics = {step: metrics for step, metrics in self._metrics.items() if step in self.steps}
 
+    @in_turn
     def close(self) -> None:
         """Waits, then gives back what Orbax holds."""
         try:
@@ -295,6 +322,7 @@ class Checkpoints:
         with contextlib.suppress(Exception) if error else contextlib.nullcontext():
             self.close()
 
+    @in_turn
     def newest(self, like: PyTree) -> Saved | None:
         """The newest checkpoint that can be read, or None where there is none at all.
 
@@ -362,6 +390,7 @@ class Checkpoints:
             return saved
         return DamagedCheckpoint(f"checkpoint {self.folder / str(step)} is damaged: another process can't read it")
 
+    @in_turn
     def load(self, step: int, like: PyTree) -> Saved:
         """The checkpoint of this step, verified against the digest that was saved with it.
 

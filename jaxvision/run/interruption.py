@@ -6,6 +6,7 @@ import threading
 import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
+from contextvars import ContextVar
 from typing import TypeVar
 
 from jax.experimental import multihost_utils
@@ -33,20 +34,31 @@ class _Again:
             signal.raise_signal(number)
 
 
+class Request:
+    """A request that a run end, as a signal would ask for: of who started the thread that it runs in."""
+
+    name: str | None = None
+
+
+REQUEST: ContextVar[Request | None] = ContextVar("request", default=None)
+"""What the run in this context heeds beside signals."""
+
+
 class Interruption:
     """Notes SIGTERM and SIGINT inside a `with` block instead of dying of them; a second one kills (SIGTERM after `ONCE`).
 
     Where nothing is lost by it, a signal ends what is under way at once, by `Stopped`: before the first step is done, while
     the run waits for data (`awaited`), while it draws the report (`at_once`).
 
-    Outside the main thread, where no signal can be caught, it notes none. Where a run has several processes, JAX notes
-    SIGTERM and makes them agree: all stop after the same step, or at the same batch of an evaluation.
+    Outside the main thread, where no signal can be caught, it notes a `Request` alone. Where a run has several processes, JAX
+    notes SIGTERM and makes them agree: all stop after the same step, or at the same batch of an evaluation.
     """
 
     def __init__(self, first: int = 0) -> None:
         self.name: str | None = None
         self.first = first
         """The step that the run starts at."""
+        self._request_of = REQUEST.get()
         self._begun = False
         self._raising = 0
         self._asked = 0
@@ -99,6 +111,8 @@ class Interruption:
         self._asked += 1
         if several() and multihost_utils.reached_preemption_sync_point(self._asked):
             self.name = "SIGTERM"
+        if self._request_of is not None and self._request_of.name is not None:
+            self.name = self._request_of.name
         return self.name is not None
 
     def _note(self, number: int, frame) -> None:

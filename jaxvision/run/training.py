@@ -38,6 +38,8 @@ logger = logging.getLogger(__name__)
 
 Feed = Callable[..., Iterator[Batch]]
 """`(stream, step=0)`: the batches of a stream from this step on, on the devices."""
+StepOn = Callable[[Mesh, Experiment], tuple[TrainStep, TrainState]]
+"""The compiled training step over the devices, and the shapes and shardings of its state; `devices.step_on` is one."""
 
 
 class Trained(NamedTuple):
@@ -87,6 +89,7 @@ def train(
     trackers: Sequence[OpenTracker] = (),
     profile: range | None = None,
     report: bool = True,
+    step_on: StepOn = devices.step_on,
 ) -> Trained:
     """Trains the experiment to its end, from the newest checkpoint in the workdir if there is one.
 
@@ -103,6 +106,7 @@ def train(
       trackers: beside TensorBoard, such as `partial(WeightsAndBiases, "project")`.
       profile: the steps to trace.
       report: draw `report/` at the end: the curves, and what each evaluation draws.
+      step_on: makes the compiled training step: one that serves other runs too, say.
 
     Raises:
       ConfigError: if parts of the experiment don't fit together, or don't fit the devices.
@@ -114,7 +118,7 @@ def train(
     lease = None
     with peers.naming_lost(), ExitStack() as stack:
         with processes.together():
-            plan = prepare(experiment, fsdp)
+            plan = prepare(experiment, fsdp, step_on)
         config = {} if recipe is None else recipe.config
         processes.check_same(agreement.settings(experiment, plan.fingerprints, plan.like, recipe, fsdp))
         place = Workdir(workdir)
@@ -145,7 +149,7 @@ def train(
         return trained
 
 
-def prepare(experiment: Experiment, fsdp: int = 1) -> Plan:
+def prepare(experiment: Experiment, fsdp: int = 1, step_on: StepOn = devices.step_on) -> Plan:
     """Checks the experiment, opens its data, traces its training step.
 
     Raises:
@@ -165,7 +169,7 @@ def prepare(experiment: Experiment, fsdp: int = 1) -> Plan:
             with naming(where := f"evaluation {name}"):
                 experiments.check_classes(evaluation.metric, abouts[where])
         loop.check_intervals(experiment.every)
-        step, like = devices.step_on(mesh, experiment)
+        step, like = step_on(mesh, experiment)
         devices.check_memory(mesh, like)
         return Plan(experiment, abouts, mesh, step, like, remarks_on(experiment, abouts, mesh, like))
 

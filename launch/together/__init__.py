@@ -1,0 +1,1 @@
+"""One process, many members: constants in which the programs of runs differ become inputs of one program."""
