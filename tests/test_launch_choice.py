@@ -91,4 +91,4 @@ def test_flags_that_do_not_go_together(flags, message, tmp_path):
     from launch.plan import Plan
 
     with pytest.raises(ConfigError, match=message):
-        sweep.pool_of(Plan(NETWORKS, "", ()), given)
+        sweep.pool_of(Plan(NETWORKS, "", ()), (), given)
