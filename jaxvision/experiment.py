@@ -53,7 +53,7 @@ class Output(NamedTuple):
 
 
 class Keep(NamedTuple):
-    """Which checkpoints stay: the `latest`, and the `best` by the metric `by`."""
+    """Which checkpoints stay: the `latest`, and the `best` by the metric `by`, of equal ones the earliest."""
 
     latest: int = 2
     best: int = 1

@@ -157,6 +157,20 @@ def test_variance_stays_exact_beside_a_large_mean():
     assert_allclose(variance, np.var(np.asarray(x, np.float64), 0), rtol=1e-4)
 
 
+@pytest.mark.parametrize("mean", [300, 3_000, 30_000])
+def test_a_first_batch_far_from_zero_is_not_blown_up(mean):
+    """The variance of a mean of 3,000 deviations is below what float32 can tell; it must not be taken for 0."""
+    x = jnp.asarray(mean + np.random.default_rng(0).normal(size=(4096, 4)), jnp.float32)
+    norm = BatchNorm()
+    variables = norm.init(jax.random.key(0), x, use_running_average=False)
+    step = jax.jit(partial(norm.apply, use_running_average=False, mutable=["batch_stats"]))
+    for _ in range(60):
+        y, changed = step(variables, x)
+        assert np.std(y, axis=0).max() < 2
+        variables = variables | changed
+    np.testing.assert_allclose(np.std(y, axis=0), 1, atol=0.01)
+
+
 def test_moments_do_not_depend_on_the_guess(float64):
     x = data(50, CHANNELS, dtype=np.float64)
     for near in (0.0, -7.0, 100.0):

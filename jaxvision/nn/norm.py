@@ -44,8 +44,10 @@ def moments(
     """Mean and biased variance of every channel, in one pass over `x`, and the number of values that they are of.
 
     Both are sums of `x - near`, so that the variance, a difference of squares, stays exact for channels whose mean is
-    large, provided that `near` is about that mean. The result does not depend on `near` but for rounding. `mask` says which
-    values count; of none the mean is `near` and the variance 0.
+    large, provided that `near` is about that mean. The result does not depend on `near` but for rounding, which is no more
+    than a part of the variance while the mean is within some hundred deviations of `near`, as it is of running statistics
+    after the first steps; a variance below it is taken to be it, not 0. `mask` says which values count; of none the mean is
+    `near` and the variance 0.
     """
     near, values = lax.stop_gradient(near), x.size // x.shape[-1]
     deviation, count = x - _row(near, x), jnp.asarray(values, x.dtype)
@@ -54,7 +56,8 @@ def moments(
     axes, divisor = tuple(range(x.ndim - 1)), jnp.maximum(count, 1)
     mean = deviation.sum(axes) / divisor
     variance = jnp.square(deviation).sum(axes) / divisor - jnp.square(mean)
-    return near + mean, maximum(variance, 0), count
+    rounding = jnp.finfo(x.dtype).eps * jnp.square(lax.stop_gradient(mean))
+    return near + mean, maximum(variance, rounding), count
 
 
 class BatchNorm(nn.Module):
