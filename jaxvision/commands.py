@@ -6,6 +6,7 @@ import argparse
 import logging
 import sys
 import threading
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Literal, NoReturn
@@ -101,6 +102,9 @@ def tell_errors_once() -> None:
 
     threading.excepthook = thread
     sys.unraisablehook = unraisable
+    warnings.filterwarnings(
+        "ignore", r"coroutine '_?(async_)?(read|deserialize)[\w.<>]*' was never awaited", RuntimeWarning
+    )
 
 
 def _thrown_away(args: sys.UnraisableHookArgs) -> bool:

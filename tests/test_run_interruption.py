@@ -31,7 +31,7 @@ def end_of(workdir):
     """The log, and all that the last checkpoint holds."""
     with warnings.catch_warnings(), ocp.training.Checkpointer(str(workdir / "checkpoints")) as checkpoints:
         warnings.simplefilter("ignore")  # Orbax would rather be told the shardings
-        digest = int(checkpoints.load(FIELDS["steps"])["digest"])
+        digest = int(checkpoints.load(FIELDS["steps"])[checkpoint.DIGEST])
         notes = checkpoints.metadata(FIELDS["steps"]).custom_metadata["notes"]
         return (workdir / "metrics.jsonl").read_text(), digest, notes
 
