@@ -26,6 +26,8 @@ if TYPE_CHECKING:
     from launch.values import Change
 
 PREFIX = "--sweep."
+UNCHANGED = "as it is"
+"""The name of the variant that changes nothing."""
 WAYS = ("no", "auto", "turns", "vmap", "unroll")
 """How the runs of a plan share a process; without, each has one of its own."""
 
@@ -150,7 +152,7 @@ def named(changes: Sequence[Change]) -> dict[str, Change]:
     fields = {field for change in changes for field in change}
     last = [field.rpartition(".")[2] for field in fields]
     short = {field: name if last.count(name) == 1 else field for field, name in zip(fields, last, strict=True)}
-    names = [",".join(f"{short[field]}={value}" for field, value in change.items()) for change in changes]
+    names = [",".join(f"{short[field]}={value}" for field, value in change.items()) or UNCHANGED for change in changes]
     repeated = [name for name in names if names.count(name) > 1]
     if repeated:
         raise ConfigError(f"the sweep has {repeated[0]!r} twice")
@@ -177,13 +179,16 @@ def start(flags: argparse.Namespace, overrides: Mapping[str, str], sweep: Mappin
     from launch import plan
 
     backends.check(flags)
-    changes = swept(sweep, flags.pair, flags.random, flags.random_seed) if sweep else sweep_of(flags.config)
+    if sweep:
+        changes = swept(sweep, flags.pair, flags.random, flags.random_seed)
+    else:
+        changes = sweep_of(flags.config, seeds=bool(flags.seeds))
     made = plan.make(flags.config, named(changes), flags.seeds, overrides, deciding(flags.decide))
     return run(made, flags)
 
 
-def sweep_of(experiment: Path) -> Sequence[Change]:
-    """The sweep that an experiment file holds.
+def sweep_of(experiment: Path, seeds: bool = False) -> Sequence[Change]:
+    """The sweep that an experiment file holds; one that changes nothing if it holds none and there are seeds.
 
     Raises:
       ConfigError: if it holds none.
@@ -191,9 +196,11 @@ def sweep_of(experiment: Path) -> Sequence[Change]:
     from jaxvision.run import config
 
     get_sweep = getattr(config.load(experiment), "get_sweep", None)
+    if get_sweep is None and seeds:
+        return [{}]
     if get_sweep is None:
         raise ConfigError(
-            f"the sweep is empty: no --sweep.FIELD=VALUE,VALUE is given, and {experiment} has no get_sweep()"
+            f"the sweep is empty: no --sweep.FIELD=VALUE,VALUE and no --seeds are given, and {experiment} has no get_sweep()"
         )
     return get_sweep()
 

@@ -223,3 +223,11 @@ def test_two_launchers_that_extend_a_plan_lose_no_member(planned, tmp_path):
     plan.extend(known, two, tmp_path)
     assert len(plan.extend(known, three, tmp_path).members) == 3
     assert plan.read(tmp_path).members == planned.members[:3]
+
+
+def test_a_sweep_may_be_one_of_seeds_alone(tmp_path, capsys):
+    command = [f"--config={TINY}", f"--workdir={tmp_path / 'x'}", "--dry-run"]
+    assert sweep.main([*command, "--seeds=0,1"]) == 0
+    assert "as_it_is-seed1-" in capsys.readouterr().out
+    assert sweep.main(command) == 2
+    assert "no --seeds are given" in capsys.readouterr().err

@@ -17,7 +17,7 @@ from types import TracebackType
 from typing import Any, Literal, NamedTuple
 
 from jaxvision.errors import write_atomically
-from jaxvision.machine.signals import INTERRUPTED
+from jaxvision.machine.signals import INTERRUPTED, Stopped
 
 FILE = "lease.json"
 SECONDS = 30.0
@@ -75,8 +75,9 @@ class Held:
         self._thread.join()
         if error is not None:
             lines = str(error).strip().splitlines() or [type(error).__name__]
-            early = isinstance(error, KeyboardInterrupt)
-            self._end = ("interrupted", 0, "SIGINT") if early else ("failed", 0, lines[-1][:500])
+            self._end = ("failed", 0, lines[-1][:500])
+            if isinstance(error, KeyboardInterrupt | Stopped):
+                self._end = ("interrupted", 0, error.name if isinstance(error, Stopped) else "SIGINT")
         self._write(*self._end)
 
     def left(self, status: int, why: str) -> None:
