@@ -67,6 +67,21 @@ def test_a_room_imports_only_what_the_table_allows(path):
     assert rooms_imported(path) <= ALLOWED[room(path)] | {room(path)}
 
 
+LAUNCH = {*FACE, "optimize", "main"} - {"draw"}
+"""What `launch/` may import of the package."""
+
+
+@pytest.mark.parametrize("path", sorted((CHECKOUT / "launch").rglob("*.py")), ids=lambda path: path.stem)
+def test_launch_imports_what_runs_need(path):
+    assert rooms_imported(path) <= LAUNCH
+
+
+def test_nothing_knows_launch_but_ablations():
+    files = [*MODULES, *(CHECKOUT / "experiments").rglob("*.py")]
+    known = {path.parent.name for path in files if any(name.split(".")[0] == "launch" for name in imports(path))}
+    assert known == {"ablations"}
+
+
 def test_the_table_has_no_circles():
     def above(name, seen=()):
         assert name not in seen, f"circle: {seen} {name}"
