@@ -19,8 +19,8 @@ from jaxvision.errors import CheckpointError, ConfigError, DataError, WorkdirErr
 from jaxvision.experiment import Experiment
 from jaxvision.machine import leaving
 from jaxvision.machine.signals import Stopped
-from jaxvision.run import agreement, devices, hashes, lines, nonfinite, peers, processes, rows
-from jaxvision.run.checkpoint import Checkpoints, Saved, on_all
+from jaxvision.run import agreement, devices, lines, nonfinite, peers, processes, remains
+from jaxvision.run.checkpoint import Checkpoints, Saved
 from jaxvision.run.evaluation import Evaluator, Results, draw_curves, draw_evaluations
 from jaxvision.run.interruption import Interruption
 from jaxvision.run.lease import Held
@@ -265,7 +265,7 @@ def go_on(
         try:
             book.say(lines.standing(first, experiment.steps, workdir.path))
             if first == 0:
-                note_parameters(workdir, "first", progress.state)
+                remains.note_parameters(workdir, "first", progress.state)
             progress = fitted(plan, workdir, book, progress, feed, hooks, interruption)
         except Stopped:
             if report:
@@ -279,7 +279,7 @@ def go_on(
             interrupted = None if finished(experiment, progress) else interruption.name
             if interrupted is None:
                 try:
-                    leave(workdir, evaluator, progress.state, partial(awaited, interruption, feed))
+                    remains.leave(workdir, evaluator, progress.state, partial(awaited, interruption, feed))
                     if report:
                         reported(plan, workdir, book, checkpoints, evaluator, progress, feed, interruption)
                 except Stopped as signal:
@@ -326,39 +326,6 @@ def reported(
 def awaited(interruption: Interruption, feed: Feed, stream: Stream) -> Iterator[Batch]:
     """The batches of an evaluation, which a signal ends at the same one on all processes."""
     return interruption.awaited(feed(stream), checked=True)
-
-
-def leave(workdir: Workdir, evaluator: Evaluator, state: TrainState, feed: Feed) -> None:
-    """Writes the hash of the last parameters and the rows of the last evaluation, evaluating again where they are not known.
-
-    Raises:
-      Stopped: where a signal comes in that evaluation.
-      WorkdirError: if they can't be written.
-    """
-    step = int(state.step)
-    note_parameters(workdir, "last", state)
-    known = on_all(all(left(workdir, name, step) for name in evaluator.evaluations))
-    if evaluator.newest.step != step and not known:
-        evaluator.evaluate(state.averaged, feed, step)
-    if evaluator.newest.step == step and processes.is_first():
-        rows.write(workdir.path, step, {name: each.rows for name, each in evaluator.newest.results.items()})
-
-
-def left(workdir: Workdir, name: str, step: int) -> bool:
-    """Whether the rows of this evaluation and step can be read."""
-    try:
-        table = rows.read(workdir.path, name)
-    except WorkdirError as error:
-        logger.warning("%s; the evaluation is made again", error)
-        return False
-    return table is not None and table.step == step
-
-
-def note_parameters(workdir: Workdir, moment: hashes.Moment, state: TrainState) -> None:
-    """Writes the hash of the parameters of a state into the workdir."""
-    found = hashes.Hash(int(state.step), hashes.of(state))
-    if processes.is_first():
-        hashes.note(workdir.path, moment, found)
 
 
 def feeder(mesh: Mesh) -> Feed:
