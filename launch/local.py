@@ -11,7 +11,7 @@ from types import FrameType
 from typing import NamedTuple, Protocol
 
 from jaxvision.errors import ConfigError, amount
-from jaxvision.machine.signals import INTERRUPTED
+from jaxvision.machine.signals import INTERRUPTED, ONCE
 from jaxvision.run import lease
 from jaxvision.run.workdir import IN_USE
 from launch import cancel
@@ -115,6 +115,7 @@ class Pool:
         """What ends the pool before all is done."""
         self._asked = 0
         """How often it was asked to end: the first time runs save and end, then they are killed."""
+        self._when = 0.0
         self._told: dict[str, int] = {}
         """What each run that is ending was told so far."""
         self._stood: dict[str, int] = {}
@@ -151,10 +152,16 @@ class Pool:
         return self.signal is not None or len(self.failed) >= self.most_failures
 
     def _stop(self, number: int, frame: FrameType | None) -> None:
-        self._asked += 1
-        self.signal = signal.Signals(number).name
+        self._ask(signal.Signals(number).name)
+
+    def _ask(self, name: str) -> None:
+        """Notes a request to end; SIGTERM soon after another one is the same: `launch.cancel` and a scheduler may send it."""
+        now = time.monotonic()
+        if self._asked and name == "SIGTERM" and now - self._when < ONCE:
+            return
+        self._asked, self._when, self.signal = self._asked + 1, now, name
         if self._asked == 1:
-            self.say(f"{self.signal}: {amount(len(self.running), 'run')} save and end; again: they are killed")
+            self.say(f"{name}: {amount(len(self.running), 'run')} save and end; again: they are killed")
 
     def _tell(self) -> None:
         """Passes on what the launcher was asked; also to a run that was being started meanwhile."""
@@ -166,8 +173,7 @@ class Pool:
     def _see_cancelled(self) -> None:
         """Ends the runs after `launch.cancel`, which tells those on its host too: SIGTERM twice at once is one request."""
         if self.signal is None and (self.logs.parent / cancel.FILE).exists():
-            self.signal = "launch.cancel"
-            self._asked += 1
+            self._ask("launch.cancel")
 
     def _start(self) -> None:
         while self.free and self.waiting and not self.stopped:

@@ -123,3 +123,30 @@ def test_a_lease_on_a_disk_that_may_only_be_read_still_counts(tmp_path, monkeypa
     monkeypatch.setattr(lease.tempfile, "NamedTemporaryFile", refused)
     assert lease.age(tmp_path / "run0") < 60
     assert lease.alive(tmp_path / "run0", lease.read(tmp_path / "run0"))
+
+
+def test_a_cancelled_launcher_that_gets_sigterm_too_kills_no_run(pool):
+    program = """
+import pathlib, signal, time
+def end(*_):
+    time.sleep(1)  # it saves
+    raise SystemExit(75)
+signal.signal(signal.SIGTERM, end)
+pathlib.Path(workdir, "ready").touch()
+time.sleep(60)
+"""
+    made, _, folder = pool(program)
+
+    def later():
+        while not (folder / "run0/ready").exists():
+            time.sleep(0.05)
+        (folder / cancel.FILE).touch()
+        time.sleep(2 * local.POLL)
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    thread = threading.Thread(target=later)
+    thread.start()
+    outcome = made.run()
+    thread.join()
+    assert (outcome.failed, outcome.left, outcome.signal) == ((), ("run0",), "launch.cancel")
+    assert made._asked == 1

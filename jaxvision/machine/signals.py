@@ -13,6 +13,9 @@ INTERRUPTED = 75
 TOLD_TO_END = (INTERRUPTED, 128 + signal.SIGINT, 128 + signal.SIGTERM)
 """Exit statuses of a process that a signal has ended."""
 
+ONCE = 3.0
+"""Seconds within which another SIGTERM is the same request: a scheduler and a launcher may both send one."""
+
 
 class Stopped(BaseException):
     """A signal asked the process to end; no `Exception`, so that nothing goes on after it."""

@@ -12,14 +12,12 @@ from typing import TypeVar
 from jax.experimental import multihost_utils
 
 from jaxvision.machine import leaving
-from jaxvision.machine.signals import INTERRUPTED, Stopped
+from jaxvision.machine.signals import INTERRUPTED, ONCE, Stopped
 from jaxvision.run.processes import several
 
 T = TypeVar("T")
 PATIENCE = 3.0
 """Seconds that a compilation may go on after SIGTERM where nothing is to be saved."""
-ONCE = 3.0
-"""Seconds within which another SIGTERM is the same request: a scheduler and a launcher may both send one."""
 
 
 class _Again:
