@@ -65,6 +65,14 @@ def _probe():
     return time.process_time() - before
 
 
+@pytest.fixture(autouse=True)
+def float32_afterwards():
+    """Whatever a test built in this process: an experiment in float64 lets JAX compute so from then on."""
+    yield
+    if jax.config.jax_enable_x64:
+        jax.config.update("jax_enable_x64", False)
+
+
 @pytest.fixture
 def optimised():
     """The environment of a process that computes for longer than it compiles: without what only compiles faster."""

@@ -49,7 +49,7 @@ def compute_once(experiment: experiments.Experiment) -> TrainState:
             observers[metric] = make_observe(predict, metric, everywhere)
         return observers[metric]
 
-    training.prepare = lambda experiment, fsdp: plan
+    training.prepare = lambda experiment, *more: plan
     experiments.first_state_of = first
     evaluation.make_observe = observe
     provenance.take = lambda source: made_with
