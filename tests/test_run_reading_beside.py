@@ -210,7 +210,8 @@ def test_a_command_is_silent_on_reads_that_go_on_after_another_has_failed(tmp_pa
     file.write_bytes(data.tobytes())
     done = subprocess.run([sys.executable, "-c", READER, str(tmp_path / "checkpoints")], capture_output=True, text=True)
     assert done.stdout.splitlines() == ["damaged"] * 6
-    first, *_, last = done.stderr.splitlines()
+    said = [line for line in done.stderr.splitlines() if not line.startswith("WARNING:root:")]  # Orbax's log, of old
+    first, *_, last = said
     assert first.startswith("Exception ignored in: <coroutine object another")
     assert last == "ValueError: of no reader"
     assert done.stderr.count("Exception ignored") == 1

@@ -94,7 +94,9 @@ class _Evaluation:
         if any(number in self.lifted for number in equation.constants):
             return RULES[source.primitive.name](self, equation, operands)
         with source.ctx.manager:
-            results = source.primitive.bind(*operands, **source.primitive.get_bind_params(source.params))
+            asked = source.primitive.get_bind_params(source.params)
+            functions, params = asked if isinstance(asked, tuple) else ((), asked)  # a pair before JAX 0.10
+            results = source.primitive.bind(*functions, *operands, **params)
         return results if source.primitive.multiple_results else [results]
 
     def inlined(self, parameter: str, equation: Equation, operands: list[Any]) -> list[Any]:
