@@ -147,7 +147,7 @@ def _beside(ours: Compared, base: Compared, comparisons: int, tables: Resampled)
     if all(a is not None and b is not None for a, b in pairs):
         resampled = np.mean([a - b for a, b in pairs if a is not None and b is not None], axis=0)
         test_set = statistics.percentile(resampled, paired.mean, comparisons)
-        both = statistics.crossed(paired, test_set, comparisons)
+        both = statistics.crossed(paired, test_set)
     return ours._replace(seeds=seeds, difference=paired, test_set=test_set, both=both, remarks=tuple(remarks))
 
 

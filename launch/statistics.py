@@ -169,21 +169,18 @@ def percentile(differences: np.ndarray, mean: float, comparisons: int = 1, level
     return Difference(mean, float(values.std(ddof=1)), len(values), float(low), float(high), float(min(2 * smaller, 1)))
 
 
-def crossed(seeds: Difference, test: Difference, comparisons: int = 1, level: float = LEVEL) -> Difference:
-    """The interval of a mean difference for other seeds and other test images at once.
+def crossed(seeds: Difference, test: Difference) -> Difference:
+    """The interval of a mean difference for other seeds and other test images at once; it has no p-value.
 
-    The variances of the two sources add; the degrees of freedom are Satterthwaite's, the test set's taken for infinite. What
-    seeds and images share counts twice, so that the interval is a little wide.
+    Its half-width is the root of the sum of the squares of the two, as for independent sources: never less than either. What
+    seeds and images share counts twice, so that it is wide rather than narrow.
 
     Args:
       seeds: of `paired`.
-      test: of the mean over the same seeds, resampled (`percentile`).
-      comparisons: as for `paired`.
-      level: as for `paired`.
+      test: of the mean over the same seeds, resampled (`percentile`), for as many comparisons.
     """
-    of_seeds, of_test = seeds.deviation**2 / max(seeds.n, 1), test.deviation**2
-    if seeds.n < 2 or not np.isfinite(of_seeds + of_test) or of_seeds + of_test == 0:
-        return Difference(seeds.mean, seeds.deviation, seeds.n, -np.inf, np.inf, float("nan"))
-    total = of_seeds + of_test
-    freedom = np.inf if of_seeds == 0 else total**2 / (of_seeds**2 / (seeds.n - 1))
-    return _student(seeds.mean, seeds.deviation, seeds.n, float(np.sqrt(total)), freedom, comparisons, level)
+    halves = [(each.high - each.low) / 2 for each in (seeds, test)]
+    half = float(np.hypot(*halves))
+    if not np.isfinite(half):
+        half = np.inf
+    return Difference(seeds.mean, seeds.deviation, seeds.n, seeds.mean - half, seeds.mean + half, float("nan"))
