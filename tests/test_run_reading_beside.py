@@ -121,9 +121,19 @@ def test_a_step_that_is_deleted_meanwhile_is_gone_and_not_damaged(four, deleting
 
 def test_a_run_that_always_is_faster_is_told(four, deleting, monkeypatch):
     monkeypatch.setattr(reader, "READS", 2)
+    monkeypatch.setattr(reader, "COPIES", 0)
     deleting(4, 3)
     with pytest.raises(CheckpointError, match="deleted checkpoints while they were read, 2 times on end; another try"):
         load_only(four, "latest", KEEP, LIKE)
+
+
+def test_a_copy_is_read_where_checkpoints_are_deleted_faster_than_they_are_read(four, deleting, monkeypatch):
+    monkeypatch.setattr(reader, "READS", 2)
+    deleting(4, 3, 2)  # the last of them once the copies of 1 and 2 are made
+    found = load_only(four, "latest", KEEP, LIKE)
+    assert found.step == 2
+    np.testing.assert_array_equal(found.state["w"], 2)
+    assert not (four / "2").exists()
 
 
 def test_a_damaged_one_is_damaged_although_another_comes_meanwhile(four, monkeypatch):

@@ -2,6 +2,8 @@
 
 import contextlib
 import os
+import shutil
+import tempfile
 from pathlib import Path
 from typing import cast
 
@@ -14,14 +16,16 @@ from jaxvision.errors import CheckpointError
 from jaxvision.experiment import Keep
 from jaxvision.run.checkpoint import Checkpoints, NoSuchCheckpoint, Saved, Which, aside_of, on_all
 
-READS = 10
-"""How often a reader begins again because a checkpoint was deleted meanwhile."""
+READS = 5
+"""How often a reader begins again because a checkpoint was deleted meanwhile, before it reads copies."""
+COPIES = 20
+"""How often it begins again with a copy, which takes less time to make than a checkpoint to read."""
 
 
 def load_only(folder: Path, which: Which | None, keep: Keep, like: PyTree) -> Saved:
     """One checkpoint of a run, which may be under way; nothing in its folder is changed.
 
-    Where the run deletes a checkpoint while it is read, the choice is made anew.
+    Where the run deletes a checkpoint while it is read, the choice is made anew, in the end with a copy of all.
 
     Args:
       folder: of the checkpoints.
@@ -35,17 +39,36 @@ def load_only(folder: Path, which: Which | None, keep: Keep, like: PyTree) -> Sa
     """
     if not folder.is_dir():
         raise CheckpointError(f"there are no checkpoints: no folder {folder}")
-    for _ in range(READS):
-        before = _standing(folder)
-        saved = _read_once(folder, which, keep, like)
+    for turn in range(READS + COPIES):
+        saved, stood = (_read if turn < READS else _read_copy)(folder, which, keep, like)
         if on_all(isinstance(saved, Saved)):
             return cast(Saved, saved)
-        if on_all(before <= _standing(folder)):
+        if on_all(stood):
             raise saved if isinstance(saved, Exception) else CheckpointError(f"{folder}: another process can't read it")
     raise CheckpointError(
-        f"{folder}: the run deleted checkpoints while they were read, {READS} times on end; another try, or "
+        f"{folder}: the run deleted checkpoints while they were read, {READS + COPIES} times on end; another try, or "
         "another checkpoint, may succeed"
     )
+
+
+def _read(folder: Path, which: Which | None, keep: Keep, like: PyTree) -> "tuple[Saved | Exception, bool]":
+    """The checkpoint, or why there is none, and whether no checkpoint was deleted meanwhile."""
+    before = _standing(folder)
+    saved = _read_once(folder, which, keep, like)
+    return saved, before <= _standing(folder)
+
+
+def _read_copy(folder: Path, which: Which | None, keep: Keep, like: PyTree) -> "tuple[Saved | Exception, bool]":
+    """As `_read`, of a copy in a temporary folder; what is deleted once it is made does not matter."""
+    with tempfile.TemporaryDirectory(prefix="jaxvision-") as scratch:
+        copy, before = Path(scratch, "checkpoints"), _standing(folder)
+        for source, target in ((folder, copy), (aside_of(folder), aside_of(copy))):
+            with contextlib.suppress(OSError):
+                for each in [path for path in source.iterdir() if path.name.isdecimal()]:
+                    shutil.copytree(each, target / each.name)
+        if not before <= _standing(folder):
+            return NoSuchCheckpoint(f"{folder}: a checkpoint was deleted while it was copied"), False
+        return _read_once(copy, which, keep, like), True
 
 
 def _standing(folder: Path) -> set[tuple[str, int]]:
