@@ -59,7 +59,7 @@ def _read(folder: Path, which: Which | None, keep: Keep, like: PyTree) -> "tuple
 
 
 def _read_copy(folder: Path, which: Which | None, keep: Keep, like: PyTree) -> "tuple[Saved | Exception, bool]":
-    """As `_read`, of a copy in a temporary folder; what is deleted once it is made does not matter."""
+    """Reads a copy in a temporary folder, as `_read` does; what is deleted once the copy is made does not matter."""
     with tempfile.TemporaryDirectory(prefix="jaxvision-") as scratch:
         copy, before = Path(scratch, "checkpoints"), _standing(folder)
         for source, target in ((folder, copy), (aside_of(folder), aside_of(copy))):
