@@ -5,6 +5,7 @@ mean has Student's interval (a percentile bootstrap of 3 seeds covers 75 %, not 
 metrics; the rows of an evaluation are resampled, the same images for both variants. `crossed` adds both.
 """
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Literal, NamedTuple
 
@@ -179,8 +180,7 @@ def crossed(seeds: Difference, test: Difference) -> Difference:
       seeds: of `paired`.
       test: of the mean over the same seeds, resampled (`percentile`), for as many comparisons.
     """
-    halves = [(each.high - each.low) / 2 for each in (seeds, test)]
-    half = float(np.hypot(*halves))
-    if not np.isfinite(half):
-        half = np.inf
+    of_seeds, of_test = ((each.high - each.low) / 2 for each in (seeds, test))
+    half = math.hypot(of_seeds, of_test)
+    half = half if math.isfinite(half) else math.inf
     return Difference(seeds.mean, seeds.deviation, seeds.n, seeds.mean - half, seeds.mean + half, float("nan"))
