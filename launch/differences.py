@@ -1,6 +1,5 @@
 """What differs between two runs: settings, code, data, packages, machine, parameters, log, figures; from their workdirs."""
 
-import json
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
@@ -11,6 +10,7 @@ from jaxvision.run.damage import json_object
 from jaxvision.run.log import JsonLines
 from jaxvision.run.own_modules import KEPT
 from jaxvision.run.workdir import Workdir, fields, same_code
+from launch.state import starts
 
 Of = Literal["config", "code", "data", "package", "machine", "start", "parameters", "log", "figure"]
 ABSENT = "absent"
@@ -112,20 +112,13 @@ def _flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
 def _starts(place: Workdir) -> dict[str, Any]:
     """The run that it started from, changes of packages at later starts, and whether it was forked from another."""
     changed: dict[str, Any] = {}
-    for row in _rows(place.path / "starts.jsonl"):
+    for row in starts(place.path):
         if row.get("parent"):
             changed["parent"] = row["parent"]
         for name, versions in row.get("versions_changed", {}).items():
             changed[f"{name} at step {row.get('step')}"] = f"{versions[0]} became {versions[1]}"
     forks = len(list(place.path.glob("config.*.json")))
     return {**changed, **({"forked from another run": f"{forks} times"} if forks else {})}
-
-
-def _rows(path: Path) -> list[dict[str, Any]]:
-    try:
-        return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
-    except (OSError, ValueError):
-        return []
 
 
 def _computed(one: Workdir, other: Workdir) -> list[Difference]:
