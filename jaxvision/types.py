@@ -6,11 +6,11 @@ label means background or padding: `valid` alone says what is real.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any, NamedTuple, Protocol
+from typing import Any, Literal, NamedTuple, Protocol
 
 import numpy as np
 from flax import struct
-from jaxtyping import Array, Bool, Float, Int, PyTree
+from jaxtyping import Array, Bool, Float, Int, PyTree, UInt8
 
 Key = Array
 Scalar = Array
@@ -32,6 +32,29 @@ class Labels(struct.PyTreeNode):
     """Weight of the example in the loss; 0 for an unlabelled one."""
 
 
+class PackedMasks(struct.PyTreeNode):
+    """Masks of the whole canvas as bits: an eighth of the memory, and exact. `ops.masks` unpacks them in the step."""
+
+    bits: UInt8[Array, "*b n h _"]
+    """Eight pixels a byte along x, the first in the highest bit, as `numpy.packbits` has it."""
+    width: int = struct.field(pytree_node=False)
+    """Width of the canvas, in pixels."""
+
+
+class CutMasks(struct.PyTreeNode):
+    """Masks cut out at their boxes, each resized to a grid of `s s` cells, as bits."""
+
+    bits: UInt8[Array, "*b n s _"]
+    """Eight cells a byte along x, the first in the highest bit; `s` is a multiple of 8."""
+    frames: Float[Array, "*b n 4"]
+    """`x0 y0 x1 y1` in pixels of the canvas: what each grid covers, beyond the border of the canvas where that cut the object.
+    Mirrored where x1 is less than x0, or y1 than y0."""
+
+
+Masks = Bool[Array, "*b n h w"] | PackedMasks | CutMasks
+"""Masks of ground truth: of the canvas, of the canvas as bits, or cut out at their boxes."""
+
+
 class Objects(struct.PyTreeNode):
     """Ground-truth objects or proposals: `n` rows an image, of which `valid` marks the real ones."""
 
@@ -40,11 +63,41 @@ class Objects(struct.PyTreeNode):
     valid: Bool[Array, "*b n"]
     ignore: Bool[Array, "*b n"]
     """COCO crowd, VOC difficult: never a training target; the metric knows what to make of them."""
-    masks: Array | None = None
+    masks: Any = None
+    """`Masks`, or None."""
     attributes: Any = None
     weight: Float[Array, "*b n"] | None = None
     area: Float[Array, "*b n"] | None = None
     """Area as annotated, in square pixels of the image file: what COCO's sizes go by. Never moved; None: that of the box."""
+
+
+class BoxMasks(struct.PyTreeNode):
+    """Predicted masks in boxes, as Mask R-CNN gives them."""
+
+    probabilities: Float[Array, "*b n s s"]
+    boxes: Float[Array, "*b n 4"]
+    """Box of the canvas that each grid covers."""
+    geometry: Literal["aligned", "torchvision"] = struct.field(pytree_node=False, default="aligned")
+    """How a grid lies in its box (`masks.paste`)."""
+
+
+class PrototypeMasks(struct.PyTreeNode):
+    """Predicted masks as sums of prototypes, as YOLACT gives them: the sigmoid of the sum, cut by the box of its detection."""
+
+    prototypes: Float[Array, "*b h w k"]
+    """Maps that cover the canvas."""
+    coefficients: Float[Array, "*b n k"]
+    boxes: Float[Array, "*b n 4"]
+    extent: tuple[int, int] = struct.field(pytree_node=False)
+    """Height and width, in pixels of the canvas, that the maps cover."""
+
+
+class MapMasks(struct.PyTreeNode):
+    """Predicted masks as maps of the whole canvas, as DETR gives them."""
+
+    logits: Float[Array, "*b n h w"]
+    extent: tuple[int, int] = struct.field(pytree_node=False)
+    """Height and width, in pixels of the canvas, that the maps cover: more than the canvas where it was padded."""
 
 
 class Detections(struct.PyTreeNode):
@@ -54,7 +107,8 @@ class Detections(struct.PyTreeNode):
     labels: Int[Array, "*b n"]
     scores: Float[Array, "*b n"]
     valid: Bool[Array, "*b n"]
-    masks: Array | None = None
+    masks: BoxMasks | PrototypeMasks | MapMasks | None = None
+    """What the network gives; `masks.paste` makes run lengths in pixels of the image file of it, one object at a time."""
     attributes: Any = None
     index: Int[Array, "*b n"] | None = None
     """Which anchor, query or region of the image each was."""
@@ -65,6 +119,13 @@ class SegmentationMap(struct.PyTreeNode):
 
     label: Int[Array, "*b h w"]
     valid: Bool[Array, "*b h w"]
+
+
+class PixelScores(struct.PyTreeNode):
+    """Scores of a semantic segmenter: unnormalised log probabilities, on a map that covers the whole canvas."""
+
+    logits: Float[Array, "*b h w k"]
+    """Of the size of the canvas, or smaller: then resized bilinearly before the best class is taken."""
 
 
 class ClassScores(struct.PyTreeNode):
@@ -130,6 +191,9 @@ class Metric(NamedTuple):
     compute: Callable[[Mapping[str, np.ndarray]], dict[str, float]]
     classes: tuple[str, ...] | None = None
     """The names of the labels, where the metrics depend on their number; a run compares them with those of the data."""
+    condense: Callable[[Mapping[str, np.ndarray]], Mapping[str, np.ndarray]] | None = None
+    """Rows of the valid examples of one batch, fetched, to smaller ones, on the host and as each batch arrives: run lengths in
+    place of masks. Arrays of the same number of rows, `index` among them; one of bytes objects is of dtype object."""
 
 
 class About(NamedTuple):
@@ -204,10 +268,15 @@ class Canvas(NamedTuple):
 
     def in_file(self, boxes: Array) -> np.ndarray:
         """Boxes `n 4` of the canvas in pixels of the image file, cut at its border."""
+        scale, shift = self.to_file()
+        height, width = self.original_size
+        return np.clip(np.asarray(boxes, np.float64) * [*scale, *scale] + [*shift, *shift], 0, [width, height] * 2)
+
+    def to_file(self) -> tuple[tuple[float, float], tuple[float, float]]:
+        """Scale and shift, x and y each, that take a point of the canvas to one of the image file: `point * scale + shift`."""
         (height, width), (rows, columns) = self.original_size, self.size
         x0, y0, x1, y1 = self.window or (0, 0, width, height)
-        scale = np.array([(x1 - x0) / columns, (y1 - y0) / rows] * 2)
-        return np.clip(np.asarray(boxes, np.float64) * scale + [x0, y0, x0, y0], 0, [width, height] * 2)
+        return ((x1 - x0) / columns, (y1 - y0) / rows), (x0, y0)
 
 
 class Stream(NamedTuple):
