@@ -8,7 +8,7 @@ import numpy as np
 from jaxvision.errors import amount
 from jaxvision.formats import maps, panoptic
 from jaxvision.formats.annotation import AnnotatedImage, AnnotatedObject, FaultKind, Finding, Listing
-from jaxvision.formats.class_maps import SHOWN, BadMap, classes, extents, table, values
+from jaxvision.formats.class_maps import SHOWN, BadMap, Table, classes, extents, table, values
 from jaxvision.formats.image_file import BadImage, Size, read
 from jaxvision.formats.rle import BESIDE
 from jaxvision.machine.limits import cores
@@ -30,7 +30,7 @@ def faults(listing: Listing, sizes: Sequence[Size | Finding]) -> Iterator[Findin
             yield from each
 
 
-def _classes(image: AnnotatedImage, size: Size, known: np.ndarray) -> Iterator[Finding]:
+def _classes(image: AnnotatedImage, size: Size, known: Table) -> Iterator[Finding]:
     assert image.map is not None
     try:
         classes(values(read(image.map), size), known)

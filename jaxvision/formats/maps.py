@@ -19,7 +19,7 @@ from jaxvision.formats.annotation import (
     numbered,
     refuse,
 )
-from jaxvision.formats.class_maps import Segment, most_frequent, present
+from jaxvision.formats.class_maps import Segment, most_frequent
 from jaxvision.formats.files import sorted_out
 from jaxvision.formats.fingerprint import digest
 from jaxvision.formats.image_file import SUFFIXES
@@ -163,7 +163,7 @@ def with_voc_maps(boxes: Listing, maps: Listing) -> Listing:
 def voc_segments(instances: np.ndarray, labels: np.ndarray, valid: np.ndarray) -> list[Segment]:
     """The objects of VOC's map of objects, each of the class that most of its pixels have; background and void are none."""
     found = []
-    for number in present(instances):
+    for number in np.unique(instances).tolist():
         if number in (0, 255):
             continue
         label = most_frequent(labels, valid & (instances == number))
@@ -205,7 +205,7 @@ def cityscapes_segments(instances: np.ndarray) -> list[Segment]:
     """The objects of `instanceIds`; a group of things that were not told apart is to be ignored, stuff and void are none."""
     things = {id: label for label, id in enumerate(CITYSCAPES_IDS) if CITYSCAPES_CLASSES[label] in CITYSCAPES_THINGS}
     found = []
-    for number in present(instances):
+    for number in np.unique(instances).tolist():
         id = number // INSTANCES if number >= INSTANCES else number
         if id in things:
             found.append(Segment(number, things[id], number < INSTANCES))
@@ -214,5 +214,5 @@ def cityscapes_segments(instances: np.ndarray) -> list[Segment]:
 
 def strange_instances(instances: np.ndarray) -> list[int]:
     """Values of `instanceIds` that are of no class of Cityscapes, evaluated or not."""
-    ids = {number: number // INSTANCES if number >= INSTANCES else number for number in present(instances)}
+    ids = {number: number // INSTANCES if number >= INSTANCES else number for number in np.unique(instances).tolist()}
     return [number for number, id in ids.items() if id > LARGEST_CITYSCAPES_ID and number != 255]

@@ -22,7 +22,7 @@ from jaxvision.formats.annotation import (
     refuse,
 )
 from jaxvision.formats.class_maps import Segment, ids
-from jaxvision.formats.files import content, is_inside
+from jaxvision.formats.files import content, is_inside, most_bytes, regular
 from jaxvision.formats.fingerprint import digest
 from jaxvision.formats.image_file import Size, read
 from jaxvision.machine.folders import spelled
@@ -53,9 +53,9 @@ def categories(json: str | PathLike) -> Categories:
 def is_panoptic(json: Path) -> bool:
     """Whether a JSON file speaks of segments."""
     try:
-        with open(json, "rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as text:
-            return text.find(MARK) >= 0
-    except (OSError, ValueError):  # ValueError: an empty file
+        with regular(json) as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as text:
+            return len(text) <= most_bytes() and text.find(MARK) >= 0
+    except (OSError, ValueError):  # ValueError: an empty file, or no regular one
         return False
 
 
