@@ -68,7 +68,7 @@ CITY = {0: 7, 1: 26, 2: 24}
 
 
 def city_maps(number):
-    """`labelIds`, `labelTrainIds` and `instanceIds`; the border is ego vehicle, and the last car of the first image a group."""
+    """`labelIds`, `labelTrainIds` and `instanceIds`; the border is ego vehicle, the second car of the first image a group."""
     labels, objects = regions(number)
     ids, train = np.full(labels.shape, 1, np.uint8), np.full(labels.shape, 255, np.uint8)
     for label, id in CITY.items():

@@ -7,7 +7,7 @@ maps.folder("my_dataset", classes=("background", "cell"))  # images/a.jpg and ma
 maps.from_objects(synthetic.shapes(1000, seed=0))  # any source of objects with masks
 tfds.maps_source("oxford_iiit_pet", "train", maps.PETS)
 
-Give `target=target.class_map()` to the streams, or `target.objects(rows, masks=...)` where a source has objects; of both, labels
+Give `target=target.class_map()` to the streams, or `target.objects(rows, masks=...)` where a source has objects; labels of both
 number the same classes. A map is in pixels of the upright image. One that can't be used (another size, colours, a value that
 is no class) is told with its file: a pipeline skips its image, or ends, and python -m jaxvision.formats.check finds them all.
 """
@@ -54,7 +54,7 @@ class Made(Sequence[Mask]):
 
 
 def folder(root: str | PathLike, classes: Sequence[str] | None = None, *, void: int | None = 255) -> Source:
-    """The images below `images/`, sorted by path, and for each the image of the same name, but for its ending, below `masks/`.
+    """The images below `images/`, sorted by path, and for each the mask of the same name, but for its ending, below `masks/`.
 
     Pixels of the masks are the numbers of classes, from 0, in grey or as indices of a palette; `void` is the one of no class.
 
@@ -109,10 +109,10 @@ def cityscapes(
 
 
 def panoptic(json: str | PathLike, images: str | PathLike | None = None, maps: str | PathLike | None = None) -> Source:
-    """The images of a COCO panoptic file, in order of image id: a map of classes, and segments of things and stuff as objects.
+    """The images of a COCO panoptic file, in order of image id: maps of classes, and segments of things and stuff as objects.
 
-    Labels are the categories in order of their id, from 0; `formats.panoptic.categories` tells which are things. Crowds are to
-    be ignored as objects, and have their class in the map. Boxes and areas are as annotated. `maps` is the folder of the PNG
+    Labels are the categories in order of their id, from 0; `formats.panoptic.categories` tells which are things. Crowds are
+    to be ignored as objects, and have their class in the map. Boxes and areas are as annotated. `maps` is the folder of the PNG
     files (None: of the name of the JSON file), `images` that of the images (None: looked for).
 
     Raises:

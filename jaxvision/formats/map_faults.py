@@ -74,7 +74,8 @@ def _panoptic(image: AnnotatedImage, size: Size) -> Iterator[Finding]:
     stated = {each.id: each for each in image.objects}
     for id in sorted(present - stated.keys()):
         count = amount(int(np.count_nonzero(pixels == id)), "pixel")
-        yield Finding(FaultKind.NO_SEGMENT, image.annotation_file, where, f"{image.map} has {count} of id {id}, {panoptic.UNSTATED}")
+        value = f"{image.map} has {count} of id {id}, {panoptic.UNSTATED}"
+        yield Finding(FaultKind.NO_SEGMENT, image.annotation_file, where, value)
     for id, each in stated.items():
         if id not in present:
             value = f"{image.map} has no pixel of this id"

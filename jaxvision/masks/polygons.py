@@ -53,7 +53,7 @@ def outline(mask: Runs | Bool[np.ndarray, "h w"]) -> list[Polygon] | None:
 def _corners(window: Bool[np.ndarray, "h w"]) -> tuple[Int[np.ndarray, "n 2"], Int[np.ndarray, "n"], Int[np.ndarray, "n"]]:
     """Corners y x of the outline of a mask whose border is off, and the other end of the edge across and down from each.
 
-    Where two pixels touch at a corner alone it is there twice: first the end of the edge from the left, then that to the right.
+    A corner where two pixels touch is there twice: first as the end of the edge from the left, then of that to the right.
     """
     upper_left, upper_right = window[:-1, :-1], window[:-1, 1:]
     lower_left, lower_right = window[1:, :-1], window[1:, 1:]
