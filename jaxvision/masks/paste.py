@@ -17,6 +17,10 @@ VALUES_AT_ONCE = 2**17
 """Pixels whose values are held at a time, as many whole columns as they make up, or one."""
 
 
+FAR = 2.0**30
+"""Pixels beyond which a box ends."""
+
+
 class _Samples(NamedTuple):
     """Samples of a grid along one axis: the two values beside each, and the weight of the second."""
 
@@ -81,7 +85,7 @@ def _by_torchvision(box: Float[np.ndarray, "4"], side: int, size: tuple[int, int
     """torchvision's `paste_masks_in_image`, bit for bit: the box with the ring, cut to integers, and a pixel more."""
     scale = side / (side - 2)
     half, centre = (box[2:] - box[:2]) * 0.5 * scale, (box[2:] + box[:2]) * 0.5
-    low, high = (np.nan_to_num(x).astype(np.int64) for x in (centre - half, centre + half))
+    low, high = (x.astype(np.int64) for x in (centre - half, centre + half))
     extent = np.maximum(high - low + 1, 1)
     begin, end = np.maximum(low, 0), np.minimum(high + 1, size[::-1])
     ratio = np.asarray(side, box.dtype) / extent.astype(box.dtype)
@@ -105,9 +109,9 @@ def _on_canvas(
 def _pixels_in(
     box: Float[np.ndarray, "4"], size: tuple[int, int]
 ) -> tuple[tuple[int, int], tuple[np.ndarray, np.ndarray]]:
-    """The first column and row whose centres lie in the box and the file, and all of them; none where it is no box."""
+    """The first column and row whose centres lie in the box and the file, and all of them."""
     limit = np.array([*size[::-1], *size[::-1]], np.float64)
-    x0, y0, x1, y1 = np.clip(np.ceil(np.nan_to_num(box, nan=-np.inf) - 0.5), 0, limit).astype(np.int64)
+    x0, y0, x1, y1 = np.clip(np.ceil(box - 0.5), 0, limit).astype(np.int64)
     return (int(x0), int(y0)), (np.arange(x0, x1), np.arange(y0, y1))
 
 
@@ -132,9 +136,11 @@ def _pasted(grid: Float[np.ndarray, "y x"], window: _Window, threshold: float, s
 
 
 def _box_in_file(box: np.ndarray, canvas: Canvas) -> np.ndarray:
-    """A box in pixels of the file, in the precision that it has; beyond the border, too."""
+    """A box in pixels of the file, in the precision that it has, beyond the border, too; outside where it is not finite."""
     scale, shift = (np.asarray([*each, *each]) for each in canvas.to_file())
-    return (np.asarray(box) * scale + shift).astype(np.asarray(box).dtype)
+    box = np.asarray(box)
+    known = np.where(np.isfinite(box).all(), box, -FAR)
+    return np.clip(known * scale + shift, -FAR, FAR).astype(box.dtype)
 
 
 def _floats(values: np.ndarray) -> np.ndarray:
