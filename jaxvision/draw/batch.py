@@ -4,6 +4,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Bool, UInt8
 from matplotlib.axes import Axes
@@ -14,7 +15,8 @@ from jaxvision.draw.boxes import colour_of, draw_box
 from jaxvision.draw.sheet import sheet
 from jaxvision.draw.style import SKY
 from jaxvision.errors import amount
-from jaxvision.types import Batch, Labels, Objects, SegmentationMap
+from jaxvision.ops.masks import unpacked
+from jaxvision.types import Batch, CutMasks, Labels, Masks, Objects, PackedMasks, SegmentationMap
 
 SHOWN = 40
 PADDING = SKY
@@ -51,7 +53,7 @@ def examples_sheet(
 
     Args:
       examples: images `h w c` of 1 or 3 channels, 0-255, of any type; target None, Labels, Objects, SegmentationMap, or a
-        dict of them; masks are `n h w` on the canvas, maps `h w`.
+        dict of them; masks are in any form of `Masks`, of one image, maps `h w`.
       classes: their names, by label.
       name: index of an example to its name.
       columns: examples in a row.
@@ -132,9 +134,17 @@ def _with_targets(pixels: UInt8[np.ndarray, "h w 3"], example: Batch) -> UInt8[n
             pixels = _marked(pixels, map.valid & (map.label == label), label, "a map")
     for objects in _targets(example, Objects):
         if objects.masks is not None:
+            masks = _on_canvas(objects.masks, pixels.shape[:2])
             for row in np.flatnonzero(objects.valid):
-                pixels = _marked(pixels, np.asarray(objects.masks[row]) > 0, objects.labels[row], "masks")
+                pixels = _marked(pixels, masks[row], objects.labels[row], "masks")
     return pixels
+
+
+def _on_canvas(masks: Masks, canvas: tuple[int, ...]) -> Bool[np.ndarray, "n h w"]:
+    """Masks in any form as pixels of the canvas."""
+    if isinstance(masks, PackedMasks | CutMasks):
+        return np.asarray(unpacked(jax.tree.map(jnp.asarray, masks), canvas))
+    return np.asarray(masks) > 0
 
 
 def _marked(pixels: UInt8[np.ndarray, "h w 3"], where: Bool[np.ndarray, "h w"], label: Any, what: str) -> np.ndarray:
