@@ -204,10 +204,10 @@ def test_any_logits_but_nan_give_finite_losses_and_gradients(name):
     z, *map = case_of(name, "some void")
     for far in (1e3, 1e300, np.inf):
         for wide in (True, False):
-            logits = jnp.asarray(np.where(z > 0, far, -far), jnp.float64 if wide else jnp.float32)
+            logits = jnp.where(z > 0, far, -far).astype(jnp.float64 if wide else jnp.float32)
             value, gradient = VALUE[name](logits, target_of(*map))
             assert np.isfinite(value)
-            assert value >= 0
+            assert value >= -1e-6
             assert np.isfinite(gradient).all()
     place = tuple(np.argwhere(map[1])[0])
     assert np.isnan(VALUE[name](jnp.asarray(z).at[place].set(jnp.nan), target_of(*map))[0])
