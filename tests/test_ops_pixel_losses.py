@@ -129,7 +129,9 @@ def mean(loss, logits, target):
     return (part.sum / jnp.maximum(part.count, 1)).sum()
 
 
-VALUE = {name: jax.jit(jax.value_and_grad(lambda z, t, loss=loss: mean(loss, z, t))) for name, (loss, *_) in EVERY.items()}
+VALUE = {
+    name: jax.jit(jax.value_and_grad(lambda z, t, loss=loss: mean(loss, z, t))) for name, (loss, *_) in EVERY.items()
+}
 
 
 def case_of(name, case, seed=0):
@@ -164,7 +166,9 @@ def by_numpy(loss, z, *map):
 
 
 def target_of(label, valid, weight):
-    return SegmentationMap(jnp.asarray(label, jnp.int32), jnp.asarray(valid), None if (weight == 1).all() else jnp.asarray(weight))
+    return SegmentationMap(
+        jnp.asarray(label, jnp.int32), jnp.asarray(valid), None if (weight == 1).all() else jnp.asarray(weight)
+    )
 
 
 CASES = ("some void", "empty", "one class", "absent", "all void", "one pixel")
@@ -254,7 +258,10 @@ def test_what_cannot_be_is_refused():
         (lambda: pixel_losses.focal(-1), r"focal\(gamma=-1\)"),
         (lambda: pixel_losses.tversky(beta=-1), r"tversky\(beta=-1\)"),
         (lambda: pixel_losses.dice(math.nan), r"dice\(smooth=nan\)"),
-        (lambda: pixel_losses.dice(classes=(1, 4))(jnp.asarray(z), target), r"classes=\(1, 4\) has \[4\]; the logits have classes 0 to 3"),
+        (
+            lambda: pixel_losses.dice(classes=(1, 4))(jnp.asarray(z), target),
+            r"classes=\(1, 4\) has \[4\]; the logits have classes 0 to 3",
+        ),
         (lambda: pixel_losses.binary(jnp.asarray(z), target), "needs two channels, .* the logits have 4"),
         (lambda: pixel_losses.lovasz_hinge(jnp.asarray(z), target), "needs two channels"),
         (lambda: pixel_losses.lovasz_softmax(jnp.asarray(z), weighted), "lovasz_softmax takes no weights of pixels"),
