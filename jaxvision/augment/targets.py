@@ -62,8 +62,10 @@ def _moved(target: Any, canvas: tuple[int, ...], motion: Motion, name: str, who:
         case Objects():
             return _moved_objects(target, canvas, motion.objects, f"{name}.masks", who)
         case SegmentationMap():
-            for field in ("label", "valid"):
-                _check_canvas(getattr(target, field).shape, canvas, f"{name}.{field}", who)
+            fields = {field.name: getattr(target, field.name) for field in dataclasses.fields(target)}
+            for field, values in fields.items():
+                if values is not None:
+                    _check_canvas(values.shape, canvas, f"{name}.{field}", who)
             return motion.map(target)
     allowed = "None, Labels, Objects, SegmentationMap, or a dict of them"
     raise TypeError(f"{who} cannot move {name}: {_kind(target)}; allowed: {allowed}")
