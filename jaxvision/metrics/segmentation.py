@@ -19,24 +19,22 @@ PICTURE = 512
 """Most pixels of a side of the map that is kept of each image, for pictures."""
 
 
-def segmentation(
-    classes: Sequence[str] | int, *, boundary: bool = False, per_class: bool | None = None
-) -> Metric:
+def segmentation(classes: Sequence[str] | int, *, boundary: bool = False, per_class: bool | None = None) -> Metric:
     """Pixel accuracy, IoU and Dice of a semantic segmenter, and how well its boundaries lie.
 
-    The prediction is PixelScores, resized bilinearly to the canvas before the best class is taken, the target SegmentationMap;
-    pixels of the canvas are counted, those that are not valid nowhere. The rows: `confusion` (int32 `k k`: pixels of class i,
-    the row, predicted as class j), `unknown` (pixels whose label is no class), `predicted` (the map as PNG, every n-th pixel of
-    what is larger than 512); with `boundary` also `contour` and `band` (`metrics.boundaries`).
+    The prediction is PixelScores, resized bilinearly to the canvas before the best class is taken, the target
+    SegmentationMap; pixels of the canvas are counted, those that are not valid nowhere. The rows: `confusion` (int32 `k k`:
+    pixels of class i, the row, predicted as class j), `unknown` (pixels whose label is no class), `predicted` (the map as
+    PNG, every n-th pixel of one larger than 512); with `boundary` also `contour` and `band` (`metrics.boundaries`).
 
     The metrics; a class with neither truth nor prediction is NaN and left out of the means:
       pixel_accuracy: fraction of the pixels that have the right class.
       mIoU, IoU/<class>: shared pixels of truth and prediction over those in either, from the pixels of all images.
       Dice, Dice/<class>: twice the shared pixels over the sum of both (the F1 of pixels).
-      boundary_F1, boundary_F1/<class>: F1 of the contours, those that lie within 0.75 % of the diagonal of the content of each
-        other match (Csurka et al., BMVC 2013); mean over the images where the class has a contour, then over classes. The
-        border of the image makes no contour. With `boundary`.
-      boundary_IoU, boundary_IoU/<class>: IoU of those pixels that lie within 2 % of the diagonal of the boundary of their
+      boundary_F1, boundary_F1/<class>: F1 of the contours, of which pixels match that lie within 0.75 % of the diagonal of
+        the content of each other (Csurka et al., BMVC 2013); mean over the images where the class has a contour, then over
+        classes. The border of the image makes no contour. With `boundary`.
+      boundary_IoU, boundary_IoU/<class>: IoU of the pixels that lie within 2 % of the diagonal of the boundary of their
         segment, the border of the image included (arXiv:2103.16562), from the pixels of all images. With `boundary`.
     Those of classes where there are at most 20 of them, or `per_class=True`.
 
