@@ -9,7 +9,7 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from jaxvision.masks import runs
-from jaxvision.masks.panoptic import VOID, PanopticMap, Segment, merge
+from jaxvision.masks.panoptic import VOID, PanopticMap, merge
 from jaxvision.metrics import file_masks
 from jaxvision.metrics.classification import FEW_CLASSES, class_names
 from jaxvision.metrics.file_masks import Readable
@@ -111,7 +111,7 @@ def quality(found: PanopticMap, true: TrueMap, k: int) -> tuple[Float[np.ndarray
     true_label, crowd = np.append(0, true.labels).astype(np.int64), np.append(True, true.crowd)
     for what, each in (("the prediction", label[1:]), ("the ground truth", true_label[1:])):
         if len(each) and not 0 <= each.min() <= each.max() < k:
-            raise ValueError(f"{what} has labels from {each.min()} to {each.max()}; with {k} classes, 0 to {k - 1} are allowed")
+            raise ValueError(f"{what} has labels from {each.min()} to {each.max()}; with {k} classes they are 0 to {k - 1}")
     pair = true.ids.astype(np.int64) * len(label) + found.ids
     shared = np.bincount(pair.reshape(-1), minlength=len(true_label) * len(label)).reshape(len(true_label), len(label))
     area, true_area = shared.sum(0), shared.sum(1)
