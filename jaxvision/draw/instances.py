@@ -31,9 +31,9 @@ SHOWN = 12
 
 
 def report(folder: Path, name: str, rows: Mapping[str, np.ndarray], stream: Stream, of: str = "") -> None:
-    """Writes `<name>_predictions.png`, `<name>_worst.png`, `<name>_precision_recall.png` and `<name>_confusion.png`, of masks.
+    """Writes `<name>_predictions.png`, `<name>_worst.png`, `<name>_precision_recall.png` and `<name>_confusion.png`.
 
-    Sheets and confusion matrices show the detections above the score at which F1 over all images is largest. The worst images
+    All is of masks. Sheets and confusion matrices show the detections above the score at which F1 over all images is largest. The worst images
     are those of `draw.detection`, by masks. On the map of errors an object that is not found is missed as a whole, a false
     positive invented, or confused where it lies on an object of another class (all at IoU 0.5); of one that is found, the
     pixels that its mask lacks or has too many. Pictures with nothing to draw are left out.

@@ -7,8 +7,10 @@ import numpy as np
 from jaxtyping import UInt8
 from matplotlib.colors import to_rgb
 
-from jaxvision.draw.boxes import COLOURS
+from jaxvision.draw.style import BLUE, GREEN, ORANGE, PURPLE, VERMILLION
 
+COLOURS = (BLUE, VERMILLION, GREEN, PURPLE, ORANGE)
+"""The first colours."""
 BACKGROUND = "background"
 """Name of a class that is left as it is on pictures, and black in palettes."""
 BLACK = "#000000"
