@@ -18,19 +18,22 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
 from datetime import date
+from functools import lru_cache
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, NamedTuple
 
+import jax
 import numpy as np
 
 from jaxvision.masks import packing
+from jaxvision.masks.paste import run_lengths
 from jaxvision.metrics.instances import completed, instances
 from jaxvision.run import provenance, rows
 from jaxvision.run.evaluation import table
-from jaxvision.types import BoxMasks
+from jaxvision.types import BoxMasks, Canvas
 
 CLASSES, OBJECTS, BATCH = 80, 100, 10
 SIZE, CELLS = (480, 640), 28
@@ -38,35 +41,54 @@ FIGURES = ("AP", "AP50", "AP75", "AP_small", "AP_medium", "AP_large")
 FIGURES += ("AR1", "AR10", "AR100", "AR_small", "AR_medium", "AR_large")
 
 
-def batch(first: int) -> dict[str, Any]:
-    """What `observe` gives for ten images: detections and objects as probabilities of soft ellipses in boxes."""
+class Drawn(NamedTuple):
+    """Ten images: what the metric observes of them, and their objects."""
+
+    rows: dict[str, Any]
+    boxes: np.ndarray
+    labels: np.ndarray
+    sides: np.ndarray
+    masks: BoxMasks
+
+
+@lru_cache(maxsize=2)
+def drawn(first: int) -> Drawn:
+    """Detections and objects as probabilities of wavy ellipses in boxes."""
     rng = np.random.default_rng(first)
     count = (BATCH, OBJECTS)
     middle, sides = rng.uniform(0, 1, (*count, 2)) * SIZE[::-1], 10 + rng.gamma(2, 30, (*count, 2))
     true = np.concatenate([middle - sides / 2, middle + sides / 2], -1)
     found = true + rng.normal(0, 0.06, true.shape) * np.concatenate([sides, sides], -1)
-    labels = rng.integers(0, CLASSES, count)
-    wrong = rng.random(count) < 0.2
+    labels, wrong = rng.integers(0, CLASSES, count), rng.random(count) < 0.2
     masks, true_masks = (BoxMasks(_grids(rng), boxes.astype(np.float32)) for boxes in (found, true))  # type: ignore[arg-type]
-    cut = np.clip(true, 0, [*SIZE[::-1]] * 2)
     size = np.tile(np.array(SIZE, np.int32), (BATCH, 1))
-    return {
+    rows = {
         "index": np.arange(first, first + BATCH),
         "boxes": np.clip(found, 0, [*SIZE[::-1]] * 2).astype(np.float32),
         "labels": np.where(wrong, rng.integers(0, CLASSES, count), labels).astype(np.int32),
         "scores": rng.random(count).astype(np.float32),
         "detected": np.ones(count, bool),
         "masks": masks,
-        "true_masks": true_masks,
-        "true_boxes": cut.astype(np.float32),
-        "true_labels": labels.astype(np.int32),
-        "annotated": np.ones(count, bool),
-        "ignore": rng.random(count) < 0.01,
-        "area": (0.785 * sides.prod(-1)).astype(np.float32),
         "size": size,
         "original_size": size,
         "window": None,
     }
+    return Drawn(rows, np.clip(true, 0, [*SIZE[::-1]] * 2), labels, sides, true_masks)
+
+
+def read(indices: np.ndarray) -> list[SimpleNamespace]:
+    """Examples of the source: objects with the masks of their ellipses, every hundredth a crowd."""
+    index = int(indices[0])
+    given, row = drawn(index - index % BATCH), index % BATCH
+    of_image = jax.tree.map(lambda column: column[row], given.masks)
+    objects = SimpleNamespace(
+        boxes=given.boxes[row],
+        labels=given.labels[row],
+        ignore=np.arange(OBJECTS) % 100 == 99,
+        area=0.785 * given.sides[row].prod(-1),
+        masks=list(run_lengths(of_image, range(OBJECTS), Canvas(np.zeros((0, 0, 3), np.uint8), SIZE, SIZE))),
+    )
+    return [SimpleNamespace(objects=objects)]
 
 
 def _grids(rng: np.random.Generator) -> np.ndarray:
@@ -78,23 +100,13 @@ def _grids(rng: np.random.Generator) -> np.ndarray:
     return (1 / (1 + np.exp(-12 * (edge - far)))).astype(np.float32)
 
 
-def parts(images: int) -> Iterator[dict[str, np.ndarray]]:
-    """The condensed rows of all batches; the ground truth is condensed as detections are."""
-    condense = instances(CLASSES).condense
-    assert condense is not None
-    for first in range(0, images, BATCH):
-        given = batch(first)
-        true = {**given, "masks": given["true_masks"], "annotated": np.zeros((BATCH, OBJECTS), bool)}
-        drawn = condense({**true, "true_masks": np.zeros((BATCH, OBJECTS, 1, 1), bool)})["masks"]
-        found = condense({**given, "true_masks": np.zeros((BATCH, OBJECTS, 1, 1), bool)})
-        yield {**found, "true_masks": drawn}
-
-
 def ours(images: int, folder: Path) -> dict[str, Any]:
+    metric = instances(CLASSES, lambda: SimpleNamespace(read=read))
+    assert metric.condense is not None
     started = time.perf_counter()
-    condensed = table(parts(images))
+    condensed = table([metric.condense(drawn(at).rows) for at in range(0, images, BATCH)])
     middle = time.perf_counter()
-    figures = instances(CLASSES).compute(condensed)
+    figures = metric.compute(condensed)
     ended = time.perf_counter()
     rows.write(folder, 0, {"test": condensed})
     found = [figures[f"mask_{name}"] for name in FIGURES]
