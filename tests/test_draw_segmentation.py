@@ -1,9 +1,10 @@
 """The reports of semantic and instance segmentation: what is drawn where, in which colour."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 from matplotlib.colors import to_rgb
-from test_predict_masks import FILE
 
 from jaxvision.draw import instances, segmentation
 from jaxvision.draw.segmentation import CONFUSED, INVENTED, KEY, MISSED, RIGHT, VOID, errors, with_errors
@@ -11,6 +12,9 @@ from jaxvision.draw.side_by_side import Panel, Shown, side_by_side
 from jaxvision.draw.style import NOTHING
 from jaxvision.masks import runs
 from jaxvision.run import config, evaluation
+
+
+FILE = Path(__file__).with_name("masks_experiment.py")
 
 
 def observed(kind):

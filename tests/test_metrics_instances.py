@@ -1,5 +1,6 @@
 """The figures of instance segmentation, against pycocotools; masks on their way from the network to the file."""
 
+import json
 from types import SimpleNamespace
 
 import jax
@@ -10,6 +11,7 @@ from mask_cases import CLASSES, pycoco, random_case
 from test_metrics_detection import COCO
 
 from jaxvision.masks import packing, runs
+from jaxvision.metrics.coco_results import write_coco_results
 from jaxvision.metrics.detection import detection
 from jaxvision.metrics.instances import completed, instances, mask_pairs, masks_of
 from jaxvision.metrics.matching import matches
@@ -211,3 +213,16 @@ def test_masks_in_boxes_and_an_image_without_any_object():
     none = rows_of(metric, found.replace(masks=masks, valid=np.zeros_like(found.valid)), batch)
     assert none["masks"].tolist() == [b""]
     assert metric.compute(none)["mask_AP"] == metric.compute(none)["AP"] == 0
+
+
+def test_results_for_coco_have_run_lengths_and_no_boxes(tmp_path):
+    rows, masks, true = random_case(3)
+    write_coco_results(tmp_path / "results.json", rows, range(10, 14), range(1, CLASSES + 1))
+    found = json.loads((tmp_path / "results.json").read_text())
+    assert len(found) == rows["detected"].sum()
+    for i, (detected, _) in enumerate(masks):
+        of_image = [each for each in found if each["image_id"] == 10 + i]
+        order = np.argsort(-rows["scores"][i, rows["detected"][i]], kind="stable")
+        for each, j in zip(of_image, order, strict=True):
+            assert set(each) == {"image_id", "category_id", "segmentation", "score"}
+            np.testing.assert_array_equal(runs.decode(runs.of_coco(each["segmentation"])), detected[j])

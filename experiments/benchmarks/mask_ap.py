@@ -1,4 +1,4 @@
-"""What mask AP takes: 5,000 images of 480 x 640 with 100 objects and 100 detections each, beside pycocotools on the same masks.
+"""What mask AP takes: 5,000 images of 480 x 640, 100 objects and 100 detections each, beside pycocotools on the same masks.
 
     python experiments/benchmarks/mask_ap.py
 
