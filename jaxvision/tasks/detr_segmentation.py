@@ -19,8 +19,8 @@ from jaxvision.nn.fpn import doubled, lecun_uniform
 from jaxvision.nn.norm import FrozenBatchNorm, GroupNorm, Norm
 from jaxvision.nn.precision import at_least_float32
 from jaxvision.ops import losses, pixels
-from jaxvision.ops.interpolation import bilinear
 from jaxvision.ops.masks import unpacked
+from jaxvision.ops.resize import bilinear
 from jaxvision.tasks import detection
 from jaxvision.tasks import detr as boxes_of
 from jaxvision.tasks.detection import LossTerms
@@ -65,7 +65,7 @@ class AttentionMaps(nn.Module):
 
 
 class SharedConv(nn.Module):
-    """A 3x3 convolution of maps that all queries have in common, and beside them maps of each; its output has as many channels.
+    """A 3x3 convolution of maps that all queries have in common beside maps of each query; the result has as many channels.
 
     The parameters of one convolution of both; what is common is computed once, not for every query.
     """
@@ -201,8 +201,8 @@ def detr_segmentation(
     Returns:
       A task whose target is `Objects` with masks and whose prediction is `Detections`, one a query, with `MapMasks`. Its
       loss is that of `tasks.detr` and, of the last layer, `mask_loss` and `dice_loss` by the number of objects in all
-      images: the focal loss, of which the mean over all pixels of the canvas is taken, and the Dice loss of each object's mask
-      and its query's, which is interpolated to the canvas. What is predicted outside the content counts as the authors have it.
+      images: the focal loss, a mean over all pixels of the canvas, and the Dice loss of the mask of each object and that of
+      its query, which is resized to the canvas. What is predicted outside the content counts, as the authors have it.
     """
 
     def inputs(batch: Batch) -> tuple[Array, Array]:
@@ -280,7 +280,7 @@ def loss_terms(
     real = detection.trained_on(target)
     weight = jnp.where(real, detection.weights(target), 0).astype(masks.dtype)
     flat = lambda each: each.reshape(len(each), canvas[0] * canvas[1])
-    drawn = flat(bilinear(masks[..., None], canvas))
+    drawn = flat(jax.vmap(lambda each: bilinear(each[..., None], *canvas))(masks))
     truth = flat(unpacked(target.masks, canvas) & real[:, None, None]).astype(masks.dtype)
     focal = losses.sigmoid_focal()(drawn, Labels(target.labels, probs=truth)) / drawn.shape[1]
     sums = {"mask_loss": (weight * focal).sum(), "dice_loss": (weight * dice(drawn, truth)).sum()}
@@ -316,5 +316,5 @@ def _total(
     masks = detection.of_valid_images(masks, batch)
     means = detection.means(jax.tree.map(lambda x: x.sum(0), masks))
     weighted = lambda x: mask_weights.focal * x["mask_loss"] + mask_weights.dice * x["dice_loss"]
-    by_image = out.example_loss + weighted(detection.means(masks))
+    by_image = cast(Array, out.example_loss) + weighted(detection.means(masks))
     return loss + weighted(means), out.replace(metrics=out.metrics | means, example_loss=by_image)

@@ -25,11 +25,11 @@ from jaxvision.ops import box_codec, matching
 from jaxvision.ops.anchors import Anchors
 from jaxvision.ops.box_losses import BoxLoss, smooth_l1
 from jaxvision.ops.boxes import area, clip, covered, iou, pairwise
-from jaxvision.ops.interpolation import bilinear, shrunk
-from jaxvision.ops.masks import unpacked
+from jaxvision.ops.masks import shrunk, unpacked
 from jaxvision.ops.matching import BACKGROUND, IGNORED, Match
 from jaxvision.ops.nms import NMS
 from jaxvision.ops.other_nms import fast
+from jaxvision.ops.resize import bilinear
 from jaxvision.ops.selection import Selecting, Selection, best_of_each_class
 from jaxvision.tasks import detection
 from jaxvision.tasks.anchored import Matching, matched_box_loss
@@ -49,6 +49,11 @@ from jaxvision.types import (
 )
 
 xavier = nn.initializers.xavier_uniform()
+
+
+def enlarged(maps: Float[Array, "b h w c"], height: int, width: int) -> Float[Array, "b {height} {width} c"]:
+    """Maps resized bilinearly."""
+    return jax.vmap(lambda x: bilinear(x, height, width))(maps)
 
 
 class Pyramid(nn.Module):
@@ -72,7 +77,7 @@ class Pyramid(nn.Module):
         merged: Maps = []
         for number in range(len(maps), 0, -1):
             lateral = conv(1, name=f"lateral{number}")(maps[number - 1])
-            above = [bilinear(x, lateral.shape[1:3]) for x in merged[:1]]
+            above = [enlarged(x, *lateral.shape[1:3]) for x in merged[:1]]
             merged.insert(0, sum(above, lateral))
         found = [nn.relu(conv(3, padding=1, name=f"output{n}")(x)) for n, x in enumerate(merged, 1)]
         for name in ("top1", "top2"):
@@ -93,7 +98,7 @@ class Prototypes(nn.Module):
         conv = partial(Conv, dtype=self.dtype, kernel_init=xavier)
         for name in ("conv1", "conv2", "conv3"):
             x = nn.relu(conv(self.channels, 3, padding=1, name=name)(x))
-        x = bilinear(x, (2 * x.shape[1], 2 * x.shape[2]))
+        x = enlarged(x, 2 * x.shape[1], 2 * x.shape[2])
         x = nn.relu(conv(self.channels, 3, padding=1, name="conv4")(x))
         return nn.relu(conv(self.count, 1, name="output")(x)).astype(at_least_float32(self.dtype))
 
@@ -189,7 +194,7 @@ def yolact_resnet101(classes: int, *, norm: Norm = BatchNorm, dtype: DTypeLike =
 MEAN, STD = (123.68, 116.78, 103.94), (58.40, 57.12, 57.38)
 """Mean and standard deviation of the pixels as the authors have them."""
 SIDES = tuple(tuple(scale * math.sqrt(ratio) for ratio in (1, 1 / 2, 2)) for scale in (24, 48, 96, 192, 384))
-"""Sides of the anchors on P3 to P7. Widths of ratios 1, 1/2 and 2; the code that was trained took them for heights as well."""
+"""Sides of the anchors on P3 to P7: widths of the ratios 1, 1/2 and 2, which the code that was trained has for heights, too."""
 
 
 def square_anchors(
@@ -344,7 +349,7 @@ def loss_terms(
       ValueError: if the target has no masks.
     """
     if target.masks is None:
-        raise ValueError("YOLACT needs masks of the objects: batch.target.masks is None; target.objects(..., masks=...) has them")
+        raise ValueError("YOLACT needs masks of the objects, and batch.target.masks is None: target.objects(..., masks=...)")
     logits, offsets, coefficients = found
     masks, boxes = unpacked(target.masks, canvas), jnp.asarray(anchors, offsets.dtype)
     matched = training.matching(boxes, target)
@@ -355,7 +360,7 @@ def loss_terms(
     by_class = optax.softmax_cross_entropy_with_integer_labels(logits, label)
     mined = hardest(by_class, matched == BACKGROUND, (training.negatives * positive.sum()).astype(jnp.int32))
     by_box = matched_box_loss(training.box_loss, offsets, boxes, target.boxes[matched], positive, box_codec.SSD)
-    drawn, share = _sampled(key, positive, training.mask_samples)
+    drawn, stands_for = _sampled(key, positive, training.mask_samples, logits.dtype)
     object_of = jnp.where(drawn.valid, matched[drawn.index], 0)
     by_mask = mask_losses(
         prototypes, coefficients[drawn.index], masks, target.boxes.astype(offsets.dtype), object_of, canvas
@@ -363,7 +368,7 @@ def loss_terms(
     sums = {
         "class_loss": training.class_weight * jnp.where(positive | mined, by_class * weight, 0).sum(),
         "box_loss": training.box_weight * (by_box * weight).sum(),
-        "mask_loss": training.mask_weight * share * jnp.where(drawn.valid, by_mask * weight[drawn.index], 0).sum(),
+        "mask_loss": training.mask_weight * stands_for * jnp.where(drawn.valid, by_mask * weight[drawn.index], 0).sum(),
         "semantic_loss": training.semantic_weight * semantic_loss(semantic, masks, target),
     }
     return LossTerms(sums, dict.fromkeys(sums, positive.sum()) | {"semantic_loss": jnp.ones((), jnp.int32)})
@@ -376,13 +381,13 @@ class _Drawn(NamedTuple):
     valid: Bool[Array, "s"]
 
 
-def _sampled(key: Key, positive: Bool[Array, "a"], count: int) -> tuple[_Drawn, Float[Array, ""]]:
+def _sampled(key: Key, positive: Bool[Array, "a"], count: int, dtype) -> tuple[_Drawn, Float[Array, ""]]:
     """Matched anchors, `count` at most, and how many each of them stands for."""
     drawn = _Drawn(
         *matching.sample(key, positive, jnp.zeros_like(positive), count=count, positive_fraction=1.0)
     )
-    many = positive.sum().astype(float) / jnp.maximum(drawn.valid.sum(), 1).astype(float)
-    return drawn, many
+    matched, kept = (jnp.maximum(each.sum(), 1).astype(dtype) for each in (positive, drawn.valid))
+    return drawn, matched / kept
 
 
 def mask_losses(
@@ -428,7 +433,7 @@ def within(boxes: Float[Array, "s 4"], shape: tuple[int, int], margin: float | i
 def semantic_loss(
     logits: Float[Array, "h w c"], masks: Bool[Array, "n y x"], target: Objects
 ) -> Float[Array, ""]:
-    """The binary cross-entropy of every class, whether a cell lies in an object of it: summed over classes, mean over cells."""
+    """The binary cross-entropy of whether a cell lies in an object of each class: summed over classes, mean over cells."""
     shape, classes = logits.shape[:2], logits.shape[-1]
     of_class = jax.nn.one_hot(target.labels, classes, dtype=logits.dtype)
     of_class = jnp.where(detection.trained_on(target)[:, None], of_class, 0)
