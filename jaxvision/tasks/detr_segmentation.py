@@ -19,7 +19,6 @@ from jaxvision.nn.fpn import doubled, lecun_uniform
 from jaxvision.nn.norm import FrozenBatchNorm, GroupNorm, Norm
 from jaxvision.nn.precision import at_least_float32
 from jaxvision.ops import losses, pixels
-from jaxvision.ops.masks import unpacked
 from jaxvision.ops.resize import bilinear
 from jaxvision.tasks import detection
 from jaxvision.tasks import detr as boxes_of
@@ -273,6 +272,9 @@ def loss_terms(
       canvas: height and width that the masks cover.
       weights: of the cost of a match.
       no_object: weight of the queries without an object.
+
+    Raises:
+      ValueError: if the target has no masks.
     """
     terms = boxes_of.loss_terms(logits, boxes, target, size, weights, no_object)
     if masks is None:
@@ -281,7 +283,7 @@ def loss_terms(
     weight = jnp.where(real, detection.weights(target), 0).astype(masks.dtype)
     flat = lambda each: each.reshape(len(each), canvas[0] * canvas[1])
     drawn = flat(jax.vmap(lambda each: bilinear(each[..., None], *canvas))(masks))
-    truth = flat(unpacked(target.masks, canvas) & real[:, None, None]).astype(masks.dtype)
+    truth = flat(detection.masks(target, canvas) & real[:, None, None]).astype(masks.dtype)
     focal = losses.sigmoid_focal()(drawn, Labels(target.labels, probs=truth)) / drawn.shape[1]
     sums = {"mask_loss": (weight * focal).sum(), "dice_loss": (weight * dice(drawn, truth)).sum()}
     return terms | LossTerms(sums, dict.fromkeys(sums, real.sum()))

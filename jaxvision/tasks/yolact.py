@@ -25,7 +25,7 @@ from jaxvision.ops import box_codec, matching
 from jaxvision.ops.anchors import Anchors
 from jaxvision.ops.box_losses import BoxLoss, smooth_l1
 from jaxvision.ops.boxes import area, clip, covered, iou, pairwise
-from jaxvision.ops.masks import shrunk, unpacked
+from jaxvision.ops.masks import shrunk
 from jaxvision.ops.matching import BACKGROUND, IGNORED, Match
 from jaxvision.ops.nms import NMS
 from jaxvision.ops.other_nms import fast
@@ -194,7 +194,7 @@ def yolact_resnet101(classes: int, *, norm: Norm = BatchNorm, dtype: DTypeLike =
 MEAN, STD = (123.68, 116.78, 103.94), (58.40, 57.12, 57.38)
 """Mean and standard deviation of the pixels as the authors have them."""
 SIDES = tuple(tuple(scale * math.sqrt(ratio) for ratio in (1, 1 / 2, 2)) for scale in (24, 48, 96, 192, 384))
-"""Sides of the anchors on P3 to P7: widths of the ratios 1, 1/2 and 2, which the code that was trained has for heights, too."""
+"""Sides of the anchors on P3 to P7: widths of the ratios 1, 1/2 and 2, which the code has for heights, too."""
 
 
 def square_anchors(
@@ -348,10 +348,8 @@ def loss_terms(
     Raises:
       ValueError: if the target has no masks.
     """
-    if target.masks is None:
-        raise ValueError("YOLACT needs masks of the objects, and batch.target.masks is None: target.objects(..., masks=...)")
     logits, offsets, coefficients = found
-    masks, boxes = unpacked(target.masks, canvas), jnp.asarray(anchors, offsets.dtype)
+    masks, boxes = detection.masks(target, canvas), jnp.asarray(anchors, offsets.dtype)
     matched = training.matching(boxes, target)
     positive = matched >= 0
     weight = jnp.where(positive, detection.weights(target)[matched], 1).astype(logits.dtype)
