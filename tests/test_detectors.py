@@ -22,6 +22,7 @@ from jaxvision.tasks import (
     detr_segmentation,
     fast_rcnn,
     faster_rcnn,
+    mask_rcnn,
     rcnn,
     retinanet,
     roi_heads,
@@ -36,7 +37,7 @@ from jaxvision.tasks.detection import LossTerms
 
 HERE = Path(__file__).parent
 QUICK = ("ssd", "yolov3_tiny")
-TYPED = (*QUICK, "faster_rcnn")
+TYPED = (*QUICK, "mask_rcnn")
 NAMES = [name if name in QUICK else pytest.param(name, marks=pytest.mark.slow) for name in EVERY]
 detectors = pytest.mark.parametrize("name", NAMES)
 pytestmark = pytest.mark.usefixtures("float64")
@@ -73,6 +74,7 @@ def test_padded_rows_change_nothing(name, odd):
         boxes=jnp.asarray(rubbish),
         labels=jnp.where(padded, 2, batch.target.labels),
         ignore=batch.target.ignore | padded,
+        masks=batch.target.masks ^ padded[..., None, None],
     )
     expected = run(name, batch)
     assert_same(run(name, batch.replace(target=target)), expected)
@@ -202,6 +204,7 @@ FILES = {
     "detr": detr,
     "retinanet": retinanet,
     "faster_rcnn": faster_rcnn,
+    "mask_rcnn": mask_rcnn,
     "fast_rcnn": fast_rcnn,
     "rcnn": rcnn,
     "yolox": yolox,
@@ -290,7 +293,7 @@ def test_predictions_are_the_decoded_outputs_of_each_image(name, monkeypatch):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["ssd", "faster_rcnn", "detr"])
+@pytest.mark.parametrize("name", ["ssd", "mask_rcnn", "detr"])
 def test_jitted_or_not(name):
     task, variables, _, _ = made(name)
     batch = make_batch((3,))
