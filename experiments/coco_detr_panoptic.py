@@ -84,7 +84,8 @@ def build(config) -> Experiment:
     length, drop = EPOCHS[config.stage]
     with config.unlocked():
         config.steps = config.steps or length * EPOCH
-    masks, dtype = config.stage == "masks", jnp.dtype(config.precision)
+    masks, dtype, begin = config.stage == "masks", jnp.dtype(config.precision), beginning(config)
+    fixed = ("detr/.*",) if masks else ("detr/backbone/stem_.*", "detr/backbone/stage1_.*")
 
     def split(name: str):
         folder = Path(config.data_dir).expanduser()
@@ -119,8 +120,8 @@ def build(config) -> Experiment:
             flip(), sometimes(0.5, resized_crop((0.3, 1.0), (384 / 600, 600 / 384))), scale_jitter((0.6, 1.0))
         ),
         evaluations={"val": Evaluation(test, metric, None if masks else pictures.report)},
-        start=beginning(config),
-        frozen=("detr/.*",) if masks else ("detr/backbone/stem_.*", "detr/backbone/stage1_.*"),
+        start=begin,
+        frozen=fixed if begin else (),
         scalars={"learning_rate": rate},
         seed=config.seed,
         every=intervals(config.every, Every(evaluate=EPOCH, checkpoint=EPOCH)),

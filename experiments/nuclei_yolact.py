@@ -71,7 +71,7 @@ def build(config) -> Experiment:
         optimizer=optax.chain(optax.clip_by_global_norm(10.0), adam),
         steps=config.steps,
         train=train,
-        augment=chain(flip(), vertical_flip(), affine(degrees=180.0), brightness(0.2), contrast(0.2)),
+        augment=chain(flip(), vertical_flip(), affine(rotation=180.0, fill="constant"), brightness(0.2), contrast(0.2)),
         evaluations={"test": Evaluation(test, instances(CLASSES, lambda: tiles("test")), pictures.report)},
         average=exponential_average(config.ema),
         scalars={"learning_rate": schedule},

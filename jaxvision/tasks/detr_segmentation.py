@@ -74,7 +74,7 @@ class SharedConv(nn.Module):
     @nn.compact
     def __call__(
         self, common: Float[Array, "b h w c"], each: Float[Array, "b q h w n"]
-    ) -> Float[Array, "b q h w {common.shape[-1]+each.shape[-1]}"]:
+    ) -> Float[Array, "b q h w c+n"]:
         """Convolve."""
         wide, first = at_least_float32(self.dtype), common.shape[-1]
         channels = first + each.shape[-1]

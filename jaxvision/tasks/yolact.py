@@ -93,7 +93,7 @@ class Prototypes(nn.Module):
     dtype: DTypeLike
 
     @nn.compact
-    def __call__(self, x: Float[Array, "b h w c"]) -> Float[Array, "b {2*h} {2*w} k"]:
+    def __call__(self, x: Float[Array, "b h w c"]) -> Float[Array, "b 2*h 2*w k"]:
         """The prototypes, 0 or more."""
         conv = partial(Conv, dtype=self.dtype, kernel_init=xavier)
         for name in ("conv1", "conv2", "conv3"):
