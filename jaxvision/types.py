@@ -119,6 +119,8 @@ class SegmentationMap(struct.PyTreeNode):
 
     label: Int[Array, "*b h w"]
     valid: Bool[Array, "*b h w"]
+    weight: Float[Array, "*b h w"] | None = None
+    """Weight of each pixel in the loss, 0 or more: U-Net's border weights (`ops.borders`), say. None: 1."""
 
 
 class PixelScores(struct.PyTreeNode):

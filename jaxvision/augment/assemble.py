@@ -42,8 +42,7 @@ def pixels(values: Shaped[Array, "b h w *c"], parts: Parts, empty: Shaped[Array,
 
 def map_of(map: SegmentationMap, parts: Parts) -> SegmentationMap:
     """The map of that canvas, valid where there is a part."""
-    label, valid = (pixels(each, parts, jnp.zeros((), each.dtype)) for each in (map.label, map.valid))
-    return dataclasses.replace(map, label=label, valid=valid)
+    return jax.tree.map(lambda each: pixels(each, parts, jnp.zeros((), each.dtype)), map)
 
 
 def objects_of(objects: Objects, parts: Parts) -> tuple[Objects, Int[Array, "n"]]:

@@ -126,8 +126,7 @@ def _mirrored_boxes(boxes: Num[Array, "b n 4"], mirror: _Mirror) -> Num[Array, "
 
 
 def _mirrored_map(map: SegmentationMap, mirror: _Mirror) -> SegmentationMap:
-    label, valid = (_mirrored_pixels(values, mirror, rows_at=1) for values in (map.label, map.valid))
-    return dataclasses.replace(map, label=label, valid=valid)
+    return jax.tree.map(lambda values: _mirrored_pixels(values, mirror, rows_at=1), map)
 
 
 def _shift(

@@ -51,8 +51,10 @@ def _moved(target: Any, canvas: tuple[int, ...], motion: Motion, name: str, who:
                 _check_canvas(target.masks, canvas, f"{name}.masks", who)
             return motion.objects(target)
         case SegmentationMap():
-            for field in ("label", "valid"):
-                _check_canvas(getattr(target, field), canvas, f"{name}.{field}", who)
+            fields = {field.name: getattr(target, field.name) for field in dataclasses.fields(target)}
+            for field, values in fields.items():
+                if values is not None:
+                    _check_canvas(values, canvas, f"{name}.{field}", who)
             return motion.map(target)
     allowed = "None, Labels, Objects, SegmentationMap, or a dict of them"
     raise TypeError(f"{who} cannot move {name}: {_kind(target)}; allowed: {allowed}")

@@ -149,8 +149,8 @@ def accompanied(
     sources = jax.vmap(homography.inverse)(matrices)
 
     def maps(map: SegmentationMap) -> SegmentationMap:
-        label, valid = (_content(batch, sources, each, "nearest", "nearest", size) for each in (map.label, map.valid))
-        return dataclasses.replace(map, label=label, valid=valid & _known(batch, sources, size))
+        moved = jax.tree.map(lambda each: _content(batch, sources, each, "nearest", "nearest", size), map)
+        return dataclasses.replace(moved, valid=moved.valid & _known(batch, sources, size))
 
     motion = targets.Motion(lambda objects: _objects(batch, matrices, sources, objects, size), maps)
     moved = targets.move(batch, image, motion, who)

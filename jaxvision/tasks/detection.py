@@ -85,7 +85,11 @@ def mean_loss(terms: LossTerms, batch: Batch, collections: dict) -> tuple[Scalar
 
     The terms are the metrics; the loss of an example is that of a batch of it alone. See `of_valid_images`.
     """
-    terms = of_valid_images(terms, batch)
+    return loss_of(of_valid_images(terms, batch), collections)
+
+
+def loss_of(terms: LossTerms, collections: dict) -> tuple[Scalar, LossOutput]:
+    """The loss of a batch from the terms of its images, which are 0 of those that are not valid."""
     metrics = means(jax.tree.map(lambda x: x.sum(0), terms))
     return _added(metrics), LossOutput(metrics, collections, _added(means(terms)))
 
