@@ -15,7 +15,9 @@ def mirrored(
       before: pixels above the content, and to its left.
       extent: height and width of the result.
     """
-    rows, columns = (_reflected(jnp.arange(count) - before, size[axis]) for axis, count in enumerate(extent))
+    size = jnp.asarray(size)
+    places = (jnp.arange(count, dtype=size.dtype) - before for count in extent)
+    rows, columns = (_reflected(place, size[axis]) for axis, place in enumerate(places))
     return image[rows][:, columns]
 
 
@@ -23,4 +25,4 @@ def _reflected(place: Int[Array, "n"], size: Int[Array, ""]) -> Int[Array, "n"]:
     """The pixel, from 0 to below `size`, that each place along an axis shows."""
     period = jnp.maximum(2 * (size - 1), 1)
     turn = place % period
-    return jnp.minimum(turn, period - turn) * (size > 1)
+    return jnp.minimum(turn, period - turn)

@@ -18,8 +18,8 @@ from jaxvision.errors import ConfigError, DataError, WorkdirError, raised_as
 from jaxvision.experiment import Evaluation, Experiment, Output, Record, Selection
 from jaxvision.machine.folders import local
 from jaxvision.pretrained import catalogue
-from jaxvision.pretrained.detectors import PublishedDetector, load_detector
 from jaxvision.pretrained.published import Published
+from jaxvision.pretrained.published_task import PublishedTask
 from jaxvision.run import devices, records, restore
 from jaxvision.run.checkpoint import Which
 from jaxvision.run.devices import task_on
@@ -119,7 +119,7 @@ class Model(NamedTuple):
 
 
 def load(
-    source: str | Path | Published | PublishedDetector,
+    source: str | Path | Published | PublishedTask,
     checkpoint: Which | None = None,
     *,
     weights: Weights | None = None,
@@ -132,9 +132,9 @@ def load(
     """A trained model: of a run, or published weights. Opens no data where the workdir knows its classes.
 
     Args:
-      source: the folder of a run; or published weights, a value of `pretrained.detectors` or `pretrained.published` or its
-        name, such as "ssd_mobilenet_v2", which are downloaded at the first call (the other arguments but the last two are
-        then of no use). Images are then shown as the weights' `preprocessing` says.
+      source: the folder of a run; or published weights, a value of `pretrained.detectors`, `pretrained.segmenters` or
+        `pretrained.published` or its name, such as "ssd_mobilenet_v2", which are downloaded at the first call (the other
+        arguments but the last two are then of no use). Images are then shown as the weights' `preprocessing` says.
       checkpoint: `"best"`, `"latest"`, a step, or None: the best if the experiment keeps one, else the latest.
       weights: `"averaged"`, `"current"`, or None: averaged where the run keeps such.
       evaluation: see images as this evaluation does; None for the first that can.
@@ -152,7 +152,7 @@ def load(
     """
     with raised_as(ConfigError):
         mesh = devices.device_mesh(fsdp)
-    if isinstance(source, Published | PublishedDetector):
+    if isinstance(source, Published | PublishedTask):
         return _published(source, batch_size, mesh)
     if not Path(source).is_dir() and experiment is None:
         return _published(_found(str(source)), batch_size, mesh)
@@ -169,7 +169,7 @@ def load(
     return model._replace(step=saved.step, weights=which, evaluations=found.experiment.evaluations)
 
 
-def _found(name: str) -> Published | PublishedDetector:
+def _found(name: str) -> Published | PublishedTask:
     """Published weights by name; the message for another speaks of a folder first, which is what most names are."""
     try:
         return catalogue.find(name)
@@ -177,9 +177,9 @@ def _found(name: str) -> Published | PublishedDetector:
         raise WorkdirError(f"there is no workdir {name}, and {error}") from None
 
 
-def _published(weights: Published | PublishedDetector, batch_size: int | None, mesh: Mesh) -> Model:
+def _published(weights: Published | PublishedTask, batch_size: int | None, mesh: Mesh) -> Model:
     """The model of published weights, every device with all of them."""
-    loaded = load_detector(weights) if isinstance(weights, PublishedDetector) else catalogue.load_classifier(weights)
+    loaded = catalogue.load(weights)
     placer = loaded.preprocessing.placer()
     rows, (height, width) = batch_size or mesh.size, placer.canvas
     spec = jax.eval_shape(lambda: loading.as_batch(loading.empty_rows(rows, (height, width), 3)).replace(target=None))

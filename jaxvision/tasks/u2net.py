@@ -12,6 +12,10 @@ from jaxtyping import Array, Float
 from jaxvision.nn.conv import Conv, ConvNormAct, max_pool_rounding_up
 from jaxvision.nn.norm import BatchNorm, Norm
 from jaxvision.nn.precision import at_least_float32
+from jaxvision.ops import pixels, resize
+from jaxvision.tasks import detection
+from jaxvision.tasks.segmentation import segmenter_on
+from jaxvision.types import Batch, Task
 
 
 class Stage(NamedTuple):
@@ -116,6 +120,34 @@ def u2netp(norm: Norm | None = BatchNorm, dtype: DTypeLike = jnp.float32) -> U2N
     return U2Net(stages, stages[-2::-1], norm, dtype)
 
 
+def salient_objects(
+    network: U2Net,
+    *,
+    mean: float | Sequence[float] = pixels.IMAGENET_MEAN,
+    std: float | Sequence[float] = pixels.IMAGENET_STD,
+    dtype=jnp.float32,
+) -> Task:
+    """The task of the paper: which pixels belong to the objects that stand out.
+
+    Args:
+      network: U^2-Net or a smaller one.
+      mean: mean of the pixels of each channel (or of all), on the scale 0-255, of images whose largest value is 255.
+      std: standard deviation of the pixels of each channel (or of all), on that scale.
+      dtype: of the normalised images.
+
+    Returns:
+      A task whose target is `SegmentationMap`, 1 for the objects and 0 for the background, and whose prediction is
+      `PixelScores` of these two classes. An image is divided by its largest value first. Its loss is the sum of the
+      cross-entropies of seven outputs, `pixel_loss` that of the fused one, `auxiliary1_loss` that of the finest scale.
+    """
+
+    def images(batch: Batch) -> Float[Array, "b h w c"]:
+        bright = jax.vmap(pixels.brightened)(batch.image, jnp.asarray(batch.size))
+        return detection.images(batch.replace(image=bright), mean, std, dtype)
+
+    return segmenter_on(network, images, auxiliary=(1,) * len(network.contracting))
+
+
 def enlarged(x: Float[Array, "b h w c"], height: int, width: int) -> Float[Array, "b {height} {width} c"]:
-    """A map resized bilinearly, its corners not aligned; for no smaller size."""
-    return jax.image.resize(x, (x.shape[0], height, width, x.shape[3]), "bilinear", antialias=False)
+    """Maps resized bilinearly, the corners not aligned."""
+    return jax.vmap(lambda each: resize.bilinear(each, height, width))(x)

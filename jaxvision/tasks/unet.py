@@ -1,11 +1,13 @@
 """U-Net (arXiv:1505.04597): a contracting path, an expanding one, and at every scale a copy from the one to the other.
 
-`UNet` is the paper's; `BackboneUNet` has any backbone of `nn` as its contracting path.
+`UNet` is the paper's, with `unet` its task; `BackboneUNet` has any backbone of `nn` as its contracting path, and is given to
+`segmentation.segmenter` as it is.
 """
 
 from collections.abc import Sequence
 from typing import Literal
 
+import jax
 import jax.numpy as jnp
 from flax import linen as nn
 from jax import lax
@@ -16,6 +18,12 @@ from jaxvision.nn.conv import Conv, ConvNormAct, max_pool
 from jaxvision.nn.fpn import Backbone, doubled
 from jaxvision.nn.norm import BatchNorm, Norm
 from jaxvision.nn.precision import at_least_float32
+from jaxvision.ops import pixels
+from jaxvision.ops.mirror import mirrored
+from jaxvision.ops.pixel_losses import PixelLoss
+from jaxvision.tasks import detection
+from jaxvision.tasks.segmentation import CROSS_ENTROPY, segmenter_on
+from jaxvision.types import Batch, Task
 
 he_normal = nn.initializers.variance_scaling(2.0, "fan_in", "normal")
 """Normal with variance 2 / inputs of a neuron, the paper's."""
@@ -129,6 +137,41 @@ def centre(x: Float[Array, "b h w c"], height: int, width: int) -> Float[Array, 
     """The middle of a map: the paper's "copy and crop"."""
     top, left = (x.shape[1] - height) // 2, (x.shape[2] - width) // 2
     return x[:, top : top + height, left : left + width]
+
+
+def unet(
+    network: UNet,
+    *,
+    loss: PixelLoss = CROSS_ENTROPY,
+    mean: float | Sequence[float] = pixels.IMAGENET_MEAN,
+    std: float | Sequence[float] = pixels.IMAGENET_STD,
+    dtype=jnp.float32,
+) -> Task:
+    """The task of the paper: around its border the content is continued by its reflection, as far as the network needs.
+
+    So every pixel has logits, and what a pixel near the border of the content gets does not depend on the canvas.
+
+    Args:
+      network: what gives each pixel one of `k` classes.
+      loss: of one image; the paper's is `pixel_losses.cross_entropy()` of a target with `ops.borders.border_weights`.
+      mean: mean of the pixels of each channel (or of all), on the scale 0-255.
+      std: standard deviation of the pixels of each channel (or of all), on the scale 0-255.
+      dtype: of the normalised images.
+
+    Returns:
+      A task whose target is `SegmentationMap` and whose prediction is `PixelScores`, both on the canvas.
+    """
+
+    def images(batch: Batch) -> Float[Array, "b y x c"]:
+        normalised, (height, width) = detection.images(batch, mean, std, dtype), batch.image.shape[1:3]
+        extent = network.extent(height), network.extent(width)
+        one = lambda image, size: mirrored(image, size, network.margin, extent)
+        return jax.vmap(one)(normalised, jnp.asarray(batch.size))
+
+    def covers(height: int, width: int) -> tuple[int, int]:
+        return height - 2 * network.margin, width - 2 * network.margin
+
+    return segmenter_on(network, images, covers=covers, loss=loss)
 
 
 class BackboneUNet(nn.Module):
