@@ -6,8 +6,8 @@
   else they hold, whole modules too; of several sets of weights the averaged ones (`inside=` names another), and names
   without what wrappers put before them (`module.`, `model.`).
 - Name maps: `torchvision`, `timm`, `keras` for classifiers; `torchvision_detection`, `torchvision_regions`, `detr`, `yolox`,
-  `darknet`, `tensorflow_ssd` for detectors. Those of torchvision's detectors, DETR and YOLOX were not yet tried on published
-  files.
+  `darknet`, `tensorflow_ssd` for detectors; `torchvision_segmentation` for semantic segmenters. Those of torchvision's
+  detectors and segmenters, DETR and YOLOX were not yet tried on published files.
 - `published.load_published`, `published_task.load_task` of `detectors` and `segmenters`: EfficientNet-Lite0 and SqueezeNet
   1.1, SSD-MobileNetV2 and YOLOv3-tiny, U^2-NetP, fetched from the package registry, with preprocessing and class names.
 - `export.torch_safetensors(torchvision.resnet_sources, variables, "ours.safetensors")`: what `load_state_dict` takes.

@@ -171,8 +171,9 @@ def decode(
       covers: height and width, in pixels of the canvas, that the outputs cover, if that was padded: the result is then on
         the canvas itself.
     """
-    whole = covers is None or tuple(covers) == tuple(canvas)
-    return PixelScores(outputs[0] if whole else on_canvas(outputs[0], canvas, covers))
+    if covers is None or tuple(covers) == tuple(canvas):
+        return PixelScores(outputs[0])
+    return PixelScores(on_canvas(outputs[0], canvas, covers))
 
 
 def on_canvas(
