@@ -17,12 +17,25 @@ from equalities import equalities
 from numpy.testing import assert_allclose, assert_array_equal
 
 from jaxvision.ops.selection import Selection
-from jaxvision.tasks import detr, fast_rcnn, faster_rcnn, rcnn, retinanet, roi_heads, rpn, ssd, yolo, yolo_v1, yolox
+from jaxvision.tasks import (
+    detr,
+    fast_rcnn,
+    faster_rcnn,
+    mask_rcnn,
+    rcnn,
+    retinanet,
+    roi_heads,
+    rpn,
+    ssd,
+    yolo,
+    yolo_v1,
+    yolox,
+)
 from jaxvision.tasks.detection import LossTerms
 
 HERE = Path(__file__).parent
 QUICK = ("ssd", "yolov3_tiny")
-TYPED = (*QUICK, "faster_rcnn")
+TYPED = (*QUICK, "mask_rcnn")
 NAMES = [name if name in QUICK else pytest.param(name, marks=pytest.mark.slow) for name in EVERY]
 detectors = pytest.mark.parametrize("name", NAMES)
 pytestmark = pytest.mark.usefixtures("float64")
@@ -59,6 +72,7 @@ def test_padded_rows_change_nothing(name, odd):
         boxes=jnp.asarray(rubbish),
         labels=jnp.where(padded, 2, batch.target.labels),
         ignore=batch.target.ignore | padded,
+        masks=batch.target.masks ^ padded[..., None, None],
     )
     expected = run(name, batch)
     assert_same(run(name, batch.replace(target=target)), expected)
@@ -188,6 +202,7 @@ FILES = {
     "detr": detr,
     "retinanet": retinanet,
     "faster_rcnn": faster_rcnn,
+    "mask_rcnn": mask_rcnn,
     "fast_rcnn": fast_rcnn,
     "rcnn": rcnn,
     "yolox": yolox,
@@ -269,7 +284,7 @@ def test_predictions_are_the_decoded_outputs_of_each_image(name, monkeypatch):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["ssd", "faster_rcnn", "detr"])
+@pytest.mark.parametrize("name", ["ssd", "mask_rcnn", "detr"])
 def test_jitted_or_not(name):
     task, variables, _, _ = made(name)
     batch = make_batch((3,))

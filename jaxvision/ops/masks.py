@@ -36,7 +36,7 @@ def packed(masks: Bool[Array, "*b n h w"]) -> PackedMasks:
     return PackedMasks(pack(masks), masks.shape[-1])
 
 
-def unpacked(masks: Masks, canvas: tuple[int, int]) -> Bool[Array, "n {canvas[0]} {canvas[1]}"]:
+def unpacked(masks: Masks, canvas: tuple[int, ...]) -> Bool[Array, "n h w"]:
     """Masks of the whole canvas; of one that was cut out, a pixel is on where the cell around its centre is."""
     if isinstance(masks, PackedMasks):
         return unpack(jnp.asarray(masks.bits), masks.width)
@@ -62,14 +62,14 @@ def boxes_around(masks: Masks, dtype) -> tuple[Float[Array, "n 4"], Bool[Array, 
     return boxes.astype(dtype), nonempty
 
 
-def cut_at(masks: CutMasks, window: Float[Array, "*#n 4"]) -> CutMasks:
-    """Masks without the cells whose centre lies outside a window `x0 y0 x1 y1`, one for all masks or for each its own."""
+def cut_at(masks: CutMasks, windows: Float[Array, "#n 4"]) -> CutMasks:
+    """Masks without the cells whose centre lies outside a window `x0 y0 x1 y1`, its own or the same for all."""
     cells = masks.bits.shape[-2]
     centre = (jnp.arange(cells, dtype=masks.frames.dtype) + 0.5) / cells
     low, extent = _low_and_extent(masks.frames)
     at = low[:, None] + centre[None, :, None] * extent[:, None]
-    window = jnp.broadcast_to(window, masks.frames.shape).astype(at.dtype)
-    shown = (at >= window[:, None, :2]) & (at < window[:, None, 2:])
+    windows = windows.astype(at.dtype)
+    shown = (at >= windows[:, None, :2]) & (at < windows[:, None, 2:])
     bits = masks.bits & pack(shown[..., 0])[:, None]
     return masks.replace(bits=jnp.where(shown[..., 1][..., None], bits, 0))
 
@@ -146,7 +146,7 @@ def _weights(
     return jnp.where(counted[..., None], jnp.maximum(nearness, 0), 0).sum(1) / count
 
 
-def _on_canvas(masks: CutMasks, canvas: tuple[int, int]) -> Bool[Array, "n h w"]:
+def _on_canvas(masks: CutMasks, canvas: tuple[int, ...]) -> Bool[Array, "n h w"]:
     cells, frames = masks.bits.shape[-2], jnp.asarray(masks.frames)
     low, extent = _low_and_extent(frames)
 
