@@ -8,7 +8,7 @@ import numpy as np
 from jaxtyping import Bool, Float, Int
 
 TOLERANCE = 0.0075
-"""Distance up to which two contours match (Csurka et al., What is a good evaluation measure for semantic segmentation?, 2013)."""
+"""Distance up to which contours match (Csurka et al., What is a good evaluation measure for semantic segmentation?, 2013)."""
 BAND = 0.02
 """Width of the bands of Boundary IoU (arXiv:2103.16562)."""
 

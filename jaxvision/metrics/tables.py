@@ -17,6 +17,8 @@ class Detected(NamedTuple):
     label: Int[np.ndarray, "n"]
     score: Float[np.ndarray, "n"]
     box: Float[np.ndarray, "n 4"]
+    place: Int[np.ndarray, "n"]
+    """Which detection of its image it is in the rows."""
 
 
 class Annotated(NamedTuple):
@@ -60,7 +62,7 @@ def detections_of(rows: Mapping[str, np.ndarray]) -> Detected:
     order = np.lexsort((-score, image))
     image, place = image[order], place[order]
     label = np.asarray(rows["labels"][image, place], np.int64)
-    return Detected(image, label, score[order], _boxes(rows["boxes"][image, place]))
+    return Detected(image, label, score[order], _boxes(rows["boxes"][image, place]), place)
 
 
 def _annotated(rows: Mapping[str, np.ndarray]) -> Annotated:
