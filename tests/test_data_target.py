@@ -82,7 +82,7 @@ def test_boxes_and_masks_stay_around_the_pixels_that_they_were_around(name):
     example = Example(image, objects=annotations(corners, [0, 1])._replace(masks=masks))
     for seed in range(12):
         placed = decode(image, PLACERS[name], np.random.default_rng(seed))
-        row, _ = row_of(target.objects(2, masks=True), example, placed.placement, PLACERS[name].canvas)
+        row, _ = row_of(target.objects(2, masks="canvas"), example, placed.placement, PLACERS[name].canvas)
         for box, label, mask in zip(row.boxes[row.valid], row.labels[row.valid], row.masks[row.valid], strict=True):
             shown = placed.image[..., label] > 127
             assert (shown != mask).sum() <= 0.15 * max(shown.sum(), 30)
@@ -108,7 +108,7 @@ def test_what_has_no_objects_is_refused():
     with pytest.raises(ValueError, match="no objects, only labels"):
         row_of(target.objects(2), Example(b"", 1), where, (4, 4))
     with pytest.raises(ValueError, match="no masks of its objects"):
-        row_of(target.objects(2, masks=True), Example(b"", objects=annotations([], [])), where, (4, 4))
+        row_of(target.objects(2, masks="canvas"), Example(b"", objects=annotations([], [])), where, (4, 4))
     with pytest.raises(ValueError, match=r"objects\(rows=0\): allowed is 1 or more"):
         target.objects(0)
     assert isinstance(target.LABELS.empty(3, (4, 4)), Labels)
@@ -226,20 +226,20 @@ def an_l(side=60):
 
 def test_an_object_that_the_border_cut_has_the_box_of_what_its_mask_shows():
     row, _ = row_of(
-        target.objects(1, masks=True), masked(an_l()), placement.Placement((0, 30, 60, 60), (30, 60)), (40, 60)
+        target.objects(1, masks="canvas"), masked(an_l()), placement.Placement((0, 30, 60, 60), (30, 60)), (40, 60)
     )
     assert row.valid.tolist() == [True]
     assert row.boxes.tolist() == [[5, 0, 55, 25]]
     np.testing.assert_array_equal(row.masks[0, :30], an_l()[30:])
     assert not row.masks[0, 30:].any()
     where = placement.Placement((10, 5, 60, 45), (40, 50))
-    row, _ = row_of(target.objects(1, masks=True), masked(an_l()), where, (40, 50))
+    row, _ = row_of(target.objects(1, masks="canvas"), masked(an_l()), where, (40, 50))
     assert row.boxes.tolist() == [[0, 0, 5, 40]], "not the 45 pixels of its box"
 
 
 def test_an_object_whose_mask_is_cut_away_whole_is_not_there():
     where = placement.Placement((20, 0, 60, 40), (40, 40))
-    row, told = row_of(target.objects(1, masks=True), masked(an_l()), where, (40, 40))
+    row, told = row_of(target.objects(1, masks="canvas"), masked(an_l()), where, (40, 40))
     assert not row.valid.any()
     assert not row.masks.any()
     assert told is None
@@ -251,7 +251,7 @@ def test_a_thin_object_keeps_a_mask_when_it_shrinks():
         mask = np.zeros((80, 80), bool)
         mask[10:70, column] = True
         row, _ = row_of(
-            target.objects(1, masks=True), masked(mask), placement.letterbox(20).place(None, (80, 80)), (20, 20)
+            target.objects(1, masks="canvas"), masked(mask), placement.letterbox(20).place(None, (80, 80)), (20, 20)
         )
         assert row.valid.all()
         assert set(np.nonzero(row.masks[0])[1]) == {column // 4}
@@ -260,4 +260,4 @@ def test_a_thin_object_keeps_a_mask_when_it_shrinks():
 def test_a_mask_smaller_than_its_image_is_refused():
     where = placement.keep(80).place(None, (60, 70))
     with pytest.raises(ValueError, match="a mask is 60 x 60 pixels"):
-        row_of(target.objects(1, masks=True), masked(an_l()), where, (80, 80))
+        row_of(target.objects(1, masks="canvas"), masked(an_l()), where, (80, 80))
