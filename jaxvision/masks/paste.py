@@ -63,9 +63,18 @@ def _in_box(masks: BoxMasks, row: int, canvas: Canvas) -> _Found:
 
 
 def _of_prototypes(masks: PrototypeMasks, row: int, canvas: Canvas) -> _Found:
+    """The sigmoid of a sum of prototypes. As in YOLACT's code cells beyond the box, with a margin of one, are off before it
+    is enlarged.
+    """
     logits = _floats(masks.prototypes) @ _floats(masks.coefficients[row])
-    box = _box_in_file(masks.boxes[row], canvas)
-    return 0.5 + 0.5 * np.tanh(0.5 * logits), _on_canvas(box, logits.shape, masks.extent, canvas), 0.5
+    cells = np.array([side / pixels for side, pixels in zip(logits.shape, masks.extent, strict=True)])[::-1]
+    low, high = np.ceil(np.asarray(masks.boxes[row], np.float64).reshape(2, 2) * cells + [[-1], [1]])
+    across, down = (
+        (np.arange(side) >= low[axis]) & (np.arange(side) < high[axis]) for axis, side in enumerate(logits.shape[::-1])
+    )
+    values = np.where(down[:, None] & across[None], 0.5 + 0.5 * np.tanh(0.5 * logits), 0)
+    reached = np.concatenate([(low - 0.5) / cells, (high + 0.5) / cells])
+    return values, _on_canvas(_box_in_file(reached, canvas), logits.shape, masks.extent, canvas), 0.5
 
 
 def _of_map(masks: MapMasks, row: int, canvas: Canvas) -> _Found:
