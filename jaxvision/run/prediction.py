@@ -85,7 +85,9 @@ class Model(NamedTuple):
         Returns:
           A record an image, JSON data: `{"classes": [{"name", "probability"}]}` of a classifier, `{"height", "width",
           "objects": [{"label", "category_id", "score", "box"}]}` of a detector, its boxes `x0 y0 x1 y1` in pixels of the
-          image; of another task, what its `output` makes.
+          image, and with masks `segmentation`, COCO's run lengths (`masks.runs.of_coco` reads them), and `area`; `{"height",
+          "width", "classes": [{"name", "category_id", "pixels", "fraction", "segmentation"}]}` of a semantic segmenter; of
+          another task, what its `output` makes.
 
         Raises:
           DataError: for an image that can't be read; the message names it.
