@@ -16,6 +16,7 @@ from ml_collections import ConfigDict
 from jaxvision import optimize
 from jaxvision.augment import affine, brightness, chain, contrast, flip, noise, vertical_flip
 from jaxvision.data import maps, objects, order, placement, samples, streams, target
+from jaxvision.draw import segmentation as pictures
 from jaxvision.experiment import Evaluation, Experiment, Keep
 from jaxvision.metrics.segmentation import segmentation as metrics
 from jaxvision.nn.norm import BatchNorm
@@ -81,7 +82,7 @@ def build(config) -> Experiment:
             noise(5.0),
             weighted_map,
         ),
-        evaluations={"test": Evaluation(test, metrics(CLASSES, boundary=True))},
+        evaluations={"test": Evaluation(test, metrics(CLASSES, boundary=True), pictures.report)},
         average=exponential_average(config.ema),
         scalars={"learning_rate": schedule},
         seed=config.seed,

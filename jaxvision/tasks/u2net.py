@@ -14,8 +14,10 @@ from jaxvision.nn.norm import BatchNorm, Norm
 from jaxvision.nn.precision import at_least_float32
 from jaxvision.ops import pixels, resize
 from jaxvision.tasks import detection
-from jaxvision.tasks.segmentation import segmenter_on
+from jaxvision.tasks.segmentation import decode, loss_terms, segmenter_on
 from jaxvision.types import Batch, Task
+
+__all__ = ["RSU", "Stage", "U2Net", "decode", "loss_terms", "salient_objects", "u2net", "u2netp"]
 
 
 class Stage(NamedTuple):

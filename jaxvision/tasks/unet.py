@@ -22,8 +22,10 @@ from jaxvision.ops import pixels
 from jaxvision.ops.mirror import mirrored
 from jaxvision.ops.pixel_losses import PixelLoss
 from jaxvision.tasks import detection
-from jaxvision.tasks.segmentation import CROSS_ENTROPY, segmenter_on
+from jaxvision.tasks.segmentation import CROSS_ENTROPY, decode, loss_terms, segmenter_on
 from jaxvision.types import Batch, Task
+
+__all__ = ["BackboneUNet", "UNet", "decode", "loss_terms", "unet"]
 
 he_normal = nn.initializers.variance_scaling(2.0, "fan_in", "normal")
 """Normal with variance 2 / inputs of a neuron, the paper's."""
