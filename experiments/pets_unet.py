@@ -56,7 +56,7 @@ def build(config) -> Experiment:
         lambda: data("train"),
         order=order.shuffled(config.seed),
         seed=config.seed,
-        placer=placement.random_resized_crop(config.size, scale=(0.25, 1.0)),
+        placer=placement.random_resized_crop(config.size, area=(0.25, 1.0)),
         **options,
     )
     test = streams.evaluation(lambda: data("test"), placer=placement.letterbox(config.size), **options)
