@@ -1,6 +1,8 @@
+import collections.abc
 import itertools
 import logging
 import re
+import weakref
 
 import jax
 import numpy as np
@@ -10,7 +12,7 @@ from detection_files import write_coco
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from jaxvision.data import arrays, objects, order, placement, resident, samples, streams, target
+from jaxvision.data import arrays, objects, order, placement, readers, resident, samples, streams, synthetic, target
 from jaxvision.data.decode import decode
 from jaxvision.data.source import Example, annotations
 from jaxvision.formats.image_file import upright_size
@@ -261,3 +263,113 @@ def test_a_mask_smaller_than_its_image_is_refused():
     where = placement.keep(80).place(None, (60, 70))
     with pytest.raises(ValueError, match="a mask is 60 x 60 pixels"):
         row_of(target.objects(1, masks="canvas"), masked(an_l()), where, (80, 80))
+
+
+def drawn(count=4, seed=0):
+    return synthetic.shapes(count, seed=seed, size=96, classes=synthetic.SHAPES).read(np.arange(count))
+
+
+def in_canvas(cut, canvas):
+    """Masks of the canvas from cut ones, by hand: each pixel is of the cell that its centre lies in."""
+    y, x = (np.arange(side) + 0.5 for side in canvas)
+    cells = np.unpackbits(cut.bits, axis=-1).astype(bool)
+    side = cells.shape[-1]
+    found = np.zeros((len(cells), *canvas), bool)
+    for mask, grid, (x0, y0, x1, y1) in zip(found, cells, cut.frames, strict=True):
+        if x1 > x0:
+            rows, columns = (np.floor((at - low) / (high - low) * side).astype(int) for at, low, high in ((y, y0, y1), (x, x0, x1)))
+            inside = ((rows >= 0) & (rows < side))[:, None] & ((columns >= 0) & (columns < side))[None]
+            mask[:] = inside & grid[rows.clip(0, side - 1)[:, None], columns.clip(0, side - 1)[None]]
+    return found
+
+
+@pytest.mark.parametrize("name", sorted(PLACERS))
+def test_masks_as_bits_are_those_of_the_canvas(name):
+    placer = PLACERS[name]
+    for seed, example in enumerate(drawn()):
+        where = placer.place(np.random.default_rng(seed), (96, 96)) if name != "keep" else placement.keep(96).place(None, (96, 96))
+        canvas = (96, 96) if name == "keep" else placer.canvas
+        whole, _ = row_of(target.objects(8, masks="canvas"), example, where, canvas)
+        packed, _ = row_of(target.objects(8, masks="bits"), example, where, canvas)
+        bits = np.unpackbits(packed.masks.bits, axis=-1, count=packed.masks.width)
+        np.testing.assert_array_equal(bits.astype(bool), whole.masks)
+        assert packed.masks.bits.shape[-1] == -(-canvas[1] // 8)
+        for field in ("boxes", "labels", "valid", "ignore", "area"):
+            np.testing.assert_array_equal(getattr(packed, field), getattr(whole, field))
+
+
+@pytest.mark.parametrize("name", sorted(PLACERS))
+def test_cut_masks_cover_the_whole_object_wherever_the_canvas_ends(name):
+    placer = PLACERS[name]
+    shown, ious = 0, []
+    for seed, example in enumerate(drawn(8)):
+        where = placer.place(np.random.default_rng(seed), (96, 96)) if name != "keep" else placement.keep(96).place(None, (96, 96))
+        canvas = (96, 96) if name == "keep" else placer.canvas
+        whole, _ = row_of(target.objects(8, masks="canvas"), example, where, canvas)
+        cut, _ = row_of(target.objects(8, masks=56), example, where, canvas)
+        for field in ("boxes", "labels", "valid", "ignore", "area"):
+            np.testing.assert_array_equal(getattr(cut, field), getattr(whole, field))
+        inside = np.zeros(canvas, bool)
+        inside[where.spot] = True
+        found = in_canvas(cut.masks, canvas) & inside
+        for mask, expected in zip(found[whole.valid], whole.masks[whole.valid], strict=True):
+            shown += 1
+            ious.append((mask & expected).sum() / (mask | expected).sum())
+        scale = np.asarray([where.size[1] / (where.box[2] - where.box[0]), where.size[0] / (where.box[3] - where.box[1])] * 2)
+        boxes = (example.objects.boxes - [*where.box[:2], *where.box[:2]]) * scale + [*where.padding[:2], *where.padding[:2]]
+        kept = [number for number in range(len(boxes)) if np.abs(cut.masks.frames - boxes[number]).max(1).min() < 1e-3]
+        assert len(kept) >= whole.valid.sum()
+        assert not cut.masks.frames[~cut.valid].any()
+    assert shown > 8
+    assert np.mean(ious) > 0.95
+
+
+def test_what_masks_may_be_is_told():
+    for wrong in (True, 12, 0, -8, "bit"):
+        with pytest.raises(ValueError, match=rf'masks={wrong!r}: allowed are "canvas", "bits", the side of a grid'):
+            target.objects(2, masks=wrong)
+
+
+@pytest.mark.parametrize("masks", ["canvas", "bits", 32])
+def test_masks_go_through_every_reader_and_padding_has_none(masks):
+    make = lambda: synthetic.shapes(5, seed=0, size=64)
+    options = {"placer": placement.letterbox((40, 44)), "batch_size": 4, "target": target.objects(8, masks=masks)}
+    readings = [
+        streams.evaluation(make, reader=each, **options)
+        for each in (readers.threads(2), readers.tf_data(2), resident.reader())
+    ]
+    first, *others = (take(each, 2) for each in readings)
+    for other in others:
+        jax.tree.map(np.testing.assert_array_equal, first, other)
+    spec = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype), first[0])
+    assert all(each.spec == spec for each in readings)
+    last = first[1]
+    assert last.valid.tolist() == [True, False, False, False]
+    for leaf in jax.tree.leaves(last.target.masks):
+        assert leaf[0].any()
+        assert not leaf[1:].any()
+
+
+def test_one_mask_of_a_source_is_there_at_a_time():
+    alive, most = weakref.WeakSet(), []
+
+    class Made(collections.abc.Sequence):
+        def __len__(self):
+            return 30
+
+        def __getitem__(self, index):
+            mask = np.zeros((200, 300), bool).view(Counted)
+            mask[index * 5 : index * 5 + 9, 20:60] = True
+            alive.add(mask)
+            most.append(len(alive))
+            return mask
+
+    class Counted(np.ndarray):
+        __hash__ = object.__hash__
+
+    boxes = [[20, index * 5, 60, index * 5 + 9] for index in range(30)]
+    found = annotations(boxes, np.zeros(30))._replace(masks=Made())
+    where = placement.letterbox(64).place(None, (200, 300))
+    row, _ = row_of(target.objects(30, masks="bits"), Example(b"", objects=found), where, (64, 64))
+    assert row.valid.all()
+    assert max(most) <= 2

@@ -135,8 +135,8 @@ def listing_source(what: str, listing: Listing, masks: Masks | None = None) -> S
         raise ValueError(f"{what} has no image")
     names, files = [each.name for each in listing.images], [each.file for each in listing.images]
     stated = [_Stated(each.size, each.annotation_file, each.id) for each in listing.images]
-    sizes = _file_sizes(listing.images)
-    found = [_annotations(each.objects) for each in listing.images]
+    sizes = file_sizes(listing.images)
+    found = [annotated(each.objects) for each in listing.images]
     relative = listing.relative
 
     def placed(index: int, image: bytes | Path) -> Annotations:
@@ -193,8 +193,8 @@ def _other_size(stated: _Stated, name: str, image: bytes) -> str | None:
     )
 
 
-def _file_sizes(images: Sequence[AnnotatedImage]) -> list[int]:
-    """Bytes of each image."""
+def file_sizes(images: Sequence[AnnotatedImage]) -> list[int]:
+    """Bytes of each image. Raises FileNotFoundError if one is missing."""
     sizes, missing = [], []
     for image in images:
         try:
@@ -210,7 +210,8 @@ def _file_sizes(images: Sequence[AnnotatedImage]) -> list[int]:
     return sizes
 
 
-def _annotations(objects: Sequence[AnnotatedObject]) -> Annotations:
+def annotated(objects: Sequence[AnnotatedObject]) -> Annotations:
+    """The objects of an image as arrays, their areas as annotated."""
     boxes = np.asarray([each.box for each in objects], np.float32).reshape(-1, 4)
     found = annotations(boxes, [each.label for each in objects], [each.ignore for each in objects])
     stated = np.asarray([math.nan if each.area is None else each.area for each in objects], np.float32)

@@ -54,8 +54,21 @@ def draw_box(
     x0, y0, x1, y1 = np.asarray(box, np.float64) - 0.5  # a pixel is drawn around its number
     line: dict[str, Any] = {"edgecolor": colour, "linestyle": "--" if dashed else "-", "linewidth": 1.2}
     axes.add_patch(Rectangle((x0, y0), x1 - x0, y1 - y0, fill=False, zorder=zorder, **line))
-    if not text:
-        return
+    if text:
+        draw_label(axes, box, text, colour, size=size, taken=taken)
+
+
+def draw_label(
+    axes: Axes,
+    box: Float[np.ndarray, "4"],
+    text: str,
+    colour: str,
+    *,
+    size: float = 5,
+    taken: list[Label] | None = None,
+) -> None:
+    """The label of a box alone, as `draw_box` has it."""
+    x0, y0, _, _ = np.asarray(box, np.float64) - 0.5
     wide = _points(axes, *_far(axes))[0]
     text = shorten(text, (wide - 2) / 72, size)
     across, down = _points(axes, x0, y0)

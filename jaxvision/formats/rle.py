@@ -76,7 +76,7 @@ def _checked(given: Mapping[str, Any], size: Size) -> Runs:
     """The run lengths. Raises ValueError for those of another size, or that can't be; native code trusts what they claim."""
     stated, counts, pixels = given.get("size"), given["counts"], size[0] * size[1]
     if stated not in (list(size), tuple(size)):
-        turned = ", which lies the other way" if stated in (list(size[::-1]), tuple(size[::-1])) else ""
+        turned = ": it is transposed" if stated in (list(size[::-1]), tuple(size[::-1])) else ""
         raise ValueError(f"segmentation is of {shown(stated, 40)} pixels, the image of {list(size)}{turned}")
     if isinstance(counts, list):
         if not all(type(each) is int and 0 <= each <= pixels for each in counts) or sum(counts) != pixels:

@@ -34,15 +34,18 @@ class _Window(NamedTuple):
 
 
 def run_lengths(
-    masks: BoxMasks | PrototypeMasks | MapMasks, rows: Sequence[int] | np.ndarray, canvas: Canvas
+    masks: BoxMasks | PrototypeMasks | MapMasks | Sequence[Runs], rows: Sequence[int] | np.ndarray, canvas: Canvas
 ) -> Iterator[Runs]:
     """The masks of these rows of one image as run lengths at the size of its file.
 
     Args:
-      masks: NumPy arrays of one image, without the axis of the batch.
+      masks: NumPy arrays of one image, without the axis of the batch; or run lengths of the file, which stay as they are.
       rows: which detections.
       canvas: the image as the model was shown it.
     """
+    if isinstance(masks, Sequence):
+        yield from (masks[int(row)] for row in rows)
+        return
     of = {BoxMasks: _in_box, PrototypeMasks: _of_prototypes, MapMasks: _of_map}[type(masks)]
     for row in rows:
         grid, window, threshold = of(masks, int(row), canvas)

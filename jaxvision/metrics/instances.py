@@ -11,6 +11,7 @@ from jaxvision.masks import packing, runs
 from jaxvision.metrics import coco_ap, detection, file_masks
 from jaxvision.metrics.classification import FEW_CLASSES, class_names
 from jaxvision.metrics.file_masks import Readable
+from jaxvision.metrics.matching import LEAST_IOU, Pairs
 from jaxvision.metrics.tables import Tables, tables
 from jaxvision.types import Batch, Detections, Metric, PackedMasks, Rows
 
@@ -103,6 +104,25 @@ def masks_of(rows: Mapping[str, np.ndarray], found: Tables) -> coco_ap.MasksOf:
         return [detected[number[place]] for place in places], annotated
 
     return of
+
+
+def mask_pairs(found: Tables, masks: coco_ap.MasksOf, least: float = LEAST_IOU) -> Pairs:
+    """As `matching.pairs`, all pairs of detections and objects whose masks have an IoU of at least `least`."""
+    columns: tuple[list[np.ndarray], ...] = ([], [], [])
+    detections, objects = (
+        np.searchsorted(of.image, np.arange(found.images + 1)) for of in (found.detected, found.annotated)
+    )
+    for image in range(found.images):
+        detected, annotated = masks(image)
+        crowd = found.annotated.ignore[objects[image] : objects[image + 1]]
+        iou = runs.iou(detected, annotated, crowd.tolist())
+        rows, numbers = np.nonzero(iou >= least)
+        for column, values in zip(
+            columns, (rows + detections[image], numbers + objects[image], iou[rows, numbers]), strict=True
+        ):
+            column.append(values)
+    detection, object, iou = (np.concatenate([*column]) for column in columns)
+    return Pairs(detection, object, iou, iou)
 
 
 def _observe(found: Detections, batch: Batch, from_target: bool) -> Rows:

@@ -107,6 +107,11 @@ def predicted_map(row: bytes) -> Int[np.ndarray, "h w"]:
         return np.asarray(image).astype(np.int32)
 
 
+def picture_step(canvas: tuple[int, int]) -> int:
+    """Of how many pixels of the canvas one is kept in `predicted`, along each side."""
+    return -(-max(canvas) // PICTURE)
+
+
 def _counts(confusion: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Pixels of each class: right, predicted, true."""
     return np.diagonal(confusion, axis1=-2, axis2=-1), confusion.sum(-2), confusion.sum(-1)
@@ -136,7 +141,7 @@ def _observe(scores: PixelScores, batch: Batch, k: int, boundary: bool) -> Rows:
     predicted = jax.vmap(lambda logits: class_map(logits, canvas))(scores.logits)
     known = valid & (label >= 0) & (label < k)
     whole = jnp.uint8 if k < 255 else jnp.uint16
-    step = _step(canvas)
+    step = picture_step(canvas)
     rows = {
         "confusion": jax.vmap(lambda *maps: _confusion(*maps, k))(label, known, predicted),
         "unknown": (valid & ~known).sum((1, 2), dtype=jnp.int32),
@@ -154,11 +159,6 @@ def _confusion(
 ) -> Int[Array, "k k"]:
     pair = jnp.where(valid, label.astype(jnp.int32) * k + predicted, k * k)
     return jnp.bincount(pair.reshape(-1), length=k * k + 1)[:-1].reshape(k, k).astype(jnp.int32)
-
-
-def _step(canvas: tuple[int, int]) -> int:
-    """Of how many pixels of the canvas one is kept, along each side."""
-    return -(-max(canvas) // PICTURE)
 
 
 def _condense(rows: Rows, k: int, boundary: bool) -> Mapping[str, np.ndarray]:

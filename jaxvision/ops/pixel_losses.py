@@ -146,9 +146,9 @@ def lovasz_softmax(logits: Logits, target: SegmentationMap) -> Part:
 
 
 def lovasz_hinge(logits: Logits, target: SegmentationMap) -> Part:
-    """The Lovász extension of one less the IoU of class 1 in the hinge loss, for two channels `[0, x]`; the mean over images.
+    """The Lovász extension of one less the IoU of class 1, of the hinge loss of `x`, for two channels `[0, x]`; the mean.
 
-    arXiv:1705.08790, section 3.1.
+    arXiv:1705.08790, section 3.1; the mean over the images.
 
     Raises:
       ValueError: for another number of channels than two.

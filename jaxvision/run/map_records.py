@@ -1,4 +1,4 @@
-"""How class maps and panoptic maps are written: which class or segment each pixel of an image has, at the size of its file."""
+"""How class maps and panoptic maps are written: the class or segment of each pixel of an image, at the size of its file."""
 
 from collections.abc import Sequence
 

@@ -1,4 +1,4 @@
-"""DeepLabV3 (arXiv:1706.05587): a dilated backbone, and dilated convolutions of several rates beside each other on its last map."""
+"""DeepLabV3 (arXiv:1706.05587): dilated convolutions of several rates, side by side, on the last map of a dilated backbone."""
 
 from collections.abc import Sequence
 
@@ -26,8 +26,8 @@ RATES = (12, 24, 36)
 class DeepLabHead(nn.Module):
     """Atrous spatial pyramid pooling with the features of the whole image, a 3x3 convolution, and logits.
 
-    Names: `branch1_conv` (1x1), `branch2_conv` and so on (3x3, one a rate), `image_conv`, `project_conv`, `last_conv`, each with its
-    `..._norm`, and `logits`. The branch of the whole image has one value a channel and image: in a batch of one its
+    Names: `branch1_conv` (1x1), `branch2_conv` and so on (3x3, one a rate), `image_conv`, `project_conv`, `last_conv`, each
+    with its `..._norm`, and `logits`. The branch of the whole image has one value a channel and image: in a batch of one its
     BatchNorm gives the bias alone, and leaves the running variance as it was.
     """
 
