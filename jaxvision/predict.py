@@ -2,6 +2,7 @@
 
 python -m jaxvision.predict --workdir=runs/quickstart my_images clip.mp4 --output=predictions.csv
 python -m jaxvision.predict --workdir=runs/detector my_images --output=objects.jsonl --score=0.5 --draw=pictures
+python -m jaxvision.predict --workdir=runs/detector large_images --output=objects.jsonl --tiles=512 --tile-overlap=128
 python -m jaxvision.predict --workdir=runs/segmenter my_images --output=classes.jsonl --maps=maps
 
 A file or frame is a row, in the order of the input, in bounded memory: of a classifier the best classes with their
@@ -10,8 +11,10 @@ there is one, as COCO's run lengths or polygons; of a semantic segmenter the pix
 of each pixel as PNG with a palette, labels counted from 0, or the segments as COCO's panoptic PNG. In `.csv` an object is a
 row, and a name that a spreadsheet would run as a formula has an apostrophe before it; `.json` is laid out as COCO's
 annotations, with scores; its image ids are numbers of its own: match them by `file_name`, classes by `name`. Images are
-prepared as the evaluation does it; a detector on given regions searches each file first. What can't be read is named, and
-left out. Nothing in the workdir is changed.
+prepared as the evaluation does it; a detector on given regions searches each file first. With `--tiles=` a file of any size
+is cut into overlapping squares of so many of its pixels, each prepared as an image of its own, and objects that a seam cuts are
+put together: choose a size at which objects look as large as in training. What can't be read is named, and left out. Nothing in
+the workdir is changed.
 """
 
 import argparse
@@ -30,6 +33,7 @@ from jaxvision.experiment import Selection
 from jaxvision.run import devices, pictures, prediction, records
 from jaxvision.run.checkpoint import Which
 from jaxvision.run.prediction import Model
+from jaxvision.run.tiles import Tiling, checked
 from jaxvision.train import Weights
 
 
@@ -51,6 +55,7 @@ class Flags(NamedTuple):
     batch_size: int | None
     every: int
     animated: bool
+    tiling: Tiling | None
     strict: bool
     fsdp: int
     traceback: bool
@@ -100,12 +105,27 @@ def parse(argv: list[str]) -> Flags:
     parser.add_argument(
         "--animated", action="store_true", help="take the frames of animated GIF and WebP files, not only the first"
     )
+    parser.add_argument("--tiles", type=_positive, metavar="SIZE", help="cut images into squares of SIZE pixels")
+    parser.add_argument(
+        "--tile-overlap", type=_count, metavar="N", help="pixels that neighbouring tiles share (a quarter of SIZE)"
+    )
     parser.add_argument(
         "--strict", action="store_true", help="end at the first unreadable file, instead of leaving it out"
     )
     flags, overrides = commands.parsed(parser, argv, intermixed=True)
     known = vars(flags)
-    return Flags(overrides=overrides, paths=tuple(known.pop("paths")), evaluation=known.pop("eval"), **known)
+    tiling = _tiling(parser, known.pop("tiles"), known.pop("tile_overlap"))
+    paths, evaluation = tuple(known.pop("paths")), known.pop("eval")
+    return Flags(overrides=overrides, paths=paths, evaluation=evaluation, tiling=tiling, **known)
+
+
+def _tiling(parser: argparse.ArgumentParser, size: int | None, overlap: int | None) -> Tiling | None:
+    if size is None and overlap is not None:
+        parser.error("--tile-overlap= needs --tiles=")
+    try:
+        return None if size is None else checked(size, overlap)
+    except ConfigError as error:
+        parser.error(f"--tiles= --tile-overlap=: {error}")
 
 
 def _output(text: str) -> Path:
@@ -118,6 +138,12 @@ def _output(text: str) -> Path:
 def _positive(text: str) -> int:
     if not text.isascii() or not text.isdecimal() or int(text) < 1:
         raise argparse.ArgumentTypeError(f"{text!r} is no whole number from 1 on")
+    return int(text)
+
+
+def _count(text: str) -> int:
+    if not text.isascii() or not text.isdecimal():
+        raise argparse.ArgumentTypeError(f"{text!r} is no whole number from 0 on")
     return int(text)
 
 
@@ -199,9 +225,11 @@ def written(flags: Flags, model: Model, complain: Complaints, total: int | None)
       DataError: if there were none; the file is then as it was.
     """
     selection = Selection(model.classes, flags.top, flags.score, flags.masks == "polygons")
-    originals, draw = pictures.Originals(model.preprocessing), model.output.draw if flags.draw else None
-    decode = model.preprocessing if draw is None else originals.decode
-    decoded = media.decoded(media.pictures(media.files(flags.paths), flags.every, flags.animated), decode)
+    decode = model.decoder(flags.tiling)
+    originals, draw = pictures.Originals(decode), model.output.draw if flags.draw else None
+    found = media.pictures(media.files(flags.paths), flags.every, flags.animated)
+    threads = 1 if flags.tiling else None
+    decoded = media.decoded(found, decode if draw is None else originals.decode, threads)
     shown = tqdm(decoded, total=total, unit="image", dynamic_ncols=True, disable=None)
     rows = 0
     with (
@@ -209,7 +237,8 @@ def written(flags: Flags, model: Model, complain: Complaints, total: int | None)
         partial.open("w", encoding="utf-8", errors="surrogateescape", newline="") as file,
         records.writer(flags.output.suffix, file, model.output, selection) as write,
     ):
-        for where, canvas, record in model.stream(prediction.readable(shown, complain), selection):
+        images = prediction.readable(shown, complain)
+        for where, canvas, record in model.stream(images, selection, tiling=flags.tiling):
             if flags.maps and model.output.map is not None:
                 with complain.of_picture(where[0]):
                     map = model.output.map(record, selection)

@@ -107,8 +107,9 @@ class Detections(struct.PyTreeNode):
     labels: Int[Array, "*b n"]
     scores: Float[Array, "*b n"]
     valid: Bool[Array, "*b n"]
-    masks: BoxMasks | PrototypeMasks | MapMasks | None = None
-    """What the network gives; `masks.paste` makes run lengths in pixels of the image file of it, one object at a time."""
+    masks: BoxMasks | PrototypeMasks | MapMasks | Sequence[Any] | None = None
+    """What the network gives; `masks.paste` makes run lengths in pixels of the image file of it, one object at a time. Or these
+    run lengths, one a row: `run.tiles` gives them."""
     attributes: Any = None
     index: Int[Array, "*b n"] | None = None
     """Which anchor, query or region of the image each was."""
@@ -119,6 +120,8 @@ class SegmentationMap(struct.PyTreeNode):
 
     label: Int[Array, "*b h w"]
     valid: Bool[Array, "*b h w"]
+    weight: Float[Array, "*b h w"] | None = None
+    """Weight of each pixel in the loss, 0 or more: U-Net's border weights (`ops.borders`), say. None: 1."""
 
 
 class PixelScores(struct.PyTreeNode):

@@ -1,103 +1,76 @@
-"""Random masks of detections and objects, as rows of `metrics.instances` and as COCO's dicts. Not a test itself."""
+"""Shapes drawn by NumPy and Pillow, masks cut out at their boxes, and ROIAlign as loops: what the tests of masks share."""
 
-import contextlib
-import io
+import math
 
 import numpy as np
-from detection_cases import corner
-from pycocotools import mask as coco_mask
-from pycocotools.coco import COCO
-from pycocotools.cocoeval import COCOeval
+from PIL import Image, ImageDraw
 
-from jaxvision.masks import packing, runs
-
-CLASSES, MOST = 3, 120
+from jaxvision.types import CutMasks
 
 
-def shape(rng, height, width):
-    """An ellipse, a ring, a few pixels or nothing."""
-    kind = rng.choice(["ellipse", "ring", "pixels", "nothing"], p=[0.7, 0.15, 0.1, 0.05])
-    rows, columns = np.mgrid[:height, :width]
-    y, x = rng.uniform(0, height), rng.uniform(0, width)
-    a, b = rng.uniform(2, height / 1.6), rng.uniform(2, width / 1.6)
-    far = ((rows - y) / a) ** 2 + ((columns - x) / b) ** 2
-    return {
-        "ellipse": far < 1,
-        "ring": (far < 1) & (far > 0.3),
-        "pixels": rng.random((height, width)) < 0.02,
-        "nothing": far < -1,
-    }[kind]
+def shapes(count, side, seed=0, least=8):
+    """Masks of ellipses, rectangles, stars and triangles anywhere on a canvas, none of them cut by its border."""
+    random, drawn = np.random.default_rng(seed), []
+    for number in range(count):
+        reach = random.uniform(least / 2, side / 2.5)
+        centre, turn = random.uniform(reach, side - reach, 2), random.uniform(0, 2 * math.pi)
+        stretch = random.uniform(0.4, 1)
+        corners = (4, 10, 3, 40)[number % 4]
+        angle = np.arange(corners) * 2 * math.pi / corners
+        far = np.where(np.arange(corners) % 2, 0.5, 1.0) if corners == 10 else np.ones(corners)
+        x, y = far * reach * np.cos(angle), far * reach * stretch * np.sin(angle)
+        points = centre[:, None] + [x * math.cos(turn) - y * math.sin(turn), x * math.sin(turn) + y * math.cos(turn)]
+        large = Image.new("1", (4 * side, 4 * side))
+        ImageDraw.Draw(large).polygon([tuple(point) for point in 4 * points.T], fill=1)
+        drawn.append(np.asarray(large)[2::4, 2::4])
+    return np.stack(drawn)
 
 
-def moved(rng, mask):
-    """The mask shifted by some pixels."""
-    return np.roll(mask, rng.integers(-4, 5, 2), (0, 1)) if rng.random() < 0.8 else mask
+def boxes_of(masks):
+    """The smallest box around each mask, x0 y0 x1 y1, by the definition."""
+    found = []
+    for mask in masks:
+        y, x = np.nonzero(mask)
+        found.append([x.min(), y.min(), x.max() + 1, y.max() + 1] if len(x) else [0, 0, 0, 0])
+    return np.float32(found).reshape(-1, 4)
 
 
-def box(mask):
-    rows, columns = np.flatnonzero(mask.any(1)), np.flatnonzero(mask.any(0))
-    return [columns[0], rows[0], columns[-1] + 1, rows[-1] + 1] if len(rows) else [0, 0, 0, 0]
+def cut_out(masks, boxes, cells=112):
+    """Masks cut out at their boxes: each cell is the pixel around its centre."""
+    grids = np.zeros((len(masks), cells, cells), bool)
+    for grid, mask, (x0, y0, x1, y1) in zip(grids, masks, np.float64(boxes), strict=True):
+        centre = (np.arange(cells) + 0.5) / cells
+        rows, columns = (np.floor(low + centre * (high - low)).astype(int) for low, high in ((y0, y1), (x0, x1)))
+        inside_y, inside_x = ((at >= 0) & (at < side) for at, side in zip((rows, columns), mask.shape, strict=True))
+        taken = mask[np.clip(rows, 0, mask.shape[0] - 1)][:, np.clip(columns, 0, mask.shape[1] - 1)]
+        grid[:] = taken & inside_y[:, None] & inside_x[None]
+    return CutMasks(np.packbits(grids, -1), np.asarray(boxes))
 
 
-def random_case(seed, images=4):
-    """Condensed rows, and the masks of each image: `(detected, true)`, lists of bool arrays."""
-    rng = np.random.default_rng(seed)
-    rows = {name: np.zeros((images, MOST), np.int32) for name in ("labels", "detected")}
-    rows |= {"boxes": np.zeros((images, MOST, 4), np.float32), "scores": np.zeros((images, MOST), np.float32)}
-    rows |= {"index": np.arange(images), "original_size": rng.integers(40, 160, (images, 2))}
-    masks, packed, tables = [], {"masks": [], "true_masks": []}, []
-    for i, (height, width) in enumerate(rows["original_size"]):
-        true = [shape(rng, height, width) for _ in range(rng.integers(0, 7))]
-        count = rng.choice([0, 5, 12, 115 if seed % 10 == 0 else 20])
-        found = [moved(rng, true[rng.integers(len(true))]) if true and rng.random() < 0.8 else None for _ in range(count)]
-        found = [shape(rng, height, width) if each is None else each for each in found]
-        masks.append((found, true))
-        for name, each in (("masks", found), ("true_masks", true)):
-            packed[name].append(packing.pack(map(runs.encode, each)))
-        places = np.sort(rng.permutation(MOST)[:count])
-        rows["detected"][i, places] = True
-        rows["boxes"][i, places] = np.array([box(mask) for mask in found]).reshape(-1, 4)
-        area = [mask.sum() * rng.choice([1, 0.7, 3]) for mask in true]
-        columns = ([box(mask) for mask in true], rng.integers(0, CLASSES - 1, len(true)), rng.random(len(true)) < 0.2, area)
-        boxes, *others = (np.array(column, np.float64) for column in columns)
-        tables.append(np.column_stack([boxes.reshape(-1, 4), *others]))
-    rows["detected"] = rows["detected"] > 0
-    rows["labels"] = rng.integers(0, CLASSES, (images, MOST)).astype(np.int32)
-    rows["scores"] = np.round(rng.random((images, MOST)), 1 if seed % 2 else 6).astype(np.float32)
-    column = lambda values: np.array([*values, b""], object)[:-1]
-    true = {"true_objects": column(table.tobytes() for table in tables)}
-    return {**rows, **{name: column(each) for name, each in packed.items()}, **true}, masks, tables
+def bilinear(values, y, x):
+    """The value between four pixels, y and x counted from the centre of the first; that of the border up to a pixel beyond."""
+    height, width = values.shape
+    if not (-1 <= y <= height and -1 <= x <= width):
+        return 0.0
+    y, x = min(max(y, 0), height - 1), min(max(x, 0), width - 1)
+    top, left = int(y), int(x)
+    below, right = min(top + 1, height - 1), min(left + 1, width - 1)
+    down, along = y - top, x - left
+    upper = values[top, left] * (1 - along) + values[top, right] * along
+    return upper * (1 - down) + (values[below, left] * (1 - along) + values[below, right] * along) * down
 
 
-def pycoco(rows, masks, tables):
-    """pycocotools' evaluation of the masks, run."""
-    rle = lambda mask: coco_mask.encode(np.asfortranarray(mask.astype(np.uint8)))
-    truth, found = [], []
-    for i, (detected, true) in enumerate(masks):
-        for mask, row in zip(true, tables[i], strict=True):
-            area = {"bbox": corner(row[:4]), "area": float(row[6]), "iscrowd": int(row[5])}
-            of = {"id": len(truth) + 1, "image_id": i + 1, "category_id": int(row[4]) + 1}
-            truth.append({**of, "segmentation": rle(mask), **area})
-        for mask, j in zip(detected, np.flatnonzero(rows["detected"][i]), strict=True):
-            of = {"image_id": i + 1, "category_id": int(rows["labels"][i, j]) + 1, "score": float(rows["scores"][i, j])}
-            found.append({**of, "segmentation": rle(mask)})
-    size = enumerate(rows["original_size"].tolist(), 1)
-    data = COCO()
-    data.dataset = {
-        "images": [{"id": i, "height": height, "width": width} for i, (height, width) in size],
-        "categories": [{"id": k + 1, "name": str(k)} for k in range(CLASSES)],
-        "annotations": truth,
-    }
-    with contextlib.redirect_stdout(io.StringIO()):
-        data.createIndex()
-        if found:
-            results = data.loadRes(found)
-        else:
-            results = COCO()
-            results.dataset = {**data.dataset, "annotations": []}
-            results.createIndex()
-        evaluation = COCOeval(data, results, "segm")
-        evaluation.evaluate()
-        evaluation.accumulate()
-        evaluation.summarize()
-    return evaluation
+def roi_align(values, low, extent, size):
+    """ROIAlign of one box by its definition, with as many samples as there are pixels in a cell.
+
+    Low and extent are x and y, low counted from the centre of the first pixel.
+    """
+    counts = [max(math.ceil(abs(side) / size), 1) for side in extent]
+    found = np.zeros((size, size))
+    for row, column in np.ndindex(size, size):
+        places = [
+            [low[axis] + (cell + (i + 0.5) / counts[axis]) * extent[axis] / size for i in range(counts[axis])]
+            for axis, cell in ((0, column), (1, row))
+        ]
+        found[row, column] = np.mean([bilinear(values, y, x) for y in places[1] for x in places[0]])
+    return found

@@ -1,4 +1,4 @@
-"""What Faster R-CNN and RetinaNet compute from given weights, here and in torchvision, everything in float64.
+"""What Faster R-CNN, Mask R-CNN and RetinaNet compute from given weights, here and in torchvision, everything in float64.
 
 Only functions that end in `_torch` import torch. The draws of anchors and regions are ours on both sides.
 """
@@ -8,6 +8,7 @@ from functools import partial
 import jax
 import jax.numpy as jnp
 import numpy as np
+from mask_cases import shapes as drawn
 from parity_networks import UNOPTIMISED, random_weights, summary
 
 from jaxvision.nn import resnet
@@ -15,6 +16,7 @@ from jaxvision.nn.norm import FrozenBatchNorm
 from jaxvision.pretrained import strict, torchvision_detection
 from jaxvision.tasks.anchored import by_level
 from jaxvision.tasks.faster_rcnn import faster_rcnn, faster_rcnn_fpn
+from jaxvision.tasks.mask_rcnn import mask_rcnn, with_mask_head
 from jaxvision.tasks.retinanet import retinanet, retinanet_fpn
 from jaxvision.tasks.roi_heads import ROIHeads
 from jaxvision.tasks.rpn import RPN
@@ -40,6 +42,7 @@ LOSSES = {
     },
     "retinanet": {"class_loss": "classification", "box_loss": "bbox_regression"},
 }
+LOSSES["mask_rcnn"] = {**LOSSES["faster_rcnn"], "mask_loss": "loss_mask"}
 """Ours and torchvision's names."""
 
 
@@ -66,8 +69,24 @@ def batch(rows=6):
     for i, own in enumerate(BOXES):
         boxes[i, : len(own)], labels[i, : len(own)], valid[i, : len(own)] = own, LABELS[i], True
     size, index = jnp.tile(jnp.int32([[HEIGHT, WIDTH]]), (2, 1)), jnp.arange(2, dtype=jnp.int32)
-    target = Objects(*map(jnp.asarray, (boxes, labels, valid, np.zeros_like(valid))))
+    flags = valid, np.zeros_like(valid)
+    masks = np.stack([np.concatenate([own, np.zeros((rows - len(own), HEIGHT, WIDTH), bool)]) for own in masks_of()])
+    target = Objects(*map(jnp.asarray, (boxes, labels, *flags)), masks=jnp.asarray(masks))
     return Batch(jnp.asarray(images()), size, size, index, index >= 0, target)
+
+
+def masks_of():
+    """Shapes on the canvas, one for each box and stretched to it."""
+    found, shapes = [], iter(drawn(sum(map(len, BOXES)), 64, SEED, least=40))
+    for own in BOXES:
+        masks = np.zeros((len(own), HEIGHT, WIDTH), bool)
+        for mask, (x0, y0, x1, y1) in zip(masks, own, strict=True):
+            y, x = np.nonzero(shape := next(shapes))
+            tight = shape[y.min() : y.max() + 1, x.min() : x.max() + 1]
+            rows, columns = ((np.arange(n) + 0.5) / n for n in (y1 - y0, x1 - x0))
+            mask[y0:y1, x0:x1] = tight[(rows * tight.shape[0]).astype(int)][:, (columns * tight.shape[1]).astype(int)]
+        found.append(masks)
+    return found
 
 
 def backbone(name):
@@ -90,6 +109,20 @@ def faster_rcnn_parts(name):
     return task, torchvision_detection.faster_rcnn_sources, outputs
 
 
+def mask_rcnn_parts(name):
+    """As `faster_rcnn_parts`."""
+    network = with_mask_head(faster_rcnn_fpn(backbone(name), CLASSES))
+    settings = {"rpn": RPN_SETTINGS, "roi_heads": ROI_SETTINGS, "dtype": jnp.float64}
+    task = mask_rcnn(network, geometry="torchvision", **settings)
+    boxes = jnp.asarray([own[:2] for own in BOXES], jnp.float64)
+
+    def outputs(variables, pixels):
+        maps, _ = network.apply(variables, pixels, train=False, method="propose")
+        return {"masks": network.apply(variables, maps, boxes, train=False, method="segment")}
+
+    return task, torchvision_detection.mask_rcnn_sources, outputs
+
+
 def retinanet_parts(name):
     """As `faster_rcnn_parts`."""
     network = retinanet_fpn(backbone(name), CLASSES)
@@ -103,7 +136,7 @@ def retinanet_parts(name):
     return task, torchvision_detection.retinanet_sources, outputs
 
 
-PARTS = {"faster_rcnn": faster_rcnn_parts, "retinanet": retinanet_parts}
+PARTS = {"faster_rcnn": faster_rcnn_parts, "mask_rcnn": mask_rcnn_parts, "retinanet": retinanet_parts}
 
 
 def _maps(maps):
@@ -139,6 +172,7 @@ def figures(detector, name, shapes):
             (boxes.boxes[i][boxes.valid[i]], boxes.labels[i][boxes.valid[i]], boxes.scores[i][boxes.valid[i]])
             for i in range(2)
         ],
+        "predicted": boxes,
     }
 
 
@@ -159,7 +193,7 @@ def priorities(count_anchors, proposals, rows):
 
 def model_torch(detector, name):
     """torchvision's, its backbone's statistics frozen, all of it trained, in float64."""
-    from torchvision.models.detection import FasterRCNN, RetinaNet
+    from torchvision.models.detection import FasterRCNN, MaskRCNN, RetinaNet
     from torchvision.models.detection.anchor_utils import AnchorGenerator
     from torchvision.models.detection.backbone_utils import resnet_fpn_backbone
     from torchvision.models.detection.retinanet import _default_anchorgen
@@ -172,7 +206,7 @@ def model_torch(detector, name):
         generator = _default_anchorgen()
         assert isinstance(generator, AnchorGenerator)
         return RetinaNet(features, CLASSES, topk_candidates=200, **size).double()
-    return FasterRCNN(
+    return {"faster_rcnn": FasterRCNN, "mask_rcnn": MaskRCNN}[detector](
         make(),
         CLASSES + 1,
         rpn_pre_nms_top_n_train=RPN_SETTINGS.pre_nms_top_k[0],
@@ -232,12 +266,16 @@ def figures_torch(detector, name):
     shapes = {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}
     model.load_state_dict({name: torch.from_numpy(np.asarray(x)) for name, x in weights_of(shapes).items()})
     pixels = [torch.from_numpy(x.transpose(2, 0, 1) / 255) for x in images()]
-    shift = int(detector == "faster_rcnn")
+    shift = int(detector != "retinanet")
     targets = [
-        {"boxes": torch.tensor(boxes, dtype=torch.float64), "labels": torch.tensor(labels) + shift}
-        for boxes, labels in zip(BOXES, LABELS, strict=True)
+        {
+            "boxes": torch.tensor(boxes, dtype=torch.float64),
+            "labels": torch.tensor(labels) + shift,
+            "masks": torch.from_numpy(masks.astype(np.uint8)),
+        }
+        for boxes, labels, masks in zip(BOXES, LABELS, masks_of(), strict=True)
     ]
-    if detector == "faster_rcnn":
+    if detector != "retinanet":
         inject_torch(model)
     losses = model.train()(pixels, targets)
     sum(losses.values()).backward()
@@ -252,6 +290,7 @@ def figures_torch(detector, name):
         "detections": [
             (each["boxes"].numpy(), each["labels"].numpy() - shift, each["scores"].numpy()) for each in found
         ],
+        "predicted": found,
     }
 
 
@@ -266,8 +305,12 @@ def _outputs_torch(detector, model, pixels):
     if detector == "retinanet":
         outputs = model.head(list(maps.values()))
         return {**kept, "logits": outputs["cls_logits"], "offsets": outputs["bbox_regression"]}
-    logits, offsets = concat_box_prediction_layers(*model.rpn.head(list(maps.values())))
     boxes = [torch.tensor(own[:2], dtype=torch.float64) for own in BOXES]
+    if detector == "mask_rcnn":
+        pooled = model.roi_heads.mask_head(model.roi_heads.mask_roi_pool(maps, boxes, given.image_sizes))
+        masks = model.roi_heads.mask_predictor(pooled).permute(0, 2, 3, 1)
+        return {"masks": masks.reshape(2, 2, *masks.shape[1:])}
+    logits, offsets = concat_box_prediction_layers(*model.rpn.head(list(maps.values())))
     pooled = model.roi_heads.box_head(model.roi_heads.box_roi_pool(maps, boxes, given.image_sizes))
     scores, shifts = model.roi_heads.box_predictor(pooled)
     return {
@@ -279,9 +322,12 @@ def _outputs_torch(detector, model, pixels):
     }
 
 
+NOT_OUTPUTS = ("losses", "gradients", "detections", "predicted")
+
+
 def errors_of(ours, theirs):
     """The largest errors: of outputs over their largest value, of losses by value, of gradients by norm, of detections."""
-    arrays = [name for name in theirs if name not in ("losses", "gradients", "detections")]
+    arrays = [name for name in theirs if name not in NOT_OUTPUTS]
     errors = {name: np.abs(ours[name] - theirs[name]).max() / np.abs(theirs[name]).max() for name in arrays}
     errors |= {name: abs(ours["losses"][name] - value) / abs(value) for name, value in theirs["losses"].items()}
     largest = max(np.linalg.norm(x) for x in theirs["gradients"].values())
@@ -299,7 +345,7 @@ def errors_of(ours, theirs):
 
 def golden_of(shapes, found):
     """What is kept of figures: small arrays."""
-    arrays = [name for name in found if name not in ("losses", "gradients", "detections")]
+    arrays = [name for name in found if name not in NOT_OUTPUTS]
     best = [np.concatenate([b[:20], l[:20, None], s[:20, None]], 1) for b, l, s in found["detections"]]
     return {
         "shapes": np.array([" ".join([name, *map(str, shape)]) for name, shape in sorted(shapes.items())]),

@@ -139,7 +139,7 @@ def test_fingerprints_tell_sets_apart():
 
 def test_they_go_through_the_pipeline_with_masks():
     stream = arrays.evaluation(
-        lambda: synthetic.shapes(5, seed=0, size=64), canvas=64, batch_size=5, target=objects(8, masks=True)
+        lambda: synthetic.shapes(5, seed=0, size=64), canvas=64, batch_size=5, target=objects(8, masks="canvas")
     )
     batch = next(stream.batches(0))
     expected = synthetic.shapes(5, seed=0, size=64).read(np.arange(5))

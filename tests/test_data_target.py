@@ -1,6 +1,8 @@
+import collections.abc
 import itertools
 import logging
 import re
+import weakref
 
 import jax
 import numpy as np
@@ -10,7 +12,7 @@ from detection_files import write_coco
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from jaxvision.data import arrays, objects, order, placement, resident, samples, streams, target
+from jaxvision.data import arrays, objects, order, placement, readers, resident, samples, streams, synthetic, target
 from jaxvision.data.decode import decode
 from jaxvision.data.source import Example, annotations
 from jaxvision.formats.image_file import upright_size
@@ -82,7 +84,7 @@ def test_boxes_and_masks_stay_around_the_pixels_that_they_were_around(name):
     example = Example(image, objects=annotations(corners, [0, 1])._replace(masks=masks))
     for seed in range(12):
         placed = decode(image, PLACERS[name], np.random.default_rng(seed))
-        row, _ = row_of(target.objects(2, masks=True), example, placed.placement, PLACERS[name].canvas)
+        row, _ = row_of(target.objects(2, masks="canvas"), example, placed.placement, PLACERS[name].canvas)
         for box, label, mask in zip(row.boxes[row.valid], row.labels[row.valid], row.masks[row.valid], strict=True):
             shown = placed.image[..., label] > 127
             assert (shown != mask).sum() <= 0.15 * max(shown.sum(), 30)
@@ -108,7 +110,7 @@ def test_what_has_no_objects_is_refused():
     with pytest.raises(ValueError, match="no objects, only labels"):
         row_of(target.objects(2), Example(b"", 1), where, (4, 4))
     with pytest.raises(ValueError, match="no masks of its objects"):
-        row_of(target.objects(2, masks=True), Example(b"", objects=annotations([], [])), where, (4, 4))
+        row_of(target.objects(2, masks="canvas"), Example(b"", objects=annotations([], [])), where, (4, 4))
     with pytest.raises(ValueError, match=r"objects\(rows=0\): allowed is 1 or more"):
         target.objects(0)
     assert isinstance(target.LABELS.empty(3, (4, 4)), Labels)
@@ -226,20 +228,20 @@ def an_l(side=60):
 
 def test_an_object_that_the_border_cut_has_the_box_of_what_its_mask_shows():
     row, _ = row_of(
-        target.objects(1, masks=True), masked(an_l()), placement.Placement((0, 30, 60, 60), (30, 60)), (40, 60)
+        target.objects(1, masks="canvas"), masked(an_l()), placement.Placement((0, 30, 60, 60), (30, 60)), (40, 60)
     )
     assert row.valid.tolist() == [True]
     assert row.boxes.tolist() == [[5, 0, 55, 25]]
     np.testing.assert_array_equal(row.masks[0, :30], an_l()[30:])
     assert not row.masks[0, 30:].any()
     where = placement.Placement((10, 5, 60, 45), (40, 50))
-    row, _ = row_of(target.objects(1, masks=True), masked(an_l()), where, (40, 50))
+    row, _ = row_of(target.objects(1, masks="canvas"), masked(an_l()), where, (40, 50))
     assert row.boxes.tolist() == [[0, 0, 5, 40]], "not the 45 pixels of its box"
 
 
 def test_an_object_whose_mask_is_cut_away_whole_is_not_there():
     where = placement.Placement((20, 0, 60, 40), (40, 40))
-    row, told = row_of(target.objects(1, masks=True), masked(an_l()), where, (40, 40))
+    row, told = row_of(target.objects(1, masks="canvas"), masked(an_l()), where, (40, 40))
     assert not row.valid.any()
     assert not row.masks.any()
     assert told is None
@@ -251,7 +253,7 @@ def test_a_thin_object_keeps_a_mask_when_it_shrinks():
         mask = np.zeros((80, 80), bool)
         mask[10:70, column] = True
         row, _ = row_of(
-            target.objects(1, masks=True), masked(mask), placement.letterbox(20).place(None, (80, 80)), (20, 20)
+            target.objects(1, masks="canvas"), masked(mask), placement.letterbox(20).place(None, (80, 80)), (20, 20)
         )
         assert row.valid.all()
         assert set(np.nonzero(row.masks[0])[1]) == {column // 4}
@@ -260,4 +262,114 @@ def test_a_thin_object_keeps_a_mask_when_it_shrinks():
 def test_a_mask_smaller_than_its_image_is_refused():
     where = placement.keep(80).place(None, (60, 70))
     with pytest.raises(ValueError, match="a mask is 60 x 60 pixels"):
-        row_of(target.objects(1, masks=True), masked(an_l()), where, (80, 80))
+        row_of(target.objects(1, masks="canvas"), masked(an_l()), where, (80, 80))
+
+
+def drawn(count=4, seed=0):
+    return synthetic.shapes(count, seed=seed, size=96, classes=synthetic.SHAPES).read(np.arange(count))
+
+
+def in_canvas(cut, canvas):
+    """Masks of the canvas from cut ones, by hand: each pixel is of the cell that its centre lies in."""
+    y, x = (np.arange(side) + 0.5 for side in canvas)
+    cells = np.unpackbits(cut.bits, axis=-1).astype(bool)
+    side = cells.shape[-1]
+    found = np.zeros((len(cells), *canvas), bool)
+    for mask, grid, (x0, y0, x1, y1) in zip(found, cells, cut.frames, strict=True):
+        if x1 > x0:
+            rows, columns = (np.floor((at - low) / (high - low) * side).astype(int) for at, low, high in ((y, y0, y1), (x, x0, x1)))
+            inside = ((rows >= 0) & (rows < side))[:, None] & ((columns >= 0) & (columns < side))[None]
+            mask[:] = inside & grid[rows.clip(0, side - 1)[:, None], columns.clip(0, side - 1)[None]]
+    return found
+
+
+@pytest.mark.parametrize("name", sorted(PLACERS))
+def test_masks_as_bits_are_those_of_the_canvas(name):
+    placer = PLACERS[name]
+    for seed, example in enumerate(drawn()):
+        where = placer.place(np.random.default_rng(seed), (96, 96)) if name != "keep" else placement.keep(96).place(None, (96, 96))
+        canvas = (96, 96) if name == "keep" else placer.canvas
+        whole, _ = row_of(target.objects(8, masks="canvas"), example, where, canvas)
+        packed, _ = row_of(target.objects(8, masks="bits"), example, where, canvas)
+        bits = np.unpackbits(packed.masks.bits, axis=-1, count=packed.masks.width)
+        np.testing.assert_array_equal(bits.astype(bool), whole.masks)
+        assert packed.masks.bits.shape[-1] == -(-canvas[1] // 8)
+        for field in ("boxes", "labels", "valid", "ignore", "area"):
+            np.testing.assert_array_equal(getattr(packed, field), getattr(whole, field))
+
+
+@pytest.mark.parametrize("name", sorted(PLACERS))
+def test_cut_masks_cover_the_whole_object_wherever_the_canvas_ends(name):
+    placer = PLACERS[name]
+    shown, ious = 0, []
+    for seed, example in enumerate(drawn(8)):
+        where = placer.place(np.random.default_rng(seed), (96, 96)) if name != "keep" else placement.keep(96).place(None, (96, 96))
+        canvas = (96, 96) if name == "keep" else placer.canvas
+        whole, _ = row_of(target.objects(8, masks="canvas"), example, where, canvas)
+        cut, _ = row_of(target.objects(8, masks=56), example, where, canvas)
+        for field in ("boxes", "labels", "valid", "ignore", "area"):
+            np.testing.assert_array_equal(getattr(cut, field), getattr(whole, field))
+        inside = np.zeros(canvas, bool)
+        inside[where.spot] = True
+        found = in_canvas(cut.masks, canvas) & inside
+        for mask, expected in zip(found[whole.valid], whole.masks[whole.valid], strict=True):
+            shown += 1
+            ious.append((mask & expected).sum() / (mask | expected).sum())
+        scale = np.asarray([where.size[1] / (where.box[2] - where.box[0]), where.size[0] / (where.box[3] - where.box[1])] * 2)
+        boxes = (example.objects.boxes - [*where.box[:2], *where.box[:2]]) * scale + [*where.padding[:2], *where.padding[:2]]
+        kept = [number for number in range(len(boxes)) if np.abs(cut.masks.frames - boxes[number]).max(1).min() < 1e-3]
+        assert len(kept) >= whole.valid.sum()
+        assert not cut.masks.frames[~cut.valid].any()
+    assert shown > 8
+    assert np.mean(ious) > 0.95
+
+
+def test_what_masks_may_be_is_told():
+    for wrong in (True, 12, 0, -8, "bit"):
+        with pytest.raises(ValueError, match=rf'masks={wrong!r}: allowed are "canvas", "bits", the side of a grid'):
+            target.objects(2, masks=wrong)
+
+
+@pytest.mark.parametrize("masks", ["canvas", "bits", 32])
+def test_masks_go_through_every_reader_and_padding_has_none(masks):
+    make = lambda: synthetic.shapes(5, seed=0, size=64)
+    options = {"placer": placement.letterbox((40, 44)), "batch_size": 4, "target": target.objects(8, masks=masks)}
+    readings = [
+        streams.evaluation(make, reader=each, **options)
+        for each in (readers.threads(2), readers.tf_data(2), resident.reader())
+    ]
+    first, *others = (take(each, 2) for each in readings)
+    for other in others:
+        jax.tree.map(np.testing.assert_array_equal, first, other)
+    spec = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype), first[0])
+    assert all(each.spec == spec for each in readings)
+    last = first[1]
+    assert last.valid.tolist() == [True, False, False, False]
+    for leaf in jax.tree.leaves(last.target.masks):
+        assert leaf[0].any()
+        assert not leaf[1:].any()
+
+
+def test_one_mask_of_a_source_is_there_at_a_time():
+    alive, most = weakref.WeakSet(), []
+
+    class Made(collections.abc.Sequence):
+        def __len__(self):
+            return 30
+
+        def __getitem__(self, index):
+            mask = np.zeros((200, 300), bool).view(Counted)
+            mask[index * 5 : index * 5 + 9, 20:60] = True
+            alive.add(mask)
+            most.append(len(alive))
+            return mask
+
+    class Counted(np.ndarray):
+        __hash__ = object.__hash__
+
+    boxes = [[20, index * 5, 60, index * 5 + 9] for index in range(30)]
+    found = annotations(boxes, np.zeros(30))._replace(masks=Made())
+    where = placement.letterbox(64).place(None, (200, 300))
+    row, _ = row_of(target.objects(30, masks="bits"), Example(b"", objects=found), where, (64, 64))
+    assert row.valid.all()
+    assert max(most) <= 2

@@ -17,12 +17,27 @@ from equalities import equalities
 from numpy.testing import assert_allclose, assert_array_equal
 
 from jaxvision.ops.selection import Selection
-from jaxvision.tasks import detr, fast_rcnn, faster_rcnn, rcnn, retinanet, roi_heads, rpn, ssd, yolo, yolo_v1, yolox
+from jaxvision.tasks import (
+    detr,
+    detr_segmentation,
+    fast_rcnn,
+    faster_rcnn,
+    mask_rcnn,
+    rcnn,
+    retinanet,
+    roi_heads,
+    rpn,
+    ssd,
+    yolact,
+    yolo,
+    yolo_v1,
+    yolox,
+)
 from jaxvision.tasks.detection import LossTerms
 
 HERE = Path(__file__).parent
 QUICK = ("ssd", "yolov3_tiny")
-TYPED = (*QUICK, "faster_rcnn")
+TYPED = (*QUICK, "mask_rcnn")
 NAMES = [name if name in QUICK else pytest.param(name, marks=pytest.mark.slow) for name in EVERY]
 detectors = pytest.mark.parametrize("name", NAMES)
 pytestmark = pytest.mark.usefixtures("float64")
@@ -59,6 +74,7 @@ def test_padded_rows_change_nothing(name, odd):
         boxes=jnp.asarray(rubbish),
         labels=jnp.where(padded, 2, batch.target.labels),
         ignore=batch.target.ignore | padded,
+        masks=batch.target.masks ^ padded[..., None, None],
     )
     expected = run(name, batch)
     assert_same(run(name, batch.replace(target=target)), expected)
@@ -188,9 +204,12 @@ FILES = {
     "detr": detr,
     "retinanet": retinanet,
     "faster_rcnn": faster_rcnn,
+    "mask_rcnn": mask_rcnn,
     "fast_rcnn": fast_rcnn,
     "rcnn": rcnn,
     "yolox": yolox,
+    "yolact": yolact,
+    "detr_segmentation": detr_segmentation,
 }
 
 
@@ -224,31 +243,36 @@ def by_counts(terms):
 
 def by_layer(terms):
     """DETR's, of one image: the layers of its decoder, their terms weighted."""
-    weights = {"class_loss": 1, "box_loss": 5, "giou_loss": 2}
+    weights = {"class_loss": 1, "box_loss": 5, "giou_loss": 2, "mask_loss": 1, "dice_loss": 1}
     weighted = lambda t: t._replace(sums={name: weights[name] * x for name, x in t.sums.items()})
     return sum(by_counts([weighted(each)]) for each in terms)
 
 
-FOLLOWS = {"retinanet": lambda terms: np.mean([by_counts([each]) for each in terms]), "detr": by_layer}
+SETS = ("detr", "detr_segmentation")
+"""Detectors whose loss has terms of every layer of a decoder."""
+FOLLOWS = {
+    "retinanet": lambda terms: np.mean([by_counts([each]) for each in terms]),
+    **dict.fromkeys(SETS, by_layer),
+}
 """How a loss follows from its terms where it is not `by_counts`."""
 
 
 @detectors
 def test_the_loss_follows_from_the_terms_of_each_image(name, monkeypatch):
     task, variables, _, _ = made(name)
-    batch = make_batch((3,) if name == "detr" else (3, 1, 0, 5))
+    batch = make_batch((3,) if name in SETS else (3, 1, 0, 5))
     if name == "yolox":
         batch = batch.replace(given={"l1": jnp.ones(4)})
     seen = noted("loss_terms", monkeypatch, FILES[name])
     loss, out = jax.jit(lambda *inputs: task.loss(*inputs))(variables, batch, jax.random.key(0))
     jax.effects_barrier()
-    assert len(seen) == (2 if name == "detr" else 4)
+    assert len(seen) == (2 if name in SETS else 4)
     for terms in seen:
         assert set(terms.sums) == set(terms.counts) <= set(out.metrics)
         assert {np.shape(x) for x in jax.tree.leaves(terms)} == {()}
     follows = FOLLOWS.get(name, by_counts)
     assert_allclose(loss, follows(seen), rtol=1e-6)
-    each = [follows(seen)] if name == "detr" else [follows([terms]) for terms in seen]
+    each = [follows(seen)] if name in SETS else [follows([terms]) for terms in seen]
     assert_allclose(np.sort(out.example_loss), np.sort(each), rtol=1e-6)
 
 
@@ -269,7 +293,7 @@ def test_predictions_are_the_decoded_outputs_of_each_image(name, monkeypatch):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["ssd", "faster_rcnn", "detr"])
+@pytest.mark.parametrize("name", ["ssd", "mask_rcnn", "detr"])
 def test_jitted_or_not(name):
     task, variables, _, _ = made(name)
     batch = make_batch((3,))

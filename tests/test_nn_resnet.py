@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from flax import linen as nn
 from flax import traverse_util
 from numpy.testing import assert_allclose
 from parity_networks import assert_equals_golden, random_images, random_weights, shapes_of, spec_of, trained_types
@@ -136,6 +137,54 @@ def test_odd_image_sizes_round_up_as_in_torchvision():
         lambda x: backbone.init_with_output(jax.random.key(0), x, train=False), jnp.zeros((1, 65, 97, 3))
     )
     assert [leaf.shape[1:3] for leaf in maps] == [(17, 25), (9, 13), (5, 7), (3, 4)]
+
+
+@pytest.mark.parametrize(
+    ("output_stride", "strides", "dilations"), [(8, (4, 8, 8, 8), (1, 1, 2, 4)), (16, (4, 8, 16, 16), (1, 1, 1, 2))]
+)
+def test_an_output_stride_turns_strides_into_dilation_as_in_torchvision(output_stride, strides, dilations):
+    backbone = resnet.Backbone(resnet.Bottleneck, (2, 2, 2, 2), width=4, output_stride=output_stride)
+    found = {}
+
+    def note(call, arguments, keywords, context):
+        if isinstance(context.module, resnet.Bottleneck):
+            found[context.module.name] = context.module.stride, context.module.dilation
+        return call(*arguments, **keywords)
+
+    with nn.intercept_methods(note):
+        maps, variables = jax.eval_shape(
+            lambda x: backbone.init_with_output(jax.random.key(0), x, train=False), jnp.zeros((2, 64, 96, 3))
+        )
+    assert backbone.strides == strides
+    assert [x.shape[1:3] for x in maps] == [(64 // stride, 96 // stride) for stride in strides]
+    # The first block of a stage that is dilated keeps the dilation of the stage before.
+    before = (1, *dilations[:-1])
+    for stage in range(4):
+        halved = stage > 0 and dilations[stage] == before[stage]
+        assert found[f"stage{stage + 1}_block1"] == (2 if halved else 1, before[stage])
+        assert found[f"stage{stage + 1}_block2"] == (1, dilations[stage])
+    plain = spec_of(resnet.ResNet(backbone.clone(output_stride=None), None), (2, 64, 96, 3))
+    assert jax.tree.map(lambda x: x.shape, plain["params"]["backbone"]) == jax.tree.map(
+        lambda x: x.shape, variables["params"]
+    )
+
+
+def test_a_dilated_network_sees_what_an_undilated_one_sees_at_every_other_pixel(float64):
+    """Away from the border: the convolutions of stride 1 with dilation 2 have the same inputs as those behind a stride of 2."""
+    plain = resnet.Backbone(resnet.Bottleneck, (1, 2), width=2, stem="cifar", norm=FrozenBatchNorm, dtype=jnp.float64)
+    x = jnp.asarray(np.random.RandomState(0).standard_normal((1, 24, 24, 3)))
+    variables = start(plain, x)
+    fine, coarse = (evaluate(each, variables, x)[-1] for each in (plain.clone(output_stride=1), plain))
+    assert fine.shape == (1, 24, 24, 16)
+    assert_allclose(fine[:, ::2, ::2], coarse, rtol=1e-9, atol=1e-12)
+
+
+def test_an_output_stride_that_cannot_be_is_named():
+    for stride in (2, 12, 64):
+        with pytest.raises(ValueError, match=rf"output_stride={stride}; allowed: 4, 8, 16, 32, or None"):
+            spec_of(resnet.resnet50(output_stride=stride), (1, 32, 32, 3))
+    with pytest.raises(ValueError, match="dilation=2: allowed without bottlenecks is 1, so no output_stride"):
+        spec_of(resnet.resnet18(output_stride=16), (1, 32, 32, 3))
 
 
 def test_without_classes_the_result_are_averaged_features():

@@ -52,18 +52,6 @@ def test_the_inverse_leads_back_and_keeps_the_sign():
         assert np.all(back[2] @ np.append(corners[0], 1) > 0)
 
 
-def test_boxes_of_masks_equal_scipy():
-    masks = np.random.default_rng(0).random((30, 9, 11)) > np.linspace(0.5, 1.0, 30)[:, None, None]
-    masks[-1] = False
-    boxes, some = h.boxes_of_masks(jnp.asarray(masks), jnp.float32)
-    assert boxes.dtype == jnp.float32
-    for mask, box, found in zip(masks, np.asarray(boxes), np.asarray(some), strict=True):
-        places = ndimage.find_objects(mask.astype(int))
-        assert found == bool(places)
-        expected = [places[0][1].start, places[0][0].start, places[0][1].stop, places[0][0].stop] if places else [0] * 4
-        np.testing.assert_array_equal(box, expected)
-
-
 def test_moved_boxes_are_the_tightest_around_the_moved_corners_and_cut_to_the_content():
     rng = np.random.default_rng(2)
     boxes = np.sort(rng.uniform(0, 30, (20, 2, 2)), axis=1).reshape(20, 4).astype(np.float32)

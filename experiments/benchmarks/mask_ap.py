@@ -30,7 +30,8 @@ import numpy as np
 
 from jaxvision.masks import packing
 from jaxvision.masks.paste import run_lengths
-from jaxvision.metrics.instances import completed, instances
+from jaxvision.metrics.instances import instances
+from jaxvision.metrics.tables import completed
 from jaxvision.run import provenance, rows
 from jaxvision.run.evaluation import table
 from jaxvision.types import BoxMasks, Canvas

@@ -3,7 +3,8 @@
 Conventions of the room: `key` is already that of the training step; `step` serves only what changes in the course of
 training. The random numbers of an example come from (key, its row in the batch), so that its neighbours do not change what
 happens to it. Pixels stay 0-255 and keep their dtype, unless an augmentation says otherwise. The canvas outside
-`batch.size` is padding and stays as it is. Everything that shows the image (boxes, masks, maps) moves with it.
+`batch.size` is padding and stays as it is. Everything that shows the image (boxes, masks, maps) moves with it: masks in any
+form of `types.Masks`, but that those cut out at their boxes can't be turned, sheared or bent.
 
 For detection: `iou_crop`, `expand`, `scale_jitter`, `mosaic` and `mixup_objects`. The last two put images together and need
 Objects; `mixup`, `cutmix` and `augmix` mix image-level targets and need Labels. SSD's augmentation is

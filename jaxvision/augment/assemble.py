@@ -7,10 +7,11 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Int, Shaped
 
+from jaxvision.augment import cut_masks
 from jaxvision.ops import boxes as of_boxes
-from jaxvision.ops import homography
 from jaxvision.ops.boxes import Boxes
-from jaxvision.types import Batch, Labels, Objects, SegmentationMap
+from jaxvision.ops.masks import boxes_around
+from jaxvision.types import Batch, CutMasks, Labels, Objects, SegmentationMap
 
 LEAST_PIXELS, LEAST_FRACTION = 2.0, 0.1
 """Least width and height in pixels, and fraction of its area, that an object cut by a border must keep to stay valid."""
@@ -42,8 +43,7 @@ def pixels(values: Shaped[Array, "b h w *c"], parts: Parts, empty: Shaped[Array,
 
 def map_of(map: SegmentationMap, parts: Parts) -> SegmentationMap:
     """The map of that canvas, valid where there is a part."""
-    label, valid = (pixels(each, parts, jnp.zeros((), each.dtype)) for each in (map.label, map.valid))
-    return dataclasses.replace(map, label=label, valid=valid)
+    return jax.tree.map(lambda each: pixels(each, parts, jnp.zeros((), each.dtype)), map)
 
 
 def objects_of(objects: Objects, parts: Parts) -> tuple[Objects, Int[Array, "n"]]:
@@ -63,7 +63,10 @@ def objects_of(objects: Objects, parts: Parts) -> tuple[Objects, Int[Array, "n"]
     rest = dataclasses.replace(objects, boxes=None, valid=None)
     kept = jax.tree.map(lambda each: each[parts.row[part], number], dataclasses.replace(rest, masks=None))
     kept = dataclasses.replace(kept, boxes=cut[part, number], valid=valid[part, number])
-    return (kept if objects.masks is None else _with_masks(kept, objects.masks, parts, part, number)), part
+    if objects.masks is None:
+        return kept, part
+    moved = _with_cut_masks if isinstance(objects.masks, CutMasks) else _with_masks
+    return moved(kept, objects.masks, parts, part, number), part
 
 
 def _cut(boxes: Boxes, window: Boxes) -> Boxes:
@@ -89,8 +92,16 @@ def _with_masks(kept: Objects, masks: Shaped[Array, "b n h w"], parts: Parts, pa
         return jnp.where(shown, moved, jnp.zeros((), mask.dtype))
 
     moved = jax.vmap(one)(part, number)
-    boxes, any_left = homography.boxes_of_masks(moved, kept.boxes.dtype)
+    boxes, any_left = boxes_around(moved, kept.boxes.dtype)
     return dataclasses.replace(kept, boxes=boxes, valid=kept.valid & any_left, masks=moved)
+
+
+def _with_cut_masks(kept: Objects, masks: CutMasks, parts: Parts, part: Array, number: Array) -> Objects:
+    """Objects with masks that were cut out, cut again where their image is."""
+    picked = jax.tree.map(lambda each: each[parts.row[part], number], masks)
+    moved = cut_masks.moved(picked, jnp.ones((1, 2)), parts.shift[part, ::-1])
+    seen, boxes, left = cut_masks.visible(moved, parts.window[part], kept.boxes.dtype)
+    return dataclasses.replace(kept, boxes=boxes, valid=kept.valid & left, masks=seen)
 
 
 def _inside(window: Int[Array, "4"], y: Int[Array, "h 1"], x: Int[Array, "1 w"]) -> Bool[Array, "h w"]:

@@ -11,10 +11,10 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Int, Num
 
-from jaxvision.augment import targets
+from jaxvision.augment import cut_masks, targets
 from jaxvision.augment.keys import row_keys
 from jaxvision.ops.options import FRACTION, WHOLE, Bound, allowed
-from jaxvision.types import Augment, Batch, Key, Objects, Scalar, SegmentationMap
+from jaxvision.types import Augment, Batch, CutMasks, Key, Objects, Scalar, SegmentationMap
 
 
 @allowed(probability=FRACTION)
@@ -114,8 +114,22 @@ def _mirrored_pixels(values: Num[Array, "b ..."], mirror: _Mirror, rows_at: int)
 
 
 def _mirrored_objects(objects: Objects, mirror: _Mirror) -> Objects:
-    masks = None if objects.masks is None else _mirrored_pixels(objects.masks, mirror, rows_at=2)
+    match objects.masks:
+        case None:
+            masks = None
+        case CutMasks():
+            masks = _mirrored_frames(objects.masks, mirror)
+        case _:
+            masks = _mirrored_pixels(objects.masks, mirror, rows_at=2)
     return dataclasses.replace(objects, boxes=_mirrored_boxes(objects.boxes, mirror), masks=masks)
+
+
+def _mirrored_frames(masks: CutMasks, mirror: _Mirror) -> CutMasks:
+    """Masks whose first and last edge changed sides: so their cells are mirrored."""
+    along = jnp.arange(2)[None, :] == 1 - mirror.axis  # of x and y
+    turned = (mirror.chosen[:, None] & along)[:, None]
+    scale = jnp.where(turned, -1.0, 1.0)
+    return cut_masks.moved(masks, scale, jnp.where(turned, mirror.extent[:, None, None], 0))
 
 
 def _mirrored_boxes(boxes: Num[Array, "b n 4"], mirror: _Mirror) -> Num[Array, "b n 4"]:
@@ -126,8 +140,7 @@ def _mirrored_boxes(boxes: Num[Array, "b n 4"], mirror: _Mirror) -> Num[Array, "
 
 
 def _mirrored_map(map: SegmentationMap, mirror: _Mirror) -> SegmentationMap:
-    label, valid = (_mirrored_pixels(values, mirror, rows_at=1) for values in (map.label, map.valid))
-    return dataclasses.replace(map, label=label, valid=valid)
+    return jax.tree.map(lambda values: _mirrored_pixels(values, mirror, rows_at=1), map)
 
 
 def _shift(

@@ -70,7 +70,7 @@ def randaugment(number: int = 2, magnitude: float = 9, fill: Fill = "constant") 
       fill: what comes in from outside the image; see `warp.affine`.
 
     Raises:
-      ValueError: fewer than 0 operations, a magnitude outside 0 to 30, an unknown fill.
+      ValueError: fewer than 0 operations, a magnitude outside 0 to 30, an unknown fill; in use, masks that were cut out at their boxes.
       TypeError: in use, a target that cannot be moved.
     """
     resample.check(fill, "nearest")
@@ -104,7 +104,7 @@ def randaugment_timm(
 
     Raises:
       ValueError: fewer than 0 operations, a magnitude outside 0 to 10, a negative deviation, a probability outside 0 to 1,
-        an unknown fill.
+        an unknown fill; in use, masks that were cut out at their boxes.
       TypeError: in use, a target that cannot be moved.
     """
     resample.check(fill, "nearest")
@@ -132,7 +132,7 @@ def trivialaugment(fill: Fill = "constant") -> Augment:
     `warp.affine`.
 
     Raises:
-      ValueError: an unknown fill.
+      ValueError: an unknown fill; in use, masks that were cut out at their boxes.
       TypeError: in use, a target that cannot be moved.
     """
     resample.check(fill, "nearest")
@@ -214,6 +214,7 @@ def applied(
     batch: Batch, kind: Int[Array, "b"], strength: Float[Array, "b"], space: Space, fill: Fill, who: str
 ) -> Batch:
     """The batch after one operation for each image, a number of `EVERY_OPERATION`, of a strength from -1 to 1."""
+    targets.check_upright(batch, who)
     image, size = jnp.asarray(batch.image), jnp.asarray(batch.size)
 
     def one(kind: Array, strength: Array, image: Array, size: Array) -> Array:

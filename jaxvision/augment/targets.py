@@ -4,9 +4,12 @@ import dataclasses
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
+import jax.numpy as jnp
 from jaxtyping import Array, Num
 
-from jaxvision.types import Batch, Labels, Objects, SegmentationMap
+from jaxvision.augment import cut_masks
+from jaxvision.ops import masks
+from jaxvision.types import Batch, CutMasks, Labels, Objects, PackedMasks, SegmentationMap
 
 
 class Motion(NamedTuple):
@@ -28,6 +31,16 @@ def move(batch: Batch, image: Num[Array, "b h w c"], motion: Motion, who: str) -
     return dataclasses.replace(batch, image=image, target=target, given=given)
 
 
+def check_upright(batch: Batch, who: str) -> None:
+    """Checks that everything can be turned, sheared or bent with its image.
+
+    Raises:
+      ValueError: masks in `target` or `given` that were cut out at their boxes.
+    """
+    for name in ("target", "given"):
+        cut_masks.refuse(getattr(batch, name), f"batch.{name}", who)
+
+
 def check_image_level(batch: Batch, who: str, verb: str = "move") -> None:
     """Checks that an augmentation need change nothing beside the image.
 
@@ -47,20 +60,39 @@ def _moved(target: Any, canvas: tuple[int, ...], motion: Motion, name: str, who:
         case dict():
             return {key: _moved(value, canvas, motion, f"{name}[{key!r}]", who) for key, value in target.items()}
         case Objects():
-            if target.masks is not None:
-                _check_canvas(target.masks, canvas, f"{name}.masks", who)
-            return motion.objects(target)
+            return _moved_objects(target, canvas, motion.objects, f"{name}.masks", who)
         case SegmentationMap():
-            for field in ("label", "valid"):
-                _check_canvas(getattr(target, field), canvas, f"{name}.{field}", who)
+            fields = {field.name: getattr(target, field.name) for field in dataclasses.fields(target)}
+            for field, values in fields.items():
+                if values is not None:
+                    _check_canvas(values.shape, canvas, f"{name}.{field}", who)
             return motion.map(target)
     allowed = "None, Labels, Objects, SegmentationMap, or a dict of them"
     raise TypeError(f"{who} cannot move {name}: {_kind(target)}; allowed: {allowed}")
 
 
-def _check_canvas(values: Num[Array, "b *n h w"], canvas: tuple[int, ...], name: str, who: str) -> None:
-    if tuple(values.shape[-2:]) != tuple(canvas):
-        raise ValueError(f"{who} needs {name} on the canvas of the image, {tuple(canvas)}, got {values.shape}")
+def _moved_objects(
+    objects: Objects, canvas: tuple[int, ...], move: Callable[[Objects], Objects], name: str, who: str
+) -> Objects:
+    """Objects moved, whatever the form of their masks: bits are unpacked for it and packed again."""
+    match objects.masks:
+        case None:
+            return move(objects)
+        case CutMasks(bits=bits):
+            if 8 * bits.shape[-1] != bits.shape[-2]:
+                raise ValueError(f"{who} needs {name} of as many cells along x as along y, got bits {bits.shape}")
+            return move(objects)
+        case PackedMasks(bits=bits, width=width):
+            _check_canvas((*bits.shape[:-1], width), canvas, name, who)
+            moved = move(dataclasses.replace(objects, masks=masks.unpack(jnp.asarray(bits), width)))
+            return dataclasses.replace(moved, masks=masks.packed(moved.masks))
+    _check_canvas(objects.masks.shape, canvas, name, who)
+    return move(objects)
+
+
+def _check_canvas(shape: tuple[int, ...], canvas: tuple[int, ...], name: str, who: str) -> None:
+    if tuple(shape[-2:]) != tuple(canvas):
+        raise ValueError(f"{who} needs {name} on the canvas of the image, {tuple(canvas)}, got {tuple(shape)}")
 
 
 def _kind(value: Any) -> str:

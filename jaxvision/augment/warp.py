@@ -3,7 +3,8 @@
 Boxes: where Objects have masks, a moved box is the smallest around its moved mask. Without, it is the smallest around its
 moved corners: exact for shifts, zooms and crops, and no smaller than the object for rotations, shears and perspective.
 What leaves the content is cut off; an object of which less than a pixel in width or height is left is no longer `valid`.
-Masks and maps are taken from the nearest pixel. Where a pixel comes from beyond the border of the content, no mask is on
+Masks and maps are taken from the nearest pixel; of masks that were cut out at their boxes the frames are moved, which
+rotations, shears and perspective refuse. Where a pixel comes from beyond the border of the content, no mask is on
 and no map `valid`, whatever the image shows there.
 """
 
@@ -13,13 +14,14 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, Shaped
 
-from jaxvision.augment import targets, window
+from jaxvision.augment import cut_masks, targets, window
 from jaxvision.augment.keys import row_keys
 from jaxvision.ops import homography, resample
+from jaxvision.ops.masks import boxes_around
 from jaxvision.ops.options import NOT_NEGATIVE, Bound, allowed
 from jaxvision.ops.pixels import inside
 from jaxvision.ops.resample import Fill, Interpolation
-from jaxvision.types import Augment, Batch, Key, Objects, Scalar, SegmentationMap
+from jaxvision.types import Augment, Batch, CutMasks, Key, Objects, Scalar, SegmentationMap
 
 
 @allowed(rotation=NOT_NEGATIVE, shift=NOT_NEGATIVE, shear=NOT_NEGATIVE, zoom=Bound(0, 1, below=True))
@@ -44,10 +46,11 @@ def affine(
 
     Raises:
       ValueError: a negative amount, a zoom of 1 or more, an unknown fill or interpolation; masks or maps of
-        another size than the canvas.
+        another size than the canvas; with a rotation or a shear, masks that were cut out at their boxes.
       TypeError: a target that cannot be moved.
     """
     columns, rows = shear if isinstance(shear, tuple) else (shear, 0.0)
+    upright = not (rotation or columns or rows)
     resample.check(fill, interpolation)
 
     def matrix(key: Key, size: Array) -> Array:
@@ -64,6 +67,8 @@ def affine(
 
     def augment(key: Key, step: Scalar, batch: Batch) -> Batch:
         del step
+        if not upright:
+            targets.check_upright(batch, "affine")
         matrices = jax.vmap(matrix)(row_keys(key, len(batch.image)), jnp.asarray(batch.size))
         return warped(batch, matrices, "affine", fill, interpolation)
 
@@ -76,7 +81,7 @@ def perspective(distortion: float = 0.5, fill: Fill = "nearest", interpolation: 
 
     Raises:
       ValueError: a distortion outside 0 to below 1, an unknown fill or interpolation; masks or maps of another
-        size than the canvas.
+        size than the canvas; masks that were cut out at their boxes.
       TypeError: a target that cannot be moved.
     """
     resample.check(fill, interpolation)
@@ -89,6 +94,7 @@ def perspective(distortion: float = 0.5, fill: Fill = "nearest", interpolation: 
 
     def augment(key: Key, step: Scalar, batch: Batch) -> Batch:
         del step
+        targets.check_upright(batch, "perspective")
         matrices = jax.vmap(matrix)(row_keys(key, len(batch.image)), jnp.asarray(batch.size))
         return warped(batch, matrices, "perspective", fill, interpolation)
 
@@ -149,8 +155,8 @@ def accompanied(
     sources = jax.vmap(homography.inverse)(matrices)
 
     def maps(map: SegmentationMap) -> SegmentationMap:
-        label, valid = (_content(batch, sources, each, "nearest", "nearest", size) for each in (map.label, map.valid))
-        return dataclasses.replace(map, label=label, valid=valid & _known(batch, sources, size))
+        moved = jax.tree.map(lambda each: _content(batch, sources, each, "nearest", "nearest", size), map)
+        return dataclasses.replace(moved, valid=moved.valid & _known(batch, sources, size))
 
     motion = targets.Motion(lambda objects: _objects(batch, matrices, sources, objects, size), maps)
     moved = targets.move(batch, image, motion, who)
@@ -190,13 +196,25 @@ def _objects(batch: Batch, matrices: Array, sources: Array, objects: Objects, si
     if objects.masks is None:
         boxes, left = jax.vmap(_boxes)(jnp.asarray(objects.boxes), shows, matrices)
         return dataclasses.replace(objects, boxes=boxes, valid=objects.valid & left)
+    if isinstance(objects.masks, CutMasks):
+        one = lambda cut, size, matrix: _cut_masks(cut, size, matrix, objects.boxes.dtype)
+        masks, boxes, left = jax.vmap(one)(objects.masks, shows, matrices)
+        return dataclasses.replace(objects, boxes=boxes, valid=objects.valid & left, masks=masks)
     moved = _content(batch, sources, jnp.moveaxis(objects.masks, 1, -1), "constant", "nearest", size)
     masks = jnp.moveaxis(moved, -1, 1)
     shown = jax.vmap(inside, (0, None, None))(shows, *masks.shape[2:])
     seen = jnp.where(shown[:, None], masks, jnp.zeros((), masks.dtype))
-    boxes, left = jax.vmap(lambda masks: homography.boxes_of_masks(masks, objects.boxes.dtype))(seen)
+    boxes, left = jax.vmap(lambda masks: boxes_around(masks, objects.boxes.dtype))(seen)
     return dataclasses.replace(objects, boxes=boxes, valid=objects.valid & left, masks=masks)
 
 
 def _boxes(boxes: Array, size: Array, matrix: Array) -> tuple[Array, Array]:
     return homography.cut_boxes(homography.moved_boxes(boxes, matrix), size)
+
+
+def _cut_masks(cut: CutMasks, size: Array, matrix: Array, dtype) -> tuple[CutMasks, Array, Array]:
+    """Masks that a matrix moves which neither turns nor bends, and their boxes; what leaves the content is cut off."""
+    scale, shift = jnp.diagonal(matrix)[:2], matrix[:2, 2]
+    moved = cut_masks.moved(cut, scale[None], shift[None])
+    window = jnp.concatenate([jnp.zeros_like(size), size[::-1]])
+    return cut_masks.visible(moved, window[None], dtype)

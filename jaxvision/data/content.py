@@ -7,6 +7,7 @@ import numpy as np
 from jaxvision.data.source import Example, Source
 from jaxvision.errors import nearest
 from jaxvision.formats.fingerprint import digest
+from jaxvision.masks.runs import Runs
 
 FINGERPRINTS = ("quick", "full")
 
@@ -48,8 +49,10 @@ def _digests(source: Source) -> Iterator[str]:
 
 def _content(example: Example) -> Iterator[str | bytes]:
     image, objects = example.image, example.objects
-    arrays = [] if objects is None else [objects.boxes, objects.labels, objects.ignore, objects.area, objects.masks]
+    arrays = [] if objects is None else [objects.boxes, objects.labels, objects.ignore, objects.area]
     yield repr((example.label, example.fault))
     yield image if isinstance(image, bytes) else repr(image.shape)
-    for each in (None if isinstance(image, bytes) else image, *arrays, example.proposals):
+    for each in (None if isinstance(image, bytes) else image, *arrays, example.proposals, *(example.map or ())):
         yield b"" if each is None else np.ascontiguousarray(each).tobytes()
+    for mask in () if objects is None or objects.masks is None else objects.masks:
+        yield mask.counts if isinstance(mask, Runs) else np.packbits(mask).tobytes()

@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from jaxvision.data.source import Annotations, Example, Source, annotations, no_labels, of_file
+from jaxvision.data.source import Annotations, Example, Mask, Source, annotations, no_labels, of_file
 from jaxvision.errors import nearest
 from jaxvision.formats import coco as coco_format
 from jaxvision.formats import doubts, opening, rle
@@ -27,9 +27,10 @@ from jaxvision.formats.fingerprint import digest
 from jaxvision.formats.image_file import Size, size_mismatch, upright_size
 from jaxvision.formats.voc import VOC_CLASSES
 from jaxvision.machine.folders import local
+from jaxvision.masks.runs import Runs
 
-Masks = Callable[[int], np.ndarray]
-"""The masks `n h w` of the image of this index."""
+Masks = Callable[[int], Sequence[Mask]]
+"""The masks of the objects in the image of this index."""
 
 
 def open(
@@ -63,7 +64,7 @@ def coco(json: str | PathLike, images: str | PathLike | None = None, *, masks: b
     """The images of a COCO file and their objects, in order of image id.
 
     Labels are the categories in order of their id, from 0; crowds are to be ignored; areas are as annotated. Boxes are as
-    they stand: of no area, or a little outside the image. `masks` are made of polygons or run lengths, as pycocotools does.
+    they stand: of no area, or a little outside the image. `masks` are run lengths, of polygons as pycocotools makes them.
     An image's name is its `file_name`, a path below the folder `images`
     (None: looked for, as `formats.coco.read_listing` says). One whose upright size is not the one that the file states can't
     be used: a pipeline skips it, or ends.
@@ -134,8 +135,8 @@ def listing_source(what: str, listing: Listing, masks: Masks | None = None) -> S
         raise ValueError(f"{what} has no image")
     names, files = [each.name for each in listing.images], [each.file for each in listing.images]
     stated = [_Stated(each.size, each.annotation_file, each.id) for each in listing.images]
-    sizes = _file_sizes(listing.images)
-    found = [_annotations(each.objects) for each in listing.images]
+    sizes = file_sizes(listing.images)
+    found = [annotated(each.objects) for each in listing.images]
     relative = listing.relative
 
     def placed(index: int, image: bytes | Path) -> Annotations:
@@ -192,8 +193,8 @@ def _other_size(stated: _Stated, name: str, image: bytes) -> str | None:
     )
 
 
-def _file_sizes(images: Sequence[AnnotatedImage]) -> list[int]:
-    """Bytes of each image."""
+def file_sizes(images: Sequence[AnnotatedImage]) -> list[int]:
+    """Bytes of each image. Raises FileNotFoundError if one is missing."""
     sizes, missing = [], []
     for image in images:
         try:
@@ -209,7 +210,8 @@ def _file_sizes(images: Sequence[AnnotatedImage]) -> list[int]:
     return sizes
 
 
-def _annotations(objects: Sequence[AnnotatedObject]) -> Annotations:
+def annotated(objects: Sequence[AnnotatedObject]) -> Annotations:
+    """The objects of an image as arrays, their areas as annotated."""
     boxes = np.asarray([each.box for each in objects], np.float32).reshape(-1, 4)
     found = annotations(boxes, [each.label for each in objects], [each.ignore for each in objects])
     stated = np.asarray([math.nan if each.area is None else each.area for each in objects], np.float32)
@@ -234,17 +236,17 @@ def _masks(listing: Listing, file: str) -> Masks:
         sizes.append(image.size or (1, 1))
         segmentations.append([coco_format.compact_segmentation(each, file) for each in image.objects])
 
-    def masks(index: int) -> np.ndarray:
-        size = sizes[index]
-        found = np.zeros((len(segmentations[index]), *size), bool)
-        for mask, (where, compacted) in zip(found, segmentations[index], strict=True):
-            try:
-                mask[:] = rle.decoded(compacted, size)
-            except ValueError as error:
-                raise ValueError(f"{file}: {where}: {error}") from None
-        return found
+    def masks(index: int) -> list[Runs]:
+        return [_runs(file, where, compacted, sizes[index]) for where, compacted in segmentations[index]]
 
     return masks
+
+
+def _runs(file: str, where: str, compacted: Any, size: Size) -> Runs:
+    try:
+        return rle.runs(compacted, size)
+    except ValueError as error:
+        raise ValueError(f"{file}: {where}: {error}") from None
 
 
 def coco_split(folder: str | PathLike, split: str) -> Source:

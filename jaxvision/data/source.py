@@ -1,6 +1,6 @@
 """A source: labelled images that can be read in any order."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -9,7 +9,21 @@ from numpy.typing import ArrayLike
 
 from jaxvision.formats.fingerprint import digest
 from jaxvision.formats.image_file import BadImage, read
+from jaxvision.masks.runs import Runs
 from jaxvision.types import About
+
+
+Mask = Runs | np.ndarray
+"""Run lengths, or bool `h w`."""
+
+
+class ClassMap(NamedTuple):
+    """A class for every pixel of one upright image."""
+
+    label: np.ndarray
+    """uint8 or uint16 `h w`: the class, counted from 0; anything where there is none."""
+    valid: np.ndarray
+    """bool `h w`: False where a pixel has no class."""
 
 
 class Annotations(NamedTuple):
@@ -23,8 +37,8 @@ class Annotations(NamedTuple):
     """bool `n`: crowds, difficult ones."""
     area: np.ndarray
     """float32 `n`: as annotated, or that of the box."""
-    masks: np.ndarray | None = None
-    """bool `n h w`."""
+    masks: Sequence[Mask] | None = None
+    """One of each object, of the size of the image."""
     attributes: dict[str, np.ndarray] | None = None
     """More of each object, by name: arrays `n ...`."""
 
@@ -39,6 +53,8 @@ class Example(NamedTuple):
     objects: Annotations | None = None
     proposals: np.ndarray | None = None
     """float32 `n 4`: regions that may hold objects, in pixels of the upright image file; of fewer rows the first count."""
+    map: ClassMap | None = None
+    """The class of every pixel."""
     fault: str | None = None
     """Why it can't be used; a pipeline skips it, or raises, as for an unreadable image."""
 
@@ -74,13 +90,15 @@ class Source(NamedTuple):
     """What a person should know: files that were left out, images without annotations; a line each."""
     doubts: tuple[str, ...] = ()
     """What looks wrong with the data as a whole, such as boxes in another convention; a line each."""
+    maps: bool = False
+    """Whether examples have a map of classes, labels of which `classes` are."""
     root: str = ""
     """The folder that names which are relative paths begin in, for messages; empty where names are no paths."""
 
 
 def about(source: Source) -> About:
     """What a stream reports of its source."""
-    counts = lambda: class_counts(source)
+    counts = None if source.maps and source.objects is None else lambda: class_counts(source)
     return About(source.length, source.classes, source.name, source.fingerprint, counts, source.notes, source.doubts)
 
 
@@ -162,6 +180,7 @@ def concatenate(*sources: Source) -> Source:
         else lambda: np.concatenate([source.sizes() for source in sources if source.sizes is not None]),
         notes=tuple(note for source in sources for note in source.notes),
         doubts=tuple(doubt for source in sources for doubt in source.doubts),
+        maps=all(source.maps for source in sources),
     )
 
 

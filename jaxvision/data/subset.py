@@ -31,6 +31,7 @@ def subset(source: Source, indices: np.ndarray) -> Source:
         sizes=None if source.sizes is None else lambda: _sizes_of(source, indices),
         notes=source.notes,
         doubts=source.doubts,
+        maps=source.maps,
         root=source.root,
     )
 
@@ -50,14 +51,15 @@ def held_out(source: Source, fraction: float, seed: int) -> tuple[Source, Source
     """The source split in two, `(rest, held out)`: this fraction of every class, rounded, but at least one of two or more.
 
     Which examples are held out depends on the seed and on the labels alone. Of a source of objects, whose images have no
-    label, it is this fraction of all images, and depends on the seed and on their number alone.
+    label, and of one of class maps, it is this fraction of all images, and depends on the seed and on their number alone.
 
     Raises ValueError if `fraction` is not above 0 and below 1.
     """
     if not 0 < fraction < 1:
         raise ValueError(f"held_out: fraction is {fraction}; it must be above 0 and below 1")
-    labels = source.labels() if source.objects is None else np.zeros(source.length, np.int64)
-    sizes = class_counts(source) if source.objects is None else [source.length]
+    labelled = source.objects is None and not source.maps
+    labels = source.labels() if labelled else np.zeros(source.length, np.int64)
+    sizes = class_counts(source) if labelled else [source.length]
     counts = [max(min(max(round(fraction * size), 1), size - 1), 0) for size in sizes]
     out = _chosen(labels, counts, seed)
     return subset(source, np.flatnonzero(~out)), subset(source, np.flatnonzero(out))
@@ -71,9 +73,10 @@ def imbalanced(source: Source, counts: Sequence[int] | np.ndarray, seed: int) ->
     Raises ValueError unless there is one count for each class, none below 0 or above the examples that the class has, and
     for a source of objects.
     """
-    if source.objects is not None:
+    if source.objects is not None or source.maps:
         raise ValueError(
-            "imbalanced: the source has objects, and no class for each image; allowed is one of labelled images"
+            f"imbalanced: the source has {'maps' if source.maps else 'objects'}, and no class for each image; allowed is one of"
+            " labelled images"
         )
     available = class_counts(source)
     if len(counts) != len(available):

@@ -69,7 +69,8 @@ def shapes(
     the pixels whose centre lies in the shape and in none in front of it. Boxes are the smallest around them, areas their
     number of pixels. Attributes are `ATTRIBUTES`: of each object its numbers of colour, size and shape (in `SHAPES`).
     Of every shape at most the fraction `overlap` is hidden by others, and none touches one of its own colour: where eight
-    tries find no such place for a shape, it is left out.
+    tries find no such place for a shape, it is left out. For a class of every pixel, `data.maps.from_objects` makes a map of
+    them, the background class 0 before the shapes' own.
 
     Raises:
       ValueError: for no image, no object, a size below 64, an overlap outside 0 to below 1, a class that is none of `SHAPES`.

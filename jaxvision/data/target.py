@@ -1,16 +1,16 @@
-"""What a row of a batch says of its example beside the image: a class, or objects or proposals on the canvas."""
+"""What a row of a batch says of its example beside the image: a class, objects or proposals on the canvas, a map of classes."""
 
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import numpy as np
-from PIL import Image
 
+from jaxvision.data import object_masks
 from jaxvision.data.placement import Placement
 from jaxvision.data.source import Annotations, Example, annotations
 from jaxvision.errors import amount
 from jaxvision.formats.image_file import Size
-from jaxvision.types import Labels, Objects
+from jaxvision.types import Labels, Objects, SegmentationMap
 
 FEWEST_PIXELS = 1.0
 """Least side, in pixels, of what is left of an object that the border cut; with less it is not there."""
@@ -48,32 +48,42 @@ NOTHING = TargetForm(lambda n, canvas: None, lambda target, row, example, placem
 """No target at all; the default of `Batch.given`."""
 
 
-def objects(rows: int, *, masks: bool = False) -> TargetForm:
+def objects(rows: int, *, masks: object_masks.Form | None = None) -> TargetForm:
     """`Objects` of `rows` rows; the boxes go with the image to the canvas, cut at its border there.
 
     An object without area is dropped, and one that the border cut, and of which less than a pixel in height or width is
     left. Where an image has more objects than rows, the largest stay, those to ignore last.
 
-    With `masks`, masks `n h w` of the canvas come along. An object that the border cut is then dropped if no pixel of its
-    mask is left, and its box is the smallest around those that are.
+    With `masks`, an object that the border cut is dropped if no pixel of its mask is left on the canvas, and its box is the
+    smallest around those that are; where none of a small mask is the nearest to a pixel of the canvas, all that it reaches
+    are on.
+
+    Args:
+      rows: of each image.
+      masks: `"canvas"` for bool `n h w`; `"bits"` for the same in an eighth of the memory (`PackedMasks`); a multiple of 8,
+        112 say, for masks cut out of the image at the smallest box around them, in a grid of so many cells a side
+        (`CutMasks`): a thousandth of the memory of large canvases, and what the canvas cut off is still there. None: no masks.
 
     Raises:
-      ValueError: for less than one row.
+      ValueError: for less than one row, and for masks that are none of these.
     """
     if rows < 1:
         raise ValueError(f"objects(rows={rows}): allowed is 1 or more")
+    layout = None if masks is None else object_masks.layout(masks)
 
     def empty(n: int, canvas: Size) -> Objects:
         area: Any = np.zeros((n, rows), np.float32)
-        masked: Any = np.zeros((n, rows, *canvas), bool) if masks else None
-        return _no_objects(n, rows).replace(area=area, masks=masked)
+        return _no_objects(n, rows).replace(area=area, masks=None if layout is None else layout.empty(n, rows, canvas))
 
     def fill(target: Objects, row: int, example: Example, placement: Placement) -> str | None:
         if example.objects is None:
             raise ValueError("the source has no objects, only labels of whole images")
-        if masks and example.objects.masks is None:
-            raise ValueError("the source has no masks of its objects, only boxes")
-        found, kept = (_placed_with_masks if masks else placed)(example.objects, placement)
+        contents: dict[int, Any] = {}
+        if layout is None:
+            found, kept = placed(example.objects, placement)
+        else:
+            found, contents = _placed_with_masks(example.objects, placement, layout)
+            kept = np.fromiter(contents, np.int64)
         left_out = max(len(kept) - rows, 0)
         if left_out:
             first = np.lexsort((-found.area[kept], found.ignore[kept]))[:rows]
@@ -82,14 +92,39 @@ def objects(rows: int, *, masks: bool = False) -> TargetForm:
         for name in ("boxes", "labels", "ignore", "area"):
             getattr(target, name)[row, :n] = getattr(found, name)[kept]
         np.asarray(target.valid)[row, :n] = True
-        if found.masks is not None and target.masks is not None:
-            height, width = placement.content
-            np.asarray(target.masks)[row, :n, :height, :width] = found.masks[kept]
+        if layout is not None:
+            for place, number in enumerate(kept.tolist()):
+                layout.write(target.masks, row, place, contents[number])
         count = n + left_out
         text = (
             f"{amount(count, 'object')}, but rows for {rows}: {left_out} left out; target.objects({count}) holds them"
         )
         return text if left_out else None
+
+    return TargetForm(empty, fill)
+
+
+def class_map() -> TargetForm:
+    """`SegmentationMap` of the canvas: the class of each pixel is that of the pixel of the image that its centre lies in.
+
+    Not valid where the image's own pixel has no class, in the padding of the content, and outside the content.
+    """
+
+    def empty(n: int, canvas: Size) -> SegmentationMap:
+        label: Any = np.zeros((n, *canvas), np.int32)
+        valid: Any = np.zeros((n, *canvas), bool)
+        return SegmentationMap(label, valid)
+
+    def fill(target: SegmentationMap, row: int, example: Example, placement: Placement) -> str | None:
+        if example.map is None:
+            raise ValueError("the source has no map of classes, a class for every pixel (data.maps)")
+        label, valid = example.map
+        _check_size("the map of classes", label.shape, placement)
+        rows, columns = object_masks.nearest(placement)
+        shown = valid[rows][:, columns]
+        np.asarray(target.valid)[row][placement.spot] = shown
+        np.asarray(target.label)[row][placement.spot] = np.where(shown, label[rows][:, columns], 0)
+        return None
 
     return TargetForm(empty, fill)
 
@@ -148,33 +183,27 @@ def _moved(boxes: np.ndarray, placement: Placement) -> tuple[np.ndarray, np.ndar
     return left, np.abs(left - whole).max(1, initial=0) >= 1e-3
 
 
-def _placed_with_masks(found: Annotations, placement: Placement) -> tuple[Annotations, np.ndarray]:
-    """Objects on the canvas with masks `n h w` of the content; what was cut has the box of its mask, if there is any."""
-    assert found.masks is not None
+def _placed_with_masks(
+    found: Annotations, placement: Placement, layout: object_masks.Layout
+) -> tuple[Annotations, dict[int, Any]]:
+    """The objects in pixels of the canvas, and of those left what is kept of their masks; what was cut has the mask's box."""
+    if found.masks is None:
+        raise ValueError("the source has no masks of its objects, only boxes")
     moved, kept = placed(found, placement)
-    cut = _moved(found.boxes, placement)[1]
-    masks = np.zeros((len(cut), *placement.content), bool)
-    for number in kept:
-        masks[number][placement.spot] = _placed_mask(found.masks[number], placement)
-        if cut[number] and masks[number].any():
-            moved.boxes[number] = _around(masks[number])
-    return moved._replace(masks=masks), kept[masks[kept].any((1, 2))]
+    cut, contents = _moved(found.boxes, placement)[1], {}
+    for number in kept.tolist():
+        mask = found.masks[number]
+        _check_size("a mask", object_masks.size_of(mask), placement)
+        whole = object_masks.patch_of(mask)
+        left = None if whole is None else object_masks.on_canvas(whole, placement)
+        if whole is None or left is None:
+            continue
+        contents[number] = layout.content(whole, left, placement)
+        if cut[number]:
+            moved.boxes[number] = left.box
+    return moved, contents
 
 
-def _placed_mask(mask: np.ndarray, placement: Placement) -> np.ndarray:
-    """What is left of the mask on the canvas, each pixel from the nearest; all that it touches, where none is on so."""
-    height, width = placement.size
-    if np.any(np.asarray(placement.box[2:]) > mask.shape[::-1]):
-        raise ValueError(f"a mask is {mask.shape[0]} x {mask.shape[1]} pixels (height x width), less than its image")
-    image = Image.fromarray(np.asarray(mask, np.float32))
-    nearest, mean = (
-        np.asarray(image.resize((width, height), how, box=placement.box))[placement.kept] > 0
-        for how in (Image.Resampling.NEAREST, Image.Resampling.BOX)
-    )
-    return nearest if nearest.any() else mean
-
-
-def _around(mask: np.ndarray) -> list[int]:
-    """The smallest box around what is on."""
-    rows, columns = np.flatnonzero(mask.any(1)), np.flatnonzero(mask.any(0))
-    return [columns[0], rows[0], columns[-1] + 1, rows[-1] + 1]
+def _check_size(what: str, size: Size, placement: Placement) -> None:
+    if np.any(np.asarray(placement.box[2:]) > size[::-1]):
+        raise ValueError(f"{what} is {size[0]} x {size[1]} pixels (height x width), less than its image")

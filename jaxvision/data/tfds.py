@@ -1,4 +1,4 @@
-"""TensorFlow Datasets as a source: any dataset of images with one label, or with objects, prepared as array_record.
+"""TensorFlow Datasets as a source: any dataset of images with a label, objects or a class map, prepared as array_record.
 
 array_record files can be read in any order; TFRecord files can't, and are refused with the command that converts them.
 """
@@ -14,10 +14,12 @@ from typing import Any
 import numpy as np
 
 from jaxvision.data.host_tensorflow import tensorflow, tensorflow_datasets
-from jaxvision.data.source import Annotations, Example, Source, annotations, no_labels
+from jaxvision.data.source import Annotations, ClassMap, Example, Source, annotations, no_labels
 from jaxvision.errors import DataError, amount, damage
+from jaxvision.formats import class_maps
+from jaxvision.formats.annotation import Meaning
 from jaxvision.formats.fingerprint import digest
-from jaxvision.formats.image_file import upright_size
+from jaxvision.formats.image_file import BadImage, upright_size
 from jaxvision.machine.folders import local
 
 NAMING_FEATURES = ("file_name", "image/filename", "id")
@@ -66,6 +68,43 @@ def objects_source(
 
     title = f"{builder.info.full_name} {split}"
     return _source(builder, split, records, classes, example)._replace(labels=no_labels(title), objects=all_objects)
+
+
+def maps_source(
+    name: str,
+    split: str,
+    meaning: Meaning,
+    data_dir: str | PathLike | None = None,
+    image: str = "image",
+    map: str = "segmentation_mask",
+) -> Source:
+    """A split of a dataset with a class for every pixel: `maps_source("oxford_iiit_pet", "train", maps.PETS)`.
+
+    `meaning` says what the values of the feature `map` stand for: `data.maps.PETS` for trimaps, pet and background, the border
+    of no class; `data.maps.LABEL_IDS` for Cityscapes (`image="image_left", map="segmentation_label"`); `numbered(classes)`.
+    Raises as `source` does.
+    """
+    builder = _builder(name, data_dir)
+    features = tensorflow_datasets().features
+    for feature in (image, map):
+        if not isinstance(dict(builder.info.features.items()).get(feature), features.Image):
+            raise ValueError(
+                f"{builder.info.full_name} has no feature {feature!r} of type Image; it has {_present(builder.info)}"
+            )
+    known = class_maps.table(meaning)
+
+    def example(features: Any) -> Example:
+        data = features[image].bytes_list.value[0]
+        size = upright_size(data)
+        if size is None:  # to decode it says why
+            return Example(data)
+        try:
+            found = class_maps.classes(class_maps.values(features[map].bytes_list.value[0], size), known)
+        except BadImage as error:
+            return Example(data, fault=f"feature {map} {error}")
+        return Example(data, map=ClassMap(*found))
+
+    return _source(builder, split, _records(builder, split), meaning.classes, example)._replace(maps=True)
 
 
 def _objects(features: Any, prefix: str, image: bytes, first: int) -> Annotations:

@@ -52,7 +52,7 @@ def examples_sheet(
 
     Args:
       examples: images `h w c` of 1 or 3 channels, 0-255, of any type; target None, Labels, Objects, SegmentationMap, or a
-        dict of them; masks in any form, maps `h w`.
+        dict of them; masks are in any form of `Masks`, of one image, maps `h w`.
       classes: their names, by label.
       name: index of an example to its name.
       columns: examples in a row.

@@ -21,7 +21,7 @@ from jaxvision.errors import amount
 from jaxvision.masks import runs
 from jaxvision.masks.runs import Runs
 from jaxvision.metrics import coco_ap
-from jaxvision.metrics.instances import completed, mask_pairs, masks_of
+from jaxvision.metrics.instances import mask_pairs, masks_of
 from jaxvision.metrics.matching import Pairs, best_score, confusions, image_costs, matches, verdict
 from jaxvision.metrics.tables import Tables, tables
 from jaxvision.types import Stream
@@ -79,9 +79,8 @@ class Seen(NamedTuple):
 
 def see(rows: Mapping[str, np.ndarray], stream: Stream) -> Seen:
     """The rows of `metrics.instances`, matched by masks."""
-    whole = completed(rows)
-    found = tables(whole, len(stream.about().classes))
-    masks = masks_of(whole, found)
+    found = tables(rows, len(stream.about().classes))
+    masks = masks_of(rows, found)
     near = mask_pairs(found, masks)
     return Seen(found, masks, near, best_score(found, near), np.asarray(rows["index"]), stream)
 

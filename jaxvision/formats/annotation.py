@@ -49,6 +49,14 @@ class FaultKind(enum.StrEnum):
     UNREADABLE = "unreadable image"
     NO_SIZE = "malformed image size"
     OTHER_SIZE = "image of another size"
+    BEYOND_BOX = "mask outside its box"
+    NO_MAP = "missing map"
+    NO_IMAGE = "map without an image"
+    MAP_FILE = "map that is no image of numbers"
+    MAP_SIZE = "map of another size"
+    MAP_LABEL = "label outside the classes"
+    NO_SEGMENT = "segment without an annotation"
+    NO_PIXEL = "segment without a pixel"
 
 
 class Finding(NamedTuple):
@@ -89,6 +97,27 @@ class AnnotatedObject(NamedTuple):
     """All fields of the file."""
 
 
+class Meaning(NamedTuple):
+    """What the values of a map's pixels mean."""
+
+    classes: tuple[str, ...]
+    labels: Mapping[int, int | None]
+    """Value to class, counted from 0; None for one that stands for none."""
+
+
+def numbered(classes: Sequence[str], void: int | None = 255) -> Meaning:
+    """Values that are the classes, counted from 0, and the one that stands for none, if there is one.
+
+    Raises:
+      ValueError: for a void that is the value of a class.
+    """
+    if void is not None and not len(classes) <= void < 1 << 16:
+        allowed = f"allowed are None and {len(classes)} to 65535, for 0 to {len(classes) - 1} are classes"
+        raise ValueError(f"void is {void}; {allowed}")
+    labels: dict[int, int | None] = {label: label for label in range(len(classes))}
+    return Meaning(tuple(classes), labels if void is None else {**labels, void: None})
+
+
 class AnnotatedImage(NamedTuple):
     """An image with its objects, as the annotation files have them."""
 
@@ -102,6 +131,10 @@ class AnnotatedImage(NamedTuple):
     """`(height, width)`, if the file says it."""
     objects: list[AnnotatedObject]
     raw: Mapping[str, Any] = {}
+    map: Path | None = None
+    """File of a number for each pixel: its class, or in panoptic datasets its segment."""
+    instances: Path | None = None
+    """File of the object that each pixel belongs to."""
 
 
 class Listing(NamedTuple):
@@ -123,6 +156,8 @@ class Listing(NamedTuple):
     """Images in the folder that no annotation file is of."""
     left_out: tuple[str, ...] = ()
     """What was left out of its folders, a line each."""
+    meaning: Meaning | None = None
+    """What the values of the maps mean; None where there are none, and where they are ids of segments."""
 
 
 def unlisted(folder: Path, images: Sequence[AnnotatedImage], why: str) -> tuple[str, ...]:

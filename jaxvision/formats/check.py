@@ -1,4 +1,6 @@
-"""Checks the annotations of a detection dataset: boxes, ids, categories, images; and can write a repaired copy.
+"""Checks the annotations of a dataset of objects or of class maps: boxes, ids, categories, masks, images.
+
+Of objects, it can write a repaired copy.
 
 python -m jaxvision.formats.check PATH [--images DIR] [--repaired OUT]
 """
@@ -14,8 +16,8 @@ from typing import Any, NamedTuple
 
 from jaxvision import commands
 from jaxvision.errors import DataError, amount, creating, printable, raised_as
-from jaxvision.formats import coco, doubts, faults, opening, voc, yolo
-from jaxvision.formats.annotation import FaultKind, Finding, Listing, Report, repeated
+from jaxvision.formats import coco, doubts, faults, map_faults, maps, opening, panoptic, voc, yolo
+from jaxvision.formats.annotation import FaultKind, Finding, Listing, Report, numbered, repeated
 from jaxvision.formats.image_file import Size
 from jaxvision.formats.opening import Layout, recognise
 from jaxvision.machine.output import result
@@ -41,8 +43,9 @@ def parse(argv: Sequence[str]) -> Flags:
     """The flags."""
     parser = commands.new_parser(
         "formats.check",
-        description="Check the annotations of a detection dataset: a COCO JSON file, a Pascal VOC folder, a data.yaml of"
-        " YOLO, or a folder with images/ and labels/.",
+        description="Check the annotations of a dataset of objects or of class maps: a COCO JSON file, of instances or"
+        " panoptic, a Pascal VOC folder with its segmentation, a data.yaml of YOLO, Cityscapes, a folder with images/ and"
+        " labels/, or with images/ and masks/.",
         epilog="Exit status: 0 without faults, 1 with some, 2 if the dataset can't be opened.",
     )
     parser.add_argument("path", type=commands.expanded, metavar="PATH", help="the dataset")
@@ -54,7 +57,8 @@ def parse(argv: Sequence[str]) -> Flags:
         type=_classes,
         default=(),
         metavar="A,B,...",
-        help="of a VOC folder (default: the names in its files), or of a YOLO folder without data.yaml and classes.txt",
+        help="of a VOC folder (default: the names in its files; of its maps, VOC's own), or of a folder of YOLO or of maps"
+        " without data.yaml and classes.txt",
     )
     parser.add_argument(
         "--repaired", type=commands.expanded, metavar="OUT", help="write a copy without faults, COCO JSON, a new file"
@@ -86,12 +90,16 @@ def run(flags: Flags) -> int:
     unread: list[Finding] = []
     with raised_as(DataError):
         listing = opened(flags, unread.append)
+    has_maps = any(image.map is not None for image in listing.images)
+    if has_maps and flags.repaired is not None:
+        raise DataError(f"--repaired writes boxes, and {flags.path} has maps: a copy would be without them")
     if not listing.images and not unread:
         raise DataError(f"{flags.path} has no image")
     sizes = faults.image_sizes(listing)
     _check_folder(listing, sizes)
     known = [faults.known_size(image, size) for image, size in zip(listing.images, sizes, strict=True)]
-    found = [*unread, *doubts.doubts(listing, known), *faults.faults(listing, sizes)]
+    found = [*unread, *(() if has_maps else doubts.doubts(listing, known)), *faults.faults(listing, sizes)]
+    found += map_faults.faults(listing, sizes)
     result(printable(summary(flags.path, listing, found, len(found) if flags.all else SHOWN)))
     if flags.repaired is not None:
         write_repaired(flags.repaired, listing, sizes, unread)
@@ -101,7 +109,7 @@ def run(flags: Flags) -> int:
 def opened(flags: Flags, report: Report) -> Listing:
     """The listing of the dataset, in whichever form it is. Raises ValueError or FileNotFoundError for what is none."""
     layout, path = recognise(flags.path)
-    if layout is not Layout.COCO and flags.images is not None:
+    if layout not in (Layout.COCO, Layout.PANOPTIC) and flags.images is not None:
         raise DataError(f"--images names the images of a COCO file, and {path} is none")
     match layout:
         case Layout.YOLO_YAML:
@@ -109,7 +117,13 @@ def opened(flags: Flags, report: Report) -> Listing:
         case Layout.YOLO_FOLDER:
             return _yolo_folder(path, flags.classes, report)
         case Layout.VOC:
-            return _voc_folder(path, flags.classes or voc.class_names(path), report)
+            return _voc_folder(path, flags.classes, report)
+        case Layout.PANOPTIC:
+            return panoptic.read_listing(path, flags.images, None, report)
+        case Layout.MAP_FOLDER:
+            return maps.read_folder(path, flags.classes or None, report=report)
+        case Layout.CITYSCAPES:
+            return _cityscapes(path)
     return opening.open(path, images=flags.images, report=report)
 
 
@@ -163,16 +177,40 @@ def _yolo(
 
 
 def _voc_folder(year: Path, classes: Sequence[str], report: Report) -> Listing:
-    names, files = voc.annotated(year), voc.image_files(year)
-    for split, ids in sorted(voc.splits(year).items()):
-        for name in sorted(set(ids) - set(names)):
-            value = f"{name}: there is no file {year / 'Annotations' / name}.xml"
-            report(Finding(FaultKind.NO_ANNOTATIONS, str(year / "ImageSets" / "Main" / f"{split}.txt"), "", value))
-    if not names:
+    """Listing of the annotation files and of the maps; an image that has a map alone has no box."""
+    names, files, mapped = voc.annotated(year), voc.image_files(year), maps.voc_names(year)
+    lists = [("Main", split, ids, names, "Annotations/{}.xml") for split, ids in sorted(voc.splits(year).items())]
+    lists += [
+        ("Segmentation", split, maps.voc_split(year, split), mapped, "SegmentationClass/{}.png")
+        for split in maps.voc_splits(year)
+    ]
+    for place, split, ids, known, file in lists:
+        for name in sorted(set(ids) - set(known)):
+            value = f"{name}: there is no file {year / file.format(name)}"
+            kind = FaultKind.NO_ANNOTATIONS if place == "Main" else FaultKind.NO_MAP
+            report(Finding(kind, str(year / "ImageSets" / place / f"{split}.txt"), "", value))
+    if not names and not mapped:
         value = f"none of {amount(len(files), 'image')} in JPEGImages has an XML file in Annotations"
         report(Finding(FaultKind.NO_LABELS, str(year), "", value))
-    bare = tuple(file for name in sorted(set(files) - set(names)) for file in files[name])
-    return voc.read_listing(year, names, classes, report)._replace(unlabelled=bare)
+    bare = tuple(file for name in sorted(set(files) - {*names, *mapped}) for file in files[name])
+    listing = voc.read_listing(year, names, classes or voc.class_names(year), report)._replace(unlabelled=bare)
+    if not mapped:
+        return listing
+    meaning = numbered((maps.BACKGROUND, *classes)) if classes else maps.VOC
+    return maps.with_voc_maps(listing, maps.read_voc(year, mapped, meaning))
+
+
+def _cityscapes(root: Path) -> Listing:
+    """Listing of all splits, of fine annotations if there are any; names begin with the split."""
+    annotations = "gtFine" if (root / "gtFine").is_dir() else "gtCoarse"
+    parts = {split: maps.read_cityscapes(root, split, annotations) for split in maps.cityscapes_splits(root, annotations)}
+    images = [
+        image._replace(name=f"{split}/{image.name}", id=0) for split, part in parts.items() for image in part.images
+    ]
+    if not images:
+        raise DataError(f"{root} has no image: it holds no {annotations}/<split>/<city>/ with images in leftImg8bit")
+    numbered_images = [image._replace(id=place) for place, image in enumerate(images, start=1)]
+    return next(iter(parts.values()))._replace(folder=root / "leftImg8bit", images=numbered_images)
 
 
 def _check_folder(listing: Listing, sizes: Sequence[Size | Finding]) -> None:
@@ -185,7 +223,9 @@ def _check_folder(listing: Listing, sizes: Sequence[Size | Finding]) -> None:
 def summary(path: Path, listing: Listing, found: Sequence[Finding], shown: int) -> str:
     """What was read, how many faults of each kind, and the first of each."""
     boxes = sum(len(image.objects) for image in listing.images)
-    amounts = f"{amount(boxes, 'box')}, {amount(len(listing.classes), 'class')}"
+    mapped = sum(image.map is not None for image in listing.images)
+    amounts = [amount(boxes, "box")] * bool(boxes or not mapped) + [amount(mapped, "map")] * bool(mapped)
+    amounts = ", ".join([*amounts, amount(len(listing.classes), "class")])
     lines = [f"{path}: {listing.format}, {amount(len(listing.images), 'image')} in {listing.folder}, {amounts}"]
     lines += [f"  {text}" for text in listing.left_out]
     if listing.unlabelled:

@@ -44,13 +44,13 @@ class Categories(NamedTuple):
 
 def categories(json: str | PathLike) -> Categories:
     """The categories that labels 0, 1, ... stand for: to write results."""
-    names = _categories(_content(json), str(json), refuse)
+    names = category_names(read_content(json), str(json), refuse)
     return Categories(tuple(names), tuple(names.values()))
 
 
 def image_ids(json: str | PathLike) -> list[int]:
     """The id of every image, in the order of `read_listing`."""
-    return sorted(image.id for image in _images(_content(json), Path(json).parent, str(json), refuse))
+    return sorted(image.id for image in listed_images(read_content(json), Path(json).parent, str(json), refuse))
 
 
 def read_listing(json: str | PathLike, images: str | PathLike | None = None, report: Report = refuse) -> Listing:
@@ -61,10 +61,10 @@ def read_listing(json: str | PathLike, images: str | PathLike | None = None, rep
     a place below this folder or that of the dataset; others are reported, and not read. Of images that share an id, the first
     has the annotations of all.
     """
-    file, content = str(json), _content(json)
-    names = _categories(content, file, report)
-    folder = Path(images) if images is not None else _likely_folder(Path(json), content)
-    images_read = _images(content, folder, file, report)
+    file, content = str(json), read_content(json)
+    names = category_names(content, file, report)
+    folder = Path(images) if images is not None else likely_folder(Path(json), content)
+    images_read = listed_images(content, folder, file, report)
     labels = {id: label for label, id in enumerate(names)}
     report_here, by_id = _reporter(report, file), {image.id: image for image in reversed(images_read)}
     for place, annotation in enumerate(content["annotations"]):
@@ -76,7 +76,7 @@ def read_listing(json: str | PathLike, images: str | PathLike | None = None, rep
     return Listing(FORMAT, folder, classes, ids, ordered, fingerprint, raw=content, left_out=left_out)
 
 
-def _likely_folder(json: Path, content: Mapping[str, Any]) -> Path:
+def likely_folder(json: Path, content: Mapping[str, Any]) -> Path:
     """Where the images are: of the likely folders the first that has one of the first images, or that is there at all."""
     stem, above = json.stem, json.parent.parent
     likely = (
@@ -100,7 +100,8 @@ def _reporter(report: Report, file: str) -> ReportHere:
     return lambda kind, where, value: report(Finding(kind, file, where, value))
 
 
-def _content(json: str | PathLike) -> dict[str, Any]:
+def read_content(json: str | PathLike) -> dict[str, Any]:
+    """The content of a file that has the lists of COCO. Raises ValueError for another, FileNotFoundError if there is none."""
     try:
         data = file_content(json)
     except FileNotFoundError:
@@ -117,11 +118,11 @@ def _content(json: str | PathLike) -> dict[str, Any]:
     return content
 
 
-def _categories(content: dict[str, Any], file: str, report: Report) -> dict[int, str]:
+def category_names(content: dict[str, Any], file: str, report: Report) -> dict[int, str]:
     """Id to name, in order of id."""
     report_here, found = _reporter(report, file), {}
     for place, each in enumerate(content["categories"]):
-        if not isinstance(each, Mapping) or not _is_id(each.get("id")) or not isinstance(each.get("name"), str):
+        if not isinstance(each, Mapping) or not is_id(each.get("id")) or not isinstance(each.get("name"), str):
             report_here(
                 FaultKind.MALFORMED,
                 f"category number {place}",
@@ -138,12 +139,12 @@ def _categories(content: dict[str, Any], file: str, report: Report) -> dict[int,
     return dict(sorted(found.items()))
 
 
-def _images(content: dict[str, Any], folder: Path, file: str, report: Report) -> list[AnnotatedImage]:
+def listed_images(content: dict[str, Any], folder: Path, file: str, report: Report) -> list[AnnotatedImage]:
     """The images in the order of the file; one that is listed twice, once."""
     report_here, found = _reporter(report, file), list[AnnotatedImage]()
     named: dict[int, dict[str, None]] = {}
     for place, each in enumerate(content["images"]):
-        if not isinstance(each, Mapping) or not _is_id(each.get("id")) or not isinstance(each.get("file_name"), str):
+        if not isinstance(each, Mapping) or not is_id(each.get("id")) or not isinstance(each.get("file_name"), str):
             report_here(
                 FaultKind.MALFORMED,
                 f"image number {place}",
@@ -193,7 +194,7 @@ def _is_path(name: str) -> bool:
 
 def _size(image: Mapping[str, Any], report_here: ReportHere) -> Size | None:
     height, width = image.get("height"), image.get("width")
-    if _is_id(height) and _is_id(width) and is_possible((height, width)):
+    if is_id(height) and is_id(width) and is_possible((height, width)):
         return height, width
     if height is not None or width is not None:
         value = (
@@ -227,7 +228,7 @@ def _add(
         box=(x, y, x + width, y + height),
         ignore=bool(annotation.get("iscrowd")),
         area=None if area is None else float(area),
-        id=id if _is_id(id) else None,
+        id=id if is_id(id) else None,
         raw=annotation,
     )
     images[annotation["image_id"]].objects.append(entry)
@@ -238,9 +239,9 @@ def _problem(
 ) -> tuple[FaultKind, str] | None:
     """Why the annotation can't be used."""
     image, category, box, crowd, area = (annotation.get(key) for key in KEYS)
-    if not _is_id(image) or image not in images:
+    if not is_id(image) or image not in images:
         return FaultKind.UNKNOWN_IMAGE, f"image_id is {shown(image)}, and no image has this id"
-    if not _is_id(category) or category not in names:
+    if not is_id(category) or category not in names:
         listed = ", ".join(f"{id} ({name})" for id, name in list(names.items())[:8]) or "none"
         more = ", ..." if len(names) > 8 else ""
         return FaultKind.UNKNOWN_CATEGORY, f"category_id is {shown(category)}; allowed are {listed}{more}"
@@ -256,7 +257,8 @@ def _problem(
     return None
 
 
-def _is_id(value: object) -> TypeGuard[int]:
+def is_id(value: object) -> TypeGuard[int]:
+    """Whether it is a whole number."""
     return isinstance(value, int) and not isinstance(value, bool)
 
 

@@ -7,7 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any, NamedTuple
 
 from jaxvision.errors import amount, shown
-from jaxvision.formats import rle
+from jaxvision.formats import panoptic, rle
 from jaxvision.formats.annotation import AnnotatedImage, AnnotatedObject, Box, FaultKind, Finding, Listing, repeated
 from jaxvision.formats.image_file import Size, decoded_size, read, size_mismatch
 from jaxvision.machine.limits import cores
@@ -121,9 +121,14 @@ def _faulty_boxes(listing: Listing, image: AnnotatedImage, size: Size | None) ->
 
 def _faulty_segmentations(image: AnnotatedImage, size: Size | None) -> Iterator[Finding]:
     for entry in image.objects:
-        problem = rle.fault(entry.raw.get("segmentation"), size)
+        segmentation = entry.raw.get("segmentation")
+        problem = rle.fault(segmentation, size)
         if problem is not None:
             yield Finding(FaultKind.SEGMENTATION, image.annotation_file, entry.where, f"of {image.name}: {problem}")
+        elif segmentation and size is not None:
+            beyond = rle.beyond(segmentation, size, entry.box)
+            if beyond is not None:
+                yield Finding(FaultKind.BEYOND_BOX, image.annotation_file, entry.where, f"of {image.name}: {beyond}")
 
 
 def _pixels(listing: Listing, entry: AnnotatedObject, size: Size | None) -> Box:
@@ -146,8 +151,8 @@ def outside(box: Box, size: Size) -> bool:
 
 
 def _faulty_ids(listing: Listing) -> Iterator[Finding]:
-    """Faulty ids of a format that has ids: pycocotools takes a match with id 0 for none, and knows one of two equal ids."""
-    if not listing.raw:
+    """Faulty ids of a format whose ids are of the file: pycocotools takes one of 0 for none, and knows one of two equal ids."""
+    if not listing.raw or listing.format == panoptic.FORMAT:
         return
     first: dict[int, str] = {}
     for image in listing.images:
@@ -179,21 +184,23 @@ def repaired(listing: Listing, sizes: Sequence[Size | Finding]) -> Repaired:
     """The listing as COCO JSON: images and boxes at fault left out, boxes cut to their image, annotations numbered from 1.
 
     Segmentations lose polygons of less than three points, and are left out if they are still broken. Categories of one
-    name, and images of one file, stay: which of them is meant is not known.
+    name, images of one file, and masks outside their boxes stay: which of them is meant is not known.
     """
     changes: Counter[str] = Counter()
     kept: list[AnnotatedImage] = []
     written: list[dict[str, Any]] = []
     found: list[dict[str, Any]] = []
+    beyond: list[Finding] = []
     for image, size in zip(listing.images, sizes, strict=True):
         if isinstance(size, Finding):
             changes[f"left out: {size.kind}"] += 1
             changes["left out: box of an image left out"] += len(image.objects)
             continue
         kept.append(image)
+        beyond += (each for each in _faulty_segmentations(image, size) if each.kind is FaultKind.BEYOND_BOX)
         written.append(_written(image, size, changes))
         found += _annotations(listing, image, size, len(found) + 1, changes)
-    for finding in _ambiguous(listing._replace(images=kept)):
+    for finding in (*_ambiguous(listing._replace(images=kept)), *beyond):
         changes[f"left as it is: {finding.kind}"] += 1
     content = {**listing.raw, "images": written, "annotations": found, "categories": _categories(listing)}
     return Repaired(content, +changes)

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from jaxvision.errors import DataError, nearest, raised_as
-from jaxvision.formats import coco, voc, yolo
+from jaxvision.formats import coco, maps, panoptic, voc, yolo
 from jaxvision.formats.annotation import Listing, Report, refuse
 from jaxvision.machine.folders import local
 
@@ -16,7 +16,7 @@ ALIASES = (("train", "training"), ("val", "valid", "validation"), ("test", "test
 """Names that a split has in one dataset or another."""
 KNOWN = (
     "a COCO .json, a folder of them, a data.yaml, a folder of VOC (Annotations/, JPEGImages/)"
-    " or of YOLO (images/, labels/)"
+    " or of YOLO (images/, labels/), and of maps: images/ and masks/, Cityscapes, a panoptic .json"
 )
 
 
@@ -28,6 +28,13 @@ class Layout(StrEnum):
     YOLO_YAML = "YOLO data.yaml"
     YOLO_FOLDER = "YOLO folder"
     VOC = "Pascal VOC folder"
+    PANOPTIC = "COCO panoptic JSON"
+    MAP_FOLDER = "a folder of maps"
+    CITYSCAPES = "Cityscapes"
+
+
+OF_MAPS = (Layout.PANOPTIC, Layout.MAP_FOLDER, Layout.CITYSCAPES)
+"""Layouts that `data.maps` reads, a class for every pixel."""
 
 
 class Recognised(NamedTuple):
@@ -44,12 +51,16 @@ def recognise(path: str | PathLike) -> Recognised:
     if not path.exists():
         raise FileNotFoundError(f"there is no file or folder {path}")
     if path.suffix.lower() == ".json":
-        return Recognised(Layout.COCO, path)
+        return Recognised(Layout.PANOPTIC if panoptic.is_panoptic(path) else Layout.COCO, path)
     for name in (path, *(path / name for name in yolo.YAMLS)):
         if name.suffix.lower() in (".yaml", ".yml") and name.is_file():
             return Recognised(Layout.YOLO_YAML, name)
     if (path / "images").is_dir() and (path / "labels").is_dir():
         return Recognised(Layout.YOLO_FOLDER, path)
+    if maps.is_folder(path):
+        return Recognised(Layout.MAP_FOLDER, path)
+    if maps.is_cityscapes(path):
+        return Recognised(Layout.CITYSCAPES, path)
     if any(voc.is_year(each) for each in voc.year_candidates(path)):
         return Recognised(Layout.VOC, voc.year_folder(path))
     if coco_files(path):
@@ -68,8 +79,8 @@ def coco_files(folder: Path) -> dict[str, Path]:
 
 
 def _is_split(file: Path) -> bool:
-    """COCO has files of captions, of keypoints and of images without annotations beside those of instances."""
-    return not file.stem.startswith(("captions_", "person_keypoints_", "image_info_"))
+    """COCO has files of captions, keypoints, segments and of images without annotations beside those of instances."""
+    return not file.stem.startswith(("captions_", "person_keypoints_", "image_info_", "panoptic_", "stuff_"))
 
 
 def splits(path: str | PathLike) -> tuple[str, ...]:
@@ -144,6 +155,8 @@ def open(
     layout, found = recognise(path)
     if split is not None:
         split = named_split(split, splits(path), path)
+    if layout in OF_MAPS:
+        raise DataError(f"{path} is {layout}, a class for every pixel: a function of jaxvision.data.maps reads it")
     if images is not None and layout is not Layout.COCO:
         raise DataError(f"a folder of images is for a COCO file, and {path} is none")
     match layout:

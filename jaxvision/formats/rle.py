@@ -1,18 +1,23 @@
 """COCO's segmentations of one object: polygons `[[x, y, ...], ...]`, or run lengths `{size, counts}`."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
 from jaxvision.errors import shown
+from jaxvision.formats.annotation import Box
 from jaxvision.formats.image_file import Size
+from jaxvision.masks.polygons import of_polygons
+from jaxvision.masks.runs import Runs, box, decode, numbers, of_counts
 
 ALLOWED = "polygons [[x, y, ...], ...] of three points or more, or run lengths {size, counts}"
 LONGEST_OUTLINE = 1_000_000
 """Pixels, the larger of across and down of each line added up; a longer outline takes gigabytes to fill."""
 MOST_POLYGONS = 10_000
 """Polygons of one object."""
+BESIDE = 2.0
+"""Pixels that a mask may reach beyond its box: boxes are those of polygons, before they became pixels, or are rounded."""
 
 
 def compact(segmentation: object) -> Any:
@@ -54,42 +59,46 @@ def _check_outline(polygons: list[Any]) -> None:
 
 def decoded(compacted: Any, size: Size) -> np.ndarray:
     """The mask of what `compact` gave, bool `h w`. Raises ValueError for run lengths that are none of this size."""
-    from hotcoco import mask  # pyright: ignore[reportMissingModuleSource]
+    return decode(runs(compacted, size))
 
+
+def runs(compacted: Any, size: Size) -> Runs:
+    """The run lengths of what `compact` gave. Raises ValueError for run lengths that are none of this size."""
     if not isinstance(compacted, list):
-        _check_runs(compacted, size)
-        if isinstance(compacted["counts"], list):
-            return _filled(np.asarray(compacted["counts"], np.int64), size)
+        return _checked(compacted, size)
     try:
-        if isinstance(compacted, list):
-            return mask.decode(mask.merge(mask.frPyObjects([each.tolist() for each in compacted], *size))) > 0
-        found = mask.decode(compacted)
-    except (ValueError, TypeError, OverflowError, KeyError) as error:
+        return of_polygons(compacted, size)
+    except (ValueError, TypeError, OverflowError) as error:
         raise ValueError(f"segmentation: {shown(str(error))}") from None
-    if found.shape != size:
-        raise ValueError(f"segmentation is of {list(found.shape)} pixels, the image of {list(size)}")
-    return found > 0
 
 
-def _check_runs(runs: Mapping[str, Any], size: Size) -> None:
-    """Raises ValueError for run lengths of another size, or that can't be; native code allocates what they claim."""
-    stated, counts = runs.get("size"), runs["counts"]
+def _checked(given: Mapping[str, Any], size: Size) -> Runs:
+    """The run lengths. Raises ValueError for those of another size, or that can't be; native code trusts what they claim."""
+    stated, counts, pixels = given.get("size"), given["counts"], size[0] * size[1]
     if stated not in (list(size), tuple(size)):
-        raise ValueError(f"segmentation is of {shown(stated, 40)} pixels, the image of {list(size)}")
+        turned = ": it is transposed" if stated in (list(size[::-1]), tuple(size[::-1])) else ""
+        raise ValueError(f"segmentation is of {shown(stated, 40)} pixels, the image of {list(size)}{turned}")
     if isinstance(counts, list):
-        pixels = size[0] * size[1]
         if not all(type(each) is int and 0 <= each <= pixels for each in counts) or sum(counts) != pixels:
             allowed = f"allowed are whole numbers from 0, {pixels:,} together"
             raise ValueError(f"segmentation: counts are {shown(counts, 60)}; {allowed}")
-    elif not isinstance(counts, str) or not all("0" <= each <= "o" for each in counts):
-        raise ValueError(
-            f"segmentation: counts are {shown(counts, 60)}; allowed are a list, or COCO's text of run lengths"
-        )
+        return of_counts(counts, size)
+    lengths = _lengths(counts)
+    if lengths is None:
+        allowed = "allowed are a list, or COCO's text of run lengths"
+        raise ValueError(f"segmentation: counts are {shown(counts, 60)}; {allowed}")
+    if lengths.min(initial=0) < 0 or int(lengths.sum()) != pixels:
+        value = f"{shown(counts, 60)}, which stand for {int(lengths.sum()):,} pixels"
+        raise ValueError(f"segmentation: counts are {value}; allowed are lengths from 0, {pixels:,} together")
+    return Runs(size, counts.encode("ascii"))
 
 
-def _filled(counts: np.ndarray, size: Size) -> np.ndarray:
-    """The mask of uncompressed run lengths, column by column, off first."""
-    return np.repeat(np.arange(len(counts)) % 2 == 1, counts).reshape(size[::-1]).T
+def _lengths(counts: object) -> np.ndarray | None:
+    """The numbers of COCO's text; None for what is no such text."""
+    try:
+        return numbers(counts.encode("ascii")) if isinstance(counts, str) else None
+    except ValueError:
+        return None
 
 
 def fault(segmentation: object, size: Size | None) -> str | None:
@@ -103,6 +112,25 @@ def fault(segmentation: object, size: Size | None) -> str | None:
     except ValueError as error:
         return str(error)
     return None
+
+
+def beyond(segmentation: object, size: Size, around: Box) -> str | None:
+    """How a sound segmentation of an image of this size reaches beyond its box; None where it does not."""
+    compacted = compact(segmentation)
+    found = box(runs(compacted, size)) if isinstance(compacted, Mapping) else _around(compacted, size)
+    if found[2] <= found[0] or found[3] <= found[1]:  # no pixel is on
+        return None
+    outside = np.maximum(np.asarray(around[:2]) - found[:2], 0), np.maximum(found[2:] - np.asarray(around[2:]), 0)
+    if max(each.max() for each in outside) <= BESIDE:
+        return None
+    mask, stated = (" ".join(f"{side:.6g}" for side in each) for each in (found, around))
+    return f"the mask lies in {mask} (x0 y0 x1 y1), the box is {stated}; allowed are {BESIDE:g} pixels beyond it"
+
+
+def _around(polygons: Sequence[np.ndarray], size: Size) -> np.ndarray:
+    """The smallest box around polygons, cut at the border of the image."""
+    points = np.concatenate([np.reshape(each, (-1, 2)) for each in polygons])
+    return np.clip(np.concatenate([points.min(0), points.max(0)]), 0, [size[1], size[0]] * 2)
 
 
 def repaired(segmentation: object, size: Size) -> object:

@@ -39,7 +39,7 @@ FLAGS = ("-1", "0", "1")
 
 
 def year_folder(root: str | PathLike) -> Path:
-    """The folder with `Annotations` and `JPEGImages`. Raises FileNotFoundError or ValueError unless there is just one."""
+    """The folder with `JPEGImages` and annotations of any kind. Raises FileNotFoundError or ValueError unless there is just one."""
     root = Path(root)
     found = [path for path in year_candidates(root) if is_year(path)]
     if not found:
@@ -56,7 +56,8 @@ def year_candidates(root: Path) -> list[Path]:
 
 def is_year(path: Path) -> bool:
     """Whether a folder is that of a VOC year."""
-    return (path / "Annotations").is_dir() and (path / "JPEGImages").is_dir()
+    annotated = any((path / name).is_dir() for name in ("Annotations", "SegmentationClass"))
+    return annotated and (path / "JPEGImages").is_dir()
 
 
 def annotated(year: Path) -> list[str]:

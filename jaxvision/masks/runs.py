@@ -4,7 +4,10 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int
+
+LONGEST = 8
+"""Characters of a number in COCO's text, five bits each; one of more is no length of an image."""
 
 
 class Runs(NamedTuple):
@@ -68,6 +71,35 @@ def decode(runs: Runs) -> Bool[np.ndarray, "h w"]:
     return mask.decode(_coco(runs)) > 0
 
 
+def columns(runs: Runs, first: int, last: int) -> Bool[np.ndarray, "h _"]:
+    """The mask's columns from `first` to before `last`; nothing is made of the others."""
+    height = runs.size[0]
+    ends = np.cumsum(numbers(runs.counts)).clip(first * height, last * height)
+    lengths = np.diff(ends, prepend=first * height)
+    return np.repeat(np.arange(len(lengths)) % 2 == 1, lengths).reshape(last - first, height).T
+
+
+def numbers(counts: bytes) -> Int[np.ndarray, "_"]:
+    """The numbers that COCO's compressed text stands for, off first, whatever they are.
+
+    Raises:
+      ValueError: for what is no such text.
+    """
+    digits = np.frombuffer(counts, np.uint8).astype(np.int64) - ord("0")
+    if not len(digits):
+        return digits
+    ends = np.flatnonzero(digits & 32 == 0)
+    lengths = np.diff(ends, prepend=-1)
+    if digits.min() < 0 or digits.max() > 63 or digits[-1] & 32 or lengths.max() > LONGEST:
+        raise ValueError("it is no text of run lengths")
+    starts = ends + 1 - lengths
+    places = np.arange(len(digits)) - np.repeat(starts, lengths)
+    found = np.add.reduceat((digits & 31) << 5 * places, starts) - ((digits[ends] >> 4 & 1) << 5 * lengths)
+    for first in (1, 2):  # from the fourth on, each is a difference to the one before the last
+        found[first::2] = np.cumsum(found[first::2])
+    return found
+
+
 def area(runs: Runs) -> int:
     """Number of pixels that are on."""
     from hotcoco import mask  # pyright: ignore[reportMissingModuleSource]
@@ -98,6 +130,13 @@ def union(all: Sequence[Runs]) -> Runs:
     from hotcoco import mask  # pyright: ignore[reportMissingModuleSource]
 
     return of_coco(mask.merge([_coco(each) for each in all]))
+
+
+def intersection(all: Sequence[Runs]) -> Runs:
+    """The pixels that are on in every one of these masks, of one size each; one mask or more."""
+    from hotcoco import mask  # pyright: ignore[reportMissingModuleSource]
+
+    return of_coco(mask.merge([_coco(each) for each in all], intersect=True))
 
 
 def _coco(runs: Runs) -> dict[str, Any]:

@@ -40,6 +40,7 @@ class BasicBlock(nn.Module):
     width_per_group: int
     bias: bool
     stride_first: bool
+    dilation: int = 1
 
     expansion = 1
 
@@ -48,12 +49,14 @@ class BasicBlock(nn.Module):
         """Run the block; the result has `channels` channels.
 
         Raises:
-            ValueError: for groups, or a width of them other than 64: only a bottleneck has them.
+            ValueError: for groups, a width of them other than 64, or dilation: only a bottleneck has them.
         """
         if (self.groups, self.width_per_group) != (1, 64):
             raise ValueError(
                 f"groups={self.groups}, width_per_group={self.width_per_group}: allowed without bottlenecks are 1 and 64"
             )
+        if self.dilation != 1:
+            raise ValueError(f"dilation={self.dilation}: allowed without bottlenecks is 1, so no output_stride")
         y = _layer(self, self.channels, 3, self.stride).flat(x, "conv1", "norm1", train=train)
         last = _layer(self, self.channels, 3, activation=None, scale_init=self.last_scale)
         y = last.flat(y, "conv2", "norm2", train=train)
@@ -74,6 +77,7 @@ class Bottleneck(nn.Module):
     width_per_group: int
     bias: bool
     stride_first: bool
+    dilation: int = 1
 
     expansion = 4
 
@@ -83,7 +87,8 @@ class Bottleneck(nn.Module):
         inside = self.channels * self.width_per_group // 64 * self.groups
         first, second = (self.stride, 1) if self.stride_first else (1, self.stride)
         y = _layer(self, inside, 1, first).flat(x, "conv1", "norm1", train=train)
-        y = _layer(self, inside, 3, second, groups=self.groups).flat(y, "conv2", "norm2", train=train)
+        middle = _layer(self, inside, 3, second, groups=self.groups, dilation=self.dilation)
+        y = middle.flat(y, "conv2", "norm2", train=train)
         last = _layer(self, self.channels * self.expansion, 1, activation=None, scale_init=self.last_scale)
         y = last.flat(y, "conv3", "norm3", train=train)
         y = StochasticDepth(self.drop, name="drop")(y, train=train)
@@ -120,12 +125,17 @@ class Backbone(nn.Module):
     """Give every convolution a bias, though a normalisation follows it."""
     stride_first: bool = False
     """Put the stride of a bottleneck into its first convolution, as the paper has it ("v1")."""
+    output_stride: int | None = None
+    """Largest stride of a map, for segmentation: stages that would have a larger one have dilated 3x3 convolutions instead
+    (arXiv:1706.05587). None: no limit. Weights fit whatever it is."""
 
     @property
     def strides(self) -> tuple[int, ...]:
-        """Pixels of the image a cell of each map: 4, 8, 16, 32 with the "imagenet" stem, 1, 2, 4, 8 with "cifar"."""
-        finest = 4 if self.stem == "imagenet" else 1
-        return tuple(finest * 2**stage for stage in range(len(self.stage_sizes)))
+        """Pixels of the image a cell of each map: 4, 8, 16, 32 with the "imagenet" stem, 1, 2, 4, 8 with "cifar".
+
+        `output_stride` in place of those above it.
+        """
+        return tuple(min(stride, self.output_stride or stride) for stride in self._undilated())
 
     @property
     def widths(self) -> tuple[int, ...]:
@@ -137,17 +147,20 @@ class Backbone(nn.Module):
         """Features of all stages, finest first, of type `dtype`: C2, C3, C4, C5 of the literature.
 
         Raises:
-            ValueError: for another stem than these two; see also the blocks and `stochastic_depth.linear_rates`.
+            ValueError: for another stem than these two, and an output stride that no map has; see also the blocks and
+                `stochastic_depth.linear_rates`.
         """
         x = self._stem(images, train)
+        dilations = self._dilations()
         rates = iter(linear_rates(self.stochastic_depth, sum(self.stage_sizes)))
         last_scale = nn.initializers.zeros if self.zero_init_last else nn.initializers.ones
         features = []
         for stage, blocks in enumerate(self.stage_sizes):
             for index in range(blocks):
+                halving = stage > 0 and index == 0
                 x = self.block(
                     channels=self.width * 2**stage,
-                    stride=2 if stage > 0 and index == 0 else 1,
+                    stride=2 if halving and dilations[stage] == 1 else 1,
                     dtype=self.dtype,
                     norm=self.norm,
                     last_scale=last_scale,
@@ -156,10 +169,23 @@ class Backbone(nn.Module):
                     width_per_group=self.width_per_group,
                     bias=self.bias,
                     stride_first=self.stride_first,
+                    dilation=dilations[stage - 1] if halving else dilations[stage],
                     name=f"stage{stage + 1}_block{index + 1}",
                 )(x, train=train)
             features.append(x)
         return features
+
+    def _dilations(self) -> list[int]:
+        """Dilation of each stage: the stride that its map would have, by the one that it has."""
+        plain = self._undilated()
+        if self.output_stride not in (None, *plain):
+            raise ValueError(f"output_stride={self.output_stride}; allowed: {', '.join(map(str, plain))}, or None")
+        return [whole // stride for whole, stride in zip(plain, self.strides, strict=True)]
+
+    def _undilated(self) -> list[int]:
+        """Strides of the maps without dilation."""
+        finest = 4 if self.stem == "imagenet" else 1
+        return [finest * 2**stage for stage in range(len(self.stage_sizes))]
 
     def _stem(self, images: Array, train: bool) -> Array:
         if self.stem not in ("imagenet", "cifar"):

@@ -10,6 +10,7 @@ from jax.typing import DTypeLike
 from jaxtyping import Array, Float
 
 from jaxvision.nn import resnet
+from jaxvision.nn.conv import Conv, kaiming_normal
 from jaxvision.nn.fpn import Backbone, Maps
 from jaxvision.nn.precision import at_least_float32
 from jaxvision.ops.roi_align import roi_pool
@@ -53,6 +54,46 @@ class BoxHead(nn.Module):
         return RegionScores(
             dense(all_classes, dtype=wide, name="logits")(x), offsets.reshape(*x.shape[:-1], all_classes, 4)
         )
+
+
+class MaskHead(nn.Module):
+    """3x3 convolutions, a transposed one that doubles the sides, and a mask for each class (arXiv:1703.06870, figure 4).
+
+    Names: `conv1` and so on, `up`, `logits`.
+    """
+
+    classes: int
+    channels: int = 256
+    layers: int = 4
+    """3x3 convolutions."""
+    dtype: DTypeLike = jnp.float32
+
+    @nn.compact
+    def __call__(self, pooled: Float[Array, "*b n s s c"]) -> Float[Array, "*b n t t k"]:
+        """Logits of the masks of every region, twice its sides, background first; in float32 at least."""
+        layer = partial(Conv, dtype=self.dtype)
+        x = pooled.reshape(-1, *pooled.shape[-3:])
+        for n in range(1, self.layers + 1):
+            x = nn.relu(layer(self.channels, 3, padding=1, name=f"conv{n}")(x))
+        x = nn.relu(Doubling(self.channels, self.dtype, name="up")(x))
+        x = layer(self.classes + 1, 1, name="logits")(x).astype(at_least_float32(self.dtype))
+        return x.reshape(*pooled.shape[:-3], *x.shape[1:])
+
+
+class Doubling(nn.Module):
+    """A transposed convolution of 2x2 with stride 2: every pixel becomes four. Parameters `kernel` `2 2 i o` and `bias`."""
+
+    features: int
+    dtype: DTypeLike = jnp.float32
+
+    @nn.compact
+    def __call__(self, x: Float[Array, "b h w i"]) -> Float[Array, "b y x o"]:
+        """The map with twice its height and width."""
+        wide, (b, h, w, i) = at_least_float32(self.dtype), x.shape
+        kernel = self.param("kernel", kaiming_normal, (2, 2, i, self.features), wide)
+        bias = self.param("bias", nn.initializers.zeros, (self.features,), wide)
+        spread = jnp.einsum("bhwi,yxio->bhywxo", x.astype(self.dtype), kernel.astype(self.dtype))
+        return spread.reshape(b, 2 * h, 2 * w, -1) + bias.astype(self.dtype).reshape(1, 1, 1, -1)
 
 
 class Last(nn.Module):

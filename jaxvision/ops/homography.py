@@ -94,27 +94,22 @@ def moved_boxes(boxes: Float[Array, "n 4"], matrix: Matrix) -> Float[Array, "n 4
 
 
 def cut_boxes(boxes: Float[Array, "n 4"], size: Int[Array, "2"]) -> tuple[Float[Array, "n 4"], Bool[Array, "n"]]:
-    """The part of each box inside the content (`size`: height, width), and whether enough is left.
+    """The part of each box inside the content (`size`: height, width), and whether enough is left."""
+    limit = size[::-1].astype(boxes.dtype)
+    return cut_boxes_at(boxes, jnp.concatenate([jnp.zeros_like(limit), limit])[None])
+
+
+def cut_boxes_at(
+    boxes: Float[Array, "n 4"], windows: Float[Array, "#n 4"]
+) -> tuple[Float[Array, "n 4"], Bool[Array, "n"]]:
+    """The part of each box inside a window `x0 y0 x1 y1`, its own or the same for all, and whether enough is left.
 
     Enough is anything of a box that nothing was cut off, else a pixel in width and in height.
     """
-    limit = size[::-1].astype(boxes.dtype)
-    cut = jnp.clip(boxes, 0, jnp.concatenate([limit, limit])[None, :])
+    low, high = jnp.tile(windows[:, :2], (1, 2)), jnp.tile(windows[:, 2:], (1, 2))
+    cut = jnp.minimum(jnp.maximum(boxes, low), high)
     sides, whole = cut[:, 2:] - cut[:, :2], (jnp.abs(cut - boxes) < WHOLE).all(1)
     return cut, jnp.where(whole, (sides > 0).all(1), (sides >= FEWEST_PIXELS).all(1))
-
-
-def boxes_of_masks(masks: Shaped[Array, "n h w"], dtype) -> tuple[Float[Array, "n 4"], Bool[Array, "n"]]:
-    """The smallest box around the pixels of each mask that are not 0, and whether there are any; zeros if not."""
-    on = masks.astype(bool)
-    rows, columns = on.any(2), on.any(1)
-
-    def first_and_end(marks: Bool[Array, "n s"]) -> tuple[Array, Array]:
-        return marks.argmax(1), marks.shape[1] - marks[:, ::-1].argmax(1)
-
-    (y0, y1), (x0, x1) = first_and_end(rows), first_and_end(columns)
-    nonempty = rows.any(1)
-    return jnp.where(nonempty[:, None], jnp.stack([x0, y0, x1, y1], axis=-1), 0).astype(dtype), nonempty
 
 
 def _matrix(numbers: Sequence[Number]) -> Matrix:

@@ -21,6 +21,11 @@ conv_kernel = Turn(
     lambda kernel: kernel.transpose(3, 2, 0, 1),
 )
 """Kernel of a convolution, `o i h w` to `h w i o`."""
+transposed_kernel = Turn(
+    lambda weight: _axes(weight, 4, "a transposed convolution's weight").transpose(2, 3, 0, 1),
+    lambda kernel: kernel.transpose(2, 3, 0, 1),
+)
+"""Kernel of a transposed convolution whose stride is its size, `i o h w` to `h w i o`."""
 dense_kernel = Turn(lambda weight: _axes(weight, 2, "a dense layer's weight").T, lambda kernel: kernel.T)
 """Kernel of a dense layer, `o i` to `i o`."""
 channel_scale = Turn(

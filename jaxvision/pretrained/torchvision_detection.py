@@ -7,7 +7,12 @@ import numpy as np
 
 from jaxvision.pretrained import coco
 from jaxvision.pretrained.strict import Path, Source, Sources, Turn
-from jaxvision.pretrained.torch_layout import dense_kernel_after_flatten, module_sources, unchanged
+from jaxvision.pretrained.torch_layout import (
+    dense_kernel_after_flatten,
+    module_sources,
+    transposed_kernel,
+    unchanged,
+)
 from jaxvision.pretrained.torchvision import resnet_sources, vgg_sources
 from jaxvision.types import Variables
 
@@ -53,11 +58,16 @@ def faster_rcnn_sources(variables: Variables) -> dict[Path, Source]:
     The distributed `fasterrcnn_resnet50_fpn` has 90 classes, labels being COCO's ids less 1 (`coco.BY_ID`); its batch
     normalisation has no epsilon, `norm=partial(FrozenBatchNorm, epsilon=0.0)`; its file has older names: `as_distributed`.
     """
-    head = variables["params"]["box_head"]["dense1"]["kernel"].shape[0]
-    channels = variables["params"]["region_head"]["conv"]["kernel"].shape[2]
-    side = round((head / channels) ** 0.5)
-    flattened = {"box_head/dense1": dense_kernel_after_flatten(channels, side, side)}
-    return _on_pyramid(variables, _faster_rcnn_module, flattened)
+    return _on_pyramid(variables, _faster_rcnn_module, _flattened(variables))
+
+
+def mask_rcnn_sources(variables: Variables) -> dict[Path, Source]:
+    """The name map of a `tasks.mask_rcnn.with_mask_head` from torchvision's `MaskRCNN` on a ResNet.
+
+    For the distributed `maskrcnn_resnet50_fpn` holds what `faster_rcnn_sources` says of the other; its masks are those of
+    `mask_rcnn(..., geometry="torchvision")`.
+    """
+    return _on_pyramid(variables, _mask_rcnn_module, {**_flattened(variables), "mask_head/up": transposed_kernel})
 
 
 def retinanet_sources(variables: Variables) -> dict[Path, Source]:
@@ -82,7 +92,8 @@ def fpn_backbone_sources(variables: Variables) -> dict[Path, Source]:
 def as_distributed(sources: Sources) -> Sources:
     """The name map for the files that torchvision distributes, which are older than the names of its modules.
 
-    `fasterrcnn_resnet50_fpn_coco-258fb6c6.pth` and `retinanet_resnet50_fpn_coco-eeacb38b.pth`.
+    `fasterrcnn_resnet50_fpn_coco-258fb6c6.pth`, `maskrcnn_resnet50_fpn_coco-bf2d0c1e.pth` and
+    `retinanet_resnet50_fpn_coco-eeacb38b.pth`.
     """
     return lambda variables: {
         path: source._replace(name=_before_modules(source.name)) for path, source in sources(variables).items()
@@ -92,12 +103,13 @@ def as_distributed(sources: Sources) -> Sources:
 def coco_sources(sources: Sources) -> Sources:
     """The name map for a network of COCO's 80 classes: those of the 91 of the distributed weights.
 
-    `sources` is that of a Faster R-CNN or of a RetinaNet.
+    `sources` is that of a Faster R-CNN, a Mask R-CNN or a RetinaNet.
     """
     by_region, by_anchor = (0, *coco.IDS), coco.IDS
     each = {
         ("box_head", "logits"): (by_region, 1),
         ("box_head", "offsets"): (by_region, 4),
+        ("mask_head", "logits"): (by_region, 1),
         ("class_tower", "predict"): (by_anchor, 1),
     }
 
@@ -124,6 +136,7 @@ def _picked(source: Source, rows: tuple[int, ...], numbers: int) -> Source:
 def _before_modules(name: str) -> str:
     """`fpn.inner_blocks.0.0.weight` was `fpn.inner_blocks.0.weight`, and a tower's `conv.1.0.weight` `conv.2.weight`."""
     name = re.sub(r"(_blocks\.\d)\.0\.", r"\1.", name).replace("rpn.head.conv.0.0.", "rpn.head.conv.")
+    name = re.sub(r"(mask_head)\.(\d)\.0\.", lambda found: f"{found[1]}.mask_fcn{int(found[2]) + 1}.", name)
     return re.sub(r"(_head\.conv)\.(\d)\.0\.", lambda found: f"{found[1]}.{2 * int(found[2])}.", name)
 
 
@@ -150,6 +163,22 @@ def _faster_rcnn_module(ours: str) -> str:
         "box_head/offsets": "roi_heads.box_predictor.bbox_pred",
     }
     return heads.get(ours) or _fpn_module(ours)
+
+
+def _flattened(variables: Variables) -> dict[str, Turn]:
+    """Turn of the first dense layer's kernel."""
+    head = variables["params"]["box_head"]["dense1"]["kernel"].shape[0]
+    channels = variables["params"]["region_head"]["conv"]["kernel"].shape[2]
+    side = round((head / channels) ** 0.5)
+    return {"box_head/dense1": dense_kernel_after_flatten(channels, side, side)}
+
+
+def _mask_rcnn_module(ours: str) -> str:
+    """`mask_head/conv2` is `roi_heads.mask_head.1.0`."""
+    if conv := re.fullmatch(r"mask_head/conv(\d)", ours):
+        return f"roi_heads.mask_head.{int(conv[1]) - 1}.0"
+    last = {"mask_head/up": "conv5_mask", "mask_head/logits": "mask_fcn_logits"}
+    return f"roi_heads.mask_predictor.{last[ours]}" if ours in last else _faster_rcnn_module(ours)
 
 
 def _retinanet_module(ours: str) -> str:

@@ -12,6 +12,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, PyTree, Shaped
 
 from jaxvision.ops import boxes, pixels
+from jaxvision.ops.masks import unpacked
 from jaxvision.ops.selection import Selection
 from jaxvision.types import Batch, Detections, LossOutput, Objects, Scalar
 
@@ -50,6 +51,17 @@ def weights(objects: Objects) -> Float[Array, "*b n"]:
     return jnp.ones_like(objects.boxes[..., 0]) if objects.weight is None else objects.weight
 
 
+def masks(objects: Objects, canvas: tuple[int, int]) -> Bool[Array, "n {canvas[0]} {canvas[1]}"]:
+    """Masks of the objects of one image, on the whole canvas.
+
+    Raises:
+      ValueError: if the target has none.
+    """
+    if objects.masks is None:
+        raise ValueError("masks are trained on, and batch.target.masks is None: target.objects(..., masks=...) has them")
+    return unpacked(objects.masks, canvas)
+
+
 def targets(batch: Batch) -> Objects:
     """The objects of the valid images of a batch; in rows that are not valid, boxes and weights are 0, whatever was there.
 
@@ -85,7 +97,11 @@ def mean_loss(terms: LossTerms, batch: Batch, collections: dict) -> tuple[Scalar
 
     The terms are the metrics; the loss of an example is that of a batch of it alone. See `of_valid_images`.
     """
-    terms = of_valid_images(terms, batch)
+    return loss_of(of_valid_images(terms, batch), collections)
+
+
+def loss_of(terms: LossTerms, collections: dict) -> tuple[Scalar, LossOutput]:
+    """The loss of a batch from the terms of its images, which are 0 of those that are not valid."""
     metrics = means(jax.tree.map(lambda x: x.sum(0), terms))
     return _added(metrics), LossOutput(metrics, collections, _added(means(terms)))
 

@@ -2,14 +2,14 @@
 
 from collections.abc import Sequence
 from functools import partial
-from typing import cast
+from typing import NamedTuple, cast
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import linen as nn
 from jax.typing import DTypeLike
-from jaxtyping import Array, Float
+from jaxtyping import Array, Bool, Float
 
 from jaxvision.nn import resnet, vgg
 from jaxvision.nn.conv import Conv
@@ -152,6 +152,90 @@ SINGLE_SIZES = ((128, 256, 512),)
 _Proposed = tuple[Maps, list[Predictions]]
 
 
+class OfImages(NamedTuple):
+    """What the losses of each image are made of, by image; the arguments of `loss_terms` that differ from image to image."""
+
+    key: Key
+    """Key of the sample of anchors."""
+    logits: Float[Array, "b a"]
+    offsets: Float[Array, "b a 4"]
+    scores: RegionScores
+    rois: ROIs
+    target: Objects
+
+
+class Training(NamedTuple):
+    """Outputs of both stages on a batch that they are trained on."""
+
+    maps: Maps
+    anchors: Anchors
+    images: OfImages
+    collections: dict
+    """Collections as they are after both stages."""
+
+
+class Regions(NamedTuple):
+    """Outputs of both stages on a batch to predict: scores of what was proposed."""
+
+    maps: Maps
+    scores: RegionScores
+    boxes: Float[Array, "b n 4"]
+    valid: Bool[Array, "b n"]
+
+
+class Stages(NamedTuple):
+    """Both stages as a task runs them on a batch; for the fields see `faster_rcnn`."""
+
+    network: FasterRCNN
+    sizes: Sequence[Sequence[float | int]]
+    ratios: Sequence[float | int]
+    mean: float | Sequence[float]
+    std: float | Sequence[float]
+    rpn: RPN
+    roi_heads: ROIHeads
+    dtype: DTypeLike
+
+    def init(self, key: Key, batch: Batch) -> Variables:
+        """Fresh variables."""
+        given = self.images(batch)
+        return self.network.init(key, given, jnp.zeros((len(given), 1, 4), given.dtype), train=False)
+
+    def images(self, batch: Batch) -> Float[Array, "b h w c"]:
+        """The images as the network sees them, the canvas padded to a multiple of 32 pixels."""
+        return padded(detection.images(batch, self.mean, self.std, self.dtype))
+
+    def train(self, variables: Variables, batch: Batch, key: Key) -> Training:
+        """Both stages, the second on regions sampled from the proposals of the first and the ground truth."""
+        network, given, target = self.network, self.images(batch), detection.targets(batch)
+        keys = jax.random.split(key, 4)
+        anchor_keys, roi_keys = (jax.random.split(each, len(given)) for each in keys[:2])
+        (maps, outputs), collections = forward_training(
+            network, variables, given, valid=batch.valid, key=keys[2], method="propose"
+        )
+        anchors = anchors_of(outputs, given.shape, self.sizes, self.ratios)
+        logits, offsets = _by_level(outputs)
+        boxes, proposed = _propose(logits, offsets, anchors, batch, True, self.rpn)
+        proposed = proposed & batch.valid[:, None]
+        one = lambda k, b, v, t: sample_rois(k, b, v, t, self.roi_heads)
+        rois = jax.vmap(one)(roi_keys, boxes, proposed, target)
+        variables = {**variables, **collections}
+        scores, collections = forward_training(
+            network, variables, maps, rois.boxes, valid=rois.valid, key=keys[3], method="classify"
+        )
+        logits, offsets = jnp.concatenate(logits, 1), jnp.concatenate(offsets, 1)
+        images = OfImages(anchor_keys, logits, offsets, scores, rois, target)
+        return Training(maps, np.concatenate(anchors), images, collections)
+
+    def predict(self, variables: Variables, batch: Batch) -> Regions:
+        """Both stages, the second on the proposals of the first."""
+        given, model = self.images(batch), model_variables(variables)
+        maps, outputs = cast(_Proposed, self.network.apply(model, given, train=False, method="propose"))
+        anchors = anchors_of(outputs, given.shape, self.sizes, self.ratios)
+        boxes, proposed = _propose(*_by_level(outputs), anchors, batch, False, self.rpn)
+        scores = cast(RegionScores, self.network.apply(model, maps, boxes, train=False, method="classify"))
+        return Regions(maps, scores, boxes, proposed)
+
+
 def faster_rcnn(
     network: FasterRCNN,
     *,
@@ -183,45 +267,19 @@ def faster_rcnn(
       matched to it. The canvas is padded to a multiple of 32 pixels.
     """
 
-    def images(batch: Batch) -> Float[Array, "b h w c"]:
-        return padded(detection.images(batch, mean, std, dtype))
-
-    def init(key: Key, batch: Batch) -> Variables:
-        given = images(batch)
-        return network.init(key, given, jnp.zeros((len(given), 1, 4), given.dtype), train=False)
+    stages = Stages(network, sizes, ratios, mean, std, rpn, roi_heads, dtype)
 
     def loss(variables: Variables, batch: Batch, key: Key) -> tuple[Scalar, LossOutput]:
-        given, target = images(batch), detection.targets(batch)
-        keys = jax.random.split(key, 4)
-        anchor_keys, roi_keys = (jax.random.split(each, len(given)) for each in keys[:2])
-        (maps, outputs), collections = forward_training(
-            network, variables, given, valid=batch.valid, key=keys[2], method="propose"
-        )
-        anchors, (logits, offsets) = anchors_of(outputs, given.shape, sizes, ratios), _by_level(outputs)
-        boxes, proposed = _propose(logits, offsets, anchors, batch, True, rpn)
-        proposed = proposed & batch.valid[:, None]
-        rois = jax.vmap(lambda k, b, v, t: sample_rois(k, b, v, t, roi_heads))(roi_keys, boxes, proposed, target)
-        variables = {**variables, **collections}
-        scores, collections = forward_training(
-            network, variables, maps, rois.boxes, valid=rois.valid, key=keys[3], method="classify"
-        )
-
-        everywhere = np.concatenate(anchors)
-        one = lambda k, l, o, s, r, t: loss_terms(k, l, o, everywhere, s, r, t, rpn, roi_heads)
-        logits, offsets = jnp.concatenate(logits, 1), jnp.concatenate(offsets, 1)
-        terms = jax.vmap(one)(anchor_keys, logits, offsets, scores, rois, target)
-        return detection.mean_loss(terms, batch, collections)
+        found = stages.train(variables, batch, key)
+        one = lambda k, l, o, s, r, t: loss_terms(k, l, o, found.anchors, s, r, t, rpn, roi_heads)
+        return detection.mean_loss(jax.vmap(one)(*found.images), batch, found.collections)
 
     def predict(variables: Variables, batch: Batch) -> Detections:
-        given, model = images(batch), model_variables(variables)
-        maps, outputs = cast(_Proposed, network.apply(model, given, train=False, method="propose"))
-        anchors, (logits, offsets) = anchors_of(outputs, given.shape, sizes, ratios), _by_level(outputs)
-        boxes, proposed = _propose(logits, offsets, anchors, batch, False, rpn)
-        scores = cast(RegionScores, network.apply(model, maps, boxes, train=False, method="classify"))
+        found = stages.predict(variables, batch)
         one = partial(decode, settings=roi_heads)
-        return detection.detections(one, *scores, boxes, proposed, jnp.asarray(batch.size))
+        return detection.detections(one, *found.scores, found.boxes, found.valid, jnp.asarray(batch.size))
 
-    return Task(init, loss, predict)
+    return Task(stages.init, loss, predict)
 
 
 def loss_terms(

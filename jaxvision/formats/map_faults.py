@@ -1,0 +1,91 @@
+"""What is wrong with the maps of a dataset: files, sizes, values without a meaning, segments without an annotation."""
+
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+
+from jaxvision.errors import amount
+from jaxvision.formats import maps, panoptic
+from jaxvision.formats.annotation import AnnotatedImage, AnnotatedObject, FaultKind, Finding, Listing
+from jaxvision.formats.class_maps import SHOWN, BadMap, classes, extents, table, values
+from jaxvision.formats.image_file import BadImage, Size, read
+from jaxvision.formats.rle import BESIDE
+from jaxvision.machine.limits import cores
+
+
+def faults(listing: Listing, sizes: Sequence[Size | Finding]) -> Iterator[Finding]:
+    """All that is wrong with the maps of the images that have one; `sizes` are those of the images, as in `faults.faults`."""
+    known = None if listing.meaning is None else table(listing.meaning)
+
+    def found(image: AnnotatedImage, size: Size | Finding) -> list[Finding]:
+        if image.map is None or isinstance(size, Finding):
+            return []
+        if known is None:
+            return list(_panoptic(image, size))
+        return [*_classes(image, size, known), *_instances(listing, image, size)]
+
+    with ThreadPoolExecutor(min(cores(), 8)) as pool:
+        for each in pool.map(found, listing.images, sizes):
+            yield from each
+
+
+def _classes(image: AnnotatedImage, size: Size, known: np.ndarray) -> Iterator[Finding]:
+    assert image.map is not None
+    try:
+        classes(values(read(image.map), size), known)
+    except BadImage as error:
+        yield _finding(image, str(image.map), error)
+
+
+def _instances(listing: Listing, image: AnnotatedImage, size: Size) -> Iterator[Finding]:
+    """Faults of the map of objects, where there are such maps."""
+    if image.instances is None or not image.instances.parent.is_dir():
+        return
+    try:
+        found = values(read(image.instances), size)
+    except BadImage as error:
+        yield _finding(image, str(image.instances), error)
+        return
+    strange = maps.strange_instances(found) if listing.format == maps.CITYSCAPES else []
+    if strange:
+        named = ", ".join(map(str, strange[:SHOWN])) + (", ..." if len(strange) > SHOWN else "")
+        allowed = f"allowed are 0 to {maps.LARGEST_CITYSCAPES_ID}, and these times {maps.INSTANCES} plus a number below that"
+        yield Finding(FaultKind.MAP_LABEL, str(image.instances), "", f"has pixels of value {named}; {allowed}")
+
+
+def _finding(image: AnnotatedImage, file: str, error: BadImage) -> Finding:
+    if isinstance(error, BadMap):
+        return Finding(error.kind, file, "", str(error))
+    return Finding(FaultKind.NO_MAP, file, "", f"the map of {image.name}: {error}")
+
+
+def _panoptic(image: AnnotatedImage, size: Size) -> Iterator[Finding]:
+    """Faults of the file of ids, and of what is said of its segments."""
+    where = f"image {image.id}"
+    try:
+        pixels = panoptic.segment_ids(image, size)
+    except BadImage as error:
+        broken = isinstance(error, BadMap)
+        value = f"{image.map} {error}" if broken else str(error)
+        yield Finding(error.kind if broken else FaultKind.NO_MAP, image.annotation_file, where, value)
+        return
+    present = set(np.unique(pixels).tolist()) - {0}
+    stated = {each.id: each for each in image.objects}
+    for id in sorted(present - stated.keys()):
+        count = amount(int(np.count_nonzero(pixels == id)), "pixel")
+        yield Finding(FaultKind.NO_SEGMENT, image.annotation_file, where, f"{image.map} has {count} of id {id}, {panoptic.UNSTATED}")
+    for id, each in stated.items():
+        if id not in present:
+            value = f"{image.map} has no pixel of this id"
+            yield Finding(FaultKind.NO_PIXEL, image.annotation_file, each.where, value)
+    for each, box in _boxes(image, pixels):
+        if max(np.max(np.asarray(each.box[:2]) - box[:2]), np.max(box[2:] - np.asarray(each.box[2:]))) > BESIDE:
+            mask, stated_box = (" ".join(f"{side:.6g}" for side in sides) for sides in (box, each.box))
+            value = f"its pixels lie in {mask} (x0 y0 x1 y1), its box is {stated_box}"
+            yield Finding(FaultKind.BEYOND_BOX, image.annotation_file, each.where, value)
+
+
+def _boxes(image: AnnotatedImage, pixels: np.ndarray) -> Iterator[tuple[AnnotatedObject, np.ndarray]]:
+    boxes, areas = extents(pixels, panoptic.segments(image))
+    return ((each, box) for each, box, area in zip(image.objects, boxes, areas, strict=True) if area)

@@ -1,0 +1,154 @@
+"""Predicted masks as run lengths at the size of the image file, one object at a time, in the window of its box.
+
+What a network gives is a small grid of values in a box, or on the canvas. Each pixel of the file is looked up at its centre,
+bilinearly; it is on where the probability is above 0.5.
+"""
+
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple
+
+import numpy as np
+from jaxtyping import Float, Int
+
+from jaxvision.masks.runs import Runs, of_window
+from jaxvision.types import BoxMasks, Canvas, MapMasks, PrototypeMasks
+
+VALUES_AT_ONCE = 2**17
+"""Pixels whose values are held at a time, as many whole columns as they make up, or one."""
+
+
+class _Samples(NamedTuple):
+    """Samples of a grid along one axis: the two values beside each, and the weight of the second."""
+
+    first: Int[np.ndarray, "m"]
+    second: Int[np.ndarray, "m"]
+    weight: Float[np.ndarray, "m"]
+
+
+class _Window(NamedTuple):
+    """Window of the file: its first pixels, x and y, and the samples of a grid at its columns and rows."""
+
+    corner: tuple[int, int]
+    columns: _Samples
+    rows: _Samples
+
+
+def run_lengths(
+    masks: BoxMasks | PrototypeMasks | MapMasks | Sequence[Runs], rows: Sequence[int] | np.ndarray, canvas: Canvas
+) -> Iterator[Runs]:
+    """The masks of these rows of one image as run lengths at the size of its file.
+
+    Args:
+      masks: NumPy arrays of one image, without the axis of the batch; or run lengths of the file, which stay as they are.
+      rows: which detections.
+      canvas: the image as the model was shown it.
+    """
+    if isinstance(masks, Sequence):
+        yield from (masks[int(row)] for row in rows)
+        return
+    of = {BoxMasks: _in_box, PrototypeMasks: _of_prototypes, MapMasks: _of_map}[type(masks)]
+    for row in rows:
+        grid, window, threshold = of(masks, int(row), canvas)
+        yield _pasted(grid, window, threshold, canvas.original_size)
+
+
+_Found = tuple[np.ndarray, _Window, float]
+
+
+def _in_box(masks: BoxMasks, row: int, canvas: Canvas) -> _Found:
+    """A grid with a ring of zeros: outside its box nothing is on."""
+    grid = np.pad(_floats(masks.probabilities[row]), 1)
+    window = {"aligned": _aligned, "torchvision": _by_torchvision}[masks.geometry]
+    return grid, window(_box_in_file(masks.boxes[row], canvas), len(grid), canvas.original_size), 0.5
+
+
+def _of_prototypes(masks: PrototypeMasks, row: int, canvas: Canvas) -> _Found:
+    """The sigmoid of a sum of prototypes. As in YOLACT's code cells beyond the box, with a margin of one, are off before it
+    is enlarged.
+    """
+    logits = _floats(masks.prototypes) @ _floats(masks.coefficients[row])
+    cells = np.array([side / pixels for side, pixels in zip(logits.shape, masks.extent, strict=True)])[::-1]
+    low, high = np.ceil(np.asarray(masks.boxes[row], np.float64).reshape(2, 2) * cells + [[-1], [1]])
+    across, down = (
+        (np.arange(side) >= low[axis]) & (np.arange(side) < high[axis]) for axis, side in enumerate(logits.shape[::-1])
+    )
+    values = np.where(down[:, None] & across[None], 0.5 + 0.5 * np.tanh(0.5 * logits), 0)
+    reached = np.concatenate([(low - 0.5) / cells, (high + 0.5) / cells])
+    return values, _on_canvas(_box_in_file(reached, canvas), logits.shape, masks.extent, canvas), 0.5
+
+
+def _of_map(masks: MapMasks, row: int, canvas: Canvas) -> _Found:
+    logits, (height, width) = _floats(masks.logits[row]), canvas.original_size
+    return logits, _on_canvas(np.array([0.0, 0.0, width, height]), logits.shape, masks.extent, canvas), 0.0
+
+
+def _aligned(box: Float[np.ndarray, "4"], side: int, size: tuple[int, int]) -> _Window:
+    """The pixels whose centres lie in the box; its cells have their values at their centres."""
+    begin, pixels = _pixels_in(box.astype(np.float64), size)
+    at = ((x + 0.5 - box[axis]) / (box[2 + axis] - box[axis]) * (side - 2) + 0.5 for axis, x in enumerate(pixels))
+    return _Window(begin, *(_samples(x, side) for x in at))
+
+
+def _by_torchvision(box: Float[np.ndarray, "4"], side: int, size: tuple[int, int]) -> _Window:
+    """torchvision's `paste_masks_in_image`, bit for bit: the box with the ring, cut to integers, and a pixel more."""
+    scale = side / (side - 2)
+    half, centre = (box[2:] - box[:2]) * 0.5 * scale, (box[2:] + box[:2]) * 0.5
+    low, high = (np.nan_to_num(x).astype(np.int64) for x in (centre - half, centre + half))
+    extent = np.maximum(high - low + 1, 1)
+    begin, end = np.maximum(low, 0), np.minimum(high + 1, size[::-1])
+    ratio = np.asarray(side, box.dtype) / extent.astype(box.dtype)
+    at = (ratio[axis] * (np.arange(begin[axis], end[axis]) - low[axis] + 0.5).astype(box.dtype) - 0.5 for axis in (0, 1))
+    return _Window((int(begin[0]), int(begin[1])), *(_samples(x, side) for x in at))
+
+
+def _on_canvas(
+    box: Float[np.ndarray, "4"], shape: tuple[int, ...], extent: tuple[int, int], canvas: Canvas
+) -> _Window:
+    """The pixels whose centres lie in a box of the file, sampled from a map of the canvas, which goes on beyond its border."""
+    begin, pixels = _pixels_in(box, canvas.original_size)
+    scale, shift = canvas.to_file()
+    at = (
+        (x + 0.5 - shift[axis]) / scale[axis] * (shape[1 - axis] / extent[1 - axis]) - 0.5
+        for axis, x in enumerate(pixels)
+    )
+    return _Window(begin, *(_samples(x, shape[1 - axis]) for axis, x in enumerate(at)))
+
+
+def _pixels_in(
+    box: Float[np.ndarray, "4"], size: tuple[int, int]
+) -> tuple[tuple[int, int], tuple[np.ndarray, np.ndarray]]:
+    """The first column and row whose centres lie in the box and the file, and all of them; none where it is no box."""
+    limit = np.array([*size[::-1], *size[::-1]], np.float64)
+    x0, y0, x1, y1 = np.clip(np.ceil(np.nan_to_num(box, nan=-np.inf) - 0.5), 0, limit).astype(np.int64)
+    return (int(x0), int(y0)), (np.arange(x0, x1), np.arange(y0, y1))
+
+
+def _samples(at: Float[np.ndarray, "m"], limit: int) -> _Samples:
+    at = np.clip(at, 0, limit - 1)
+    first = np.floor(at)
+    return _Samples(first.astype(np.intp), np.minimum(first + 1, limit - 1).astype(np.intp), at - first)
+
+
+def _pasted(grid: Float[np.ndarray, "y x"], window: _Window, threshold: float, size: tuple[int, int]) -> Runs:
+    """The window, column by column, as run lengths hold it."""
+    (first, second, weight), rows = window.columns, window.rows
+    weight, down = weight.astype(grid.dtype)[None], rows.weight.astype(grid.dtype)[:, None]
+    columns = grid[:, first] * (1 - weight) + grid[:, second] * weight
+    on = np.empty((len(first), len(rows.first)), bool)
+    step = max(VALUES_AT_ONCE // max(len(rows.first), 1), 1)
+    for start in range(0, len(first), step):
+        block = np.ascontiguousarray(columns[:, start : start + step])
+        values = block[rows.first] * (1 - down) + block[rows.second] * down
+        on[start : start + step] = (values > threshold).T
+    return of_window(on.T, window.corner[::-1], size)
+
+
+def _box_in_file(box: np.ndarray, canvas: Canvas) -> np.ndarray:
+    """A box in pixels of the file, in the precision that it has; beyond the border, too."""
+    scale, shift = (np.asarray([*each, *each]) for each in canvas.to_file())
+    return (np.asarray(box) * scale + shift).astype(np.asarray(box).dtype)
+
+
+def _floats(values: np.ndarray) -> np.ndarray:
+    """float32, or float64 where it is."""
+    return np.asarray(values, np.float64 if np.asarray(values).dtype == np.float64 else np.float32)
