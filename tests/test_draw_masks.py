@@ -31,7 +31,7 @@ def test_masks_are_painted_inside_with_a_contour_small_ones_above():
     large, small = disc(30, 40, 20), disc(30, 40, 6)
     picture = with_masks(GREY, [runs.encode(small), runs.encode(large)], ["#FF0000", "#0000FF"])
     assert (picture[~large] == 200).all()
-    assert picture[30, 21].tolist() == picture[11, 40].tolist() == [110, 110, 225]
+    assert picture[30, 23].tolist() == picture[13, 40].tolist() == [110, 110, 225]
     assert picture[30, 20].tolist() == [0, 0, 255]  # the contour
     assert picture[30, 40, 0] > picture[30, 40, 2]
     assert (GREY == 200).all()
