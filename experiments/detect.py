@@ -52,7 +52,7 @@ from jaxvision.metrics.detection import detection as metrics
 from jaxvision.nn import mobilenet, resnet
 from jaxvision.nn.fpn import FPN
 from jaxvision.ops import box_losses, other_nms
-from jaxvision.pretrained import detectors, tensorflow_ssd
+from jaxvision.pretrained import detectors, published_task, tensorflow_ssd
 from jaxvision.pretrained.start import start
 from jaxvision.tasks.detr import DETR, detr
 from jaxvision.tasks.faster_rcnn import faster_rcnn, faster_rcnn_on
@@ -323,7 +323,7 @@ DETECTORS = {
         size=384,
         learning_rate=2e-3,
         placer=SSD_OF_COCO.placer,
-        start=detectors.start_from(detectors.SSD_MOBILENET_V2),
+        start=published_task.start_from(detectors.SSD_MOBILENET_V2),
         early=MOBILENET_EARLY,
     ),
     "yolo": Detector(
@@ -331,7 +331,7 @@ DETECTORS = {
         size=416,
         placer=detectors.YOLOV3_TINY.preprocessing.placer,
         takes=("nms",),
-        start=detectors.start_from(detectors.YOLOV3_TINY),
+        start=published_task.start_from(detectors.YOLOV3_TINY),
         early=DARKNET_EARLY,
     ),
     "yolox": Detector(yolox_task, size=416),

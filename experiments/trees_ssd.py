@@ -27,7 +27,7 @@ from jaxvision.draw import detection as pictures
 from jaxvision.experiment import Evaluation, Experiment, Keep
 from jaxvision.metrics.detection import detection as metrics
 from jaxvision.ops.anchors import tensorflow_default_boxes
-from jaxvision.pretrained import detectors
+from jaxvision.pretrained import detectors, published_task
 from jaxvision.train import evenly, exponential_average, intervals
 
 CLASSES = ("tree",)
@@ -91,5 +91,5 @@ def build(config) -> Experiment:
         keep=Keep(latest=1, best=1, by="test/AP50"),
     )
     if pretrained:
-        return experiment._replace(start=detectors.start_from(published), frozen=EARLY)
+        return experiment._replace(start=published_task.start_from(published), frozen=EARLY)
     return experiment

@@ -25,7 +25,7 @@ from jaxvision.data import objects, order, samples, streams, target
 from jaxvision.draw import detection as pictures
 from jaxvision.experiment import Evaluation, Experiment, Keep
 from jaxvision.metrics.detection import detection as metrics
-from jaxvision.pretrained import detectors
+from jaxvision.pretrained import detectors, published_task
 from jaxvision.train import evenly, exponential_average, intervals
 
 CLASSES = ("tree",)
@@ -84,5 +84,5 @@ def build(config) -> Experiment:
         keep=Keep(latest=1, best=1, by="test/AP50"),
     )
     if pretrained:
-        return experiment._replace(start=detectors.start_from(published), frozen=EARLY)
+        return experiment._replace(start=published_task.start_from(published), frozen=EARLY)
     return experiment

@@ -33,6 +33,8 @@ class Selection(NamedTuple):
     """Number of classes that a classifier tells, those of the highest probabilities."""
     score_threshold: float = 0.3
     """Lowest score of the objects that a detector tells."""
+    polygons: bool = False
+    """Whether masks of objects are told as polygons where they have no hole, else as run lengths."""
 
 
 class Output(NamedTuple):
@@ -48,6 +50,10 @@ class Output(NamedTuple):
     """A record as annotations of COCO, without their own ids and those of images."""
     draw: Callable[[np.ndarray, Record], Image.Image] | None = None
     """`(pixels, record)`: what is predicted, drawn on the upright image `h w 3`, uint8, in its own size."""
+    map: Callable[[Record, Selection], Image.Image] | None = None
+    """`(record, selection)`: the class or the segment of each pixel, as a picture of the size of the image."""
+    categories: Callable[[Selection], Sequence[Record]] | None = None
+    """Categories of COCO; None: their ids, from 1, and names."""
     check: Callable[[Prediction, Sequence[str]], None] = lambda shapes, classes: None
     """`(shapes, classes)`: raises ValueError if the predictions of a model don't fit the classes of the data."""
 

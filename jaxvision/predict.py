@@ -2,20 +2,27 @@
 
 python -m jaxvision.predict --workdir=runs/quickstart my_images clip.mp4 --output=predictions.csv
 python -m jaxvision.predict --workdir=runs/detector my_images --output=objects.jsonl --score=0.5 --draw=pictures
+python -m jaxvision.predict --workdir=runs/detector large_images --output=objects.jsonl --tiles=512 --tile-overlap=128
+python -m jaxvision.predict --workdir=runs/segmenter my_images --output=classes.jsonl --maps=maps
 
 A file or frame is a row, in the order of the input, in bounded memory: of a classifier the best classes with their
-probabilities, of a detector the label, score and box (x0 y0 x1 y1 in pixels of the file) of every object. In `.csv` an object
-is a row, and a name that a spreadsheet would run as a formula has an apostrophe before it; `.json` is laid out as COCO's
+probabilities, of a detector the label, score and box (x0 y0 x1 y1 in pixels of the file) of every object, and its mask where
+there is one, as COCO's run lengths or polygons; of a semantic segmenter the pixels of each class. `--maps` writes the class
+of each pixel as PNG with a palette, labels counted from 0, or the segments as COCO's panoptic PNG. In `.csv` an object is a
+row, and a name that a spreadsheet would run as a formula has an apostrophe before it; `.json` is laid out as COCO's
 annotations, with scores; its image ids are numbers of its own: match them by `file_name`, classes by `name`. Images are
-prepared as the evaluation does it; a detector on given regions searches each file first. What can't be read is named, and
-left out. Nothing in the workdir is changed.
+prepared as the evaluation does it; a detector on given regions searches each file first. With `--tiles=` a file of any size
+is cut into overlapping squares of so many of its pixels, each prepared as an image of its own, and objects that a seam cuts are
+put together: choose a size at which objects look as large as in training. What can't be read is named, and left out. Nothing in
+the workdir is changed.
 """
 
 import argparse
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 from tqdm import tqdm
 
@@ -26,6 +33,7 @@ from jaxvision.experiment import Selection
 from jaxvision.run import devices, pictures, prediction, records
 from jaxvision.run.checkpoint import Which
 from jaxvision.run.prediction import Model
+from jaxvision.run.tiles import Tiling, checked
 from jaxvision.train import Weights
 
 
@@ -39,12 +47,15 @@ class Flags(NamedTuple):
     top: int
     score: float
     draw: Path | None
+    maps: Path | None
+    masks: Literal["rle", "polygons"]
     checkpoint: Which | None
     weights: Weights | None
     evaluation: str | None
     batch_size: int | None
     every: int
     animated: bool
+    tiling: Tiling | None
     strict: bool
     fsdp: int
     traceback: bool
@@ -74,7 +85,19 @@ def parse(argv: list[str]) -> Flags:
         "--draw",
         type=commands.output_folder,
         metavar="FOLDER",
-        help="write the images with their boxes into this folder",
+        help="write the images with what is predicted drawn on them into this folder",
+    )
+    parser.add_argument(
+        "--maps",
+        type=commands.output_folder,
+        metavar="FOLDER",
+        help="write the class or the segment of each pixel into this folder, a PNG an image",
+    )
+    parser.add_argument(
+        "--masks",
+        choices=("rle", "polygons"),
+        default="rle",
+        help="masks of objects as run lengths (rle), or as polygons where they have no hole",
     )
     parser.add_argument("--eval", metavar="NAME", help="see images as this evaluation does (the first that can)")
     parser.add_argument("--batch-size", type=_positive, metavar="N", help="images at once (as that evaluation)")
@@ -82,12 +105,27 @@ def parse(argv: list[str]) -> Flags:
     parser.add_argument(
         "--animated", action="store_true", help="take the frames of animated GIF and WebP files, not only the first"
     )
+    parser.add_argument("--tiles", type=_positive, metavar="SIZE", help="cut images into squares of SIZE pixels")
+    parser.add_argument(
+        "--tile-overlap", type=_count, metavar="N", help="pixels that neighbouring tiles share (a quarter of SIZE)"
+    )
     parser.add_argument(
         "--strict", action="store_true", help="end at the first unreadable file, instead of leaving it out"
     )
     flags, overrides = commands.parsed(parser, argv, intermixed=True)
     known = vars(flags)
-    return Flags(overrides=overrides, paths=tuple(known.pop("paths")), evaluation=known.pop("eval"), **known)
+    tiling = _tiling(parser, known.pop("tiles"), known.pop("tile_overlap"))
+    paths, evaluation = tuple(known.pop("paths")), known.pop("eval")
+    return Flags(overrides=overrides, paths=paths, evaluation=evaluation, tiling=tiling, **known)
+
+
+def _tiling(parser: argparse.ArgumentParser, size: int | None, overlap: int | None) -> Tiling | None:
+    if size is None and overlap is not None:
+        parser.error("--tile-overlap= needs --tiles=")
+    try:
+        return None if size is None else checked(size, overlap)
+    except ConfigError as error:
+        parser.error(f"--tiles= --tile-overlap=: {error}")
 
 
 def _output(text: str) -> Path:
@@ -100,6 +138,12 @@ def _output(text: str) -> Path:
 def _positive(text: str) -> int:
     if not text.isascii() or not text.isdecimal() or int(text) < 1:
         raise argparse.ArgumentTypeError(f"{text!r} is no whole number from 1 on")
+    return int(text)
+
+
+def _count(text: str) -> int:
+    if not text.isascii() or not text.isdecimal():
+        raise argparse.ArgumentTypeError(f"{text!r} is no whole number from 0 on")
     return int(text)
 
 
@@ -119,9 +163,9 @@ def main(argv: Sequence[str] | None = None) -> int:
 def write(flags: Flags) -> int:
     """Predicts as the command line asks; returns the exit status."""
     devices.keep_compilations()
-    if flags.draw:
+    for folder in filter(None, (flags.draw, flags.maps)):
         with raised_as(ConfigError):
-            media.check_outside(flags.draw, flags.paths)
+            media.check_outside(folder, flags.paths)
     found = survey(flags.paths)
     model = prediction.load(
         flags.workdir,
@@ -135,6 +179,8 @@ def write(flags: Flags) -> int:
     records.check_suffix(flags.output.suffix, model.output)
     if flags.draw and model.output.draw is None:
         raise ConfigError("--draw is for a model whose predictions can be drawn on an image, such as objects")
+    if flags.maps and model.output.map is None:
+        raise ConfigError("--maps is for a model that finds the class or the segment of each pixel")
     complain = Complaints(flags.strict)
     rows = written(flags, model, complain, None if found.videos or flags.animated else found.images)
     if complain.files:
@@ -160,11 +206,16 @@ class Complaints:
         self.files.append(file)
         tqdm.write(commands.one_line(f"jaxvision: skipped {file}: {error}"), file=sys.stderr)
 
-    def undrawn(self, file: str, error: str) -> None:
-        """Hears of a picture that could not be drawn or written; its prediction stays. Raises DataError where `strict`."""
-        if self.strict:
-            raise DataError(f"{file}: it could not be drawn: {error}")
-        tqdm.write(commands.one_line(f"jaxvision: not drawn {file}: {error}"), file=sys.stderr)
+    @contextmanager
+    def of_picture(self, file: str) -> Iterator[None]:
+        """Hears where a picture can't be drawn or written; its prediction stays. Raises DataError where `strict`."""
+        try:
+            yield
+        except (OSError, ValueError, MemoryError) as error:
+            text = str(error) or type(error).__name__
+            if self.strict:
+                raise DataError(f"{file}: it could not be drawn: {text}") from error
+            tqdm.write(commands.one_line(f"jaxvision: not drawn {file}: {text}"), file=sys.stderr)
 
 
 def written(flags: Flags, model: Model, complain: Complaints, total: int | None) -> int:
@@ -173,10 +224,12 @@ def written(flags: Flags, model: Model, complain: Complaints, total: int | None)
     Raises:
       DataError: if there were none; the file is then as it was.
     """
-    selection = Selection(model.classes, flags.top, flags.score)
-    originals, draw = pictures.Originals(model.preprocessing), model.output.draw if flags.draw else None
-    decode = model.preprocessing if draw is None else originals.decode
-    decoded = media.decoded(media.pictures(media.files(flags.paths), flags.every, flags.animated), decode)
+    selection = Selection(model.classes, flags.top, flags.score, flags.masks == "polygons")
+    decode = model.decoder(flags.tiling)
+    originals, draw = pictures.Originals(decode), model.output.draw if flags.draw else None
+    found = media.pictures(media.files(flags.paths), flags.every, flags.animated)
+    threads = 1 if flags.tiling else None
+    decoded = media.decoded(found, decode if draw is None else originals.decode, threads)
     shown = tqdm(decoded, total=total, unit="image", dynamic_ncols=True, disable=None)
     rows = 0
     with (
@@ -184,14 +237,17 @@ def written(flags: Flags, model: Model, complain: Complaints, total: int | None)
         partial.open("w", encoding="utf-8", errors="surrogateescape", newline="") as file,
         records.writer(flags.output.suffix, file, model.output, selection) as write,
     ):
-        for where, canvas, record in model.stream(prediction.readable(shown, complain), selection):
+        images = prediction.readable(shown, complain)
+        for where, canvas, record in model.stream(images, selection, tiling=flags.tiling):
+            if flags.maps and model.output.map is not None:
+                with complain.of_picture(where[0]):
+                    map = model.output.map(record, selection)
+                    record["map"] = pictures.save_map(flags.maps, rows, where, map)
             write(where, canvas.original_size, record)
             if flags.draw and draw is not None:
                 data = originals.of(canvas)
-                try:
+                with complain.of_picture(where[0]):
                     pictures.save(flags.draw, rows, where, pictures.picture(data, canvas, record, draw))
-                except (OSError, ValueError, MemoryError) as error:
-                    complain.undrawn(where[0], str(error) or type(error).__name__)
             rows += 1
         if not rows:
             raise DataError(f"none of the files could be read ({len(list(media.files(flags.paths))):,})")

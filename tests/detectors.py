@@ -8,6 +8,7 @@ from jaxvision.nn import darknet, resnet
 from jaxvision.nn.norm import BatchNorm, FrozenBatchNorm
 from jaxvision.ops.nms import greedy
 from jaxvision.tasks.detr import DETR, detr
+from jaxvision.tasks.detr_segmentation import detr_segmentation, segmenting
 from jaxvision.tasks.fast_rcnn import fast_rcnn, fast_rcnn_last_map
 from jaxvision.tasks.faster_rcnn import faster_rcnn, faster_rcnn_fpn
 from jaxvision.tasks.mask_rcnn import mask_rcnn, with_mask_head
@@ -17,6 +18,7 @@ from jaxvision.tasks.roi_heads import ROIHeads
 from jaxvision.tasks.rpn import RPN
 from jaxvision.tasks.ssd import SSD, Extra, Features, paper, ssd
 from jaxvision.tasks.yolo import YOLOv3, YOLOv3Tiny, yolo
+from jaxvision.tasks.yolact import Training, yolact, yolact_fpn
 from jaxvision.tasks.yolo_v1 import GridHead, yolo_v1
 from jaxvision.tasks.yolox import YOLOX, Make, yolox
 from jaxvision.types import Batch, Objects
@@ -78,6 +80,24 @@ def small_detr(dtype=jnp.float32, norm=FrozenBatchNorm):
     return detr(network, mean=127.5, std=64.0, dtype=dtype)
 
 
+def small_detr_segmentation(dtype=jnp.float32, norm=FrozenBatchNorm):
+    """`small_detr` with masks of stride 4."""
+    backbone = resnet.Backbone(resnet.BasicBlock, (1, 1), width=8, norm=norm, dtype=dtype)
+    layers = {"encoder_layers": 1, "decoder_layers": 2, "dropout": 0.0}
+    network = DETR(backbone, CLASSES, queries=20, width=16, heads=8, hidden=24, dtype=dtype, **layers)
+    return detr_segmentation(segmenting(network), mean=127.5, std=64.0, dtype=dtype)
+
+
+def small_yolact(dtype=jnp.float32, **options):
+    """Strides 4 and 8, and two maps more; few masks are drawn, so that the draw matters."""
+    backbone = resnet.Backbone(resnet.BasicBlock, (1, 1), width=8, dtype=dtype)
+    network = yolact_fpn(backbone, CLASSES, finest=4, channels=16, anchors_per_cell=2, prototype_count=4)
+    sides = ((5, 7), (9, 12), (14, 18), (22, 28))
+    training = Training(mask_samples=6)
+    settings = {"training": training, "mean": 127.5, "std": 64.0, "max_detections": 20}
+    return yolact(network, sides=sides, dtype=dtype, **settings, **options)
+
+
 def small_yolox(dtype=jnp.float32, **options):
     """Strides 4 and 8 of a residual network."""
     backbone = resnet.Backbone(resnet.BasicBlock, (1, 1), width=8, dtype=dtype)
@@ -137,10 +157,12 @@ EVERY = {
     "fast_rcnn": small_fast_rcnn,
     "rcnn": small_rcnn,
     "yolox": small_yolox,
+    "yolact": small_yolact,
+    "detr_segmentation": small_detr_segmentation,
 }
 
 
-FROZEN = ("detr", "faster_rcnn", "mask_rcnn", "fast_rcnn", "rcnn")
+FROZEN = ("detr", "detr_segmentation", "faster_rcnn", "mask_rcnn", "fast_rcnn", "rcnn")
 LIVE = {name: {"norm": BatchNorm} if name in FROZEN else {} for name in EVERY}
 """Options with which each normalises by the statistics of its batch."""
 

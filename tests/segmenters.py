@@ -8,7 +8,10 @@ from jaxvision.nn import resnet, vgg
 from jaxvision.nn.norm import BatchNorm
 from jaxvision.tasks.deeplab import DeepLabHead, deeplab
 from jaxvision.tasks.fcn import FCN, FCNHead, SkipFCN, fcn, skip_fcn
-from jaxvision.types import Batch, SegmentationMap
+from jaxvision.tasks.segmentation import segmenter
+from jaxvision.tasks.u2net import Stage, U2Net, salient_objects
+from jaxvision.tasks.unet import BackboneUNet, UNet, unet
+from jaxvision.types import Batch, SegmentationMap, Task
 
 CLASSES, SIDE = 3, 32
 
@@ -42,13 +45,44 @@ def small_skip_fcn(stride):
     return make
 
 
+def small_unet(dtype=jnp.float32, **options):
+    """The paper's, two scales below the image, four channels, no dropout."""
+    network = UNet(CLASSES, width=4, depth=2, dropout=0.0, dtype=dtype)
+    return unet(network, mean=127.5, std=64.0, dtype=dtype, **options)
+
+
+def small_resnet_unet(dtype=jnp.float32, **options):
+    """Maps of stride 4 and 8 in the contracting path."""
+    backbone = resnet.Backbone(resnet.BasicBlock, (1, 1), width=4, dtype=dtype)
+    network = BackboneUNet(backbone, CLASSES, (8, 4, 4), dtype=dtype)
+    return segmenter(network, mean=127.5, std=64.0, dtype=dtype, **options)
+
+
+def small_u2net(dtype=jnp.float32):
+    """Two scales; all classes but the first are one object."""
+    network = U2Net((Stage(4, 3, 5), Stage(3, 3, 5, True)), (Stage(4, 3, 5),), dtype=dtype)
+    inner = salient_objects(network, mean=127.5, std=64.0, dtype=dtype)
+
+    def loss(variables, batch, key):
+        label = batch.target.label
+        binary = jnp.where(label < CLASSES, jnp.minimum(label, 1), label)
+        return inner.loss(variables, batch.replace(target=batch.target.replace(label=binary)), key)
+
+    return Task(inner.init, loss, inner.predict)
+
+
 EVERY = {
     "fcn": small_fcn,
     "deeplab": small_deeplab,
     "fcn32s": small_skip_fcn(32),
     "fcn16s": small_skip_fcn(16),
     "fcn8s": small_skip_fcn(8),
+    "unet": small_unet,
+    "resnet_unet": small_resnet_unet,
+    "u2net": small_u2net,
 }
+BINARY = ("u2net",)
+"""Those of two classes, whatever the target has."""
 
 
 def make_batch(count=4, seed=0, dtype=np.float64):

@@ -19,6 +19,7 @@ from numpy.testing import assert_allclose, assert_array_equal
 from jaxvision.ops.selection import Selection
 from jaxvision.tasks import (
     detr,
+    detr_segmentation,
     fast_rcnn,
     faster_rcnn,
     mask_rcnn,
@@ -27,6 +28,7 @@ from jaxvision.tasks import (
     roi_heads,
     rpn,
     ssd,
+    yolact,
     yolo,
     yolo_v1,
     yolox,
@@ -206,6 +208,8 @@ FILES = {
     "fast_rcnn": fast_rcnn,
     "rcnn": rcnn,
     "yolox": yolox,
+    "yolact": yolact,
+    "detr_segmentation": detr_segmentation,
 }
 
 
@@ -239,31 +243,36 @@ def by_counts(terms):
 
 def by_layer(terms):
     """DETR's, of one image: the layers of its decoder, their terms weighted."""
-    weights = {"class_loss": 1, "box_loss": 5, "giou_loss": 2}
+    weights = {"class_loss": 1, "box_loss": 5, "giou_loss": 2, "mask_loss": 1, "dice_loss": 1}
     weighted = lambda t: t._replace(sums={name: weights[name] * x for name, x in t.sums.items()})
     return sum(by_counts([weighted(each)]) for each in terms)
 
 
-FOLLOWS = {"retinanet": lambda terms: np.mean([by_counts([each]) for each in terms]), "detr": by_layer}
+SETS = ("detr", "detr_segmentation")
+"""Detectors whose loss has terms of every layer of a decoder."""
+FOLLOWS = {
+    "retinanet": lambda terms: np.mean([by_counts([each]) for each in terms]),
+    **dict.fromkeys(SETS, by_layer),
+}
 """How a loss follows from its terms where it is not `by_counts`."""
 
 
 @detectors
 def test_the_loss_follows_from_the_terms_of_each_image(name, monkeypatch):
     task, variables, _, _ = made(name)
-    batch = make_batch((3,) if name == "detr" else (3, 1, 0, 5))
+    batch = make_batch((3,) if name in SETS else (3, 1, 0, 5))
     if name == "yolox":
         batch = batch.replace(given={"l1": jnp.ones(4)})
     seen = noted("loss_terms", monkeypatch, FILES[name])
     loss, out = jax.jit(lambda *inputs: task.loss(*inputs))(variables, batch, jax.random.key(0))
     jax.effects_barrier()
-    assert len(seen) == (2 if name == "detr" else 4)
+    assert len(seen) == (2 if name in SETS else 4)
     for terms in seen:
         assert set(terms.sums) == set(terms.counts) <= set(out.metrics)
         assert {np.shape(x) for x in jax.tree.leaves(terms)} == {()}
     follows = FOLLOWS.get(name, by_counts)
     assert_allclose(loss, follows(seen), rtol=1e-6)
-    each = [follows(seen)] if name == "detr" else [follows([terms]) for terms in seen]
+    each = [follows(seen)] if name in SETS else [follows([terms]) for terms in seen]
     assert_allclose(np.sort(out.example_loss), np.sort(each), rtol=1e-6)
 
 

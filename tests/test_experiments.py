@@ -12,7 +12,7 @@ from jaxvision.run import devices
 from jaxvision.run.config import as_json, configure, load
 from jaxvision.run.evaluation import make_observe
 from jaxvision.train import Every
-from jaxvision.types import Objects
+from jaxvision.types import ClassScores, Detections, PixelScores
 
 DEEP = {
     *("imagenet_inception_v3", "imagenet_efficientnet_lite0", "imagenet_mobilenet_v2", "imagenet_vit_small"),
@@ -20,7 +20,8 @@ DEEP = {
     *("voc_fast_rcnn", "voc_rcnn", "coco_faster_rcnn", "coco_retinanet", "trees_faster_rcnn", "imagenet_resnet50"),
     *("detect_ssd", "detect_yolo", "detect_yolox", "detect_faster_rcnn", "detect_retinanet", "detect_detr"),
     *("torchvision_folder_resnet50", "torchvision_folder_vgg16", "torchvision_folder_inception_v3"),
-    *("efficientnet_lite0_fashion", "efficientnet_lite0_trees"),
+    *("efficientnet_lite0_fashion", "efficientnet_lite0_trees", "pets_unet"),
+    *("coco_yolact", "coco_detr_panoptic", "nuclei_yolact"),
 }
 """Tracing these takes long."""
 TRACED_LONG = {
@@ -30,6 +31,8 @@ TRACED_LONG = {
     "shapes_detr",
     "shapes_retinanet",
     "shapes_rcnn",
+    "shapes_yolact",
+    "shapes_detr_segmentation",
 }
 """Their own tests trace them in the default suite."""
 ALIKE = {
@@ -47,8 +50,13 @@ BUNDLED = {
     "trees_faster_rcnn",
     "shapes_ssd",
     "detect_ssd",
+    "nuclei_unet",
 }
 """Their data come with the package, or are made by the tests."""
+
+
+METRICS = {ClassScores: {"accuracy"}, Detections: {"box_loss", "class_loss"}, PixelScores: {"pixel_loss"}}
+"""What training logs, by what is predicted."""
 
 
 def same_shapes(a, b):
@@ -71,7 +79,8 @@ def test_the_train_step_keeps_the_shapes_of_the_state_and_lowers_for_gpu_and_tpu
     step = jax.jit(experiment.train_step_of(chosen))  # traced once for both
     after, metrics = step.eval_shape(state, chosen.train.spec)
     assert same_shapes(after, state)
-    expected = {"box_loss", "class_loss"} if isinstance(chosen.train.spec.target, Objects) else {"accuracy"}
+    predicted = jax.eval_shape(experiment.task_of(chosen).predict, state.averaged, chosen.train.spec)
+    expected = METRICS[type(predicted)]
     assert {"loss", "gradient_norm"} | expected <= set(metrics)
     assert all(value.shape == () for value in metrics.values())
     for evaluation in chosen.evaluations.values():

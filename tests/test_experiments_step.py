@@ -7,7 +7,7 @@ import pytest
 from experiment_files import build, files
 
 from jaxvision import experiment
-from jaxvision.types import Batch, ClassScores, Labels, Objects
+from jaxvision.types import Batch, ClassScores, Labels, Objects, PixelScores, SegmentationMap
 
 SMALL = {
     "imagenet_resnet50": {"image_size": "64", "batch_size": "4", "width": "16", "warmup_epochs": "0"},
@@ -22,6 +22,10 @@ SMALL = {
     "shapes_yolox": {"batch_size": "2", "width": "4"},
     "shapes_fast_rcnn": {"batch_size": "2", "width": "8", "fast_rcnn.proposals": "20"},
     "shapes_rcnn": {"batch_size": "2", "width": "8", "rcnn.proposals": "20"},
+    "shapes_yolact": {"batch_size": "2", "width": "8", "yolact.channels": "16"},
+    "shapes_detr_segmentation": {"batch_size": "2", "width": "8"},
+    "nuclei_unet": {"batch_size": "2", "width": "4"},
+    "pets_unet": {"batch_size": "2", "size": "64"},
 }
 SAME = {
     *("cifar100_resnet18", "fashion_mnist_resnet18", "optimizers", "imbalanced_fashion_mnist", "folder", "folder_cnn"),
@@ -29,6 +33,7 @@ SAME = {
     *("efficientnet_lite0_fashion", "efficientnet_lite0_trees", "detect_yolo", "detect_yolox", "detect_faster_rcnn"),
     *("detect_retinanet", "detect_detr", "voc_ssd300", "trees_ssd", "trees_yolo", "coco_detr", "coco_yolox"),
     *("coco_retinanet", "coco_faster_rcnn", "voc_fast_rcnn", "voc_rcnn", "coco_yolov3", "imagenet_efficientnet_lite0"),
+    *("coco_yolact", "coco_detr_panoptic", "nuclei_yolact"),
 }
 """But for the classes, the canvas or the depth of the backbone, the same step as another file's."""
 ELSEWHERE = {
@@ -52,8 +57,12 @@ def random_batch(spec: Batch, classes: int) -> Batch:
         boxes = np.concatenate([corner, corner + rng.uniform(4, min(height, width) / 2, corner.shape)], -1)
         valid = np.broadcast_to(np.arange(shape[1]) < 3, shape)
         area = None if like.area is None else np.zeros(shape, np.float32)
-        return Objects(boxes.astype(np.float32), np.zeros(shape, np.int32), valid, ~valid, area=area)
+        masks = jax.tree.map(lambda leaf: np.ones(leaf.shape, leaf.dtype), like.masks)
+        return Objects(boxes.astype(np.float32), np.zeros(shape, np.int32), valid, ~valid, masks, area=area)
 
+    if isinstance(spec.target, SegmentationMap):
+        label = rng.integers(0, classes, (count, height, width)).astype(np.int32)
+        target = SegmentationMap(label, np.ones(label.shape, bool))
     target = objects(spec.target) if isinstance(spec.target, Objects) else target
     given = None if spec.given is None else objects(spec.given)
     return Batch(image, size, size, np.arange(count, dtype=np.int32), np.ones(count, bool), target, given)
@@ -71,7 +80,8 @@ def test_one_real_step_on_a_small_canvas(path, folder_of_classes):
     chosen = build(path, SMALL.get(path.stem, {}), folder_of_classes)
     state = experiment.first_state_of(chosen, start=False)
     foreseen = jax.eval_shape(chosen.task.predict, state.averaged, chosen.train.spec)
-    batch = random_batch(chosen.train.spec, foreseen.logits.shape[-1] if isinstance(foreseen, ClassScores) else 1)
+    classes = foreseen.logits.shape[-1] if isinstance(foreseen, ClassScores | PixelScores) else 1
+    batch = random_batch(chosen.train.spec, classes)
     step = jax.jit(experiment.train_step_of(chosen))
     after, metrics = step(state, batch)
     assert int(after.step) == 1

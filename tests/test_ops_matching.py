@@ -60,6 +60,29 @@ def test_without_objects_all_is_background(rule):
     assert (np.asarray(found) == BACKGROUND).all()
 
 
+def best_pairs(overlap, valid):
+    """YOLACT's loop: the best pair of all, then the best of the objects and anchors that are left."""
+    left, match = np.where(valid[:, None], overlap, -1.0), np.full(overlap.shape[1], BACKGROUND)
+    for _ in range(int(valid.sum())):
+        if left.max() < 0:
+            break
+        g = left.max(1).argmax()
+        a = left[g].argmax()
+        match[a] = g
+        left[g], left[:, a] = -1, -1
+    return match
+
+
+@pytest.mark.parametrize("shape", [(5, 30), (6, 4), (1, 7)])
+def test_greedy_takes_the_best_pairs_first(shape):
+    match = jax.jit(matching.greedy)
+    for seed in range(20):
+        overlap, valid = case(seed, *shape)
+        found = np.asarray(match(overlap, valid))
+        np.testing.assert_array_equal(found, best_pairs(overlap, valid))
+        assert (found >= 0).sum() == min(valid.sum(), shape[1])
+
+
 @pytest.mark.parametrize(("predictions", "objects"), [(12, 7), (100, 100)])
 def test_hungarian_costs_what_scipys_does(predictions, objects):
     match = jax.jit(matching.hungarian)

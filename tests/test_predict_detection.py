@@ -14,7 +14,8 @@ from PIL import Image
 from pycocotools.coco import COCO
 
 from jaxvision import main, predict
-from jaxvision.draw.boxes import COLOURS, with_boxes
+from jaxvision.draw.boxes import with_boxes
+from jaxvision.draw.palette import COLOURS
 from jaxvision.errors import ConfigError
 from jaxvision.experiment import Selection
 from jaxvision.run import records
@@ -228,6 +229,40 @@ def test_what_a_model_is_given_beside_an_image_is_found_for_every_file(finished,
     for i, row in enumerate(rows):
         there = [box + [-1, -1, 1, 1] for _, _, box in expected(i, least=0.3)]
         assert np.abs(np.array([each["box"] for each in row["objects"]]) - there).max() < 0.01
+
+
+def test_large_images_are_seen_in_tiles(run, tmp_path):
+    for i in range(COUNT):
+        save(tmp_path / "large" / f"{i}.png", scene(i)[0].repeat(4, 0).repeat(4, 1))
+    status, said, output = run(
+        *(tmp_path / "large", "--tiles=96", "--tile-overlap=48", "--score=0", f"--draw={tmp_path / 'drawn'}")
+    )
+    assert status == 0, said
+    rows = [json.loads(line) for line in output.read_text().splitlines()]
+    for i, row in enumerate(rows):
+        assert (row["height"], row["width"]) == tuple(4 * side for side in scene(i)[0].shape[:2])
+        there = expected(i)
+        assert [each["label"] for each in row["objects"]] == [label for label, _, _ in there]
+        for each, (_, score, box) in zip(row["objects"], there, strict=True):
+            assert each["score"] == pytest.approx(score)
+            assert np.abs(each["box"] - 4 * box).max() <= 3.01  # a pixel of the canvas
+    with Image.open(tmp_path / "drawn" / "000000_0.jpg") as picture:
+        assert picture.size == (rows[0]["width"], rows[0]["height"])
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        (["--tile-overlap=10"], "--tile-overlap= needs --tiles="),
+        (["--tiles=64", "--tile-overlap=40"], "tiles of 64 pixels that overlap by 40: allowed are sizes from 32"),
+        (["--tiles=0"], "'0' is no whole number from 1 on"),
+        (["--tiles=64", "--tile-overlap=-1"], "'-1' is no whole number from 0 on"),
+    ],
+)
+def test_tiles_that_can_not_be(run, flags, message, capfd):
+    with pytest.raises(SystemExit):
+        run("x.png", *flags)
+    assert message in capfd.readouterr().err
 
 
 def test_a_folder_that_can_not_be_made(run, tmp_path, capfd):

@@ -14,7 +14,7 @@ from numpy.testing import assert_allclose
 from jaxvision import run
 from jaxvision.data import samples
 from jaxvision.ops.boxes import iou
-from jaxvision.pretrained import coco, detectors, fetch
+from jaxvision.pretrained import coco, detectors, fetch, published_task
 from jaxvision.run import prediction
 
 network = pytest.mark.network
@@ -139,9 +139,9 @@ def test_it_starts_a_detector_for_other_classes(published, frozen, capsys):
     task = published.task(2, frozen_norm=frozen)
     fresh = jax.tree.map(
         lambda leaf: np.zeros(leaf.shape, leaf.dtype),
-        jax.eval_shape(task.init, jax.random.key(0), detectors._blank(published.preprocessing.size)),
+        jax.eval_shape(task.init, jax.random.key(0), published_task.blank(published.preprocessing.size)),
     )
-    filled = detectors.start_from(published)(fresh)
+    filled = published_task.start_from(published)(fresh)
     changed = sum(leaf.size for leaf in jax.tree.leaves(filled) if np.asarray(leaf).any())
     assert changed / sum(leaf.size for leaf in jax.tree.leaves(filled)) > 0.85
     assert " new: " in capsys.readouterr().out

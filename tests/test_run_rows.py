@@ -91,3 +91,29 @@ def test_half_precision_columns_are_stored_as_float32(tmp_path):
     assert columns["scores"].dtype == np.float32
     assert columns["scores"].tolist() == [0.5, 1.25]
     assert rows.read(tmp_path, "b") is None
+
+
+def test_columns_of_bytes_are_stored_without_pickles(tmp_path):
+    texts = [b"", b"a\0\n", b"\xff" * 300]
+    column = np.empty(3, object)
+    column[:] = texts
+    rows.write(tmp_path, 3, {"a": {"masks": column, "index": np.arange(3)}, "b": {"masks": column[:0]}})
+    with np.load(tmp_path / "rows/a.npz", allow_pickle=False) as file:
+        assert {file[name].dtype for name in file.files} == {np.dtype(np.uint8), np.dtype(np.int64)}
+    columns = rows.read(tmp_path, "a").columns
+    assert set(columns) == {"index", "masks"}
+    assert columns["masks"].dtype == object
+    assert columns["masks"].tolist() == texts
+    assert rows.read(tmp_path, "b").columns["masks"].shape == (0,)
+    column[0] = "text"
+    with pytest.raises(TypeError, match="'masks' of the rows holds objects of type str; allowed is bytes"):
+        rows.write(tmp_path, 3, {"a": {"masks": column}})
+    assert rows.read(tmp_path, "a").columns["masks"].tolist() == texts
+
+
+def test_bytes_that_do_not_fit_their_lengths_are_damage(tmp_path):
+    (tmp_path / "rows").mkdir()
+    stored = {"__step__": np.asarray(1), "a__bytes__": np.zeros(3, np.uint8), "a__lengths__": np.array([1, 1])}
+    np.savez(tmp_path / "rows/a.npz", **stored)
+    with pytest.raises(WorkdirError, match="the lengths of column 'a' don't add up to its 3 bytes"):
+        rows.read(tmp_path, "a")

@@ -15,17 +15,17 @@ import pytest
 from detectors import loss_and_gradient, variables_of
 from equalities import equalities
 from numpy.testing import assert_allclose, assert_array_equal
-from segmenters import CLASSES, EVERY, SIDE, make_batch
+from segmenters import BINARY, CLASSES, EVERY, SIDE, make_batch
 
 from jaxvision.ops import pixel_losses
-from jaxvision.tasks import deeplab, fcn, segmentation
+from jaxvision.tasks import deeplab, fcn, segmentation, u2net, unet
 from jaxvision.tasks.detection import LossTerms
 from jaxvision.types import Objects, PixelScores
 
 HERE = Path(__file__).parent
 QUICK = ("fcn",)
 NAMES = [name if name in QUICK else pytest.param(name, marks=pytest.mark.slow) for name in EVERY]
-FILES = (fcn, deeplab, segmentation)
+FILES = (fcn, deeplab, unet, u2net, segmentation)
 segmenters = pytest.mark.parametrize("name", NAMES)
 pytestmark = pytest.mark.usefixtures("float64")
 
@@ -160,7 +160,7 @@ def test_types_are_strict_for_a_batch_of_one(name):
         (loss, _), gradient = jax.eval_shape(loss_and_gradient(task), variables, batch)
         found = jax.eval_shape(task.predict, variables, batch)
     assert {x.dtype for x in jax.tree.leaves((loss, gradient, found))} == {jnp.dtype(jnp.float32)}
-    assert (found.logits.shape[0], found.logits.shape[-1]) == (1, CLASSES)
+    assert (found.logits.shape[0], found.logits.shape[-1]) == (1, 2 if name in BINARY else CLASSES)
 
 
 @pytest.mark.slow

@@ -341,7 +341,7 @@ def test_evaluation_of_1997_examples_in_batches_of_64_equals_numpy():
         compute=lambda rows: {"accuracy": rows["hit"].mean(), "mean_top": rows["top"].mean(dtype=np.float64)},
     )
     observe = evaluation.make_observe(linear_task().predict, metric)
-    result = evaluation.measure(observe, {}, batches(), metric.compute)
+    result = evaluation.measure(observe, {}, batches(), metric)
     assert result.metrics["accuracy"] == (logits.argmax(1) == label).mean()
     assert result.metrics["mean_top"] == logits.max(1).mean(dtype=np.float64)
     np.testing.assert_array_equal(result.rows["index"], np.arange(1997))
@@ -351,13 +351,13 @@ def test_evaluation_hides_the_target_from_predict():
     seen = []
     metric = Metric(lambda scores, batch: {"target": batch.target}, lambda rows: {})
     observe = evaluation.make_observe(lambda variables, batch: seen.append(batch.target), metric)
-    evaluation.measure(observe, {}, [pixels(1.0).replace(target=np.zeros(1))], metric.compute)
+    evaluation.measure(observe, {}, [pixels(1.0).replace(target=np.zeros(1))], metric)
     assert seen == [None]
 
 
 def test_evaluation_without_examples_is_an_error():
     with pytest.raises(ValueError, match="no valid example"):
-        evaluation.measure(lambda variables, batch: {}, {}, [], lambda rows: {})
+        evaluation.measure(lambda variables, batch: {}, {}, [], Metric(lambda scores, batch: {}, lambda rows: {}))
 
 
 def test_jsonl_is_cut_back_and_survives_a_half_written_line(tmp_path):

@@ -59,6 +59,15 @@ def decode(
     return _on_canvas(image, placer, rng, channels, data)
 
 
+def pixels_of(data: bytes | np.ndarray, *, max_pixels: int = MAX_PIXELS) -> np.ndarray:
+    """The upright image in its own size, uint8, `h w 3`, or `h w` where it is grey; as `decode` reads it.
+
+    Raises BadImage as `decode` does.
+    """
+    image = _from_pixels(data) if isinstance(data, np.ndarray) else guarded(lambda: opened(data, max_pixels))
+    return guarded(lambda: np.asarray(_converted(upright_image(image), 3)))
+
+
 def _on_canvas(
     image: Image.Image, placer: Placer, rng: np.random.Generator | None, channels: int, data: bytes = b""
 ) -> Decoded:

@@ -1,21 +1,18 @@
 """Boxes on images, in a colour for each class: as part of a figure, or in the pixels themselves."""
 
 from collections.abc import Sequence
-from functools import cache
 from typing import Any
 
 import numpy as np
 from jaxtyping import Float, UInt8
 from matplotlib.axes import Axes
 from matplotlib.patches import Rectangle
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image, ImageDraw
 
-from jaxvision.draw.fonts import drawable, runs
-from jaxvision.draw.style import BLUE, GREEN, LONGEST, ORANGE, PURPLE, VERMILLION, shorten, text_width
-
-COLOURS = (BLUE, VERMILLION, GREEN, PURPLE, ORANGE)
-"""Colours of the classes of objects, again from the start after the last."""
-
+from jaxvision.draw.fonts import drawable
+from jaxvision.draw.lettering import extent, write
+from jaxvision.draw.palette import distinct
+from jaxvision.draw.style import LONGEST, shorten, text_width
 
 Label = tuple[float, float, float, float]
 """`x0 y0 x1 y1` of a label."""
@@ -23,7 +20,7 @@ Label = tuple[float, float, float, float]
 
 def colour_of(label: Any) -> str:
     """The colour of a class."""
-    return COLOURS[int(label) % len(COLOURS)]
+    return distinct(int(label))
 
 
 def draw_box(
@@ -54,8 +51,21 @@ def draw_box(
     x0, y0, x1, y1 = np.asarray(box, np.float64) - 0.5  # a pixel is drawn around its number
     line: dict[str, Any] = {"edgecolor": colour, "linestyle": "--" if dashed else "-", "linewidth": 1.2}
     axes.add_patch(Rectangle((x0, y0), x1 - x0, y1 - y0, fill=False, zorder=zorder, **line))
-    if not text:
-        return
+    if text:
+        draw_label(axes, box, text, colour, size=size, taken=taken)
+
+
+def draw_label(
+    axes: Axes,
+    box: Float[np.ndarray, "4"],
+    text: str,
+    colour: str,
+    *,
+    size: float = 5,
+    taken: list[Label] | None = None,
+) -> None:
+    """The label of a box alone, as `draw_box` has it."""
+    x0, y0, _, _ = np.asarray(box, np.float64) - 0.5
     wide = _points(axes, *_far(axes))[0]
     text = shorten(text, (wide - 2) / 72, size)
     across, down = _points(axes, x0, y0)
@@ -95,9 +105,14 @@ def _points(axes: Axes, x: float, y: float) -> tuple[float, float]:
 
 
 def with_boxes(
-    pixels: UInt8[np.ndarray, "h w 3"], boxes: Float[np.ndarray, "n 4"], texts: Sequence[str], colours: Sequence[str]
+    pixels: UInt8[np.ndarray, "h w 3"],
+    boxes: Float[np.ndarray, "n 4"],
+    texts: Sequence[str],
+    colours: Sequence[str],
+    *,
+    lines: bool = True,
 ) -> Image.Image:
-    """The image with boxes drawn into its pixels; lines and texts are as large as its size asks for.
+    """The image with boxes drawn into its pixels, or with `lines=False` their labels alone, as large as its size asks for.
 
     A label stands where it hides no label of a box before, where there is such a place at the corners of its box.
     """
@@ -105,7 +120,7 @@ def with_boxes(
     draw = ImageDraw.Draw(picture)
     short = min(picture.size)
     thick, size = max(1, round(short / 250)), max(9, round(short / 40))
-    for box, colour in list(zip(boxes, colours, strict=True))[::-1]:
+    for box, colour in list(zip(boxes, colours, strict=True))[::-1] if lines else ():
         x0, y0, x1, y1 = (float(side) for side in box)
         draw.rectangle((x0, y0, max(x1 - 1, x0), max(y1 - 1, y0)), outline=colour, width=thick)
     labels: list[Label] = []
@@ -113,11 +128,11 @@ def with_boxes(
         line = drawable(" ".join(text.split())[:LONGEST])
         if not line:
             continue
-        left, top, right, bottom = _extent(draw, line, size)
+        left, top, right, bottom = extent(draw, line, size)
         label = _free_place(box, (right - left + 4, bottom - top + 4), picture.size, labels)
         labels.append(label)
         draw.rectangle(label, fill=colour)
-        _write(draw, label[0] + 2 - left, label[1] + 2 - top, line, size)
+        write(draw, label[0] + 2 - left, label[1] + 2 - top, line, size)
     return picture
 
 
@@ -138,24 +153,3 @@ def _free_place(
 
 def _meet(a: Label, b: Label) -> bool:
     return a[0] < b[2] and b[0] < a[2] and a[1] < b[3] and b[1] < a[3]
-
-
-def _extent(draw: ImageDraw.ImageDraw, line: str, size: int) -> tuple[float, float, float, float]:
-    """Left, top, right and bottom of the ink of a line whose baseline begins at 0, 0."""
-    boxes, x = [], 0.0
-    for font, piece in runs(line):
-        boxes.append(draw.textbbox((x, 0), piece, font=_font(font.path, size), anchor="ls"))
-        x += draw.textlength(piece, font=_font(font.path, size))
-    return tuple(pick(box[side] for box in boxes) for side, pick in enumerate((min, min, max, max)))  # pyright: ignore
-
-
-def _write(draw: ImageDraw.ImageDraw, x: float, y: float, line: str, size: int) -> None:
-    """Writes a line whose baseline begins at x, y, each piece with the font that has its signs."""
-    for font, piece in runs(line):
-        draw.text((x, y), piece, fill="white", font=_font(font.path, size), anchor="ls")
-        x += draw.textlength(piece, font=_font(font.path, size))
-
-
-@cache
-def _font(path: str, size: int) -> ImageFont.FreeTypeFont:
-    return ImageFont.truetype(path, size)

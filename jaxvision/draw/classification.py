@@ -1,6 +1,6 @@
 """The pictures of an evaluated classifier: its confusion matrix, a sample of its predictions, its worst mistakes."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
 import numpy as np
@@ -58,16 +58,22 @@ def images_of(stream: Stream, index: Iterable[int]) -> dict[int, np.ndarray]:
       stream: that of an evaluation, which yields the examples in the order of their index.
       index: which examples.
     """
-    size = stream.spec.image.shape[0]
     found = {}
+    for example, batch, row in rows_of(stream, index):
+        top, left, bottom, right = _shown(batch, row)
+        found[example] = np.asarray(batch.image[row])[top:bottom, left:right]
+    return found
+
+
+def rows_of(stream: Stream, index: Iterable[int]) -> Iterator[tuple[int, Batch, int]]:
+    """Each of these examples, its batch and its row there; reads only the batches that they are in."""
+    size = stream.spec.image.shape[0]
     wanted = set(map(int, index))
     for step in sorted({i // size for i in wanted}):
         batch = next(stream.batches(step))
         for row, i in enumerate(np.asarray(batch.index)):
             if int(i) in wanted:
-                top, left, bottom, right = _shown(batch, row)
-                found[int(i)] = np.asarray(batch.image[row])[top:bottom, left:right]
-    return found
+                yield int(i), batch, row
 
 
 def _shown(batch: Batch, row: int) -> list[int]:

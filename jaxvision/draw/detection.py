@@ -8,10 +8,11 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from jaxvision.draw.boxes import COLOURS, Label, draw_box
+from jaxvision.draw.boxes import Label, draw_box
 from jaxvision.draw.classification import images_of, spread
 from jaxvision.draw.confusion import confusion, drawn_of
 from jaxvision.draw.figure import save
+from jaxvision.draw.palette import COLOURS
 from jaxvision.draw.style import GREEN, INK, MUTED, ORANGE, RULE, VERMILLION, shorten, text_width
 from jaxvision.errors import amount
 from jaxvision.metrics import coco_ap
@@ -94,7 +95,7 @@ def pairs_sheet(seen: Seen, numbers: Sequence[int] | np.ndarray, title: str) -> 
     for place, (number, example) in enumerate(zip(numbers, index, strict=True)):
         left, top = MARGIN + place % columns * pitch[0], MARGIN + HEAD + place // columns * pitch[1]
         height, width = (CELL * side / max(images[example].shape[:2]) for side in images[example].shape[:2])
-        both = [_image_axes(figure, images[example], x, top, width, height) for x in (left, left + width + GAP)]
+        both = [image_axes(figure, images[example], x, top, width, height) for x in (left, left + width + GAP)]
         found, missed, false = _draw_pair(both, seen, int(number), images[example].shape[:2], about.classes)
         counts = f"{found} found, {missed} missed, {amount(false, 'false positive')}"
         caption = (shorten(about.name(example), 2 * width, 8), counts)
@@ -117,7 +118,7 @@ def _write_head(figure: Figure, title: str, seen: Seen) -> None:
         x += (text_width(f"■ {text}", 8.5) * 1.12 + 0.15) / width
 
 
-def _image_axes(figure: Figure, image: np.ndarray, left: float, top: float, width: float, height: float) -> Axes:
+def image_axes(figure: Figure, image: np.ndarray, left: float, top: float, width: float, height: float) -> Axes:
     """The image at this place, in inches from the upper left corner of the page."""
     page = figure.get_size_inches()
     axes = figure.add_axes((left / page[0], 1 - (top + height) / page[1], width / page[0], height / page[1]))

@@ -38,15 +38,18 @@ class _Window(NamedTuple):
 
 
 def run_lengths(
-    masks: BoxMasks | PrototypeMasks | MapMasks, rows: Sequence[int] | np.ndarray, canvas: Canvas
+    masks: BoxMasks | PrototypeMasks | MapMasks | Sequence[Runs], rows: Sequence[int] | np.ndarray, canvas: Canvas
 ) -> Iterator[Runs]:
     """The masks of these rows of one image as run lengths at the size of its file.
 
     Args:
-      masks: NumPy arrays of one image, without the axis of the batch.
+      masks: NumPy arrays of one image, without the axis of the batch; or run lengths of the file, which stay as they are.
       rows: which detections.
       canvas: the image as the model was shown it.
     """
+    if isinstance(masks, Sequence):
+        yield from (masks[int(row)] for row in rows)
+        return
     of = {BoxMasks: _in_box, PrototypeMasks: _of_prototypes, MapMasks: _of_map}[type(masks)]
     for row in rows:
         grid, window, threshold = of(masks, int(row), canvas)
@@ -64,9 +67,18 @@ def _in_box(masks: BoxMasks, row: int, canvas: Canvas) -> _Found:
 
 
 def _of_prototypes(masks: PrototypeMasks, row: int, canvas: Canvas) -> _Found:
+    """The sigmoid of a sum of prototypes. As in YOLACT's code cells beyond the box, with a margin of one, are off before it
+    is enlarged.
+    """
     logits = _floats(masks.prototypes) @ _floats(masks.coefficients[row])
-    box = _box_in_file(masks.boxes[row], canvas)
-    return 0.5 + 0.5 * np.tanh(0.5 * logits), _on_canvas(box, logits.shape, masks.extent, canvas), 0.5
+    cells = np.array([side / pixels for side, pixels in zip(logits.shape, masks.extent, strict=True)])[::-1]
+    low, high = np.ceil(np.asarray(masks.boxes[row], np.float64).reshape(2, 2) * cells + [[-1], [1]])
+    across, down = (
+        (np.arange(side) >= low[axis]) & (np.arange(side) < high[axis]) for axis, side in enumerate(logits.shape[::-1])
+    )
+    values = np.where(down[:, None] & across[None], 0.5 + 0.5 * np.tanh(0.5 * logits), 0)
+    reached = np.concatenate([(low - 0.5) / cells, (high + 0.5) / cells])
+    return values, _on_canvas(_box_in_file(reached, canvas), logits.shape, masks.extent, canvas), 0.5
 
 
 def _of_map(masks: MapMasks, row: int, canvas: Canvas) -> _Found:

@@ -132,5 +132,12 @@ def union(all: Sequence[Runs]) -> Runs:
     return of_coco(mask.merge([_coco(each) for each in all]))
 
 
+def intersection(all: Sequence[Runs]) -> Runs:
+    """The pixels that are on in every one of these masks, of one size each; one mask or more."""
+    from hotcoco import mask  # pyright: ignore[reportMissingModuleSource]
+
+    return of_coco(mask.merge([_coco(each) for each in all], intersect=True))
+
+
 def _coco(runs: Runs) -> dict[str, Any]:
     return {"size": list(runs.size), "counts": runs.counts}

@@ -3,11 +3,13 @@
 Categories, images and annotations are numbered from 1, as pycocotools needs it: it takes a match to annotation 0 for none.
 """
 
-from typing import NamedTuple
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 from jaxtyping import Float
 
+from jaxvision.masks.runs import Runs
 from jaxvision.metrics.tables import Tables
 
 THRESHOLDS = tuple(np.linspace(0.5, 0.95, 10).round(2).tolist())
@@ -47,6 +49,45 @@ def curves(found: Tables) -> Curves:
     columns = (detected.image + 1, _corner(detected.box), detected.score, detected.label + 1)
     evaluation = hotcoco.COCOeval(truth, truth.load_res(np.column_stack(columns)), "bbox")
     evaluation.evaluate()
+    return _accumulated(evaluation)
+
+
+MasksOf = Callable[[int], tuple[Sequence[Runs], Sequence[Runs]]]
+"""Masks of an image by its number in the tables: those of its detections and of its objects, in the order of the tables."""
+
+
+def mask_curves(found: Tables, masks: MasksOf) -> Curves:
+    """The same for masks, one image after the other, so that only the matches of all of them are held at once."""
+    import hotcoco
+
+    categories = [{"id": c, "name": str(c)} for c in range(1, found.classes + 1)]
+    streamed = hotcoco.StreamingEval(categories, "segm")
+    detected, annotated = found.detected, found.annotated
+    images = np.arange(found.images + 1)
+    detections, objects = (np.searchsorted(of.image, images) for of in (detected, annotated))
+    for image in range(found.images):
+        both = masks(image)
+        of_found, of_truth = (range(*ends[image : image + 2]) for ends in (detections, objects))
+        results = [
+            _annotation(image, detected.label[i], mask) | {"score": float(detected.score[i])}
+            for i, mask in zip(of_found, both[0], strict=True)
+        ]
+        truth = [
+            _annotation(image, annotated.label[i], mask)
+            | {"id": i + 1, "area": float(annotated.area[i]), "iscrowd": int(annotated.ignore[i])}
+            for i, mask in zip(of_truth, both[1], strict=True)
+        ]
+        streamed.update([{"id": image + 1, "width": 0, "height": 0}], truth, results)
+    return _accumulated(streamed.finalize())
+
+
+def _annotation(image: int, label: int, mask: Runs) -> dict[str, Any]:
+    """What COCO has of a mask; no box, so that its area is that of the mask."""
+    of = {"size": list(mask.size), "counts": mask.counts}
+    return {"image_id": image + 1, "category_id": int(label) + 1, "segmentation": of}
+
+
+def _accumulated(evaluation: Any) -> Curves:
     evaluation.accumulate()
     result = evaluation.eval
     assert result is not None

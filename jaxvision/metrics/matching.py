@@ -124,14 +124,19 @@ def best_score(found: Tables, near: Pairs) -> float:
 
 
 def confusion_matrix(rows: Mapping[str, np.ndarray], k: int, *, score: float) -> Int[np.ndarray, "k+1 k+1"]:
+    """The confusions of the rows of `metrics.detection`, by boxes."""
+    found = tables(rows, k)
+    return confusions(found, pairs(found), score)
+
+
+def confusions(found: Tables, near: Pairs, score: float) -> Int[np.ndarray, "k+1 k+1"]:
     """Counts of objects of class i (the row) detected as class j (the column); the last row and column are background.
 
     Only detections with this score or a higher one count; each takes the free object, of any class, with the largest IoU
     (at least 0.5), the best detection of an image first. The last row counts detections that found none, the last column
     objects that none found. Detections in an object of their class to ignore count nowhere.
     """
-    found = tables(rows, k)
-    match = matches(found, pairs(found), any_class=True)
+    k, match = found.classes, matches(found, near, any_class=True)
     right, wrong = verdict(found, match)
     sure = found.detected.score >= score
     hit, alone = np.flatnonzero(right & sure), np.flatnonzero(wrong & sure)

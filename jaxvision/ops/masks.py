@@ -3,7 +3,7 @@
 A pixel or a cell is a point of a mask: its centre. Rows of objects that are not valid may hold anything.
 """
 
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -43,6 +43,18 @@ def unpacked(masks: Masks, canvas: tuple[int, ...]) -> Bool[Array, "n h w"]:
     if isinstance(masks, CutMasks):
         return _on_canvas(masks, canvas)
     return masks.astype(bool)
+
+
+def shrunk(masks: Bool[Array, "n h w"], size: tuple[int, int], dtype=jnp.float32) -> Bool[Array, "n {size[0]} {size[1]}"]:
+    """The cells of a smaller map that masks cover by more than half, by the four pixels around the centre of each.
+
+    PyTorch's bilinear `interpolate`, and a threshold; computed in `dtype`.
+    """
+    rows, columns = (_taps(*sides) for sides in zip(masks.shape[1:], size, strict=True))
+    down, across = jnp.asarray(rows.weight, dtype)[None, :, None], jnp.asarray(columns.weight, dtype)[None, None]
+    halves = (masks[:, rows.first], masks[:, rows.second])
+    a, b, c, d = (half[:, :, cells].astype(dtype) for half in halves for cells in (columns.first, columns.second))
+    return (1 - down) * ((1 - across) * a + across * b) + down * ((1 - across) * c + across * d) > 0.5
 
 
 def boxes_around(masks: Masks, dtype) -> tuple[Float[Array, "n 4"], Bool[Array, "n"]]:
@@ -179,3 +191,17 @@ def _around(rows: Bool[Array, "n h"], columns: Bool[Array, "n w"]) -> tuple[Int[
     (y0, y1), (x0, x1) = first_and_end(rows), first_and_end(columns)
     nonempty = rows.any(1)
     return jnp.where(nonempty[:, None], jnp.stack([x0, y0, x1, y1], -1), 0), nonempty
+
+
+class _Taps(NamedTuple):
+    """The two pixels along one axis between which the centre of each cell lies, and the weight of the second."""
+
+    first: Int[np.ndarray, "o"]
+    second: Int[np.ndarray, "o"]
+    weight: Float[np.ndarray, "o"]
+
+
+def _taps(pixels: int, cells: int) -> _Taps:
+    place = np.maximum((np.arange(cells) + 0.5) * pixels / cells - 0.5, 0)
+    first = np.minimum(place.astype(np.int64), pixels - 1)
+    return _Taps(first, np.minimum(first + 1, pixels - 1), place - first)

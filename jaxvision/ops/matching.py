@@ -56,6 +56,27 @@ def bipartite(iou: Float[Array, "g a"], valid: Bool[Array, "g"], *, threshold: f
     return jnp.where(claimed >= 0, claimed, match)
 
 
+def greedy(iou: Float[Array, "g a"], valid: Bool[Array, "g"]) -> Match:
+    """An anchor for every object of its own, the pair of the highest IoU first; all others are background.
+
+    As in YOLACT's code. Of equal IoUs the first object and the first anchor; of more objects than anchors as many have one.
+    """
+    objects = jnp.arange(len(iou), dtype=jnp.int32)
+    # The others take one anchor less than there are objects, so that no object needs more candidates than these.
+    left, anchors = top_k(jnp.where(valid[:, None], iou, -1), min(iou.shape))
+
+    def pair(_: Array, state: tuple[Array, Array]) -> tuple[Array, Array]:
+        left, match = state
+        number = left.max(1).argmax()
+        place = left[number].argmax()
+        anchor = anchors[number, place]
+        claimed = jnp.where(left[number, place] >= 0, anchor, iou.shape[1])
+        taken = (anchors == anchor) | (objects == number)[:, None]
+        return jnp.where(taken, -1, left), match.at[claimed].set(number.astype(jnp.int32), mode="drop")
+
+    return jax.lax.fori_loop(0, len(iou), pair, (left, jnp.full(iou.shape[1], BACKGROUND, jnp.int32)))[1]
+
+
 def hungarian(cost: Float[Array, "p g"], valid: Bool[Array, "g"]) -> Match:
     """The assignment of predictions to objects, one to one, of the least cost in all (arXiv:2005.12872).
 

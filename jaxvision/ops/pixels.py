@@ -47,6 +47,14 @@ def normalise(
     return jnp.where(inside(size, *image.shape[:2])[..., None], scaled, 0).astype(dtype)
 
 
+def brightened(image: Shaped[Array, "h w c"], size: Int[Array, "2"]) -> Float[Array, "h w c"]:
+    """The image times 255 by the largest value of its content, in float32 at least; as it is where that is 0 or less."""
+    wide = jnp.promote_types(image.dtype, jnp.float32)
+    values = image.astype(wide)
+    largest = jnp.where(inside(size, *image.shape[:2])[..., None], values, 0).max()
+    return values * (255 / jnp.where(largest > 0, largest, 255))
+
+
 def _per_channel(value: float | Sequence[float], channels: int, dtype) -> Float[Array, "1 1 c"]:
     if np.shape(value) not in ((), (1,), (channels,)):
         raise ValueError(f"mean and std need one value, or one a channel: the image has {channels}, given are {value}")

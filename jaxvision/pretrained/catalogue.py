@@ -1,39 +1,31 @@
-"""Every network and detector whose trained weights ship in packages, by name."""
-
-from typing import Any, NamedTuple
+"""Every network and task whose trained weights ship in packages, by name."""
 
 from jaxvision.errors import nearest
-from jaxvision.pretrained import detectors, published
-from jaxvision.pretrained.detectors import PublishedDetector
-from jaxvision.pretrained.preprocessing import Preprocessing
+from jaxvision.pretrained import detectors, published, segmenters
 from jaxvision.pretrained.published import Published, load_published
+from jaxvision.pretrained.published_task import PublishedTask, TrainedTask, load_task
 from jaxvision.tasks.classification import classification
-from jaxvision.types import Task
 
 
-class Classifier(NamedTuple):
-    """A trained classifier."""
+def load(weights: Published | PublishedTask) -> TrainedTask:
+    """The task of published weights, with them, downloaded at the first call.
 
-    task: Task
-    variables: dict[str, Any]
-    classes: tuple[str, ...]
-    preprocessing: Preprocessing
-
-
-def load_classifier(weights: Published) -> Classifier:
-    """The classifier with its weights, downloaded at the first call; errors are those of `load_published`."""
+    Errors are those of `load_published` and `load_task`.
+    """
+    if isinstance(weights, PublishedTask):
+        return load_task(weights)
     model = load_published(weights)
     task = classification(model.network, mean=model.preprocessing.mean, std=model.preprocessing.std)
-    return Classifier(task, model.variables, model.classes, model.preprocessing)
+    return TrainedTask(task, model.variables, model.classes, model.preprocessing)
 
 
-def by_name() -> dict[str, Published | PublishedDetector]:
-    """The values of `detectors` and `published` by their names in lower case: "ssd_mobilenet_v2"."""
-    values = {**vars(detectors), **vars(published)}
-    return {name.lower(): each for name, each in values.items() if isinstance(each, Published | PublishedDetector)}
+def by_name() -> dict[str, Published | PublishedTask]:
+    """The values of `detectors`, `segmenters` and `published` by their names in lower case: "ssd_mobilenet_v2"."""
+    values = {**vars(detectors), **vars(segmenters), **vars(published)}
+    return {name.lower(): each for name, each in values.items() if isinstance(each, Published | PublishedTask)}
 
 
-def find(name: str) -> Published | PublishedDetector:
+def find(name: str) -> Published | PublishedTask:
     """The published weights of this name. Raises ValueError for another, naming the nearest."""
     known = by_name()
     if name.lower() not in known:

@@ -1,16 +1,14 @@
 """Detectors whose trained weights ship in packages: one call loads one, with its preprocessing and its classes.
 
-    detector = load_detector(YOLOV3_TINY)
+    detector = published_task.load_task(YOLOV3_TINY)
     detections = jax.jit(detector.task.predict)(detector.variables, batch)
 
-For other classes: `task = YOLOV3_TINY.task(len(classes))` and `start_from(YOLOV3_TINY)` as the `start` of an experiment.
+For other classes: `task = YOLOV3_TINY.task(len(classes))` and `published_task.start_from(YOLOV3_TINY)` as the `start` of an
+experiment.
 """
 
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any, NamedTuple
 
-import jax
 import jax.numpy as jnp
 from jax.typing import DTypeLike
 
@@ -21,60 +19,13 @@ from jaxvision.ops.nms import NMS, greedy
 from jaxvision.pretrained import coco, preprocessing, tensorflow_ssd
 from jaxvision.pretrained import darknet as darknet_files
 from jaxvision.pretrained.fetch import from_package
-from jaxvision.pretrained.files import read
-from jaxvision.pretrained.preprocessing import Preprocessing
-from jaxvision.pretrained.start import start
-from jaxvision.pretrained.strict import Sources, load
+from jaxvision.pretrained.published_task import PublishedTask
 from jaxvision.tasks.ssd import SIGMOID, Defaults, ssd, ssd300_mobilenet_v2
 from jaxvision.tasks.yolo import YOLOV3_TINY as TINY_PRIORS
 from jaxvision.tasks.yolo import yolo, yolov3_tiny
-from jaxvision.types import Batch, Task, Variables
+from jaxvision.types import Task
 
 SMOOTH_L1 = smooth_l1()
-
-
-class PublishedDetector(NamedTuple):
-    """A detector for which there are trained weights."""
-
-    task: Callable[..., Task]
-    """`(classes, dtype=float32, frozen_norm=False, nms=...) -> Task`; frozen: normalisation keeps statistics and weights."""
-    sources: Sources
-    file: Callable[[], Path]
-    """The file of weights, downloaded if need be."""
-    preprocessing: Preprocessing
-    classes: tuple[str, ...]
-    head: tuple[str, ...]
-    """Patterns of our arrays whose shapes depend on the classes."""
-    unused: tuple[str, ...] = ()
-    """Patterns of what the file holds beside weights."""
-
-
-class Detector(NamedTuple):
-    """A trained detector."""
-
-    task: Task
-    variables: dict[str, Any]
-    classes: tuple[str, ...]
-    preprocessing: Preprocessing
-
-
-def load_detector(published: PublishedDetector) -> Detector:
-    """The detector with its weights, downloaded at the first call; errors are those of `files.read` and `strict.load`."""
-    task = published.task(len(published.classes))
-    spec = jax.eval_shape(task.init, jax.random.key(0), _blank(published.preprocessing.size))
-    arrays = read(published.file())
-    loaded = load(published.sources(spec), arrays, spec, unused=published.unused)
-    return Detector(task, loaded.variables, published.classes, published.preprocessing)
-
-
-def start_from(published: PublishedDetector) -> Callable[[Variables], Variables]:
-    """Fresh variables filled with these weights, all but the layers whose shapes depend on the classes."""
-    return start(published.sources, published.file, new=published.head, unused=published.unused)
-
-
-def _blank(side: int) -> Batch:
-    size = jnp.full((1, 2), side, jnp.int32)
-    return Batch(jnp.zeros((1, side, side, 3), jnp.uint8), size, size, jnp.zeros(1, jnp.int32), jnp.ones(1, bool))
 
 
 def _yolov3_tiny(
@@ -123,7 +74,7 @@ def _yolov3_tiny_file() -> Path:
     )
 
 
-YOLOV3_TINY = PublishedDetector(
+YOLOV3_TINY = PublishedTask(
     _yolov3_tiny,
     darknet_files.sources,
     _yolov3_tiny_file,
@@ -132,7 +83,7 @@ YOLOV3_TINY = PublishedDetector(
     ("conv9/.*", "conv12/.*"),
 )
 """YOLOv3-tiny as Redmon trained it on COCO."""
-SSD_MOBILENET_V2 = PublishedDetector(
+SSD_MOBILENET_V2 = PublishedTask(
     _tensorflow_ssd,
     tensorflow_ssd.sources,
     lambda: from_package(

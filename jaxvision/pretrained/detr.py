@@ -6,16 +6,18 @@
     arrays = from_facebook(files.read("detr-r50-e632da11.pth", inside="model"))
     variables = strict.load(detr_sources(variables), arrays, variables).variables
 
-Their classes are COCO's ids, 0 to 90 (`CLASSES`); `coco_sources` keeps the 80 that exist.
+Their classes are COCO's ids, 0 to 90 (`CLASSES`); `coco_sources` keeps the 80 that exist. `segmentation_sources` and
+`panoptic_sources` are for `DetrForSegmentation`, `facebook/detr-resnet-50-panoptic`, whose classes are ids 0 to 249.
 """
 
 import re
 from collections.abc import Mapping
 
 import numpy as np
+from jaxtyping import Int
 
 from jaxvision.pretrained import coco, torchvision
-from jaxvision.pretrained.strict import Path, Source
+from jaxvision.pretrained.strict import Path, Source, inside
 from jaxvision.pretrained.torch_layout import module_sources, unchanged
 from jaxvision.types import Variables
 
@@ -28,6 +30,10 @@ OUTSIDE = {
     "classes": "class_labels_classifier",
     **{f"boxes{number + 1}": f"bbox_predictor.layers.{number}" for number in range(3)},
 }
+PANOPTIC = 250
+"""Classes of the published network for COCO panoptic, whose ids go to 200."""
+MASKS = {"conv": "lay", "norm": "gn", "adapter": "adapter"}
+"""Layers of the mask head, which are numbered on both sides."""
 INSIDE = {
     "attention": "self_attn",
     "cross_attention": "encoder_attn",
@@ -67,13 +73,29 @@ def detr_sources(variables: Variables) -> dict[Path, Source]:
 
 def coco_sources(variables: Variables) -> dict[Path, Source]:
     """`detr_sources` for a network of COCO's 80 classes: those of the 91, and no object."""
-    kept = np.array([*coco.IDS, len(CLASSES)])
-    found = detr_sources(variables)
-    kernel, bias = found["params", "classes", "kernel"], found["params", "classes", "bias"]
+    return _of_classes(detr_sources(variables), ("classes",), np.array([*coco.IDS, len(CLASSES)]))
+
+
+def segmentation_sources(variables: Variables) -> dict[Path, Source]:
+    """The name map of a `tasks.detr_segmentation.DETRSegmentation` on a ResNet."""
+    boxes = inside("detr", detr_sources)(variables)
+    found = {path: Source(f"detr.{source.name}", source.convert) for path, source in boxes.items()}
+    masks = {name: tree for name, tree in variables["params"].items() if name != "detr"}
+    return {**found, **module_sources({"params": masks}, _mask_module)}
+
+
+def panoptic_sources(variables: Variables) -> dict[Path, Source]:
+    """`segmentation_sources` for a network of the 133 classes of COCO panoptic: those of the 250, and no object."""
+    return _of_classes(segmentation_sources(variables), ("detr", "classes"), np.array([*coco.PANOPTIC_IDS, PANOPTIC]))
+
+
+def _of_classes(found: dict[Path, Source], head: Path, kept: Int[np.ndarray, "k"]) -> dict[Path, Source]:
+    """The name map with these rows alone of the layer that scores the classes."""
+    kernel, bias = found["params", *head, "kernel"], found["params", *head, "bias"]
     return {
         **found,
-        ("params", "classes", "kernel"): Source(kernel.name, lambda array: kernel.convert(array)[:, kept]),
-        ("params", "classes", "bias"): Source(bias.name, lambda array: bias.convert(array)[kept]),
+        ("params", *head, "kernel"): Source(kernel.name, lambda array: kernel.convert(array)[:, kept]),
+        ("params", *head, "bias"): Source(bias.name, lambda array: bias.convert(array)[kept]),
     }
 
 
@@ -110,3 +132,12 @@ def _module(ours: str) -> str:
     side, number, norm, layer = inside.groups()
     name = NORMS[side][int(norm) - 1] if norm else ".".join(INSIDE[part] for part in layer.split("/"))
     return f"model.{side}.layers.{int(number) - 1}.{name}"
+
+
+def _mask_module(ours: str) -> str:
+    """`mask_head/conv2` is `mask_head.lay2`, and `attention/key` is `bbox_attention.k_linear`."""
+    part, _, layer = ours.partition("/")
+    if part == "attention":
+        return f"bbox_attention.{layer[0]}_linear"
+    numbered = re.fullmatch(r"([a-z]+)(\d+)", layer)
+    return f"mask_head.{MASKS[numbered[1]]}{numbered[2]}" if numbered else "mask_head.out_lay"

@@ -1,8 +1,8 @@
 """Files of weights, read as named arrays; nothing in a file is ever run, and no library that wrote one is needed.
 
 The format is recognised by the content: safetensors, NumPy's `.npz`, PyTorch's `.pth` (also from before 1.6), pickles of
-NumPy arrays, Keras' `.h5` and `.weights.h5`. Two formats can be recognised by the end of their names only: `.weights` of
-Darknet, which needs its `.cfg` beside it, of the same name, and `.pb`, a frozen graph of TensorFlow.
+NumPy arrays, Keras' `.h5` and `.weights.h5`. Three formats can be recognised by the end of their names only: `.weights` of
+Darknet, which needs its `.cfg` beside it, of the same name, `.pb`, a frozen graph of TensorFlow, and `.onnx`.
 """
 
 import io
@@ -19,7 +19,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from jaxvision.errors import WeightsError, amount
-from jaxvision.pretrained import darknet, frozen_graph, hdf5, pickled
+from jaxvision.pretrained import darknet, frozen_graph, hdf5, onnx_graph, pickled
 from jaxvision.pretrained.fetch import check_digest, fetched, is_url
 from jaxvision.pretrained.pickled import MOST_ARRAYS, Foreign
 from jaxvision.pretrained.sizes import check_size
@@ -95,6 +95,8 @@ def _tree(path: Path) -> Any:
         return darknet.read_weights(path, darknet.read_cfg(_beside(path, ".cfg")))
     if path.suffix == ".pb":
         return frozen_graph.read_constants(path)
+    if path.suffix == ".onnx":
+        return onnx_graph.read_initializers(path)
     with path.open("rb") as file:
         start = file.read(9)
     if start.startswith(b"PK"):
@@ -105,7 +107,7 @@ def _tree(path: Path) -> Any:
         return pickled.read_plain(path)
     if start[8:] == b"{":
         return _safetensors(path)
-    known = "safetensors, npz, PyTorch's .pth, NumPy pickles, Keras' .h5, Darknet's .weights and TensorFlow's .pb"
+    known = "safetensors, npz, PyTorch's .pth, NumPy pickles, Keras' .h5, Darknet's .weights, TensorFlow's .pb and .onnx"
     raise ValueError(f"no file of weights; known are {known}")
 
 

@@ -1,26 +1,23 @@
 """The constants of a frozen TensorFlow graph (`.pb`), read from its bytes: neither TensorFlow nor the graph is run.
 
-A `.pb` file is a protocol buffer, `GraphDef`: fields, each a number and a wire type, then a number or bytes with their
-length. Read here: GraphDef.node (1), NodeDef.name (1), .op (2), .attr (5), and of the attribute `value` the tensor (8): its
-type (1), shape (2) and content (4, or 5 for numbers one by one).
+A `.pb` file is a protocol buffer, `GraphDef`. Fields read here: GraphDef.node (1), NodeDef.name (1), .op (2), .attr (5), and
+of the attribute `value` the tensor (8): its type (1), shape (2) and content (4, or 5 for numbers one by one).
 """
 
 import math
 import struct
-from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 
+from jaxvision.pretrained.protobuf import fields, items
 from jaxvision.pretrained.sizes import check_size
 
 NODE = 1
 """The number of a graph's field of nodes."""
 FLOAT = 1
 """The number of float32 among TensorFlow's types."""
-VARINT, FIXED64, BYTES, FIXED32 = 0, 1, 2, 5
-"""Wire types."""
 
 
 def read_constants(path: Path) -> dict[str, np.ndarray]:
@@ -30,8 +27,8 @@ def read_constants(path: Path) -> dict[str, np.ndarray]:
         ValueError: for what is no such file, or is cut off.
     """
     try:
-        graph = _items(memoryview(path.read_bytes()))
-        nodes = (_fields(node) for number, node in graph if number == NODE and isinstance(node, memoryview))
+        graph = items(memoryview(path.read_bytes()))
+        nodes = (fields(node) for number, node in graph if number == NODE and isinstance(node, memoryview))
         constants = [(node[1][0].tobytes().decode(), _tensor(node)) for node in nodes if node[2][0] == b"Const"]
     except (KeyError, IndexError, TypeError, AttributeError, UnicodeDecodeError, struct.error, OverflowError) as error:
         raise ValueError(f"{path} is no frozen TensorFlow graph, or is cut off: {error!r}") from error
@@ -55,11 +52,11 @@ class _Tensor(NamedTuple):
 
 def _tensor(node: dict[int, list]) -> _Tensor | None:
     """The value of a constant; None for another type than float32."""
-    attributes = {each[1][0].tobytes(): each[2][0] for each in map(_fields, node[5])}
-    tensor = _fields(_fields(attributes[b"value"])[8][0])
+    attributes = {each[1][0].tobytes(): each[2][0] for each in map(fields, node[5])}
+    tensor = fields(fields(attributes[b"value"])[8][0])
     if tensor[1][0] != FLOAT:
         return None
-    shape = [_fields(side).get(1, [0])[0] for side in _fields(tensor[2][0]).get(2, [])] if 2 in tensor else []
+    shape = [fields(side).get(1, [0])[0] for side in fields(tensor[2][0]).get(2, [])] if 2 in tensor else []
     size = math.prod(shape)
     if 4 in tensor:
         return _Tensor(np.frombuffer(tensor[4][0], "<f4", size), shape)
@@ -68,41 +65,3 @@ def _tensor(node: dict[int, list]) -> _Tensor | None:
     if len(few) > max(size, 1):
         raise IndexError(f"{len(few)} numbers for the shape {shape}")
     return _Tensor(few, shape)
-
-
-def _fields(message: memoryview) -> dict[int, list]:
-    """The values of each field."""
-    found: dict[int, list] = {}
-    for number, value in _items(message):
-        found.setdefault(number, []).append(value)
-    return found
-
-
-def _items(message: memoryview) -> Iterator[tuple[int, int | memoryview]]:
-    """Number and value of every field in order."""
-    at = 0
-    while at < len(message):
-        key, at = _varint(message, at)
-        number, wire = key >> 3, key & 7
-        if wire == VARINT:
-            value, at = _varint(message, at)
-        elif wire in (BYTES, FIXED64, FIXED32):
-            length, at = _varint(message, at) if wire == BYTES else ({FIXED64: 8, FIXED32: 4}[wire], at)
-            value, at = message[at : at + length], at + length
-            if at > len(message):
-                raise IndexError("a field ends behind the file")
-        else:
-            raise TypeError(f"wire type {wire}")
-        yield number, value
-
-
-def _varint(message: memoryview, at: int) -> tuple[int, int]:
-    """A whole number, seven bits a byte, lowest first; and where it ends."""
-    value = 0
-    for shift in range(0, 64, 7):
-        byte = message[at]
-        at += 1
-        value |= (byte & 0x7F) << shift
-        if byte < 0x80:
-            return value, at
-    raise TypeError("a number of more than ten bytes")

@@ -68,5 +68,7 @@ DARKNET = Preprocessing(
 """Darknet's YOLO: the image in the middle, grey above and below it, or beside it."""
 TENSORFLOW_SSD = Preprocessing(HALF, HALF, 300, OPENCV_BILINEAR, placement.stretch)
 """SSDs of TensorFlow's model zoo, which resizes without antialias."""
+U2NET = Preprocessing(IMAGENET_MEAN, IMAGENET_STD, 320, PIL_BILINEAR, placement.stretch)
+"""U^2-Net. That an image is divided by its largest value first is the task's part."""
 YOLOX = Preprocessing(ZERO, ONE, 640, OPENCV_BILINEAR, partial(placement.letterbox, truncated=True))
 """YOLOX: the image in the top-left corner. The grey below it, or beside it, is the task's, which mosaics so leave out."""

@@ -1,5 +1,6 @@
 """Evaluation: every example exactly once, its row kept."""
 
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
@@ -11,14 +12,14 @@ from jax.sharding import Mesh, Sharding
 
 from jaxvision.draw.curves import curves
 from jaxvision.draw.figure import save
-from jaxvision.errors import ConfigError, DataError, NoExamples, naming, raised_as, reading
+from jaxvision.errors import ConfigError, DataError, NoExamples, amount, naming, raised_as, reading
 from jaxvision.experiment import Evaluation, Experiment
 from jaxvision.run import devices, restore
 from jaxvision.run.checkpoint import Which
 from jaxvision.run.log import JsonLines
 from jaxvision.run.prediction import Model
 from jaxvision.train import Weights
-from jaxvision.types import Batch, Metric, Prediction, Stream, Task, Variables
+from jaxvision.types import Batch, Metric, Prediction, Rows, Stream, Task, Variables
 
 BATCHES_UNDER_WAY = 3
 
@@ -31,7 +32,7 @@ class Evaluated(NamedTuple):
     """Columns over the valid examples in the order of `index`, which is one of them."""
 
 
-Observe = Callable[[Variables, Batch], Mapping[str, jax.Array]]
+Observe = Callable[[Variables, Batch], Rows]
 
 
 def make_observe(
@@ -42,50 +43,74 @@ def make_observe(
     `everywhere` is a sharding that copies an array to all devices: so every one of several processes gets all rows.
     """
 
-    def observe(variables: Variables, batch: Batch) -> Mapping[str, jax.Array]:
+    def observe(variables: Variables, batch: Batch) -> Rows:
         rows = metric.observe(predict(variables, batch.replace(target=None)), batch)
         return {**rows, "index": batch.index, "valid": batch.valid}
 
     return jax.jit(observe, out_shardings=everywhere)
 
 
-def measure(
-    observe: Observe,
-    variables: Variables,
-    batches: Iterable[Batch],
-    compute: Callable[[Mapping[str, np.ndarray]], dict[str, float]],
-) -> Evaluated:
+def measure(observe: Observe, variables: Variables, batches: Iterable[Batch], metric: Metric) -> Evaluated:
     """The metrics over all batches.
 
     Args:
       observe: of `make_observe`; kept by the caller, so that it compiles once.
       variables: to predict with.
       batches: the whole evaluation data, on the device.
-      compute: of the metric.
+      metric: that `observe` was made of.
 
     Raises:
       NoExamples: if there is no valid example.
     """
-    parts = []
-    for batch in batches:
-        parts.append(observe(variables, batch))
-        jax.block_until_ready(parts[-BATCHES_UNDER_WAY:][0])
-    rows = collect(parts)
+    rows = table(observed(observe, variables, batches, metric.condense))
     if not len(rows["index"]):
         raise NoExamples("there is no valid example to evaluate on")
-    return Evaluated({name: float(value) for name, value in compute(rows).items()}, rows)
+    return Evaluated({name: float(value) for name, value in metric.compute(rows).items()}, rows)
 
 
-def collect(parts: list[Mapping[str, jax.Array]]) -> dict[str, np.ndarray]:
-    """The rows of all batches as one table: padding dropped, ordered by the index of the example."""
-    if not parts:
+Condense = Callable[[Rows], Mapping[str, np.ndarray]]
+
+
+def observed(
+    observe: Observe, variables: Variables, batches: Iterable[Batch], condense: Condense | None = None
+) -> Iterator[Mapping[str, np.ndarray]]:
+    """The rows of the valid examples of each batch that has any, fetched and condensed while the next ones are under way."""
+    waiting: deque[Rows] = deque()
+    for batch in batches:
+        waiting.append(observe(variables, batch))
+        if len(waiting) == BATCHES_UNDER_WAY:
+            yield from _fetched(waiting.popleft(), condense)
+    while waiting:
+        yield from _fetched(waiting.popleft(), condense)
+
+
+def _fetched(rows: Rows, condense: Condense | None) -> Iterator[Mapping[str, np.ndarray]]:
+    """The rows of the valid examples of one batch on the host, condensed; nothing where none is valid."""
+    fetched = dict(jax.device_get(rows))
+    valid = fetched.pop("valid")
+    if not valid.any():
+        return
+    kept = jax.tree.map(lambda column: column[valid], fetched)
+    yield kept if condense is None else _condensed(kept, condense)
+
+
+def _condensed(rows: Rows, condense: Condense) -> Mapping[str, np.ndarray]:
+    """What `condense` makes of the rows. Raises ValueError where that is not a row an example, or has no index."""
+    columns = condense(rows)
+    wrong = {name: len(column) for name, column in columns.items() if len(column) != len(rows["index"])}
+    if wrong or "index" not in columns:
+        name, count = next(iter(wrong.items()), ("index", 0))
+        raise ValueError(f"condense gave {count} rows of {name!r} for {amount(len(rows['index']), 'example')}")
+    return columns
+
+
+def table(parts: Iterable[Mapping[str, np.ndarray]]) -> dict[str, np.ndarray]:
+    """The rows of all batches as one table, ordered by the index of the example."""
+    listed = list(parts)
+    if not listed:
         return {"index": np.zeros(0, np.int32)}
-    fetched = jax.device_get(parts)
-    table = {name: np.concatenate([part[name] for part in fetched]) for name in fetched[0]}
-    valid = table.pop("valid")
-    table = {name: column[valid] for name, column in table.items()}
-    order = np.argsort(table["index"], kind="stable")
-    return {name: column[order] for name, column in table.items()}
+    order = np.argsort(np.concatenate([part["index"] for part in listed]), kind="stable")
+    return {name: np.concatenate([part[name] for part in listed])[order] for name in listed[0]}
 
 
 class Kept(NamedTuple):
@@ -120,7 +145,7 @@ class Evaluator:
         metrics, found = {}, {}
         for name, each in self.evaluations.items():
             try:
-                found[name] = measure(self.observers[name], variables, feed(each.stream), each.metric.compute)
+                found[name] = measure(self.observers[name], variables, feed(each.stream), each.metric)
             except NoExamples as error:
                 raise NoExamples(f"evaluation {name!r}: {error}") from None
             metrics.update({f"{name}/{key}": value for key, value in found[name].metrics.items()})

@@ -1,4 +1,4 @@
-"""Predictions drawn on the images that they are of."""
+"""Predictions as pictures: drawn on the images that they are of, and as maps of classes or segments."""
 
 import os
 from collections.abc import Callable
@@ -46,16 +46,28 @@ def picture(
 
 
 def save(folder: Path, number: int, where: Where, picture: Image.Image) -> None:
-    """Writes the picture as `<number>_<name>.jpg`, or `<number>_<name>_<frame>.jpg` for a frame of a video.
+    """Writes the picture as `<number>_<name>.jpg` (`name_of`). The folder is made if it is not there."""
+    folder.mkdir(exist_ok=True)
+    with replacing(folder / f"{name_of(number, where)}.jpg") as partial:
+        picture.save(partial, format="JPEG", quality=QUALITY, subsampling=0)  # thin lines keep their colour
 
-    The number, counted from 0, is that of the image in the order of the predictions. A long name is cut. The folder is made
-    if it is not there.
+
+def save_map(folder: Path, number: int, where: Where, map: Image.Image) -> str:
+    """Writes the map as `<number>_<name>.png`, whose name it returns. The folder is made if it is not there."""
+    folder.mkdir(exist_ok=True)
+    name = f"{name_of(number, where)}.png"
+    with replacing(folder / name) as partial:
+        map.save(partial, format="PNG")
+    return name
+
+
+def name_of(number: int, where: Where) -> str:
+    """`<number>_<name>`, or `<number>_<name>_<frame>` for a frame of a video, without an ending.
+
+    The number, counted from 0, is that of the image in the order of the predictions. A long name is cut.
     """
     file, frame = where
     stem = Path(file).stem
     while len(os.fsencode(stem)) > LONGEST:
         stem = stem[:-1]
-    name = f"{number:06}_{stem}" + ("" if frame is None else f"_{frame:06}")
-    folder.mkdir(exist_ok=True)
-    with replacing(folder / f"{name}.jpg") as partial:
-        picture.save(partial, format="JPEG", quality=QUALITY, subsampling=0)  # thin lines keep their colour
+    return f"{number:06}_{stem}" + ("" if frame is None else f"_{frame:06}")

@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from types import MappingProxyType
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
@@ -18,17 +18,22 @@ from jaxvision.errors import ConfigError, DataError, WorkdirError, raised_as
 from jaxvision.experiment import Evaluation, Experiment, Output, Record, Selection
 from jaxvision.machine.folders import local
 from jaxvision.pretrained import catalogue
-from jaxvision.pretrained.detectors import PublishedDetector, load_detector
 from jaxvision.pretrained.published import Published
-from jaxvision.run import devices, records, restore
+from jaxvision.pretrained.published_task import PublishedTask
+from jaxvision.run import devices, records, restore, tiles
 from jaxvision.run.checkpoint import Which
 from jaxvision.run.devices import task_on
 from jaxvision.run.records import Where
+from jaxvision.run.tiles import Tiling
 from jaxvision.train import Weights
 from jaxvision.types import Batch, Canvas, Prediction, Task, Variables
 
 Image = str | Path | bytes | np.ndarray
 """A file, the content of one, or pixels `h w 3` or `h w`, uint8."""
+
+
+Shown = tuple[Any, Canvas]
+"""What is known of an image, and its canvas."""
 
 
 class Predicted(NamedTuple):
@@ -60,28 +65,45 @@ class Model(NamedTuple):
     apply: Callable[[Batch], Prediction]
     """From a batch on the host to predictions on the devices; jitted."""
 
-    def predict(self, images: Sequence[Image], *, top_k: int = 5, score_threshold: float = 0.3) -> list[Record]:
+    def predict(
+        self,
+        images: Sequence[Image],
+        *,
+        top_k: int = 5,
+        score_threshold: float = 0.3,
+        tiling: Tiling | None = None,
+    ) -> list[Record]:
         """What is in each image, in order.
 
         Args:
           images: files, contents of files, or pixels `h w 3` or `h w`, uint8.
           top_k: how many classes a classifier reports, best first.
           score_threshold: what a detector reports has this score or a higher one.
+          tiling: how images are cut (`tiles.checked(512)`), each tile then being seen as an image of its own; None: they are
+            seen whole.
 
         Returns:
           A record an image, JSON data: `{"classes": [{"name", "probability"}]}` of a classifier, `{"height", "width",
           "objects": [{"label", "category_id", "score", "box"}]}` of a detector, its boxes `x0 y0 x1 y1` in pixels of the
-          image; of another task, what its `output` makes.
+          image, and with masks `segmentation`, COCO's run lengths (`masks.runs.of_coco` reads them), and `area`; `{"height",
+          "width", "classes": [{"name", "category_id", "pixels", "fraction", "segmentation"}]}` of a semantic segmenter; of
+          another task, what its `output` makes.
 
         Raises:
           DataError: for an image that can't be read; the message names it.
+          ConfigError: for tiles of a task whose predictions can't be put together.
         """
         if isinstance(images, str | Path | bytes):
             raise TypeError("predict takes a sequence of images")
         selection = Selection(self.classes, top_k, score_threshold)
         pictures = map(_picture, range(len(images)), images)
-        canvases = readable(media.decoded(pictures, self.preprocessing), _refuse)
-        return [each.record for each in self.stream(canvases, selection, self._rows(len(images)))]
+        canvases = readable(media.decoded(pictures, self.decoder(tiling), threads=1 if tiling else None), _refuse)
+        rows = None if tiling else self._rows(len(images))
+        return [each.record for each in self.stream(canvases, selection, rows, tiling)]
+
+    def decoder(self, tiling: Tiling | None = None) -> Callable[[bytes | np.ndarray], Canvas]:
+        """What makes of an image file, or pixels, what `stream` takes."""
+        return self.preprocessing if tiling is None else tiles.whole
 
     def _rows(self, images: int) -> int:
         """How many rows a batch has for so few images: each device the next power of 2, so that few are compiled."""
@@ -89,24 +111,49 @@ class Model(NamedTuple):
         return min(self.spec.image.shape[0], self.mesh.size * 2 ** max(each - 1, 0).bit_length())
 
     def stream(
-        self, images: Iterable[tuple[Where, Canvas]], selection: Selection, rows: int | None = None
+        self,
+        images: Iterable[tuple[Where, Canvas]],
+        selection: Selection,
+        rows: int | None = None,
+        tiling: Tiling | None = None,
     ) -> Iterator[Predicted]:
-        """Each image with its record, in order; two batches are under way, each of images whose canvas has one shape.
+        """Each image with its record, in order.
 
         Args:
-          images: where each is from, and its canvas.
+          images: where each is from, and what `decoder(tiling)` made of it.
           selection: what to report of a prediction.
-          rows: of a batch; None for those of `spec`.
+          rows: of a batch, of images or tiles; None for those of `spec`.
+          tiling: how images are cut; None: they are seen whole.
         """
-        images, spec = iter(images), with_rows(self.spec, rows or self.spec.image.shape[0])
-        waiting: deque[tuple[list[tuple[Where, Canvas]], Prediction]] = deque()
+        predict = partial(self._predictions, rows=rows)
+        if tiling is None:
+            pairs = predict(images)
+        else:
+            pairs = ((image, self._tiled(image[1], selection, tiling, predict)) for image in images)
+        for (where, canvas), prediction in pairs:
+            yield Predicted(where, canvas, self.output.record(prediction, canvas, selection))
 
-        def finished() -> Iterator[Predicted]:
+    def _tiled(self, canvas: Canvas, selection: Selection, tiling: Tiling, predict: Callable) -> Prediction:
+        """The prediction for an image in its own size."""
+
+        def of_tiles(canvases: Iterable[Canvas]) -> Iterator[tuple[Canvas, Prediction]]:
+            for (_, each), prediction in predict((None, each) for each in canvases):
+                yield each, prediction
+
+        return tiles.tiled(of_tiles, self.preprocessing, tiling, selection.score_threshold)(canvas.image)
+
+    def _predictions(
+        self, images: Iterable[Shown], rows: int | None
+    ) -> Iterator[tuple[Shown, Prediction]]:
+        """Each image with its prediction, in order; two batches are under way, each of images whose canvas has one shape."""
+        images, spec = iter(images), with_rows(self.spec, rows or self.spec.image.shape[0])
+        waiting: deque[tuple[list[Shown], Prediction]] = deque()
+
+        def finished() -> Iterator[tuple[Shown, Prediction]]:
             group, prediction = waiting.popleft()
             fetched = jax.device_get(prediction)
-            for row, (where, canvas) in enumerate(group):
-                one = jax.tree.map(lambda x: x[row], fetched)  # noqa: B023
-                yield Predicted(where, canvas, self.output.record(one, canvas, selection))
+            for row, image in enumerate(group):
+                yield image, jax.tree.map(lambda x: x[row], fetched)  # noqa: B023
 
         first = 0
         for group in alike(images, spec.image.shape[0]):
@@ -119,7 +166,7 @@ class Model(NamedTuple):
 
 
 def load(
-    source: str | Path | Published | PublishedDetector,
+    source: str | Path | Published | PublishedTask,
     checkpoint: Which | None = None,
     *,
     weights: Weights | None = None,
@@ -132,9 +179,9 @@ def load(
     """A trained model: of a run, or published weights. Opens no data where the workdir knows its classes.
 
     Args:
-      source: the folder of a run; or published weights, a value of `pretrained.detectors` or `pretrained.published` or its
-        name, such as "ssd_mobilenet_v2", which are downloaded at the first call (the other arguments but the last two are
-        then of no use). Images are then shown as the weights' `preprocessing` says.
+      source: the folder of a run; or published weights, a value of `pretrained.detectors`, `pretrained.segmenters` or
+        `pretrained.published` or its name, such as "ssd_mobilenet_v2", which are downloaded at the first call (the other
+        arguments but the last two are then of no use). Images are then shown as the weights' `preprocessing` says.
       checkpoint: `"best"`, `"latest"`, a step, or None: the best if the experiment keeps one, else the latest.
       weights: `"averaged"`, `"current"`, or None: averaged where the run keeps such.
       evaluation: see images as this evaluation does; None for the first that can.
@@ -152,7 +199,7 @@ def load(
     """
     with raised_as(ConfigError):
         mesh = devices.device_mesh(fsdp)
-    if isinstance(source, Published | PublishedDetector):
+    if isinstance(source, Published | PublishedTask):
         return _published(source, batch_size, mesh)
     if not Path(source).is_dir() and experiment is None:
         return _published(_found(str(source)), batch_size, mesh)
@@ -169,7 +216,7 @@ def load(
     return model._replace(step=saved.step, weights=which, evaluations=found.experiment.evaluations)
 
 
-def _found(name: str) -> Published | PublishedDetector:
+def _found(name: str) -> Published | PublishedTask:
     """Published weights by name; the message for another speaks of a folder first, which is what most names are."""
     try:
         return catalogue.find(name)
@@ -177,9 +224,9 @@ def _found(name: str) -> Published | PublishedDetector:
         raise WorkdirError(f"there is no workdir {name}, and {error}") from None
 
 
-def _published(weights: Published | PublishedDetector, batch_size: int | None, mesh: Mesh) -> Model:
+def _published(weights: Published | PublishedTask, batch_size: int | None, mesh: Mesh) -> Model:
     """The model of published weights, every device with all of them."""
-    loaded = load_detector(weights) if isinstance(weights, PublishedDetector) else catalogue.load_classifier(weights)
+    loaded = catalogue.load(weights)
     placer = loaded.preprocessing.placer()
     rows, (height, width) = batch_size or mesh.size, placer.canvas
     spec = jax.eval_shape(lambda: loading.as_batch(loading.empty_rows(rows, (height, width), 3)).replace(target=None))
@@ -258,9 +305,9 @@ def readable(decoded: Iterable[media.Decoded], complain: Callable[[str, str], No
             complain(file, error if frame is None else f"frame {frame}: {error}")
 
 
-def alike(images: Iterable[tuple[Where, Canvas]], size: int) -> Iterator[list[tuple[Where, Canvas]]]:
+def alike(images: Iterable[Shown], size: int) -> Iterator[list[Shown]]:
     """The images in order, up to `size` together, as long as their canvases have one shape."""
-    group: list[tuple[Where, Canvas]] = []
+    group: list[Shown] = []
     for each in images:
         if len(group) == size or (group and group[0][1].image.shape != each[1].image.shape):
             yield group

@@ -1,22 +1,30 @@
 """How predictions are written: a record an image, as lines of a table, a line of JSON, or part of a COCO-like JSON file.
 
-`CLASSES` and `OBJECTS` are the outputs of classifiers and detectors; an `Evaluation` may have one of its own.
+`CLASSES` and `OBJECTS` are the outputs of classifiers and detectors, those of maps are in `map_records`; an `Evaluation` may
+have one of its own, such as `map_records.panoptic(things)`. Masks are COCO's run lengths, of the size of the image file.
 """
 
 import csv
 import json
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import TextIO
+from typing import Any, TextIO
 
 import numpy as np
 from PIL import Image
 
 from jaxvision.draw.boxes import colour_of, with_boxes
+from jaxvision.draw.masks import with_masks
+from jaxvision.draw.palette import distinct
 from jaxvision.errors import ConfigError, amount, raised_as
 from jaxvision.experiment import Output, Record, Selection
-from jaxvision.types import Canvas, ClassScores, Detections, Prediction
+from jaxvision.masks import runs
+from jaxvision.masks.paste import run_lengths
+from jaxvision.masks.polygons import of_polygons, outline
+from jaxvision.masks.runs import Runs
+from jaxvision.run.map_records import PIXELS
+from jaxvision.types import Canvas, ClassScores, Detections, PixelScores, Prediction
 
 SUFFIXES = (".csv", ".jsonl", ".json")
 Where = tuple[str, int | None]
@@ -64,7 +72,8 @@ def objects_record(found: Detections, canvas: Canvas, selection: Selection) -> R
     """The objects with a score that is high enough, in the order of the prediction.
 
     Boxes are `x0 y0 x1 y1` in pixels of the image file, to a hundredth, cut to the image; what has no extent there is left
-    out. `category_id` is 1 more than the number of the class.
+    out. `category_id` is 1 more than the number of the class. Of a detector with masks each has `segmentation` and `area`,
+    the pixels of its mask.
 
     Raises:
       ConfigError: for a label that is no class.
@@ -84,7 +93,27 @@ def objects_record(found: Detections, canvas: Canvas, selection: Selection) -> R
         {"label": selection.classes[label], "category_id": label + 1, "score": score, "box": box}
         for label, score, box in each
     ]
+    if found.masks is not None:
+        for record, mask in zip(objects, _masks(found, kept, canvas), strict=True):
+            record |= {"segmentation": segmentation(mask, polygons=selection.polygons), "area": runs.area(mask)}
     return {"height": int(height), "width": int(width), "objects": objects}
+
+
+def _masks(found: Detections, rows: np.ndarray, canvas: Canvas) -> Iterable[Runs]:
+    """The masks of these rows in the image file; those that tiles were joined to are such already."""
+    masks: Any = found.masks
+    return [masks[row] for row in rows] if isinstance(masks, list) else run_lengths(masks, rows, canvas)
+
+
+def segmentation(mask: Runs, *, polygons: bool = False) -> Record | list[list[float]]:
+    """A mask as COCO's JSON has it: run lengths, or polygons along the edges of its pixels where it has no hole."""
+    found = outline(mask) if polygons else None
+    return mask.coco() if found is None else [list(map(float, each)) for each in found]
+
+
+def mask_of(told: Record | list[list[float]], size: tuple[int, int]) -> Runs:
+    """The mask that `segmentation` told, of an image of this height and width."""
+    return runs.of_coco(told) if isinstance(told, dict) else of_polygons(told, size)
 
 
 def objects_columns(selection: Selection) -> list[str]:
@@ -99,42 +128,49 @@ def objects_lines(record: Record) -> list[list]:
 
 
 def objects_annotations(record: Record) -> list[Record]:
-    """The objects with COCO's `x y width height`, and their scores."""
+    """The objects with COCO's `x y width height`, and their scores; the area is that of the mask, if there is one."""
     annotations = []
     for each in record["objects"]:
         x0, y0, x1, y1 = each["box"]
         width, height = round(x1 - x0, 2), round(y1 - y0, 2)
-        box = {"bbox": [x0, y0, width, height], "area": round(width * height, 2), "iscrowd": 0}
-        annotations.append({"category_id": each["category_id"], **box, "score": each["score"]})
+        box = {"bbox": [x0, y0, width, height], "area": each.get("area", round(width * height, 2)), "iscrowd": 0}
+        mask = {"segmentation": each["segmentation"]} if "segmentation" in each else {}
+        annotations.append({"category_id": each["category_id"], **box, **mask, "score": each["score"]})
     return annotations
 
 
 def draw_objects(pixels: np.ndarray, record: Record) -> Image.Image:
-    """The image with the boxes, their labels and scores drawn into its pixels."""
+    """The image with the boxes, their labels and scores; masks, where there are any, in a colour for each object."""
     objects = record["objects"]
     boxes = np.array([each["box"] for each in objects], np.float64).reshape(-1, 4)
     texts = [f"{each['label']} {each['score']:.2f}" for each in objects]
-    return with_boxes(pixels, boxes, texts, [colour_of(each["category_id"] - 1) for each in objects])
+    if not any("segmentation" in each for each in objects):
+        return with_boxes(pixels, boxes, texts, [colour_of(each["category_id"] - 1) for each in objects])
+    colours = [distinct(number) for number in range(len(objects))]
+    size = record["height"], record["width"]
+    masks = [mask_of(each["segmentation"], size) for each in objects]
+    return with_boxes(with_masks(pixels, masks, colours), boxes, texts, colours, lines=False)
 
 
 CLASSES = Output(class_record, class_columns, class_lines, check=check_classes)
 """Output of `ClassScores`: the best classes with their probabilities."""
 OBJECTS = Output(objects_record, objects_columns, objects_lines, objects_annotations, draw_objects)
-"""Output of `Detections`: boxes with labels and scores, in pixels of the image file."""
+"""Output of `Detections`: boxes with labels and scores, and masks if they have some, in pixels of the image file."""
 
 
 def output_of(shapes: Prediction, classes: Sequence[str], given: Output | None = None) -> Output:
-    """How to write such predictions: as given, else as classes or objects.
+    """How to write such predictions: as given, else as classes, objects or pixels.
 
     Raises:
       ConfigError: for predictions of another type where no output is given, and those that don't fit the classes.
     """
-    if given is None and not isinstance(shapes, ClassScores | Detections):
+    known = {ClassScores: CLASSES, Detections: OBJECTS, PixelScores: PIXELS}
+    output = given or known.get(type(shapes))
+    if output is None:
         raise ConfigError(
-            f"predictions of type {type(shapes).__name__} can't be written; those of type ClassScores, Detections can, and "
-            "others whose Evaluation has an `output`"
+            f"predictions of type {type(shapes).__name__} can't be written; those of type ClassScores, Detections, "
+            "PixelScores can, and others whose Evaluation has an `output`"
         )
-    output = given or (CLASSES if isinstance(shapes, ClassScores) else OBJECTS)
     with raised_as(ConfigError):
         output.check(shapes, classes)
     return output
@@ -197,7 +233,8 @@ def _coco(file: TextIO, output: Output, selection: Selection) -> Iterator[Write]
             count += 1
             file.write((",\n" if count > 1 else "\n") + json.dumps({"id": count, "image_id": len(images), **each}))
 
-    categories = [{"id": number, "name": name} for number, name in enumerate(selection.classes, start=1)]
+    named = [{"id": number, "name": name} for number, name in enumerate(selection.classes, start=1)]
+    categories = named if output.categories is None else output.categories(selection)
     file.write(f'{{"categories": {json.dumps(categories)},\n"annotations": [')
     yield write
     file.write('],\n"images": [\n' + ",\n".join(map(json.dumps, images)) + "]}\n")

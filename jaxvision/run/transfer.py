@@ -11,7 +11,7 @@ from jaxvision.pretrained.export import named, own_sources
 from jaxvision.pretrained.strict import load
 from jaxvision.run import devices, restore
 from jaxvision.run.checkpoint import Which
-from jaxvision.run.evaluation import collect, make_observe
+from jaxvision.run.evaluation import make_observe, observed, table
 from jaxvision.types import Metric, Stream, Task, Variables
 
 
@@ -68,5 +68,5 @@ def extract(task: Task, variables: Variables, stream: Stream) -> tuple[np.ndarra
     """
     metric = Metric(lambda scores, batch: {"features": scores.logits, "label": batch.target.label}, lambda rows: {})
     observe = make_observe(task.predict, metric)
-    rows = collect([observe(variables, batch) for batch in stream.batches(0)])
+    rows = table(observed(observe, variables, stream.batches(0)))
     return rows["features"], rows["label"], stream.about().classes

@@ -12,6 +12,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, PyTree, Shaped
 
 from jaxvision.ops import boxes, pixels
+from jaxvision.ops.masks import unpacked
 from jaxvision.ops.selection import Selection
 from jaxvision.types import Batch, Detections, LossOutput, Objects, Scalar
 
@@ -48,6 +49,17 @@ def trained_on(objects: Objects) -> Bool[Array, "*b n"]:
 def weights(objects: Objects) -> Float[Array, "*b n"]:
     """Weight of each object in the loss: 1 unless the target says otherwise."""
     return jnp.ones_like(objects.boxes[..., 0]) if objects.weight is None else objects.weight
+
+
+def masks(objects: Objects, canvas: tuple[int, int]) -> Bool[Array, "n {canvas[0]} {canvas[1]}"]:
+    """Masks of the objects of one image, on the whole canvas.
+
+    Raises:
+      ValueError: if the target has none.
+    """
+    if objects.masks is None:
+        raise ValueError("masks are trained on, and batch.target.masks is None: target.objects(..., masks=...) has them")
+    return unpacked(objects.masks, canvas)
 
 
 def targets(batch: Batch) -> Objects:

@@ -39,6 +39,22 @@ class Outputs(NamedTuple):
     """Centre, width and height as fractions of the content, 0 to 1."""
 
 
+class Seen(NamedTuple):
+    """What DETR found, and on the way to it: what a head for masks looks at."""
+
+    outputs: Outputs
+    maps: list[Float[Array, "b _ _ _"]]
+    """Maps of the backbone, finest first."""
+    projected: Float[Array, "b h w d"]
+    """The last map in the width of the transformer."""
+    memory: Float[Array, "b h w d"]
+    """That map behind the encoder."""
+    valid: Bool[Array, "b h w"]
+    """Which of its cells are of the content."""
+    found: Float[Array, "b q d"]
+    """What the last layer of the decoder found for each query, normalised."""
+
+
 class Attention(nn.Module):
     """Attention of several heads: queries ask those of the keys that are `valid`.
 
@@ -166,7 +182,6 @@ class DETR(nn.Module):
     dropout: float = 0.1
     dtype: DTypeLike = jnp.float32
 
-    @nn.compact
     def __call__(self, images: Float[Array, "b h w c"], size: Int[Array, "b 2"], *, train: bool) -> Outputs:
         """Outputs for normalised images whose content is `size` large; in float32 (float64 if `dtype` is).
 
@@ -175,8 +190,15 @@ class DETR(nn.Module):
         Raises:
             ValueError: for a width that is no multiple of 4 or that `heads` does not divide.
         """
+        return self.see(images, size, train=train).outputs
+
+    @nn.compact
+    def see(self, images: Float[Array, "b h w c"], size: Int[Array, "b 2"], *, train: bool) -> Seen:
+        """Outputs as those of `__call__`, and what they were made from."""
         options = (self.heads, self.hidden, self.dropout, self.dtype)
-        memory, place, valid = self._embed(images, size, train)
+        maps = self.backbone(images, train=train)
+        projected, place, valid = self._embed(maps[-1], images.shape[1:3], size)
+        memory = projected
         for number in range(1, self.encoder_layers + 1):
             memory = EncoderLayer(*options, name=f"encoder{number}")(memory, place, valid, train=train)
         asked = self.param("queries", nn.initializers.normal(1.0), (self.queries, self.width), memory.dtype)[None]
@@ -184,19 +206,21 @@ class DETR(nn.Module):
         for number in range(1, self.decoder_layers + 1):
             x = DecoderLayer(*options, name=f"decoder{number}")(x, asked, memory, place, valid, train=train)
             found.append(x)
-        return self._heads(_norm("norm", jnp.stack(found)))
+        normalised = _norm("norm", jnp.stack(found))
+        grid = maps[-1].shape[:3]
+        projected, memory = (tokens.reshape(*grid, self.width) for tokens in (projected, memory))
+        return Seen(self._heads(normalised), maps, projected, memory, valid.reshape(grid), normalised[-1])
 
-    def _embed(self, images: Array, size: Array, train: bool) -> tuple[Array, Array, Array]:
-        """Tokens and positions `b n d`, and which tokens are of the content `b n`."""
-        features = self.backbone(images, train=train)[-1]
+    def _embed(self, features: Array, sides: tuple[int, ...], size: Array) -> tuple[Array, Array, Array]:
+        """Tokens and positions `b n d` of a map of images with these sides, and which tokens are of the content `b n`."""
         projected = Conv(self.width, 1, dtype=self.dtype, kernel_init=resnet.uniform_fan_in, name="projection")(
             features
         )
         shape, wide = features.shape[1:3], at_least_float32(self.dtype)
-        rows, columns = (_starting_inside(size[:, i], shape[i], images.shape[1 + i]) for i in (0, 1))
+        rows, columns = (_starting_inside(size[:, i], shape[i], sides[i]) for i in (0, 1))
         extent = jnp.stack([rows.sum(1), columns.sum(1)], 1)
         place = positions.sine(extent, shape, self.width, wide)
-        tokens = (len(images), shape[0] * shape[1], self.width)
+        tokens = (len(features), shape[0] * shape[1], self.width)
         valid = (rows[:, :, None] & columns[:, None]).reshape(tokens[:2])
         return projected.reshape(tokens).astype(wide), place.reshape(tokens), valid
 
@@ -278,18 +302,24 @@ def detr(
         target, size = detection.targets(batch), jnp.asarray(batch.size)
         one = lambda *each: loss_terms(*each, weights=weights, no_object=no_object)
         by_image = jax.vmap(lambda logits, boxes: jax.vmap(one)(logits, boxes, target, size))
-        terms = by_image(outputs.logits, outputs.boxes)
-        terms = jax.vmap(lambda of_layer: detection.of_valid_images(of_layer, batch))(terms)
-        means = detection.means(jax.tree.map(lambda x: x.sum(1), terms))
-        by_layer = _total(weights, means)
-        metrics = {name: x[-1] for name, x in means.items()} | {"auxiliary_loss": by_layer[:-1].sum()}
-        return by_layer.sum(), LossOutput(metrics, collections, _total(weights, detection.means(terms)).sum(0))
+        return total_loss(by_image(outputs.logits, outputs.boxes), batch, collections, weights)
 
     def predict(variables: Variables, batch: Batch) -> Detections:
         outputs: Any = network.apply(model_variables(variables), *inputs(batch), train=False)
         return detection.detections(decode, outputs.logits[-1], outputs.boxes[-1], jnp.asarray(batch.size))
 
     return Task(init, loss, predict)
+
+
+def total_loss(
+    terms: LossTerms, batch: Batch, collections: dict, weights: Weights = PAPER
+) -> tuple[Scalar, LossOutput]:
+    """The loss of a batch from the terms of every layer of the decoder and of every image, `l b`; see `detr`."""
+    terms = jax.vmap(lambda of_layer: detection.of_valid_images(of_layer, batch))(terms)
+    means = detection.means(jax.tree.map(lambda x: x.sum(1), terms))
+    by_layer = _total(weights, means)
+    metrics = {name: x[-1] for name, x in means.items()} | {"auxiliary_loss": by_layer[:-1].sum()}
+    return by_layer.sum(), LossOutput(metrics, collections, _total(weights, detection.means(terms)).sum(0))
 
 
 def loss_terms(
@@ -306,7 +336,7 @@ def loss_terms(
     content, which is `size` large.
     """
     real = detection.trained_on(target)
-    wanted = box.to_centre(target.boxes.astype(boxes.dtype) / _extent(size, boxes.dtype))
+    wanted = as_fractions(target.boxes.astype(boxes.dtype), size)
     matched = match(logits, boxes, target.labels, wanted, real, weights)
     positive = matched >= 0
     weight = jnp.where(positive, detection.weights(target)[matched], 1).astype(logits.dtype)
@@ -345,6 +375,11 @@ def match(
     by_box = jnp.abs(boxes[:, None] - wanted[None]).sum(-1)
     by_giou = -box.pairwise(box.giou, box.from_centre(boxes), box.from_centre(wanted))
     return hungarian(_weighted(weights, by_class, by_box, by_giou), valid)
+
+
+def as_fractions(boxes: Float[Array, "g 4"], size: Int[Array, "2"]) -> Float[Array, "g 4"]:
+    """Boxes `x0 y0 x1 y1` of the canvas as centre, width and height in fractions of the content."""
+    return box.to_centre(boxes / _extent(size, boxes.dtype))
 
 
 def decode(logits: Float[Array, "n c"], boxes: Float[Array, "n 4"], size: Int[Array, "2"]) -> Selection:

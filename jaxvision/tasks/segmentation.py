@@ -4,7 +4,7 @@ The file of every segmenter has, or imports from here, two functions of one imag
 `decode(...) -> PixelScores`. A task maps them over its batch; so does a task of several heads on one backbone.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 
 import jax
@@ -59,20 +59,43 @@ def segmenter(
     def images(batch: Batch) -> Float[Array, "b h w c"]:
         return padded(detection.images(batch, mean, std, dtype), multiple_of)
 
+    return segmenter_on(network, images, loss=loss, auxiliary=auxiliary)
+
+
+def segmenter_on(
+    network: nn.Module,
+    images: Callable[[Batch], Float[Array, "b h w c"]],
+    *,
+    covers: Callable[[int, int], tuple[int, int]] = lambda height, width: (height, width),
+    loss: PixelLoss = CROSS_ENTROPY,
+    auxiliary: Sequence[float | int] = (),
+) -> Task:
+    """The task of `segmenter` for a network that is given its images otherwise.
+
+    Args:
+      network: as for `segmenter`.
+      images: the network's input, from a batch; pixels outside the content must not reach it.
+      covers: from height and width of the network's input to those, in pixels of the canvas, that its outputs cover from the
+        top left corner on: those of the canvas or more.
+      loss: as for `segmenter`.
+      auxiliary: as for `segmenter`.
+    """
+
     def init(key: Key, batch: Batch) -> Variables:
         return network.init(key, images(batch), train=False)
 
     def mean_loss(variables: Variables, batch: Batch, key: Key) -> tuple[Scalar, LossOutput]:
         given, target = images(batch), targets(batch)
         outputs, collections = forward_training(network, variables, given, valid=batch.valid, key=key)
-        one = partial(loss_terms, loss=loss, auxiliary=auxiliary, covers=given.shape[1:3])
+        one = partial(loss_terms, loss=loss, auxiliary=auxiliary, covers=covers(*given.shape[1:3]))
         terms = jax.vmap(one)(_as_tuple(outputs), target)
         return detection.loss_of(jax.tree.map(lambda x: jnp.where(batch.valid, x, 0), terms), collections)
 
     def predict(variables: Variables, batch: Batch) -> PixelScores:
         given = images(batch)
         outputs = _as_tuple(network.apply(model_variables(variables), given, train=False))
-        return jax.vmap(partial(decode, canvas=batch.image.shape[1:3], covers=given.shape[1:3]))(outputs)
+        one = partial(decode, canvas=batch.image.shape[1:3], covers=covers(*given.shape[1:3]))
+        return jax.vmap(one)(outputs)
 
     return Task(init, mean_loss, predict)
 

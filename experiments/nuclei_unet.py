@@ -1,0 +1,101 @@
+"""U-Net finds the pixels of cell nuclei under a fluorescence microscope.
+
+    python -m jaxvision.main --config=experiments/nuclei_unet.py --workdir=runs/nuclei_unet
+
+12 grey tiles of 128 px with 122 nuclei to learn from, 4 with 32 to test on; bundled. The paper's network, narrower, with zeros
+around its maps and batch normalisation; the paper's loss, which weighs the background between touching nuclei. Pixels that two
+nuclei share have no class.
+MEASURED
+"""
+
+import jax
+import jax.numpy as jnp
+import optax
+from ml_collections import ConfigDict
+
+from jaxvision import optimize
+from jaxvision.augment import affine, brightness, chain, contrast, flip, noise, vertical_flip
+from jaxvision.data import maps, objects, order, placement, samples, streams, target
+from jaxvision.draw import segmentation as pictures
+from jaxvision.experiment import Evaluation, Experiment, Keep
+from jaxvision.metrics.segmentation import segmentation as metrics
+from jaxvision.nn.norm import BatchNorm
+from jaxvision.ops.borders import border_weights
+from jaxvision.ops.masks import unpacked
+from jaxvision.tasks.unet import UNet, unet
+from jaxvision.train import evenly, exponential_average, intervals
+from jaxvision.types import SegmentationMap
+
+CLASSES = ("background", "nucleus")
+
+
+def get_config() -> ConfigDict:
+    return ConfigDict(
+        {
+            "seed": 0,
+            "size": 128,
+            "width": 16,
+            "depth": 3,
+            "batch_size": 4,
+            "steps": 300,
+            "learning_rate": 3e-3,
+            "weight_decay": 1e-4,
+            "ema": 0.97,
+            "precision": "auto",
+            "every": {"log": 10, "evaluate": 0, "checkpoint": 0},
+        }
+    )
+
+
+def build(config) -> Experiment:
+    options = {"placer": placement.keep(config.size), "batch_size": config.batch_size}
+
+    def tiles(split: str):
+        folder = samples.nuclei_dir()
+        return maps.from_objects(objects.coco(folder / f"{split}.json", folder / split, masks=True))
+
+    train = streams.training(
+        lambda: tiles("train"),
+        order=order.shuffled(config.seed),
+        seed=config.seed,
+        target=target.objects(40, masks="bits"),
+        **options,
+    )
+    test = streams.evaluation(lambda: tiles("test"), target=target.class_map(), **options)
+    dtype = jnp.dtype(config.precision)
+    network = UNet(len(CLASSES), config.width, config.depth, padding=1, dropout=0.2, norm=BatchNorm, dtype=dtype)
+    schedule = optax.warmup_cosine_decay_schedule(0.0, config.learning_rate, config.steps // 10, config.steps)
+    return Experiment(
+        task=unet(network, mean=40.0, std=50.0, dtype=dtype),
+        optimizer=optax.chain(
+            optax.clip_by_global_norm(1.0),
+            optax.adamw(schedule, weight_decay=config.weight_decay, mask=optimize.kernels),
+        ),
+        steps=config.steps,
+        train=train,
+        augment=chain(
+            flip(),
+            vertical_flip(),
+            affine(rotation=180, zoom=0.3, shift=0.1, fill="reflect"),
+            brightness(0.4),
+            contrast(0.4),
+            noise(5.0),
+            weighted_map,
+        ),
+        evaluations={"test": Evaluation(test, metrics(CLASSES, boundary=True), pictures.report)},
+        average=exponential_average(config.ema),
+        scalars={"learning_rate": schedule},
+        seed=config.seed,
+        every=intervals(config.every, evenly(config.steps, 3)),
+        keep=Keep(latest=1, best=1, by="test/Dice/nucleus"),
+    )
+
+
+def weighted_map(key, step, batch):
+    """The objects as a map of classes, in which the background between nuclei that touch weighs more."""
+    masks = jax.vmap(lambda each: unpacked(each, batch.image.shape[1:3]))(batch.target.masks)
+    masks = masks & batch.target.valid[:, :, None, None]
+    numbers = jnp.arange(1, masks.shape[1] + 1, dtype=jnp.int32).reshape(1, -1, 1, 1)
+    instances = jnp.where(masks, numbers, 0).max(1)
+    valid, weight = masks.sum(1) < 2, jax.vmap(border_weights)(instances)
+    return batch.replace(target=SegmentationMap((instances > 0).astype(jnp.int32), valid, weight))

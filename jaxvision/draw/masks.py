@@ -1,0 +1,106 @@
+"""Masks and class maps in the pixels of an image, with contours, and a legend."""
+
+from collections.abc import Sequence
+
+import numpy as np
+from jaxtyping import Bool, Int, UInt8
+from PIL import Image, ImageDraw
+
+from jaxvision.draw.fonts import drawable
+from jaxvision.draw.lettering import extent, write
+from jaxvision.draw.palette import BLACK, levels
+from jaxvision.draw.style import INK, LONGEST
+from jaxvision.masks import runs
+from jaxvision.masks.runs import Runs
+
+OPACITY = 115
+"""How much of a colour stays over the image inside a contour, of 255."""
+ROWS = 256
+"""Rows of an image that are painted at a time."""
+LEGEND = 12
+"""Most entries of a legend; those beyond are counted."""
+
+
+def with_masks(
+    pixels: UInt8[np.ndarray, "h w 3"], masks: Sequence[Runs], colours: Sequence[str]
+) -> UInt8[np.ndarray, "h w 3"]:
+    """The image with masks of its size painted over, small ones last, each with a contour in the full colour."""
+    picture, thick = pixels.copy(), thickness(pixels)
+    order = np.argsort([-runs.area(mask) for mask in masks], kind="stable")
+    for number in order:
+        x0, y0, x1, y1 = runs.box(masks[number]).astype(int)
+        if x1 > x0:
+            on = np.pad(runs.decode(masks[number])[y0:y1, x0:x1], 1)
+            window, colour = picture[y0:y1, x0:x1], levels([colours[number]])[0]
+            _paint(window, on[1:-1, 1:-1], colour, OPACITY)
+            _paint(window, on[1:-1, 1:-1] & ~_eroded(on, thick)[1:-1, 1:-1], colour, 255)
+    return picture
+
+
+def with_classes(
+    pixels: UInt8[np.ndarray, "h w 3"], labels: Int[np.ndarray, "h w"], colours: Sequence[str]
+) -> UInt8[np.ndarray, "h w 3"]:
+    """The image with the colour of each pixel's class over it, in full along the borders between classes.
+
+    What is black, and pixels of labels beyond the colours, stay as they are.
+    """
+    picture, thick, table = pixels.copy(), thickness(pixels), levels(colours)
+    shown = np.append(np.array([colour != BLACK for colour in colours], bool), False)
+    labels = np.where((labels >= 0) & (labels < len(colours)), labels, len(colours)).astype(np.int32)
+    borders = _borders(labels, thick)
+    table = np.append(table, [[0, 0, 0]], 0).astype(np.uint8)
+    for start in range(0, len(pixels), ROWS):
+        part = slice(start, start + ROWS)
+        opacity = np.where(borders[part], 255, OPACITY) * shown[labels[part]]
+        picture[part] = _mixed(picture[part], table[labels[part]], opacity[..., None])
+    return picture
+
+
+def with_legend(picture: Image.Image, entries: Sequence[tuple[str, str]]) -> Image.Image:
+    """The picture with texts and their colours on a light ground, in its upper left corner; nothing without an entry."""
+    size = max(9, round(min(picture.size) / 40))
+    most = max(min(LEGEND, round(0.9 * picture.size[1] / (1.5 * size)) - 1), 1)
+    lines = [(drawable(" ".join(text.split())[:LONGEST]), colour) for text, colour in entries[:most]]
+    if not lines:
+        return picture
+    if len(entries) > most:
+        lines.append((f"{len(entries) - most} more", ""))
+    picture = picture.convert("RGB")
+    draw, step = ImageDraw.Draw(picture, "RGBA"), 1.5 * size
+    wide = max(extent(draw, text, size)[2] for text, _ in lines)
+    draw.rectangle((0, 0, wide + 2.6 * size, step * len(lines) + 0.4 * size), fill=(255, 255, 255, 205))
+    for number, (text, colour) in enumerate(lines):
+        top = 0.35 * size + step * number
+        if colour:
+            draw.rectangle((0.5 * size, top + 0.1 * size, 1.5 * size, top + 1.1 * size), fill=colour)
+        write(draw, 2 * size, top + size, text, size, INK)
+    return picture
+
+
+def thickness(pixels: UInt8[np.ndarray, "h w 3"]) -> int:
+    """Width of a contour in pixels, as an image of this size asks for."""
+    return max(1, round(min(pixels.shape[:2]) / 300))
+
+
+def _paint(window: UInt8[np.ndarray, "h w 3"], on: Bool[np.ndarray, "h w"], colour: np.ndarray, opacity: int) -> None:
+    window[on] = _mixed(window[on], colour, np.asarray(opacity))
+
+
+def _mixed(pixels: np.ndarray, colour: np.ndarray, opacity: np.ndarray) -> np.ndarray:
+    """Colours over pixels; opacity is 0 to 255."""
+    under, over = pixels.astype(np.uint32), colour.astype(np.uint32)
+    weight = opacity.astype(np.uint32)
+    return ((under * (255 - weight) + over * weight + 127) // 255).astype(np.uint8)
+
+
+def _eroded(on: Bool[np.ndarray, "h w"], thick: int) -> Bool[np.ndarray, "h w"]:
+    from scipy.ndimage import minimum_filter
+
+    return minimum_filter(on, 2 * thick + 1, mode="constant", cval=0)
+
+
+def _borders(labels: Int[np.ndarray, "h w"], thick: int) -> Bool[np.ndarray, "h w"]:
+    from scipy.ndimage import maximum_filter, minimum_filter
+
+    side = thick + thick % 2 + 1
+    return maximum_filter(labels, side, mode="nearest") != minimum_filter(labels, side, mode="nearest")
