@@ -19,7 +19,7 @@ from ml_collections import ConfigDict
 from jaxvision.augment import brightness, chain, choose, expand, flip, hue, iou_crop, offset, saturation, sometimes
 from jaxvision.data import objects, order, placement, streams, subset, target
 from jaxvision.data.interpolation import OPENCV_BILINEAR
-from jaxvision.draw import detection as pictures
+from jaxvision.draw import instances as pictures
 from jaxvision.errors import nearest
 from jaxvision.experiment import Evaluation, Experiment, Keep
 from jaxvision.metrics.instances import instances
@@ -63,9 +63,9 @@ def build(config) -> Experiment:
         "batch_size": config.batch_size,
         "target": target.objects(config.max_objects, masks="bits"),
     }
-    tested = lambda: objects.coco_split(config.data_dir, "val2017")
+    tested = lambda: objects.coco_split(config.data_dir, "val2017", masks=True)
     train = streams.training(
-        lambda: with_objects(objects.coco_split(config.data_dir, "train2017")),
+        lambda: with_objects(objects.coco_split(config.data_dir, "train2017", masks=True)),
         order=order.shuffled(config.seed),
         seed=config.seed,
         on_bad_image="skip",

@@ -38,6 +38,7 @@ from jaxvision.augment.compose import chain, identity
 from jaxvision.data import order, resident, synthetic, target
 from jaxvision.data.proposals import Search, finder
 from jaxvision.draw import detection as pictures
+from jaxvision.draw import instances as mask_pictures
 from jaxvision.errors import nearest
 from jaxvision.experiment import Evaluation, Experiment, Keep
 from jaxvision.metrics.detection import detection as metrics
@@ -49,6 +50,7 @@ from jaxvision.tasks.detr import DETR, detr
 from jaxvision.tasks.detr_segmentation import detr_segmentation, segmenting
 from jaxvision.tasks.fast_rcnn import fast_rcnn, fast_rcnn_fpn
 from jaxvision.tasks.faster_rcnn import faster_rcnn, faster_rcnn_fpn
+from jaxvision.tasks.mask_rcnn import mask_rcnn, with_mask_head
 from jaxvision.tasks.rcnn import rcnn, rcnn_last_map
 from jaxvision.tasks.retinanet import retinanet, retinanet_fpn
 from jaxvision.tasks.roi_heads import ROIHeads
@@ -90,6 +92,7 @@ def get_config() -> ConfigDict:
             "every": {"log": 50, "evaluate": 0, "checkpoint": 0},
             "retinanet": {"channels": 64, "depth": 2},
             "faster_rcnn": {"channels": 64, "hidden": 128, "proposals": 50, "regions": 32},
+            "mask_rcnn": {"channels": 64, "hidden": 128, "proposals": 50, "regions": 32},
             "fast_rcnn": {"channels": 64, "hidden": 128, "proposals": 200, "regions": 32},
             "rcnn": {"crop": 32, "context": 2, "proposals": 200, "regions": 32},
             "detr": {"model_width": 64, "layers": 2, "queries": 12, "dropout": 0.0},
@@ -115,7 +118,7 @@ def build(config) -> Experiment:
     if detector.searched:
         search = finder(Search(width=2 * config.size, smallest=8))
         options["given"] = target.proposals(config[config.detector].proposals, search)
-    metric = (instances if detector.masks else metrics)(CLASSES)
+    metric, report = (instances, mask_pictures.report) if detector.masks else (metrics, pictures.report)
     schedule = optax.warmup_cosine_decay_schedule(0.0, config.learning_rate, config.steps // 20, config.steps)
     adamw = optax.adamw(schedule, weight_decay=config.weight_decay, mask=detector.decayed)
     return Experiment(
@@ -124,7 +127,7 @@ def build(config) -> Experiment:
         steps=config.steps,
         train=resident.training(learned, order=order.shuffled(config.seed), **options),
         augment=identity if config.test_on_train else chain(flip(), vertical_flip()),
-        evaluations={"test": Evaluation(resident.evaluation(tested, **options), metric, pictures.report)},
+        evaluations={"test": Evaluation(resident.evaluation(tested, **options), metric(CLASSES), report)},
         average=exponential_average(config.ema),
         scalars={"learning_rate": schedule},
         seed=config.seed,
@@ -193,15 +196,22 @@ def retinanet_task(config, dtype) -> Task:
 def faster_rcnn_task(config, dtype) -> Task:
     sizes = config.faster_rcnn
     network = faster_rcnn_fpn(residual(config, 4, dtype), len(CLASSES), channels=sizes.channels, hidden=sizes.hidden)
-    return faster_rcnn(
-        network,
-        sizes=ANCHORS,
-        mean=MEAN,
-        std=STD,
-        rpn=RPN(samples_per_image=128, pre_nms_top_k=(200, 100), post_nms_top_k=(2 * sizes.proposals, sizes.proposals)),
-        roi_heads=ROIHeads(samples_per_image=sizes.regions, pre_nms_top_k=200, max_detections=50),
-        dtype=dtype,
-    )
+    return faster_rcnn(network, **two_stages(sizes), mean=MEAN, std=STD, dtype=dtype)
+
+
+def mask_rcnn_task(config, dtype) -> Task:
+    sizes = config.mask_rcnn
+    boxes = faster_rcnn_fpn(residual(config, 4, dtype), len(CLASSES), channels=sizes.channels, hidden=sizes.hidden)
+    network = with_mask_head(boxes, channels=sizes.channels, layers=2)
+    return mask_rcnn(network, **two_stages(sizes), mean=MEAN, std=STD, dtype=dtype)
+
+
+def two_stages(sizes) -> dict:
+    """How both stages are trained, and the anchors of the first."""
+    post = 2 * sizes.proposals, sizes.proposals
+    rpn = RPN(samples_per_image=128, pre_nms_top_k=(200, 100), post_nms_top_k=post)
+    roi_heads = ROIHeads(samples_per_image=sizes.regions, pre_nms_top_k=200, max_detections=50)
+    return {"sizes": ANCHORS, "rpn": rpn, "roi_heads": roi_heads}
 
 
 def fast_rcnn_task(config, dtype) -> Task:
@@ -257,6 +267,7 @@ DETECTORS = {
     "yolox": Detector(yolox_task, width=8, decayed=optimize.kernels),
     "retinanet": Detector(retinanet_task, width=24),
     "faster_rcnn": Detector(faster_rcnn_task, width=24),
+    "mask_rcnn": Detector(mask_rcnn_task, width=24, masks=True),
     "fast_rcnn": Detector(fast_rcnn_task, width=24, examples=1000, searched=True),
     "rcnn": Detector(rcnn_task, width=16, examples=1000, batch_size=8, steps=1200, searched=True),
     "detr": Detector(detr_task, width=16, steps=12000, learning_rate=1e-3, clip=1.0),
