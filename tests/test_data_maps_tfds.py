@@ -6,7 +6,9 @@ from jaxvision.data import host_tensorflow, maps, tfds
 
 SIZES = ((40, 60), (48, 32))
 IMAGES = [smooth(*size, seed=number) for number, size in enumerate(SIZES)]
-TRIMAPS = [np.random.default_rng(number).integers(1, 4, (*size, 1)).astype(np.uint8) for number, size in enumerate(SIZES)]
+TRIMAPS = [
+    np.random.default_rng(number).integers(1, 4, (*size, 1)).astype(np.uint8) for number, size in enumerate(SIZES)
+]
 
 
 @pytest.fixture(scope="module")
