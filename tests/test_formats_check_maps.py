@@ -168,7 +168,8 @@ def test_panoptic_ids_that_one_side_lacks_are_told(tmp_path, capsys):
         f"{path}: image 17: segment 5: {maps}/001.png has no pixel of this id",
         f"{path}: image 17: segment 5: two segments of the image have this id",
         f"{path}: image 17: segment 6: category_id is 4, and no category has this id",
-        f"{path}: image 17: segment 8: bbox is [1, 2, nan, 4]; allowed are four finite numbers, x y width height, no side below 0",
+        f"{path}: image 17: segment 8: bbox is [1, 2, nan, 4]; allowed are four finite numbers, x y width height, no side"
+        " below 0",
         f"{path}: image 17: segment 9: iscrowd is 2; allowed are 0 and 1",
         f"{path}: image 17: segment 10: area is -1; allowed is a finite number, not below 0",
         f"{path}: annotation number 3: image_id is 3, and no image has this id",

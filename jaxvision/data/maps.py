@@ -8,9 +8,9 @@ maps.from_objects(synthetic.shapes(1000, seed=0))  # any source of objects with 
 tfds.maps_source("oxford_iiit_pet", "train", maps.PETS)
 
 Give `target=target.class_map()` to the streams, or `target.objects(rows, masks=...)` where a source has objects, too; the
-labels of both number the same classes. A map is in pixels of the upright image. One that can't be used (another size, colours,
-a value that is no class) is told with its file: a pipeline skips its image, or ends, and python -m jaxvision.formats.check
-finds them all.
+labels of both number the same classes. A map is in pixels of the upright image. One that can't be used (another size,
+colours, a value that is no class) is told with its file: a pipeline skips its image, or ends, and
+python -m jaxvision.formats.check finds them all.
 """
 
 import functools
@@ -223,10 +223,10 @@ def _semantic(
             return found, None
         with _naming(image.instances):
             pixels = class_maps.values(read(image.instances), size)
-        there = segments(pixels, *found)
-        boxes, areas = class_maps.extents(pixels, there)
-        objects = annotations(boxes, [each.label for each in there], [each.ignore for each in there], areas)
-        return found, objects._replace(masks=_masks(pixels, there))
+        listed = segments(pixels, *found)
+        boxes, areas = class_maps.extents(pixels, listed)
+        objects = annotations(boxes, [each.label for each in listed], [each.ignore for each in listed], areas)
+        return found, objects._replace(masks=_masks(pixels, listed))
 
     def alone(image: AnnotatedImage) -> Annotations:
         size = upright_size(image.file)
@@ -247,13 +247,13 @@ def _source(what: str, listing: Listing, content: Content, objects: Callable[[],
 
     def example_of(image: AnnotatedImage) -> Example:
         example = of_file(image.file)
-        size = None if example.fault is not None else upright_size(example.image)
-        if size is None or isinstance(
-            example.image, np.ndarray
-        ):  # what is no image is handed on: to decode it says why
+        data = example.image
+        assert isinstance(data, bytes)
+        size = None if example.fault is not None else upright_size(data)
+        if size is None:  # what is no image is handed on: to decode it says why
             return example
         try:
-            _check_stated(image, size, example.image)
+            _check_stated(image, size, data)
             map, found = content(image, size)
         except BadImage as error:
             return example._replace(fault=str(error))

@@ -157,7 +157,7 @@ def _write_grid(masks: CutMasks, example: int, row: int, content: tuple[np.ndarr
 def grid(pixels: np.ndarray, side: int) -> np.ndarray:
     """The pixels as `side side` cells: on where at least half of a cell is; of a mask too thin for that, those with the most.
 
-    Targets of 28 cells made of these are nearer to those of the whole mask than of the nearest pixels (drawn shapes).
+    Targets of 28 cells made of these are nearer to those of the whole mask than of the nearest pixels (`synthetic.shapes`).
     """
     height, width = pixels.shape
     covered = _summed(_summed(pixels, side).T, side).T * (side * side / (height * width))

@@ -70,9 +70,9 @@ def size_fault(found: Size, size: Size) -> str | None:
     """How the size of a map differs from that of its image; None if it does not."""
     if found == size:
         return None
-    here, there = (f"{width}x{height}" for height, width in (found, size))
+    found_text, image_text = (f"{width}x{height}" for height, width in (found, size))
     turned = ": it is transposed" if found == size[::-1] else ""
-    return f"is {here}, and its image {there} (width x height){turned}"
+    return f"is {found_text}, and its image {image_text} (width x height){turned}"
 
 
 class Table(NamedTuple):

@@ -48,7 +48,7 @@ def outline(mask: Runs | Bool[np.ndarray, "h w"]) -> list[Polygon] | None:
             y + 1, x + 1
         ]:  # the first corner of a loop is its upper left one: inside it, all but around a hole
             return None
-        polygons.append((corners[loop][:, ::-1] + [left, top]).reshape(-1).tolist())
+        polygons.append([int(each) for each in (corners[loop][:, ::-1] + [left, top]).reshape(-1)])
     return polygons
 
 
