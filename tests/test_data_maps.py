@@ -261,7 +261,10 @@ def test_maps_are_of_the_upright_image(tmp_path):
     exif = Image.Exif()
     exif[0x0112] = 6  # to be turned by a quarter
     put(tmp_path / "images" / "a.jpg", encoded(np.zeros((40, 60, 3), np.uint8), "JPEG", exif=exif))
-    for shape, fault in (((60, 40), None), ((40, 60), "is 60x40, and its image 40x60 (width x height): it is transposed")):
+    for shape, fault in (
+        ((60, 40), None),
+        ((40, 60), "is 60x40, and its image 40x60 (width x height): it is transposed"),
+    ):
         put(tmp_path / "masks" / "a.png", encoded(np.zeros(shape, np.uint8)))
         (example,) = maps.folder(tmp_path, ("a",)).read([0])
         assert (example.fault or "").endswith(fault or "")
