@@ -205,7 +205,9 @@ def _voc_folder(year: Path, classes: Sequence[str], report: Report) -> Listing:
 def _cityscapes(root: Path) -> Listing:
     """Listing of all splits, of fine annotations if there are any; names begin with the split."""
     annotations = "gtFine" if (root / "gtFine").is_dir() else "gtCoarse"
-    parts = {split: maps.read_cityscapes(root, split, annotations) for split in maps.cityscapes_splits(root, annotations)}
+    parts = {
+        split: maps.read_cityscapes(root, split, annotations) for split in maps.cityscapes_splits(root, annotations)
+    }
     images = [
         image._replace(name=f"{split}/{image.name}", id=0) for split, part in parts.items() for image in part.images
     ]

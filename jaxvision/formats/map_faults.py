@@ -50,7 +50,9 @@ def _instances(listing: Listing, image: AnnotatedImage, size: Size) -> Iterator[
     strange = maps.strange_instances(found) if listing.format == maps.CITYSCAPES else []
     if strange:
         named = ", ".join(map(str, strange[:SHOWN])) + (", ..." if len(strange) > SHOWN else "")
-        allowed = f"allowed are 0 to {maps.LARGEST_CITYSCAPES_ID}, and these times {maps.INSTANCES} plus a number below that"
+        allowed = (
+            f"allowed are 0 to {maps.LARGEST_CITYSCAPES_ID}, and these times {maps.INSTANCES} plus a number below that"
+        )
         yield Finding(FaultKind.MAP_LABEL, str(image.instances), "", f"has pixels of value {named}; {allowed}")
 
 

@@ -30,7 +30,18 @@ BACKGROUND = "background"
 VOC = numbered((BACKGROUND, *voc.VOC_CLASSES))
 """Palette indices of VOC; 255, along the outlines and around what is difficult, is no class."""
 CITYSCAPES_CLASSES = (
-    *("road", "sidewalk", "building", "wall", "fence", "pole", "traffic light", "traffic sign", "vegetation", "terrain"),
+    *(
+        "road",
+        "sidewalk",
+        "building",
+        "wall",
+        "fence",
+        "pole",
+        "traffic light",
+        "traffic sign",
+        "vegetation",
+        "terrain",
+    ),
     *("sky", "person", "rider", "car", "truck", "bus", "train", "motorcycle", "bicycle"),
 )
 CITYSCAPES_IDS = (7, 8, 11, 12, 13, 17, 19, 20, 21, 22, 23, 24, 25, 26, 27, 28, 31, 32, 33)
@@ -71,11 +82,15 @@ def read_folder(
             raise FileNotFoundError(f"there is no folder {each}")
     if classes is None:
         if not (root / "classes.txt").is_file():
-            raise DataError(f"{root} has no classes.txt: name the classes in the order of their values, --classes=A,B,...")
+            raise DataError(
+                f"{root} has no classes.txt: name the classes in the order of their values, --classes=A,B,..."
+            )
         classes = yolo.read_classes(root / "classes.txt")
     images, maps = (_by_stem(root / name, report) for name in ("images", "masks"))
     for stem in sorted(maps.keys() - images.keys()):
-        report(Finding(FaultKind.NO_IMAGE, str(maps[stem]), "", f"there is no image of its name below {root / 'images'}"))
+        report(
+            Finding(FaultKind.NO_IMAGE, str(maps[stem]), "", f"there is no image of its name below {root / 'images'}")
+        )
     listed = [
         _image(file, root / "images", maps.get(stem, root / "masks" / f"{stem}.png"), place)
         for place, (stem, file) in enumerate(sorted(images.items()), start=1)
@@ -179,7 +194,9 @@ def is_cityscapes(path: Path) -> bool:
 def cityscapes_splits(root: Path, annotations: str = "gtFine") -> list[str]:
     """The splits that there are annotations of."""
     place = root / annotations
-    return sorted(each.name for each in place.iterdir() if each.is_dir() and each.name[0] != ".") if place.is_dir() else []
+    return (
+        sorted(each.name for each in place.iterdir() if each.is_dir() and each.name[0] != ".") if place.is_dir() else []
+    )
 
 
 def read_cityscapes(root: str | PathLike, split: str, annotations: str = "gtFine", ids: str = "labelIds") -> Listing:

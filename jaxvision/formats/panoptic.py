@@ -141,7 +141,10 @@ def _segment_problem(each: Any, labels: Mapping[int, int], seen: set[int]) -> tu
     if each["id"] in seen:
         return FaultKind.DUPLICATE_ID, "two segments of the image have this id"
     if not coco.is_id(each.get("category_id")) or each["category_id"] not in labels:
-        return FaultKind.UNKNOWN_CATEGORY, f"category_id is {shown(each.get('category_id'))}, and no category has this id"
+        return (
+            FaultKind.UNKNOWN_CATEGORY,
+            f"category_id is {shown(each.get('category_id'))}, and no category has this id",
+        )
     sides, area = numbers(each.get("bbox"), 4), each.get("area")
     if sides is None or min(sides[2:]) < 0:
         allowed = "four finite numbers, x y width height, no side below 0"
