@@ -169,7 +169,7 @@ def there_and_back(form, masks, geometry):
 
 
 def test_a_mask_comes_back_from_its_target():
-    masks = shapes(400, 192, seed=7, least=16)
+    masks = shapes(400, 128, seed=7, least=16)
     iou, shift = iou_and_shift(masks, there_and_back(masks, masks, "aligned"))
     print(f"aligned: IoU {iou.mean():.4f}, 5th percentile {np.quantile(iou, 0.05):.4f}, shift {shift}")
     assert iou.mean() >= 0.995
@@ -182,7 +182,7 @@ def test_a_mask_comes_back_from_its_target():
 
 
 def test_torchvisions_geometry_shifts_a_mask():
-    masks = shapes(60, 192, seed=7, least=16)
+    masks = shapes(60, 128, seed=7, least=16)
     iou, shift = iou_and_shift(masks, there_and_back(masks, masks, "torchvision"))
     print(f"torchvision: IoU {iou.mean():.4f}, shift {shift}")
     assert iou.mean() < 0.985

@@ -17,7 +17,7 @@ def random_cells(seed, n=6, cells=16):
     random = np.random.default_rng(seed)
     grids = random.random((n, cells, cells)) < 0.3
     grids[:, :2] = grids[:, :, 11:] = False
-    low, extent = random.uniform(-5, 25, (n, 2)), random.uniform(3, 30, (n, 2))
+    low, extent = random.uniform(-4, 12, (n, 2)), random.uniform(8, 30, (n, 2))
     frames = np.concatenate([low, low + extent], 1)
     frames[1] = frames[1][[2, 1, 0, 3]]
     frames[2] = frames[2][[0, 3, 2, 1]]
@@ -101,7 +101,7 @@ BOXES = np.array([[3.3, 2.2, 20.7, 29.9], [0, 0, 40, 40], [10.5, 11.5, 11.2, 12.
 
 @pytest.mark.parametrize("geometry", ["aligned", "torchvision"])
 def test_targets_equal_roi_align_by_loops(float64, geometry):
-    masks = shapes(3, 40, seed=3)
+    masks = shapes(3, 40, seed=3, least=24)
     match = np.int32([0, 1, 2, 1, 0])
     boxes = jnp.asarray(BOXES)
     run = jax.jit(lambda form: ops.targets_in_boxes(form, jnp.asarray(match), boxes, 7, geometry))
@@ -117,7 +117,7 @@ def test_targets_equal_roi_align_by_loops(float64, geometry):
     with jax.numpy_dtype_promotion("strict"):
         found = run(jnp.asarray(masks))
     assert_allclose(found, expected, atol=1e-12)
-    assert 0.1 < np.mean(expected) < 0.9
+    assert 0.05 < np.mean(expected) < 0.9
     assert_array_equal(run(ops.packed(jnp.asarray(masks))), found)
 
 
@@ -157,7 +157,7 @@ def test_boxes_that_are_no_numbers_leave_targets_finite():
     masks = jnp.asarray(shapes(1, 20))
     boxes = jnp.asarray([[np.nan, 0, 5, 5], [0, 0, np.inf, 5], [-9, -9, -8, -8]])
     for form in (masks, ops.packed(masks), jax.tree.map(jnp.asarray, cut_out(np.asarray(masks), boxes_of(masks), 8))):
-        found = ops.targets_in_boxes(form, jnp.int32([-1, 0, 0]), boxes, 4, "aligned")
+        found = jax.jit(lambda form: ops.targets_in_boxes(form, jnp.int32([-1, 0, 0]), boxes, 4))(form)
         assert np.isfinite(found).all()
 
 

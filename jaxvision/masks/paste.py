@@ -4,7 +4,7 @@ What a network gives is a small grid of values in a box, or on the canvas. Each 
 bilinearly; it is on where the probability is above 0.5.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -29,12 +29,23 @@ class _Samples(NamedTuple):
     weight: Float[np.ndarray, "m"]
 
 
+Values = Callable[[Float[np.ndarray, "y x"], _Samples, _Samples], Float[np.ndarray, "h w"]]
+"""`(grid, columns, rows) -> values` of the grid at these columns and rows, in its precision."""
+
+
+def _bilinear(grid: Float[np.ndarray, "y x"], columns: _Samples, rows: _Samples) -> Float[np.ndarray, "h w"]:
+    (left, right, along), (above, below, down) = columns, rows
+    down, across = down[:, None], grid[:, left] * (1 - along) + grid[:, right] * along
+    return across[above] * (1 - down) + across[below] * down
+
+
 class _Window(NamedTuple):
-    """Window of the file: its first pixels, x and y, and the samples of a grid at its columns and rows."""
+    """Window of the file: its first pixels, x and y, the samples of a grid at its columns and rows, and how they are taken."""
 
     corner: tuple[int, int]
     columns: _Samples
     rows: _Samples
+    values: Values = _bilinear
 
 
 def run_lengths(
@@ -101,8 +112,32 @@ def _by_torchvision(box: Float[np.ndarray, "4"], side: int, size: tuple[int, int
     extent = np.maximum(high - low + 1, 1)
     begin, end = np.maximum(low, 0), np.minimum(high + 1, size[::-1])
     ratio = np.asarray(side, box.dtype) / extent.astype(box.dtype)
-    at = (ratio[axis] * (np.arange(begin[axis], end[axis]) - low[axis] + 0.5).astype(box.dtype) - 0.5 for axis in (0, 1))
-    return _Window((int(begin[0]), int(begin[1])), *(_samples(x, side) for x in at))
+    pixels = (np.arange(begin[axis], end[axis]) - low[axis] + 0.5 for axis in (0, 1))
+    at = (_fused(x.astype(box.dtype), ratio[axis], -0.5) for axis, x in enumerate(pixels))
+    values = _as_torch if extent.sum() > 128 else _as_torch_when_small
+    return _Window((int(begin[0]), int(begin[1])), *(_samples(x, side) for x in at), values)
+
+
+def _fused(a: np.ndarray, b: np.ndarray, c: np.ndarray | float) -> np.ndarray:
+    """`a * b + c`, rounded once, as processors do it that torch is compiled for."""
+    wide = np.float64 if a.dtype == np.float32 else np.longdouble
+    return (a.astype(wide) * b + c).astype(a.dtype)
+
+
+def _as_torch(grid: Float[np.ndarray, "y x"], columns: _Samples, rows: _Samples) -> Float[np.ndarray, "h w"]:
+    (left, right, along), (above, below, down) = columns, rows
+    down, across = down[:, None], _fused(grid[:, left], 1 - along, grid[:, right] * along)
+    return _fused(across[above], 1 - down, across[below] * down)
+
+
+def _as_torch_when_small(
+    grid: Float[np.ndarray, "y x"], columns: _Samples, rows: _Samples
+) -> Float[np.ndarray, "h w"]:
+    """torch has another order of sums where height and width are 128 together, or less."""
+    (left, right, along), (above, below, down) = columns, rows
+    above, below, down = above[:, None], below[:, None], down[:, None]
+    upper = _fused(grid[above, left], (1 - down) * (1 - along), grid[above, right] * ((1 - down) * along))
+    return _fused(grid[below, right], down * along, _fused(grid[below, left], down * (1 - along), upper))
 
 
 def _on_canvas(
@@ -135,15 +170,12 @@ def _samples(at: Float[np.ndarray, "m"], limit: int) -> _Samples:
 
 def _pasted(grid: Float[np.ndarray, "y x"], window: _Window, threshold: float, size: tuple[int, int]) -> Runs:
     """The window, column by column, as run lengths hold it."""
-    (first, second, weight), rows = window.columns, window.rows
-    weight, down = weight.astype(grid.dtype)[None], rows.weight.astype(grid.dtype)[:, None]
-    columns = grid[:, first] * (1 - weight) + grid[:, second] * weight
-    on = np.empty((len(first), len(rows.first)), bool)
+    columns, rows = (_Samples(x.first, x.second, x.weight.astype(grid.dtype)) for x in window[1:3])
+    on = np.empty((len(columns.first), len(rows.first)), bool)
     step = max(VALUES_AT_ONCE // max(len(rows.first), 1), 1)
-    for start in range(0, len(first), step):
-        block = np.ascontiguousarray(columns[:, start : start + step])
-        values = block[rows.first] * (1 - down) + block[rows.second] * down
-        on[start : start + step] = (values > threshold).T
+    for start in range(0, len(on), step):
+        block = _Samples(*(x[start : start + step] for x in columns))
+        on[start : start + step] = (window.values(grid, block, rows) > threshold).T
     return of_window(on.T, window.corner[::-1], size)
 
 
