@@ -23,7 +23,7 @@ from jaxvision.tasks.detection import LossTerms
 from jaxvision.types import Objects, PixelScores
 
 HERE = Path(__file__).parent
-QUICK = ("fcn",)
+QUICK, TYPED = ("fcn",), ("deeplab", "fcn8s")
 NAMES = [name if name in QUICK else pytest.param(name, marks=pytest.mark.slow) for name in EVERY]
 FILES = (fcn, deeplab, segmentation)
 segmenters = pytest.mark.parametrize("name", NAMES)
@@ -151,7 +151,7 @@ def test_prediction_ignores_the_target(name):
     assert np.isfinite(found.logits).all()
 
 
-@pytest.mark.parametrize("name", EVERY)
+@pytest.mark.parametrize("name", [n if n in TYPED else pytest.param(n, marks=pytest.mark.slow) for n in EVERY])
 def test_types_are_strict_for_a_batch_of_one(name):
     with jax.enable_x64(False), jax.numpy_dtype_promotion("strict"):
         task, batch = EVERY[name](), make_batch(1, dtype=np.float32)
@@ -263,6 +263,7 @@ def test_a_network_has_as_many_auxiliary_outputs_as_weights():
         jax.eval_shape(loss_and_gradient(task), variables, batch)
 
 
+@pytest.mark.slow
 def test_losses_of_several_terms_are_metrics_by_number():
     loss = pixel_losses.added({pixel_losses.cross_entropy(): 1.0, pixel_losses.dice(): 0.5})
     task, variables, _, _ = made("fcn")
