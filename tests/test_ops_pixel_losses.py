@@ -242,7 +242,7 @@ def test_two_channels_0_and_x_are_the_sigmoid_of_x():
         pixel_losses.binary: optax.sigmoid_binary_cross_entropy(x, label).mean(),
         pixel_losses.cross_entropy(): optax.sigmoid_binary_cross_entropy(x, label).mean(),
         pixel_losses.focal(2, (0.75, 0.25)): optax.sigmoid_focal_loss(x, label, alpha=0.25, gamma=2).mean(),
-        pixel_losses.dice(1, (1,)): optax.losses.dice_loss(x[None, ..., None], label[None, ..., None], smooth=1),
+        pixel_losses.dice(2, (1,)): optax.losses.dice_loss(x[None, ..., None], label[None, ..., None], smooth=1),
     }
     for loss, value in expected.items():
         assert_allclose(mean(loss, channels, target), np.squeeze(value), rtol=1e-9)
