@@ -2,6 +2,7 @@
 
 import contextlib
 import io
+from functools import cache
 
 import numpy as np
 from detection_cases import corner
@@ -39,6 +40,7 @@ def box(mask):
     return [columns[0], rows[0], columns[-1] + 1, rows[-1] + 1] if len(rows) else [0, 0, 0, 0]
 
 
+@cache
 def random_case(seed, images=4):
     """Condensed rows, and the masks of each image: `(detected, true)`, lists of bool arrays."""
     rng = np.random.default_rng(seed)

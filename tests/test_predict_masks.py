@@ -64,7 +64,11 @@ def overlap(mask, true):
 
 @pytest.mark.parametrize(
     ("kind", "name", "least"),
-    [("instances", "mask_AP", 0.8), ("semantic", "mIoU", 0.85), ("panoptic", "SQ/red", 0.85)],
+    [
+        ("instances", "mask_AP", 0.8),
+        ("semantic", "mIoU", 0.85),
+        pytest.param("panoptic", "SQ/red", 0.85, marks=pytest.mark.slow),
+    ],
 )
 def test_a_run_has_its_figures(trained, kind, name, least):
     figures = figures_of(trained(kind))
@@ -139,6 +143,7 @@ def test_class_maps_as_a_table_and_as_stuff_of_coco(command):
         assert (covered == 1).all()
 
 
+@pytest.mark.slow
 def test_panoptic_files_are_those_of_coco(command, tmp_path):
     folders = [f"--maps={tmp_path / 'maps'}", f"--draw={tmp_path / 'drawn'}"]
     status, said, output = command("panoptic", *folders, name="out.json")
@@ -166,6 +171,7 @@ def test_what_a_model_can_not_do_is_told(command, tmp_path):
     assert not output.exists()
 
 
+@pytest.mark.slow
 def test_a_model_predicts_masks_from_python(trained):
     model = run.load(trained("instances"))
     image, masks = scene(1)
@@ -174,6 +180,7 @@ def test_a_model_predicts_masks_from_python(trained):
         assert overlap(runs.decode(runs.of_coco(each["segmentation"])), true) > 0.85
 
 
+@pytest.mark.slow
 def test_a_run_resumes_and_is_measured_against_the_source_itself(trained, tmp_path):
     begun = [f"--config={FILE}", f"--workdir={tmp_path / 'run'}", "--no-report", "--config.truth=True"]
     assert main.main([*begun, "--config.steps=2"]) == 0
