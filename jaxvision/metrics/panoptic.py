@@ -25,7 +25,7 @@ class TrueMap(NamedTuple):
     ids: Int[np.ndarray, "h w"]
     """The segment of each pixel, from 1; VOID where there is none."""
     labels: Int[np.ndarray, "n"]
-    """Of segments 1, 2, ..."""
+    """Classes of segments 1, 2, ..."""
     crowd: np.ndarray
     """Bool `n`: groups that are not told apart."""
 

@@ -109,7 +109,7 @@ def predicted_map(row: bytes) -> Int[np.ndarray, "h w"]:
 
 
 def picture_step(canvas: tuple[int, int]) -> int:
-    """Of how many pixels of the canvas one is kept in `predicted`, along each side."""
+    """Pixels of the canvas along each side, of which one is kept in `predicted`."""
     return -(-max(canvas) // PICTURE)
 
 
