@@ -86,7 +86,7 @@ def masks_of(rows: Mapping[str, np.ndarray], found: Tables) -> coco_ap.MasksOf:
 
 
 def mask_pairs(found: Tables, masks: coco_ap.MasksOf, least: float = LEAST_IOU) -> Pairs:
-    """All pairs, as `matching.pairs` has them by boxes, of detections and objects whose masks have an IoU of at least `least`."""
+    """Pairs of detections and objects, as `matching.pairs` has them by boxes, whose masks have this IoU at least."""
     columns: tuple[list[np.ndarray], ...] = ([], [], [])
     detections, objects = (
         np.searchsorted(of.image, np.arange(found.images + 1)) for of in (found.detected, found.annotated)
