@@ -16,7 +16,7 @@ from jaxvision.draw.sheet import sheet
 from jaxvision.draw.style import SKY
 from jaxvision.errors import amount
 from jaxvision.ops.masks import unpacked
-from jaxvision.types import Batch, CutMasks, Labels, Objects, PackedMasks, SegmentationMap
+from jaxvision.types import Batch, CutMasks, Labels, Masks, Objects, PackedMasks, SegmentationMap
 
 SHOWN = 40
 PADDING = SKY
@@ -134,17 +134,17 @@ def _with_targets(pixels: UInt8[np.ndarray, "h w 3"], example: Batch) -> UInt8[n
             pixels = _marked(pixels, map.valid & (map.label == label), label, "a map")
     for objects in _targets(example, Objects):
         if objects.masks is not None:
-            masks = _of_canvas(objects.masks, pixels.shape[:2])
+            masks = _on_canvas(objects.masks, pixels.shape[:2])
             for row in np.flatnonzero(objects.valid):
                 pixels = _marked(pixels, masks[row], objects.labels[row], "masks")
     return pixels
 
 
-def _of_canvas(masks: Any, canvas: tuple[int, ...]) -> Bool[np.ndarray, "n h w"]:
-    """Masks of the whole canvas, whatever their form."""
-    if not isinstance(masks, PackedMasks | CutMasks):
-        return np.asarray(masks) > 0
-    return np.asarray(unpacked(jax.tree.map(jnp.asarray, masks), (canvas[0], canvas[1])))
+def _on_canvas(masks: Masks, canvas: tuple[int, ...]) -> Bool[np.ndarray, "n h w"]:
+    """Masks in any form as pixels of the canvas."""
+    if isinstance(masks, PackedMasks | CutMasks):
+        return np.asarray(unpacked(jax.tree.map(jnp.asarray, masks), canvas))
+    return np.asarray(masks) > 0
 
 
 def _marked(pixels: UInt8[np.ndarray, "h w 3"], where: Bool[np.ndarray, "h w"], label: Any, what: str) -> np.ndarray:
