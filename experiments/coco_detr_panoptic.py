@@ -75,6 +75,7 @@ class Boxes(nn.Module):
     detr: DETR
 
     def __call__(self, images, size, *, train: bool) -> Outputs:
+        """Outputs of DETR."""
         return self.detr(images, size, train=train)
 
 

@@ -62,9 +62,7 @@ def build(config) -> Experiment:
     schedule = optax.warmup_cosine_decay_schedule(0.0, config.learning_rate, config.steps // 10, config.steps)
     adam = optax.adamw(schedule, weight_decay=config.weight_decay, mask=optimize.kernels)
     backbone = resnet.Backbone(resnet.BasicBlock, (1, 1, 1), width=config.width, dtype=dtype)
-    network = yolact_fpn(
-        backbone, len(CLASSES), finest=4, channels=config.channels, prototype_count=config.prototypes
-    )
+    network = yolact_fpn(backbone, len(CLASSES), finest=4, channels=config.channels, prototype_count=config.prototypes)
     halved = tuple(tuple(side / 2 for side in level) for level in SIDES)
     return Experiment(
         task=yolact(network, sides=halved, mean=60.0, std=60.0, dtype=dtype),

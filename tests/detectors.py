@@ -17,8 +17,8 @@ from jaxvision.tasks.retinanet import retinanet, retinanet_fpn
 from jaxvision.tasks.roi_heads import ROIHeads
 from jaxvision.tasks.rpn import RPN
 from jaxvision.tasks.ssd import SSD, Extra, Features, paper, ssd
-from jaxvision.tasks.yolo import YOLOv3, YOLOv3Tiny, yolo
 from jaxvision.tasks.yolact import Training, yolact, yolact_fpn
+from jaxvision.tasks.yolo import YOLOv3, YOLOv3Tiny, yolo
 from jaxvision.tasks.yolo_v1 import GridHead, yolo_v1
 from jaxvision.tasks.yolox import YOLOX, Make, yolox
 from jaxvision.types import Batch, Objects
@@ -124,9 +124,7 @@ def small_mask_rcnn(dtype=jnp.float32, norm=FrozenBatchNorm, **options):
     rpn = RPN(samples_per_image=24, pre_nms_top_k=(40, 30), post_nms_top_k=(30, 20))
     roi_heads = ROIHeads(samples_per_image=16, max_detections=20)
     settings = {"rpn": rpn, "roi_heads": roi_heads, **options}
-    return mask_rcnn(
-        network, sizes=((7,), (11,), (16,)), ratios=(1.0,), mean=127.5, std=64.0, dtype=dtype, **settings
-    )
+    return mask_rcnn(network, sizes=((7,), (11,), (16,)), ratios=(1.0,), mean=127.5, std=64.0, dtype=dtype, **settings)
 
 
 def small_fast_rcnn(dtype=jnp.float32, norm=FrozenBatchNorm, **options):

@@ -94,7 +94,9 @@ def _check(labels: np.ndarray, scores: np.ndarray, logits: np.ndarray, things: S
         )
     unknown = labels[(labels < 0) | (labels >= len(things))]
     if len(unknown):
-        raise ValueError(f"things must say of every label what it is: it has {len(things)}, and label {unknown[0]} is met")
+        raise ValueError(
+            f"things must say of every label what it is: it has {len(things)}, and label {unknown[0]} is met"
+        )
 
 
 def _leaders(labels: np.ndarray, things: Sequence[bool]) -> Int[np.ndarray, "n"]:

@@ -58,7 +58,9 @@ def masks(objects: Objects, canvas: tuple[int, int]) -> Bool[Array, "n {canvas[0
       ValueError: if the target has none.
     """
     if objects.masks is None:
-        raise ValueError("masks are trained on, and batch.target.masks is None: target.objects(..., masks=...) has them")
+        raise ValueError(
+            "masks are trained on, and batch.target.masks is None: target.objects(..., masks=...) has them"
+        )
     return unpacked(objects.masks, canvas)
 
 

@@ -72,9 +72,7 @@ class SharedConv(nn.Module):
     dtype: DTypeLike = jnp.float32
 
     @nn.compact
-    def __call__(
-        self, common: Float[Array, "b h w c"], each: Float[Array, "b q h w n"]
-    ) -> Float[Array, "b q h w c+n"]:
+    def __call__(self, common: Float[Array, "b h w c"], each: Float[Array, "b q h w n"]) -> Float[Array, "b q h w c+n"]:
         """Convolve."""
         wide, first = at_least_float32(self.dtype), common.shape[-1]
         channels = first + each.shape[-1]
@@ -147,7 +145,7 @@ class DETRSegmentation(nn.Module):
 
     def __call__(
         self, images: Float[Array, "b h w c"], size: Int[Array, "b 2"], *, train: bool
-    ) -> tuple[Outputs, Float[Array, "b q h w"]]:
+    ) -> tuple[Outputs, Float[Array, "b q y x"]]:
         """Outputs, and logits of the masks of all queries."""
         seen = self.see(images, size, train=train)
         return seen.outputs, self.draw(seen, seen.found)

@@ -254,6 +254,8 @@ class Training(NamedTuple):
 
 
 PAPER = Training()
+FAST = fast(0.5)
+"""Fast NMS of the paper."""
 
 
 def yolact(
@@ -265,7 +267,7 @@ def yolact(
     training: Training = PAPER,
     score_threshold: float | int = 0.05,
     pre_nms_top_k: int = 200,
-    nms: NMS = fast(0.5),
+    nms: NMS = FAST,
     max_detections: int = 100,
     dtype=jnp.float32,
 ) -> Task:
@@ -298,9 +300,7 @@ def yolact(
 
     def loss(variables: Variables, batch: Batch, key: Key) -> tuple[Scalar, LossOutput]:
         forward_key, draw_key = jax.random.split(key)
-        outputs, collections = forward_training(
-            network, variables, images(batch), valid=batch.valid, key=forward_key
-        )
+        outputs, collections = forward_training(network, variables, images(batch), valid=batch.valid, key=forward_key)
         canvas, keys = batch.image.shape[1:3], jax.random.split(draw_key, len(batch.valid))
         found, anchors = _flat(outputs.maps, canvas, sides)
         one = lambda key, *of_image: loss_terms(key, *of_image, anchors=anchors, canvas=canvas, training=training)
@@ -381,9 +381,7 @@ class _Drawn(NamedTuple):
 
 def _sampled(key: Key, positive: Bool[Array, "a"], count: int, dtype) -> tuple[_Drawn, Float[Array, ""]]:
     """Matched anchors, `count` at most, and how many each of them stands for."""
-    drawn = _Drawn(
-        *matching.sample(key, positive, jnp.zeros_like(positive), count=count, positive_fraction=1.0)
-    )
+    drawn = _Drawn(*matching.sample(key, positive, jnp.zeros_like(positive), count=count, positive_fraction=1.0))
     matched, kept = (jnp.maximum(each.sum(), 1).astype(dtype) for each in (positive, drawn.valid))
     return drawn, matched / kept
 
@@ -428,9 +426,7 @@ def within(boxes: Float[Array, "s 4"], shape: tuple[int, int], margin: float | i
     return in_rows[:, :, None] & in_columns[:, None]
 
 
-def semantic_loss(
-    logits: Float[Array, "h w c"], masks: Bool[Array, "n y x"], target: Objects
-) -> Float[Array, ""]:
+def semantic_loss(logits: Float[Array, "h w c"], masks: Bool[Array, "n y x"], target: Objects) -> Float[Array, ""]:
     """The binary cross-entropy of whether a cell lies in an object of each class: summed over classes, mean over cells."""
     shape, classes = logits.shape[:2], logits.shape[-1]
     of_class = jax.nn.one_hot(target.labels, classes, dtype=logits.dtype)
@@ -463,9 +459,7 @@ def decode(
     return best_of_each_class(clip(boxes, size), scores, **selecting._replace(score_threshold=0)._asdict())
 
 
-def _in_cells(
-    boxes: Float[Array, "n 4"], shape: tuple[int, int], canvas: tuple[int, int]
-) -> Float[Array, "n 4"]:
+def _in_cells(boxes: Float[Array, "n 4"], shape: tuple[int, int], canvas: tuple[int, int]) -> Float[Array, "n 4"]:
     """Boxes of the canvas in cells of a map that covers it."""
     y, x = (cells / pixels for cells, pixels in zip(shape, canvas, strict=True))
     return boxes * jnp.asarray([[x, y, x, y]], boxes.dtype)
