@@ -139,7 +139,7 @@ def _condense(rows: Rows, source: Readable | None) -> Mapping[str, np.ndarray]:
     columns = {name: np.asarray(rows[name]) for name in kept}
     numbers = range(len(columns["index"]))
     columns["masks"] = file_masks.column([packing.pack(file_masks.predicted(rows, row)) for row in numbers])
-    true = [_truth_of_target(rows, row) if source is None else _truth_of_source(rows, row, source) for row in numbers]
+    true = [_truth_of_target(rows, row) if source is None else truth_of_source(rows, row, source) for row in numbers]
     objects, masks = zip(*true, strict=True)
     return {**columns, "true_objects": file_masks.column(objects), "true_masks": file_masks.column(masks)}
 
@@ -154,7 +154,12 @@ def _truth_of_target(rows: Rows, row: int) -> tuple[bytes, bytes]:
     return _table(boxes, labels, ignore, area), packing.pack(masks)
 
 
-def _truth_of_source(rows: Rows, row: int, source: Readable) -> tuple[bytes, bytes]:
+def truth_of_source(rows: Rows, row: int, source: Readable) -> tuple[bytes, bytes]:
+    """The values of `true_objects` and `true_masks` of an example, as the source has it annotated.
+
+    Raises:
+      ValueError: for a source without masks, or with masks of another size than the image.
+    """
     objects, masks = file_masks.annotated(source, int(rows["index"][row]), file_masks.original_size(rows, row))
     return _table(objects.boxes, objects.labels, objects.ignore, objects.area), packing.pack(masks)
 
