@@ -2,6 +2,7 @@
 
 import contextlib
 import io
+from functools import cache
 
 import numpy as np
 from detection_cases import corner
@@ -39,6 +40,7 @@ def box(mask):
     return [columns[0], rows[0], columns[-1] + 1, rows[-1] + 1] if len(rows) else [0, 0, 0, 0]
 
 
+@cache
 def random_case(seed, images=4):
     """Condensed rows, and the masks of each image: `(detected, true)`, lists of bool arrays."""
     rng = np.random.default_rng(seed)
@@ -49,7 +51,9 @@ def random_case(seed, images=4):
     for i, (height, width) in enumerate(rows["original_size"]):
         true = [shape(rng, height, width) for _ in range(rng.integers(0, 7))]
         count = rng.choice([0, 5, 12, 115 if seed % 10 == 0 else 20])
-        found = [moved(rng, true[rng.integers(len(true))]) if true and rng.random() < 0.8 else None for _ in range(count)]
+        found = [
+            moved(rng, true[rng.integers(len(true))]) if true and rng.random() < 0.8 else None for _ in range(count)
+        ]
         found = [shape(rng, height, width) if each is None else each for each in found]
         masks.append((found, true))
         for name, each in (("masks", found), ("true_masks", true)):
@@ -58,7 +62,12 @@ def random_case(seed, images=4):
         rows["detected"][i, places] = True
         rows["boxes"][i, places] = np.array([box(mask) for mask in found]).reshape(-1, 4)
         area = [mask.sum() * rng.choice([1, 0.7, 3]) for mask in true]
-        columns = ([box(mask) for mask in true], rng.integers(0, CLASSES - 1, len(true)), rng.random(len(true)) < 0.2, area)
+        columns = (
+            [box(mask) for mask in true],
+            rng.integers(0, CLASSES - 1, len(true)),
+            rng.random(len(true)) < 0.2,
+            area,
+        )
         boxes, *others = (np.array(column, np.float64) for column in columns)
         tables.append(np.column_stack([boxes.reshape(-1, 4), *others]))
     rows["detected"] = rows["detected"] > 0

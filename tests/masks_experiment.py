@@ -25,7 +25,9 @@ COUNT = 6
 
 
 def get_config() -> ConfigDict:
-    return ConfigDict({"kind": "instances", "size": 64, "batch_size": 4, "steps": 2, "truth": False, "precision": "auto"})
+    return ConfigDict(
+        {"kind": "instances", "size": 64, "batch_size": 4, "steps": 2, "truth": False, "precision": "auto"}
+    )
 
 
 def scene(seed: int):
@@ -123,9 +125,7 @@ def build(config) -> Experiment:
             test, instances(COLOURS, opened if config.truth else None), instance_pictures.report
         ),
         "semantic": lambda test: Evaluation(test, segmentation(CLASSES[kind], boundary=True), class_pictures.report),
-        "panoptic": lambda test: Evaluation(
-            test, panoptic(CLASSES[kind], THINGS), output=map_records.panoptic(THINGS)
-        ),
+        "panoptic": lambda test: Evaluation(test, panoptic(CLASSES[kind], THINGS), output=map_records.panoptic(THINGS)),
     }[kind]
     return Experiment(
         task=Task(

@@ -9,10 +9,9 @@ from matplotlib.colors import to_rgb
 from jaxvision.draw import instances, segmentation
 from jaxvision.draw.segmentation import CONFUSED, INVENTED, KEY, MISSED, RIGHT, VOID, errors, with_errors
 from jaxvision.draw.side_by_side import Panel, Shown, side_by_side
-from jaxvision.draw.style import NOTHING
+from jaxvision.draw.style import INK
 from jaxvision.masks import runs
 from jaxvision.run import config, evaluation
-
 
 FILE = Path(__file__).with_name("masks_experiment.py")
 
@@ -62,21 +61,27 @@ def test_a_sheet_of_class_maps_shows_truth_prediction_and_errors(semantic):
     rows, stream = semantic
     figure = segmentation.sheet(rows, [4, 1], stream, "A title", "step 2")
     assert len(figure.axes) == 6
-    assert {"A title", "left: ground truth, middle: prediction, right: errors  ·  step 2", "scene 4"} <= set(texts(figure))
-    assert {"■ background", "■ red", "■ missed", "■ invented", "■ confused", "■ void"} <= set(texts(figure))
+    assert {"A title", "left: ground truth, middle: prediction, right: errors · step 2", "scene 4"} <= set(
+        texts(figure)
+    )
+    assert {"■ background", "■ red", "errors:", "■ missed", "■ invented", "■ confused"} <= set(texts(figure))
+    assert "■ void" not in texts(figure)
     assert texts(figure).index("scene 4") < texts(figure).index("scene 1")
     shapes = {pixels(axes).shape for axes in figure.axes}
     assert shapes == {(384, 384, 3)}  # 64 pixels, six times each
     wrong = sum(painted(pixels(figure.axes[2]), KEY[kind][1]).sum() for kind in (MISSED, INVENTED, CONFUSED))
     counts = rows["confusion"][4]
     assert wrong == 36 * (counts.sum() - np.trace(counts))
-    assert not painted(pixels(figure.axes[2]), NOTHING).any()
+    assert not painted(pixels(figure.axes[2]), INK).any()
 
 
+@pytest.mark.slow
 def test_reports_leave_out_what_has_nothing_to_show(semantic, objects, tmp_path):
     rows, stream = semantic
     segmentation.report(tmp_path, "test", rows, stream)
-    assert {path.name for path in tmp_path.iterdir()} == {f"test_{n}.png" for n in ("predictions", "worst", "confusion")}
+    assert {path.name for path in tmp_path.iterdir()} == {
+        f"test_{n}.png" for n in ("predictions", "worst", "confusion")
+    }
     perfect = np.stack([np.diag(each.sum(1)) for each in rows["confusion"]])
     segmentation.report(tmp_path, "perfect", {**rows, "confusion": perfect}, stream)
     assert not (tmp_path / "perfect_worst.png").exists()
@@ -100,7 +105,7 @@ def test_a_sheet_of_objects_shows_them_in_colours_and_what_is_wrong(objects):
     assert found == {"red 0.95", "green 0.90"}
     assert not wrong
     missed = painted(pixels(figure.axes[5]), KEY[MISSED][1])
-    blue = runs.decode(instances._fitted(seen.masks(1)[1][2], missed.shape))  # noqa: SLF001
+    blue = runs.decode(instances._fitted(seen.masks(1)[1][2], missed.shape))
     assert missed[blue].all()
     assert missed.mean() < blue.mean() + 0.05
 

@@ -178,7 +178,9 @@ def test_a_source_of_other_images_or_without_masks_is_told():
     in_file, on_canvas, content, file = scene()
     batch = batch_of(on_canvas, content, file, "bits")
     transposed = instances(1, lambda: source_of(in_file.transpose(0, 2, 1)))
-    message = "index 7 has a mask of 100 x 60 pixels .* its image has 60 x 100: is the source given as truth that of the"
+    message = (
+        "index 7 has a mask of 100 x 60 pixels .* its image has 60 x 100: is the source given as truth that of the"
+    )
     with pytest.raises(ValueError, match=message):
         rows_of(transposed, detections_of(on_canvas), batch)
     none = SimpleNamespace(read=lambda indices: [SimpleNamespace(objects=None)])
@@ -192,7 +194,9 @@ def test_predictions_and_targets_without_masks_are_told():
     metric = instances(1)
     with pytest.raises(TypeError, match="needs detections with masks; these have none"):
         metric.observe(found.replace(masks=None), batch)
-    with pytest.raises(TypeError, match=r"needs targets with masks, such as those of target.objects\(rows, masks='bits'\)"):
+    with pytest.raises(
+        TypeError, match=r"needs targets with masks, such as those of target.objects\(rows, masks='bits'\)"
+    ):
         metric.observe(found, batch.replace(target=batch.target.replace(masks=None)))
 
 
@@ -215,7 +219,7 @@ def test_masks_in_boxes_and_an_image_without_any_object():
 
 
 def test_results_for_coco_have_run_lengths_and_no_boxes(tmp_path):
-    rows, masks, true = random_case(3)
+    rows, masks, _ = random_case(3)
     write_coco_results(tmp_path / "results.json", rows, range(10, 14), range(1, CLASSES + 1))
     found = json.loads((tmp_path / "results.json").read_text())
     assert len(found) == rows["detected"].sum()

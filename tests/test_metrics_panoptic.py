@@ -163,7 +163,9 @@ def scene():
         np.ones((1, 3), bool),
         MapMasks(jnp.asarray(logits), (16, 16)),
     )
-    target = Objects(np.zeros((1, 3, 4), np.float32), labels, np.ones((1, 3), bool), np.zeros((1, 3), bool), masks[None])
+    target = Objects(
+        np.zeros((1, 3, 4), np.float32), labels, np.ones((1, 3), bool), np.zeros((1, 3), bool), masks[None]
+    )
     sizes = (np.array([[12, 16]], np.int32), np.array([[24, 32]], np.int32))
     image = np.zeros((1, 16, 16, 3), np.uint8)
     return found, Batch(image, *sizes, np.zeros(1, np.int32), np.ones(1, bool), target)

@@ -31,7 +31,7 @@ def metric():
 
 
 @pytest.mark.parametrize("seed", range(50))
-def test_all_figures_equal_loops_over_pixels(seed, metric, float64):  # noqa: ARG001
+def test_all_figures_equal_loops_over_pixels(seed, metric, float64):
     logits, label, valid, size = random_case(seed)
     found = metric.compute(rows_of(metric, *batch_of(logits, label, valid, size)))
     expected = figures(predicted(logits, label.shape[1:]), label, valid, size)
@@ -48,8 +48,8 @@ def test_the_cases_have_what_makes_a_difference():
     assert sum(map(bool, absent)) > 10
 
 
-def test_contours_and_bands_of_an_image_of_more_pixels(float64):  # noqa: ARG001
-    logits, label, valid, size = random_case(12, 1, (90, 115))
+def test_contours_and_bands_of_an_image_of_more_pixels(float64):
+    _, label, valid, size = random_case(12, 1, (90, 115))
     size[:] = 90, 110
     label = np.minimum(label, CLASSES - 1)
     other = np.roll(label, 1, -1)
@@ -137,7 +137,9 @@ def test_a_label_that_is_no_class_is_told_with_its_example(metric):
     logits, label, valid, size = random_case(4)
     label[1][np.flatnonzero(valid[1].any(1))[0], np.flatnonzero(valid[1].any(0))[0]] = 9
     valid[1] |= label[1] == 9
-    with pytest.raises(ValueError, match="the example with index 1 has 1 pixel with a label that is no class; with 5 classes"):
+    with pytest.raises(
+        ValueError, match="the example with index 1 has 1 pixel with a label that is no class; with 5 classes"
+    ):
         metric.compute(rows_of(metric, *batch_of(logits, label, valid, size)))
     with pytest.raises(ValueError, match="the rows are empty"):
         metric.compute({"confusion": np.zeros((0, 5, 5), int), "unknown": np.zeros(0, int)})

@@ -30,7 +30,7 @@ def trained(tmp_path_factory):
 
     def of(kind):
         if not (place / kind).exists():
-            command = [f"--config={FILE}", f"--workdir={place / kind}", f"--config.kind={kind}"]
+            command = [f"--config={FILE}", f"--workdir={place / kind}", f"--config.kind={kind}", "--no-report"]
             assert main.main(command) == 0
         return place / kind
 
@@ -45,7 +45,7 @@ def command(trained, tmp_path, capfd):
         arguments = [f"--workdir={workdir}", str(workdir.parent / "scenes"), f"--output={output}", *options]
         status = predict.main(arguments)
         printed = capfd.readouterr()
-        return status, one_line(printed.out + printed.err), output
+        return status, printed.out + printed.err, output
 
     return of
 
@@ -63,21 +63,18 @@ def overlap(mask, true):
 
 
 @pytest.mark.parametrize(
-    ("kind", "expected", "pictures"),
+    ("kind", "name", "least"),
     [
-        ("instances", {"mask_AP50": 1, "AP50": 1}, ("predictions", "worst", "precision_recall", "confusion")),
-        ("semantic", {}, ("predictions", "worst", "confusion")),
-        ("panoptic", {"RQ_stuff": 1}, ()),
+        ("instances", "mask_AP", 0.8),
+        ("semantic", "mIoU", 0.85),
+        pytest.param("panoptic", "SQ/red", 0.85, marks=pytest.mark.slow),
     ],
 )
-def test_a_run_has_its_figures_and_pictures(trained, kind, expected, pictures):
+def test_a_run_has_its_figures(trained, kind, name, least):
     figures = figures_of(trained(kind))
-    for name, value in expected.items():
-        assert figures[f"test/{name}"] == pytest.approx(value), name
-    least = {"instances": ("mask_AP", 0.8), "semantic": ("mIoU", 0.85), "panoptic": ("SQ", 0.85)}[kind]
-    assert figures[f"test/{least[0]}"] > least[1]
-    names = {path.name for path in (trained(kind) / "report").iterdir()}
-    assert {f"test_{name}.png" for name in pictures} <= names
+    assert figures[f"test/{name}"] > least
+    if kind == "instances":
+        assert figures["test/mask_AP50"] == figures["test/AP50"] == pytest.approx(1)
 
 
 def test_masks_of_objects_are_those_of_the_files(command):
@@ -93,6 +90,7 @@ def test_masks_of_objects_are_those_of_the_files(command):
             assert overlap(mask, true) > 0.85
 
 
+@pytest.mark.filterwarnings("ignore:__array__ implementation")  # of pycocotools
 def test_polygons_are_the_same_masks_and_coco_reads_both(command):
     before = []
     for form in ("rle", "polygons"):
@@ -130,6 +128,7 @@ def test_class_maps_are_written_with_a_palette_and_their_fractions(command, tmp_
             assert overlap(labels == k, true) > 0.75
 
 
+@pytest.mark.filterwarnings("ignore:__array__ implementation")  # of pycocotools
 def test_class_maps_as_a_table_and_as_stuff_of_coco(command):
     status, said, output = command("semantic", name="out.csv")
     assert status == 0, said
@@ -144,6 +143,7 @@ def test_class_maps_as_a_table_and_as_stuff_of_coco(command):
         assert (covered == 1).all()
 
 
+@pytest.mark.slow
 def test_panoptic_files_are_those_of_coco(command, tmp_path):
     folders = [f"--maps={tmp_path / 'maps'}", f"--draw={tmp_path / 'drawn'}"]
     status, said, output = command("panoptic", *folders, name="out.json")
@@ -167,10 +167,11 @@ def test_panoptic_files_are_those_of_coco(command, tmp_path):
 def test_what_a_model_can_not_do_is_told(command, tmp_path):
     status, said, output = command("instances", f"--maps={tmp_path / 'maps'}")
     assert status == 2
-    assert said == "jaxvision: --maps is for a model that finds the class or the segment of each pixel"
+    assert one_line(said) == "jaxvision: --maps is for a model that finds the class or the segment of each pixel"
     assert not output.exists()
 
 
+@pytest.mark.slow
 def test_a_model_predicts_masks_from_python(trained):
     model = run.load(trained("instances"))
     image, masks = scene(1)
@@ -179,6 +180,7 @@ def test_a_model_predicts_masks_from_python(trained):
         assert overlap(runs.decode(runs.of_coco(each["segmentation"])), true) > 0.85
 
 
+@pytest.mark.slow
 def test_a_run_resumes_and_is_measured_against_the_source_itself(trained, tmp_path):
     begun = [f"--config={FILE}", f"--workdir={tmp_path / 'run'}", "--no-report", "--config.truth=True"]
     assert main.main([*begun, "--config.steps=2"]) == 0

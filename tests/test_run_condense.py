@@ -18,8 +18,8 @@ LINEAR, TINY = HERE / "linear_experiment.py", HERE / "tiny_experiment.py"
 
 
 def batches(count=11, each=4):
-    for start in range(0, count, each):
-        index = np.arange(start, start + each)
+    for first in range(0, count, each):
+        index = np.arange(first, first + each)
         size = np.ones((each, 2), np.int32)
         yield Batch(np.zeros((each, 1, 1, 1)), size, size, count - 1 - index, index < count, Labels(index % 3))
 

@@ -38,11 +38,11 @@ from jaxvision.types import BoxMasks, Canvas
 
 CLASSES, OBJECTS, BATCH = 80, 100, 10
 SIZE, CELLS = (480, 640), 28
-FIGURES = ("AP", "AP50", "AP75", "AP_small", "AP_medium", "AP_large")
-FIGURES += ("AR1", "AR10", "AR100", "AR_small", "AR_medium", "AR_large")
+METRICS = ("AP", "AP50", "AP75", "AP_small", "AP_medium", "AP_large")
+METRICS += ("AR1", "AR10", "AR100", "AR_small", "AR_medium", "AR_large")
 
 
-class Drawn(NamedTuple):
+class Group(NamedTuple):
     """Ten images: what the metric observes of them, and their objects."""
 
     rows: dict[str, Any]
@@ -53,7 +53,7 @@ class Drawn(NamedTuple):
 
 
 @lru_cache(maxsize=2)
-def drawn(first: int) -> Drawn:
+def drawn(first: int) -> Group:
     """Detections and objects as probabilities of wavy ellipses in boxes."""
     rng = np.random.default_rng(first)
     count = (BATCH, OBJECTS)
@@ -74,7 +74,7 @@ def drawn(first: int) -> Drawn:
         "original_size": size,
         "window": None,
     }
-    return Drawn(rows, np.clip(true, 0, [*SIZE[::-1]] * 2), labels, sides, true_masks)
+    return Group(rows, np.clip(true, 0, [*SIZE[::-1]] * 2), labels, sides, true_masks)
 
 
 def read(indices: np.ndarray) -> list[SimpleNamespace]:
@@ -101,8 +101,14 @@ def _grids(rng: np.random.Generator) -> np.ndarray:
     return (1 / (1 + np.exp(-12 * (edge - far)))).astype(np.float32)
 
 
+class Drawings:
+    """The source of the drawn images."""
+
+    read = staticmethod(read)
+
+
 def ours(images: int, folder: Path) -> dict[str, Any]:
-    metric = instances(CLASSES, lambda: SimpleNamespace(read=read))
+    metric = instances(CLASSES, Drawings)
     assert metric.condense is not None
     started = time.perf_counter()
     condensed = table([metric.condense(drawn(at).rows) for at in range(0, images, BATCH)])
@@ -110,7 +116,7 @@ def ours(images: int, folder: Path) -> dict[str, Any]:
     figures = metric.compute(condensed)
     ended = time.perf_counter()
     rows.write(folder, 0, {"test": condensed})
-    found = [figures[f"mask_{name}"] for name in FIGURES]
+    found = [figures[f"mask_{name}"] for name in METRICS]
     length = sum(map(len, condensed["masks"])) / (images * OBJECTS)
     return {"condense": middle - started, "compute": ended - middle, "figures": found, "bytes": length}
 

@@ -86,7 +86,7 @@ def masks_of(rows: Mapping[str, np.ndarray], found: Tables) -> coco_ap.MasksOf:
 
 
 def mask_pairs(found: Tables, masks: coco_ap.MasksOf, least: float = LEAST_IOU) -> Pairs:
-    """As `matching.pairs`, all pairs of detections and objects whose masks have an IoU of at least `least`."""
+    """Pairs of detections and objects, as `matching.pairs` has them by boxes, whose masks have this IoU at least."""
     columns: tuple[list[np.ndarray], ...] = ([], [], [])
     detections, objects = (
         np.searchsorted(of.image, np.arange(found.images + 1)) for of in (found.detected, found.annotated)
@@ -107,7 +107,9 @@ def mask_pairs(found: Tables, masks: coco_ap.MasksOf, least: float = LEAST_IOU) 
 def _observe(found: Detections, batch: Batch, from_target: bool) -> Rows:
     rows = dict(detection.observe(found, batch))
     if found.masks is None:
-        raise TypeError("the metric of instances needs detections with masks; these have none (metrics.detection needs none)")
+        raise TypeError(
+            "the metric of instances needs detections with masks; these have none (metrics.detection needs none)"
+        )
     size: Any = batch.size
     rows |= {"masks": found.masks, "size": size, "window": batch.window}
     if not from_target:
@@ -121,7 +123,10 @@ def _observe(found: Detections, batch: Batch, from_target: bool) -> Rows:
     if target.area is None:
         rows["area"] = jnp.full_like(rows["area"], jnp.nan)
     masks = target.masks
-    return {**rows, "true_masks": PackedMasks(jnp.packbits(masks, axis=-1), masks.shape[-1]) if _is_plain(masks) else masks}
+    return {
+        **rows,
+        "true_masks": PackedMasks(jnp.packbits(masks, axis=-1), masks.shape[-1]) if _is_plain(masks) else masks,
+    }
 
 
 def _is_plain(masks: Any) -> bool:

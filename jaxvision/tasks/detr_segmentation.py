@@ -145,7 +145,7 @@ class DETRSegmentation(nn.Module):
 
     def __call__(
         self, images: Float[Array, "b h w c"], size: Int[Array, "b 2"], *, train: bool
-    ) -> tuple[Outputs, Float[Array, "b q h w"]]:
+    ) -> tuple[Outputs, Float[Array, "b q y x"]]:
         """Outputs, and logits of the masks of all queries."""
         seen = self.see(images, size, train=train)
         return seen.outputs, self.draw(seen, seen.found)
