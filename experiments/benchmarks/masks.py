@@ -23,6 +23,7 @@ from collections.abc import Callable, Iterator
 from datetime import date
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -65,7 +66,8 @@ def torchvisions(encoded: bool) -> Callable[[], Iterator[bytes]]:
     def run() -> Iterator[bytes]:
         pasted = paste_masks_in_image(probabilities[:, None], boxes, (HEIGHT, WIDTH))
         for each in pasted[:, 0] if encoded else ():
-            yield coco.encode(np.asfortranarray((each > 0.5).numpy()))["counts"]
+            found: Any = coco.encode(np.asfortranarray((each > 0.5).numpy()))
+            yield found["counts"]
 
     return run
 
