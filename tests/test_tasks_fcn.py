@@ -1,12 +1,15 @@
 """FCN and DeepLabV3: published shapes, what upsampling does, where scores lie."""
 
+from pathlib import Path
+
 import jax
 import jax.numpy as jnp
 import numpy as np
+import parity_segmentation
 import pytest
 from detectors import variables_of
 from numpy.testing import assert_allclose
-from parity_networks import parameter_count, spec_of
+from parity_networks import parameter_count, shapes_of, spec_of
 from segmenters import EVERY, make_batch
 
 from jaxvision.nn import vgg
@@ -36,6 +39,15 @@ def test_an_auxiliary_head_can_be_left_out():
         spec = spec_of(network(21, auxiliary=False), (1, 64, 64, 3))
         assert set(spec["params"]) == {"backbone", "head"}
         assert isinstance(network(21).backbone, Backbone)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", parity_segmentation.GOLDEN)
+def test_logits_losses_and_gradients_equal_torchs(float64, name):
+    with np.load(Path(__file__).parent / "golden" / f"{name}.npz") as golden:
+        shapes = shapes_of(golden)
+        found = parity_segmentation.golden_of(shapes, parity_segmentation.figures(name, shapes))
+        parity_segmentation.assert_same(found, golden)
 
 
 def transposed(scores, factor):
