@@ -33,6 +33,7 @@ from jaxvision.pretrained.coco import PANOPTIC_CLASSES, THINGS
 from jaxvision.pretrained.detr import panoptic_sources
 from jaxvision.pretrained.start import start
 from jaxvision.pretrained.strict import inside
+from jaxvision.run import map_records
 from jaxvision.run.transfer import from_run
 from jaxvision.tasks.detr import DETR, Outputs, detr
 from jaxvision.tasks.detr_segmentation import detr_segmentation, detr_segmentation_resnet50
@@ -120,7 +121,11 @@ def build(config) -> Experiment:
         augment=chain(
             flip(), sometimes(0.5, resized_crop((0.3, 1.0), (384 / 600, 600 / 384))), scale_jitter((0.6, 1.0))
         ),
-        evaluations={"val": Evaluation(test, metric, None if masks else pictures.report)},
+        evaluations={
+            "val": Evaluation(test, metric, None, map_records.panoptic(THINGS))
+            if masks
+            else Evaluation(test, metric, pictures.report)
+        },
         start=begin,
         frozen=fixed if begin else (),
         scalars={"learning_rate": rate},

@@ -19,7 +19,7 @@ from ml_collections import ConfigDict
 from jaxvision.augment import brightness, chain, choose, expand, flip, hue, iou_crop, offset, saturation, sometimes
 from jaxvision.data import objects, order, placement, streams, subset, target
 from jaxvision.data.interpolation import OPENCV_BILINEAR
-from jaxvision.draw import detection as pictures
+from jaxvision.draw import instances as pictures
 from jaxvision.errors import nearest
 from jaxvision.experiment import Evaluation, Experiment, Keep
 from jaxvision.metrics.instances import instances

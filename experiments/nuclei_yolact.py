@@ -16,7 +16,7 @@ from ml_collections import ConfigDict
 from jaxvision import optimize
 from jaxvision.augment import affine, brightness, chain, contrast, flip, vertical_flip
 from jaxvision.data import objects, order, placement, samples, streams, target
-from jaxvision.draw import detection as pictures
+from jaxvision.draw import instances as pictures
 from jaxvision.experiment import Evaluation, Experiment, Keep
 from jaxvision.metrics.instances import instances
 from jaxvision.nn import resnet

@@ -37,7 +37,8 @@ from jaxvision.augment import flip, vertical_flip
 from jaxvision.augment.compose import chain, identity
 from jaxvision.data import order, resident, synthetic, target
 from jaxvision.data.proposals import Search, finder
-from jaxvision.draw import detection as pictures
+from jaxvision.draw import detection as box_pictures
+from jaxvision.draw import instances as mask_pictures
 from jaxvision.errors import nearest
 from jaxvision.experiment import Evaluation, Experiment, Keep
 from jaxvision.metrics.detection import detection as metrics
@@ -116,6 +117,7 @@ def build(config) -> Experiment:
         search = finder(Search(width=2 * config.size, smallest=8))
         options["given"] = target.proposals(config[config.detector].proposals, search)
     metric = (instances if detector.masks else metrics)(CLASSES)
+    pictures = mask_pictures if detector.masks else box_pictures
     schedule = optax.warmup_cosine_decay_schedule(0.0, config.learning_rate, config.steps // 20, config.steps)
     adamw = optax.adamw(schedule, weight_decay=config.weight_decay, mask=detector.decayed)
     return Experiment(

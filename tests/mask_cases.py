@@ -20,9 +20,9 @@ def shapes(count, side, seed=0, least=8):
         far = np.where(np.arange(corners) % 2, 0.5, 1.0) if corners == 10 else np.ones(corners)
         x, y = far * reach * np.cos(angle), far * reach * stretch * np.sin(angle)
         points = centre[:, None] + [x * math.cos(turn) - y * math.sin(turn), x * math.sin(turn) + y * math.cos(turn)]
-        large = Image.new("1", (4 * side, 4 * side))
+        large = Image.new("L", (4 * side, 4 * side))
         ImageDraw.Draw(large).polygon([tuple(point) for point in 4 * points.T], fill=1)
-        drawn.append(np.asarray(large)[2::4, 2::4])
+        drawn.append(np.asarray(large)[2::4, 2::4] > 0)
     return np.stack(drawn)
 
 

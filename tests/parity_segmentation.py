@@ -193,7 +193,9 @@ def figures_torch(name):
         logits = outputs()["out"].numpy()
     model.train()
     reduction = "sum" if name in STRIDES else "mean"
-    each = {key: functional.cross_entropy(x, label, ignore_index=VOID, reduction=reduction) for key, x in outputs().items()}
+    each = {
+        key: functional.cross_entropy(x, label, ignore_index=VOID, reduction=reduction) for key, x in outputs().items()
+    }
     if name in STRIDES:
         each["out"] = each["out"] / len(images)  # Caffe divides a sum by the number of images
     losses = {"pixel_loss": each["out"]}

@@ -27,7 +27,7 @@ def with_masks(
     """The image with masks of its size painted over, small ones last, each with a contour in the full colour."""
     picture, thick = pixels.copy(), thickness(pixels)
     order = np.argsort([-runs.area(mask) for mask in masks], kind="stable")
-    for number in order:
+    for number in map(int, order):
         x0, y0, x1, y1 = runs.box(masks[number]).astype(int)
         if x1 > x0:
             on = np.pad(runs.decode(masks[number])[y0:y1, x0:x1], 1)

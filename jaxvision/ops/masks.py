@@ -39,10 +39,10 @@ def packed(masks: Bool[Array, "*b n h w"]) -> PackedMasks:
 def unpacked(masks: Masks, canvas: tuple[int, ...]) -> Bool[Array, "n h w"]:
     """Masks of the whole canvas; of one that was cut out, a pixel is on where the cell around its centre is."""
     if isinstance(masks, PackedMasks):
-        return unpack(jnp.asarray(masks.bits), masks.width)
+        return unpack(masks.bits, masks.width)
     if isinstance(masks, CutMasks):
         return _on_canvas(masks, canvas)
-    return jnp.asarray(masks).astype(bool)
+    return masks.astype(bool)
 
 
 def shrunk(masks: Bool[Array, "n h w"], size: tuple[int, ...], dtype=jnp.float32) -> Bool[Array, "n {size[0]} {size[1]}"]:
@@ -159,7 +159,7 @@ def _weights(
 
 
 def _on_canvas(masks: CutMasks, canvas: tuple[int, ...]) -> Bool[Array, "n h w"]:
-    cells, frames = masks.bits.shape[-2], jnp.asarray(masks.frames)
+    cells, frames = masks.bits.shape[-2], masks.frames
     low, extent = _low_and_extent(frames)
 
     def cell_of_pixels(axis: int, pixels: int) -> tuple[Int[Array, "n s"], Bool[Array, "n s"]]:
@@ -171,7 +171,7 @@ def _on_canvas(masks: CutMasks, canvas: tuple[int, ...]) -> Bool[Array, "n h w"]
         return jnp.where(inside, at, 0).astype(jnp.int32), inside
 
     (rows, in_rows), (columns, in_columns) = cell_of_pixels(1, canvas[0]), cell_of_pixels(0, canvas[1])
-    grid, number = unpack(jnp.asarray(masks.bits), cells), jnp.arange(len(frames))[:, None, None]
+    grid, number = unpack(masks.bits, cells), jnp.arange(len(frames))[:, None, None]
     on = grid[number, rows[:, :, None], columns[:, None]]
     return on & in_rows[:, :, None] & in_columns[:, None]
 

@@ -114,9 +114,7 @@ def targets(batch: Batch) -> SegmentationMap:
       ValueError: if a map is of another size than the canvas.
     """
     if not isinstance(batch.target, SegmentationMap):
-        raise TypeError(
-            f"a segmenter needs batch.target to be a SegmentationMap, got {type(batch.target).__name__}"
-        )
+        raise TypeError(f"a segmenter needs batch.target to be a SegmentationMap, got {type(batch.target).__name__}")
     canvas = batch.image.shape[1:3]
     if batch.target.label.shape[1:] != canvas:
         raise ValueError(f"batch.target.label has {batch.target.label.shape[1:]} pixels, the canvas {canvas}")
@@ -176,9 +174,7 @@ def decode(
     return PixelScores(on_canvas(outputs[0], canvas, covers))
 
 
-def on_canvas(
-    logits: Float[Array, "_ _ k"], canvas: tuple[int, ...], covers: tuple[int, ...]
-) -> Float[Array, "h w k"]:
+def on_canvas(logits: Float[Array, "_ _ k"], canvas: tuple[int, ...], covers: tuple[int, ...]) -> Float[Array, "h w k"]:
     """Logits resized bilinearly to what their map covers, and cut to the canvas."""
     return resize.bilinear(logits, *covers)[: canvas[0], : canvas[1]]
 
