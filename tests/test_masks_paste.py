@@ -60,7 +60,14 @@ def assert_equal_where_sure(found, values, threshold):
 
 
 BOXES = np.float32(
-    [[4.3, 5.2, 22.8, 19.4], [-6, -4, 12, 9], [25, 18, 55.5, 44], [7.2, 8.3, 7.9, 8.9], [20, 20, 10, 5], [60, 60, 70, 70]]
+    [
+        [4.3, 5.2, 22.8, 19.4],
+        [-6, -4, 12, 9],
+        [25, 18, 55.5, 44],
+        [7.2, 8.3, 7.9, 8.9],
+        [20, 20, 10, 5],
+        [60, 60, 70, 70],
+    ]
 )
 
 
@@ -136,9 +143,7 @@ def test_masks_of_prototypes_equal_the_loop_over_pixels(canvas):
 @canvases
 def test_masks_of_maps_equal_the_loop_over_pixels(canvas):
     logits = np.random.default_rng(3).normal(size=(2, 8, 9))
-    values = [
-        [clamped(each, y / 4 - 0.5, x / 5 - 0.5) for *_, y, x in pixels(canvas)] for each in np.float64(logits)
-    ]
+    values = [[clamped(each, y / 4 - 0.5, x / 5 - 0.5) for *_, y, x in pixels(canvas)] for each in np.float64(logits)]
     values = np.reshape(values, (2, *canvas.original_size))
     found = decoded(MapMasks(logits.astype(np.float32), (32, 45)), canvas)
     assert_equal_where_sure(found, values, 0.0)

@@ -130,9 +130,7 @@ def _as_torch(grid: Float[np.ndarray, "y x"], columns: _Samples, rows: _Samples)
     return _fused(across[above], 1 - down, across[below] * down)
 
 
-def _as_torch_when_small(
-    grid: Float[np.ndarray, "y x"], columns: _Samples, rows: _Samples
-) -> Float[np.ndarray, "h w"]:
+def _as_torch_when_small(grid: Float[np.ndarray, "y x"], columns: _Samples, rows: _Samples) -> Float[np.ndarray, "h w"]:
     """torch has another order of sums where height and width are 128 together, or less."""
     (left, right, along), (above, below, down) = columns, rows
     above, below, down = above[:, None], below[:, None], down[:, None]
@@ -140,9 +138,7 @@ def _as_torch_when_small(
     return _fused(grid[below, right], down * along, _fused(grid[below, left], down * (1 - along), upper))
 
 
-def _on_canvas(
-    box: Float[np.ndarray, "4"], shape: tuple[int, ...], extent: tuple[int, int], canvas: Canvas
-) -> _Window:
+def _on_canvas(box: Float[np.ndarray, "4"], shape: tuple[int, ...], extent: tuple[int, int], canvas: Canvas) -> _Window:
     """The pixels whose centres lie in a box of the file, sampled from a map of the canvas, which goes on beyond its border."""
     begin, pixels = _pixels_in(box, canvas.original_size)
     scale, shift = canvas.to_file()

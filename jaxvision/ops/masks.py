@@ -107,9 +107,7 @@ def targets_in_boxes(
     def one(given: tuple[Array, Array]) -> Array:
         number, box = given
         plane, low, step, most = _plane(masks, jnp.maximum(number, 0), box, size, geometry)
-        columns, rows = (
-            _weights(low[axis], step[axis], size, plane.shape[1 - axis], most[axis]) for axis in (0, 1)
-        )
+        columns, rows = (_weights(low[axis], step[axis], size, plane.shape[1 - axis], most[axis]) for axis in (0, 1))
         product = lambda a, b: jnp.matmul(a, b, precision=jax.lax.Precision.HIGHEST)
         return product(product(rows, plane.astype(box.dtype)), columns.T)
 
