@@ -12,9 +12,9 @@ of each pixel as PNG with a palette, labels counted from 0, or the segments as C
 row, and a name that a spreadsheet would run as a formula has an apostrophe before it; `.json` is laid out as COCO's
 annotations, with scores; its image ids are numbers of its own: match them by `file_name`, classes by `name`. Images are
 prepared as the evaluation does it; a detector on given regions searches each file first. With `--tiles=` a file of any size
-is cut into overlapping squares of so many of its pixels, each prepared as an image of its own, and objects that a seam cuts are
-put together: choose a size at which objects look as large as in training. What can't be read is named, and left out. Nothing in
-the workdir is changed.
+is cut into overlapping squares of so many of its pixels, each prepared as an image of its own, and objects that a seam cuts
+are put together: choose a size at which objects look as large as in training. What can't be read is named, and left out.
+Nothing in the workdir is changed.
 """
 
 import argparse
