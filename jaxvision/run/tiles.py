@@ -1,8 +1,8 @@
 """Large images in overlapping tiles, each seen as an image of its own, and what is predicted for each put together.
 
 All tiles have one size, so that the network is compiled once, and memory is that of a tile and of the result. Tiles start at
-multiples of 32 pixels, where the cells of all maps of a network that sees pixels as they are start too: so what it computes for
-a pixel far enough from the edges of a tile is what it would compute in the whole image.
+multiples of 32 pixels, where the cells of all maps of a network that sees pixels as they are start too: so what it computes
+for a pixel far enough from the edges of a tile is what it would compute in the whole image.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -95,15 +95,15 @@ def tiled(
         if isinstance(first[1], Detections):
             return _joined(chain([first], parts), corners, tiling, size, score_threshold)
         raise ConfigError(
-            f"predictions of type {type(first[1]).__name__} can't be put together from tiles; those of type PixelScores and "
-            "Detections can"
+            f"predictions of type {type(first[1]).__name__} can't be put together from tiles; those of type PixelScores "
+            "and Detections can"
         )
 
     return of_image
 
 
 def starts(extent: int, tiling: Tiling) -> list[int]:
-    """First pixels of the tiles along a side; the last tile may go on for less than 32 pixels beyond it, or is the only one."""
+    """First pixels of the tiles along a side; the last tile may end less than 32 pixels beyond it, or is the only one."""
     last = max(-(-(extent - tiling.size) // STEP) * STEP, 0)
     return [*range(0, last, tiling.step), last]
 
