@@ -128,7 +128,7 @@ def build(config) -> Experiment:
         steps=config.steps,
         train=resident.training(learned, order=order.shuffled(config.seed), **options),
         augment=identity if config.test_on_train else chain(flip(), vertical_flip()),
-        evaluations={"test": Evaluation(resident.evaluation(tested, **options), metric(CLASSES), report)},
+        evaluations={"test": Evaluation(resident.evaluation(tested, **options), metric, pictures.report)},
         average=exponential_average(config.ema),
         scalars={"learning_rate": schedule},
         seed=config.seed,
