@@ -2,9 +2,9 @@
 
     python -m jaxvision.main --config=experiments/shapes_segmentation.py --workdir=runs/shapes_map --config.network=unet
 
-A proof that each network learns, and a first one to play with: nothing is downloaded. Tested on shapes of another seed. A field
-that is 0 takes the network's own value, and config.json has it. U^2-Net, which tells objects from the background, sees every
-shape as one class.
+A proof that each network learns, and a first one to play with: nothing is downloaded. Tested on shapes of another seed. A
+field that is 0 takes the network's own value, and config.json has it. U^2-Net tells objects of one kind, circles, from the
+background.
 MEASURED
 """
 
