@@ -1,5 +1,7 @@
 """Predicted masks at the size of the file against loops over its pixels, and the way of a mask to a target and back."""
 
+import tracemalloc
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -155,6 +157,24 @@ def test_blocks_of_columns_make_no_difference(monkeypatch):
     monkeypatch.setattr("jaxvision.masks.paste.VALUES_AT_ONCE", 70)
     assert list(run_lengths(masks, range(len(BOXES)), LETTERBOX)) == whole
     assert list(run_lengths(masks, [2, 0], LETTERBOX)) == [whole[2], whole[0]]
+
+
+@pytest.mark.parametrize("form", ["in boxes", "of prototypes", "maps"])
+def test_memory_is_that_of_one_mask_at_a_time(form):
+    """In a photograph of 4,000 x 3,000 pixels, of which the floats alone would take 48 MB a mask."""
+    canvas, random = canvas_of((3000, 4000), (750, 1000)), np.random.default_rng(5)
+    boxes, small = np.float32([[0, 0, 1000, 750]] * 3), random.uniform(0, 1, (3, 28, 28)).astype(np.float32)
+    masks = {
+        "in boxes": BoxMasks(small, boxes),
+        "of prototypes": PrototypeMasks(random.normal(size=(90, 120, 8)), random.normal(size=(3, 8)), boxes, (750, 1000)),
+        "maps": MapMasks(random.normal(size=(3, 30, 40)).astype(np.float32), (750, 1000)),
+    }[form]
+    tracemalloc.start()
+    found = list(run_lengths(masks, range(3), canvas))
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak < 150e6
+    assert all(each.size == (3000, 4000) and len(each.counts) > 1000 for each in found)
 
 
 def iou_and_shift(masks, found):
