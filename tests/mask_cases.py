@@ -48,7 +48,7 @@ def cut_out(masks, boxes, cells=112):
 
 
 def bilinear(values, y, x):
-    """The value between four pixels, y and x counted from the centre of the first; that of the border up to a pixel beyond."""
+    """The value between four pixels, y and x from the centre of the first; that of the border up to a pixel beyond."""
     height, width = values.shape
     if not (-1 <= y <= height and -1 <= x <= width):
         return 0.0

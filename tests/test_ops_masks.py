@@ -109,9 +109,7 @@ def test_targets_equal_roi_align_by_loops(float64, geometry):
     for number, (x0, y0, x1, y1) in zip(match, BOXES, strict=True):
         extent = np.array([x1 - x0, y1 - y0])
         low, extent = (
-            (np.array([x0, y0]) - 0.5, extent)
-            if geometry == "aligned"
-            else (np.array([x0, y0]), np.maximum(extent, 1))
+            (np.array([x0, y0]) - 0.5, extent) if geometry == "aligned" else (np.array([x0, y0]), np.maximum(extent, 1))
         )
         expected.append(roi_align(masks[number].astype(float), low, extent, 7))
     with jax.numpy_dtype_promotion("strict"):

@@ -52,7 +52,7 @@ def test_mask_rcnn_equals_torchvisions(float64, capsys, monkeypatch, backbone):
 
     detected, different, on = ours["predicted"], 0, 0
     errors["mask probabilities"] = 0.0
-    for i, ((probabilities, boxes, size), _) in enumerate(pasted):
+    for i, ((probabilities, _, size), _) in enumerate(pasted):
         rows = np.flatnonzero(detected.valid[i])
         masks = jax.tree.map(lambda x: x[i], detected.masks)  # noqa: B023
         difference = np.abs(masks.probabilities[rows] - probabilities[:, 0].numpy()).max()
@@ -91,7 +91,8 @@ def pasted_by_torchvision(masks, boxes, size):
         try:
             yield paste_masks_in_image(mask[None, None], box[None], size)[0, 0].numpy() > 0.5
         except RuntimeError as error:
-            assert "must match the existing size" in str(error)
+            if "must match the existing size" not in str(error):
+                raise
             yield None
 
 
@@ -117,7 +118,7 @@ def test_pasted_masks_equal_torchvisions_bit_for_bit(capsys, dtype):
     with capsys.disabled():
         print(f"\npasted masks in {np.dtype(dtype)}, all equal to torchvision's: {counts}")
     assert counts["compared"] > (1500 if dtype == np.float32 else 500)
-    assert counts["pixels on"] > 1e6
+    assert counts["pixels on"] > 3e5
 
 
 def test_the_distributed_network_has_our_names_and_number_of_parameters():

@@ -14,8 +14,8 @@ from jaxvision.ops.options import COUNT, allowed
 from jaxvision.types import CutMasks, Masks, PackedMasks
 
 Geometry = Literal["aligned", "torchvision"]
-"""How a grid lies in its box. `aligned`: cell (i, j) is around (i + 0.5, j + 0.5), pixels likewise. `torchvision`: as its Mask
-R-CNN has it, whose targets lie half a pixel up and left."""
+"""How a grid lies in its box. `aligned`: the centre of cell (i, j) is at (i + 0.5, j + 0.5), and so is that of a pixel.
+`torchvision`: as in its Mask R-CNN, whose targets lie half a pixel up and left."""
 
 AT_ONCE = 8
 """Boxes whose targets are made together: memory grows with the canvas times these."""
@@ -107,9 +107,7 @@ def targets_in_boxes(
     def one(given: tuple[Array, Array]) -> Array:
         number, box = given
         plane, low, step, most = _plane(masks, jnp.maximum(number, 0), box, size, geometry)
-        columns, rows = (
-            _weights(low[axis], step[axis], size, plane.shape[1 - axis], most[axis]) for axis in (0, 1)
-        )
+        columns, rows = (_weights(low[axis], step[axis], size, plane.shape[1 - axis], most[axis]) for axis in (0, 1))
         product = lambda a, b: jnp.matmul(a, b, precision=jax.lax.Precision.HIGHEST)
         return product(product(rows, plane.astype(box.dtype)), columns.T)
 
