@@ -86,11 +86,11 @@ def test_the_canvas_outside_the_content_changes_nothing(name):
 def test_images_that_are_not_valid_are_as_if_they_were_not_there(name):
     task, variables, step, _ = made(name)
     batch = make_batch()
-    batch = with_target(batch.replace(valid=batch.index < 2), label=batch.target.label.at[3].set(99))
+    batch = with_target(batch.replace(valid=batch.index < 3), label=batch.target.label.at[3].set(99))
     (loss, out), gradient = step(variables, batch)
-    assert_array_equal(out.example_loss[2:], 0)
-    found = loss, out.metrics, out.collections, out.example_loss[:2], gradient
-    alone = jax.tree.map(lambda x: x[:2], batch)
+    assert out.example_loss[3] == 0
+    found = loss, out.metrics, out.collections, out.example_loss[:3], gradient
+    alone = jax.tree.map(lambda x: x[:3], batch)
     (loss, out), gradient = jax.jit(loss_and_gradient(task))(variables, alone)
     expected = loss, out.metrics, out.collections, out.example_loss, gradient
     assert_same(*map(jax.tree.leaves, jax.device_get((found, expected))), error=1e-9)

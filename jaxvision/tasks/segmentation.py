@@ -6,6 +6,7 @@ The file of every segmenter has, or imports from here, two functions of one imag
 
 from collections.abc import Callable, Sequence
 from functools import partial
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -179,5 +180,5 @@ def on_canvas(logits: Float[Array, "_ _ k"], canvas: tuple[int, ...], covers: tu
     return resize.bilinear(logits, *covers)[: canvas[0], : canvas[1]]
 
 
-def _as_tuple(outputs: Array | Sequence[Array]) -> tuple[Array, ...]:
+def _as_tuple(outputs: Any) -> tuple[Array, ...]:
     return (outputs,) if isinstance(outputs, jax.Array) else tuple(outputs)
