@@ -11,6 +11,7 @@ from map_files import (
     SIZES,
     city_maps,
     image_bytes,
+    palette_png,
     panoptic_content,
     put,
     regions,
@@ -23,7 +24,19 @@ from map_files import (
 from PIL import Image
 from pycocotools import mask as pycoco
 
-from jaxvision.data import maps, objects, order, placement, readers, resident, streams, subset, synthetic, target
+from jaxvision.data import (
+    content,
+    maps,
+    objects,
+    order,
+    placement,
+    readers,
+    resident,
+    streams,
+    subset,
+    synthetic,
+    target,
+)
 from jaxvision.data.source import ClassMap, Example, annotations, concatenate
 from jaxvision.errors import DataError
 from jaxvision.formats import panoptic
@@ -90,6 +103,32 @@ def test_maps_of_16_bits_have_many_classes(tmp_path):
     np.testing.assert_array_equal(example.map.label, wide)
     assert example.map.label.dtype == np.uint16
     assert example.map.valid.all()
+
+
+def test_maps_of_one_bit_have_two_classes(tmp_path):
+    put(tmp_path / "images" / "a.png", image_bytes(0))
+    on = regions(0)[0] == 1
+    put(tmp_path / "masks" / "a.png", encoded(Image.fromarray(on)))
+    (example,) = maps.folder(tmp_path, ("no", "yes")).read([0])
+    np.testing.assert_array_equal(example.map.label, on.astype(np.uint8))
+
+
+def test_a_full_fingerprint_covers_maps_and_masks(tmp_path):
+    year = write_voc_maps(tmp_path)
+
+    def fingerprints():
+        found = maps.voc(year, "train", objects=True), maps.voc(year, "train")
+        return [content.fingerprinted(each, "full").fingerprint for each in found]
+
+    before = fingerprints()
+    file = year / "SegmentationObject" / "000.png"
+    labels, numbers = regions(0)
+    put(file, palette_png(np.where(numbers == 1, 2, np.where(numbers == 2, 1, numbers)).astype(np.uint8)))
+    after = fingerprints()
+    assert after[0] != before[0]
+    assert after[1] == before[1]
+    put(year / "SegmentationClass" / "000.png", palette_png(np.where(labels == 2, 3, labels).astype(np.uint8)))
+    assert fingerprints()[1] != before[1]
 
 
 def test_a_folder_names_what_it_lacks(tmp_path):
@@ -216,6 +255,20 @@ def test_another_size_is_told_and_a_transposed_one_is_called_so(tmp_path):
     first, second, _ = maps.folder(root).read(ALL)
     assert first.fault.endswith("000.png: is 40x60, and its image 60x40 (width x height): it is transposed")
     assert second.fault.endswith("001.png: is 32x47, and its image 32x48 (width x height)")
+
+
+def test_maps_are_of_the_upright_image(tmp_path):
+    exif = Image.Exif()
+    exif[0x0112] = 6  # to be turned by a quarter
+    put(tmp_path / "images" / "a.jpg", encoded(np.zeros((40, 60, 3), np.uint8), "JPEG", exif=exif))
+    for shape, fault in (
+        ((60, 40), None),
+        ((40, 60), "is 60x40, and its image 40x60 (width x height): it is transposed"),
+    ):
+        put(tmp_path / "masks" / "a.png", encoded(np.zeros(shape, np.uint8)))
+        (example,) = maps.folder(tmp_path, ("a",)).read([0])
+        assert (example.fault or "").endswith(fault or "")
+        assert (example.map is None) == (fault is not None)
 
 
 @pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")  # of pycocotools 2.0.11

@@ -58,7 +58,12 @@ def test_the_border_of_a_trimap_has_no_class(data_dir):
 
 def test_cityscapes_has_other_names(data_dir):
     source = tfds.maps_source(
-        "cityscapes/semantic_segmentation", "train", maps.LABEL_IDS, data_dir, image="image_left", map="segmentation_label"
+        "cityscapes/semantic_segmentation",
+        "train",
+        maps.LABEL_IDS,
+        data_dir,
+        image="image_left",
+        map="segmentation_label",
     )
     (example,) = source.read([0])
     assert source.classes == maps.CITYSCAPES_CLASSES

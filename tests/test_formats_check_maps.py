@@ -86,6 +86,7 @@ COLOURS = np.zeros((40, 60, 3), np.uint8)
         (b"", "map that is no image of numbers", "the file is empty (0 bytes)"),
         (palette_png(regions(0)[0])[:200], "map that is no image of numbers", "can't be decoded"),
     ],
+    ids=["transposed", "narrower", "label", "JPEG", "RGB", "RGBA", "empty", "cut off"],
 )
 def test_each_fault_of_a_map_is_told_with_its_file(tmp_path, capsys, data, kind, value):
     for write, file in (
@@ -192,6 +193,7 @@ def test_panoptic_ids_that_one_side_lacks_are_told(tmp_path, capsys):
         (encoded(COLOURS, "JPEG"), "is stored as JPEG"),
         (None, "there is no file"),
     ],
+    ids=["transposed", "grey", "JPEG", "missing"],
 )
 def test_each_fault_of_a_panoptic_map_is_told_with_file_and_id(tmp_path, capsys, data, value):
     path = write_panoptic(tmp_path)

@@ -34,7 +34,7 @@ def values(data: bytes, size: Size) -> np.ndarray:
       BadMap: for what is no image, for one that is stored as JPEG or has colours, and for one of another size than `size`.
     """
     found = _pixels(data, size, NUMBERS, "has colours ({}) where numbers are meant; allowed are a palette, or grey")
-    return found if found.dtype == np.uint8 else found.astype(np.uint8 if found.dtype == bool else np.uint16)
+    return found if found.dtype == np.uint8 else found.astype(np.uint16)
 
 
 def ids(data: bytes, size: Size) -> np.ndarray:
@@ -59,6 +59,8 @@ def _pixels(data: bytes, size: Size, modes: Sequence[str], otherwise: str) -> np
         problem = size_fault((turned.height, turned.width), size)
         if problem is not None:
             raise BadMap(FaultKind.MAP_SIZE, problem)
+        if turned.mode == "1":  # whose pixels are 255 in NumPy
+            return guarded(lambda: np.asarray(turned.convert("L"))) // 255
         return guarded(lambda: np.asarray(turned))
     except BadMap:
         raise
