@@ -17,10 +17,11 @@ import zlib
 from pathlib import Path
 
 import detection_files
+import map_files
 import numpy as np
 from PIL import Image
 
-from jaxvision.data import arrays, folder, idx, media, objects, placement
+from jaxvision.data import arrays, folder, idx, maps, media, objects, placement
 from jaxvision.data.decode import decode
 from jaxvision.formats import check
 from jaxvision.formats.image_file import BadImage
@@ -105,7 +106,21 @@ def endless(what, make):
         (here / "data.yaml").write_text("names: [cat, dog, owl]\ntrain: list.txt\n")
         return here / "data.yaml"
 
+    def in_maps(here):
+        map_files.write_map_folder(here)
+        make(here / "masks/deep/000.png")
+        return here
+
+    def in_panoptic(here):
+        file = map_files.write_panoptic(here)
+        make(file.with_suffix("") / "000.png")
+        return file
+
     uses = {
+        "map_of_a_folder": lambda here: checked(in_maps(here)),
+        "map_of_a_source": lambda here: read_all(maps.folder(in_maps(here))),
+        "map_of_a_panoptic_file": lambda here: checked(in_panoptic(here)),
+        "map_of_a_panoptic_source": lambda here: read_all(maps.panoptic(in_panoptic(here))),
         "image_of_coco": lambda here: checked(in_coco(here)),
         "image_of_a_coco_source": lambda here: read_all(objects.open(in_coco(here))),
         "image_of_voc": lambda here: checked(in_voc(here, "JPEGImages/000.png")),
@@ -300,6 +315,26 @@ def idx_that_is_a_bomb(here):
     shape = struct.pack(">III", 200, 1000, 1000)
     (here / "a.gz").write_bytes(gzip.compress(b"\0\0\x08\x03" + shape + bytes(200_000_000), 1))
     idx.read(here / "a.gz", 3)
+
+
+# -- maps
+
+
+def mapped(here, data):
+    map_files.write_map_folder(here)
+    (here / "masks/deep/000.png").write_bytes(data)
+    return here
+
+
+MAPS = {
+    "that_is_a_bomb": lambda: png(12_000, 12_000),
+    "that_is_large": lambda: png(60_000, 40),
+    "cut_off": lambda: small_png()[:60],
+    "of_one_frame_too_many": lambda: gif(65_000, 1),
+}
+for _name, _make in MAPS.items():
+    CASES[f"map_{_name}"] = lambda here, each=_make: checked(mapped(here, each()))
+    CASES[f"map_{_name}_in_a_source"] = lambda here, each=_make: read_all(maps.folder(mapped(here, each())))
 
 
 # -- annotations

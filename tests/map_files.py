@@ -68,7 +68,7 @@ CITY = {0: 7, 1: 26, 2: 24}
 
 
 def city_maps(number):
-    """`labelIds`, `labelTrainIds` and `instanceIds`; the border is ego vehicle, and the last car of the first image a group."""
+    """`labelIds`, `labelTrainIds` and `instanceIds`; the border is ego vehicle, the second car of the first image a group."""
     labels, objects = regions(number)
     ids, train = np.full(labels.shape, 1, np.uint8), np.full(labels.shape, 255, np.uint8)
     for label, id in CITY.items():
@@ -122,7 +122,12 @@ def panoptic_content():
         for label, object, on in segments:
             y, x = np.nonzero(on)
             box = [int(x.min()), int(y.min()), int(x.max() - x.min() + 1), int(y.max() - y.min() + 1)]
-            info = {"id": segment_id(number, object), "category_id": BY_CLASS[label], "bbox": box, "area": int(on.sum())}
+            info = {
+                "id": segment_id(number, object),
+                "category_id": BY_CLASS[label],
+                "bbox": box,
+                "area": int(on.sum()),
+            }
             infos.append({**info, "iscrowd": int((number, object) == (0, 2))})
         annotations.append({"image_id": id, "file_name": f"{number:03d}.png", "segments_info": infos})
     return {"images": images, "annotations": annotations, "categories": CATEGORIES}

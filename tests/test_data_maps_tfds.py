@@ -1,12 +1,14 @@
 import numpy as np
 import pytest
-from data_encoding import prepare_tfds, smooth
+from data_encoding import prepare_tfds, smooth, tfds_builder
 
 from jaxvision.data import host_tensorflow, maps, tfds
 
 SIZES = ((40, 60), (48, 32))
 IMAGES = [smooth(*size, seed=number) for number, size in enumerate(SIZES)]
-TRIMAPS = [np.random.default_rng(number).integers(1, 4, (*size, 1)).astype(np.uint8) for number, size in enumerate(SIZES)]
+TRIMAPS = [
+    np.random.default_rng(number).integers(1, 4, (*size, 1)).astype(np.uint8) for number, size in enumerate(SIZES)
+]
 
 
 @pytest.fixture(scope="module")
@@ -33,7 +35,11 @@ def data_dir(tmp_path_factory):
     }
     ids = np.random.default_rng(0).integers(0, 34, (40, 60, 1)).astype(np.uint8)
     row = {"image_id": "aachen_1", "image_left": IMAGES[0], "segmentation_label": ids}
-    prepare_tfds(root, "cityscapes", "1.0.0", cityscapes, {"train": [row]})
+    from tensorflow_datasets.core import BuilderConfig
+
+    builder = tfds_builder("cityscapes", "1.0.0", cityscapes, {"train": [row]})
+    builder.BUILDER_CONFIGS = [BuilderConfig(name="semantic_segmentation", version="1.0.0", description="a test")]
+    builder(config="semantic_segmentation", data_dir=root, file_format="array_record").download_and_prepare()
     return root
 
 
@@ -52,7 +58,12 @@ def test_the_border_of_a_trimap_has_no_class(data_dir):
 
 def test_cityscapes_has_other_names(data_dir):
     source = tfds.maps_source(
-        "cityscapes", "train", maps.LABEL_IDS, data_dir, image="image_left", map="segmentation_label"
+        "cityscapes/semantic_segmentation",
+        "train",
+        maps.LABEL_IDS,
+        data_dir,
+        image="image_left",
+        map="segmentation_label",
     )
     (example,) = source.read([0])
     assert source.classes == maps.CITYSCAPES_CLASSES

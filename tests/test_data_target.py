@@ -277,7 +277,8 @@ def in_canvas(cut, canvas):
     found = np.zeros((len(cells), *canvas), bool)
     for mask, grid, (x0, y0, x1, y1) in zip(found, cells, cut.frames, strict=True):
         if x1 > x0:
-            rows, columns = (np.floor((at - low) / (high - low) * side).astype(int) for at, low, high in ((y, y0, y1), (x, x0, x1)))
+            axes = (y, y0, y1), (x, x0, x1)
+            rows, columns = (np.floor((at - low) / (high - low) * side).astype(int) for at, low, high in axes)
             inside = ((rows >= 0) & (rows < side))[:, None] & ((columns >= 0) & (columns < side))[None]
             mask[:] = inside & grid[rows.clip(0, side - 1)[:, None], columns.clip(0, side - 1)[None]]
     return found
@@ -285,10 +286,9 @@ def in_canvas(cut, canvas):
 
 @pytest.mark.parametrize("name", sorted(PLACERS))
 def test_masks_as_bits_are_those_of_the_canvas(name):
-    placer = PLACERS[name]
+    placer = placement.keep((96, 99)) if name == "keep" else PLACERS[name]
     for seed, example in enumerate(drawn()):
-        where = placer.place(np.random.default_rng(seed), (96, 96)) if name != "keep" else placement.keep(96).place(None, (96, 96))
-        canvas = (96, 96) if name == "keep" else placer.canvas
+        where, canvas = placer.place(np.random.default_rng(seed), (96, 96)), placer.canvas
         whole, _ = row_of(target.objects(8, masks="canvas"), example, where, canvas)
         packed, _ = row_of(target.objects(8, masks="bits"), example, where, canvas)
         bits = np.unpackbits(packed.masks.bits, axis=-1, count=packed.masks.width)
@@ -300,11 +300,10 @@ def test_masks_as_bits_are_those_of_the_canvas(name):
 
 @pytest.mark.parametrize("name", sorted(PLACERS))
 def test_cut_masks_cover_the_whole_object_wherever_the_canvas_ends(name):
-    placer = PLACERS[name]
+    placer = placement.keep((96, 99)) if name == "keep" else PLACERS[name]
     shown, ious = 0, []
     for seed, example in enumerate(drawn(8)):
-        where = placer.place(np.random.default_rng(seed), (96, 96)) if name != "keep" else placement.keep(96).place(None, (96, 96))
-        canvas = (96, 96) if name == "keep" else placer.canvas
+        where, canvas = placer.place(np.random.default_rng(seed), (96, 96)), placer.canvas
         whole, _ = row_of(target.objects(8, masks="canvas"), example, where, canvas)
         cut, _ = row_of(target.objects(8, masks=56), example, where, canvas)
         for field in ("boxes", "labels", "valid", "ignore", "area"):
@@ -315,13 +314,18 @@ def test_cut_masks_cover_the_whole_object_wherever_the_canvas_ends(name):
         for mask, expected in zip(found[whole.valid], whole.masks[whole.valid], strict=True):
             shown += 1
             ious.append((mask & expected).sum() / (mask | expected).sum())
-        scale = np.asarray([where.size[1] / (where.box[2] - where.box[0]), where.size[0] / (where.box[3] - where.box[1])] * 2)
-        boxes = (example.objects.boxes - [*where.box[:2], *where.box[:2]]) * scale + [*where.padding[:2], *where.padding[:2]]
+        scale = np.asarray(
+            [where.size[1] / (where.box[2] - where.box[0]), where.size[0] / (where.box[3] - where.box[1])] * 2
+        )
+        boxes = (example.objects.boxes - [*where.box[:2], *where.box[:2]]) * scale + [
+            *where.padding[:2],
+            *where.padding[:2],
+        ]
         kept = [number for number in range(len(boxes)) if np.abs(cut.masks.frames - boxes[number]).max(1).min() < 1e-3]
         assert len(kept) >= whole.valid.sum()
         assert not cut.masks.frames[~cut.valid].any()
     assert shown > 8
-    assert np.mean(ious) > 0.95
+    assert np.mean(ious) > 0.9  # where an image is halved, centres lie between pixels
 
 
 def test_what_masks_may_be_is_told():

@@ -160,7 +160,7 @@ SQUARE = [30, 30, 38, 30, 38, 38, 30, 38]
 )
 def test_broken_segmentations_are_told_and_not_copied(tmp_path, capsys, segmentation, match, left):
     broken = annotation_of_17(id=1, segmentation=segmentation)
-    sound = [{"size": [64, 64], "counts": [4096]}, [SQUARE], [], None]
+    sound = [{"size": [64, 64], "counts": [4096]}, [[3, 1, 5, 1, 5, 3, 3, 3]], [], None]
     more = [annotation_of_17(id=n, bbox=[n, 1, 2, 2], segmentation=each) for n, each in enumerate(sound, start=2)]
     told, changes, content = copy_of(capsys, tmp_path, lambda c: c["annotations"].extend([broken, *more]))
     assert "  broken segmentation  1\n" in told

@@ -6,7 +6,6 @@ from check_command import run
 from data_encoding import encoded
 from detection_files import coco_content, write_coco
 from map_files import (
-    image_bytes,
     palette_png,
     panoptic_content,
     put,
@@ -58,17 +57,36 @@ COLOURS = np.zeros((40, 60, 3), np.uint8)
 @pytest.mark.parametrize(
     ("data", "kind", "value"),
     [
-        (encoded(np.zeros((60, 40), np.uint8)), "map of another size", "is 40x60, and its image 60x40 (width x height): it is"
-         " transposed"),
-        (encoded(np.zeros((40, 59), np.uint8)), "map of another size", "is 59x40, and its image 60x40 (width x height)"),
-        (encoded(np.full((40, 60), 3, np.uint8)), "label outside the classes", "has 2,400 pixels of value 3, first at x 0, y 0;"
-         " allowed are 0 to 2, 255"),
-        (encoded(np.zeros((40, 60), np.uint8), "JPEG"), "map that is no image of numbers", "is stored as JPEG, which changes"),
-        (encoded(COLOURS), "map that is no image of numbers", "has colours (RGB) where numbers are meant; allowed are a"),
+        (
+            encoded(np.zeros((60, 40), np.uint8)),
+            "map of another size",
+            "is 40x60, and its image 60x40 (width x height): it is transposed",
+        ),
+        (
+            encoded(np.zeros((40, 59), np.uint8)),
+            "map of another size",
+            "is 59x40, and its image 60x40 (width x height)",
+        ),
+        (
+            encoded(np.full((40, 60), 3, np.uint8)),
+            "label outside the classes",
+            "has 2,400 pixels of value 3, first at x 0, y 0; allowed are 0 to 2, 255",
+        ),
+        (
+            encoded(np.zeros((40, 60), np.uint8), "JPEG"),
+            "map that is no image of numbers",
+            "is stored as JPEG, which changes",
+        ),
+        (
+            encoded(COLOURS),
+            "map that is no image of numbers",
+            "has colours (RGB) where numbers are meant; allowed are a",
+        ),
         (encoded(np.dstack([COLOURS, COLOURS[..., :1]])), "map that is no image of numbers", "has colours (RGBA)"),
         (b"", "map that is no image of numbers", "the file is empty (0 bytes)"),
         (palette_png(regions(0)[0])[:200], "map that is no image of numbers", "can't be decoded"),
     ],
+    ids=["transposed", "narrower", "label", "JPEG", "RGB", "RGBA", "empty", "cut off"],
 )
 def test_each_fault_of_a_map_is_told_with_its_file(tmp_path, capsys, data, kind, value):
     for write, file in (
@@ -97,8 +115,9 @@ def test_labels_of_voc_and_cityscapes_are_those_of_their_tables(tmp_path, capsys
     put(root / "gtFine/train/bonn/bonn_1_gtFine_instanceIds.png", encoded(np.full((48, 32), 35_002, np.uint16)))
     first, second = found(capsys, root)
     assert first.endswith("labelIds.png: has 2,400 pixels of value 34, first at x 0, y 0; allowed are 0 to 33, 255")
-    assert second.endswith("instanceIds.png: has pixels of value 35002; allowed are 0 to 33, and these times 1000 plus a number"
-                           " below that")
+    assert second.endswith(
+        "instanceIds.png: has pixels of value 35002; allowed are 0 to 33, and these times 1000 plus a number below that"
+    )
 
 
 def test_maps_and_images_that_are_missing_are_told(tmp_path, capsys):
@@ -108,7 +127,9 @@ def test_maps_and_images_that_are_missing_are_told(tmp_path, capsys):
     put(root / "masks/deep/002.tif", encoded(regions(2)[0], "TIFF"))
     lines = found(capsys, root)
     assert f"{root}/masks/deep/other.png: there is no image of its name below {root}/images" in lines
-    assert any(line.startswith(f"{root}/masks/deep/001.png: the map of deep/001.png: there is no file") for line in lines)
+    assert any(
+        line.startswith(f"{root}/masks/deep/001.png: the map of deep/001.png: there is no file") for line in lines
+    )
     assert any("has the same name but for its ending; allowed is one of them" in line for line in lines)
     assert len(lines) == 3
     year = write_voc_maps(tmp_path / "voc")
@@ -135,7 +156,11 @@ def test_panoptic_ids_that_one_side_lacks_are_told(tmp_path, capsys):
         {**gone, "id": 10, "area": -1},
     ]
     second["segments_info"][1]["bbox"][0] += 9
-    content["annotations"] += [{"image_id": 3, "file_name": "a.png", "segments_info": []}, {"image_id": 10}, dict(second)]
+    content["annotations"] += [
+        {"image_id": 3, "file_name": "a.png", "segments_info": []},
+        {"image_id": 10},
+        dict(second),
+    ]
     path = write_panoptic(tmp_path, content)
     lines = found(capsys, path)
     maps = path.with_suffix("")
@@ -144,7 +169,8 @@ def test_panoptic_ids_that_one_side_lacks_are_told(tmp_path, capsys):
         f"{path}: image 17: segment 5: {maps}/001.png has no pixel of this id",
         f"{path}: image 17: segment 5: two segments of the image have this id",
         f"{path}: image 17: segment 6: category_id is 4, and no category has this id",
-        f"{path}: image 17: segment 8: bbox is [1, 2, nan, 4]; allowed are four finite numbers, x y width height, no side below 0",
+        f"{path}: image 17: segment 8: bbox is [1, 2, nan, 4]; allowed are four finite numbers, x y width height, no side"
+        " below 0",
         f"{path}: image 17: segment 9: iscrowd is 2; allowed are 0 and 1",
         f"{path}: image 17: segment 10: area is -1; allowed is a finite number, not below 0",
         f"{path}: annotation number 3: image_id is 3, and no image has this id",
@@ -167,6 +193,7 @@ def test_panoptic_ids_that_one_side_lacks_are_told(tmp_path, capsys):
         (encoded(COLOURS, "JPEG"), "is stored as JPEG"),
         (None, "there is no file"),
     ],
+    ids=["transposed", "grey", "JPEG", "missing"],
 )
 def test_each_fault_of_a_panoptic_map_is_told_with_file_and_id(tmp_path, capsys, data, value):
     path = write_panoptic(tmp_path)
@@ -207,15 +234,24 @@ IN_BOX = runs_of(slice(30, 38), slice(30, 38))
     ("segmentation", "value"),
     [
         ({**IN_BOX, "size": [64, 63]}, "segmentation is of [64, 63] pixels, the image of [64, 64]"),
-        ({**IN_BOX, "counts": IN_BOX["counts"][:-2]}, "which stand for"),
+        (
+            {**runs_of(0, 0, (64, 63)), "size": [64, 64]},
+            "which stand for 4,032 pixels; allowed are lengths from 0, 4,096",
+        ),
         ({**IN_BOX, "counts": IN_BOX["counts"] + "1"}, "which stand for"),
         ({**IN_BOX, "counts": "P"}, "allowed are a list, or COCO's text of run lengths"),
         ({"size": [64, 64], "counts": [4000, 90]}, "allowed are whole numbers from 0, 4,096 together"),
         ({"size": [64, 64], "counts": [5000, -904]}, "allowed are whole numbers from 0, 4,096 together"),
         ([[1, 2, 3, 4]], "allowed are polygons [[x, y, ...], ...] of three points or more"),
         ([[30, 30, 38, float("nan"), 38, 38]], "allowed are polygons"),
-        (runs_of(slice(20, 25), slice(30, 38)), "the mask lies in 30 20 38 25 (x0 y0 x1 y1), the box is 30 30 38 38; allowed"),
-        ([[30, 30, 41, 30, 38, 38]], "the mask lies in 30 30 41 38 (x0 y0 x1 y1), the box is 30 30 38 38; allowed are 2"),
+        (
+            runs_of(slice(20, 25), slice(30, 38)),
+            "the mask lies in 30 20 38 25 (x0 y0 x1 y1), the box is 30 30 38 38; allowed",
+        ),
+        (
+            [[30, 30, 41, 30, 38, 38]],
+            "the mask lies in 30 30 41 38 (x0 y0 x1 y1), the box is 30 30 38 38; allowed are 2",
+        ),
         (IN_BOX, None),
         (SOUND, None),
         ([[28, 30, 38, 30, 38, 40]], None),
@@ -240,7 +276,9 @@ def test_a_transposed_mask_is_called_so(tmp_path, capsys):
     turned = runs_of(slice(3, 11), slice(3, 11), (60, 40))
     content["annotations"].append({**entry, "segmentation": turned})
     (line,) = found(capsys, write_coco(tmp_path, content))
-    assert line.endswith("annotation 7: of 000.png: segmentation is of [60, 40] pixels, the image of [40, 60]: it is transposed")
+    assert line.endswith(
+        "annotation 7: of 000.png: segmentation is of [60, 40] pixels, the image of [40, 60]: it is transposed"
+    )
 
 
 def test_a_mask_outside_its_box_stays_in_a_copy(tmp_path, capsys):
@@ -251,7 +289,9 @@ def test_a_mask_outside_its_box_stays_in_a_copy(tmp_path, capsys):
     status, text = run(capsys, path, f"--repaired={out}")
     assert status == 1
     assert "left as it is: mask outside its box  1" in text
-    assert [each["segmentation"] for each in json.loads(out.read_text())["annotations"] if "segmentation" in each] == [SOUND]
+    assert [each["segmentation"] for each in json.loads(out.read_text())["annotations"] if "segmentation" in each] == [
+        SOUND
+    ]
 
 
 def test_maps_have_no_repaired_copy_and_need_names(tmp_path, capsys):

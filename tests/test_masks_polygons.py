@@ -109,15 +109,15 @@ def test_a_mask_without_holes_comes_back_from_its_outline_bit_for_bit():
 def test_a_mask_has_an_outline_unless_it_has_a_hole():
     rng = np.random.default_rng(3)
     holes = 0
-    for _ in range(400):
-        mask = rng.random(rng.integers(1, 9, 2)) < rng.uniform(0.3, 0.9)
+    for _ in range(600):
+        mask = rng.random(rng.integers(2, 12, 2)) < rng.uniform(0.3, 0.9)
         found = polygons.outline(mask)
         assert (found is None) == has_hole(mask)
         if found is None:
             holes += 1
         else:
             np.testing.assert_array_equal(runs.decode(polygons.of_polygons(found, mask.shape)), mask)
-    assert 50 < holes < 350
+    assert 100 < holes < 500
 
 
 @pytest.mark.parametrize(

@@ -7,9 +7,10 @@ maps.folder("my_dataset", classes=("background", "cell"))  # images/a.jpg and ma
 maps.from_objects(synthetic.shapes(1000, seed=0))  # any source of objects with masks
 tfds.maps_source("oxford_iiit_pet", "train", maps.PETS)
 
-Give `target=target.class_map()` to the streams, or `target.objects(rows, masks=...)` where a source has objects; of both, labels
-number the same classes. A map is in pixels of the upright image. One that can't be used (another size, colours, a value that
-is no class) is told with its file: a pipeline skips its image, or ends, and python -m jaxvision.formats.check finds them all.
+Give `target=target.class_map()` to the streams, or `target.objects(rows, masks=...)` where a source has objects, too; the
+labels of both number the same classes. A map is in pixels of the upright image. One that can't be used (another size,
+colours, a value that is no class) is told with its file: a pipeline skips its image, or ends, and
+python -m jaxvision.formats.check finds them all.
 """
 
 import functools
@@ -54,7 +55,7 @@ class Made(Sequence[Mask]):
 
 
 def folder(root: str | PathLike, classes: Sequence[str] | None = None, *, void: int | None = 255) -> Source:
-    """The images below `images/`, sorted by path, and for each the image of the same name, but for its ending, below `masks/`.
+    """The images below `images/`, sorted by path, and for each the mask of the same name, but for its ending, below `masks/`.
 
     Pixels of the masks are the numbers of classes, from 0, in grey or as indices of a palette; `void` is the one of no class.
 
@@ -109,11 +110,11 @@ def cityscapes(
 
 
 def panoptic(json: str | PathLike, images: str | PathLike | None = None, maps: str | PathLike | None = None) -> Source:
-    """The images of a COCO panoptic file, in order of image id: a map of classes, and segments of things and stuff as objects.
+    """The images of a COCO panoptic file, in order of image id: maps of classes, and segments of things and stuff as objects.
 
-    Labels are the categories in order of their id, from 0; `formats.panoptic.categories` tells which are things. Crowds are to
-    be ignored as objects, and have their class in the map. Boxes and areas are as annotated. `maps` is the folder of the PNG
-    files (None: of the name of the JSON file), `images` that of the images (None: looked for).
+    Labels are the categories in order of their id, from 0; `formats.panoptic.categories` tells which are things. Crowds are
+    to be ignored as objects, and have their class in the map. Boxes and areas are as annotated. `maps` is the folder of the
+    PNG files (None: of the name of the JSON file), `images` that of the images (None: looked for).
 
     Raises:
       ValueError: for what can't be used, with file, id and value.
@@ -222,10 +223,10 @@ def _semantic(
             return found, None
         with _naming(image.instances):
             pixels = class_maps.values(read(image.instances), size)
-        there = segments(pixels, *found)
-        boxes, areas = class_maps.extents(pixels, there)
-        objects = annotations(boxes, [each.label for each in there], [each.ignore for each in there], areas)
-        return found, objects._replace(masks=_masks(pixels, there))
+        listed = segments(pixels, *found)
+        boxes, areas = class_maps.extents(pixels, listed)
+        objects = annotations(boxes, [each.label for each in listed], [each.ignore for each in listed], areas)
+        return found, objects._replace(masks=_masks(pixels, listed))
 
     def alone(image: AnnotatedImage) -> Annotations:
         size = upright_size(image.file)
@@ -239,20 +240,20 @@ def _semantic(
     return _source(what, listing, content, None if segments is None else objects)
 
 
-def _source(
-    what: str, listing: Listing, content: Content, objects: Callable[[], list[Annotations]] | None
-) -> Source:
+def _source(what: str, listing: Listing, content: Content, objects: Callable[[], list[Annotations]] | None) -> Source:
     if not listing.images:
         raise ValueError(f"{what} has no image")
     sizes = [*file_sizes(listing.images), *_map_sizes(listing, objects is not None)]
 
     def example_of(image: AnnotatedImage) -> Example:
         example = of_file(image.file)
-        size = None if example.fault is not None else upright_size(example.image)
-        if size is None or isinstance(example.image, np.ndarray):  # what is no image is handed on: to decode it says why
+        data = example.image
+        assert isinstance(data, bytes)
+        size = None if example.fault is not None else upright_size(data)
+        if size is None:  # what is no image is handed on: to decode it says why
             return example
         try:
-            _check_stated(image, size, example.image)
+            _check_stated(image, size, data)
             map, found = content(image, size)
         except BadImage as error:
             return example._replace(fault=str(error))
@@ -275,11 +276,12 @@ def _source(
 
 def _map_sizes(listing: Listing, objects: bool) -> list[int]:
     """Bytes of each map. Raises FileNotFoundError if one is missing."""
-    files = [(image, file) for image in listing.images for file in (image.map, image.instances if objects else None)]
+    wanted = ((image, file) for image in listing.images for file in (image.map, image.instances if objects else None))
+    files = [(image, file) for image, file in wanted if file is not None]
     sizes, missing = [], []
     for image, file in files:
         try:
-            sizes += [] if file is None else [file.stat().st_size]
+            sizes.append(file.stat().st_size)
         except OSError:
             missing.append((image, file))
     if missing:

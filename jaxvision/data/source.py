@@ -12,7 +12,6 @@ from jaxvision.formats.image_file import BadImage, read
 from jaxvision.masks.runs import Runs
 from jaxvision.types import About
 
-
 Mask = Runs | np.ndarray
 """Run lengths, or bool `h w`."""
 

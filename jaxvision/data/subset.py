@@ -75,8 +75,8 @@ def imbalanced(source: Source, counts: Sequence[int] | np.ndarray, seed: int) ->
     """
     if source.objects is not None or source.maps:
         raise ValueError(
-            f"imbalanced: the source has {'maps' if source.maps else 'objects'}, and no class for each image; allowed is one of"
-            " labelled images"
+            f"imbalanced: the source has {'maps' if source.maps else 'objects'}, and no class for each image; allowed is one"
+            " of labelled images"
         )
     available = class_counts(source)
     if len(counts) != len(available):

@@ -1,4 +1,4 @@
-"""What a row of a batch says of its example beside the image: a class, objects or proposals on the canvas, a map of classes."""
+"""What a row of a batch says of its example beside the image: a class, objects or proposals on the canvas, a class map."""
 
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -62,7 +62,7 @@ def objects(rows: int, *, masks: object_masks.Form | None = None) -> TargetForm:
       rows: of each image.
       masks: `"canvas"` for bool `n h w`; `"bits"` for the same in an eighth of the memory (`PackedMasks`); a multiple of 8,
         112 say, for masks cut out of the image at the smallest box around them, in a grid of so many cells a side
-        (`CutMasks`): a thousandth of the memory of large canvases, and what the canvas cut off is still there. None: no masks.
+        (`CutMasks`): a thousandth of the memory of large canvases, and what the canvas cut off is still there. None: none.
 
     Raises:
       ValueError: for less than one row, and for masks that are none of these.

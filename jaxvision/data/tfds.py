@@ -80,9 +80,9 @@ def maps_source(
 ) -> Source:
     """A split of a dataset with a class for every pixel: `maps_source("oxford_iiit_pet", "train", maps.PETS)`.
 
-    `meaning` says what the values of the feature `map` stand for: `data.maps.PETS` for trimaps, pet and background, the border
-    of no class; `data.maps.LABEL_IDS` for Cityscapes (`image="image_left", map="segmentation_label"`); `numbered(classes)`.
-    Raises as `source` does.
+    `meaning` says what the values of the feature `map` stand for: `data.maps.PETS` for trimaps, pet and background, the
+    border of no class; `data.maps.LABEL_IDS` for `"cityscapes/semantic_segmentation"`, whose features are `image_left` and
+    `segmentation_label`; `data.maps.numbered(classes)` for numbers of classes. Raises as `source` does.
     """
     builder = _builder(name, data_dir)
     features = tensorflow_datasets().features

@@ -26,6 +26,8 @@ SHOWN = 3
 """Faults of each kind that are shown without `--all`."""
 NOT_LEFT_OUT = (FaultKind.DUPLICATE_IMAGE, FaultKind.NO_SIZE, FaultKind.NO_LABELS)
 """Found when reading, and reported otherwise, or not at all, of a copy."""
+OF_MAPS = (maps.FOLDER, maps.CITYSCAPES, panoptic.FORMAT)
+"""Formats of maps, which have no copy of boxes."""
 
 
 class Flags(NamedTuple):
@@ -90,15 +92,15 @@ def run(flags: Flags) -> int:
     unread: list[Finding] = []
     with raised_as(DataError):
         listing = opened(flags, unread.append)
-    has_maps = any(image.map is not None for image in listing.images)
-    if has_maps and flags.repaired is not None:
+    if flags.repaired is not None and listing.format in OF_MAPS:
         raise DataError(f"--repaired writes boxes, and {flags.path} has maps: a copy would be without them")
     if not listing.images and not unread:
         raise DataError(f"{flags.path} has no image")
     sizes = faults.image_sizes(listing)
     _check_folder(listing, sizes)
     known = [faults.known_size(image, size) for image, size in zip(listing.images, sizes, strict=True)]
-    found = [*unread, *(() if has_maps else doubts.doubts(listing, known)), *faults.faults(listing, sizes)]
+    maps_alone = listing.meaning is not None and not any(image.objects for image in listing.images)
+    found = [*unread, *(() if maps_alone else doubts.doubts(listing, known)), *faults.faults(listing, sizes)]
     found += map_faults.faults(listing, sizes)
     result(printable(summary(flags.path, listing, found, len(found) if flags.all else SHOWN)))
     if flags.repaired is not None:
@@ -203,7 +205,9 @@ def _voc_folder(year: Path, classes: Sequence[str], report: Report) -> Listing:
 def _cityscapes(root: Path) -> Listing:
     """Listing of all splits, of fine annotations if there are any; names begin with the split."""
     annotations = "gtFine" if (root / "gtFine").is_dir() else "gtCoarse"
-    parts = {split: maps.read_cityscapes(root, split, annotations) for split in maps.cityscapes_splits(root, annotations)}
+    parts = {
+        split: maps.read_cityscapes(root, split, annotations) for split in maps.cityscapes_splits(root, annotations)
+    }
     images = [
         image._replace(name=f"{split}/{image.name}", id=0) for split, part in parts.items() for image in part.images
     ]

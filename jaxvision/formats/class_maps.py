@@ -9,8 +9,6 @@ from jaxvision.errors import amount
 from jaxvision.formats.annotation import FaultKind, Meaning
 from jaxvision.formats.image_file import BadImage, Size, guarded, opened, upright
 
-VOID, UNKNOWN = -1, -2
-"""In a `table`: no class, and a value without a meaning."""
 VALUES = 1 << 16
 """Values that a pixel may have."""
 NUMBERS = ("P", "L", "1", "I;16", "I;16B", "I")
@@ -36,17 +34,18 @@ def values(data: bytes, size: Size) -> np.ndarray:
       BadMap: for what is no image, for one that is stored as JPEG or has colours, and for one of another size than `size`.
     """
     found = _pixels(data, size, NUMBERS, "has colours ({}) where numbers are meant; allowed are a palette, or grey")
-    return found if found.dtype == np.uint8 else found.astype(np.uint8 if found.dtype == bool else np.uint16)
+    return found if found.dtype == np.uint8 else found.astype(np.uint16)
 
 
 def ids(data: bytes, size: Size) -> np.ndarray:
-    """The ids of a panoptic map's pixels, int64 `h w`: red + 256 green + 65,536 blue; 0 for none.
+    """The ids of a panoptic map's pixels, int32 `h w`: red + 256 green + 65,536 blue; 0 for none.
 
     Raises:
       BadMap: for what is no image, for one that is stored as JPEG or has no colours, and for one of another size than `size`.
     """
-    colours = _pixels(data, size, COLOURS, "has no colours ({}) to make ids of; allowed is RGB").astype(np.int64)
-    return colours[..., 0] + 256 * colours[..., 1] + 65_536 * colours[..., 2]
+    colours = _pixels(data, size, COLOURS, "has no colours ({}) to make ids of; allowed is RGB")
+    red, green, blue = (colours[..., channel].astype(np.int32) for channel in range(3))
+    return red + 256 * green + 65_536 * blue
 
 
 def _pixels(data: bytes, size: Size, modes: Sequence[str], otherwise: str) -> np.ndarray:
@@ -60,6 +59,8 @@ def _pixels(data: bytes, size: Size, modes: Sequence[str], otherwise: str) -> np
         problem = size_fault((turned.height, turned.width), size)
         if problem is not None:
             raise BadMap(FaultKind.MAP_SIZE, problem)
+        if turned.mode == "1":  # whose pixels are 255 in NumPy
+            return guarded(lambda: np.asarray(turned.convert("L"))) // 255
         return guarded(lambda: np.asarray(turned))
     except BadMap:
         raise
@@ -71,38 +72,52 @@ def size_fault(found: Size, size: Size) -> str | None:
     """How the size of a map differs from that of its image; None if it does not."""
     if found == size:
         return None
-    here, there = (f"{width}x{height}" for height, width in (found, size))
+    found_text, image_text = (f"{width}x{height}" for height, width in (found, size))
     turned = ": it is transposed" if found == size[::-1] else ""
-    return f"is {here}, and its image {there} (width x height){turned}"
+    return f"is {found_text}, and its image {image_text} (width x height){turned}"
 
 
-def table(meaning: Meaning) -> np.ndarray:
-    """The class of every value, int32 `[65536]`; `VOID` for none and `UNKNOWN` for a value that has no meaning."""
-    found = np.full(VALUES, UNKNOWN, np.int32)
+class Table(NamedTuple):
+    """What each value of a pixel means, arrays `[65536]`."""
+
+    label: np.ndarray
+    """uint8 or uint16: the class."""
+    valid: np.ndarray
+    """Whether it has a class."""
+    known: np.ndarray
+    """Whether it has a meaning at all."""
+
+
+def table(meaning: Meaning) -> Table:
+    """What the values mean, to be looked up."""
+    found = Table(
+        np.zeros(VALUES, np.uint8 if len(meaning.classes) <= 256 else np.uint16),
+        np.zeros(VALUES, bool),
+        np.zeros(VALUES, bool),
+    )
     for value, label in meaning.labels.items():
-        found[value] = VOID if label is None else label
+        found.label[value], found.valid[value], found.known[value] = label or 0, label is not None, True
     return found
 
 
-def classes(pixels: np.ndarray, known: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """The class of every pixel by a `table`, uint8 or uint16, and whether it has one.
+def classes(pixels: np.ndarray, table: Table) -> tuple[np.ndarray, np.ndarray]:
+    """The class of every pixel, uint8 or uint16, and whether it has one.
 
     Raises:
       BadMap: for values without a meaning.
     """
-    found = known[pixels]
-    if found.min(initial=0) == UNKNOWN:
-        raise BadMap(FaultKind.MAP_LABEL, _unknown(pixels, found == UNKNOWN, known))
-    valid = found != VOID
-    return np.where(valid, found, 0).astype(np.uint8 if found.max(initial=0) < 256 else np.uint16), valid
+    known = table.known[pixels]
+    if not known.all():
+        raise BadMap(FaultKind.MAP_LABEL, _unknown(pixels, ~known, table))
+    return table.label[pixels], table.valid[pixels]
 
 
-def _unknown(pixels: np.ndarray, where: np.ndarray, known: np.ndarray) -> str:
-    y, x = np.argwhere(where)[0].tolist()
+def _unknown(pixels: np.ndarray, where: np.ndarray, table: Table) -> str:
+    y, x = (int(each) for each in np.unravel_index(where.argmax(), where.shape))
     strange = np.unique(pixels[where]).tolist()
     named = ", ".join(map(str, strange[:SHOWN])) + (", ..." if len(strange) > SHOWN else "")
     text = f"{amount(int(where.sum()), 'pixel')} of value {named}, first at x {x}, y {y}"
-    return f"has {text}; allowed are {ranges(np.flatnonzero(known != UNKNOWN))}"
+    return f"has {text}; allowed are {ranges(np.flatnonzero(table.known))}"
 
 
 def ranges(numbers: np.ndarray) -> str:
@@ -119,11 +134,6 @@ class Segment(NamedTuple):
     label: int
     ignore: bool = False
     """Whether it is several objects that were not told apart."""
-
-
-def present(pixels: np.ndarray) -> list[int]:
-    """The values that pixels have, ascending; fast for values of 8 and 16 bits."""
-    return np.flatnonzero(np.bincount(pixels.reshape(-1))).tolist()
 
 
 def most_frequent(labels: np.ndarray, valid: np.ndarray) -> int | None:

@@ -151,7 +151,7 @@ def outside(box: Box, size: Size) -> bool:
 
 
 def _faulty_ids(listing: Listing) -> Iterator[Finding]:
-    """Faulty ids of a format whose ids are of the file: pycocotools takes one of 0 for none, and knows one of two equal ids."""
+    """Faulty ids of a format that has ids: pycocotools takes a match with id 0 for none, and knows one of two equal ids."""
     if not listing.raw or listing.format == panoptic.FORMAT:
         return
     first: dict[int, str] = {}

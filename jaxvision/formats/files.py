@@ -122,12 +122,17 @@ def content(path: str | PathLike, most: int | None = None) -> bytes:
       DataError: for a pipe, a device or a folder, and for a larger file; nothing of it is read then.
       OSError: if it is not there, or can't be read.
     """
-    most = (memory() or 1 << 40) // 4 if most is None else most
+    most = most_bytes() if most is None else most
     with regular(path) as file:
         size = os.fstat(file.fileno()).st_size
         if size > most:
             raise DataError(f"{os.fspath(path)} has {size:,} bytes; allowed are {most:,}")
         return file.read(most)
+
+
+def most_bytes() -> int:
+    """Bytes of a file that is read whole, where nothing else is said: a quarter of the memory."""
+    return (memory() or 1 << 40) // 4
 
 
 @contextmanager

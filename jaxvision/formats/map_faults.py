@@ -8,7 +8,7 @@ import numpy as np
 from jaxvision.errors import amount
 from jaxvision.formats import maps, panoptic
 from jaxvision.formats.annotation import AnnotatedImage, AnnotatedObject, FaultKind, Finding, Listing
-from jaxvision.formats.class_maps import SHOWN, BadMap, classes, extents, table, values
+from jaxvision.formats.class_maps import SHOWN, BadMap, Table, classes, extents, table, values
 from jaxvision.formats.image_file import BadImage, Size, read
 from jaxvision.formats.rle import BESIDE
 from jaxvision.machine.limits import cores
@@ -30,7 +30,7 @@ def faults(listing: Listing, sizes: Sequence[Size | Finding]) -> Iterator[Findin
             yield from each
 
 
-def _classes(image: AnnotatedImage, size: Size, known: np.ndarray) -> Iterator[Finding]:
+def _classes(image: AnnotatedImage, size: Size, known: Table) -> Iterator[Finding]:
     assert image.map is not None
     try:
         classes(values(read(image.map), size), known)
@@ -50,7 +50,9 @@ def _instances(listing: Listing, image: AnnotatedImage, size: Size) -> Iterator[
     strange = maps.strange_instances(found) if listing.format == maps.CITYSCAPES else []
     if strange:
         named = ", ".join(map(str, strange[:SHOWN])) + (", ..." if len(strange) > SHOWN else "")
-        allowed = f"allowed are 0 to {maps.LARGEST_CITYSCAPES_ID}, and these times {maps.INSTANCES} plus a number below that"
+        allowed = (
+            f"allowed are 0 to {maps.LARGEST_CITYSCAPES_ID}, and these times {maps.INSTANCES} plus a number below that"
+        )
         yield Finding(FaultKind.MAP_LABEL, str(image.instances), "", f"has pixels of value {named}; {allowed}")
 
 
@@ -74,7 +76,8 @@ def _panoptic(image: AnnotatedImage, size: Size) -> Iterator[Finding]:
     stated = {each.id: each for each in image.objects}
     for id in sorted(present - stated.keys()):
         count = amount(int(np.count_nonzero(pixels == id)), "pixel")
-        yield Finding(FaultKind.NO_SEGMENT, image.annotation_file, where, f"{image.map} has {count} of id {id}, {panoptic.UNSTATED}")
+        value = f"{image.map} has {count} of id {id}, {panoptic.UNSTATED}"
+        yield Finding(FaultKind.NO_SEGMENT, image.annotation_file, where, value)
     for id, each in stated.items():
         if id not in present:
             value = f"{image.map} has no pixel of this id"

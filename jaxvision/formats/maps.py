@@ -19,7 +19,7 @@ from jaxvision.formats.annotation import (
     numbered,
     refuse,
 )
-from jaxvision.formats.class_maps import Segment, most_frequent, present
+from jaxvision.formats.class_maps import Segment, most_frequent
 from jaxvision.formats.files import sorted_out
 from jaxvision.formats.fingerprint import digest
 from jaxvision.formats.image_file import SUFFIXES
@@ -30,7 +30,18 @@ BACKGROUND = "background"
 VOC = numbered((BACKGROUND, *voc.VOC_CLASSES))
 """Palette indices of VOC; 255, along the outlines and around what is difficult, is no class."""
 CITYSCAPES_CLASSES = (
-    *("road", "sidewalk", "building", "wall", "fence", "pole", "traffic light", "traffic sign", "vegetation", "terrain"),
+    *(
+        "road",
+        "sidewalk",
+        "building",
+        "wall",
+        "fence",
+        "pole",
+        "traffic light",
+        "traffic sign",
+        "vegetation",
+        "terrain",
+    ),
     *("sky", "person", "rider", "car", "truck", "bus", "train", "motorcycle", "bicycle"),
 )
 CITYSCAPES_IDS = (7, 8, 11, 12, 13, 17, 19, 20, 21, 22, 23, 24, 25, 26, 27, 28, 31, 32, 33)
@@ -71,11 +82,15 @@ def read_folder(
             raise FileNotFoundError(f"there is no folder {each}")
     if classes is None:
         if not (root / "classes.txt").is_file():
-            raise DataError(f"{root} has no classes.txt: name the classes in the order of their values, --classes=A,B,...")
+            raise DataError(
+                f"{root} has no classes.txt: name the classes in the order of their values, --classes=A,B,..."
+            )
         classes = yolo.read_classes(root / "classes.txt")
     images, maps = (_by_stem(root / name, report) for name in ("images", "masks"))
     for stem in sorted(maps.keys() - images.keys()):
-        report(Finding(FaultKind.NO_IMAGE, str(maps[stem]), "", f"there is no image of its name below {root / 'images'}"))
+        report(
+            Finding(FaultKind.NO_IMAGE, str(maps[stem]), "", f"there is no image of its name below {root / 'images'}")
+        )
     listed = [
         _image(file, root / "images", maps.get(stem, root / "masks" / f"{stem}.png"), place)
         for place, (stem, file) in enumerate(sorted(images.items()), start=1)
@@ -163,7 +178,7 @@ def with_voc_maps(boxes: Listing, maps: Listing) -> Listing:
 def voc_segments(instances: np.ndarray, labels: np.ndarray, valid: np.ndarray) -> list[Segment]:
     """The objects of VOC's map of objects, each of the class that most of its pixels have; background and void are none."""
     found = []
-    for number in present(instances):
+    for number in np.unique(instances).tolist():
         if number in (0, 255):
             continue
         label = most_frequent(labels, valid & (instances == number))
@@ -179,7 +194,9 @@ def is_cityscapes(path: Path) -> bool:
 def cityscapes_splits(root: Path, annotations: str = "gtFine") -> list[str]:
     """The splits that there are annotations of."""
     place = root / annotations
-    return sorted(each.name for each in place.iterdir() if each.is_dir() and each.name[0] != ".") if place.is_dir() else []
+    return (
+        sorted(each.name for each in place.iterdir() if each.is_dir() and each.name[0] != ".") if place.is_dir() else []
+    )
 
 
 def read_cityscapes(root: str | PathLike, split: str, annotations: str = "gtFine", ids: str = "labelIds") -> Listing:
@@ -205,7 +222,7 @@ def cityscapes_segments(instances: np.ndarray) -> list[Segment]:
     """The objects of `instanceIds`; a group of things that were not told apart is to be ignored, stuff and void are none."""
     things = {id: label for label, id in enumerate(CITYSCAPES_IDS) if CITYSCAPES_CLASSES[label] in CITYSCAPES_THINGS}
     found = []
-    for number in present(instances):
+    for number in np.unique(instances).tolist():
         id = number // INSTANCES if number >= INSTANCES else number
         if id in things:
             found.append(Segment(number, things[id], number < INSTANCES))
@@ -214,5 +231,5 @@ def cityscapes_segments(instances: np.ndarray) -> list[Segment]:
 
 def strange_instances(instances: np.ndarray) -> list[int]:
     """Values of `instanceIds` that are of no class of Cityscapes, evaluated or not."""
-    ids = {number: number // INSTANCES if number >= INSTANCES else number for number in present(instances)}
+    ids = {number: number // INSTANCES if number >= INSTANCES else number for number in np.unique(instances).tolist()}
     return [number for number, id in ids.items() if id > LARGEST_CITYSCAPES_ID and number != 255]

@@ -22,7 +22,7 @@ from jaxvision.formats.annotation import (
     refuse,
 )
 from jaxvision.formats.class_maps import Segment, ids
-from jaxvision.formats.files import content, is_inside
+from jaxvision.formats.files import content, is_inside, most_bytes, regular
 from jaxvision.formats.fingerprint import digest
 from jaxvision.formats.image_file import Size, read
 from jaxvision.machine.folders import spelled
@@ -53,9 +53,9 @@ def categories(json: str | PathLike) -> Categories:
 def is_panoptic(json: Path) -> bool:
     """Whether a JSON file speaks of segments."""
     try:
-        with open(json, "rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as text:
-            return text.find(MARK) >= 0
-    except (OSError, ValueError):  # ValueError: an empty file
+        with regular(json) as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as text:
+            return len(text) <= most_bytes() and text.find(MARK) >= 0
+    except (OSError, ValueError):  # ValueError: an empty file, or no regular one
         return False
 
 
@@ -141,7 +141,10 @@ def _segment_problem(each: Any, labels: Mapping[int, int], seen: set[int]) -> tu
     if each["id"] in seen:
         return FaultKind.DUPLICATE_ID, "two segments of the image have this id"
     if not coco.is_id(each.get("category_id")) or each["category_id"] not in labels:
-        return FaultKind.UNKNOWN_CATEGORY, f"category_id is {shown(each.get('category_id'))}, and no category has this id"
+        return (
+            FaultKind.UNKNOWN_CATEGORY,
+            f"category_id is {shown(each.get('category_id'))}, and no category has this id",
+        )
     sides, area = numbers(each.get("bbox"), 4), each.get("area")
     if sides is None or min(sides[2:]) < 0:
         allowed = "four finite numbers, x y width height, no side below 0"

@@ -39,7 +39,7 @@ FLAGS = ("-1", "0", "1")
 
 
 def year_folder(root: str | PathLike) -> Path:
-    """The folder with `JPEGImages` and annotations of any kind. Raises FileNotFoundError or ValueError unless there is just one."""
+    """The folder with `JPEGImages` and annotations. Raises FileNotFoundError or ValueError unless there is just one."""
     root = Path(root)
     found = [path for path in year_candidates(root) if is_year(path)]
     if not found:

@@ -44,16 +44,20 @@ def outline(mask: Runs | Bool[np.ndarray, "h w"]) -> list[Polygon] | None:
     polygons: list[Polygon] = []
     for loop in _loops(across, down):
         y, x = corners[loop[0]]
-        if not window[y + 1, x + 1]:  # the first corner of a loop is its upper left one: inside it, all but around a hole
+        if not window[
+            y + 1, x + 1
+        ]:  # the first corner of a loop is its upper left one: inside it, all but around a hole
             return None
-        polygons.append((corners[loop][:, ::-1] + [left, top]).reshape(-1).tolist())
+        polygons.append([int(each) for each in (corners[loop][:, ::-1] + [left, top]).reshape(-1)])
     return polygons
 
 
-def _corners(window: Bool[np.ndarray, "h w"]) -> tuple[Int[np.ndarray, "n 2"], Int[np.ndarray, "n"], Int[np.ndarray, "n"]]:
+def _corners(
+    window: Bool[np.ndarray, "h w"],
+) -> tuple[Int[np.ndarray, "n 2"], Int[np.ndarray, "n"], Int[np.ndarray, "n"]]:
     """Corners y x of the outline of a mask whose border is off, and the other end of the edge across and down from each.
 
-    Where two pixels touch at a corner alone it is there twice: first the end of the edge from the left, then that to the right.
+    A corner where two pixels touch is there twice: first as the end of the edge from the left, then of that to the right.
     """
     upper_left, upper_right = window[:-1, :-1], window[:-1, 1:]
     lower_left, lower_right = window[1:, :-1], window[1:, 1:]
