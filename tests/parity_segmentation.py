@@ -6,14 +6,14 @@ Only functions and classes that end in `_torch` import torch. There is no dropou
 import jax
 import jax.numpy as jnp
 import numpy as np
-from parity_networks import UNOPTIMISED, random_weights
+from parity_networks import UNOPTIMISED, random_weights, summary
 
-from jaxvision.nn import vgg
+from jaxvision.nn import resnet, vgg
 from jaxvision.ops.resize import bilinear
 from jaxvision.pretrained import strict, torchvision_segmentation
 from jaxvision.pretrained.torch_layout import module_sources
-from jaxvision.tasks.deeplab import deeplab, deeplabv3_resnet50
-from jaxvision.tasks.fcn import SkipFCN, fcn, fcn_resnet50, skip_fcn
+from jaxvision.tasks.deeplab import DeepLabHead, deeplab
+from jaxvision.tasks.fcn import FCN, FCNHead, SkipFCN, fcn, skip_fcn
 from jaxvision.types import Batch, SegmentationMap
 
 CLASSES, SEED = 21, 5
@@ -23,7 +23,10 @@ HIDDEN = 40
 SHAPE = (2, 75, 90, 3)
 VOID = 255
 STRIDES = {"fcn32s": 32, "fcn16s": 16, "fcn8s": 8, "fcn8s_at_once": 8}
+DEPTHS = {"resnet50": (3, 4, 6, 3), "resnet14": (1, 1, 1, 1)}
 NAMES = ("fcn_resnet50", "deeplabv3_resnet50", *STRIDES)
+GOLDEN = ("fcn_resnet14", "deeplabv3_resnet14", "fcn8s")
+"""Small ones, whose figures in torch are kept in tests/golden."""
 
 
 def images_and_labels():
@@ -55,13 +58,14 @@ def parts(name):
         once = name.endswith("at_once")
         network = SkipFCN(backbone, CLASSES, STRIDES[name], HIDDEN, dropout=0.0, at_once=once)
         return skip_fcn(network, **options), lambda variables: module_sources(variables, _skip_module)
+    kind, _, depth = name.partition("_")
     make, task, sources = {
-        "fcn_resnet50": (fcn_resnet50, fcn, torchvision_segmentation.fcn_sources),
-        "deeplabv3_resnet50": (deeplabv3_resnet50, deeplab, torchvision_segmentation.deeplab_sources),
-    }[name]
-    network = make(CLASSES, dtype=jnp.float64)
-    heads = {"head": network.head.clone(dropout=0.0), "auxiliary": network.auxiliary.clone(dropout=0.0)}
-    return task(network.clone(**heads), **options), sources
+        "fcn": (FCNHead, fcn, torchvision_segmentation.fcn_sources),
+        "deeplabv3": (DeepLabHead, deeplab, torchvision_segmentation.deeplab_sources),
+    }[kind]
+    backbone = resnet.Backbone(resnet.Bottleneck, DEPTHS[depth], output_stride=8, dtype=jnp.float64)
+    head, auxiliary = (each(CLASSES, dropout=0.0, dtype=jnp.float64) for each in (make, FCNHead))
+    return task(FCN(backbone, head, auxiliary), **options), sources
 
 
 def _skip_module(ours):
@@ -166,10 +170,13 @@ def model_torch(name):
     if name in STRIDES:
         return skip_fcn_torch(name)
     import torch
-    import torchvision
+    from torchvision.models import resnet as backbones
+    from torchvision.models.segmentation import deeplabv3, fcn
 
-    make = getattr(torchvision.models.segmentation, name)
-    model = make(weights=None, weights_backbone=None, aux_loss=True, num_classes=CLASSES).double()
+    kind, _, depth = name.partition("_")
+    make = {"fcn": fcn._fcn_resnet, "deeplabv3": deeplabv3._deeplabv3_resnet}[kind]
+    dilated = {"replace_stride_with_dilation": [False, True, True]}
+    model = make(backbones.ResNet(backbones.Bottleneck, list(DEPTHS[depth]), **dilated), CLASSES, True).double()
     for layer in model.modules():
         if isinstance(layer, torch.nn.Dropout):
             layer.p = 0.0
@@ -193,7 +200,9 @@ def figures_torch(name):
         logits = outputs()["out"].numpy()
     model.train()
     reduction = "sum" if name in STRIDES else "mean"
-    each = {key: functional.cross_entropy(x, label, ignore_index=VOID, reduction=reduction) for key, x in outputs().items()}
+    each = {
+        key: functional.cross_entropy(x, label, ignore_index=VOID, reduction=reduction) for key, x in outputs().items()
+    }
     if name in STRIDES:
         each["out"] = each["out"] / len(images)  # Caffe divides a sum by the number of images
     losses = {"pixel_loss": each["out"]}
@@ -226,3 +235,22 @@ def errors_of(ours, theirs):
             default=0.0,
         )
     return errors
+
+
+def golden_of(shapes, found):
+    """What is kept of figures: small arrays."""
+    return {
+        "shapes": np.array([" ".join([name, *map(str, shape)]) for name, shape in sorted(shapes.items())]),
+        "logits": summary({"logits": found["logits"]}),
+        "losses": np.array([value for _, value in sorted(found["losses"].items())]),
+        "gradients": summary(found["gradients"]),
+        "statistics": summary(found["statistics"]).reshape(-1, 2),
+    }
+
+
+def assert_same(found, expected):
+    """Our golden figures are those of torch."""
+    np.testing.assert_allclose(found["losses"], expected["losses"], rtol=1e-9)
+    for kind in ("logits", "gradients", "statistics"):
+        norms = np.maximum(expected[kind][:, :1], 1e-6 * expected[kind][:, :1].max(initial=1e-300))
+        np.testing.assert_allclose(found[kind] / norms, expected[kind] / norms, rtol=0, atol=1e-7)

@@ -170,7 +170,7 @@ def test_an_output_stride_turns_strides_into_dilation_as_in_torchvision(output_s
 
 
 def test_a_dilated_network_sees_what_an_undilated_one_sees_at_every_other_pixel(float64):
-    """Away from the border: the convolutions of stride 1 with dilation 2 have the same inputs as those behind a stride of 2."""
+    """Convolutions with dilation 2 have the same inputs there as those behind a stride of 2."""
     plain = resnet.Backbone(resnet.Bottleneck, (1, 2), width=2, stem="cifar", norm=FrozenBatchNorm, dtype=jnp.float64)
     x = jnp.asarray(np.random.RandomState(0).standard_normal((1, 24, 24, 3)))
     variables = start(plain, x)

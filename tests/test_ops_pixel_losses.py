@@ -129,7 +129,9 @@ def mean(loss, logits, target):
     return (part.sum / jnp.maximum(part.count, 1)).sum()
 
 
-VALUE = {name: jax.jit(jax.value_and_grad(lambda z, t, loss=loss: mean(loss, z, t))) for name, (loss, *_) in EVERY.items()}
+VALUE = {
+    name: jax.jit(jax.value_and_grad(lambda z, t, loss=loss: mean(loss, z, t))) for name, (loss, *_) in EVERY.items()
+}
 
 
 def case_of(name, case, seed=0):
@@ -164,7 +166,9 @@ def by_numpy(loss, z, *map):
 
 
 def target_of(label, valid, weight):
-    return SegmentationMap(jnp.asarray(label, jnp.int32), jnp.asarray(valid), None if (weight == 1).all() else jnp.asarray(weight))
+    return SegmentationMap(
+        jnp.asarray(label, jnp.int32), jnp.asarray(valid), None if (weight == 1).all() else jnp.asarray(weight)
+    )
 
 
 CASES = ("some void", "empty", "one class", "absent", "all void", "one pixel")
@@ -204,10 +208,10 @@ def test_any_logits_but_nan_give_finite_losses_and_gradients(name):
     z, *map = case_of(name, "some void")
     for far in (1e3, 1e300, np.inf):
         for wide in (True, False):
-            logits = jnp.asarray(np.where(z > 0, far, -far), jnp.float64 if wide else jnp.float32)
+            logits = jnp.where(z > 0, far, -far).astype(jnp.float64 if wide else jnp.float32)
             value, gradient = VALUE[name](logits, target_of(*map))
             assert np.isfinite(value)
-            assert value >= 0
+            assert value >= -1e-6
             assert np.isfinite(gradient).all()
     place = tuple(np.argwhere(map[1])[0])
     assert np.isnan(VALUE[name](jnp.asarray(z).at[place].set(jnp.nan), target_of(*map))[0])
@@ -238,7 +242,7 @@ def test_two_channels_0_and_x_are_the_sigmoid_of_x():
         pixel_losses.binary: optax.sigmoid_binary_cross_entropy(x, label).mean(),
         pixel_losses.cross_entropy(): optax.sigmoid_binary_cross_entropy(x, label).mean(),
         pixel_losses.focal(2, (0.75, 0.25)): optax.sigmoid_focal_loss(x, label, alpha=0.25, gamma=2).mean(),
-        pixel_losses.dice(1, (1,)): optax.losses.dice_loss(x[None, ..., None], label[None, ..., None], smooth=1),
+        pixel_losses.dice(2, (1,)): optax.losses.dice_loss(x[None, ..., None], label[None, ..., None], smooth=1),
     }
     for loss, value in expected.items():
         assert_allclose(mean(loss, channels, target), np.squeeze(value), rtol=1e-9)
@@ -254,7 +258,10 @@ def test_what_cannot_be_is_refused():
         (lambda: pixel_losses.focal(-1), r"focal\(gamma=-1\)"),
         (lambda: pixel_losses.tversky(beta=-1), r"tversky\(beta=-1\)"),
         (lambda: pixel_losses.dice(math.nan), r"dice\(smooth=nan\)"),
-        (lambda: pixel_losses.dice(classes=(1, 4))(jnp.asarray(z), target), r"classes=\(1, 4\) has \[4\]; the logits have classes 0 to 3"),
+        (
+            lambda: pixel_losses.dice(classes=(1, 4))(jnp.asarray(z), target),
+            r"classes=\(1, 4\) has \[4\]; the logits have classes 0 to 3",
+        ),
         (lambda: pixel_losses.binary(jnp.asarray(z), target), "needs two channels, .* the logits have 4"),
         (lambda: pixel_losses.lovasz_hinge(jnp.asarray(z), target), "needs two channels"),
         (lambda: pixel_losses.lovasz_softmax(jnp.asarray(z), weighted), "lovasz_softmax takes no weights of pixels"),

@@ -94,7 +94,9 @@ def test_bilinear_values_and_gradients_are_those_of_torch(float64, size):
     given = torch.tensor(values.transpose(2, 0, 1)[None], requires_grad=True)
     theirs = torch.nn.functional.interpolate(given, size=size, mode="bilinear", align_corners=False)[0]
     (theirs * torch.tensor(weights.transpose(2, 0, 1))).sum().backward()
-    np.testing.assert_allclose(bilinear(jnp.asarray(values), *size), theirs.detach().numpy().transpose(1, 2, 0), atol=1e-13)
+    np.testing.assert_allclose(
+        bilinear(jnp.asarray(values), *size), theirs.detach().numpy().transpose(1, 2, 0), atol=1e-13
+    )
     ours = jax.grad(lambda x: (bilinear(x, *size) * weights).sum())(jnp.asarray(values))
     np.testing.assert_allclose(ours, given.grad[0].numpy().transpose(1, 2, 0), atol=1e-12)
 

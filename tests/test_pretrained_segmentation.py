@@ -12,14 +12,14 @@ from parity_networks import spec_of
 from jaxvision.nn import resnet, vgg
 from jaxvision.pretrained import torchvision, torchvision_segmentation
 from jaxvision.pretrained.strict import load
-from jaxvision.tasks.deeplab import deeplabv3_resnet50
-from jaxvision.tasks.fcn import SkipFCN, fcn_resnet50
+from jaxvision.tasks.deeplab import DeepLabHead
+from jaxvision.tasks.fcn import FCN, FCNHead, SkipFCN
 
 HEAD = ("0.weight", "1.weight", "1.bias", "1.running_mean", "1.running_var", "4.weight", "4.bias")
 CASES = {
-    "fcn": (fcn_resnet50, torchvision_segmentation.fcn_sources, {f"classifier.{name}" for name in HEAD}),
+    "fcn": (FCNHead(5), torchvision_segmentation.fcn_sources, {f"classifier.{name}" for name in HEAD}),
     "deeplab": (
-        deeplabv3_resnet50,
+        DeepLabHead(5),
         torchvision_segmentation.deeplab_sources,
         {
             "classifier.0.convs.0.0.weight",
@@ -34,12 +34,13 @@ CASES = {
         },
     ),
 }
-"""Network, name map, and some of torchvision's names (0.29.1, `state_dict`)."""
+"""Head, name map, and some of torchvision's names (0.29.1, `state_dict`)."""
 
 
 @functools.cache
 def spec(name):
-    return spec_of(CASES[name][0](21), (1, 64, 64, 3))
+    backbone = resnet.Backbone(resnet.Bottleneck, (1, 1, 1, 1), width=4, output_stride=8)
+    return spec_of(FCN(backbone, CASES[name][0], FCNHead(5)), (1, 32, 32, 3))
 
 
 @pytest.mark.parametrize("name", CASES)
@@ -63,7 +64,9 @@ def test_every_array_has_a_name_of_its_own(name):
 
 
 def test_the_weights_of_a_residual_network_fill_the_backbone():
-    plain = torchvision.resnet_sources(spec_of(resnet.resnet50(7), (1, 64, 64, 3)))
+    plain = torchvision.resnet_sources(
+        spec_of(resnet.ResNet(resnet.Backbone(resnet.Bottleneck, (1, 1, 1, 1), width=4), 7), (1, 32, 32, 3))
+    )
     found = torchvision_segmentation.backbone_sources(spec("deeplab"))
     assert {source.name for source in found.values()} == {s.name for s in plain.values()} - {"fc.weight", "fc.bias"}
     assert found["params", "backbone", "stage4_block1", "conv2", "kernel"].name == "layer4.0.conv2.weight"

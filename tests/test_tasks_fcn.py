@@ -1,12 +1,15 @@
 """FCN and DeepLabV3: published shapes, what upsampling does, where scores lie."""
 
+from pathlib import Path
+
 import jax
 import jax.numpy as jnp
 import numpy as np
+import parity_segmentation
 import pytest
 from detectors import variables_of
-from numpy.testing import assert_allclose, assert_array_equal
-from parity_networks import parameter_count, spec_of
+from numpy.testing import assert_allclose
+from parity_networks import parameter_count, shapes_of, spec_of
 from segmenters import EVERY, make_batch
 
 from jaxvision.nn import vgg
@@ -14,7 +17,6 @@ from jaxvision.nn.fpn import Backbone
 from jaxvision.tasks import segmentation
 from jaxvision.tasks.deeplab import deeplabv3_resnet50
 from jaxvision.tasks.fcn import CROPS, SkipFCN, fcn8s, fcn16s, fcn32s, fcn_resnet50, upsampled
-from jaxvision.types import SegmentationMap
 
 
 @pytest.mark.parametrize(
@@ -31,11 +33,21 @@ def test_the_number_of_parameters_is_the_published_one(network, count):
     assert parameter_count(network(21), 64) == count
 
 
+@pytest.mark.slow
 def test_an_auxiliary_head_can_be_left_out():
     for network in (fcn_resnet50, deeplabv3_resnet50):
         spec = spec_of(network(21, auxiliary=False), (1, 64, 64, 3))
         assert set(spec["params"]) == {"backbone", "head"}
         assert isinstance(network(21).backbone, Backbone)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", parity_segmentation.GOLDEN)
+def test_logits_losses_and_gradients_equal_torchs(float64, name):
+    with np.load(Path(__file__).parent / "golden" / f"{name}.npz") as golden:
+        shapes = shapes_of(golden)
+        found = parity_segmentation.golden_of(shapes, parity_segmentation.figures(name, shapes))
+        parity_segmentation.assert_same(found, golden)
 
 
 def transposed(scores, factor):
@@ -103,7 +115,9 @@ def test_at_once_scales_the_finer_maps(float64):
     scaled = {**variables["params"]}
     for name, scale in (("scores4", 0.01), ("scores3", 0.0001)):
         scaled[name] = {**scaled[name], "kernel": scale * scaled[name]["kernel"]}
-    run = lambda network, params: jax.jit(network.apply, static_argnames="train")({"params": params}, batch.image, train=False)
+    run = lambda network, params: jax.jit(network.apply, static_argnames="train")(
+        {"params": params}, batch.image, train=False
+    )
     found = run(network.clone(at_once=True), variables["params"])
     assert_allclose(found, run(network, scaled), rtol=1e-9, atol=1e-12)
     assert np.abs(found - run(network, variables["params"])).max() > 0.01
@@ -117,27 +131,29 @@ def test_a_canvas_is_padded_for_a_network_that_needs_it(float64, tiny_net):
     )
     batch = make_batch(2)
     variables = variables_of(plain, batch)
-    logits = wide.predict(variables, batch).logits
-    assert logits.shape == (2, 32, 32, 3)
-    assert plain.predict(variables, batch).logits.shape == (2, 16, 16, 3)
+    assert jax.eval_shape(plain.predict, variables, batch).logits.shape == (2, 16, 16, 3)
     larger = jax.tree.map(lambda x: jnp.pad(x, [(0, 0), (0, 4), (0, 4)]), batch.target)
     padded = batch.replace(image=jnp.pad(batch.image, [(0, 0), (0, 4), (0, 4), (0, 0)]), target=larger)
-    expected = jax.vmap(lambda x: segmentation.on_canvas(x, (32, 32), (36, 36)))(plain.predict(variables, padded).logits)
-    assert_allclose(logits, expected, rtol=1e-12)
-    losses = [task.loss(variables, each, jax.random.key(0))[0] for task, each in ((wide, batch), (plain, padded))]
-    assert_allclose(*losses, rtol=1e-12)
+    key, cut = jax.random.key(0), jax.vmap(lambda x: segmentation.on_canvas(x, (32, 32), (36, 36)))
+    both = lambda task: lambda batch: (task.predict(variables, batch).logits, task.loss(variables, batch, key)[0])
+    (logits, loss), (other, expected) = jax.jit(both(wide))(batch), jax.jit(both(plain))(padded)
+    assert logits.shape == (2, 32, 32, 3)
+    assert_allclose(logits, jax.jit(cut)(other), rtol=1e-12)
+    assert_allclose(loss, expected, rtol=1e-12)
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", EVERY)
-def test_it_learns(name, train_steps):
+@pytest.mark.parametrize("name", ["fcn", "deeplab", "fcn8s"])
+def test_it_learns_a_few_images_by_heart(name, train_steps):
+    """Squares of 16 pixels."""
     batch = make_batch(4, dtype=np.float32)
-    options = {"loss": segmentation.CROSS_ENTROPY} if name.endswith("s") else {}
+    halves = jnp.asarray(np.random.default_rng(3).integers(0, 3, (4, 2, 2)).repeat(16, 1).repeat(16, 2), jnp.int32)
+    image = jnp.where(batch.image > 0, 20.0 + 100 * halves[..., None], 0)
+    batch = batch.replace(image=image, target=batch.target.replace(label=halves))
+    options = {"loss": segmentation.CROSS_ENTROPY} if name == "fcn8s" else {}
     task = EVERY[name](**options)
-    state, losses = train_steps(task, batch, steps=60)
+    state, losses = train_steps(task, batch, steps=80)
     assert losses[-1] < 0.6 * losses[0]
     scores = jax.jit(task.predict)(state.averaged, batch).logits
     found = jax.vmap(lambda x: segmentation.on_canvas(x, (32, 32), (32, 32)))(scores).argmax(-1)
-    target: SegmentationMap = batch.target
-    assert_array_equal(found.shape, target.label.shape)
-    assert (found == target.label)[np.asarray(target.valid)].mean() > 0.6
+    assert (found == halves)[np.asarray(batch.target.valid)].mean() > 0.8

@@ -1,5 +1,7 @@
 """Weights that make a network learn the borders between touching objects."""
 
+from collections.abc import Sequence
+
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
@@ -18,7 +20,7 @@ def border_weights(
     instances: Int[Array, "h w"],
     w0: float | int = 10.0,
     sigma: float | int = 5.0,
-    balance: tuple[float, float] = (1.0, 1.0),
+    balance: tuple[float | int, float | int] = (1.0, 1.0),
 ) -> Float[Array, "h w"]:
     """U-Net's weights of pixels (arXiv:1505.04597, equation 2): `balance + w0 exp(-(d1 + d2)^2 / (2 sigma^2))`.
 
@@ -43,13 +45,13 @@ def border_weights(
     inside = instances > 0
     near = (jnp.where(inside, 0.0, jnp.inf).astype(dtype), instances)
     reach = int(REACH * sigma) + 1
-    nearest, second = _two_nearest(_two_nearest([near], 0, reach), 1, reach)
+    nearest, second = _two_nearest(_two_nearest((near,), 0, reach), 1, reach)
     distance = jnp.sqrt(nearest[0]) + jnp.sqrt(second[0])
     border = w0 * jnp.exp(-jnp.square(distance / sigma) / 2)
     return jnp.where(inside, balance[1], balance[0] + border).astype(dtype)
 
 
-def _two_nearest(candidates: list[Near], axis: int, reach: int) -> tuple[Near, Near]:
+def _two_nearest(candidates: Sequence[Near], axis: int, reach: int) -> tuple[Near, Near]:
     """The nearest object of each pixel and the second nearest, among the candidates of the pixels along `axis`."""
     edges = [(0, 0), (0, 0)]
     edges[axis] = (reach, reach)

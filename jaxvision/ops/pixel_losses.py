@@ -110,12 +110,13 @@ def tversky(
 
     def of_map(logits: Logits, target: SegmentationMap) -> Part:
         rows = _rows(logits, target)
-        chosen = _chosen(classes, logits.shape[-1])
+        chosen = _chosen(classes, logits.shape[-1]).astype(rows.label.dtype)
         found = jax.nn.softmax(rows.logits)[:, chosen]
         truth, weight = (rows.label[:, None] == chosen[None]).astype(found.dtype), rows.weight[:, None]
         hit, invented, missed = ((weight * x).sum(0) for x in (found * truth, found * (1 - truth), (1 - found) * truth))
         whole = hit + alpha * invented + beta * missed + smooth
-        index = jnp.where(whole > 0, (hit + smooth) / jnp.where(whole > 0, whole, 1), 1)
+        empty = whole <= 0
+        index = jnp.where(empty, 1, (hit + smooth) / jnp.where(empty, 1, whole))
         return _one(1 - index.mean(), rows.weight)
 
     return of_map
@@ -138,7 +139,8 @@ def lovasz_softmax(logits: Logits, target: SegmentationMap) -> Part:
     """
     rows = _unweighted("lovasz_softmax", logits, target)
     found, counted = jax.nn.softmax(rows.logits), rows.weight > 0
-    truth = (rows.label[:, None] == jnp.arange(logits.shape[-1])[None]) & counted[:, None]
+    classes = jnp.arange(logits.shape[-1], dtype=rows.label.dtype)
+    truth = (rows.label[:, None] == classes[None]) & counted[:, None]
     by_class = jax.vmap(_lovasz, (1, 1, None))(jnp.where(truth, 1 - found, found), truth, counted)
     occurs = truth.any(0)
     total = jnp.where(occurs, by_class, 0).sum()

@@ -78,7 +78,9 @@ def _along(values: Float[Array, "h w c"], axis: int, places: int) -> Float[Array
 def _shifted(values: Float[Array, "h w c"], axis: int, step: int) -> Float[Array, "h w c"]:
     """Values of the pixel before (-1) or behind (1), those at the border repeated."""
     places = values.shape[axis]
-    edge = jax.lax.slice_in_dim(values, 0, 1, axis=axis) if step < 0 else jax.lax.slice_in_dim(values, -1, None, axis=axis)
+    edge = (
+        jax.lax.slice_in_dim(values, 0, 1, axis=axis) if step < 0 else jax.lax.slice_in_dim(values, -1, None, axis=axis)
+    )
     rest = jax.lax.slice_in_dim(values, max(step, 0), places + min(step, 0), axis=axis)
     return jnp.concatenate([edge, rest] if step < 0 else [rest, edge], axis)
 

@@ -36,12 +36,14 @@ def deeplab_sources(variables: Variables) -> dict[Path, Source]:
 
 def backbone_sources(variables: Variables) -> dict[Path, Source]:
     """The name map of the ResNet within such a network from torchvision's ResNet: `layer1.0.conv1`; nothing for the rest."""
-    backbone = {collection: {"backbone": tree["backbone"]} for collection, tree in variables.items() if "backbone" in tree}
+    backbone = {
+        collection: {"backbone": tree["backbone"]} for collection, tree in variables.items() if "backbone" in tree
+    }
     return resnet_sources(backbone)
 
 
 def vgg16_sources(variables: Variables) -> dict[Path, Source]:
-    """The name map of the layers of a `tasks.fcn.SkipFCN` but its scores from torchvision's VGG16, dense layers as convolutions.
+    """The name map of a `tasks.fcn.SkipFCN` but its scores from torchvision's VGG16, dense layers as convolutions.
 
     `classifier.6` of the file is left over.
     """
@@ -70,7 +72,9 @@ def _branches(variables: Variables) -> list[str]:
 
 def _on_resnet(variables: Variables, module: Callable[[str], str]) -> dict[Path, Source]:
     """The names of a segmenter on a ResNet, given those of the modules but the backbone."""
-    inner = {path: source._replace(name=f"backbone.{source.name}") for path, source in backbone_sources(variables).items()}
+    inner = {
+        path: source._replace(name=f"backbone.{source.name}") for path, source in backbone_sources(variables).items()
+    }
     heads = {
         collection: {name: part for name, part in tree.items() if name != "backbone"}
         for collection, tree in variables.items()

@@ -1,4 +1,4 @@
-"""DeepLabV3 (arXiv:1706.05587): dilated convolutions of several rates, side by side, on the last map of a dilated backbone."""
+"""DeepLabV3 (arXiv:1706.05587): convolutions of several dilations, side by side, on the last map of a dilated backbone."""
 
 from collections.abc import Sequence
 
@@ -60,7 +60,7 @@ class DeepLabHead(nn.Module):
 def deeplabv3_resnet50(
     classes: int, *, auxiliary: bool = True, norm: Norm = BatchNorm, dtype: DTypeLike = jnp.float32
 ) -> FCN:
-    """torchvision's `deeplabv3_resnet50`: ResNet-50 dilated to stride 8; 42,004,074 parameters for 21 classes."""
+    """DeepLabV3 on ResNet-50, dilated to stride 8, as torchvision has it; 42,004,074 parameters for 21 classes."""
     backbone = resnet.resnet50(None, output_stride=8, norm=norm, dtype=dtype).backbone
     head = DeepLabHead(classes, norm=norm, dtype=dtype)
     return FCN(backbone, head, FCNHead(classes, norm=norm, dtype=dtype) if auxiliary else None)

@@ -16,7 +16,7 @@ from jaxvision.nn.norm import BatchNorm, Norm
 from jaxvision.nn.precision import at_least_float32
 from jaxvision.nn.resnet import uniform_fan_in
 from jaxvision.ops import pixels
-from jaxvision.ops.pixel_losses import PixelLoss, cross_entropy, summed
+from jaxvision.ops.pixel_losses import PixelLoss, summed
 from jaxvision.tasks.segmentation import CROSS_ENTROPY, decode, loss_terms, segmenter
 from jaxvision.types import Task
 
@@ -40,9 +40,7 @@ class FCNHead(nn.Module):
     @nn.compact
     def __call__(self, features: Float[Array, "b h w c"], *, train: bool) -> Scores:
         """Logits on the map, in float32 (float64 if `dtype` is)."""
-        layer = ConvNormAct(
-            features.shape[-1] // 4, 3, norm=self.norm, dtype=self.dtype, kernel_init=uniform_fan_in
-        )
+        layer = ConvNormAct(features.shape[-1] // 4, 3, norm=self.norm, dtype=self.dtype, kernel_init=uniform_fan_in)
         x = layer.flat(features, "conv", "norm", train=train)
         x = nn.Dropout(self.dropout, deterministic=not train)(x)
         return logits(x, self.classes, self.dtype)
@@ -74,7 +72,7 @@ class SkipFCN(nn.Module):
     """
 
     backbone: vgg.Backbone
-    """Of five stages, with ceiling pooling."""
+    """Five stages, with ceiling pooling."""
     classes: int
     stride: int = 8
     """Pixels between the scores that are added last: 32, 16 or 8."""
@@ -152,7 +150,7 @@ def logits(x: Float[Array, "b h w c"], classes: int, dtype: DTypeLike) -> Scores
 def fcn_resnet50(
     classes: int, *, auxiliary: bool = True, norm: Norm = BatchNorm, dtype: DTypeLike = jnp.float32
 ) -> FCN:
-    """torchvision's `fcn_resnet50`: ResNet-50 dilated to stride 8; 35,322,218 parameters for 21 classes."""
+    """FCN on ResNet-50, dilated to stride 8, as torchvision has it; 35,322,218 parameters for 21 classes."""
     backbone = resnet.resnet50(None, output_stride=8, norm=norm, dtype=dtype).backbone
     heads = [FCNHead(classes, norm=norm, dtype=dtype) for _ in range(2 if auxiliary else 1)]
     return FCN(backbone, *heads)
@@ -173,6 +171,8 @@ def fcn8s(classes: int, *, at_once: bool = False, dtype: DTypeLike = jnp.float32
     return SkipFCN(vgg.Backbone(vgg.VGG16, ceil_pooling=True, dtype=dtype), classes, 8, at_once=at_once)
 
 
+SUM = summed(CROSS_ENTROPY)
+"""Cross-entropy as a sum over the pixels of an image."""
 MEAN = (122.67892, 116.66877, 104.00699)
 """Mean of the pixels, as the authors' code has it; the standard deviation there is 1."""
 
@@ -193,7 +193,7 @@ def fcn(
 def skip_fcn(
     network: SkipFCN,
     *,
-    loss: PixelLoss = summed(cross_entropy()),
+    loss: PixelLoss = SUM,
     mean: float | Sequence[float] = MEAN,
     std: float | Sequence[float] = 1.0,
     dtype=jnp.float32,

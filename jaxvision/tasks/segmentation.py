@@ -6,6 +6,7 @@ The file of every segmenter has, or imports from here, two functions of one imag
 
 from collections.abc import Callable, Sequence
 from functools import partial
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -114,9 +115,7 @@ def targets(batch: Batch) -> SegmentationMap:
       ValueError: if a map is of another size than the canvas.
     """
     if not isinstance(batch.target, SegmentationMap):
-        raise TypeError(
-            f"a segmenter needs batch.target to be a SegmentationMap, got {type(batch.target).__name__}"
-        )
+        raise TypeError(f"a segmenter needs batch.target to be a SegmentationMap, got {type(batch.target).__name__}")
     canvas = batch.image.shape[1:3]
     if batch.target.label.shape[1:] != canvas:
         raise ValueError(f"batch.target.label has {batch.target.label.shape[1:]} pixels, the canvas {canvas}")
@@ -176,12 +175,10 @@ def decode(
     return PixelScores(on_canvas(outputs[0], canvas, covers))
 
 
-def on_canvas(
-    logits: Float[Array, "_ _ k"], canvas: tuple[int, ...], covers: tuple[int, ...]
-) -> Float[Array, "h w k"]:
+def on_canvas(logits: Float[Array, "_ _ k"], canvas: tuple[int, ...], covers: tuple[int, ...]) -> Float[Array, "h w k"]:
     """Logits resized bilinearly to what their map covers, and cut to the canvas."""
     return resize.bilinear(logits, *covers)[: canvas[0], : canvas[1]]
 
 
-def _as_tuple(outputs: Array | Sequence[Array]) -> tuple[Array, ...]:
+def _as_tuple(outputs: Any) -> tuple[Array, ...]:
     return (outputs,) if isinstance(outputs, jax.Array) else tuple(outputs)
