@@ -124,9 +124,7 @@ def small_mask_rcnn(dtype=jnp.float32, norm=FrozenBatchNorm, **options):
     rpn = RPN(samples_per_image=24, pre_nms_top_k=(40, 30), post_nms_top_k=(30, 20))
     roi_heads = ROIHeads(samples_per_image=16, max_detections=20)
     settings = {"rpn": rpn, "roi_heads": roi_heads, **options}
-    return mask_rcnn(
-        network, sizes=((7,), (11,), (16,)), ratios=(1.0,), mean=127.5, std=64.0, dtype=dtype, **settings
-    )
+    return mask_rcnn(network, sizes=((7,), (11,), (16,)), ratios=(1.0,), mean=127.5, std=64.0, dtype=dtype, **settings)
 
 
 def small_fast_rcnn(dtype=jnp.float32, norm=FrozenBatchNorm, **options):

@@ -20,9 +20,9 @@ def shapes(count, side, seed=0, least=8):
         far = np.where(np.arange(corners) % 2, 0.5, 1.0) if corners == 10 else np.ones(corners)
         x, y = far * reach * np.cos(angle), far * reach * stretch * np.sin(angle)
         points = centre[:, None] + [x * math.cos(turn) - y * math.sin(turn), x * math.sin(turn) + y * math.cos(turn)]
-        large = Image.new("1", (4 * side, 4 * side))
+        large = Image.new("L", (4 * side, 4 * side))
         ImageDraw.Draw(large).polygon([tuple(point) for point in 4 * points.T], fill=1)
-        drawn.append(np.asarray(large)[2::4, 2::4])
+        drawn.append(np.asarray(large)[2::4, 2::4] > 0)
     return np.stack(drawn)
 
 
@@ -48,7 +48,7 @@ def cut_out(masks, boxes, cells=112):
 
 
 def bilinear(values, y, x):
-    """The value between four pixels, y and x counted from the centre of the first; that of the border up to a pixel beyond."""
+    """The value between four pixels, y and x from the centre of the first; that of the border up to a pixel beyond."""
     height, width = values.shape
     if not (-1 <= y <= height and -1 <= x <= width):
         return 0.0

@@ -37,7 +37,7 @@ from jaxvision.tasks.detection import LossTerms
 
 HERE = Path(__file__).parent
 QUICK = ("ssd", "yolov3_tiny")
-TYPED = (*QUICK, "mask_rcnn")
+TYPED = (*QUICK, "faster_rcnn")
 NAMES = [name if name in QUICK else pytest.param(name, marks=pytest.mark.slow) for name in EVERY]
 detectors = pytest.mark.parametrize("name", NAMES)
 pytestmark = pytest.mark.usefixtures("float64")

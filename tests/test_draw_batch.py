@@ -9,7 +9,7 @@ from matplotlib.patches import Rectangle
 from jaxvision.draw.batch import SHOWN, batch_sheet
 from jaxvision.draw.boxes import COLOURS
 from jaxvision.draw.figure import save
-from jaxvision.types import Batch, Labels, Objects
+from jaxvision.types import Batch, CutMasks, Labels, Objects, PackedMasks
 
 CLASSES = ("cat", "dog", "newt")
 
@@ -90,5 +90,9 @@ def test_masks_are_painted_over_their_pixels_alone():
     picture = drawn(batch_sheet(batch(1, target=objects(masks=masks)), CLASSES, str))
     changed = (picture[:8] != 200).any(-1)
     assert (changed == masks[0, 0, :8]).all()
+    bits = PackedMasks(np.packbits(masks, -1), 12)
+    cut = CutMasks(np.full((1, 3, 8, 1), 255, np.uint8), np.float32([[[2, 1, 6, 5], [0, 0, 0, 0], [7, 7, 8, 8]]]))
+    for form in (bits, cut):
+        np.testing.assert_array_equal(drawn(batch_sheet(batch(1, target=objects(masks=form)), CLASSES, str)), picture)
     with pytest.raises(ValueError, match=r"masks of the shape \(4, 4\) can't be drawn on a canvas \(12, 12\)"):
         batch_sheet(batch(1, target=objects(masks=np.zeros((1, 3, 4, 4)))), CLASSES, str)

@@ -17,7 +17,7 @@ def random_cells(seed, n=6, cells=16):
     random = np.random.default_rng(seed)
     grids = random.random((n, cells, cells)) < 0.3
     grids[:, :2] = grids[:, :, 11:] = False
-    low, extent = random.uniform(-5, 25, (n, 2)), random.uniform(3, 30, (n, 2))
+    low, extent = random.uniform(-4, 12, (n, 2)), random.uniform(8, 30, (n, 2))
     frames = np.concatenate([low, low + extent], 1)
     frames[1] = frames[1][[2, 1, 0, 3]]
     frames[2] = frames[2][[0, 3, 2, 1]]
@@ -29,7 +29,7 @@ def random_cells(seed, n=6, cells=16):
 def test_bits_are_those_of_numpy(width):
     masks = np.random.default_rng(width).random((2, 3, 5, width)) < 0.5
     with jax.numpy_dtype_promotion("strict"):
-        packed = jax.jit(ops.packed)(masks)
+        packed = jax.jit(ops.packed)(jnp.asarray(masks))
         back = ops.unpack(packed.bits, packed.width)
     assert_array_equal(packed.bits, np.packbits(masks, -1))
     assert packed.bits.dtype == jnp.uint8
@@ -79,7 +79,7 @@ def test_a_pixel_is_on_where_the_cell_around_its_centre_is(float64):
     assert expected[:3].any((1, 2)).all()
     assert not found[3].any()
     masks = np.random.default_rng(0).random((2, 5, 9)) < 0.5
-    for form in (masks, ops.packed(jnp.asarray(masks))):
+    for form in (jnp.asarray(masks), ops.packed(jnp.asarray(masks))):
         assert_array_equal(ops.unpacked(form, (5, 9)), masks)
 
 
@@ -101,22 +101,21 @@ BOXES = np.array([[3.3, 2.2, 20.7, 29.9], [0, 0, 40, 40], [10.5, 11.5, 11.2, 12.
 
 @pytest.mark.parametrize("geometry", ["aligned", "torchvision"])
 def test_targets_equal_roi_align_by_loops(float64, geometry):
-    masks = shapes(3, 40, seed=3)
+    masks = shapes(3, 40, seed=3, least=24)
     match = np.int32([0, 1, 2, 1, 0])
-    run = jax.jit(lambda form: ops.targets_in_boxes(form, match, BOXES, 7, geometry))
+    boxes = jnp.asarray(BOXES)
+    run = jax.jit(lambda form: ops.targets_in_boxes(form, jnp.asarray(match), boxes, 7, geometry))
     expected = []
     for number, (x0, y0, x1, y1) in zip(match, BOXES, strict=True):
         extent = np.array([x1 - x0, y1 - y0])
         low, extent = (
-            (np.array([x0, y0]) - 0.5, extent)
-            if geometry == "aligned"
-            else (np.array([x0, y0]), np.maximum(extent, 1))
+            (np.array([x0, y0]) - 0.5, extent) if geometry == "aligned" else (np.array([x0, y0]), np.maximum(extent, 1))
         )
         expected.append(roi_align(masks[number].astype(float), low, extent, 7))
     with jax.numpy_dtype_promotion("strict"):
         found = run(jnp.asarray(masks))
     assert_allclose(found, expected, atol=1e-12)
-    assert 0.1 < np.mean(expected) < 0.9
+    assert 0.05 < np.mean(expected) < 0.9
     assert_array_equal(run(ops.packed(jnp.asarray(masks))), found)
 
 
@@ -129,7 +128,8 @@ def test_targets_of_masks_that_were_cut_out_are_sampled_on_their_cells(float64, 
     cut = CutMasks(jnp.asarray(np.packbits(grids, -1)), jnp.asarray(frames))
     match = np.int32([0, 1, 0, 1, 2])
     boxes = np.array([[3, 2, 21, 30], [3, 2, 21, 30], [0, 1, 16, 26], [6, 9, 19.5, 31], [1, 1, 9, 9.0]])
-    found = np.asarray(jax.jit(lambda cut: ops.targets_in_boxes(cut, match, boxes, 7, geometry))(cut))
+    run = lambda cut: ops.targets_in_boxes(cut, jnp.asarray(match), jnp.asarray(boxes), 7, geometry)
+    found = np.asarray(jax.jit(run)(cut))
     for n, (number, (x0, y0, x1, y1)) in enumerate(zip(match[:4], boxes, strict=False)):
         grid = np.pad(grids[number].astype(float), 20)
         to_cells = cells / (frames[number, 2:] - frames[number, :2])
@@ -143,7 +143,7 @@ def test_targets_of_whole_and_of_cut_masks_agree():
     masks = shapes(8, 96, seed=1, least=20)
     boxes = boxes_of(masks)
     near = boxes + np.random.default_rng(0).uniform(-4, 4, boxes.shape).astype(np.float32)
-    match = np.arange(8, dtype=np.int32)
+    match, near = jnp.arange(8, dtype=jnp.int32), jnp.asarray(near)
     for geometry in ("aligned", "torchvision"):
         run = jax.jit(lambda form, g=geometry: ops.targets_in_boxes(form, match, near, 28, g))
         whole, cut = run(jnp.asarray(masks)), run(jax.tree.map(jnp.asarray, cut_out(masks, boxes)))
@@ -155,7 +155,7 @@ def test_boxes_that_are_no_numbers_leave_targets_finite():
     masks = jnp.asarray(shapes(1, 20))
     boxes = jnp.asarray([[np.nan, 0, 5, 5], [0, 0, np.inf, 5], [-9, -9, -8, -8]])
     for form in (masks, ops.packed(masks), jax.tree.map(jnp.asarray, cut_out(np.asarray(masks), boxes_of(masks), 8))):
-        found = ops.targets_in_boxes(form, jnp.int32([-1, 0, 0]), boxes, 4, "aligned")
+        found = jax.jit(lambda form: ops.targets_in_boxes(form, jnp.int32([-1, 0, 0]), boxes, 4))(form)
         assert np.isfinite(found).all()
 
 

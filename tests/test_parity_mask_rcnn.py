@@ -52,7 +52,7 @@ def test_mask_rcnn_equals_torchvisions(float64, capsys, monkeypatch, backbone):
 
     detected, different, on = ours["predicted"], 0, 0
     errors["mask probabilities"] = 0.0
-    for i, ((probabilities, boxes, size), _) in enumerate(pasted):
+    for i, ((probabilities, _, size), _) in enumerate(pasted):
         rows = np.flatnonzero(detected.valid[i])
         masks = jax.tree.map(lambda x: x[i], detected.masks)  # noqa: B023
         difference = np.abs(masks.probabilities[rows] - probabilities[:, 0].numpy()).max()
@@ -72,43 +72,55 @@ def test_mask_rcnn_equals_torchvisions(float64, capsys, monkeypatch, backbone):
 
 
 def boxes_of_all_kinds(random, count, height, width):
-    """Boxes inside, across and outside the border, below one pixel and turned inside out; not wholly before the first row or
-    column, where torchvision raises an error.
-    """
+    """Boxes inside, across and outside the border, below one pixel and turned inside out."""
     centre = random.uniform(-0.2, 1.2, (count, 2)) * [width, height]
     sides = np.exp(random.uniform(np.log(0.05), np.log(1.5 * max(height, width)), (count, 2)))
     boxes = np.concatenate([centre - sides / 2, centre + sides / 2], 1)
     boxes[::9] = np.round(boxes[::9])
-    boxes[1::9, [0, 2]] = np.abs(boxes[1::9][:, [2, 0]])
-    boxes[2::9, [1, 3]] = np.abs(boxes[2::9][:, [3, 1]])
-    return boxes[boxes[:, 2:].min(1) > 2 + 0.1 * sides.max(1)]
+    boxes[1::9] = boxes[1::9][:, [2, 1, 0, 3]]
+    boxes[2::9] = boxes[2::9][:, [0, 3, 2, 1]]
+    return boxes
+
+
+def pasted_by_torchvision(masks, boxes, size):
+    """The pasted masks, above the threshold; None where torchvision raises an error: it takes -4 for a place in the image."""
+    import torch
+    from torchvision.models.detection.roi_heads import paste_masks_in_image
+
+    for mask, box in zip(torch.from_numpy(masks), torch.from_numpy(boxes), strict=True):
+        try:
+            yield paste_masks_in_image(mask[None, None], box[None], size)[0, 0].numpy() > 0.5
+        except RuntimeError as error:
+            if "must match the existing size" not in str(error):
+                raise
+            yield None
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 def test_pasted_masks_equal_torchvisions_bit_for_bit(capsys, dtype):
-    import torch
-    from torchvision.models.detection.roi_heads import paste_masks_in_image
-
-    random, compared, on = np.random.default_rng(0), 0, 0
-    for height, width in ((60, 80), (200, 161), (480, 640)):
-        boxes = boxes_of_all_kinds(random, 300, height, width).astype(dtype)
+    random, counts = np.random.default_rng(0), dict.fromkeys(("compared", "pixels on", "no answer"), 0)
+    for size in ((60, 80), (200, 161), (480, 640)):
+        boxes = boxes_of_all_kinds(random, 300, *size).astype(dtype)
         soft = random.uniform(0, 1, (len(boxes), 28, 28))
-        hard = shapes(len(boxes), 28, seed=height)
-        quarter = np.round(4 * soft) / 4
-        for masks in (soft, hard, quarter):
+        ties = shapes(len(boxes), 28, seed=size[0]), np.round(4 * soft) / 4  # values of 0.5 but for the last bit
+        for masks in (soft, *(ties if dtype == np.float32 else ())):
             masks = masks.astype(dtype)
-            expected = paste_masks_in_image(torch.from_numpy(masks)[:, None], torch.from_numpy(boxes), (height, width))
-            expected = expected[:, 0].numpy() > 0.5
             given = BoxMasks(masks, boxes, "torchvision")
-            for row, runs in enumerate(run_lengths(given, range(len(boxes)), canvas_of(height, width))):
-                np.testing.assert_array_equal(decode(runs), expected[row], err_msg=str(boxes[row]))
-                compared, on = compared + 1, on + expected[row].sum()
+            ours = run_lengths(given, range(len(boxes)), canvas_of(*size))
+            for box, runs, expected in zip(boxes, ours, pasted_by_torchvision(masks, boxes, size), strict=True):
+                found = decode(runs)
+                if expected is None:
+                    counts["no answer"] += 1
+                    assert not found.any(), box
+                    continue
+                np.testing.assert_array_equal(found, expected, err_msg=str(box))
+                counts["compared"], counts["pixels on"] = counts["compared"] + 1, counts["pixels on"] + expected.sum()
     with capsys.disabled():
-        print(f"\n{compared} pasted masks, {on} pixels on, all equal to torchvision's ({np.dtype(dtype)})")
-    assert on > 1e5
+        print(f"\npasted masks in {np.dtype(dtype)}, all equal to torchvision's: {counts}")
+    assert counts["compared"] > (1500 if dtype == np.float32 else 500)
+    assert counts["pixels on"] > 3e5
 
 
-@pytest.mark.filterwarnings("ignore:The parameter 'pretrained'")
 def test_the_distributed_network_has_our_names_and_number_of_parameters():
     from torchvision.models.detection import maskrcnn_resnet50_fpn
 
@@ -116,7 +128,8 @@ def test_the_distributed_network_has_our_names_and_number_of_parameters():
     from jaxvision.tasks.mask_rcnn import mask_rcnn_resnet50_fpn
 
     model = maskrcnn_resnet50_fpn(weights=None, weights_backbone=None)
-    assert sum(parameter.numel() for parameter in model.parameters()) == 44_401_393
+    trained = [x for name, x in model.named_parameters() if "bn" not in name and "downsample.1" not in name]
+    assert sum(parameter.numel() for parameter in trained) == 44_401_393  # those of the published one, its norms frozen
     network = mask_rcnn_resnet50_fpn(90)
     spec = jax.eval_shape(
         lambda: network.init(jax.random.key(0), jnp.zeros((1, 64, 64, 3)), jnp.zeros((1, 1, 4)), train=False)

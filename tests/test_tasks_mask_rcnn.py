@@ -22,7 +22,8 @@ def test_the_transposed_convolution_equals_the_loop(float64):
     expected = np.zeros((2, 6, 8, 6))
     for b, row, column, i, j in np.ndindex(2, 3, 4, 2, 2):
         expected[b, 2 * row + i, 2 * column + j] = x[b, row, column] @ kernel[i, j] + bias
-    found = Doubling(6, jnp.float64).apply({"params": {"kernel": kernel, "bias": bias}}, x)
+    variables = {"params": {"kernel": jnp.asarray(kernel), "bias": jnp.asarray(bias)}}
+    found = Doubling(6, jnp.float64).apply(variables, jnp.asarray(x))
     assert_allclose(found, expected, atol=1e-12)
 
 
@@ -37,9 +38,7 @@ def test_the_numbers_of_parameters_are_torchvisions():
     network = mask_rcnn_resnet50_fpn(90)
     arguments = jnp.zeros((1, 64, 64, 3)), jnp.zeros((1, 1, 4))
     spec = jax.eval_shape(lambda: network.init(jax.random.key(0), *arguments, train=False))
-    statistics = [x for path, x in jax.tree_util.tree_leaves_with_path(spec) if path[-1].key in ("mean", "var")]
-    count = lambda leaves: sum(leaf.size for leaf in leaves)
-    assert count(jax.tree.leaves(spec)) - count(statistics) == 44_401_393
+    assert sum(leaf.size for leaf in jax.tree.leaves(spec["params"])) == 44_401_393
 
 
 def case(n=6, size=8):
@@ -58,7 +57,7 @@ def case(n=6, size=8):
 @pytest.mark.parametrize("geometry", ["aligned", "torchvision"])
 def test_the_loss_of_masks_equals_the_loop(float64, geometry):
     logits, rois, target = case()
-    found = mask_loss_terms(jnp.asarray(logits), rois, target, geometry)
+    found = jax.jit(lambda *of: mask_loss_terms(*of, geometry))(jnp.asarray(logits), rois, target)
     expected = 0.0
     for row in range(3):
         owner = int(rois.match[row])
@@ -73,11 +72,12 @@ def test_the_loss_of_masks_equals_the_loop(float64, geometry):
 
 def test_only_the_mask_of_the_class_of_a_positive_region_has_a_gradient(float64):
     logits, rois, target = case()
-    gradient = jax.grad(lambda x: mask_loss_terms(x, rois, target).sums["mask_loss"])(jnp.asarray(logits))
+    gradient = jax.jit(jax.grad(lambda x: mask_loss_terms(x, rois, target).sums["mask_loss"]))(jnp.asarray(logits))
     touched = np.abs(gradient).max((1, 2)) > 0
     assert np.argwhere(touched).tolist() == [[0, 2], [1, 3], [2, 3]]
 
 
+@pytest.mark.slow
 def test_masks_as_bits_train_as_masks_of_the_canvas_do(float64):
     task, batch = small_mask_rcnn(jnp.float64), make_batch()
     variables = variables_of(task, batch)
@@ -96,22 +96,24 @@ def test_predicted_masks_are_those_of_the_label_in_the_box_found(float64):
     batch = make_batch()
     task = small_mask_rcnn(jnp.float64, geometry="torchvision")
     variables = variables_of(task, batch)
+    last = variables["params"]["mask_head"]["logits"]
+    last["kernel"], last["bias"] = (
+        0 * last["kernel"],
+        jnp.arange(CLASSES + 1.0),
+    )  # every pixel of a mask tells its class
     found = jax.device_get(jax.jit(task.predict)(variables, batch))
     assert found.masks.geometry == "torchvision"
     assert_array_equal(found.masks.boxes, found.boxes)
     assert found.masks.probabilities.shape == (4, 20, 8, 8)
     assert not found.masks.probabilities[~found.valid].any()
-    # The gradient of the masks shown reaches the outputs of their own classes alone.
-    bias = lambda v: v["params"]["mask_head"]["logits"]["bias"]
-    of_class = jax.grad(
-        lambda v: jnp.where(found.valid[..., None, None], task.predict(v, batch).masks.probabilities, 0)[0, 0].sum()
-    )(variables)
-    assert np.flatnonzero(bias(of_class)).tolist() == [found.labels[0, 0] + 1]
+    shown = found.masks.probabilities[found.valid]
+    assert_allclose(shown, np.tile(1 / (1 + np.exp(-1.0 - found.labels[found.valid][:, None, None])), (8, 8)))
+    assert len(set(found.labels[found.valid])) > 1
 
 
 def test_what_cannot_be_is_refused():
     with pytest.raises(ValueError, match="geometry='detectron'; allowed: aligned, torchvision"):
-        mask_rcnn(mask_rcnn_resnet50_fpn(3), geometry="detectron")  # type: ignore[arg-type]
+        mask_rcnn(mask_rcnn_resnet50_fpn(3), geometry="detectron")
     with pytest.raises(TypeError, match="needs maps of a pyramid, FPN or SimplePyramid, not of Last"):
         with_mask_head(faster_rcnn_vgg16(3))
     task, batch = small_mask_rcnn(), make_batch(dtype=np.float32)
@@ -121,6 +123,7 @@ def test_what_cannot_be_is_refused():
         jax.eval_shape(task.loss, variables, without, jax.random.key(0))
 
 
+@pytest.mark.slow
 def test_the_two_heads_before_learn_as_without_masks(float64):
     """Same parameters, same draws: the other losses are those of Faster R-CNN."""
     batch, masked, plain = make_batch(), small_mask_rcnn(jnp.float64), EVERY["faster_rcnn"](jnp.float64)

@@ -65,8 +65,9 @@ def objects_of(objects: Objects, parts: Parts) -> tuple[Objects, Int[Array, "n"]
     kept = dataclasses.replace(kept, boxes=cut[part, number], valid=valid[part, number])
     if objects.masks is None:
         return kept, part
-    moved = _with_cut_masks if isinstance(objects.masks, CutMasks) else _with_masks
-    return moved(kept, objects.masks, parts, part, number), part
+    if isinstance(objects.masks, CutMasks):
+        return _with_cut_masks(kept, objects.masks, parts, part, number), part
+    return _with_masks(kept, objects.masks, parts, part, number), part
 
 
 def _cut(boxes: Boxes, window: Boxes) -> Boxes:

@@ -42,5 +42,5 @@ def refuse(target: object, name: str, who: str) -> None:
     elif isinstance(target, Objects) and isinstance(target.masks, CutMasks):
         raise ValueError(
             f"{who} turns or bends the image, and {name}.masks are cut out at their boxes; allowed: masks of the canvas, "
-            "objects(rows, masks=\"canvas\") or, as bits, objects(rows, masks=\"bits\")"
+            'objects(rows, masks="canvas") or, as bits, objects(rows, masks="bits")'
         )

@@ -70,7 +70,8 @@ def randaugment(number: int = 2, magnitude: float = 9, fill: Fill = "constant") 
       fill: what comes in from outside the image; see `warp.affine`.
 
     Raises:
-      ValueError: fewer than 0 operations, a magnitude outside 0 to 30, an unknown fill; in use, masks that were cut out at their boxes.
+      ValueError: fewer than 0 operations, a magnitude outside 0 to 30, an unknown fill; in use, masks that were cut out
+        at their boxes.
       TypeError: in use, a target that cannot be moved.
     """
     resample.check(fill, "nearest")

@@ -4,6 +4,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Bool, UInt8
 from matplotlib.axes import Axes
@@ -15,7 +16,7 @@ from jaxvision.draw.sheet import sheet
 from jaxvision.draw.style import SKY
 from jaxvision.errors import amount
 from jaxvision.ops.masks import unpacked
-from jaxvision.types import Batch, Labels, Objects, SegmentationMap
+from jaxvision.types import Batch, CutMasks, Labels, Masks, Objects, PackedMasks, SegmentationMap
 
 SHOWN = 40
 PADDING = SKY
@@ -133,10 +134,17 @@ def _with_targets(pixels: UInt8[np.ndarray, "h w 3"], example: Batch) -> UInt8[n
             pixels = _marked(pixels, map.valid & (map.label == label), label, "a map")
     for objects in _targets(example, Objects):
         if objects.masks is not None:
-            masks = np.asarray(unpacked(objects.masks, pixels.shape[:2]))
+            masks = _on_canvas(objects.masks, pixels.shape[:2])
             for row in np.flatnonzero(objects.valid):
                 pixels = _marked(pixels, masks[row], objects.labels[row], "masks")
     return pixels
+
+
+def _on_canvas(masks: Masks, canvas: tuple[int, ...]) -> Bool[np.ndarray, "n h w"]:
+    """Masks in any form as pixels of the canvas."""
+    if isinstance(masks, PackedMasks | CutMasks):
+        return np.asarray(unpacked(jax.tree.map(jnp.asarray, masks), canvas))
+    return np.asarray(masks) > 0
 
 
 def _marked(pixels: UInt8[np.ndarray, "h w 3"], where: Bool[np.ndarray, "h w"], label: Any, what: str) -> np.ndarray:

@@ -1,13 +1,14 @@
 """Predicted masks as run lengths at the size of the image file, one object at a time, in the window of its box.
 
 What a network gives is a small grid of values in a box, or on the canvas. Each pixel of the file is looked up at its centre,
-bilinearly; it is on where the probability is above 0.5.
+bilinearly; it is on where the probability is above 0.5. torchvision's geometry equals torchvision's masks bit for bit.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple
 
 import numpy as np
+from jax.typing import ArrayLike
 from jaxtyping import Float, Int
 
 from jaxvision.masks.runs import Runs, of_window
@@ -15,6 +16,10 @@ from jaxvision.types import BoxMasks, Canvas, MapMasks, PrototypeMasks
 
 VALUES_AT_ONCE = 2**17
 """Pixels whose values are held at a time, as many whole columns as they make up, or one."""
+
+
+FAR = 2.0**30
+"""Pixels beyond which a box ends."""
 
 
 class _Samples(NamedTuple):
@@ -25,12 +30,23 @@ class _Samples(NamedTuple):
     weight: Float[np.ndarray, "m"]
 
 
+Values = Callable[[Float[np.ndarray, "y x"], _Samples, _Samples], Float[np.ndarray, "h w"]]
+"""`(grid, columns, rows) -> values` of the grid at these columns and rows, in its precision."""
+
+
+def _bilinear(grid: Float[np.ndarray, "y x"], columns: _Samples, rows: _Samples) -> Float[np.ndarray, "h w"]:
+    (left, right, along), (above, below, down) = columns, rows
+    down, across = down[:, None], grid[:, left] * (1 - along) + grid[:, right] * along
+    return across[above] * (1 - down) + across[below] * down
+
+
 class _Window(NamedTuple):
-    """Window of the file: its first pixels, x and y, and the samples of a grid at its columns and rows."""
+    """Window of the file: its first pixel (x, y), the samples of a grid at its columns and rows, and how they are taken."""
 
     corner: tuple[int, int]
     columns: _Samples
     rows: _Samples
+    values: Values = _bilinear
 
 
 def run_lengths(
@@ -86,40 +102,63 @@ def _aligned(box: Float[np.ndarray, "4"], side: int, size: tuple[int, int]) -> _
     """The pixels whose centres lie in the box; its cells have their values at their centres."""
     begin, pixels = _pixels_in(box.astype(np.float64), size)
     at = ((x + 0.5 - box[axis]) / (box[2 + axis] - box[axis]) * (side - 2) + 0.5 for axis, x in enumerate(pixels))
-    return _Window(begin, *(_samples(x, side) for x in at))
+    columns, rows = (_samples(x, side) for x in at)
+    return _Window(begin, columns, rows)
 
 
 def _by_torchvision(box: Float[np.ndarray, "4"], side: int, size: tuple[int, int]) -> _Window:
-    """torchvision's `paste_masks_in_image`, bit for bit: the box with the ring, cut to integers, and a pixel more."""
+    """The pixels of torchvision's `paste_masks_in_image`: the box with the ring, cut to integers, and a pixel more."""
     scale = side / (side - 2)
     half, centre = (box[2:] - box[:2]) * 0.5 * scale, (box[2:] + box[:2]) * 0.5
-    low, high = (np.nan_to_num(x).astype(np.int64) for x in (centre - half, centre + half))
+    low, high = (x.astype(np.int64) for x in (centre - half, centre + half))
     extent = np.maximum(high - low + 1, 1)
     begin, end = np.maximum(low, 0), np.minimum(high + 1, size[::-1])
     ratio = np.asarray(side, box.dtype) / extent.astype(box.dtype)
-    at = (ratio[axis] * (np.arange(begin[axis], end[axis]) - low[axis] + 0.5).astype(box.dtype) - 0.5 for axis in (0, 1))
-    return _Window((int(begin[0]), int(begin[1])), *(_samples(x, side) for x in at))
+    pixels = (np.arange(begin[axis], end[axis]) - low[axis] + 0.5 for axis in (0, 1))
+    at = (_fused(x.astype(box.dtype), ratio[axis], -0.5) for axis, x in enumerate(pixels))
+    values = _as_torch if extent.sum() > 128 else _as_torch_when_small
+    columns, rows = (_samples(x, side) for x in at)
+    return _Window((int(begin[0]), int(begin[1])), columns, rows, values)
 
 
-def _on_canvas(
-    box: Float[np.ndarray, "4"], shape: tuple[int, ...], extent: tuple[int, int], canvas: Canvas
-) -> _Window:
-    """The pixels whose centres lie in a box of the file, sampled from a map of the canvas, which goes on beyond its border."""
+def _fused(a: np.ndarray, b: np.ndarray, c: np.ndarray | float) -> np.ndarray:
+    """`a * b + c`, rounded once, as processors do it that torch is compiled for."""
+    wide = np.float64 if a.dtype == np.float32 else np.longdouble
+    return (a.astype(wide) * b + c).astype(a.dtype)
+
+
+def _as_torch(grid: Float[np.ndarray, "y x"], columns: _Samples, rows: _Samples) -> Float[np.ndarray, "h w"]:
+    (left, right, along), (above, below, down) = columns, rows
+    down, across = down[:, None], _fused(grid[:, left], 1 - along, grid[:, right] * along)
+    return _fused(across[above], 1 - down, across[below] * down)
+
+
+def _as_torch_when_small(grid: Float[np.ndarray, "y x"], columns: _Samples, rows: _Samples) -> Float[np.ndarray, "h w"]:
+    """Values as torch computes them, which has another order of sums for 128 rows and columns, or less."""
+    (left, right, along), (above, below, down) = columns, rows
+    above, below, down = above[:, None], below[:, None], down[:, None]
+    upper = _fused(grid[above, left], (1 - down) * (1 - along), grid[above, right] * ((1 - down) * along))
+    return _fused(grid[below, right], down * along, _fused(grid[below, left], down * (1 - along), upper))
+
+
+def _on_canvas(box: Float[np.ndarray, "4"], shape: tuple[int, ...], extent: tuple[int, int], canvas: Canvas) -> _Window:
+    """The pixels whose centres lie in a box of the file, sampled from a map of the canvas that goes on beyond its border."""
     begin, pixels = _pixels_in(box, canvas.original_size)
     scale, shift = canvas.to_file()
     at = (
         (x + 0.5 - shift[axis]) / scale[axis] * (shape[1 - axis] / extent[1 - axis]) - 0.5
         for axis, x in enumerate(pixels)
     )
-    return _Window(begin, *(_samples(x, shape[1 - axis]) for axis, x in enumerate(at)))
+    columns, rows = (_samples(x, shape[1 - axis]) for axis, x in enumerate(at))
+    return _Window(begin, columns, rows)
 
 
 def _pixels_in(
     box: Float[np.ndarray, "4"], size: tuple[int, int]
 ) -> tuple[tuple[int, int], tuple[np.ndarray, np.ndarray]]:
-    """The first column and row whose centres lie in the box and the file, and all of them; none where it is no box."""
+    """The first column and row whose centres lie in the box and the file, and all of them."""
     limit = np.array([*size[::-1], *size[::-1]], np.float64)
-    x0, y0, x1, y1 = np.clip(np.ceil(np.nan_to_num(box, nan=-np.inf) - 0.5), 0, limit).astype(np.int64)
+    x0, y0, x1, y1 = np.clip(np.ceil(box - 0.5), 0, limit).astype(np.int64)
     return (int(x0), int(y0)), (np.arange(x0, x1), np.arange(y0, y1))
 
 
@@ -131,24 +170,24 @@ def _samples(at: Float[np.ndarray, "m"], limit: int) -> _Samples:
 
 def _pasted(grid: Float[np.ndarray, "y x"], window: _Window, threshold: float, size: tuple[int, int]) -> Runs:
     """The window, column by column, as run lengths hold it."""
-    (first, second, weight), rows = window.columns, window.rows
-    weight, down = weight.astype(grid.dtype)[None], rows.weight.astype(grid.dtype)[:, None]
-    columns = grid[:, first] * (1 - weight) + grid[:, second] * weight
-    on = np.empty((len(first), len(rows.first)), bool)
+    columns, rows = (_Samples(x.first, x.second, x.weight.astype(grid.dtype)) for x in window[1:3])
+    on = np.empty((len(columns.first), len(rows.first)), bool)
     step = max(VALUES_AT_ONCE // max(len(rows.first), 1), 1)
-    for start in range(0, len(first), step):
-        block = np.ascontiguousarray(columns[:, start : start + step])
-        values = block[rows.first] * (1 - down) + block[rows.second] * down
-        on[start : start + step] = (values > threshold).T
-    return of_window(on.T, window.corner[::-1], size)
+    for start in range(0, len(on), step):
+        block = _Samples(*(x[start : start + step] for x in columns))
+        on[start : start + step] = (window.values(grid, block, rows) > threshold).T
+    left, top = window.corner
+    return of_window(on.T, (top, left), size)
 
 
-def _box_in_file(box: np.ndarray, canvas: Canvas) -> np.ndarray:
-    """A box in pixels of the file, in the precision that it has; beyond the border, too."""
+def _box_in_file(box: ArrayLike, canvas: Canvas) -> np.ndarray:
+    """A box in pixels of the file and in its own precision, beyond the border, too; outside where it is not finite."""
     scale, shift = (np.asarray([*each, *each]) for each in canvas.to_file())
-    return (np.asarray(box) * scale + shift).astype(np.asarray(box).dtype)
+    box = np.asarray(box)
+    known = np.where(np.isfinite(box).all(), box, -FAR)
+    return np.clip(known * scale + shift, -FAR, FAR).astype(box.dtype)
 
 
-def _floats(values: np.ndarray) -> np.ndarray:
+def _floats(values: ArrayLike) -> np.ndarray:
     """float32, or float64 where it is."""
     return np.asarray(values, np.float64 if np.asarray(values).dtype == np.float64 else np.float32)

@@ -14,8 +14,8 @@ from jaxvision.ops.options import COUNT, allowed
 from jaxvision.types import CutMasks, Masks, PackedMasks
 
 Geometry = Literal["aligned", "torchvision"]
-"""How a grid lies in its box. `aligned`: cell (i, j) is around (i + 0.5, j + 0.5), pixels likewise. `torchvision`: as its Mask
-R-CNN has it, whose targets lie half a pixel up and left."""
+"""How a grid lies in its box. `aligned`: the centre of cell (i, j) is at (i + 0.5, j + 0.5), and so is that of a pixel.
+`torchvision`: as in its Mask R-CNN, whose targets lie half a pixel up and left."""
 
 AT_ONCE = 8
 """Boxes whose targets are made together: memory grows with the canvas times these."""
@@ -39,10 +39,10 @@ def packed(masks: Bool[Array, "*b n h w"]) -> PackedMasks:
 def unpacked(masks: Masks, canvas: tuple[int, ...]) -> Bool[Array, "n h w"]:
     """Masks of the whole canvas; of one that was cut out, a pixel is on where the cell around its centre is."""
     if isinstance(masks, PackedMasks):
-        return unpack(jnp.asarray(masks.bits), masks.width)
+        return unpack(masks.bits, masks.width)
     if isinstance(masks, CutMasks):
         return _on_canvas(masks, canvas)
-    return jnp.asarray(masks).astype(bool)
+    return masks.astype(bool)
 
 
 def shrunk(masks: Bool[Array, "n h w"], size: tuple[int, int], dtype=jnp.float32) -> Bool[Array, "n {size[0]} {size[1]}"]:
@@ -107,9 +107,7 @@ def targets_in_boxes(
     def one(given: tuple[Array, Array]) -> Array:
         number, box = given
         plane, low, step, most = _plane(masks, jnp.maximum(number, 0), box, size, geometry)
-        columns, rows = (
-            _weights(low[axis], step[axis], size, plane.shape[1 - axis], most[axis]) for axis in (0, 1)
-        )
+        columns, rows = (_weights(low[axis], step[axis], size, plane.shape[1 - axis], most[axis]) for axis in (0, 1))
         product = lambda a, b: jnp.matmul(a, b, precision=jax.lax.Precision.HIGHEST)
         return product(product(rows, plane.astype(box.dtype)), columns.T)
 
@@ -159,7 +157,7 @@ def _weights(
 
 
 def _on_canvas(masks: CutMasks, canvas: tuple[int, ...]) -> Bool[Array, "n h w"]:
-    cells, frames = masks.bits.shape[-2], jnp.asarray(masks.frames)
+    cells, frames = masks.bits.shape[-2], masks.frames
     low, extent = _low_and_extent(frames)
 
     def cell_of_pixels(axis: int, pixels: int) -> tuple[Int[Array, "n s"], Bool[Array, "n s"]]:
@@ -171,7 +169,7 @@ def _on_canvas(masks: CutMasks, canvas: tuple[int, ...]) -> Bool[Array, "n h w"]
         return jnp.where(inside, at, 0).astype(jnp.int32), inside
 
     (rows, in_rows), (columns, in_columns) = cell_of_pixels(1, canvas[0]), cell_of_pixels(0, canvas[1])
-    grid, number = unpack(jnp.asarray(masks.bits), cells), jnp.arange(len(frames))[:, None, None]
+    grid, number = unpack(masks.bits, cells), jnp.arange(len(frames))[:, None, None]
     on = grid[number, rows[:, :, None], columns[:, None]]
     return on & in_rows[:, :, None] & in_columns[:, None]
 

@@ -266,7 +266,6 @@ def faster_rcnn(
       reaches the lower threshold of `matching` are no background. An object's `weight` multiplies the losses of what is
       matched to it. The canvas is padded to a multiple of 32 pixels.
     """
-
     stages = Stages(network, sizes, ratios, mean, std, rpn, roi_heads, dtype)
 
     def loss(variables: Variables, batch: Batch, key: Key) -> tuple[Scalar, LossOutput]:

@@ -73,7 +73,7 @@ def mask_rcnn_resnet50_fpn(classes: int, *, norm: Norm = FrozenBatchNorm, dtype:
 def mask_rcnn(
     network: MaskRCNN,
     *,
-    geometry: Geometry = "aligned",
+    geometry: Geometry | str = "aligned",
     sizes: Sequence[Sequence[float | int]] = FPN_SIZES,
     ratios: Sequence[float | int] = (0.5, 1.0, 2.0),
     mean: float | Sequence[float] = pixels.IMAGENET_MEAN,
@@ -106,6 +106,7 @@ def mask_rcnn(
     """
     if geometry not in get_args(Geometry):
         raise ValueError(f"geometry={geometry!r}; allowed: {', '.join(get_args(Geometry))}")
+    geometry = cast(Geometry, geometry)
     stages = Stages(network, sizes, ratios, mean, std, rpn, roi_heads, dtype)
     positives = max(int(roi_heads.samples_per_image * roi_heads.positive_fraction), 1)
 
