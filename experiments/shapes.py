@@ -37,14 +37,17 @@ from jaxvision.augment import flip, vertical_flip
 from jaxvision.augment.compose import chain, identity
 from jaxvision.data import order, resident, synthetic, target
 from jaxvision.data.proposals import Search, finder
-from jaxvision.draw import detection as pictures
+from jaxvision.draw import detection as box_pictures
+from jaxvision.draw import instances as mask_pictures
 from jaxvision.errors import nearest
 from jaxvision.experiment import Evaluation, Experiment, Keep
 from jaxvision.metrics.detection import detection as metrics
+from jaxvision.metrics.instances import instances
 from jaxvision.nn import resnet
 from jaxvision.nn.darknet import DarknetTiny
 from jaxvision.ops.nms import greedy
 from jaxvision.tasks.detr import DETR, detr
+from jaxvision.tasks.detr_segmentation import detr_segmentation, segmenting
 from jaxvision.tasks.fast_rcnn import fast_rcnn, fast_rcnn_fpn
 from jaxvision.tasks.faster_rcnn import faster_rcnn, faster_rcnn_fpn
 from jaxvision.tasks.rcnn import rcnn, rcnn_last_map
@@ -52,6 +55,7 @@ from jaxvision.tasks.retinanet import retinanet, retinanet_fpn
 from jaxvision.tasks.roi_heads import ROIHeads
 from jaxvision.tasks.rpn import RPN
 from jaxvision.tasks.ssd import SSD, Features, paper, ssd
+from jaxvision.tasks.yolact import SIDES, yolact, yolact_fpn
 from jaxvision.tasks.yolo import YOLOv3Tiny, yolo
 from jaxvision.tasks.yolox import YOLOX, CSPDarknet, Make, yolox
 from jaxvision.train import evenly, exponential_average, intervals
@@ -90,6 +94,8 @@ def get_config() -> ConfigDict:
             "fast_rcnn": {"channels": 64, "hidden": 128, "proposals": 200, "regions": 32},
             "rcnn": {"crop": 32, "context": 2, "proposals": 200, "regions": 32},
             "detr": {"model_width": 64, "layers": 2, "queries": 12, "dropout": 0.0},
+            "detr_segmentation": {"model_width": 64, "layers": 2, "queries": 12, "dropout": 0.0},
+            "yolact": {"channels": 64, "prototypes": 32},
         }
     )
 
@@ -105,10 +111,13 @@ def build(config) -> Experiment:
 
     learned = lambda: shapes(config.examples, config.seed)
     tested = learned if config.test_on_train else lambda: shapes(config.test_examples, config.seed + 1000)
-    options = {"canvas": config.size, "batch_size": config.batch_size, "target": target.objects(config.max_objects)}
+    rows = target.objects(config.max_objects, masks="bits" if detector.masks else None)
+    options = {"canvas": config.size, "batch_size": config.batch_size, "target": rows}
     if detector.searched:
         search = finder(Search(width=2 * config.size, smallest=8))
         options["given"] = target.proposals(config[config.detector].proposals, search)
+    metric = (instances if detector.masks else metrics)(CLASSES)
+    pictures = mask_pictures if detector.masks else box_pictures
     schedule = optax.warmup_cosine_decay_schedule(0.0, config.learning_rate, config.steps // 20, config.steps)
     adamw = optax.adamw(schedule, weight_decay=config.weight_decay, mask=detector.decayed)
     return Experiment(
@@ -117,12 +126,12 @@ def build(config) -> Experiment:
         steps=config.steps,
         train=resident.training(learned, order=order.shuffled(config.seed), **options),
         augment=identity if config.test_on_train else chain(flip(), vertical_flip()),
-        evaluations={"test": Evaluation(resident.evaluation(tested, **options), metrics(CLASSES), pictures.report)},
+        evaluations={"test": Evaluation(resident.evaluation(tested, **options), metric, pictures.report)},
         average=exponential_average(config.ema),
         scalars={"learning_rate": schedule},
         seed=config.seed,
         every=intervals(config.every, evenly(config.steps, 5)),
-        keep=Keep(latest=2, best=1, by="test/AP"),
+        keep=Keep(latest=2, best=1, by="test/mask_AP" if detector.masks else "test/AP"),
     )
 
 
@@ -143,6 +152,8 @@ class Detector(NamedTuple):
     """The parameters that decay; None: all."""
     searched: bool = False
     """Whether it takes proposals of selective search."""
+    masks: bool = False
+    """Whether it finds masks."""
 
 
 def fill_in(config, detector: Detector) -> None:
@@ -210,20 +221,36 @@ def rcnn_task(config, dtype) -> Task:
 
 
 def detr_task(config, dtype) -> Task:
-    sizes = config.detr
-    network = DETR(
+    return detr(transformer(config, config.detr, 4, dtype), mean=MEAN, std=STD, dtype=dtype)
+
+
+def detr_segmentation_task(config, dtype) -> Task:
+    network = segmenting(transformer(config, config.detr_segmentation, 8, dtype))
+    return detr_segmentation(network, mean=MEAN, std=STD, dtype=dtype)
+
+
+def transformer(config, sizes, heads: int, dtype) -> DETR:
+    return DETR(
         residual(config, 3, dtype),
         len(CLASSES),
         queries=sizes.queries,
         width=sizes.model_width,
-        heads=4,
+        heads=heads,
         hidden=4 * sizes.model_width,
         encoder_layers=sizes.layers,
         decoder_layers=sizes.layers,
         dropout=sizes.dropout,
         dtype=dtype,
     )
-    return detr(network, mean=MEAN, std=STD, dtype=dtype)
+
+
+def yolact_task(config, dtype) -> Task:
+    sizes = config.yolact
+    network = yolact_fpn(
+        residual(config, 3, dtype), len(CLASSES), finest=4, channels=sizes.channels, prototype_count=sizes.prototypes
+    )
+    halved = tuple(tuple(side / 2 for side in level) for level in SIDES)
+    return yolact(network, sides=halved, mean=MEAN, std=STD, max_detections=50, dtype=dtype)
 
 
 DETECTORS = {
@@ -235,4 +262,8 @@ DETECTORS = {
     "fast_rcnn": Detector(fast_rcnn_task, width=24, examples=1000, searched=True),
     "rcnn": Detector(rcnn_task, width=16, examples=1000, batch_size=8, steps=1200, searched=True),
     "detr": Detector(detr_task, width=16, steps=12000, learning_rate=1e-3, clip=1.0),
+    "detr_segmentation": Detector(
+        detr_segmentation_task, width=16, steps=12000, learning_rate=1e-3, clip=1.0, masks=True
+    ),
+    "yolact": Detector(yolact_task, width=24, masks=True),
 }

@@ -128,7 +128,7 @@ class PixelScores(struct.PyTreeNode):
     """Scores of a semantic segmenter: unnormalised log probabilities, on a map that covers the whole canvas."""
 
     logits: Float[Array, "*b h w k"]
-    """Of the size of the canvas, or smaller: then resized bilinearly before the best class is taken."""
+    """Scores on a map of the size of the canvas, or a smaller one: then resized bilinearly before the best class is taken."""
 
 
 class ClassScores(struct.PyTreeNode):

@@ -17,8 +17,8 @@ from jaxvision.tasks.retinanet import retinanet, retinanet_fpn
 from jaxvision.tasks.roi_heads import ROIHeads
 from jaxvision.tasks.rpn import RPN
 from jaxvision.tasks.ssd import SSD, Extra, Features, paper, ssd
-from jaxvision.tasks.yolo import YOLOv3, YOLOv3Tiny, yolo
 from jaxvision.tasks.yolact import Training, yolact, yolact_fpn
+from jaxvision.tasks.yolo import YOLOv3, YOLOv3Tiny, yolo
 from jaxvision.tasks.yolo_v1 import GridHead, yolo_v1
 from jaxvision.tasks.yolox import YOLOX, Make, yolox
 from jaxvision.types import Batch, Objects

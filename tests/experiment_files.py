@@ -11,8 +11,10 @@ from jaxvision.run.config import as_json, configure, load
 
 ROOT = Path(__file__).parent.parent
 FILES = sorted((ROOT / "experiments").glob("*.py")) + sorted((ROOT / "experiments" / "finetune").glob("*.py"))
+MASKED = ("detr_segmentation", "yolact")
+"""Detectors of `shapes.py` that find masks."""
 VARIANTS = {
-    "shapes": ("detector", ("ssd", "yolo", "yolox", "retinanet", "faster_rcnn", "fast_rcnn", "rcnn", "detr")),
+    "shapes": ("detector", ("ssd", "yolo", "yolox", "retinanet", "faster_rcnn", "fast_rcnn", "rcnn", "detr", *MASKED)),
     "detect": ("detector", ("ssd", "yolo", "yolox", "faster_rcnn", "retinanet", "detr")),
     "torchvision_folder": ("network", ("resnet50", "vgg16", "inception_v3")),
     "efficientnet_lite0": ("data", ("fashion", "trees")),

@@ -7,7 +7,7 @@ from matplotlib.colors import to_rgb
 from matplotlib.patches import Rectangle
 
 from jaxvision.draw.batch import SHOWN, batch_sheet
-from jaxvision.draw.boxes import COLOURS
+from jaxvision.draw.palette import COLOURS
 from jaxvision.draw.figure import save
 from jaxvision.types import Batch, CutMasks, Labels, Objects, PackedMasks
 

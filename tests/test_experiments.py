@@ -21,6 +21,7 @@ DEEP = {
     *("detect_ssd", "detect_yolo", "detect_yolox", "detect_faster_rcnn", "detect_retinanet", "detect_detr"),
     *("torchvision_folder_resnet50", "torchvision_folder_vgg16", "torchvision_folder_inception_v3"),
     *("efficientnet_lite0_fashion", "efficientnet_lite0_trees", "pets_unet"),
+    *("coco_yolact", "coco_detr_panoptic", "nuclei_yolact"),
 }
 """Tracing these takes long."""
 TRACED_LONG = {
@@ -30,6 +31,8 @@ TRACED_LONG = {
     "shapes_detr",
     "shapes_retinanet",
     "shapes_rcnn",
+    "shapes_yolact",
+    "shapes_detr_segmentation",
 }
 """Their own tests trace them in the default suite."""
 ALIKE = {

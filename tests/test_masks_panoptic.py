@@ -23,7 +23,9 @@ def enlarged(logits, extent, size):
     for axis in (0, 1):
         cells = logits.shape[axis]
         at = (np.arange(size[axis]) + 0.5) * cells / extent[axis] - 0.5
-        logits = np.apply_along_axis(lambda line, at=at, cells=cells: np.interp(at, np.arange(cells), line), axis, logits)
+        logits = np.apply_along_axis(
+            lambda line, at=at, cells=cells: np.interp(at, np.arange(cells), line), axis, logits
+        )
     return logits
 
 
@@ -59,11 +61,12 @@ def by_definition(labels, scores, logits, extent, canvas, threshold, smallest):
 def test_it_equals_the_published_algorithm(original_size):
     canvas, extent, dropped = canvas_of((20, 27), original_size), (24, 32), 0
     for seed in range(8):
+        smallest = canvas.original_size[0] * canvas.original_size[1] // 60
         random = np.random.RandomState(seed)
         labels, scores = random.randint(0, 5, 12), random.uniform(0.6, 1, 12)
         logits = 3 * random.standard_normal((12, 6, 8))
-        found = merge(labels, scores, MapMasks(logits, extent), canvas, things=THINGS, threshold=0.7, smallest=9)
-        ids, segments = by_definition(labels, scores, logits, extent, canvas, 0.7, 9)
+        found = merge(labels, scores, MapMasks(logits, extent), canvas, things=THINGS, threshold=0.7, smallest=smallest)
+        ids, segments = by_definition(labels, scores, logits, extent, canvas, 0.7, smallest)
         assert_array_equal(found.ids, ids)
         assert [tuple(each) for each in found.segments] == segments
         assert found.ids.dtype == np.int32

@@ -31,7 +31,7 @@ def metric():
 
 
 @pytest.mark.parametrize("seed", range(50))
-def test_all_figures_equal_loops_over_pixels(seed, metric, float64):  # noqa: ARG001
+def test_all_figures_equal_loops_over_pixels(seed, metric, float64):
     logits, label, valid, size = random_case(seed)
     found = metric.compute(rows_of(metric, *batch_of(logits, label, valid, size)))
     expected = figures(predicted(logits, label.shape[1:]), label, valid, size)
@@ -48,12 +48,14 @@ def test_the_cases_have_what_makes_a_difference():
     assert sum(map(bool, absent)) > 10
 
 
-def test_contours_and_bands_of_an_image_of_more_pixels(float64):  # noqa: ARG001
-    logits, label, valid, size = random_case(12, 1, (90, 115))
+def test_contours_and_bands_of_an_image_of_more_pixels(float64):
+    _, label, valid, size = random_case(12, 1, (90, 115))
     size[:] = 90, 110
     label = np.minimum(label, CLASSES - 1)
-    found = figures(label[:, ::-1], label, valid, size)
-    counts = boundaries.of_maps(np.where(valid, label, CLASSES)[0, :, :110], label[0, ::-1, :110], CLASSES)
+    other = np.roll(label, 1, -1)
+    other[:, 40:60, 40:70] = (other[:, 40:60, 40:70] + 1) % CLASSES
+    found = figures(other, label, valid, size)
+    counts = boundaries.of_maps(np.where(valid, label, CLASSES)[0, :, :110], other[0, :, :110], CLASSES)
     for k, each in enumerate(zip(boundaries.f1(counts[0][None]), boundaries.iou(counts[1][None]), strict=True)):
         expected = [found[f"boundary_F1/{k}"], found[f"boundary_IoU/{k}"]]
         np.testing.assert_allclose(each, expected, rtol=0, atol=1e-9)
@@ -125,19 +127,19 @@ def test_the_kept_map_is_that_of_the_content_and_at_most_512_pixels(metric):
 
 def test_class_maps_do_not_depend_on_the_type_of_the_scores_and_equal_ones_go_to_the_first_class():
     logits = jnp.asarray(np.random.default_rng(0).integers(-2, 3, (5, 7, 3)), jnp.float32)
-    whole = class_map(logits, (5, 7))
-    np.testing.assert_array_equal(whole, np.asarray(logits).argmax(-1))
-    np.testing.assert_array_equal(class_map(jnp.zeros((2, 2, 4)), (8, 8)), 0)
-    half = class_map(logits.astype(jnp.bfloat16), (11, 20))
-    np.testing.assert_array_equal(half, class_map(logits, (11, 20)))
-    assert class_map(logits[..., :1], (9, 9)).max() == 0
+    np.testing.assert_array_equal(class_map(logits, (5, 7)), np.asarray(logits).argmax(-1))
+    enlarged = jax.jit(lambda logits: class_map(logits, (11, 20)))
+    np.testing.assert_array_equal(enlarged(logits.astype(jnp.bfloat16)), enlarged(logits))
+    assert enlarged(0 * logits).max() == 0
 
 
 def test_a_label_that_is_no_class_is_told_with_its_example(metric):
     logits, label, valid, size = random_case(4)
     label[1][np.flatnonzero(valid[1].any(1))[0], np.flatnonzero(valid[1].any(0))[0]] = 9
     valid[1] |= label[1] == 9
-    with pytest.raises(ValueError, match="the example with index 1 has 1 pixel with a label that is no class; with 5 classes"):
+    with pytest.raises(
+        ValueError, match="the example with index 1 has 1 pixel with a label that is no class; with 5 classes"
+    ):
         metric.compute(rows_of(metric, *batch_of(logits, label, valid, size)))
     with pytest.raises(ValueError, match="the rows are empty"):
         metric.compute({"confusion": np.zeros((0, 5, 5), int), "unknown": np.zeros(0, int)})
@@ -168,3 +170,11 @@ def test_names_of_figures():
     }
     assert named.classes == ("cat", "dog")
     assert set(segmentation(("cat", "dog"), per_class=False).compute(rows)) == {"pixel_accuracy", "mIoU", "Dice"}
+
+
+def test_rows_are_computed_under_strict_promotion():
+    metric = segmentation(CLASSES, boundary=True)
+    scores, batch = batch_of(*random_case(0))
+    with jax.numpy_dtype_promotion("strict"):
+        rows = jax.eval_shape(metric.observe, scores.replace(logits=scores.logits.astype(np.float32)), batch)
+    assert rows["confusion"].dtype == rows["unknown"].dtype == np.int32

@@ -14,7 +14,8 @@ from PIL import Image
 from pycocotools.coco import COCO
 
 from jaxvision import main, predict
-from jaxvision.draw.boxes import COLOURS, with_boxes
+from jaxvision.draw.boxes import with_boxes
+from jaxvision.draw.palette import COLOURS
 from jaxvision.errors import ConfigError
 from jaxvision.experiment import Selection
 from jaxvision.run import records

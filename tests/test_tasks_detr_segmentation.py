@@ -92,9 +92,7 @@ def test_widths_must_fit():
     maps = [jnp.zeros((1, 4, 8, 5)), jnp.zeros((1, 8, 16, 5))]
     head = MaskHead(width=4)
     with pytest.raises(ValueError, match="width=4 of the mask head can't be halved 3 times"):
-        jax.eval_shape(
-            lambda: head.init(jax.random.key(0), jnp.zeros((1, 2, 4, 6)), jnp.zeros((1, 3, 2, 4, 2)), maps)
-        )
+        jax.eval_shape(lambda: head.init(jax.random.key(0), jnp.zeros((1, 2, 4, 6)), jnp.zeros((1, 3, 2, 4, 2)), maps))
 
 
 @pytest.mark.slow
@@ -116,7 +114,9 @@ def test_a_frozen_detr_has_no_gradient_and_its_masks_have(float64):
     rest = {name: tree for name, tree in variables.items() if name != "params"}
     loss = lambda params: task.loss({"params": params, **rest}, batch, jax.random.key(0))[0]
     gradient = jax.jit(jax.grad(loss))(variables["params"])
-    assert all(np.abs(x).max() > 0 for path, x in jax.tree_util.tree_leaves_with_path(gradient) if "bias" not in str(path))
+    assert all(
+        np.abs(x).max() > 0 for path, x in jax.tree_util.tree_leaves_with_path(gradient) if "bias" not in str(path)
+    )
 
 
 def test_a_target_without_masks_is_refused():

@@ -143,9 +143,7 @@ def terms_of(seed, key=0, **options):
     target = objects(seed, count)
     given = outputs(seed)
     run = jax.jit(
-        lambda key: yolact.loss_terms(
-            key, *given, target, anchors=ANCHORS, canvas=CANVAS, training=Training(**options)
-        )
+        lambda key: yolact.loss_terms(key, *given, target, anchors=ANCHORS, canvas=CANVAS, training=Training(**options))
     )
     return run(jax.random.key(key)), numpy_losses(*jax.tree.map(np.asarray, (*given, target)))
 
@@ -187,7 +185,7 @@ def test_matching_equals_the_authors(float64):
 def test_a_crowd_spares_what_lies_in_it(float64):
     target = objects(0, count=1)
     boxes = target.boxes.at[0].set(jnp.asarray([0.0, 0.0, 40.0, 32.0]))
-    found = yolact.by_best_pairs()(jnp.asarray(ANCHORS), target.replace(boxes=boxes))
+    found = jax.jit(yolact.by_best_pairs())(jnp.asarray(ANCHORS), target.replace(boxes=boxes))
     inside = np.array([overlap(anchor, [0, 0, 40, 32])[1] > 0.7 for anchor in ANCHORS])
     assert_array_equal(found, np.where(inside, IGNORED, BACKGROUND))
     assert 0 < inside.sum() < len(inside)
@@ -276,9 +274,9 @@ class Recited(nn.Module):
     def __call__(self, images, *, train):
         found, prototypes, semantic = outputs(7)
         maps, start = [], 0
-        for (rows, columns), sides in zip(SHAPES, SIDES, strict=True):
-            end = start + rows * columns * len(sides)
-            maps.append(jax.tree.map(lambda x: x[start:end].reshape(1, rows, columns, len(sides), -1), found))
+        for shape, sides in zip(SHAPES, SIDES, strict=True):
+            end = start + shape[0] * shape[1] * len(sides)
+            maps.append(Anchored(*(x[start:end].reshape(1, *shape, len(sides), -1) for x in found)))
             start = end
         return Outputs(maps, prototypes[None], semantic[None])
 
@@ -291,7 +289,7 @@ def batch_of(target):
 
 def test_predicted_masks_are_cut_enlarged_and_cut_at_a_half(float64):
     task = yolact.yolact(Recited(), sides=SIDES, max_detections=10, dtype=jnp.float64)
-    found = jax.device_get(task.predict({}, batch_of(objects(0))))
+    found = jax.device_get(jax.jit(task.predict)({}, batch_of(objects(0))))
     coefficients, prototypes = np.asarray(outputs(7)[0].coefficients), np.asarray(outputs(7)[1])
     assert found.valid.all()
     masks = jax.tree.map(lambda x: x[0], found.masks)
@@ -306,9 +304,10 @@ def test_predicted_masks_are_cut_enlarged_and_cut_at_a_half(float64):
 
 def test_masks_as_bits_are_the_same_and_none_are_refused(float64):
     task, target = yolact.yolact(Recited(), sides=SIDES, dtype=jnp.float64), objects(1)
-    whole = task.loss({}, batch_of(target), jax.random.key(0))[0]
+    loss = jax.jit(lambda batch: task.loss({}, batch, jax.random.key(0))[0])
+    whole = loss(batch_of(target))
     bits = packed(target.masks)
     assert isinstance(bits, PackedMasks)
-    assert_allclose(task.loss({}, batch_of(target.replace(masks=bits)), jax.random.key(0))[0], whole, rtol=1e-12)
+    assert_allclose(loss(batch_of(target.replace(masks=bits))), whole, rtol=1e-12)
     with pytest.raises(ValueError, match=r"batch\.target\.masks is None"):
-        task.loss({}, batch_of(target.replace(masks=None)), jax.random.key(0))
+        loss(batch_of(target.replace(masks=None)))

@@ -11,11 +11,8 @@ from PIL import Image, ImageDraw
 
 from jaxvision.draw.fonts import drawable
 from jaxvision.draw.lettering import extent, write
-from jaxvision.draw.style import BLUE, GREEN, LONGEST, ORANGE, PURPLE, VERMILLION, shorten, text_width
-
-COLOURS = (BLUE, VERMILLION, GREEN, PURPLE, ORANGE)
-"""Colours of the classes of objects, again from the start after the last."""
-
+from jaxvision.draw.palette import distinct
+from jaxvision.draw.style import LONGEST, shorten, text_width
 
 Label = tuple[float, float, float, float]
 """`x0 y0 x1 y1` of a label."""
@@ -23,7 +20,7 @@ Label = tuple[float, float, float, float]
 
 def colour_of(label: Any) -> str:
     """The colour of a class."""
-    return COLOURS[int(label) % len(COLOURS)]
+    return distinct(int(label))
 
 
 def draw_box(

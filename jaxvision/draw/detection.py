@@ -8,10 +8,11 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from jaxvision.draw.boxes import COLOURS, Label, draw_box
+from jaxvision.draw.boxes import Label, draw_box
 from jaxvision.draw.classification import images_of, spread
 from jaxvision.draw.confusion import confusion, drawn_of
 from jaxvision.draw.figure import save
+from jaxvision.draw.palette import COLOURS
 from jaxvision.draw.style import GREEN, INK, MUTED, ORANGE, RULE, VERMILLION, shorten, text_width
 from jaxvision.errors import amount
 from jaxvision.metrics import coco_ap

@@ -21,7 +21,7 @@ from jaxvision.errors import amount
 from jaxvision.masks import runs
 from jaxvision.masks.runs import Runs
 from jaxvision.metrics import coco_ap
-from jaxvision.metrics.instances import completed, mask_pairs, masks_of
+from jaxvision.metrics.instances import mask_pairs, masks_of
 from jaxvision.metrics.matching import Pairs, best_score, confusions, image_costs, matches, verdict
 from jaxvision.metrics.tables import Tables, tables
 from jaxvision.types import Stream
@@ -31,12 +31,12 @@ SHOWN = 12
 
 
 def report(folder: Path, name: str, rows: Mapping[str, np.ndarray], stream: Stream, of: str = "") -> None:
-    """Writes `<name>_predictions.png`, `<name>_worst.png`, `<name>_precision_recall.png` and `<name>_confusion.png`, of masks.
+    """Writes `<name>_predictions.png`, `<name>_worst.png`, `<name>_precision_recall.png` and `<name>_confusion.png`.
 
-    Sheets and confusion matrices show the detections above the score at which F1 over all images is largest. The worst images
-    are those of `draw.detection`, by masks. On the map of errors an object that is not found is missed as a whole, a false
-    positive invented, or confused where it lies on an object of another class (all at IoU 0.5); of one that is found, the
-    pixels that its mask lacks or has too many. Pictures with nothing to draw are left out.
+    All is of masks. Sheets and confusion matrices show the detections above the score at which F1 over all images is
+    largest. The worst images are those of `draw.detection`, by masks. On the map of errors an object that is not found is
+    missed as a whole, a false positive invented, or confused where it lies on an object of another class (all at IoU 0.5);
+    of one that is found, the pixels that its mask lacks or has too many. Pictures with nothing to draw are left out.
 
     Args:
       folder: an existing folder.
@@ -79,9 +79,8 @@ class Seen(NamedTuple):
 
 def see(rows: Mapping[str, np.ndarray], stream: Stream) -> Seen:
     """The rows of `metrics.instances`, matched by masks."""
-    whole = completed(rows)
-    found = tables(whole, len(stream.about().classes))
-    masks = masks_of(whole, found)
+    found = tables(rows, len(stream.about().classes))
+    masks = masks_of(rows, found)
     near = mask_pairs(found, masks)
     return Seen(found, masks, near, best_score(found, near), np.asarray(rows["index"]), stream)
 
@@ -91,16 +90,18 @@ def sheet(seen: Seen, numbers: Sequence[int] | np.ndarray, title: str, of: str =
     about = seen.stream.about()
     images = images_of(seen.stream, [int(seen.index[number]) for number in numbers])
     match = np.where(seen.found.detected.score >= seen.score, matches(seen.found, seen.near), -1)
-    any_class = np.where(
-        seen.found.detected.score >= seen.score, matches(seen.found, seen.near, any_class=True), -1
-    )
+    any_class = np.where(seen.found.detected.score >= seen.score, matches(seen.found, seen.near, any_class=True), -1)
     shown = []
     for number in numbers:
         example = int(seen.index[number])
         panels, note = _example(seen, int(number), images[example], (match, any_class), about.classes)
         shown.append(Shown(panels, about.name(example), note))
-    text = f"left: ground truth, middle: detections with a score of {seen.score:.2f} or more (the best F1), right: errors"
-    key = [KEY[MISSED], KEY[INVENTED], KEY[CONFUSED], ("ignored", MUTED)]
+    text = (
+        f"left: ground truth, middle: detections with a score of {seen.score:.2f} or more (the best F1), right: errors"
+    )
+    key = [("errors:", ""), KEY[MISSED], KEY[INVENTED], KEY[CONFUSED]]
+    if seen.found.annotated.ignore[np.isin(seen.found.annotated.image, numbers)].any():
+        key.append(("ignored", MUTED))
     return side_by_side(shown, title, "  ·  ".join(filter(None, (text, of))), [key])
 
 

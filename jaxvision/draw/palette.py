@@ -7,12 +7,14 @@ import numpy as np
 from jaxtyping import UInt8
 from matplotlib.colors import to_rgb
 
-from jaxvision.draw.boxes import COLOURS
+from jaxvision.draw.style import BLUE, GREEN, ORANGE, PURPLE, VERMILLION
 
+COLOURS = (BLUE, VERMILLION, GREEN, PURPLE, ORANGE)
+"""The first colours."""
 BACKGROUND = "background"
 """Name of a class that is left as it is on pictures, and black in palettes."""
 BLACK = "#000000"
-TONES = ((0.75, 0.85), (0.5, 0.65), (0.95, 0.55), (0.4, 0.95))
+TONES = ((0.75, 0.85), (0.5, 0.65), (0.95, 0.55), (0.6, 0.75))
 """Saturations and values of colours beyond the first five, in turn."""
 GOLDEN = (5**0.5 - 1) / 2
 

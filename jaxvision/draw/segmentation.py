@@ -13,7 +13,7 @@ from jaxvision.draw.figure import save
 from jaxvision.draw.masks import with_classes
 from jaxvision.draw.palette import BLACK, class_colours, levels
 from jaxvision.draw.side_by_side import Panel, Shown, enlarged, enlargement, side_by_side
-from jaxvision.draw.style import INK, MUTED, NOTHING, ORANGE, PURPLE, VERMILLION
+from jaxvision.draw.style import INK, MUTED, ORANGE, PURPLE, VERMILLION
 from jaxvision.metrics.segmentation import iou, picture_step, predicted_map, total_confusion
 from jaxvision.types import Batch, Stream
 
@@ -24,7 +24,7 @@ NAMED = 30
 RIGHT, VOID, CONFUSED, MISSED, INVENTED = range(5)
 """What a pixel is on the map of errors."""
 KEY = {MISSED: ("missed", ORANGE), INVENTED: ("invented", VERMILLION), CONFUSED: ("confused", PURPLE)}
-KEY |= {VOID: ("void", NOTHING)}
+KEY |= {VOID: ("void", INK)}
 
 
 def report(folder: Path, name: str, rows: Mapping[str, np.ndarray], stream: Stream, of: str = "") -> None:
@@ -65,19 +65,20 @@ def sheet(
     about = stream.about()
     colours = class_colours(about.classes)
     place = {int(rows["index"][number]): int(number) for number in numbers}
-    shown, present = {}, np.zeros(len(colours), bool)
+    shown, present, void = {}, np.zeros(len(colours), bool), False
     for example, batch, row in rows_of(stream, place):
         number = place[example]
         found = predicted_map(rows["predicted"][number])
         image, truth, valid = _content(batch, row)
         present |= np.bincount(np.append(truth[valid], found.reshape(-1)), minlength=len(colours)) > 0
+        void |= not valid.all()
         panels = _panels(image, np.where(valid, truth, -1), found, about.classes)
         shown[number] = Shown(panels, about.name(example), _note(np.asarray(rows["confusion"][number])))
     known = np.flatnonzero(present)
     legend = [(about.classes[k], colours[k] if colours[k] != BLACK else MUTED) for k in known[:NAMED]]
     legend += [(f"{len(known) - NAMED} more", INK)] if len(known) > NAMED else []
     subtitle = "  ·  ".join(filter(None, ("left: ground truth, middle: prediction, right: errors", of)))
-    return side_by_side([shown[int(n)] for n in numbers], title, subtitle, [legend, _error_key(about.classes)])
+    return side_by_side([shown[int(n)] for n in numbers], title, subtitle, [legend, _error_key(about.classes, void)])
 
 
 def errors(
@@ -96,7 +97,7 @@ def _content(
     batch: Batch, row: int
 ) -> tuple[UInt8[np.ndarray, "h w 3"], Int[np.ndarray, "h w"], Bool[np.ndarray, "h w"]]:
     """Image, labels and valid pixels of the content, as few as the map that was kept has."""
-    (height, width), step = np.asarray(batch.size[row]), picture_step(batch.image.shape[1:3])
+    (height, width), step = np.asarray(batch.size[row]), picture_step((batch.image.shape[1], batch.image.shape[2]))
     image, label, valid = (
         np.asarray(of[row])[:height:step, :width:step] for of in (batch.image, batch.target.label, batch.target.valid)
     )
@@ -105,7 +106,10 @@ def _content(
 
 
 def _panels(
-    image: UInt8[np.ndarray, "h w 3"], truth: Int[np.ndarray, "h w"], found: Int[np.ndarray, "h w"], classes: Sequence[str]
+    image: UInt8[np.ndarray, "h w 3"],
+    truth: Int[np.ndarray, "h w"],
+    found: Int[np.ndarray, "h w"],
+    classes: Sequence[str],
 ) -> list[Panel]:
     times, colours = enlargement(image.shape), class_colours(classes)
     background = np.array([colour == BLACK for colour in colours])
@@ -122,10 +126,11 @@ def with_errors(image: UInt8[np.ndarray, "h w 3"], kind: Int[np.ndarray, "h w"])
     return np.where((kind == RIGHT)[..., None], grey, table[kind])
 
 
-def _error_key(classes: Sequence[str]) -> list[tuple[str, str]]:
+def _error_key(classes: Sequence[str], void: bool) -> list[tuple[str, str]]:
     """The key of the map of errors."""
-    background = BLACK in class_colours(classes)
-    return [entry for kind, entry in KEY.items() if background or kind not in (MISSED, INVENTED)]
+    left_out = () if BLACK in class_colours(classes) else (MISSED, INVENTED)
+    left_out = left_out if void else (*left_out, VOID)
+    return [("errors:", ""), *(entry for kind, entry in KEY.items() if kind not in left_out)]
 
 
 def _note(counts: Int[np.ndarray, "k k"]) -> str:

@@ -45,7 +45,7 @@ def side_by_side(
       examples: each with as many panels.
       title: stands above.
       subtitle: below the title.
-      key: lines below the subtitle, each of texts and their colours, and broken where it is too long.
+      key: lines below the subtitle, each of texts and their colours (none: of no colour), and broken where it is too long.
       columns: examples in a row.
     """
     panels = len(examples[0].panels)
@@ -98,7 +98,7 @@ def _lines(key: Sequence[tuple[str, str]], wide: float) -> list[list[tuple[float
     lines: list[list[tuple[float, str, str]]] = [[]]
     x = 0.0
     for text, colour in key:
-        text = f"■ {shorten(text, 2.4, KEY_SIZE)}"
+        text = f"■ {shorten(text, 2.4, KEY_SIZE)}" if colour else text
         length = 1.12 * text_width(text, KEY_SIZE) + 0.15
         if lines[-1] and x + length > wide:
             lines.append([])
@@ -119,5 +119,6 @@ def _write_head(
     for number, line in enumerate(lines):
         y = 1 - (MARGIN + 0.5 + LINE * number) / height
         for x, text, colour in line:
-            style = {"fontsize": KEY_SIZE, "color": colour, "weight": "bold", "parse_math": False}
+            style = {"fontsize": KEY_SIZE, "color": colour or MUTED, "parse_math": False}
+            style |= {"weight": "bold"} if colour else {}
             figure.text((MARGIN + x) / width, y, text, **style)

@@ -29,7 +29,9 @@ def class_map(logits: Float[np.ndarray, "h w k"], canvas: Canvas) -> Int[np.ndar
     """
     scale, shift = canvas.to_file()
     rows, columns = (
-        _taps(logits.shape[axis], canvas.image.shape[axis], canvas.original_size[axis], scale[1 - axis], shift[1 - axis])
+        _taps(
+            logits.shape[axis], canvas.image.shape[axis], canvas.original_size[axis], scale[1 - axis], shift[1 - axis]
+        )
         for axis in (0, 1)
     )
     found = np.zeros(canvas.original_size, np.uint8 if logits.shape[-1] <= 256 else np.uint16)

@@ -36,8 +36,8 @@ class PanopticMap(NamedTuple):
 
 
 def merge(
-    labels: Int[Array, "n"],
-    scores: Float[Array, "n"],
+    labels: Int[Array, "n"] | np.ndarray,
+    scores: Float[Array, "n"] | np.ndarray,
     masks: MapMasks,
     canvas: Canvas,
     *,
@@ -68,10 +68,10 @@ def merge(
     Raises:
       ValueError: if labels, scores and masks are not of as many queries, or `things` doesn't know a label.
     """
-    labels, scores, logits = np.asarray(labels), np.asarray(scores), np.asarray(masks.logits)
-    _check(labels, scores, logits, things)
-    taking_part = np.flatnonzero(scores > threshold)
-    leader = _leaders(labels[taking_part], things)
+    label, score, logits = np.asarray(labels), np.asarray(scores), np.asarray(masks.logits)
+    _check(label, score, logits, things)
+    taking_part = np.flatnonzero(score > threshold)
+    leader = _leaders(label[taking_part], things)
     rows, columns = _file_pixels(canvas)
     best, area = _settled(logits[taking_part], masks.extent, canvas.size, leader, (rows, columns), smallest)
 
@@ -81,7 +81,7 @@ def merge(
     segments = []
     for id, query in enumerate(found, 1):
         group = taking_part[leader == query]
-        segments.append(Segment(id, int(labels[group[0]]), float(scores[group].max()), int(area[query])))
+        segments.append(Segment(id, int(label[group[0]]), float(score[group].max()), int(area[query])))
     on_canvas = np.pad(ids[np.append(leader, -1)[best]], ((0, 1), (0, 1)))  # a border of VOID for index -1
     return PanopticMap(on_canvas[rows][:, columns], segments)
 
@@ -94,7 +94,9 @@ def _check(labels: np.ndarray, scores: np.ndarray, logits: np.ndarray, things: S
         )
     unknown = labels[(labels < 0) | (labels >= len(things))]
     if len(unknown):
-        raise ValueError(f"things must say of every label what it is: it has {len(things)}, and label {unknown[0]} is met")
+        raise ValueError(
+            f"things must say of every label what it is: it has {len(things)}, and label {unknown[0]} is met"
+        )
 
 
 def _leaders(labels: np.ndarray, things: Sequence[bool]) -> Int[np.ndarray, "n"]:

@@ -50,17 +50,17 @@ def iou(band: Int[np.ndarray, "n k 3"]) -> Float[np.ndarray, "k"]:
 
 
 def _contours(truth: np.ndarray, predicted: np.ndarray, valid: np.ndarray, k: int) -> Int[np.ndarray, "k 4"]:
-    from scipy.spatial import cKDTree
+    from scipy.spatial import KDTree
 
     counts = np.zeros((k, 4), np.int32)
     reach = TOLERANCE**2 * (truth.shape[0] ** 2 + truth.shape[1] ** 2)
     maps = [np.where(_contour(labels, valid), labels, -1) for labels in (predicted, truth)]
-    for label in np.intersect1d(*maps):
-        if label < 0:
-            continue
+    for label in range(k):
         points = [np.argwhere(map == label) for map in maps]
+        if not len(points[0]) or not len(points[1]):
+            continue
         for first, second, place in ((0, 1, 0), (1, 0, 2)):
-            distance, _ = cKDTree(points[second]).query(points[first])
+            distance, _ = KDTree(points[second]).query(points[first])
             counts[label, place] = (np.rint(distance**2) <= reach).sum()
     for map, place in zip(maps, (1, 3), strict=True):
         counts[:, place] = np.bincount(map[map >= 0], minlength=k)
@@ -70,7 +70,10 @@ def _contours(truth: np.ndarray, predicted: np.ndarray, valid: np.ndarray, k: in
 def _contour(labels: Int[np.ndarray, "h w"], valid: Bool[np.ndarray, "h w"]) -> Bool[np.ndarray, "h w"]:
     """Valid pixels with a valid neighbour, of four, that has another label."""
     found = np.zeros(labels.shape, bool)
-    for a, b in (((slice(1, None),), (slice(None, -1),)), ((slice(None), slice(1, None)), (slice(None), slice(None, -1)))):
+    for a, b in (
+        ((slice(1, None),), (slice(None, -1),)),
+        ((slice(None), slice(1, None)), (slice(None), slice(None, -1))),
+    ):
         differ = (labels[a] != labels[b]) & valid[a] & valid[b]
         found[a] |= differ
         found[b] |= differ

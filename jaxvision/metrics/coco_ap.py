@@ -57,7 +57,7 @@ MasksOf = Callable[[int], tuple[Sequence[Runs], Sequence[Runs]]]
 
 
 def mask_curves(found: Tables, masks: MasksOf) -> Curves:
-    """The same for masks, one image after the other, so that only the matches of all of them are held at once."""
+    """Precision and recall of every class by masks, matched image after image, so that memory holds the matches alone."""
     import hotcoco
 
     categories = [{"id": c, "name": str(c)} for c in range(1, found.classes + 1)]

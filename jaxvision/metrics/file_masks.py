@@ -1,6 +1,6 @@
 """Masks of one image in pixels of its file: what the network gave, and the ground truth, as run lengths."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, Protocol
 
 import jax
@@ -27,7 +27,10 @@ class Annotated(Protocol):
 class Readable(Protocol):
     """The part of `data.source.Source` that knows ground truth: `read` gives examples with `objects`."""
 
-    read: Any
+    @property
+    def read(self) -> Callable[[np.ndarray], Sequence[Any]]:
+        """The examples of these indices."""
+        ...
 
 
 def canvas_of(rows: Rows, row: int) -> Canvas:
@@ -48,7 +51,7 @@ def true(rows: Rows, row: int) -> Iterator[Runs]:
     """The masks of the annotated objects of this row, put back from the canvas."""
     canvas = canvas_of(rows, row)
     of_image = jax.tree.map(lambda column: column[row], rows["true_masks"])
-    for number in np.flatnonzero(rows["annotated"][row]):
+    for number in np.flatnonzero(rows["annotated"][row]).tolist():
         grid = _frame(of_image, number) if isinstance(of_image, CutMasks) else _plane(of_image, number, canvas.size)
         yield from run_lengths(grid, [0], canvas)
 

@@ -5,18 +5,14 @@ from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Float
 
 from jaxvision.masks import packing, runs
 from jaxvision.metrics import coco_ap, detection, file_masks
 from jaxvision.metrics.classification import FEW_CLASSES, class_names
 from jaxvision.metrics.file_masks import Readable
 from jaxvision.metrics.matching import LEAST_IOU, Pairs
-from jaxvision.metrics.tables import Tables, tables
+from jaxvision.metrics.tables import TRUE_COLUMNS, Tables, tables
 from jaxvision.types import Batch, Detections, Metric, PackedMasks, Rows
-
-TRUE_COLUMNS = ("true_boxes", "true_labels", "ignore", "area")
-"""Columns of `metrics.detection` that are kept as one table of each image: `true_objects`."""
 
 
 def instances(
@@ -32,7 +28,7 @@ def instances(
     The prediction is Detections with masks, the target Objects; as for `metrics.detection`, the content of the canvas must
     show the whole image. All is measured in pixels of the image files. The rows: those of `metrics.detection`, where
     `true_objects` (n x 7 float64: box, label, whether to ignore, area) is in the place of the columns of the objects; `masks`
-    and `true_masks`, the run lengths of the detections and of the objects (`masks.packing`). `completed` gives them whole.
+    and `true_masks`, the run lengths of the detections and of the objects (`masks.packing`).
 
     The metrics: those of `metrics.detection`, of boxes; mask_AP, mask_AP50, mask_AP75, mask_AP_small, ..., mask_AR_large and
     mask_AP/<class>: the same of masks. They are those of pycocotools for results without boxes (through `metrics.coco_ap`),
@@ -64,32 +60,15 @@ def instances(
         return _condense(rows, opened[0] if opened else None)
 
     def compute(rows: Mapping[str, np.ndarray]) -> dict[str, float]:
-        whole = completed(rows)
-        found = tables(whole, len(names))
-        curves = coco_ap.mask_curves(found, masks_of(whole, found))
-        metrics = of_boxes.compute(whole) | {f"mask_{name}": value for name, value in coco_ap.summary(curves).items()}
+        found = tables(rows, len(names))
+        curves = coco_ap.mask_curves(found, masks_of(rows, found))
+        metrics = of_boxes.compute(rows) | {f"mask_{name}": value for name, value in coco_ap.summary(curves).items()}
         if named:
             each = zip(names, coco_ap.class_ap(curves), strict=True)
             metrics |= {f"mask_AP/{name}": float(value) for name, value in each}
         return metrics
 
     return Metric(observe, compute, names, condense)
-
-
-def completed(rows: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """The rows with the columns of `metrics.detection` in the place of `true_objects`, padded to one width."""
-    each = [_objects(row) for row in rows["true_objects"]]
-    width = max((len(objects) for objects in each), default=0)
-    padded = np.zeros((len(each), width, 7))
-    for row, objects in enumerate(each):
-        padded[row, : len(objects)] = objects
-    columns = (padded[..., :4], padded[..., 4].astype(np.int32), padded[..., 5] > 0, padded[..., 6])
-    count = np.array([len(objects) for objects in each], np.int64).reshape(-1, 1)
-    return {**rows, **dict(zip(TRUE_COLUMNS, columns, strict=True)), "annotated": np.arange(width)[None] < count}
-
-
-def _objects(row: bytes) -> Float[np.ndarray, "n 7"]:
-    return np.frombuffer(row, np.float64).reshape(-1, 7)
 
 
 def masks_of(rows: Mapping[str, np.ndarray], found: Tables) -> coco_ap.MasksOf:
@@ -107,7 +86,7 @@ def masks_of(rows: Mapping[str, np.ndarray], found: Tables) -> coco_ap.MasksOf:
 
 
 def mask_pairs(found: Tables, masks: coco_ap.MasksOf, least: float = LEAST_IOU) -> Pairs:
-    """As `matching.pairs`, all pairs of detections and objects whose masks have an IoU of at least `least`."""
+    """Pairs of detections and objects, as `matching.pairs` has them by boxes, whose masks have this IoU at least."""
     columns: tuple[list[np.ndarray], ...] = ([], [], [])
     detections, objects = (
         np.searchsorted(of.image, np.arange(found.images + 1)) for of in (found.detected, found.annotated)
@@ -128,7 +107,9 @@ def mask_pairs(found: Tables, masks: coco_ap.MasksOf, least: float = LEAST_IOU) 
 def _observe(found: Detections, batch: Batch, from_target: bool) -> Rows:
     rows = dict(detection.observe(found, batch))
     if found.masks is None:
-        raise TypeError("the metric of instances needs detections with masks; these have none (metrics.detection needs none)")
+        raise TypeError(
+            "the metric of instances needs detections with masks; these have none (metrics.detection needs none)"
+        )
     size: Any = batch.size
     rows |= {"masks": found.masks, "size": size, "window": batch.window}
     if not from_target:
@@ -142,7 +123,10 @@ def _observe(found: Detections, batch: Batch, from_target: bool) -> Rows:
     if target.area is None:
         rows["area"] = jnp.full_like(rows["area"], jnp.nan)
     masks = target.masks
-    return {**rows, "true_masks": PackedMasks(jnp.packbits(masks, axis=-1), masks.shape[-1]) if _is_plain(masks) else masks}
+    return {
+        **rows,
+        "true_masks": PackedMasks(jnp.packbits(masks, axis=-1), masks.shape[-1]) if _is_plain(masks) else masks,
+    }
 
 
 def _is_plain(masks: Any) -> bool:

@@ -25,7 +25,7 @@ class TrueMap(NamedTuple):
     ids: Int[np.ndarray, "h w"]
     """The segment of each pixel, from 1; VOID where there is none."""
     labels: Int[np.ndarray, "n"]
-    """Of segments 1, 2, ..."""
+    """Classes of segments 1, 2, ..."""
     crowd: np.ndarray
     """Bool `n`: groups that are not told apart."""
 
@@ -111,7 +111,9 @@ def quality(found: PanopticMap, true: TrueMap, k: int) -> tuple[Float[np.ndarray
     true_label, crowd = np.append(0, true.labels).astype(np.int64), np.append(True, true.crowd)
     for what, each in (("the prediction", label[1:]), ("the ground truth", true_label[1:])):
         if len(each) and not 0 <= each.min() <= each.max() < k:
-            raise ValueError(f"{what} has labels from {each.min()} to {each.max()}; with {k} classes they are 0 to {k - 1}")
+            raise ValueError(
+                f"{what} has labels from {each.min()} to {each.max()}; with {k} classes they are 0 to {k - 1}"
+            )
     pair = true.ids.astype(np.int64) * len(label) + found.ids
     shared = np.bincount(pair.reshape(-1), minlength=len(true_label) * len(label)).reshape(len(true_label), len(label))
     area, true_area = shared.sum(0), shared.sum(1)
@@ -164,7 +166,12 @@ def _observe(found: Detections, batch: Batch, from_target: bool) -> Rows:
         what = f"{type(found).__name__} with masks {type(getattr(found, 'masks', None)).__name__}"
         raise TypeError(f"the panoptic metric needs predictions to be Detections with MapMasks, got {what}")
     size: Any = batch.size
-    rows: dict[str, Any] = {"labels": found.labels, "scores": found.scores, "detected": found.valid, "masks": found.masks}
+    rows: dict[str, Any] = {
+        "labels": found.labels,
+        "scores": found.scores,
+        "detected": found.valid,
+        "masks": found.masks,
+    }
     rows |= {"size": size, "original_size": batch.original_size, "window": batch.window}
     if not from_target:
         return rows
@@ -174,7 +181,11 @@ def _observe(found: Detections, batch: Batch, from_target: bool) -> Rows:
     masks: Any = target.masks
     bits = PackedMasks(jnp.packbits(masks, axis=-1), masks.shape[-1]) if hasattr(masks, "shape") else masks
     return {
-        **rows, "true_labels": target.labels, "annotated": target.valid, "ignore": target.ignore, "true_masks": bits
+        **rows,
+        "true_labels": target.labels,
+        "annotated": target.valid,
+        "ignore": target.ignore,
+        "true_masks": bits,
     }
 
 

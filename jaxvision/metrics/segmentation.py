@@ -2,6 +2,7 @@
 
 import io
 from collections.abc import Mapping, Sequence
+from functools import partial
 
 import jax
 import jax.numpy as jnp
@@ -108,7 +109,7 @@ def predicted_map(row: bytes) -> Int[np.ndarray, "h w"]:
 
 
 def picture_step(canvas: tuple[int, int]) -> int:
-    """Of how many pixels of the canvas one is kept in `predicted`, along each side."""
+    """Pixels of the canvas along each side, of which one is kept in `predicted`."""
     return -(-max(canvas) // PICTURE)
 
 
@@ -133,7 +134,9 @@ def _observe(scores: PixelScores, batch: Batch, k: int, boundary: bool) -> Rows:
     if not isinstance(scores, PixelScores):
         raise TypeError(f"the segmentation metric needs predictions to be PixelScores, got {type(scores).__name__}")
     if not isinstance(target, SegmentationMap):
-        raise TypeError(f"the segmentation metric needs batch.target to be SegmentationMap, got {type(target).__name__}")
+        raise TypeError(
+            f"the segmentation metric needs batch.target to be SegmentationMap, got {type(target).__name__}"
+        )
     if scores.logits.shape[-1] != k:
         raise ValueError(f"the metric was made for {amount(k, 'class')}, the logits have {scores.logits.shape[-1]}")
     label, valid = (jnp.asarray(each) for each in (target.label, target.valid))
@@ -143,7 +146,7 @@ def _observe(scores: PixelScores, batch: Batch, k: int, boundary: bool) -> Rows:
     whole = jnp.uint8 if k < 255 else jnp.uint16
     step = picture_step(canvas)
     rows = {
-        "confusion": jax.vmap(lambda *maps: _confusion(*maps, k))(label, known, predicted),
+        "confusion": jax.vmap(partial(_confusion, k=k))(label, known, predicted),
         "unknown": (valid & ~known).sum((1, 2), dtype=jnp.int32),
         "size": jnp.asarray(batch.size),
         "picture": predicted[:, ::step, ::step].astype(whole),
@@ -165,10 +168,11 @@ def _condense(rows: Rows, k: int, boundary: bool) -> Mapping[str, np.ndarray]:
     condensed = {name: np.asarray(rows[name]) for name in ("index", "confusion", "unknown")}
     if boundary:
         each = [
-            boundaries.of_maps(*(of[:height, :width] for of in maps), k)
-            for (height, width), *maps in zip(rows["size"], rows["truth"], rows["predicted"], strict=True)
+            boundaries.of_maps(truth[:height, :width], predicted[:height, :width], k)
+            for (height, width), truth, predicted in zip(rows["size"], rows["truth"], rows["predicted"], strict=True)
         ]
-        condensed |= {name: np.stack(column) for name, column in zip(("contour", "band"), zip(*each), strict=True)}
+        contour, band = zip(*each, strict=True)
+        condensed |= {"contour": np.stack(contour), "band": np.stack(band)}
     condensed["predicted"] = np.empty(len(rows["index"]), object)
     pictures = zip(rows["picture"], rows["picture_size"], strict=True)
     condensed["predicted"][:] = [_png(picture[:height, :width]) for picture, (height, width) in pictures]

@@ -41,18 +41,36 @@ class Tables(NamedTuple):
 
 
 def tables(rows: Mapping[str, np.ndarray], classes: int) -> Tables:
-    """The rows of `metrics.detection` as tables.
+    """The rows of `metrics.detection` or `metrics.instances` as tables.
 
     Raises:
       ValueError: no rows; a label that is no class; a box or score that is not finite.
     """
-    images = len(rows["scores"])
+    images, rows = len(rows["scores"]), completed(rows)
     if not images:
         raise ValueError("no examples to compute metrics of: the rows are empty")
     detected, annotated = detections_of(rows), _annotated(rows)
     _check(rows, detected, classes, "a detection")
     _check(rows, annotated, classes, "an object")
     return Tables(images, classes, detected, annotated)
+
+
+TRUE_COLUMNS = ("true_boxes", "true_labels", "ignore", "area")
+"""Columns of `metrics.detection` that rows of `metrics.instances` have as one table of each image, `true_objects`."""
+
+
+def completed(rows: Mapping[str, np.ndarray]) -> Mapping[str, np.ndarray]:
+    """The rows with the columns of objects in the place of `true_objects`, padded to one width."""
+    if "true_objects" not in rows:
+        return rows
+    each = [np.frombuffer(row, np.float64).reshape(-1, 7) for row in rows["true_objects"]]
+    width = max((len(objects) for objects in each), default=0)
+    padded = np.zeros((len(each), width, 7))
+    for row, objects in enumerate(each):
+        padded[row, : len(objects)] = objects
+    columns = (padded[..., :4], padded[..., 4].astype(np.int32), padded[..., 5] > 0, padded[..., 6])
+    count = np.array([len(objects) for objects in each], np.int64).reshape(-1, 1)
+    return {**rows, **dict(zip(TRUE_COLUMNS, columns, strict=True)), "annotated": np.arange(width)[None] < count}
 
 
 def detections_of(rows: Mapping[str, np.ndarray]) -> Detected:

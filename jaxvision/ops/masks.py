@@ -45,7 +45,7 @@ def unpacked(masks: Masks, canvas: tuple[int, ...]) -> Bool[Array, "n h w"]:
     return masks.astype(bool)
 
 
-def shrunk(masks: Bool[Array, "n h w"], size: tuple[int, int], dtype=jnp.float32) -> Bool[Array, "n {size[0]} {size[1]}"]:
+def shrunk(masks: Bool[Array, "n h w"], size: tuple[int, ...], dtype=jnp.float32) -> Bool[Array, "n {size[0]} {size[1]}"]:
     """The cells of a smaller map that masks cover by more than half, by the four pixels around the centre of each.
 
     PyTorch's bilinear `interpolate`, and a threshold; computed in `dtype`.

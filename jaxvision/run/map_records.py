@@ -1,13 +1,14 @@
 """How class maps and panoptic maps are written: the class or segment of each pixel of an image, at the size of its file."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 from PIL import Image
 
 from jaxvision.draw.boxes import with_boxes
 from jaxvision.draw.masks import with_classes, with_legend, with_masks
-from jaxvision.draw.palette import class_colour, class_colours, distinct, levels
+from jaxvision.draw.palette import BLACK, class_colour, class_colours, distinct, levels
 from jaxvision.errors import amount
 from jaxvision.experiment import Output, Record, Selection
 from jaxvision.masks import runs
@@ -83,7 +84,7 @@ def draw_pixels(pixels: np.ndarray, record: Record) -> Image.Image:
     known = {label: class_colour(label, name) for name, label in classes}
     colours = [known.get(label, distinct(label)) for label in range(max(known, default=-1) + 1)]
     painted = Image.fromarray(with_classes(pixels, _labels(record), colours))
-    return with_legend(painted, [(name, known[label]) for name, label in classes])
+    return with_legend(painted, [(name, known[label]) for name, label in classes if known[label] != BLACK])
 
 
 def pixels_map(record: Record, selection: Selection) -> Image.Image:
@@ -116,10 +117,11 @@ def panoptic(things: Sequence[bool], *, threshold: float = 0.85, smallest: int =
     """
 
     def record(found: Detections, canvas: Canvas, selection: Selection) -> Record:
-        masks: MapMasks = found.masks  # pyright: ignore[reportAssignmentType]
-        valid = np.asarray(found.valid)
-        labels, scores = np.asarray(found.labels)[valid], np.asarray(found.scores, np.float64)[valid]
-        masks = masks.replace(logits=np.asarray(masks.logits)[valid])
+        of: Any = found
+        valid = np.asarray(of.valid)
+        labels: Any = np.asarray(of.labels)[valid]
+        scores: Any = np.asarray(of.scores, np.float64)[valid]
+        masks = of.masks.replace(logits=np.asarray(of.masks.logits)[valid])
         map = merge(labels, scores, masks, canvas, things=things, threshold=threshold, smallest=smallest)
         segments = []
         for each in map.segments:
@@ -159,7 +161,9 @@ def segments_lines(record: Record) -> list[list]:
 
 def segments_annotations(record: Record) -> list[Record]:
     """One annotation: the segments, and the name of the PNG of their ids, if it was written."""
-    info = [{"id": each["id"], **_annotation(each, each["area"]), "score": each["score"]} for each in record["segments"]]
+    info = [
+        {"id": each["id"], **_annotation(each, each["area"]), "score": each["score"]} for each in record["segments"]
+    ]
     return [{**({"file_name": record["map"]} if "map" in record else {}), "segments_info": info}]
 
 
@@ -174,8 +178,8 @@ def draw_segments(pixels: np.ndarray, record: Record) -> Image.Image:
     painted = with_masks(pixels, masks, [colours[each["id"]] for each in segments])
     boxes = np.array([each["box"] for each in things], np.float64).reshape(-1, 4)
     texts = [f"{each['label']} {each['score']:.2f}" for each in things]
-    labelled = with_boxes(painted, boxes, texts, [colours[each["id"]] for each in things], lines=False)
-    return with_legend(labelled, stuff)
+    named = np.asarray(with_legend(Image.fromarray(painted), stuff))
+    return with_boxes(named, boxes, texts, [colours[each["id"]] for each in things], lines=False)
 
 
 def _stuff(segments: Sequence[Record]) -> list[Record]:

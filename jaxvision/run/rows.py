@@ -59,7 +59,9 @@ def _stored(name: str, column: np.ndarray) -> dict[str, np.ndarray]:
         return {name: column.astype(np.float32) if column.dtype.kind == "V" else column}
     others = {type(each).__name__ for each in column} - {"bytes"}
     if others:
-        raise TypeError(f"column {name!r} of the rows holds objects of type {', '.join(sorted(others))}; allowed is bytes")
+        raise TypeError(
+            f"column {name!r} of the rows holds objects of type {', '.join(sorted(others))}; allowed is bytes"
+        )
     joined = np.frombuffer(b"".join(column), np.uint8)
     return {name + BYTES: joined, name + LENGTHS: np.array([len(each) for each in column], np.int64)}
 

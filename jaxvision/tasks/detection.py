@@ -51,15 +51,17 @@ def weights(objects: Objects) -> Float[Array, "*b n"]:
     return jnp.ones_like(objects.boxes[..., 0]) if objects.weight is None else objects.weight
 
 
-def masks(objects: Objects, canvas: tuple[int, int]) -> Bool[Array, "n {canvas[0]} {canvas[1]}"]:
+def masks(objects: Objects, canvas: tuple[int, ...]) -> Bool[Array, "n {canvas[0]} {canvas[1]}"]:
     """Masks of the objects of one image, on the whole canvas.
 
     Raises:
       ValueError: if the target has none.
     """
     if objects.masks is None:
-        raise ValueError("masks are trained on, and batch.target.masks is None: target.objects(..., masks=...) has them")
-    return unpacked(objects.masks, canvas)
+        raise ValueError(
+            "masks are trained on, and batch.target.masks is None: target.objects(..., masks=...) has them"
+        )
+    return unpacked(objects.masks, (canvas[0], canvas[1]))
 
 
 def targets(batch: Batch) -> Objects:

@@ -216,7 +216,7 @@ class DETR(nn.Module):
         projected = Conv(self.width, 1, dtype=self.dtype, kernel_init=resnet.uniform_fan_in, name="projection")(
             features
         )
-        shape, wide = features.shape[1:3], at_least_float32(self.dtype)
+        shape, wide = (features.shape[1], features.shape[2]), at_least_float32(self.dtype)
         rows, columns = (_starting_inside(size[:, i], shape[i], sides[i]) for i in (0, 1))
         extent = jnp.stack([rows.sum(1), columns.sum(1)], 1)
         place = positions.sine(extent, shape, self.width, wide)

@@ -72,9 +72,7 @@ class SharedConv(nn.Module):
     dtype: DTypeLike = jnp.float32
 
     @nn.compact
-    def __call__(
-        self, common: Float[Array, "b h w c"], each: Float[Array, "b q h w n"]
-    ) -> Float[Array, "b q h w {common.shape[-1]+each.shape[-1]}"]:
+    def __call__(self, common: Float[Array, "b h w c"], each: Float[Array, "b q h w n"]) -> Float[Array, "b q h w c+n"]:
         """Convolve."""
         wide, first = at_least_float32(self.dtype), common.shape[-1]
         channels = first + each.shape[-1]
@@ -147,7 +145,7 @@ class DETRSegmentation(nn.Module):
 
     def __call__(
         self, images: Float[Array, "b h w c"], size: Int[Array, "b 2"], *, train: bool
-    ) -> tuple[Outputs, Float[Array, "b q h w"]]:
+    ) -> tuple[Outputs, Float[Array, "b q y x"]]:
         """Outputs, and logits of the masks of all queries."""
         seen = self.see(images, size, train=train)
         return seen.outputs, self.draw(seen, seen.found)
@@ -218,12 +216,12 @@ def detr_segmentation(
         options = {"valid": batch.valid, "key": key, "method": "see"}
         seen, collections = forward_training(network, variables, *given, **options)
         logits, found = seen.outputs
-        of_object = jax.vmap(lambda *each: queries_of(*each, weights))(logits[-1], found[-1], target, size)
+        of_object = jax.vmap(partial(queries_of, weights=weights))(logits[-1], found[-1], target, size)
         queries = jnp.take_along_axis(seen.found, of_object[..., None], 1)
         masks = draw({**variables, **collections}, seen, queries)
 
         each = partial(loss_terms, weights=weights, no_object=no_object)
-        early = jax.vmap(lambda *outputs: jax.vmap(partial(each, masks=None))(*outputs, target, size))
+        early = jax.vmap(lambda l, b: jax.vmap(partial(each, masks=None))(l, b, target, size))
         last = jax.vmap(lambda l, b, m, t, s: each(l, b, t, s, masks=m, canvas=batch.image.shape[1:3]))
         of_masks, of_boxes = _parted(last(logits[-1], found[-1], masks, target, size))
         layers = early(logits[:-1], found[:-1]) if len(logits) > 1 else None
@@ -233,7 +231,7 @@ def detr_segmentation(
         seen = cast(Seen, network.apply(model_variables(variables), *inputs(batch), train=False, method="see"))
         logits, found = seen.outputs
         detections = detection.detections(decode, logits[-1], found[-1], jnp.asarray(batch.size))
-        masks = draw(variables, seen, jnp.take_along_axis(seen.found, detections.index[..., None], 1))
+        masks = draw(variables, seen, jnp.take_along_axis(seen.found, cast(Array, detections.index)[..., None], 1))
         height, width = batch.image.shape[1:3]
         return detections.replace(masks=MapMasks(masks, (height, width)))
 
@@ -256,7 +254,7 @@ def loss_terms(
     size: Int[Array, "2"],
     *,
     masks: Float[Array, "n h w"] | None,
-    canvas: tuple[int, int] = (0, 0),
+    canvas: tuple[int, ...] = (0, 0),
     weights: Weights = PAPER,
     no_object: float = 0.1,
 ) -> LossTerms:

@@ -6,7 +6,7 @@ What the paper leaves open is as in its authors' code, square anchors included.
 import math
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import NamedTuple, cast
+from typing import Any, NamedTuple, cast
 
 import jax
 import jax.numpy as jnp
@@ -93,7 +93,7 @@ class Prototypes(nn.Module):
     dtype: DTypeLike
 
     @nn.compact
-    def __call__(self, x: Float[Array, "b h w c"]) -> Float[Array, "b {2*h} {2*w} k"]:
+    def __call__(self, x: Float[Array, "b h w c"]) -> Float[Array, "b 2*h 2*w k"]:
         """The prototypes, 0 or more."""
         conv = partial(Conv, dtype=self.dtype, kernel_init=xavier)
         for name in ("conv1", "conv2", "conv3"):
@@ -172,7 +172,7 @@ class YOLACT(nn.Module):
         return Outputs(Head(*shape, name="head")(maps), prototypes, semantic.astype(at_least_float32(self.dtype)))
 
 
-def yolact_fpn(backbone: Backbone, classes: int, *, finest: int = 8, channels: int = 256, **options: int) -> YOLACT:
+def yolact_fpn(backbone: Backbone, classes: int, *, finest: int = 8, channels: int = 256, **options: Any) -> YOLACT:
     """YOLACT above any backbone, of which maps with strides below `finest` are left aside.
 
     `options` are those of `YOLACT`: anchors_per_cell, prototype_count.
@@ -198,7 +198,7 @@ SIDES = tuple(tuple(scale * math.sqrt(ratio) for ratio in (1, 1 / 2, 2)) for sca
 
 
 def square_anchors(
-    shapes: Sequence[tuple[int, int]], canvas: tuple[int, int], sides: Sequence[Sequence[float | int]]
+    shapes: Sequence[tuple[int, int]], canvas: tuple[int, ...], sides: Sequence[Sequence[float | int]]
 ) -> Anchors:
     """Squares around the middles of the cells of every map, cells dividing the canvas evenly: 19,248 for 550 px and `SIDES`.
 
@@ -254,6 +254,8 @@ class Training(NamedTuple):
 
 
 PAPER = Training()
+FAST = fast(0.5)
+"""Fast NMS of the paper."""
 
 
 def yolact(
@@ -265,7 +267,7 @@ def yolact(
     training: Training = PAPER,
     score_threshold: float | int = 0.05,
     pre_nms_top_k: int = 200,
-    nms: NMS = fast(0.5),
+    nms: NMS = FAST,
     max_detections: int = 100,
     dtype=jnp.float32,
 ) -> Task:
@@ -298,9 +300,7 @@ def yolact(
 
     def loss(variables: Variables, batch: Batch, key: Key) -> tuple[Scalar, LossOutput]:
         forward_key, draw_key = jax.random.split(key)
-        outputs, collections = forward_training(
-            network, variables, images(batch), valid=batch.valid, key=forward_key
-        )
+        outputs, collections = forward_training(network, variables, images(batch), valid=batch.valid, key=forward_key)
         canvas, keys = batch.image.shape[1:3], jax.random.split(draw_key, len(batch.valid))
         found, anchors = _flat(outputs.maps, canvas, sides)
         one = lambda key, *of_image: loss_terms(key, *of_image, anchors=anchors, canvas=canvas, training=training)
@@ -315,7 +315,9 @@ def yolact(
         detected = detection.detections(one, found.logits, found.offsets, jnp.asarray(batch.size))
         chosen = jnp.take_along_axis(found.coefficients, cast(Array, detected.index)[..., None], 1)
         chosen = jnp.where(detected.valid[..., None], chosen, 0)
-        return detected.replace(masks=PrototypeMasks(outputs.prototypes, chosen, detected.boxes, canvas))
+        return detected.replace(
+            masks=PrototypeMasks(outputs.prototypes, chosen, detected.boxes, (canvas[0], canvas[1]))
+        )
 
     return Task(init, loss, predict)
 
@@ -328,7 +330,7 @@ def loss_terms(
     target: Objects,
     *,
     anchors: Float[Array, "a 4"] | np.ndarray,
-    canvas: tuple[int, int],
+    canvas: tuple[int, ...],
     training: Training = PAPER,
 ) -> LossTerms:
     """Sums of `class_loss`, `box_loss` and `mask_loss` of one image by the number of its anchors that are matched.
@@ -381,9 +383,7 @@ class _Drawn(NamedTuple):
 
 def _sampled(key: Key, positive: Bool[Array, "a"], count: int, dtype) -> tuple[_Drawn, Float[Array, ""]]:
     """Matched anchors, `count` at most, and how many each of them stands for."""
-    drawn = _Drawn(
-        *matching.sample(key, positive, jnp.zeros_like(positive), count=count, positive_fraction=1.0)
-    )
+    drawn = _Drawn(*matching.sample(key, positive, jnp.zeros_like(positive), count=count, positive_fraction=1.0))
     matched, kept = (jnp.maximum(each.sum(), 1).astype(dtype) for each in (positive, drawn.valid))
     return drawn, matched / kept
 
@@ -394,7 +394,7 @@ def mask_losses(
     masks: Bool[Array, "n h w"],
     boxes: Float[Array, "n 4"],
     object_of: Int[Array, "s"],
-    canvas: tuple[int, int],
+    canvas: tuple[int, ...],
 ) -> Float[Array, "s"]:
     """The binary cross-entropy of each sum of prototypes and its object's mask, over the box, by the area of that.
 
@@ -419,7 +419,7 @@ def mask_losses(
     return jnp.where(covered_cells > 0, each / jnp.where(covered_cells > 0, covered_cells, 1), 0)
 
 
-def within(boxes: Float[Array, "s 4"], shape: tuple[int, int], margin: float | int = 1) -> Bool[Array, "s y x"]:
+def within(boxes: Float[Array, "s 4"], shape: tuple[int, ...], margin: float | int = 1) -> Bool[Array, "s y x"]:
     """The cells of a map that lie in boxes with a margin, both in cells: those whose number is in between."""
     x0, y0, x1, y1 = (boxes[:, i, None] for i in range(4))
     rows, columns = (jnp.arange(n, dtype=boxes.dtype)[None] for n in shape)
@@ -428,9 +428,7 @@ def within(boxes: Float[Array, "s 4"], shape: tuple[int, int], margin: float | i
     return in_rows[:, :, None] & in_columns[:, None]
 
 
-def semantic_loss(
-    logits: Float[Array, "h w c"], masks: Bool[Array, "n y x"], target: Objects
-) -> Float[Array, ""]:
+def semantic_loss(logits: Float[Array, "h w c"], masks: Bool[Array, "n y x"], target: Objects) -> Float[Array, ""]:
     """The binary cross-entropy of whether a cell lies in an object of each class: summed over classes, mean over cells."""
     shape, classes = logits.shape[:2], logits.shape[-1]
     of_class = jax.nn.one_hot(target.labels, classes, dtype=logits.dtype)
@@ -463,16 +461,14 @@ def decode(
     return best_of_each_class(clip(boxes, size), scores, **selecting._replace(score_threshold=0)._asdict())
 
 
-def _in_cells(
-    boxes: Float[Array, "n 4"], shape: tuple[int, int], canvas: tuple[int, int]
-) -> Float[Array, "n 4"]:
+def _in_cells(boxes: Float[Array, "n 4"], shape: tuple[int, ...], canvas: tuple[int, ...]) -> Float[Array, "n 4"]:
     """Boxes of the canvas in cells of a map that covers it."""
     y, x = (cells / pixels for cells, pixels in zip(shape, canvas, strict=True))
     return boxes * jnp.asarray([[x, y, x, y]], boxes.dtype)
 
 
 def _flat(
-    maps: Sequence[Anchored], canvas: tuple[int, int], sides: Sequence[Sequence[float | int]]
+    maps: Sequence[Anchored], canvas: tuple[int, ...], sides: Sequence[Sequence[float | int]]
 ) -> tuple[Anchored, Anchors]:
     """The predictions of all maps in one row, and the anchors that they are about."""
     shapes = [(x.logits.shape[1], x.logits.shape[2]) for x in maps]
