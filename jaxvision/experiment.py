@@ -75,7 +75,7 @@ class Evaluation(NamedTuple):
     metric: Metric
     report: Report | None = None
     output: Output | None = None
-    """None takes the one for classes or for objects (`run.records`) if that is what the task predicts."""
+    """None takes the one for classes, for objects or for pixels (`run.records`) if that is what the task predicts."""
 
 
 class Experiment(NamedTuple):

@@ -2,6 +2,7 @@
 
 import math
 
+import instance_cases
 import numpy as np
 import pytest
 from detection_cases import pycoco, random_rows
@@ -9,6 +10,8 @@ from scipy import stats
 
 from jaxvision.metrics.classification import classification
 from jaxvision.metrics.detection import detection
+from jaxvision.metrics.instances import instances
+from jaxvision.run import rows
 from launch import statistics
 
 TRIALS = 2000
@@ -142,6 +145,19 @@ def test_resampled_average_precision_is_that_of_pycocotools_on_the_images_drawn(
         for number, table in enumerate(tables):
             wanted = pycoco({name: column[chosen] for name, column in table.items()}, 4).stats[:2]
             np.testing.assert_allclose(found[draw, number], wanted, rtol=0, atol=1e-12)
+
+
+def test_resampled_mask_ap_of_stored_rows_is_that_of_pycocotools_on_the_images_drawn(tmp_path):
+    columns, masks, objects = instance_cases.random_case(7)
+    rows.write(tmp_path, 1, {"test": columns})
+    stored = rows.read(tmp_path, "test").columns
+    compute = instances(instance_cases.CLASSES, errors=False).compute
+    found = statistics.resampled(compute, [stored], ["mask_AP", "mask_AP50"], draws=3, seed=7)
+    for draw in range(3):
+        chosen = np.random.default_rng([7, draw]).integers(0, len(masks), len(masks))
+        drawn = {name: column[chosen] for name, column in columns.items()}
+        wanted = instance_cases.pycoco(drawn, [masks[i] for i in chosen], [objects[i] for i in chosen]).stats[:2]
+        np.testing.assert_allclose(found[draw, 0], np.where(wanted == -1, np.nan, wanted), rtol=0, atol=1e-12)
 
 
 def test_resampled_mean_iou_is_that_of_the_masks_drawn():

@@ -229,3 +229,12 @@ def test_results_for_coco_have_run_lengths_and_no_boxes(tmp_path):
         for each, j in zip(of_image, order, strict=True):
             assert set(each) == {"image_id", "category_id", "segmentation", "score"}
             np.testing.assert_array_equal(runs.decode(runs.of_coco(each["segmentation"])), detected[j])
+
+
+def test_rows_are_computed_under_strict_promotion():
+    _, on_canvas, content, file = scene()
+    with jax.numpy_dtype_promotion("strict"):
+        rows = jax.eval_shape(
+            instances(1).observe, detections_of(on_canvas), batch_of(on_canvas, content, file, "canvas")
+        )
+    assert rows["true_masks"].bits.dtype == np.uint8

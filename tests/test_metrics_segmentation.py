@@ -170,3 +170,11 @@ def test_names_of_figures():
     }
     assert named.classes == ("cat", "dog")
     assert set(segmentation(("cat", "dog"), per_class=False).compute(rows)) == {"pixel_accuracy", "mIoU", "Dice"}
+
+
+def test_rows_are_computed_under_strict_promotion():
+    metric = segmentation(CLASSES, boundary=True)
+    scores, batch = batch_of(*random_case(0))
+    with jax.numpy_dtype_promotion("strict"):
+        rows = jax.eval_shape(metric.observe, scores.replace(logits=scores.logits.astype(np.float32)), batch)
+    assert rows["confusion"].dtype == rows["unknown"].dtype == np.int32

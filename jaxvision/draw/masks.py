@@ -57,7 +57,7 @@ def with_classes(
 
 
 def with_legend(picture: Image.Image, entries: Sequence[tuple[str, str]]) -> Image.Image:
-    """The picture with texts and their colours on a light ground, in its upper left corner; nothing without an entry."""
+    """The picture with texts and their colours on a light ground, in its lower left corner; nothing without an entry."""
     size = max(9, round(min(picture.size) / 40))
     most = max(min(LEGEND, round(0.9 * picture.size[1] / (1.5 * size)) - 1), 1)
     lines = [(drawable(" ".join(text.split())[:LONGEST]), colour) for text, colour in entries[:most]]
@@ -68,9 +68,10 @@ def with_legend(picture: Image.Image, entries: Sequence[tuple[str, str]]) -> Ima
     picture = picture.convert("RGB")
     draw, step = ImageDraw.Draw(picture, "RGBA"), 1.5 * size
     wide = max(extent(draw, text, size)[2] for text, _ in lines)
-    draw.rectangle((0, 0, wide + 2.6 * size, step * len(lines) + 0.4 * size), fill=(255, 255, 255, 205))
+    begin = picture.size[1] - step * len(lines) - 0.4 * size
+    draw.rectangle((0, begin, wide + 2.6 * size, picture.size[1]), fill=(255, 255, 255, 205))
     for number, (text, colour) in enumerate(lines):
-        top = 0.35 * size + step * number
+        top = begin + 0.35 * size + step * number
         if colour:
             draw.rectangle((0.5 * size, top + 0.1 * size, 1.5 * size, top + 1.1 * size), fill=colour)
         write(draw, 2 * size, top + size, text, size, INK)

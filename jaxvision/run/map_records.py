@@ -178,8 +178,8 @@ def draw_segments(pixels: np.ndarray, record: Record) -> Image.Image:
     painted = with_masks(pixels, masks, [colours[each["id"]] for each in segments])
     boxes = np.array([each["box"] for each in things], np.float64).reshape(-1, 4)
     texts = [f"{each['label']} {each['score']:.2f}" for each in things]
-    labelled = with_boxes(painted, boxes, texts, [colours[each["id"]] for each in things], lines=False)
-    return with_legend(labelled, stuff)
+    named = np.asarray(with_legend(Image.fromarray(painted), stuff))
+    return with_boxes(named, boxes, texts, [colours[each["id"]] for each in things], lines=False)
 
 
 def _stuff(segments: Sequence[Record]) -> list[Record]:
