@@ -63,9 +63,9 @@ def build(config) -> Experiment:
         "batch_size": config.batch_size,
         "target": target.objects(config.max_objects, masks="bits"),
     }
-    tested = lambda: objects.coco_split(config.data_dir, "val2017")
+    tested = lambda: objects.coco_split(config.data_dir, "val2017", masks=True)
     train = streams.training(
-        lambda: with_objects(objects.coco_split(config.data_dir, "train2017")),
+        lambda: with_objects(objects.coco_split(config.data_dir, "train2017", masks=True)),
         order=order.shuffled(config.seed),
         seed=config.seed,
         on_bad_image="skip",

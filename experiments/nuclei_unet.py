@@ -2,9 +2,9 @@
 
     python -m jaxvision.main --config=experiments/nuclei_unet.py --workdir=runs/nuclei_unet
 
-12 grey tiles of 128 px with 122 nuclei to learn from, 4 with 32 to test on; bundled. The paper's network, narrower, with zeros
-around its maps and batch normalisation; the paper's loss, which weighs the background between touching nuclei. Pixels that two
-nuclei share have no class. The evaluation `parts` measures the connected parts of what was found as nuclei of their own.
+12 grey tiles of 128 px with 122 nuclei to learn from, 4 with 32 to test on; bundled. The paper's network, narrower, with
+zeros around its maps and batch normalisation; the paper's loss, which weighs the background between touching nuclei. Pixels
+that two nuclei share have no class. The evaluation `parts` measures the connected parts of what was found, each as a nucleus.
 MEASURED
 """
 

@@ -55,7 +55,7 @@ def build(config) -> Experiment:
     }
 
     def tiles(split: str):
-        return objects.coco(samples.nuclei_dir() / f"{split}.json", samples.nuclei_dir() / split)
+        return objects.coco(samples.nuclei_dir() / f"{split}.json", samples.nuclei_dir() / split, masks=True)
 
     train = streams.training(lambda: tiles("train"), order=order.shuffled(config.seed), seed=config.seed, **options)
     test = streams.evaluation(lambda: tiles("test"), **options)

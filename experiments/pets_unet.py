@@ -2,9 +2,9 @@
 
     python -m jaxvision.main --config=experiments/pets_unet.py --workdir=runs/pets_unet --config.begin=resnet34-b627a593.pth
 
-`begin` is a file of torchvision's weights of ResNet-34, or its address; empty: random weights. 3,680 photographs to learn from,
-3,669 to test on; the outlines between pet and background have no class. The data must be prepared by TFDS as array_record; a
-run without it prints the command. Not measured by us, and there is no published figure for this task without the outlines.
+`begin` is a file of torchvision's weights of ResNet-34, or its address; empty: random weights. 3,680 photographs to learn
+from, 3,669 to test on; the outlines between pet and background have no class. The data must be prepared by TFDS as
+array_record; a run without it prints the command. Not measured by us; no figure is published for this task without outlines.
 """
 
 import jax.numpy as jnp

@@ -86,7 +86,7 @@ def test_the_train_step_keeps_the_shapes_of_the_state_and_lowers_for_gpu_and_tpu
     for evaluation in chosen.evaluations.values():
         observe = make_observe(experiment.task_of(chosen).predict, evaluation.metric)
         rows = jax.eval_shape(observe, state.averaged, evaluation.stream.spec)
-        assert {row.shape[0] for row in rows.values()} == {evaluation.stream.spec.image.shape[0]}
+        assert {row.shape[0] for row in jax.tree.leaves(rows)} == {evaluation.stream.spec.image.shape[0]}
     exported = jax.export.export(step, platforms=("cuda", "tpu"))(state, chosen.train.spec)
     assert exported.platforms == ("cuda", "tpu")
     assert ("dot_general" if "rnn" in path.stem else "stablehlo.convolution") in exported.mlir_module()

@@ -61,6 +61,7 @@ SCALES = {
     "coco_retinanet": ("retinanet", "ResNet-50's ImageNet weights in torchvision's form", IMAGENET),
     "coco_faster_rcnn": ("faster_rcnn", "ResNet-50's ImageNet weights in torchvision's form", IMAGENET),
     "coco_detr": ("detr", "ResNet-50's ImageNet weights in torchvision's form", IMAGENET),
+    "coco_detr_panoptic": ("detr_segmentation", "ResNet-50's ImageNet weights in torchvision's form", IMAGENET),
 }
 """The task of a recipe, the file of weights that its docstring names or where it is named, and their scale."""
 

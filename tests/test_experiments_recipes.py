@@ -119,6 +119,18 @@ RECIPES = {
     "coco_detr": Recipe(
         {0: 1e-4, 739_199: 1e-4, 739_200: 1e-5}, decay=(1e-4, 1e-4, 1e-4), batch=64, steps=924_000, side=800
     ),
+    # the same, README: 25 epochs of 16 images for masks, --lr_drop 15; 7,393 steps an epoch
+    "coco_detr_panoptic": Recipe(
+        {0: 1e-4, 110_894: 1e-4, 110_895: 1e-5}, decay=(1e-4, 1e-4, 1e-4), batch=16, steps=184_825, side=800
+    ),
+    # dbolya/yolact, data/config.py and train.py: lr_warmup_init, lr_warmup_until, lr_steps; everything decays
+    "coco_yolact": Recipe(
+        {0: 1e-4, 250: 5.5e-4, 500: 1e-3, 279_999: 1e-3, 280_000: 1e-4, 600_000: 1e-5, 700_000: 1e-6, 750_000: 1e-7},
+        decay=(5e-4, 5e-4, 5e-4),
+        batch=8,
+        steps=800_000,
+        side=550,
+    ),
     # Megvii-BaseDetection/YOLOX, yolox_base.py and lr_scheduler.py; 1,848 steps an epoch
     "coco_yolox": Recipe(YOLOX_RATES, decay=(5e-4, 0, 0), batch=64, steps=554_400, side=640, gain=NESTEROV),
     # pjreddie/darknet, cfg/yolov3.cfg
@@ -197,6 +209,9 @@ def test_the_new_classes_of_rcnn_and_the_backbone_of_detr_have_rates_of_their_ow
     assert rcnn["box_head/logits/bias"] == pytest.approx(2e-5, rel=1e-4)
     detr = falls(experiment_of("coco_detr").optimizer, 0, 0.0)
     assert detr["backbone/kernel"] == pytest.approx(1e-5 * 1e-4, rel=1e-3)
+    boxes = falls(experiment_of("coco_detr_panoptic", stage="boxes").optimizer, 1_478_600, 0.0)
+    assert boxes["backbone/kernel"] == pytest.approx(1e-6 * 1e-4, rel=1e-3)
+    assert boxes["head/kernel"] == pytest.approx(1e-5 * 1e-4, rel=1e-3)
 
 
 AVERAGES = {  # by tf.train.ExponentialMovingAverage(num_updates=) and yolox/utils/ema.py

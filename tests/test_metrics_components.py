@@ -67,7 +67,7 @@ def test_a_map_without_faults_finds_all():
 
 
 def test_what_is_missed_split_and_invented():
-    """One disc is missed, the bar cut in two, a spot invented: of 3 objects one is found by one of 4 parts; the spot is small."""
+    """One disc is missed, the bar cut in two parts, of which one is half of it, and a spot invented."""
     map = exact()
     map[masks()[0][1]] = 0
     map[:, 15:17] = 0

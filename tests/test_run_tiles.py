@@ -3,6 +3,8 @@
 import json
 import subprocess
 import sys
+from itertools import pairwise
+from pathlib import Path
 
 import jax
 import jax.numpy as jnp
@@ -15,7 +17,7 @@ from jaxvision.data import placement
 from jaxvision.data.decode import decode, pixels_of
 from jaxvision.errors import ConfigError
 from jaxvision.masks import paste, runs
-from jaxvision.ops.boxes import iou, pairwise
+from jaxvision.ops import boxes as box_ops
 from jaxvision.run import prediction, tiles
 from jaxvision.run.tiles import Tiling, checked
 from jaxvision.tasks.unet import UNet, unet
@@ -50,7 +52,7 @@ def test_tiles_cover_a_side_and_their_weights_sum_to_one(extent, size, overlap):
     assert all(start % 32 == 0 for start in starts)
     assert starts[-1] + size >= extent > starts[-1]
     assert starts[-1] + size < extent + 32 or len(starts) == 1
-    assert all(first + size - second >= overlap for first, second in zip(starts, starts[1:], strict=False))
+    assert all(first + size - second >= overlap for first, second in pairwise(starts))
     found, total = tiles.weights(starts, tiling, extent), np.zeros(extent)
     for start, weight in found.items():
         assert weight.min() >= 0
@@ -190,7 +192,9 @@ def test_objects_below_the_threshold_and_none_at_all():
 
 def test_other_predictions_are_refused():
     run, _ = predictor(lambda batch: ClassScores(jnp.zeros((len(batch.image), 3))))
-    with pytest.raises(ConfigError, match="type ClassScores can't be put together from tiles; those of type PixelScores"):
+    with pytest.raises(
+        ConfigError, match="type ClassScores can't be put together from tiles; those of type PixelScores"
+    ):
         tiles.tiled(run, on_canvas(placement.keep(64)), checked(64))(np.zeros((80, 80, 3), np.uint8))
 
 
@@ -234,8 +238,6 @@ print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
 
 @pytest.mark.slow
 def test_memory_hardly_grows_with_the_image(optimised):
-    from pathlib import Path
-
     peaks = {}
     for side in (1000, 3000):
         command = [sys.executable, "-c", MEMORY, str(side)]
@@ -266,5 +268,5 @@ def test_boxes_of_tiles_do_not_overlap_each_other():
         found = tiles.tiled(run, on_canvas(placement.letterbox(64)), checked(96, 32), 0.5)(scene(seed)[0])
         for label in set(found.labels.tolist()):
             boxes = jnp.asarray(found.boxes[found.labels == label])
-            overlaps = np.asarray(pairwise(iou, boxes, boxes))
+            overlaps = np.asarray(box_ops.pairwise(box_ops.iou, boxes, boxes))
             assert (overlaps - np.eye(len(boxes)) < 0.5).all()

@@ -60,9 +60,10 @@ def test_the_loss_is_the_sum_of_binary_cross_entropies(float64):
     image, label = random.uniform(0, 200, (17, 14, 3)), random.integers(0, 2, (17, 14)).astype(np.int32)
     batch = batch_of(image, label, (17, 14))
     variables = variables_of(task, batch)
-    loss, out = task.loss(variables, batch, jax.random.key(0))
+    loss, out = jax.jit(task.loss)(variables, batch, jax.random.key(0))
     scaled = (image * (255 / image.max()) - np.array(pixels.IMAGENET_MEAN)) / np.array(pixels.IMAGENET_STD)
-    outputs, _ = network.apply(variables, scaled[None], train=True, mutable=["batch_stats"])
+    run = jax.jit(lambda x: network.apply(variables, x, train=True, mutable=["batch_stats"]))
+    outputs, _ = run(jnp.asarray(scaled[None]))
     assert len(outputs) == 3
     expected = []
     for logits in outputs:

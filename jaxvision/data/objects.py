@@ -249,10 +249,10 @@ def _runs(file: str, where: str, compacted: Any, size: Size) -> Runs:
         raise ValueError(f"{file}: {where}: {error}") from None
 
 
-def coco_split(folder: str | PathLike, split: str) -> Source:
+def coco_split(folder: str | PathLike, split: str, *, masks: bool = False) -> Source:
     """A split, `"train2017"`, of COCO as it is distributed: `annotations/instances_<split>.json` and `<split>/`.
 
-    Raises as `coco` does.
+    `masks` is as for `coco`, and so is what is raised.
     """
     folder = local(folder)
-    return coco(folder / f"annotations/instances_{split}.json", folder / split)
+    return coco(folder / f"annotations/instances_{split}.json", folder / split, masks=masks)

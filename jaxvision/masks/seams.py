@@ -10,7 +10,7 @@ from jaxtyping import Bool, Float
 from jaxvision.masks.runs import Runs, area, intersection, of_window, union
 
 SAME = 0.5
-"""From which overlap on two objects of two tiles are one."""
+"""Overlap from which on objects of two tiles are one."""
 NEAR = 1 / 64
 """How near to the edge of its tile the box of an object that the edge cuts ends, as a fraction of the side of the tile."""
 
@@ -26,7 +26,7 @@ class Found(NamedTuple):
     score: float
     box: Float[np.ndarray, "4"]
     mask: Runs | None
-    """Of the size of the whole image; None for a detector without masks, whose boxes are then compared."""
+    """Mask, of the size of the whole image; None for a detector without, whose boxes are then compared."""
 
 
 def joined(found: Sequence[Found], windows: Windows, size: tuple[int, int]) -> list[Found]:
@@ -69,7 +69,9 @@ def _cut(each: Found, window: Float[np.ndarray, "4"], size: tuple[int, int]) -> 
     """Whether an object ends at an edge of its tile that is none of the image."""
     near = NEAR * (window[2:] - window[:2]).max()
     inner = (window[:2] > 0), (window[2:] < np.asarray(size[::-1]))
-    return bool((inner[0] & (each.box[:2] < window[:2] + near)).any() | (inner[1] & (each.box[2:] > window[2:] - near)).any())
+    return bool(
+        (inner[0] & (each.box[:2] < window[:2] + near)).any() | (inner[1] & (each.box[2:] > window[2:] - near)).any()
+    )
 
 
 def _pairs(found: Sequence[Found], windows: Windows, size: tuple[int, int]) -> Iterator[tuple[float, int, int]]:
@@ -93,7 +95,9 @@ def _candidates(
     boxes = [np.stack([found[number].box for number in each]) for each in numbers]
     labels = [np.asarray([found[number].label for number in each]) for each in numbers]
     common = _common(_common(boxes[0][:, None], boxes[1][None]), zone[None, None])
-    meet: Bool[np.ndarray, "a b"] = (common[..., 2:] > common[..., :2]).all(-1) & (labels[0][:, None] == labels[1][None])
+    meet: Bool[np.ndarray, "a b"] = (common[..., 2:] > common[..., :2]).all(-1) & (
+        labels[0][:, None] == labels[1][None]
+    )
     for a, b in zip(*np.nonzero(meet), strict=True):
         yield numbers[0][a], numbers[1][b]
 

@@ -1,7 +1,7 @@
 """Objects as the connected parts of a map of classes: instance segmentation by a semantic segmenter."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax.numpy as jnp
 import numpy as np
@@ -34,10 +34,10 @@ def components(
     most: int = 500,
     score: float = 0.5,
 ) -> Metric:
-    """The metrics of `metrics.instances` of the parts of a predicted map that hang together by the sides of their pixels.
+    """The metrics of `metrics.instances`, of the parts of a predicted map that hang together by the sides of pixels.
 
-    The prediction is PixelScores, whose class 0 is the background; its class k is class k - 1 of the objects. A part's score is
-    the mean probability of its class over its pixels. Rows, metrics and errors are those of `metrics.instances`.
+    The prediction is PixelScores, whose class 0 is the background; its class k is class k - 1 of the objects. The score of a
+    part is the mean probability of its class over its pixels. Rows, metrics and errors are those of `metrics.instances`.
 
     Args:
       classes: names of the classes of objects, or how many there are.
@@ -65,7 +65,8 @@ def components(
         count = len(rows["index"])
         found = [_best(_parts(rows, row, smallest), most) for row in range(count)]
         true = [truth_of_source(rows, row, opened[0]) for row in range(count)]
-        columns = {name: file_masks.column(each) for name, each in zip(("true_objects", "true_masks"), zip(*true), strict=True)}
+        objects, annotated = zip(*true, strict=True)
+        columns = {"true_objects": file_masks.column(objects), "true_masks": file_masks.column(annotated)}
         masks = file_masks.column([packing.pack(each.mask for each in parts) for parts in found])
         kept = {name: np.asarray(rows[name]) for name in ("index", "original_size")}
         return {**kept, **_table(found, most), "masks": masks, **columns}
@@ -80,7 +81,8 @@ def parts_of(
     from scipy import ndimage
 
     for label in np.unique(labels[labels > 0]).tolist():
-        numbers, _ = ndimage.label(labels == label)
+        labelled: Any = ndimage.label(labels == label)
+        numbers = labelled[0]
         of_class = probability(label)
         for number, (rows, columns) in enumerate(ndimage.find_objects(numbers), 1):
             mask = numbers[rows, columns] == number

@@ -6,6 +6,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int, Shaped
 
+from jaxvision.ops.levels import as_float
 from jaxvision.ops.options import FINITE, POSITIVE, allowed
 
 IMAGENET_MEAN = (123.675, 116.28, 103.53)
@@ -49,8 +50,7 @@ def normalise(
 
 def brightened(image: Shaped[Array, "h w c"], size: Int[Array, "2"]) -> Float[Array, "h w c"]:
     """The image times 255 by the largest value of its content, in float32 at least; as it is where that is 0 or less."""
-    wide = jnp.promote_types(image.dtype, jnp.float32)
-    values = image.astype(wide)
+    values = as_float(image)
     largest = jnp.where(inside(size, *image.shape[:2])[..., None], values, 0).max()
     return values * (255 / jnp.where(largest > 0, largest, 255))
 

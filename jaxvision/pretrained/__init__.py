@@ -2,9 +2,9 @@
 
 - `start.start`: a file as the `start` of an experiment; `run.transfer.from_run` takes another run instead.
 - `files.read`: `.safetensors`, `.npz`, PyTorch's `.pth`, Keras' `.h5` and `.weights.h5`, Darknet's `.weights`, frozen `.pb`
-  graphs, `.onnx`; a path or an address, with its sha256. Nothing in a file is run. Checkpoints of training scripts are read whatever
-  else they hold, whole modules too; of several sets of weights the averaged ones (`inside=` names another), and names
-  without what wrappers put before them (`module.`, `model.`).
+  graphs, `.onnx`; a path or an address, with its sha256. Nothing in a file is run. Checkpoints of training scripts are read
+  whatever else they hold, whole modules too; of several sets of weights the averaged ones (`inside=` names another), and
+  names without what wrappers put before them (`module.`, `model.`).
 - Name maps: `torchvision`, `timm`, `keras` for classifiers; `torchvision_detection`, `torchvision_regions`, `detr`, `yolox`,
   `darknet`, `tensorflow_ssd` for detectors; `torchvision_segmentation` for semantic segmenters. Those of torchvision's
   detectors and segmenters, DETR and YOLOX were not yet tried on published files.

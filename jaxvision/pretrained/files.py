@@ -107,7 +107,9 @@ def _tree(path: Path) -> Any:
         return pickled.read_plain(path)
     if start[8:] == b"{":
         return _safetensors(path)
-    known = "safetensors, npz, PyTorch's .pth, NumPy pickles, Keras' .h5, Darknet's .weights, TensorFlow's .pb and .onnx"
+    known = (
+        "safetensors, npz, PyTorch's .pth, NumPy pickles, Keras' .h5, Darknet's .weights, TensorFlow's .pb and .onnx"
+    )
     raise ValueError(f"no file of weights; known are {known}")
 
 

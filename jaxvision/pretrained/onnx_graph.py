@@ -4,8 +4,8 @@ An `.onnx` file is a protocol buffer, `ModelProto`. Fields read here: ModelProto
 .initializer (5), NodeProto.input (1) and .op_type (4), TensorProto.dims (1), .data_type (2), .float_data (4), .name (8),
 .raw_data (9) and .data_location (14).
 
-Exporters number the arrays as they like, and fold normalisations into convolutions; what is sure is the order of the nodes, in
-which each comes after those whose results it takes. So arrays are named by the node that takes them first: "Conv_3/1" is
+Exporters number the arrays as they like, and fold normalisations into convolutions; what is sure is the order of the nodes,
+in which each comes after those whose results it takes. So arrays are named by the node that takes them first: "Conv_3/1" is
 input 1, the kernel, of the fourth convolution, "Conv_3/2" its bias.
 """
 

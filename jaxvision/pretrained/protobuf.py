@@ -1,4 +1,4 @@
-"""Protocol buffers, read from their bytes: fields, each a number and a wire type, then a number or bytes with their length."""
+"""Protocol buffers, read from their bytes: fields, each a number and a wire type, then a number, or a length and bytes."""
 
 from collections.abc import Iterator
 

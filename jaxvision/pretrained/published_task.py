@@ -21,8 +21,8 @@ class PublishedTask(NamedTuple):
     """A task for which there are trained weights."""
 
     task: Callable[..., Task]
-    """`(classes, dtype=float32, ...) -> Task`. Of a detector `frozen_norm=True` keeps statistics and weights of normalisation,
-    and `nms=` takes another one."""
+    """`(classes, dtype=float32, ...) -> Task`. Of a detector, `frozen_norm=True` keeps statistics and weights of
+    normalisation, and `nms=` takes another one."""
     sources: Sources
     file: Callable[[], Path]
     """The file of weights, downloaded if need be."""

@@ -142,9 +142,7 @@ class Model(NamedTuple):
 
         return tiles.tiled(of_tiles, self.preprocessing, tiling, selection.score_threshold)(canvas.image)
 
-    def _predictions(
-        self, images: Iterable[Shown], rows: int | None
-    ) -> Iterator[tuple[Shown, Prediction]]:
+    def _predictions(self, images: Iterable[Shown], rows: int | None) -> Iterator[tuple[Shown, Prediction]]:
         """Each image with its prediction, in order; two batches are under way, each of images whose canvas has one shape."""
         images, spec = iter(images), with_rows(self.spec, rows or self.spec.image.shape[0])
         waiting: deque[tuple[list[Shown], Prediction]] = deque()

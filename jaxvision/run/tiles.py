@@ -1,13 +1,13 @@
 """Large images in overlapping tiles, each seen as an image of its own, and what is predicted for each put together.
 
 All tiles have one size, so that the network is compiled once, and memory is that of a tile and of the result. Tiles start at
-multiples of 32 pixels, where the cells of all maps of a network that sees pixels as they are start too: so what it computes for
-a pixel far enough from the edges of a tile is what it would compute in the whole image.
+multiples of 32 pixels, where the cells of all maps of a network that sees pixels as they are start too: so what it computes
+for a pixel far enough from the edges of a tile is what it would compute in the whole image.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import chain, product, repeat
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from jaxtyping import Float
@@ -95,15 +95,15 @@ def tiled(
         if isinstance(first[1], Detections):
             return _joined(chain([first], parts), corners, tiling, size, score_threshold)
         raise ConfigError(
-            f"predictions of type {type(first[1]).__name__} can't be put together from tiles; those of type PixelScores and "
-            "Detections can"
+            f"predictions of type {type(first[1]).__name__} can't be put together from tiles; those of type PixelScores "
+            "and Detections can"
         )
 
     return of_image
 
 
 def starts(extent: int, tiling: Tiling) -> list[int]:
-    """First pixels of the tiles along a side; the last tile may go on for less than 32 pixels beyond it, or is the only one."""
+    """First pixels of the tiles along a side; the last tile may end less than 32 pixels beyond it, or is the only one."""
     last = max(-(-(extent - tiling.size) // STEP) * STEP, 0)
     return [*range(0, last, tiling.step), last]
 
@@ -135,12 +135,13 @@ def _blended(
     total = np.zeros((*size, 0), np.float32)
     for (top, left), (canvas, scores) in zip(product(rows, columns), parts, strict=True):
         weight = down[top][:, None] * across[left][None]
-        logits = _in_file(scores.logits, canvas, (top, left), weight.shape)
+        part = _in_file(scores.logits, canvas, (top, left), weight.shape)
         if not total.shape[2]:
-            total = np.zeros((*size, logits.shape[2]), logits.dtype)
+            total = np.zeros((*size, part.shape[2]), part.dtype)
         height, width = weight.shape
-        total[top : top + height, left : left + width] += weight[..., None].astype(logits.dtype) * logits
-    return PixelScores(total)
+        total[top : top + height, left : left + width] += weight[..., None].astype(part.dtype) * part
+    logits: Any = total
+    return PixelScores(logits)
 
 
 def weights(starts: Sequence[int], tiling: Tiling, extent: int) -> dict[int, Float[np.ndarray, "n"]]:
@@ -201,13 +202,13 @@ def _joined(
     far = [(min(top + tiling.size, size[0]), min(left + tiling.size, size[1])) for top, left in corners]
     windows = np.array([[left, top, right, bottom] for (top, left), (bottom, right) in zip(corners, far, strict=True)])
     objects = joined(found, windows.astype(np.float64), size)
-    return Detections(
+    columns: Any = (
         np.array([each.box for each in objects]).reshape(-1, 4),
         np.array([each.label for each in objects], np.int32),
         np.array([each.score for each in objects], np.float64),
         np.ones(len(objects), bool),
-        [each.mask for each in objects] if with_masks else None,
     )
+    return Detections(*columns, [each.mask for each in objects] if with_masks else None)
 
 
 def _objects(tile: int, canvas: Canvas, detections: Detections, score_threshold: float) -> Iterator[Found]:

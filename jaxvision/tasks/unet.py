@@ -32,7 +32,7 @@ he_normal = nn.initializers.variance_scaling(2.0, "fan_in", "normal")
 
 
 class UpConv(nn.Module):
-    """The paper's "up-convolution": twice the height and width, each pixel four by a map of its own; a transposed convolution.
+    """The paper's "up-convolution": twice the height and width, of each pixel four; a transposed convolution.
 
     Parameters `kernel` (`2 2 i o`) and `bias` (`o`).
     """
