@@ -108,8 +108,8 @@ class Detections(struct.PyTreeNode):
     scores: Float[Array, "*b n"]
     valid: Bool[Array, "*b n"]
     masks: BoxMasks | PrototypeMasks | MapMasks | Sequence[Any] | None = None
-    """What the network gives; `masks.paste` makes run lengths in pixels of the image file of it, one object at a time. Or these
-    run lengths, one a row: `run.tiles` gives them."""
+    """What the network gives; `masks.paste` makes run lengths in pixels of the image file of it, one object at a time. Or
+    these run lengths, one a row: `run.tiles` gives them."""
     attributes: Any = None
     index: Int[Array, "*b n"] | None = None
     """Which anchor, query or region of the image each was."""
@@ -196,8 +196,8 @@ class Metric(NamedTuple):
     """The names of the labels, where the metrics depend on their number; a run compares them with those of the data."""
     condense: Callable[[Rows], Mapping[str, np.ndarray]] | None = None
     """Rows of the valid examples of one batch, fetched, to smaller ones, on the host and as each batch arrives: run lengths
-    in place of masks. Arrays of the same number of rows, `index` among them; one of bytes objects is of dtype object. What it is
-    given may hold trees of arrays, such as `Detections.masks`."""
+    in place of masks. Arrays of the same number of rows, `index` among them; one of bytes objects is of dtype object. What
+    it is given may hold trees of arrays, such as `Detections.masks`."""
 
 
 class About(NamedTuple):
