@@ -47,7 +47,7 @@ class CutMasks(struct.PyTreeNode):
     bits: UInt8[Array, "*b n s _"]
     """Eight cells a byte along x, the first in the highest bit; `s` is a multiple of 8."""
     frames: Float[Array, "*b n 4"]
-    """`x0 y0 x1 y1` of the canvas: what each grid covers, beyond its border where that cuts the object.
+    """`x0 y0 x1 y1` in pixels of the canvas: what each grid covers, beyond its border where that cut the object.
     Mirrored where x1 is less than x0, or y1 than y0."""
 
 
@@ -82,7 +82,7 @@ class BoxMasks(struct.PyTreeNode):
 
 
 class PrototypeMasks(struct.PyTreeNode):
-    """Predicted masks as sums of prototypes, as YOLACT gives them: the sigmoid of the sum, cut by the detection's box."""
+    """Predicted masks as sums of prototypes, as YOLACT gives them: the sigmoid of the sum, cut by its detection's box."""
 
     prototypes: Float[Array, "*b h w k"]
     """Maps that cover the canvas."""
@@ -196,8 +196,8 @@ class Metric(NamedTuple):
     """The names of the labels, where the metrics depend on their number; a run compares them with those of the data."""
     condense: Callable[[Rows], Mapping[str, np.ndarray]] | None = None
     """Rows of the valid examples of one batch, fetched, to smaller ones, on the host and as each batch arrives: run lengths
-    in place of masks. Arrays of the same number of rows, `index` among them; one of bytes objects is of dtype object. What it
-    is given may hold trees of arrays, such as `Detections.masks`."""
+    in place of masks. Arrays of the same number of rows, `index` among them; one of bytes objects is of dtype object. What
+    it is given may hold trees of arrays, such as `Detections.masks`."""
 
 
 class About(NamedTuple):

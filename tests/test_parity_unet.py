@@ -82,7 +82,6 @@ def compare(task, model, names, given, run, capsys):
         errors["statistics"] = max(np.abs(x - state[name].numpy()).max() for name, x in after.items())
     with capsys.disabled():
         print("", type(model).__name__, "  ".join(f"{name} {error:.1e}" for name, error in errors.items()))
-    assert errors.pop("gradient") < 1e-6
     assert max(errors.values()) < 1e-7
 
 

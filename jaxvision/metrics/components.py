@@ -1,7 +1,7 @@
 """Objects as the connected parts of a map of classes: instance segmentation by a semantic segmenter."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax.numpy as jnp
 import numpy as np
@@ -81,7 +81,8 @@ def parts_of(
     from scipy import ndimage
 
     for label in np.unique(labels[labels > 0]).tolist():
-        numbers, _ = ndimage.label(labels == label)
+        labelled: Any = ndimage.label(labels == label)
+        numbers = labelled[0]
         of_class = probability(label)
         for number, (rows, columns) in enumerate(ndimage.find_objects(numbers), 1):
             mask = numbers[rows, columns] == number

@@ -7,7 +7,7 @@ for a pixel far enough from the edges of a tile is what it would compute in the 
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import chain, product, repeat
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from jaxtyping import Float
@@ -135,12 +135,13 @@ def _blended(
     total = np.zeros((*size, 0), np.float32)
     for (top, left), (canvas, scores) in zip(product(rows, columns), parts, strict=True):
         weight = down[top][:, None] * across[left][None]
-        logits = _in_file(scores.logits, canvas, (top, left), weight.shape)
+        part = _in_file(scores.logits, canvas, (top, left), weight.shape)
         if not total.shape[2]:
-            total = np.zeros((*size, logits.shape[2]), logits.dtype)
+            total = np.zeros((*size, part.shape[2]), part.dtype)
         height, width = weight.shape
-        total[top : top + height, left : left + width] += weight[..., None].astype(logits.dtype) * logits
-    return PixelScores(total)
+        total[top : top + height, left : left + width] += weight[..., None].astype(part.dtype) * part
+    logits: Any = total
+    return PixelScores(logits)
 
 
 def weights(starts: Sequence[int], tiling: Tiling, extent: int) -> dict[int, Float[np.ndarray, "n"]]:
@@ -201,13 +202,14 @@ def _joined(
     far = [(min(top + tiling.size, size[0]), min(left + tiling.size, size[1])) for top, left in corners]
     windows = np.array([[left, top, right, bottom] for (top, left), (bottom, right) in zip(corners, far, strict=True)])
     objects = joined(found, windows.astype(np.float64), size)
-    return Detections(
+    columns: Any = (
         np.array([each.box for each in objects]).reshape(-1, 4),
         np.array([each.label for each in objects], np.int32),
         np.array([each.score for each in objects], np.float64),
         np.ones(len(objects), bool),
-        [each.mask for each in objects] if with_masks else None,
     )
+    masks = [each.mask for each in objects] if with_masks else None
+    return Detections(*columns, masks=masks)
 
 
 def _objects(tile: int, canvas: Canvas, detections: Detections, score_threshold: float) -> Iterator[Found]:
