@@ -17,18 +17,18 @@ CLASSES, SIDE = 3, 32
 
 
 def dilated(norm, dtype):
-    """A residual network whose last map has stride 8 and dilation 2."""
-    return resnet.Backbone(resnet.Bottleneck, (1, 1, 1), width=4, output_stride=8, norm=norm, dtype=dtype)
+    """A residual network whose last stage of two blocks has dilation in the second, both maps stride 4."""
+    return resnet.Backbone(resnet.Bottleneck, (1, 2), width=4, output_stride=4, norm=norm, dtype=dtype)
 
 
 def small_fcn(dtype=jnp.float32, norm=BatchNorm, **options):
-    """Maps of stride 8, an auxiliary head, no dropout."""
+    """Maps of stride 4, an auxiliary head, no dropout."""
     heads = [FCNHead(CLASSES, dropout=0.0, norm=norm, dtype=dtype) for _ in range(2)]
     return fcn(FCN(dilated(norm, dtype), *heads), mean=127.5, std=64.0, dtype=dtype, **options)
 
 
 def small_deeplab(dtype=jnp.float32, norm=BatchNorm, **options):
-    """Maps of stride 8, two rates, an auxiliary head, no dropout."""
+    """Maps of stride 4, two rates, an auxiliary head, no dropout."""
     head = DeepLabHead(CLASSES, (1, 2), 8, dropout=0.0, norm=norm, dtype=dtype)
     network = FCN(dilated(norm, dtype), head, FCNHead(CLASSES, dropout=0.0, norm=norm, dtype=dtype))
     return deeplab(network, mean=127.5, std=64.0, dtype=dtype, **options)

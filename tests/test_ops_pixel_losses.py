@@ -35,7 +35,7 @@ def by_pixel(term):
     return loss
 
 
-def entropy(z, label):
+def nats(z, label):
     return -np.log(softmax(z)[label])
 
 
@@ -95,12 +95,12 @@ def lovasz_hinge(z, label, valid, weight):
 
 
 def both(z, label, valid, weight):
-    return 2 * by_pixel(entropy)(z, label, valid, weight) + 0.5 * tversky(0.5, 0.5, 0.5)(z, label, valid, weight)
+    return 2 * by_pixel(nats)(z, label, valid, weight) + 0.5 * tversky(0.5, 0.5, 0.5)(z, label, valid, weight)
 
 
 MEANS = {
-    "cross_entropy": (pixel_losses.cross_entropy(), by_pixel(entropy), 4),
-    "weighted": (pixel_losses.cross_entropy(WEIGHTS), by_pixel(lambda z, y: WEIGHTS[y] * entropy(z, y)), 4),
+    "cross_entropy": (pixel_losses.cross_entropy(), by_pixel(nats), 4),
+    "weighted": (pixel_losses.cross_entropy(WEIGHTS), by_pixel(lambda z, y: WEIGHTS[y] * nats(z, y)), 4),
     "binary": (pixel_losses.binary, by_pixel(binary), 2),
     "focal": (pixel_losses.focal(), by_pixel(focal(2)), 4),
     "weighted_focal": (pixel_losses.focal(1.5, (0.75, 0.25)), by_pixel(focal(1.5, (0.75, 0.25))), 2),
@@ -171,6 +171,11 @@ def target_of(label, valid, weight):
     )
 
 
+VARIANTS = ("weighted", "weighted_focal", "squared", "sharp_dice", "foreground_dice", "tversky")
+"""Others of the same form."""
+MOSTLY = pytest.mark.parametrize(
+    "name", [n if n not in VARIANTS else pytest.param(n, marks=pytest.mark.slow) for n in EVERY]
+)
 CASES = ("some void", "empty", "one class", "absent", "all void", "one pixel")
 PAIRS = [*itertools.product(EVERY, CASES), *((name, "weights") for name in MEANS)]
 
@@ -190,7 +195,7 @@ def test_value_and_gradient_equal_numpy(name, case):
         assert_array_equal(np.asarray(gradient)[~(map[1] & (map[2] > 0))], 0)
 
 
-@pytest.mark.parametrize("name", EVERY)
+@MOSTLY
 def test_void_pixels_may_hold_anything(name):
     z, label, valid, weight = case_of(name, "some void")
     expected = VALUE[name](jnp.asarray(z), target_of(label, valid, weight))
@@ -203,7 +208,7 @@ def test_void_pixels_may_hold_anything(name):
         jax.tree.map(lambda a, b: assert_allclose(a, b, rtol=1e-12), VALUE[name](jnp.asarray(z), weights), expected)
 
 
-@pytest.mark.parametrize("name", EVERY)
+@MOSTLY
 def test_any_logits_but_nan_give_finite_losses_and_gradients(name):
     z, *map = case_of(name, "some void")
     for far in (1e3, 1e300, np.inf):
@@ -221,14 +226,14 @@ def test_parts_of_images_make_the_mean_of_the_batch():
     cases = [case_of("cross_entropy", case, seed) for seed, case in enumerate(("some void", "all void", "one pixel"))]
     logits = jnp.asarray([each[0] for each in cases])
     target = jax.tree.map(lambda *x: jnp.stack(x), *(target_of(*each[1:]) for each in cases))
-    part = jax.vmap(pixel_losses.cross_entropy())(logits, target)
+    entropy, dice = pixel_losses.cross_entropy(), pixel_losses.dice()
+    each = (entropy, pixel_losses.summed(entropy), pixel_losses.added({entropy: 2, dice: 1}))
+    part, sums, several = jax.jit(lambda *given: [jax.vmap(loss)(*given) for loss in each])(logits, target)
     assert_array_equal(part.count, [each[2].sum() for each in cases])
     whole = [np.concatenate(each) for each in zip(*cases, strict=True)]
-    assert_allclose(part.sum.sum() / part.count.sum(), by_pixel(entropy)(*whole), rtol=1e-12)
-    sums = jax.vmap(pixel_losses.summed(pixel_losses.cross_entropy()))(logits, target)
+    assert_allclose(part.sum.sum() / part.count.sum(), by_pixel(nats)(*whole), rtol=1e-12)
     assert_allclose(sums.sum, part.sum)
     assert_array_equal(sums.count, [1, 0, 1])
-    several = jax.vmap(pixel_losses.added({pixel_losses.cross_entropy(): 2, pixel_losses.dice(): 1}))(logits, target)
     assert_allclose(several.sum[:, 0], 2 * part.sum)
     assert_array_equal(several.count[:, 0], part.count)
     assert_array_equal(several.count[:, 1], [1, 0, 1])
@@ -239,13 +244,15 @@ def test_two_channels_0_and_x_are_the_sigmoid_of_x():
     x, target = z[..., 0], SegmentationMap(jnp.asarray(label), jnp.ones(SHAPE, bool))
     channels = jnp.asarray(np.stack([0 * x, x], -1))
     expected = {
-        pixel_losses.binary: optax.sigmoid_binary_cross_entropy(x, label).mean(),
-        pixel_losses.cross_entropy(): optax.sigmoid_binary_cross_entropy(x, label).mean(),
-        pixel_losses.focal(2, (0.75, 0.25)): optax.sigmoid_focal_loss(x, label, alpha=0.25, gamma=2).mean(),
-        pixel_losses.dice(2, (1,)): optax.losses.dice_loss(x[None, ..., None], label[None, ..., None], smooth=1),
+        pixel_losses.binary: lambda: optax.sigmoid_binary_cross_entropy(x, label).mean(),
+        pixel_losses.cross_entropy(): lambda: optax.sigmoid_binary_cross_entropy(x, label).mean(),
+        pixel_losses.focal(2, (0.75, 0.25)): lambda: optax.sigmoid_focal_loss(x, label, alpha=0.25, gamma=2).mean(),
+        pixel_losses.dice(2, (1,)): lambda: optax.losses.dice_loss(*each, smooth=1),
     }
-    for loss, value in expected.items():
-        assert_allclose(mean(loss, channels, target), np.squeeze(value), rtol=1e-9)
+    each = x[None, ..., None], label[None, ..., None]
+    pairs = lambda: [(mean(loss, channels, target), value().squeeze()) for loss, value in expected.items()]
+    for found, value in jax.jit(pairs)():
+        assert_allclose(found, value, rtol=1e-9)
 
 
 def test_what_cannot_be_is_refused():

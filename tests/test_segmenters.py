@@ -23,7 +23,7 @@ from jaxvision.tasks.detection import LossTerms
 from jaxvision.types import Objects, PixelScores
 
 HERE = Path(__file__).parent
-QUICK, TYPED = ("fcn",), ("deeplab", "fcn8s")
+QUICK, TYPED = ("fcn",), ("deeplab",)
 NAMES = [name if name in QUICK else pytest.param(name, marks=pytest.mark.slow) for name in EVERY]
 FILES = (fcn, deeplab, unet, u2net, segmentation)
 segmenters = pytest.mark.parametrize("name", NAMES)
@@ -192,6 +192,7 @@ def noted(function, monkeypatch):
     return seen
 
 
+@pytest.mark.slow
 @segmenters
 def test_loss_and_prediction_follow_from_the_terms_and_decoded_outputs_of_each_image(name, monkeypatch):
     task, variables, _, _ = made(name)
@@ -256,6 +257,7 @@ def test_other_targets_are_refused():
         loss_of(jax.tree.map(lambda x: x[:, ::2, ::2], batch.target))
 
 
+@pytest.mark.slow
 def test_a_network_has_as_many_auxiliary_outputs_as_weights():
     task, batch = EVERY["fcn"](jnp.float64, auxiliary=()), make_batch(1)
     variables = jax.eval_shape(task.init, jax.random.key(0), batch)

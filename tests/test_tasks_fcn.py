@@ -22,7 +22,7 @@ from jaxvision.tasks.fcn import CROPS, SkipFCN, fcn8s, fcn16s, fcn32s, fcn_resne
 @pytest.mark.parametrize(
     ("network", "count"),
     [
-        (fcn_resnet50, 35_322_218),
+        pytest.param(fcn_resnet50, 35_322_218, marks=pytest.mark.slow),
         (deeplabv3_resnet50, 42_004_074),
         (fcn32s, 134_346_581),
         (fcn16s, 134_357_354),
@@ -83,7 +83,7 @@ def test_crops_lay_centres_on_centres():
         assert 99 - crops[-1] == first[stride] - (2 * stride - 1) / 2
 
 
-@pytest.mark.parametrize("size", [(1, 1), (33, 50), (64, 31)])
+@pytest.mark.parametrize("size", [(33, 50), *(pytest.param(s, marks=pytest.mark.slow) for s in ((1, 1), (64, 31)))])
 def test_scores_are_of_every_pixel_of_images_of_any_size(size):
     network = SkipFCN(vgg.Backbone((1, 1, 1, 1, 1), (2, 2, 2, 2, 2), ceil_pooling=True), 3, hidden=2)
     for stride in (32, 16, 8):
@@ -97,6 +97,7 @@ def test_scores_are_of_every_pixel_of_images_of_any_size(size):
         spec_of(network.clone(stride=4), (1, 8, 8, 3))
 
 
+@pytest.mark.slow
 def test_scores_of_a_new_network_are_0():
     task, batch = EVERY["fcn16s"](), make_batch(1, dtype=np.float32)
     fresh = jax.jit(task.init)(jax.random.key(0), batch)

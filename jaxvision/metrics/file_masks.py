@@ -1,6 +1,6 @@
 """Masks of one image in pixels of its file: what the network gave, and the ground truth, as run lengths."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Protocol
 
 import jax
@@ -28,8 +28,8 @@ class Readable(Protocol):
     """The part of `data.source.Source` that knows ground truth: `read` gives examples with `objects`."""
 
     @property
-    def read(self) -> Callable[[np.ndarray], Sequence[Any]]:
-        """The examples of these indices."""
+    def read(self) -> Any:
+        """A function from indices to examples."""
         ...
 
 

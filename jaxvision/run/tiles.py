@@ -208,7 +208,8 @@ def _joined(
         np.array([each.score for each in objects], np.float64),
         np.ones(len(objects), bool),
     )
-    return Detections(*columns, [each.mask for each in objects] if with_masks else None)
+    masks = [each.mask for each in objects] if with_masks else None
+    return Detections(*columns, masks=masks)
 
 
 def _objects(tile: int, canvas: Canvas, detections: Detections, score_threshold: float) -> Iterator[Found]:
