@@ -38,7 +38,8 @@ def get_config() -> ConfigDict:
             "width": 16,
             "depth": 3,
             "batch_size": 4,
-            "steps": 300,
+            "steps": 200,
+            "border": {"w0": 2.0, "sigma": 2.5},
             "learning_rate": 3e-3,
             "weight_decay": 1e-4,
             "ema": 0.97,
@@ -83,7 +84,7 @@ def build(config) -> Experiment:
             brightness(0.4),
             contrast(0.4),
             noise(5.0),
-            weighted_map,
+            weighted_map(**config.border),
         ),
         evaluations={
             "test": Evaluation(test, metrics(CLASSES, boundary=True), pictures.report),
@@ -97,11 +98,16 @@ def build(config) -> Experiment:
     )
 
 
-def weighted_map(key, step, batch):
+def weighted_map(w0: float, sigma: float):
     """The objects as a map of classes, in which the background between nuclei that touch weighs more."""
-    masks = jax.vmap(lambda each: unpacked(each, batch.image.shape[1:3]))(batch.target.masks)
-    masks = masks & batch.target.valid[:, :, None, None]
-    numbers = jnp.arange(1, masks.shape[1] + 1, dtype=jnp.int32).reshape(1, -1, 1, 1)
-    instances = jnp.where(masks, numbers, 0).max(1)
-    valid, weight = masks.sum(1) < 2, jax.vmap(border_weights)(instances)
-    return batch.replace(target=SegmentationMap((instances > 0).astype(jnp.int32), valid, weight))
+
+    def augment(key, step, batch):
+        masks = jax.vmap(lambda each: unpacked(each, batch.image.shape[1:3]))(batch.target.masks)
+        masks = masks & batch.target.valid[:, :, None, None]
+        numbers = jnp.arange(1, masks.shape[1] + 1, dtype=jnp.int32).reshape(1, -1, 1, 1)
+        instances = jnp.where(masks, numbers, 0).max(1)
+        weight = jax.vmap(lambda each: border_weights(each, w0, sigma))(instances)
+        target = SegmentationMap((instances > 0).astype(jnp.int32), masks.sum(1) < 2, weight)
+        return batch.replace(target=target)
+
+    return augment
