@@ -14,7 +14,7 @@ import optax
 from ml_collections import ConfigDict
 
 from jaxvision import optimize
-from jaxvision.augment import affine, brightness, chain, contrast, flip, noise, vertical_flip
+from jaxvision.augment import affine, brightness, chain, contrast, flip, gamma, noise, vertical_flip
 from jaxvision.data import maps, objects, order, placement, samples, streams, target
 from jaxvision.draw import segmentation as pictures
 from jaxvision.experiment import Evaluation, Experiment, Keep
@@ -38,8 +38,8 @@ def get_config() -> ConfigDict:
             "width": 16,
             "depth": 3,
             "batch_size": 4,
-            "steps": 200,
-            "border": {"w0": 2.0, "sigma": 2.5},
+            "steps": 150,
+            "border": {"w0": 2.0, "sigma": 2.5, "object": 2.0},
             "learning_rate": 3e-3,
             "weight_decay": 1e-4,
             "ema": 0.97,
@@ -81,10 +81,11 @@ def build(config) -> Experiment:
             flip(),
             vertical_flip(),
             affine(rotation=180, zoom=0.3, shift=0.1, fill="reflect"),
+            gamma(1.0),
             brightness(0.4),
-            contrast(0.4),
+            contrast(0.3),
             noise(5.0),
-            weighted_map(**config.border),
+            weighted_map(config.border.w0, config.border.sigma, config.border.object),
         ),
         evaluations={
             "test": Evaluation(test, metrics(CLASSES, boundary=True), pictures.report),
@@ -98,15 +99,15 @@ def build(config) -> Experiment:
     )
 
 
-def weighted_map(w0: float, sigma: float):
-    """The objects as a map of classes, in which the background between nuclei that touch weighs more."""
+def weighted_map(w0: float, sigma: float, of_object: float):
+    """The objects as a map of classes, in which they, and the background between those that touch, weigh more."""
 
     def augment(key, step, batch):
         masks = jax.vmap(lambda each: unpacked(each, batch.image.shape[1:3]))(batch.target.masks)
         masks = masks & batch.target.valid[:, :, None, None]
         numbers = jnp.arange(1, masks.shape[1] + 1, dtype=jnp.int32).reshape(1, -1, 1, 1)
         instances = jnp.where(masks, numbers, 0).max(1)
-        weight = jax.vmap(lambda each: border_weights(each, w0, sigma))(instances)
+        weight = jax.vmap(lambda each: border_weights(each, w0, sigma, (1.0, of_object)))(instances)
         target = SegmentationMap((instances > 0).astype(jnp.int32), masks.sum(1) < 2, weight)
         return batch.replace(target=target)
 
