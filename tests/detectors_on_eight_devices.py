@@ -13,7 +13,7 @@ from detectors import EVERY, LIVE, loss_and_gradient, make_batch, variables_of
 
 from jaxvision.run import devices
 
-CHOSEN = ("ssd", "yolov3_tiny", "yolox", "faster_rcnn", "detr")
+CHOSEN = ("ssd", "yolov3_tiny", "yolox", "faster_rcnn", "mask_rcnn", "detr")
 """One detector of every way to assign objects."""
 
 

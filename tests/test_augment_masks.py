@@ -47,27 +47,39 @@ REFUSED = {
 
 @functools.cache
 def scene():
-    """Masks that overlap, their boxes, contents smaller than the canvas; of the last row only the first object is valid."""
-    masks = np.zeros((ROWS, N, *CANVAS), bool)
-    masks[..., :38, :38] = shapes(ROWS * N, 38, seed=2, least=12).reshape(ROWS, N, 38, 38)
-    boxes = np.stack([boxes_of(each) for each in masks])
-    image = np.zeros((ROWS, *CANVAS, ROWS * N), np.uint8)
-    for row, number in np.ndindex(ROWS, N):
-        image[row, ..., N * row + number] = 255 * masks[row, number]
+    """Whole masks on a larger plane, some of them beyond the content; contents smaller than the canvas; the images."""
+    whole = np.zeros((ROWS, N, 100, 100), bool)
+    whole[..., 25:75, 25:75] = shapes(ROWS * N, 50, seed=2, least=14).reshape(ROWS, N, 50, 50)
     size = np.int32([CANVAS, (40, 42), (38, 48), (44, 38)])
-    return masks, boxes, image, size
+    masks, image = np.zeros((ROWS, N, *CANVAS), bool), np.zeros((ROWS, *CANVAS, ROWS * N), np.uint8)
+    for row, number in np.ndindex(ROWS, N):
+        height, width = size[row]
+        masks[row, number, :height, :width] = whole[row, number, CORNER : CORNER + height, CORNER : CORNER + width]
+        image[row, ..., N * row + number] = 255 * masks[row, number]
+    return whole, masks, image, size
+
+
+CORNER = 40
+"""Where the canvas begins on the larger plane."""
+
+
+def cut_of(masks):
+    """Masks of the larger plane cut out at their boxes, whatever the canvas shows of them."""
+    cut = cut_out(masks, boxes_of(masks))
+    return cut.replace(frames=cut.frames - CORNER)
 
 
 def batch_of(form):
-    masks, boxes, image, size = scene()
-    valid, label = np.ones((ROWS, N), bool), np.arange(ROWS * N, dtype=np.int32).reshape(ROWS, N)
+    """The last image has one valid object alone, and every object that no pixel of is seen is none."""
+    whole, masks, image, size = scene()
+    label = np.arange(ROWS * N, dtype=np.int32).reshape(ROWS, N)
+    boxes, valid = np.stack([boxes_of(each) for each in masks]), masks.any((2, 3))
     valid[-1, 1:] = False
     match form:
         case "bits":
             masks = packed(jnp.asarray(masks))
         case "cut":
-            each = [cut_out(*pair) for pair in zip(masks, boxes, strict=True)]
-            masks = jax.tree.map(lambda *rows: np.stack(rows), *each)
+            masks = jax.tree.map(lambda *rows: np.stack(rows), *map(cut_of, whole))
     target = Objects(boxes, label, valid, np.zeros((ROWS, N), bool), masks=masks)
     index = np.arange(ROWS, dtype=np.int32)
     return jax.tree.map(jnp.asarray, Batch(image, size, size, index, index >= 0, target))
@@ -144,7 +156,7 @@ def test_masks_as_bits_move_as_those_of_the_canvas(name):
     ],
 )
 def test_masks_that_were_cut_out_move_with_their_image(name):
-    """But for pixels at the edge of the mask, which half a cell may decide."""
+    """But for pixels at the edge of the mask, which half a cell may decide; what was outside the content stays hidden."""
     for seed in SEEDS:
         plain, cut = (augmented(name, form, seed) for form in ("canvas", "cut"))
         found = jax.vmap(lambda masks: unpacked(masks, CANVAS))(jax.tree.map(jnp.asarray, cut.target.masks))

@@ -325,7 +325,8 @@ def test_eight_devices_compute_what_one_does():
     assert all(max(each.get("error", 0), each["half_error"]) < 1e-9 for each in found.values()), found
     # Nothing but sums over all devices; of DETR also its assignments: 2 layers, 24 images, 20 queries, 8 bytes.
     moved = {name: each["moved"] for name, each in found.items() if "moved" in each}
-    assert moved == {"ssd": 0, "yolov3_tiny": 0, "yolox": 0, "faster_rcnn": 0, "detr": 2 * 24 * 20 * 8}
+    nothing = dict.fromkeys(("ssd", "yolov3_tiny", "yolox", "faster_rcnn", "mask_rcnn"), 0)
+    assert moved == nothing | {"detr": 2 * 24 * 20 * 8}
 
 
 def test_another_target_is_refused():

@@ -166,7 +166,9 @@ def test_memory_is_that_of_one_mask_at_a_time(form):
     boxes, small = np.float32([[0, 0, 1000, 750]] * 3), random.uniform(0, 1, (3, 28, 28)).astype(np.float32)
     masks = {
         "in boxes": BoxMasks(small, boxes),
-        "of prototypes": PrototypeMasks(random.normal(size=(90, 120, 8)), random.normal(size=(3, 8)), boxes, (750, 1000)),
+        "of prototypes": PrototypeMasks(
+            random.normal(size=(90, 120, 8)), random.normal(size=(3, 8)), boxes, (750, 1000)
+        ),
         "maps": MapMasks(random.normal(size=(3, 30, 40)).astype(np.float32), (750, 1000)),
     }[form]
     tracemalloc.start()

@@ -21,13 +21,16 @@ def visible(
 ) -> tuple[CutMasks, Float[Array, "n 4"], Bool[Array, "n"]]:
     """What is left of the masks of an image in windows `x0 y0 x1 y1`, the smallest boxes around it, and whether it is enough.
 
-    Enough is as for boxes, see `homography.cut_boxes_at`.
+    Enough is anything of a mask that nothing was cut off, else a pixel in width and in height.
     """
     windows = windows.astype(dtype)
+    whole, _ = masks.boxes_around(cut, dtype)
+    uncut = jnp.abs(homography.cut_boxes_at(whole, windows)[0] - whole).max(1) < homography.WHOLE
     cut = masks.cut_at(cut, windows)
     boxes, nonempty = masks.boxes_around(cut, dtype)
-    left, enough = homography.cut_boxes_at(boxes, windows)
-    return cut, left, nonempty & enough
+    left, _ = homography.cut_boxes_at(boxes, windows)
+    wide = (left[:, 2:] - left[:, :2] >= homography.FEWEST_PIXELS).all(1)
+    return cut, left, nonempty & (uncut | wide)
 
 
 def refuse(target: object, name: str, who: str) -> None:

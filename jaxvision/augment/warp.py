@@ -17,7 +17,7 @@ from jaxtyping import Array, Float, Int, Shaped
 from jaxvision.augment import cut_masks, targets, window
 from jaxvision.augment.keys import row_keys
 from jaxvision.ops import homography, resample
-from jaxvision.ops.masks import boxes_around
+from jaxvision.ops.masks import boxes_around, cut_at
 from jaxvision.ops.options import NOT_NEGATIVE, Bound, allowed
 from jaxvision.ops.pixels import inside
 from jaxvision.ops.resample import Fill, Interpolation
@@ -197,8 +197,8 @@ def _objects(batch: Batch, matrices: Array, sources: Array, objects: Objects, si
         boxes, left = jax.vmap(_boxes)(jnp.asarray(objects.boxes), shows, matrices)
         return dataclasses.replace(objects, boxes=boxes, valid=objects.valid & left)
     if isinstance(objects.masks, CutMasks):
-        one = lambda cut, size, matrix: _cut_masks(cut, size, matrix, objects.boxes.dtype)
-        masks, boxes, left = jax.vmap(one)(objects.masks, shows, matrices)
+        one = lambda cut, old, new, matrix: _cut_masks(cut, old, new, matrix, objects.boxes.dtype)
+        masks, boxes, left = jax.vmap(one)(objects.masks, batch.size, shows, matrices)
         return dataclasses.replace(objects, boxes=boxes, valid=objects.valid & left, masks=masks)
     moved = _content(batch, sources, jnp.moveaxis(objects.masks, 1, -1), "constant", "nearest", size)
     masks = jnp.moveaxis(moved, -1, 1)
@@ -212,9 +212,9 @@ def _boxes(boxes: Array, size: Array, matrix: Array) -> tuple[Array, Array]:
     return homography.cut_boxes(homography.moved_boxes(boxes, matrix), size)
 
 
-def _cut_masks(cut: CutMasks, size: Array, matrix: Array, dtype) -> tuple[CutMasks, Array, Array]:
-    """Masks that a matrix moves which neither turns nor bends, and their boxes; what leaves the content is cut off."""
+def _cut_masks(cut: CutMasks, old: Array, new: Array, matrix: Array, dtype) -> tuple[CutMasks, Array, Array]:
+    """Masks that a matrix moves which neither turns nor bends, and their boxes; cut off where the content ended and ends."""
     scale, shift = jnp.diagonal(matrix)[:2], matrix[:2, 2]
-    moved = cut_masks.moved(cut, scale[None], shift[None])
-    window = jnp.concatenate([jnp.zeros_like(size), size[::-1]])
-    return cut_masks.visible(moved, window[None], dtype)
+    before, after = (jnp.concatenate([jnp.zeros_like(size), size[::-1]])[None] for size in (old, new))
+    moved = cut_masks.moved(cut_at(cut, before.astype(dtype)), scale[None], shift[None])
+    return cut_masks.visible(moved, after, dtype)
