@@ -47,7 +47,7 @@ class CutMasks(struct.PyTreeNode):
     bits: UInt8[Array, "*b n s _"]
     """Eight cells a byte along x, the first in the highest bit; `s` is a multiple of 8."""
     frames: Float[Array, "*b n 4"]
-    """`x0 y0 x1 y1` in pixels of the canvas: what each grid covers, beyond the border of the canvas where that cut the object.
+    """`x0 y0 x1 y1` in pixels of the canvas: what each grid covers, beyond its border where that cut the object.
     Mirrored where x1 is less than x0, or y1 than y0."""
 
 
@@ -82,7 +82,7 @@ class BoxMasks(struct.PyTreeNode):
 
 
 class PrototypeMasks(struct.PyTreeNode):
-    """Predicted masks as sums of prototypes, as YOLACT gives them: the sigmoid of the sum, cut by the box of its detection."""
+    """Predicted masks as sums of prototypes, as YOLACT gives them: the sigmoid of the sum, cut by its detection's box."""
 
     prototypes: Float[Array, "*b h w k"]
     """Maps that cover the canvas."""
@@ -108,8 +108,8 @@ class Detections(struct.PyTreeNode):
     scores: Float[Array, "*b n"]
     valid: Bool[Array, "*b n"]
     masks: BoxMasks | PrototypeMasks | MapMasks | Sequence[Any] | None = None
-    """What the network gives; `masks.paste` makes run lengths in pixels of the image file of it, one object at a time. Or these
-    run lengths, one a row: `run.tiles` gives them."""
+    """What the network gives; `masks.paste` makes run lengths in pixels of the image file of it, one object at a time. Or
+    these run lengths, one a row: `run.tiles` gives them."""
     attributes: Any = None
     index: Int[Array, "*b n"] | None = None
     """Which anchor, query or region of the image each was."""
@@ -195,9 +195,9 @@ class Metric(NamedTuple):
     classes: tuple[str, ...] | None = None
     """The names of the labels, where the metrics depend on their number; a run compares them with those of the data."""
     condense: Callable[[Rows], Mapping[str, np.ndarray]] | None = None
-    """Rows of the valid examples of one batch, fetched, to smaller ones, on the host and as each batch arrives: run lengths in
-    place of masks. Arrays of the same number of rows, `index` among them; one of bytes objects is of dtype object. What it is
-    given may hold trees of arrays, such as `Detections.masks`."""
+    """Rows of the valid examples of one batch, fetched, to smaller ones, on the host and as each batch arrives: run lengths
+    in place of masks. Arrays of the same number of rows, `index` among them; one of bytes objects is of dtype object. What
+    it is given may hold trees of arrays, such as `Detections.masks`."""
 
 
 class About(NamedTuple):
@@ -277,7 +277,7 @@ class Canvas(NamedTuple):
         return np.clip(np.asarray(boxes, np.float64) * [*scale, *scale] + [*shift, *shift], 0, [width, height] * 2)
 
     def to_file(self) -> tuple[tuple[float, float], tuple[float, float]]:
-        """Scale and shift, x and y each, that take a point of the canvas to one of the image file: `point * scale + shift`."""
+        """Scale and shift, x and y each, that take a point of the canvas to one of the file: `point * scale + shift`."""
         (height, width), (rows, columns) = self.original_size, self.size
         x0, y0, x1, y1 = self.window or (0, 0, width, height)
         return ((x1 - x0) / columns, (y1 - y0) / rows), (x0, y0)

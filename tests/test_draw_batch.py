@@ -7,8 +7,8 @@ from matplotlib.colors import to_rgb
 from matplotlib.patches import Rectangle
 
 from jaxvision.draw.batch import SHOWN, batch_sheet
-from jaxvision.draw.palette import COLOURS
 from jaxvision.draw.figure import save
+from jaxvision.draw.palette import COLOURS
 from jaxvision.types import Batch, CutMasks, Labels, Objects, PackedMasks
 
 CLASSES = ("cat", "dog", "newt")

@@ -436,7 +436,8 @@ def test_the_record_of_a_classifier():
 
 
 def test_predictions_that_can_not_be_written_are_told():
-    with pytest.raises(ConfigError, match="of type dict can't be written; those of type ClassScores, Detections, PixelScores can"):
+    message = "of type dict can't be written; those of type ClassScores, Detections, PixelScores can"
+    with pytest.raises(ConfigError, match=message):
         records.output_of({}, ("a", "b"))
     with pytest.raises(ConfigError, match="scores for 3 classes, the data have 2"):
         records.output_of(ClassScores(jax.ShapeDtypeStruct((4, 3), np.float32)), ("a", "b"))

@@ -5,7 +5,7 @@
 Ours condenses what a network like Mask R-CNN gives (28 x 28 probabilities in boxes), ten images at a time, to run lengths of
 the file, keeps these as the rows of a run, and computes all figures of `metrics.instances` of them; the ground truth is
 drawn in the same way. pycocotools is given the same run lengths, one step later. Each in a process of its own, whose peak
-memory is that of the whole process, JAX included. `--images=N` for fewer. Takes half an hour on two CPU cores. Prints a
+memory is that of the whole process, JAX included. `--images=N` for fewer. Takes twenty minutes on two busy cores. Prints a
 table; results are in RESULTS.md beside this file.
 """
 

@@ -7,9 +7,9 @@ have one of its own, such as `map_records.panoptic(things)`. Masks are COCO's ru
 import csv
 import json
 import math
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any, TextIO
+from typing import TextIO
 
 import numpy as np
 from PIL import Image
@@ -94,15 +94,9 @@ def objects_record(found: Detections, canvas: Canvas, selection: Selection) -> R
         for label, score, box in each
     ]
     if found.masks is not None:
-        for record, mask in zip(objects, _masks(found, kept, canvas), strict=True):
+        for record, mask in zip(objects, run_lengths(found.masks, kept, canvas), strict=True):
             record |= {"segmentation": segmentation(mask, polygons=selection.polygons), "area": runs.area(mask)}
     return {"height": int(height), "width": int(width), "objects": objects}
-
-
-def _masks(found: Detections, rows: np.ndarray, canvas: Canvas) -> Iterable[Runs]:
-    """The masks of these rows in the image file; those that tiles were joined to are such already."""
-    masks: Any = found.masks
-    return [masks[row] for row in rows] if isinstance(masks, list) else run_lengths(masks, rows, canvas)
 
 
 def segmentation(mask: Runs, *, polygons: bool = False) -> Record | list[list[float]]:
