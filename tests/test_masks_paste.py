@@ -135,10 +135,12 @@ def test_masks_of_prototypes_equal_the_loop_over_pixels(canvas):
     masks = PrototypeMasks(prototypes.astype(np.float32), coefficients.astype(np.float32), BOXES, extent)
     maps = 1 / (1 + np.exp(-np.einsum("hwk,nk->nhw", prototypes, coefficients)))
     values = np.zeros((len(BOXES), *canvas.original_size))
-    for n, (x0, y0, x1, y1) in enumerate(BOXES):
+    i, j = np.mgrid[:9, :11]
+    for n, (x0, y0, x1, y1) in enumerate(BOXES / 4):
+        cut = np.where((i >= y0 - 1) & (i < y1 + 1) & (j >= x0 - 1) & (j < x1 + 1), maps[n], 0)
         for row, column, y, x in pixels(canvas):
-            if x0 <= x < x1 and y0 <= y < y1:
-                values[n, row, column] = clamped(maps[n], y / 4 - 0.5, x / 4 - 0.5)
+            if 0 <= y < canvas.size[0] and 0 <= x < canvas.size[1]:
+                values[n, row, column] = clamped(cut, y / 4 - 0.5, x / 4 - 0.5)
     assert_equal_where_sure(decoded(masks, canvas), values, 0.5)
 
 

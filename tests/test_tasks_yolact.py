@@ -16,7 +16,7 @@ from jaxvision.ops.masks import packed, shrunk
 from jaxvision.ops.matching import BACKGROUND, IGNORED
 from jaxvision.ops.other_nms import fast
 from jaxvision.ops.selection import Selecting
-from jaxvision.tasks import yolact
+from jaxvision.tasks import detection, yolact
 from jaxvision.tasks.yolact import Anchored, Outputs, Training
 from jaxvision.types import Batch, Canvas, Objects, PackedMasks
 
@@ -159,7 +159,10 @@ def test_anchors_are_the_published_squares():
         yolact.square_anchors(SHAPES[:2], CANVAS, SIDES)
 
 
-@pytest.mark.parametrize("build", [yolact.yolact_resnet50, yolact.yolact_resnet101])
+R101 = pytest.param(yolact.yolact_resnet101, marks=pytest.mark.slow)
+
+
+@pytest.mark.parametrize("build", [yolact.yolact_resnet50, R101])
 def test_the_published_sizes_have_the_published_maps(build):
     network = build(80, norm=FrozenBatchNorm)
     image = jnp.zeros((1, 550, 550, 3))
@@ -302,12 +305,16 @@ def test_predicted_masks_are_cut_enlarged_and_cut_at_a_half(float64):
         assert_array_equal(runs.decode(pasted), resized(plane, (55, 90)) > 0.5)
 
 
-def test_masks_as_bits_are_the_same_and_none_are_refused(float64):
+@pytest.mark.slow
+def test_masks_as_bits_are_the_same(float64):
     task, target = yolact.yolact(Recited(), sides=SIDES, dtype=jnp.float64), objects(1)
     loss = jax.jit(lambda batch: task.loss({}, batch, jax.random.key(0))[0])
     whole = loss(batch_of(target))
     bits = packed(target.masks)
     assert isinstance(bits, PackedMasks)
     assert_allclose(loss(batch_of(target.replace(masks=bits))), whole, rtol=1e-12)
+
+
+def test_a_target_without_masks_is_refused():
     with pytest.raises(ValueError, match=r"batch\.target\.masks is None"):
-        loss(batch_of(target.replace(masks=None)))
+        detection.masks(objects(1).replace(masks=None), CANVAS)

@@ -89,7 +89,8 @@ def _of_prototypes(masks: PrototypeMasks, row: int, canvas: Canvas) -> _Found:
         (np.arange(side) >= low[axis]) & (np.arange(side) < high[axis]) for axis, side in enumerate(logits.shape[::-1])
     )
     values = np.where(down[:, None] & across[None], 0.5 + 0.5 * np.tanh(0.5 * logits), 0)
-    reached = np.concatenate([(low - 0.5) / cells, (high + 0.5) / cells])
+    rows, columns = canvas.size
+    reached = np.clip([*((low - 0.5) / cells), *((high + 0.5) / cells)], 0, [columns, rows] * 2)
     return values, _on_canvas(_box_in_file(reached, canvas), logits.shape, masks.extent, canvas), 0.5
 
 
