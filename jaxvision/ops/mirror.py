@@ -3,7 +3,10 @@
 import jax.numpy as jnp
 from jaxtyping import Array, Int, Shaped
 
+from jaxvision.ops.options import COUNT, WHOLE, allowed
 
+
+@allowed(before=WHOLE, extent=COUNT)
 def mirrored(
     image: Shaped[Array, "h w c"], size: Int[Array, "2"], before: int, extent: tuple[int, int]
 ) -> Shaped[Array, "y x c"]:
