@@ -199,5 +199,5 @@ def test_other_predictions_targets_and_labels_are_refused():
     with pytest.raises(ValueError, match="panoptic has 5 classes, but says of 2 whether they are things"):
         panoptic(CLASSES, (True, False))
     wrong = batch.target.replace(labels=batch.target.labels + 2)
-    with pytest.raises(ValueError, match="the ground truth has labels from 2 to 5; with 5 classes they are 0 to 4"):
+    with pytest.raises(ValueError, match="the ground truth has labels from 2 to 5; allowed are 0 to 4"):
         rows_of(metric, found, batch.replace(target=wrong))

@@ -27,9 +27,18 @@ WITHOUT_BOUNDS = {
     "level": "a row of AutoAugment's table",
     "counts": "checked together: one is above 0",
     "options": "of a check",
+    "canvas": "height and width",
+    "extent": "height and width",
+    "factors": "by the loss that each multiplies; checked by `added`",
 }
-NESTED = {("pyramid", "sizes"), ("ssd_default_boxes", "ratios"), ("draw", "area"), ("draw", "ratio")}
-"""Lists of lists, whose members `around_zero` checks or which are data; ranges that the callers checked."""
+NESTED = {
+    ("pyramid", "sizes"),
+    ("ssd_default_boxes", "ratios"),
+    ("draw", "area"),
+    ("draw", "ratio"),
+    ("shrunk", "size"),
+}
+"""Lists of lists, whose members `around_zero` checks or which are data; ranges that the callers checked; a size."""
 DATA = {("maximum", "a"), ("maximum", "b"), ("minimum", "a"), ("minimum", "b")}
 
 

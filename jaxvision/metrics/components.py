@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float, Int
 
+from jaxvision.errors import amount
 from jaxvision.masks import packing, runs
 from jaxvision.masks.class_map import class_map
 from jaxvision.masks.runs import Runs
@@ -52,8 +53,8 @@ def components(
     def observe(scores: PixelScores, batch: Batch) -> Rows:
         if scores.logits.shape[-1] != len(names) + 1:
             raise ValueError(
-                f"the scores are of {scores.logits.shape[-1]} classes; {len(names)} classes of objects and the background "
-                f"make {len(names) + 1}"
+                f"the scores are of {amount(scores.logits.shape[-1], 'class')}, not of the background and "
+                f"{amount(len(names), 'class')} of objects"
             )
         canvas = jnp.tile(jnp.asarray([batch.image.shape[1:3]], jnp.int32), (len(batch.image), 1))
         sizes = {"size": batch.size, "original_size": batch.original_size, "window": batch.window}

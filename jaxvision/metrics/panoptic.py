@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float, Int
 
+from jaxvision.errors import amount
 from jaxvision.masks import runs
 from jaxvision.masks.panoptic import VOID, PanopticMap, merge
 from jaxvision.metrics import file_masks
@@ -69,7 +70,9 @@ def panoptic(
     """
     names = class_names(classes)
     if len(things) != len(names):
-        raise ValueError(f"panoptic has {len(names)} classes, but says of {len(things)} whether they are things")
+        raise ValueError(
+            f"panoptic has {amount(len(names), 'class')}, but says of {len(things)} whether they are things"
+        )
     named = len(names) <= FEW_CLASSES if per_class is None else per_class
     opened: list[Readable] = []
 
@@ -111,9 +114,7 @@ def quality(found: PanopticMap, true: TrueMap, k: int) -> tuple[Float[np.ndarray
     true_label, crowd = np.append(0, true.labels).astype(np.int64), np.append(True, true.crowd)
     for what, each in (("the prediction", label[1:]), ("the ground truth", true_label[1:])):
         if len(each) and not 0 <= each.min() <= each.max() < k:
-            raise ValueError(
-                f"{what} has labels from {each.min()} to {each.max()}; with {k} classes they are 0 to {k - 1}"
-            )
+            raise ValueError(f"{what} has labels from {each.min()} to {each.max()}; allowed are 0 to {k - 1}")
     pair = true.ids.astype(np.int64) * len(label) + found.ids
     shared = np.bincount(pair.reshape(-1), minlength=len(true_label) * len(label)).reshape(len(true_label), len(label))
     area, true_area = shared.sum(0), shared.sum(1)

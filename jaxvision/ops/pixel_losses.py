@@ -20,7 +20,7 @@ from jaxtyping import Array, Bool, Float, Int
 from jaxvision.ops import losses
 from jaxvision.ops.extremes import maximum
 from jaxvision.ops.losses import Loss
-from jaxvision.ops.options import NOT_NEGATIVE, WHOLE, allowed
+from jaxvision.ops.options import FINITE, NOT_NEGATIVE, WHOLE, allowed
 from jaxvision.types import Labels, SegmentationMap
 
 
@@ -39,6 +39,9 @@ Logits = Float[Array, "h w k"]
 PixelLoss = Callable[[Logits, SegmentationMap], Part]
 
 
+CLASS_WEIGHTS = NOT_NEGATIVE._replace(none=True)
+
+
 def each_pixel(loss: Loss) -> PixelLoss:
     """The mean over the pixels of any loss in `ops.losses`, for which each is an example."""
 
@@ -49,6 +52,7 @@ def each_pixel(loss: Loss) -> PixelLoss:
     return of_map
 
 
+@allowed(class_weights=CLASS_WEIGHTS)
 def cross_entropy(class_weights: Sequence[float | int] | np.ndarray | None = None) -> PixelLoss:
     """Cross-entropy of the softmax, in nats, times the weight of the pixel's class; the mean over the pixels.
 
@@ -63,6 +67,7 @@ def cross_entropy(class_weights: Sequence[float | int] | np.ndarray | None = Non
     return each_pixel(_class_weighted(losses.cross_entropy, class_weights))
 
 
+@allowed(gamma=NOT_NEGATIVE, class_weights=CLASS_WEIGHTS)
 def focal(gamma: float | int = 2.0, class_weights: Sequence[float | int] | np.ndarray | None = None) -> PixelLoss:
     """Cross-entropy of the softmax times `(1 - probability of the pixel's class) ** gamma` (arXiv:1708.02002); the mean.
 
@@ -121,7 +126,7 @@ def tversky(
     return of_map
 
 
-@allowed(smooth=NOT_NEGATIVE)
+@allowed(smooth=NOT_NEGATIVE, classes=WHOLE._replace(none=True))
 def dice(smooth: float | int = 1.0, classes: Sequence[int] | None = None) -> PixelLoss:
     """One less the Dice coefficient of each class (arXiv:1606.04797), the mean over the classes, then over the images.
 
@@ -165,10 +170,13 @@ def added(factors: Mapping[PixelLoss, float | int]) -> PixelLoss:
     """The sum of losses, each times its factor: `added({cross_entropy(): 1.0, dice(): 0.5})`.
 
     Raises:
-      ValueError: for no loss at all.
+      ValueError: for no loss at all, and for a factor that is not finite.
     """
     if not factors:
         raise ValueError("added() needs one loss or more, got none")
+    for factor in factors.values():
+        if not FINITE.holds(factor):
+            raise ValueError(f"added(factors=...): a factor is {factor!r}; allowed is {FINITE}")
 
     def of_map(logits: Logits, target: SegmentationMap) -> Part:
         parts = [(factor, loss(logits, target)) for loss, factor in factors.items()]
