@@ -1,6 +1,6 @@
 """A small semantic segmenter on synthetic shapes: a class for every pixel of 96 px images, made from a seed.
 
-    python -m jaxvision.main --config=experiments/shapes_segmentation.py --workdir=runs/shapes_map --config.network=unet
+    python -m jaxvision.main --config=experiments/shapes_segmentation.py --workdir=runs/shapes_segmentation
 
 A proof that each network learns, and a first one to play with: nothing is downloaded. Tested on shapes of another seed. A
 field that is 0 takes the network's own value, and config.json has it. U^2-Net tells objects of one kind, circles, from the
