@@ -20,7 +20,7 @@ DEEP = {
     *("voc_fast_rcnn", "voc_rcnn", "coco_faster_rcnn", "coco_retinanet", "trees_faster_rcnn", "imagenet_resnet50"),
     *("detect_ssd", "detect_yolo", "detect_yolox", "detect_faster_rcnn", "detect_retinanet", "detect_detr"),
     *("torchvision_folder_resnet50", "torchvision_folder_vgg16", "torchvision_folder_inception_v3"),
-    *("efficientnet_lite0_fashion", "efficientnet_lite0_trees", "pets_unet"),
+    *("voc_fcn", "efficientnet_lite0_fashion", "efficientnet_lite0_trees", "pets_unet"),
     *("coco_yolact", "coco_detr_panoptic", "nuclei_yolact"),
 }
 """Tracing these takes long."""
