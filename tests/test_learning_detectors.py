@@ -31,7 +31,7 @@ def trained(detector, steps, workdir, environment):
         ("ssd", 400, {"AP50": 0.95, "AP": 0.7}),
         ("yolo", 800, {"AP50": 0.9, "AP": 0.5}),
         ("faster_rcnn", 300, {"AP50": 0.95, "AP": 0.7}),
-        ("yolact", 200, {"mask_AP50": 0.95, "mask_AP": 0.7}),
+        ("yolact", 400, {"mask_AP50": 0.95, "mask_AP": 0.7}),
     ],
 )
 def test_32_images_are_learned_by_heart_and_their_objects_written(detector, steps, least, tmp_path, optimised):
