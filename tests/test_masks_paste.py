@@ -161,7 +161,9 @@ def test_blocks_of_columns_make_no_difference(monkeypatch):
     assert list(run_lengths(masks, [2, 0], LETTERBOX)) == [whole[2], whole[0]]
 
 
-@pytest.mark.parametrize("form", ["in boxes", "of prototypes", "maps"])
+@pytest.mark.parametrize(
+    "form", ["in boxes", *(pytest.param(form, marks=pytest.mark.slow) for form in ("of prototypes", "maps"))]
+)
 def test_memory_is_that_of_one_mask_at_a_time(form):
     """In a photograph of 4,000 x 3,000 pixels, of which the floats alone would take 48 MB a mask."""
     canvas, random = canvas_of((3000, 4000), (750, 1000)), np.random.default_rng(5)

@@ -92,6 +92,7 @@ def test_masks_as_bits_train_as_masks_of_the_canvas_do(float64):
     assert expected["mask_loss"] > 0
 
 
+@pytest.mark.slow
 def test_predicted_masks_are_those_of_the_label_in_the_box_found(float64):
     batch = make_batch()
     task = small_mask_rcnn(jnp.float64, geometry="torchvision")
