@@ -81,6 +81,7 @@ def build(config) -> Experiment:
         steps=config.steps,
         train=train,
         augment=chain(
+            weighted_map(config.border.w0, config.border.sigma, config.border.object),
             flip(),
             vertical_flip(),
             affine(rotation=180, zoom=0.3, shift=0.1, fill="reflect"),
@@ -88,7 +89,6 @@ def build(config) -> Experiment:
             brightness(0.4),
             contrast(0.3),
             noise(5.0),
-            weighted_map(config.border.w0, config.border.sigma, config.border.object),
         ),
         evaluations={
             "test": Evaluation(test, metrics(CLASSES, boundary=True), pictures.report),

@@ -112,9 +112,9 @@ def fill_in(config, network: Network) -> None:
 
 
 def dilated(config, dtype) -> resnet.Backbone:
-    """A residual network of one block a stage, the last two of stride 4."""
+    """A residual network of one block a stage, whose last maps have stride 4."""
     return resnet.Backbone(
-        resnet.BasicBlock, (1, 1, 1), width=config.width, output_stride=4, stem="imagenet", dtype=dtype
+        resnet.Bottleneck, (1, 1, 1), width=config.width, output_stride=4, stem="imagenet", dtype=dtype
     )
 
 

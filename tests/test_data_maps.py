@@ -1,5 +1,7 @@
 import json
 import re
+import struct
+import zlib
 
 import jax
 import numpy as np
@@ -39,7 +41,7 @@ from jaxvision.data import (
 )
 from jaxvision.data.source import ClassMap, Example, annotations, concatenate
 from jaxvision.errors import DataError
-from jaxvision.formats import panoptic
+from jaxvision.formats import check, class_maps, panoptic
 from jaxvision.formats.voc import VOC_CLASSES
 from jaxvision.masks import runs
 
@@ -414,3 +416,46 @@ def test_masks_of_run_lengths_and_segments_are_placed_alike(tmp_path):
         rows.append(batch)
     jax.tree.map(np.testing.assert_array_equal, *rows)
     assert rows[0].masks.bits.any()
+
+
+def black_and_white(root, values):
+    for number, value in enumerate(values):
+        put(root / "images" / f"{number}.png", image_bytes(number))
+        inside = np.zeros(SIZES[number], np.uint8)
+        inside[2:9, 3:8] = value
+        put(root / "masks" / f"{number}.png", encoded(inside))
+    return root
+
+
+def test_masks_in_black_and_white_are_doubted_and_read_where_their_values_are_given(tmp_path, capfd):
+    root, classes = black_and_white(tmp_path, (255, 255)), ("background", "cell")
+    (doubt,) = maps.folder(root, classes).doubts
+    assert "none of the maps has a class but the first, and" in doubt
+    assert check.main([str(root), "--classes=background,cell"]) == 1
+    assert "values={0: 0, 255: 1} says that 255 is the second class" in capfd.readouterr().out
+    source = maps.folder(root, classes, values={0: 0, 255: 1})
+    assert source.doubts == ()
+    (example,) = source.read([0])
+    assert (int(example.map.label.sum()), example.map.valid.all()) == (35, True)
+    assert check.main([str(root), "--classes=background,cell", "--values=0:0,255:1"]) == 0
+    assert maps.folder(black_and_white(tmp_path / "sound", (1, 255)), classes).doubts == ()
+
+
+def test_values_that_can_not_be_are_refused(tmp_path):
+    root = black_and_white(tmp_path, (255,))
+    with pytest.raises(
+        ValueError, match=r"values has 255: 2; allowed are values from 0 to 65535, and of each None or a"
+    ):
+        maps.folder(root, ("background", "cell"), values={0: 0, 255: 2})
+
+
+@pytest.mark.parametrize("depth", [1, 2, 4])
+def test_grey_maps_of_few_bits_keep_their_numbers(tmp_path, depth):
+    """Written by hand: PIL writes grey PNGs of 8 bits."""
+    labels = np.arange(2**depth, dtype=np.uint8).repeat(8).reshape(2**depth, 8)
+    rows = np.packbits(np.unpackbits(labels[..., None], axis=-1)[..., 8 - depth :].reshape(len(labels), -1), axis=-1)
+    chunk = lambda kind, data: struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+    header = struct.pack(">IIBBBBB", 8, len(labels), depth, 0, 0, 0, 0)
+    lines = zlib.compress(b"".join(b"\0" + row.tobytes() for row in rows))
+    png = b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", lines) + chunk(b"IEND", b"")
+    np.testing.assert_array_equal(class_maps.values(png, labels.shape), labels)

@@ -130,3 +130,11 @@ def test_zero_takes_the_values_of_the_detector_and_the_config_keeps_them():
     chosen = module.build(config)
     assert (chosen.steps, config.learning_rate, config.batch_size) == (40, 1e-3, 16)
     assert as_json(config)["width"] == 16
+
+
+@pytest.mark.parametrize("network", ["fcn", "fcn8s", "deeplab", "unet", "resnet_unet", "u2net"])
+def test_every_network_of_the_shapes_has_variables(network):
+    (path,) = (each for each in FILES if each.stem == "shapes_segmentation")
+    chosen = build(Chosen(path, network, {}), {"network": network}, None)
+    shapes = jax.eval_shape(chosen.task.init, jax.random.key(0), chosen.train.spec)
+    assert jax.tree.leaves(shapes["params"])

@@ -147,7 +147,9 @@ def test_masks_of_prototypes_equal_the_loop_over_pixels(canvas):
 @canvases
 def test_masks_of_maps_equal_the_loop_over_pixels(canvas):
     logits = np.random.default_rng(3).normal(size=(2, 8, 9))
-    values = [[clamped(each, y / 4 - 0.5, x / 5 - 0.5) for *_, y, x in pixels(canvas)] for each in np.float64(logits)]
+    within = lambda y, x: 0 <= y < canvas.size[0] and 0 <= x < canvas.size[1]
+    value = lambda each, y, x: clamped(each, y / 4 - 0.5, x / 5 - 0.5) if within(y, x) else -1
+    values = [[value(each, y, x) for *_, y, x in pixels(canvas)] for each in np.float64(logits)]
     values = np.reshape(values, (2, *canvas.original_size))
     found = decoded(MapMasks(logits.astype(np.float32), (32, 45)), canvas)
     assert_equal_where_sure(found, values, 0.0)

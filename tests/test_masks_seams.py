@@ -97,3 +97,15 @@ def test_the_four_views_of_a_corner_are_one():
     assert_array_equal(found.box, [25, 20, 75, 80])
     assert_array_equal(runs.decode(found.mask), mask)
     assert found.score == pytest.approx(0.8)
+
+
+@pytest.mark.parametrize("with_mask", [True, False])
+def test_a_whole_object_inside_another_stays_one_of_its_own(with_mask):
+    around = np.zeros(SIZE, bool)
+    around[10:90, 20:99] = True
+    inner = disc(80, 50, 10)
+    outer = seen(around, 0, score=0.9, with_mask=with_mask)
+    small = seen(inner, 1, score=0.8, with_mask=with_mask)
+    found = joined([outer, small], WINDOWS, SIZE)
+    assert [each.score for each in found] == [0.9, 0.8]
+    assert_array_equal(found[1].box, [70, 40, 90, 60])

@@ -105,5 +105,5 @@ def test_the_best_are_kept_and_no_part_is_none():
 
 def test_scores_of_other_classes_are_refused():
     metric = components(CLASSES[:1], lambda: Truth(read))
-    with pytest.raises(ValueError, match="scores are of 3 classes; 1 classes of objects and the background make 2"):
+    with pytest.raises(ValueError, match="scores are of 3 classes, not of the background and 1 class of objects"):
         metric.observe(scores(exact()[None]), batch(1))

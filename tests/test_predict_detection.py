@@ -18,7 +18,7 @@ from jaxvision.draw.boxes import with_boxes
 from jaxvision.draw.palette import COLOURS
 from jaxvision.errors import ConfigError
 from jaxvision.experiment import Selection
-from jaxvision.run import records
+from jaxvision.run import prediction, records
 from jaxvision.types import Canvas, Detections
 
 HERE = Path(__file__).parent
@@ -263,6 +263,21 @@ def test_tiles_that_can_not_be(run, flags, message, capfd):
     with pytest.raises(SystemExit):
         run("x.png", *flags)
     assert message in capfd.readouterr().err
+
+
+def test_tiles_that_the_model_can_not_take_are_told_before_any_file_is_read(run, monkeypatch, tmp_path):
+    save(tmp_path / "images" / "0.png", scene(0)[0])
+
+    def refused(data, *_):
+        raise ValueError("300x300 is larger than the canvas 128x128")
+
+    original = prediction.Model.decoder
+    monkeypatch.setattr(
+        prediction.Model, "decoder", lambda model, t=None: original(model._replace(preprocessing=refused), t)
+    )
+    status, said, _ = run(tmp_path / "images", "--tiles=300")
+    assert status != 0
+    assert "the model takes no tiles of 300 pixels: 300x300 is larger than the canvas 128x128" in said
 
 
 def test_a_folder_that_can_not_be_made(run, tmp_path, capfd):

@@ -14,7 +14,7 @@ python -m jaxvision.formats.check finds them all.
 """
 
 import functools
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from os import PathLike
 from typing import Any
@@ -33,6 +33,7 @@ from jaxvision.formats.annotation import AnnotatedImage, Listing, Meaning, numbe
 from jaxvision.formats.class_maps import Segment
 from jaxvision.formats.fingerprint import digest
 from jaxvision.formats.image_file import BadImage, Size, read, size_mismatch, upright_size
+from jaxvision.formats.map_faults import foreground_lost
 from jaxvision.formats.maps import BACKGROUND, CITYSCAPES_CLASSES, CITYSCAPES_THINGS, LABEL_IDS, PETS
 
 __all__ = ["BACKGROUND", "CITYSCAPES_CLASSES", "CITYSCAPES_THINGS", "LABEL_IDS", "PETS", "Meaning", "numbered"]
@@ -54,7 +55,13 @@ class Made(Sequence[Mask]):
         return self._make(self._places[index])
 
 
-def folder(root: str | PathLike, classes: Sequence[str] | None = None, *, void: int | None = 255) -> Source:
+def folder(
+    root: str | PathLike,
+    classes: Sequence[str] | None = None,
+    *,
+    void: int | None = 255,
+    values: Mapping[int, int | None] | None = None,
+) -> Source:
     """The images below `images/`, sorted by path, and for each the mask of the same name, but for its ending, below `masks/`.
 
     Pixels of the masks are the numbers of classes, from 0, in grey or as indices of a palette; `void` is the one of no class.
@@ -63,12 +70,14 @@ def folder(root: str | PathLike, classes: Sequence[str] | None = None, *, void: 
       root: the folder.
       classes: names in the order of their numbers; None takes those of `classes.txt`, one a line.
       void: None where every pixel has a class.
+      values: the class of each value, or None, where values are not the numbers of classes: `{0: 0, 255: 1}` of masks that
+        are black and white. `void` is then of no use.
 
     Raises:
       DataError: if there are no names of classes.
       FileNotFoundError: if a folder, or the mask of an image, is not there.
     """
-    return _semantic(str(root), map_format.read_folder(root, classes, void), None)
+    return _semantic(str(root), map_format.read_folder(root, classes, void, values), None)
 
 
 def voc(root: str | PathLike, split: str, *, objects: bool = False) -> Source:
@@ -269,9 +278,23 @@ def _source(what: str, listing: Listing, content: Content, objects: Callable[[],
         objects=objects,
         sizes=lambda: np.asarray([upright_size(image.file) or (1, 1) for image in listing.images]),
         notes=doubts.notes(listing),
+        doubts=_doubts(listing),
         maps=True,
         root=str(listing.folder),
     )
+
+
+LOOKED_AT = 16
+"""Maps that are looked at before a run."""
+
+
+def _doubts(listing: Listing) -> tuple[str, ...]:
+    """What looks wrong with the first maps as a whole."""
+    if listing.meaning is None:
+        return ()
+    sizes = [(image, upright_size(image.file)) for image in listing.images[:LOOKED_AT]]
+    found = foreground_lost([(image, size) for image, size in sizes if size], class_maps.table(listing.meaning))
+    return () if found is None else (f"{listing.folder}: {found}",)
 
 
 def _map_sizes(listing: Listing, objects: bool) -> list[int]:

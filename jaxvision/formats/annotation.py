@@ -118,6 +118,19 @@ def numbered(classes: Sequence[str], void: int | None = 255) -> Meaning:
     return Meaning(tuple(classes), labels if void is None else {**labels, void: None})
 
 
+def stating(classes: Sequence[str], values: Mapping[int, int | None]) -> Meaning:
+    """Values of pixels with the class of each, or None: `{0: 0, 255: 1}` of masks that are black and white.
+
+    Raises:
+      ValueError: for a value that no pixel has, and a class that there is not.
+    """
+    for value, label in values.items():
+        if not 0 <= value < 1 << 16 or not (label is None or 0 <= label < len(classes)):
+            allowed = f"allowed are values from 0 to 65535, and of each None or a class from 0 to {len(classes) - 1}"
+            raise ValueError(f"values has {value}: {label}; {allowed}")
+    return Meaning(tuple(classes), dict(values))
+
+
 class AnnotatedImage(NamedTuple):
     """An image with its objects, as the annotation files have them."""
 

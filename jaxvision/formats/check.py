@@ -36,6 +36,7 @@ class Flags(NamedTuple):
     path: Path
     images: Path | None
     classes: tuple[str, ...]
+    values: dict[int, int | None] | None
     repaired: Path | None
     all: bool
     traceback: bool
@@ -63,6 +64,12 @@ def parse(argv: Sequence[str]) -> Flags:
         " without data.yaml and classes.txt",
     )
     parser.add_argument(
+        "--values",
+        type=_values,
+        metavar="V:C,...",
+        help="of a folder of maps: the class of each value, from 0, nothing for none (0:0,255:1 for black and white masks)",
+    )
+    parser.add_argument(
         "--repaired", type=commands.expanded, metavar="OUT", help="write a copy without faults, COCO JSON, a new file"
     )
     parser.add_argument("--all", action="store_true", help=f"show all faults, not only the first {SHOWN} of each kind")
@@ -79,6 +86,14 @@ def _classes(text: str) -> tuple[str, ...]:
     if repeated(names) or not all(names):
         raise argparse.ArgumentTypeError(f"{text!r}; allowed are names, each of them once, with commas between")
     return names
+
+
+def _values(text: str) -> dict[int, int | None]:
+    try:
+        pairs = [each.split(":") for each in text.split(",")]
+        return {int(value): int(label) if label.strip() else None for value, label in pairs}
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r}; allowed are value:class pairs, such as 0:0,255:1") from None
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -113,6 +128,8 @@ def opened(flags: Flags, report: Report) -> Listing:
     layout, path = recognise(flags.path)
     if layout not in (Layout.COCO, Layout.PANOPTIC) and flags.images is not None:
         raise DataError(f"--images names the images of a COCO file, and {path} is none")
+    if layout is not Layout.MAP_FOLDER and flags.values is not None:
+        raise DataError(f"--values says what the masks of a folder with images/ and masks/ hold, and {path} is none")
     match layout:
         case Layout.YOLO_YAML:
             return _described(path, report)
@@ -123,7 +140,7 @@ def opened(flags: Flags, report: Report) -> Listing:
         case Layout.PANOPTIC:
             return panoptic.read_listing(path, flags.images, None, report)
         case Layout.MAP_FOLDER:
-            return maps.read_folder(path, flags.classes or None, report=report)
+            return maps.read_folder(path, flags.classes or None, values=flags.values, report=report)
         case Layout.CITYSCAPES:
             return _cityscapes(path)
     return opening.open(path, images=flags.images, report=report)

@@ -61,11 +61,17 @@ def _pixels(data: bytes, size: Size, modes: Sequence[str], otherwise: str) -> np
             raise BadMap(FaultKind.MAP_SIZE, problem)
         if turned.mode == "1":  # whose pixels are 255 in NumPy
             return guarded(lambda: np.asarray(turned.convert("L"))) // 255
-        return guarded(lambda: np.asarray(turned))
+        return guarded(lambda: np.asarray(turned)) // _scale(data)
     except BadMap:
         raise
     except BadImage as error:
         raise BadMap(FaultKind.MAP_FILE, str(error)) from None
+
+
+def _scale(data: bytes) -> int:
+    """What PIL has multiplied the pixels of a PNG by: grey ones of 2 or 4 bits, so that the largest becomes 255."""
+    depth, colour = (data[24], data[25]) if data[:8] == b"\x89PNG\r\n\x1a\n" and len(data) > 25 else (8, 0)
+    return 255 // (2**depth - 1) if colour == 0 and depth in (2, 4) else 1
 
 
 def size_fault(found: Size, size: Size) -> str | None:

@@ -28,6 +28,33 @@ def faults(listing: Listing, sizes: Sequence[Size | Finding]) -> Iterator[Findin
     with ThreadPoolExecutor(min(cores(), 8)) as pool:
         for each in pool.map(found, listing.images, sizes):
             yield from each
+    pairs = zip(listing.images, sizes, strict=True)
+    usable = [(image, size) for image, size in pairs if not isinstance(size, Finding)]
+    doubt = None if known is None else foreground_lost(usable, known)
+    if doubt is not None:
+        yield Finding(FaultKind.MAP_LABEL, str(listing.folder), "", doubt)
+
+
+def foreground_lost(images: Sequence[tuple[AnnotatedImage, Size]], known: Table) -> str | None:
+    """What to say where maps have the first class and what is void, and nothing else: as a rule, black and white ones."""
+    first = void = 0
+    for image, size in images:
+        if image.map is None:
+            continue
+        try:
+            pixels = values(read(image.map), size)
+            labels, valid = classes(pixels, known)
+        except BadImage:
+            continue
+        if (valid & (labels > 0)).any():
+            return None
+        first, void = first + int(valid.sum()), void + int((~valid).sum())
+    if not first or not void:
+        return None
+    return (
+        f"none of the maps has a class but the first, and {void / (first + void):.0%} of their pixels are void; of masks in"
+        " black and white, values={0: 0, 255: 1} says that 255 is the second class"
+    )
 
 
 def _classes(image: AnnotatedImage, size: Size, known: Table) -> Iterator[Finding]:

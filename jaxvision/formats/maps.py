@@ -1,7 +1,7 @@
 """Datasets of class maps: a folder of mask images, Pascal VOC's segmentation, Cityscapes."""
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from os import PathLike
 from pathlib import Path
 
@@ -18,6 +18,7 @@ from jaxvision.formats.annotation import (
     Report,
     numbered,
     refuse,
+    stating,
 )
 from jaxvision.formats.class_maps import Segment, most_frequent
 from jaxvision.formats.files import sorted_out
@@ -65,12 +66,16 @@ def is_folder(path: Path) -> bool:
 
 
 def read_folder(
-    root: str | PathLike, classes: Sequence[str] | None = None, void: int | None = 255, report: Report = refuse
+    root: str | PathLike,
+    classes: Sequence[str] | None = None,
+    void: int | None = 255,
+    values: Mapping[int, int | None] | None = None,
+    report: Report = refuse,
 ) -> Listing:
     """The images below `images/` in the order of their paths, and the map of each, of the same path below `masks/`.
 
-    The endings of the two may differ. Values of pixels are the classes, in the order of their names, from 0. `classes=None`
-    takes the names of `classes.txt`, one a line.
+    The endings of the two may differ. Values of pixels are the classes, in the order of their names, from 0, unless `values`
+    says the class of each. `classes=None` takes the names of `classes.txt`, one a line.
 
     Raises:
       DataError: if there are no names of classes.
@@ -95,7 +100,8 @@ def read_folder(
         _image(file, root / "images", maps.get(stem, root / "masks" / f"{stem}.png"), place)
         for place, (stem, file) in enumerate(sorted(images.items()), start=1)
     ]
-    return _listing(FOLDER, root / "images", numbered(classes, void), listed)
+    meaning = numbered(classes, void) if values is None else stating(classes, values)
+    return _listing(FOLDER, root / "images", meaning, listed)
 
 
 def _by_stem(folder: Path, report: Report) -> dict[str, Path]:

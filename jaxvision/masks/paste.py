@@ -95,8 +95,10 @@ def _of_prototypes(masks: PrototypeMasks, row: int, canvas: Canvas) -> _Found:
 
 
 def _of_map(masks: MapMasks, row: int, canvas: Canvas) -> _Found:
+    """Nothing is on in the file beyond what the canvas shows of it."""
     logits, (height, width) = _floats(masks.logits[row]), canvas.original_size
-    return logits, _on_canvas(np.array([0.0, 0.0, width, height]), logits.shape, masks.extent, canvas), 0.0
+    shown = np.array(canvas.window or (0, 0, width, height), np.float64)
+    return logits, _on_canvas(shown, logits.shape, masks.extent, canvas), 0.0
 
 
 def _aligned(box: Float[np.ndarray, "4"], side: int, size: tuple[int, int]) -> _Window:

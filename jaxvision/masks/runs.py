@@ -58,9 +58,11 @@ def of_counts(counts: Sequence[int] | np.ndarray, size: tuple[int, int]) -> Runs
 
 
 def of_coco(found: Any) -> Runs:
-    """Run lengths of COCO's form, `{"size", "counts"}`, compressed."""
+    """Run lengths of COCO's form, `{"size", "counts"}`, compressed or as numbers."""
     counts = found["counts"]
     height, width = found["size"]
+    if isinstance(counts, list):
+        return of_counts(counts, (height, width))
     return Runs((int(height), int(width)), counts.encode("ascii") if isinstance(counts, str) else bytes(counts))
 
 

@@ -32,9 +32,10 @@ class Found(NamedTuple):
 def joined(found: Sequence[Found], windows: Windows, size: tuple[int, int]) -> list[Found]:
     """The objects of the image, the best first; of equal scores in the order given.
 
-    Two objects of one class and of two tiles are one where they agree in what both tiles show (IoU), or where the smaller one
-    lies in the other (intersection over its area), by half. Two of one tile are never one: the best agreements come first. Of
-    an object that a tile shows whole its mask there is taken, else the union of all; the score is the best.
+    Two objects of one class and of two tiles are one where they agree in what both tiles show (IoU), or where the smaller
+    one, cut by its tile, lies in the other (intersection over its area), by half. Two of one tile are never one: the best
+    agreements come first. Of an object that a tile shows whole its mask there is taken, else the union of all; the score is
+    the best.
 
     Args:
       found: objects of all tiles.
@@ -43,7 +44,7 @@ def joined(found: Sequence[Found], windows: Windows, size: tuple[int, int]) -> l
     """
     cut = [_cut(each, windows[each.tile], size) for each in found]
     groups = [[number] for number in range(len(found))]
-    for _, one, other in sorted(_pairs(found, windows, size), key=lambda pair: -pair[0]):
+    for _, one, other in sorted(_pairs(found, windows, size, cut), key=lambda pair: -pair[0]):
         tiles = [{found[number].tile for number in groups[each]} for each in (one, other)]
         if tiles[0].isdisjoint(tiles[1]):
             merged = groups[one] + groups[other]
@@ -74,7 +75,9 @@ def _cut(each: Found, window: Float[np.ndarray, "4"], size: tuple[int, int]) -> 
     )
 
 
-def _pairs(found: Sequence[Found], windows: Windows, size: tuple[int, int]) -> Iterator[tuple[float, int, int]]:
+def _pairs(
+    found: Sequence[Found], windows: Windows, size: tuple[int, int], cut: Sequence[bool]
+) -> Iterator[tuple[float, int, int]]:
     """Pairs that are one object: IoU in what both tiles show, and their numbers."""
     by_tile = {tile: [n for n, each in enumerate(found) if each.tile == tile] for tile in {each.tile for each in found}}
     for tiles in combinations(sorted(by_tile), 2):
@@ -84,7 +87,8 @@ def _pairs(found: Sequence[Found], windows: Windows, size: tuple[int, int]) -> I
         shown = _rectangle(zone, size)
         for one, other in _candidates([by_tile[tile] for tile in tiles], found, zone):
             agreement, covered = _overlaps(found[one], found[other], zone, shown)
-            if max(agreement, covered) >= SAME:
+            smaller = min((one, other), key=lambda number: _pixels(found[number]))
+            if agreement >= SAME or (covered >= SAME and cut[smaller]):
                 yield agreement, one, other
 
 
@@ -107,12 +111,16 @@ def _overlaps(one: Found, other: Found, zone: Float[np.ndarray, "4"], shown: Run
     if one.mask is None or other.mask is None:
         common = _extent(_common(_common(one.box, other.box), zone))
         parts = [_extent(_common(each.box, zone)) for each in (one, other)]
-        smaller = min(_extent(one.box), _extent(other.box))
     else:
         common = area(intersection([one.mask, other.mask, shown]))
         parts = [area(intersection([each, shown])) for each in (one.mask, other.mask)]
-        smaller = min(area(one.mask), area(other.mask))
+    smaller = min(_pixels(one), _pixels(other))
     return common / max(sum(parts) - common, 1e-9), common / max(smaller, 1e-9)
+
+
+def _pixels(each: Found) -> float:
+    """Area of a mask, or of a box."""
+    return _extent(each.box) if each.mask is None else area(each.mask)
 
 
 def _common(one: Float[np.ndarray, "*a 4"], other: Float[np.ndarray, "*b 4"]) -> Float[np.ndarray, "*c 4"]:

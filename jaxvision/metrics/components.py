@@ -100,7 +100,7 @@ def _parts(rows: Rows, row: int, smallest: int) -> Iterator[Component]:
     powers = np.exp(logits - logits.max(-1, keepdims=True))
     y, x = (_nearest(canvas, axis, logits.shape[axis]) for axis in (0, 1))
     normalised = powers / powers.sum(-1, keepdims=True)
-    return parts_of(class_map(logits, canvas), lambda label: normalised[y][:, x, label], smallest)
+    return parts_of(class_map(logits, canvas), lambda label: normalised[..., label][y][:, x], smallest)
 
 
 def _nearest(canvas: Canvas, axis: int, cells: int) -> Int[np.ndarray, "n"]:

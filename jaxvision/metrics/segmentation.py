@@ -14,6 +14,7 @@ from jaxvision.errors import amount
 from jaxvision.metrics import boundaries
 from jaxvision.metrics.classification import FEW_CLASSES, class_names
 from jaxvision.ops.class_map import class_map
+from jaxvision.ops.pixels import inside
 from jaxvision.types import Batch, Metric, PixelScores, Rows, SegmentationMap
 
 PICTURE = 512
@@ -139,8 +140,10 @@ def _observe(scores: PixelScores, batch: Batch, k: int, boundary: bool) -> Rows:
         )
     if scores.logits.shape[-1] != k:
         raise ValueError(f"the metric was made for {amount(k, 'class')}, the logits have {scores.logits.shape[-1]}")
-    label, valid = (jnp.asarray(each) for each in (target.label, target.valid))
+    label = jnp.asarray(target.label)
     canvas = (label.shape[1], label.shape[2])
+    content = jax.vmap(inside, (0, None, None))(jnp.asarray(batch.size), *canvas)
+    valid = jnp.asarray(target.valid) & content
     predicted = jax.vmap(lambda logits: class_map(logits, canvas))(scores.logits)
     known = valid & (label >= 0) & (label < k)
     whole = jnp.uint8 if k < 255 else jnp.uint16

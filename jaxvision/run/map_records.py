@@ -9,7 +9,7 @@ from PIL import Image
 from jaxvision.draw.boxes import with_boxes
 from jaxvision.draw.masks import with_classes, with_legend, with_masks
 from jaxvision.draw.palette import BLACK, class_colour, class_colours, distinct, levels
-from jaxvision.errors import amount
+from jaxvision.errors import ConfigError, amount
 from jaxvision.experiment import Output, Record, Selection
 from jaxvision.masks import runs
 from jaxvision.masks.class_map import class_map
@@ -118,6 +118,8 @@ def panoptic(things: Sequence[bool], *, threshold: float = 0.85, smallest: int =
 
     def record(found: Detections, canvas: Canvas, selection: Selection) -> Record:
         of: Any = found
+        if not isinstance(of.masks, MapMasks):
+            raise ConfigError("a panoptic map can't be put together from tiles, whose masks are joined as objects")
         valid = np.asarray(of.valid)
         labels: Any = np.asarray(of.labels)[valid]
         scores: Any = np.asarray(of.scores, np.float64)[valid]

@@ -102,8 +102,18 @@ class Model(NamedTuple):
         return [each.record for each in self.stream(canvases, selection, rows, tiling)]
 
     def decoder(self, tiling: Tiling | None = None) -> Callable[[bytes | np.ndarray], Canvas]:
-        """What makes of an image file, or pixels, what `stream` takes."""
-        return self.preprocessing if tiling is None else tiles.whole
+        """What makes of an image file, or pixels, what `stream` takes.
+
+        Raises:
+          ConfigError: for tiles of a size that the model can't take.
+        """
+        if tiling is None:
+            return self.preprocessing
+        try:
+            self.preprocessing(np.zeros((tiling.size, tiling.size, 3), np.uint8))
+        except ValueError as error:
+            raise ConfigError(f"the model takes no tiles of {tiling.size} pixels: {error}") from None
+        return tiles.whole
 
     def _rows(self, images: int) -> int:
         """How many rows a batch has for so few images: each device the next power of 2, so that few are compiled."""
