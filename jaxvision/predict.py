@@ -6,15 +6,15 @@ python -m jaxvision.predict --workdir=runs/detector large_images --output=object
 python -m jaxvision.predict --workdir=runs/segmenter my_images --output=classes.jsonl --maps=maps
 
 A file or frame is a row, in the order of the input, in bounded memory: of a classifier the best classes with their
-probabilities, of a detector the label, score and box (x0 y0 x1 y1 in pixels of the file) of every object, and its mask where
-there is one, as COCO's run lengths or polygons; of a semantic segmenter the pixels of each class. `--maps` writes the class
-of each pixel as PNG with a palette, labels counted from 0, or the segments as COCO's panoptic PNG. In `.csv` an object is a
-row, and a name that a spreadsheet would run as a formula has an apostrophe before it; `.json` is laid out as COCO's
-annotations, with scores; its image ids are numbers of its own: match them by `file_name`, classes by `name`. Images are
-prepared as the evaluation does it; a detector on given regions searches each file first. With `--tiles=` a file of any size
-is cut into overlapping squares of so many of its pixels, each prepared as an image of its own, and objects that a seam cuts
-are put together: choose a size at which objects look as large as in training. What can't be read is named, and left out.
-Nothing in the workdir is changed.
+probabilities, of a detector the label, score and box (x0 y0 x1 y1 in pixels of the file) of every object and, but in `.csv`,
+its mask where there is one, as COCO's run lengths or polygons; of a semantic segmenter the pixels of each class. `--maps`
+writes the class of each pixel as PNG with a palette, labels counted from 0, or the segments as COCO's panoptic PNG. In
+`.csv` an object is a row, and a name that a spreadsheet would run as a formula has an apostrophe before it; `.json` is laid
+out as COCO's annotations, with scores; its image ids are numbers of its own: match them by `file_name`, classes by `name`.
+Images are prepared as the evaluation does it; a detector on given regions searches each file first. With `--tiles=` a large
+file, up to 178 million pixels, is cut into overlapping squares of so many of its pixels, each prepared as an image of its
+own, and objects that a seam cuts are put together: choose a size at which objects look as large as in training. What can't
+be read is named, and left out. Nothing in the workdir is changed.
 """
 
 import argparse

@@ -37,6 +37,7 @@ TRACED_LONG = {
 """Their own tests trace them in the default suite."""
 ALIKE = {
     *("imagenet_vgg16", "imagenet_squeezenet", "folder_cnn", "fashion_mnist_cnn", "optimizers"),
+    *("coco_mask_rcnn", "nuclei_mask_rcnn", "nuclei_yolact"),
     *("imbalanced_fashion_mnist", "shapes_yolo", "shapes_fast_rcnn", "cifar100_resnet18", "fashion_mnist_resnet18"),
 }
 """The task, and the layers, of others."""
@@ -51,6 +52,9 @@ BUNDLED = {
     "shapes_ssd",
     "detect_ssd",
     "nuclei_unet",
+    "nuclei_mask_rcnn",
+    "nuclei_yolact",
+    "shapes_segmentation",
 }
 """Their data come with the package, or are made by the tests."""
 

@@ -23,6 +23,8 @@ SMALL = {
     "shapes_fast_rcnn": {"batch_size": "2", "width": "8", "fast_rcnn.proposals": "20"},
     "shapes_rcnn": {"batch_size": "2", "width": "8", "rcnn.proposals": "20"},
     "shapes_yolact": {"batch_size": "2", "width": "8", "yolact.channels": "16"},
+    "shapes_mask_rcnn": {"batch_size": "2", "width": "8", "mask_rcnn.channels": "16"},
+    "shapes_segmentation": {"batch_size": "2", "width": "4"},
     "shapes_detr_segmentation": {"batch_size": "2", "width": "8"},
     "nuclei_unet": {"batch_size": "2", "width": "4"},
     "pets_unet": {"batch_size": "2", "size": "64"},
@@ -33,7 +35,7 @@ SAME = {
     *("efficientnet_lite0_fashion", "efficientnet_lite0_trees", "detect_yolo", "detect_yolox", "detect_faster_rcnn"),
     *("detect_retinanet", "detect_detr", "voc_ssd300", "trees_ssd", "trees_yolo", "coco_detr", "coco_yolox"),
     *("coco_retinanet", "coco_faster_rcnn", "voc_fast_rcnn", "voc_rcnn", "coco_yolov3", "imagenet_efficientnet_lite0"),
-    *("coco_yolact", "coco_detr_panoptic", "nuclei_yolact"),
+    *("coco_yolact", "coco_detr_panoptic", "nuclei_yolact", "coco_mask_rcnn", "nuclei_mask_rcnn", "voc_fcn"),
 }
 """But for the classes, the canvas or the depth of the backbone, the same step as another file's."""
 ELSEWHERE = {

@@ -276,3 +276,11 @@ def test_what_cannot_be_is_refused():
     ]:
         with pytest.raises(ValueError, match=told):
             call()
+
+
+@pytest.mark.parametrize("dtype", [jnp.float16, jnp.bfloat16])
+def test_pixels_are_counted_in_float32_at_least(dtype):
+    target = SegmentationMap(jnp.ones((300, 300), jnp.int32), jnp.ones((300, 300), bool))
+    part = pixel_losses.cross_entropy()(jnp.zeros((300, 300, 2), dtype), target)
+    assert float(part.count) == 90_000
+    assert float(part.sum / part.count) == pytest.approx(np.log(2), rel=1e-5)

@@ -58,7 +58,8 @@ def merge(
       masks: of the queries: `logits` is `n h w`.
       canvas: how the image lies on the canvas.
       things: whether each label is a thing; else it is stuff.
-      threshold: queries with a score above it take part.
+      threshold: queries with a score above it take part; below 0.5 also those whose score of no object, which is not known
+        here, is higher: the authors' code leaves these out.
       smallest: segments of so many pixels of the file, or fewer, are dropped.
 
     Returns:

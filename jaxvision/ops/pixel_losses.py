@@ -205,7 +205,8 @@ class _Rows(NamedTuple):
 
 
 def _rows(logits: Logits, target: SegmentationMap) -> _Rows:
-    dtype = logits.dtype
+    dtype = jnp.dtype(jnp.float64 if logits.dtype == jnp.float64 else jnp.float32)  # halves cannot count the pixels
+    logits = logits.astype(dtype)
     weight = jnp.ones(target.valid.shape, dtype) if target.weight is None else target.weight.astype(dtype)
     weight = jnp.where(target.valid, weight, 0)
     counted = weight > 0
