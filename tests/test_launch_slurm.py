@@ -107,10 +107,10 @@ def test_a_sweep_is_one_array_and_is_submitted_once(cluster, tmp_path):
     with ThreadPoolExecutor() as two_launchers:
         said = sorted(two_launchers.map(lambda _: launch(cluster, tmp_path, *sweep).splitlines()[-1][:17], range(2)))
     assert said == ["0 runs were submi", "2 runs were submi"]
-    numbers = [number.split("_") for number in cluster.queue()]
+    numbers = [path.name.split("_")[:2] for path in (tmp_path / "slurm").glob("*_submitted.pkl")]
     assert len({number for number, _ in numbers}) == 1
     assert sorted(index for _, index in numbers) == ["0", "1"]
-    assert "0 runs were submitted" in launch(cluster, tmp_path, *sweep)  # they are queued, or run already
+    assert "0 runs were submitted" in launch(cluster, tmp_path, *sweep)  # they are queued, run, or are done
     wait_for(cluster, tmp_path, all_done)
     assert "0 runs were submitted" in launch(cluster, tmp_path, *sweep)
     assert [len(state.starts(tmp_path / name)) for name in states(tmp_path)] == [1, 1]
