@@ -1,22 +1,13 @@
 """The class of every pixel of an image file, from scores on the canvas; some rows and one class at a time."""
 
-from typing import NamedTuple
-
 import numpy as np
 from jaxtyping import Float, Int
 
+from jaxvision.masks.taps import Taps, taps
 from jaxvision.types import Canvas
 
 ROWS = 64
 """Rows of the file that are made at a time: beside the map itself, memory grows with them alone."""
-
-
-class Taps(NamedTuple):
-    """Linear interpolation along one axis: the two cells that each pixel lies between, and the weight of the second."""
-
-    first: Int[np.ndarray, "p"]
-    second: Int[np.ndarray, "p"]
-    weight: Float[np.ndarray, "p"]
 
 
 def class_map(logits: Float[np.ndarray, "h w k"], canvas: Canvas) -> Int[np.ndarray, "y x"]:
@@ -36,17 +27,14 @@ def class_map(logits: Float[np.ndarray, "h w k"], canvas: Canvas) -> Int[np.ndar
     )
     found = np.zeros(canvas.original_size, np.uint8 if logits.shape[-1] <= 256 else np.uint16)
     for start in range(0, len(found), ROWS):
-        part = Taps(*(each[start : start + ROWS] for each in rows))
-        found[start : start + ROWS] = _best(logits, part, columns)
+        found[start : start + ROWS] = _best(logits, rows.of(slice(start, start + ROWS)), columns)
     return found
 
 
 def _taps(cells: int, canvas: int, pixels: int, scale: float, shift: float) -> Taps:
     """The taps of the pixels of one side of the file."""
     place = ((np.arange(pixels) + 0.5 - shift) / scale) * (cells / canvas) - 0.5
-    place = np.clip(place, 0, cells - 1)
-    first = np.floor(place).astype(np.intp)
-    return Taps(first, np.minimum(first + 1, cells - 1), place - first)
+    return taps(place, cells)
 
 
 def _best(logits: Float[np.ndarray, "h w k"], rows: Taps, columns: Taps) -> Int[np.ndarray, "y x"]:

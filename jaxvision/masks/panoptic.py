@@ -6,6 +6,7 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
+from jaxvision.masks.taps import Taps, taps
 from jaxvision.types import Canvas, MapMasks
 
 VOID = 0
@@ -128,7 +129,7 @@ def _settled(
     smallest: int,
 ) -> tuple[Int[np.ndarray, "y x"], Int[np.ndarray, "n"]]:
     """The query of each pixel of the content, -1 where all were dropped; the area that each query stands for in the file."""
-    taps = [_taps(logits.shape[1 + axis], extent[axis], size[axis]) for axis in (0, 1)]
+    along = [_taps_of(logits.shape[1 + axis], extent[axis], size[axis]) for axis in (0, 1)]
     weights = [np.bincount(each[each >= 0], minlength=side) for each, side in zip(pixels, size, strict=True)]
     alive = np.ones(len(logits), bool)
     best = np.full(size, -1, np.int32)
@@ -136,7 +137,7 @@ def _settled(
     while True:
         for start in range(0, len(again), ROWS):
             rows = again[start : start + ROWS]
-            best[rows] = _winners(logits, np.flatnonzero(alive), (taps[0].of(rows), taps[1]))
+            best[rows] = _winners(logits, np.flatnonzero(alive), (along[0].of(rows), along[1]))
         area = _areas(best, leader, weights)
         small = alive & (area[leader] <= smallest)
         if not small.any():
@@ -145,31 +146,17 @@ def _settled(
         again = np.flatnonzero(np.append(small, False)[best].any(1))
 
 
-class _Taps(NamedTuple):
-    """Linear interpolation along one axis: the two cells that each pixel lies between, and the weight of the second."""
-
-    first: Int[np.ndarray, "p"]
-    second: Int[np.ndarray, "p"]
-    weight: Float[np.ndarray, "p"]
-
-    def of(self, pixels: Int[np.ndarray, "q"]) -> "_Taps":
-        """The taps of these pixels."""
-        return _Taps(*(each[pixels] for each in self))
-
-
-def _taps(cells: int, extent: int, pixels: int) -> _Taps:
+def _taps_of(cells: int, extent: int, pixels: int) -> Taps:
     """The taps of the first `pixels` of a side of `extent` pixels that so many cells cover, as in PyTorch's interpolation."""
-    place = np.maximum((np.arange(pixels) + 0.5) * cells / extent - 0.5, 0)
-    first = np.minimum(place.astype(np.int64), cells - 1)
-    return _Taps(first, np.minimum(first + 1, cells - 1), np.minimum(place - first, 1))
+    return taps((np.arange(pixels) + 0.5) * cells / extent - 0.5, cells)
 
 
 def _winners(
-    logits: Float[np.ndarray, "n h w"], among: Int[np.ndarray, "m"], taps: tuple[_Taps, _Taps]
+    logits: Float[np.ndarray, "n h w"], among: Int[np.ndarray, "m"], sides: tuple[Taps, Taps]
 ) -> Int[np.ndarray, "r c"]:
     """The query of the largest logit at each pixel, the first of equal ones; -1 where there are none."""
-    rows, columns = taps
-    along, across = (each.weight.astype(logits.dtype) for each in taps)
+    rows, columns = sides
+    along, across = (each.weight.astype(logits.dtype) for each in sides)
     shape = (len(rows.first), len(columns.first))
     best, winner = np.full(shape, -np.inf, logits.dtype), np.full(shape, -1, np.int32)
     for number in among:

@@ -9,9 +9,10 @@ from typing import NamedTuple
 
 import numpy as np
 from jax.typing import ArrayLike
-from jaxtyping import Float, Int
+from jaxtyping import Float
 
 from jaxvision.masks.runs import Runs, of_window
+from jaxvision.masks.taps import Taps, taps
 from jaxvision.types import BoxMasks, Canvas, MapMasks, PrototypeMasks
 
 VALUES_AT_ONCE = 2**17
@@ -22,19 +23,11 @@ FAR = 2.0**30
 """Pixels beyond which a box ends."""
 
 
-class _Samples(NamedTuple):
-    """Samples of a grid along one axis: the two values beside each, and the weight of the second."""
-
-    first: Int[np.ndarray, "m"]
-    second: Int[np.ndarray, "m"]
-    weight: Float[np.ndarray, "m"]
-
-
-Values = Callable[[Float[np.ndarray, "y x"], _Samples, _Samples], Float[np.ndarray, "h w"]]
+Values = Callable[[Float[np.ndarray, "y x"], Taps, Taps], Float[np.ndarray, "h w"]]
 """`(grid, columns, rows) -> values` of the grid at these columns and rows, in its precision."""
 
 
-def _bilinear(grid: Float[np.ndarray, "y x"], columns: _Samples, rows: _Samples) -> Float[np.ndarray, "h w"]:
+def _bilinear(grid: Float[np.ndarray, "y x"], columns: Taps, rows: Taps) -> Float[np.ndarray, "h w"]:
     (left, right, along), (above, below, down) = columns, rows
     down, across = down[:, None], grid[:, left] * (1 - along) + grid[:, right] * along
     return across[above] * (1 - down) + across[below] * down
@@ -44,8 +37,8 @@ class _Window(NamedTuple):
     """Window of the file: its first pixel (x, y), the samples of a grid at its columns and rows, and how they are taken."""
 
     corner: tuple[int, int]
-    columns: _Samples
-    rows: _Samples
+    columns: Taps
+    rows: Taps
     values: Values = _bilinear
 
 
@@ -105,7 +98,7 @@ def _aligned(box: Float[np.ndarray, "4"], side: int, size: tuple[int, int]) -> _
     """The pixels whose centres lie in the box; its cells have their values at their centres."""
     begin, pixels = _pixels_in(box.astype(np.float64), size)
     at = ((x + 0.5 - box[axis]) / (box[2 + axis] - box[axis]) * (side - 2) + 0.5 for axis, x in enumerate(pixels))
-    columns, rows = (_samples(x, side) for x in at)
+    columns, rows = (taps(x, side) for x in at)
     return _Window(begin, columns, rows)
 
 
@@ -120,7 +113,7 @@ def _by_torchvision(box: Float[np.ndarray, "4"], side: int, size: tuple[int, int
     pixels = (np.arange(begin[axis], end[axis]) - low[axis] + 0.5 for axis in (0, 1))
     at = (_fused(x.astype(box.dtype), ratio[axis], -0.5) for axis, x in enumerate(pixels))
     values = _as_torch if extent.sum() > 128 else _as_torch_when_small
-    columns, rows = (_samples(x, side) for x in at)
+    columns, rows = (taps(x, side) for x in at)
     return _Window((int(begin[0]), int(begin[1])), columns, rows, values)
 
 
@@ -130,13 +123,13 @@ def _fused(a: np.ndarray, b: np.ndarray, c: np.ndarray | float) -> np.ndarray:
     return (a.astype(wide) * b + c).astype(a.dtype)
 
 
-def _as_torch(grid: Float[np.ndarray, "y x"], columns: _Samples, rows: _Samples) -> Float[np.ndarray, "h w"]:
+def _as_torch(grid: Float[np.ndarray, "y x"], columns: Taps, rows: Taps) -> Float[np.ndarray, "h w"]:
     (left, right, along), (above, below, down) = columns, rows
     down, across = down[:, None], _fused(grid[:, left], 1 - along, grid[:, right] * along)
     return _fused(across[above], 1 - down, across[below] * down)
 
 
-def _as_torch_when_small(grid: Float[np.ndarray, "y x"], columns: _Samples, rows: _Samples) -> Float[np.ndarray, "h w"]:
+def _as_torch_when_small(grid: Float[np.ndarray, "y x"], columns: Taps, rows: Taps) -> Float[np.ndarray, "h w"]:
     """Values as torch computes them, which has another order of sums for 128 rows and columns, or less."""
     (left, right, along), (above, below, down) = columns, rows
     above, below, down = above[:, None], below[:, None], down[:, None]
@@ -152,7 +145,7 @@ def _on_canvas(box: Float[np.ndarray, "4"], shape: tuple[int, ...], extent: tupl
         (x + 0.5 - shift[axis]) / scale[axis] * (shape[1 - axis] / extent[1 - axis]) - 0.5
         for axis, x in enumerate(pixels)
     )
-    columns, rows = (_samples(x, shape[1 - axis]) for axis, x in enumerate(at))
+    columns, rows = (taps(x, shape[1 - axis]) for axis, x in enumerate(at))
     return _Window(begin, columns, rows)
 
 
@@ -165,19 +158,13 @@ def _pixels_in(
     return (int(x0), int(y0)), (np.arange(x0, x1), np.arange(y0, y1))
 
 
-def _samples(at: Float[np.ndarray, "m"], limit: int) -> _Samples:
-    at = np.clip(at, 0, limit - 1)
-    first = np.floor(at)
-    return _Samples(first.astype(np.intp), np.minimum(first + 1, limit - 1).astype(np.intp), at - first)
-
-
 def _pasted(grid: Float[np.ndarray, "y x"], window: _Window, threshold: float, size: tuple[int, int]) -> Runs:
     """The window, column by column, as run lengths hold it."""
-    columns, rows = (_Samples(x.first, x.second, x.weight.astype(grid.dtype)) for x in window[1:3])
+    columns, rows = (Taps(x.first, x.second, x.weight.astype(grid.dtype)) for x in window[1:3])
     on = np.empty((len(columns.first), len(rows.first)), bool)
     step = max(VALUES_AT_ONCE // max(len(rows.first), 1), 1)
     for start in range(0, len(on), step):
-        block = _Samples(*(x[start : start + step] for x in columns))
+        block = columns.of(slice(start, start + step))
         on[start : start + step] = (window.values(grid, block, rows) > threshold).T
     left, top = window.corner
     return of_window(on.T, (top, left), size)
