@@ -163,6 +163,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 def write(flags: Flags) -> int:
     """Predicts as the command line asks; returns the exit status."""
     devices.keep_compilations()
+    if flags.masks == "polygons" and flags.output.suffix == ".csv":
+        raise ConfigError("--masks=polygons is for .jsonl and .json; a table has no masks")
     for folder in filter(None, (flags.draw, flags.maps)):
         with raised_as(ConfigError):
             media.check_outside(folder, flags.paths)

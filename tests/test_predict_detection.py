@@ -280,6 +280,12 @@ def test_tiles_that_the_model_can_not_take_are_told_before_any_file_is_read(run,
     assert "the model takes no tiles of 300 pixels: 300x300 is larger than the canvas 128x128" in said
 
 
+def test_a_table_has_no_polygons(run, tmp_path):
+    status, said, output = run("x.png", "--masks=polygons", name="out.csv")
+    assert (status, output.exists()) == (2, False)
+    assert "--masks=polygons is for .jsonl and .json; a table has no masks" in said
+
+
 def test_a_folder_that_can_not_be_made(run, tmp_path, capfd):
     with pytest.raises(SystemExit):
         run("x.png", f"--draw={tmp_path / 'no' / 'where'}")
