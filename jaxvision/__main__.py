@@ -9,6 +9,7 @@ COMMANDS = {
     "evaluate": "evaluate a checkpoint of a run",
     "predict": "predict classes or objects of images and videos",
     "augmented": "draw what an experiment's augmentation does to images",
+    "annotate": "label folders of images, review, and train on the result",
     "formats.check": "check annotations of COCO, Pascal VOC or YOLO, and repair them",
     "data.proposals": "compute the regions that R-CNN and Fast R-CNN are given",
 }

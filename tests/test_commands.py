@@ -18,7 +18,7 @@ def test_every_command_is_listed(capsys):
     assert listed.main([]) == 0
     told = capsys.readouterr().out
     having = [path for path in ROOT.rglob("*.py") if "commands.enter(main)" in path.read_text("utf-8")]
-    names = {".".join(path.relative_to(ROOT).with_suffix("").parts) for path in having}
+    names = {".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__main__") for path in having}
     assert names == set(listed.COMMANDS)
     assert all(f"  {name} " in told for name in names)
 

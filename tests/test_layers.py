@@ -32,6 +32,11 @@ ALLOWED = {
     "train": {*LOW, "gradient"},
     "experiment": {*LOW, "gradient", "train", "optimize"},
     "run": {*LOW, "experiment", "train", "optimize", "data", "draw", "metrics", "pretrained", "masks"},
+    "annotate": {
+        *LOW,
+        *("experiment", "train", "data", "draw", "metrics", "pretrained", "masks", "formats", "ops", "nn"),
+        *("tasks", "run", "commands", "optimize"),
+    },
     "__main__": {"commands"},
     **dict.fromkeys(("main", "evaluate", "predict", "augmented"), FACE),
 }
