@@ -76,6 +76,6 @@ U2NETP = PublishedTask(
 """U^2-NetP of its authors, trained on DUTS-TR, as ONNX without normalisations, which were folded in; Apache-2.0.
 
 It finds what stands out in a photograph. Inside the boxes of synthetic shapes, each seen with a quarter of its sides around,
-its masks have a mean IoU of 0.91 (the boxes alone: 0.77), in boxes cut to the edges of the shapes 0.43, of nuclei under a
-microscope 0.03: there nothing stands out.
+its masks have a mean IoU of 0.91 (the boxes alone: 0.77), in boxes cut to the edges of the shapes 0.43. Of 32 nuclei under a
+microscope, each in its box, it finds none (0.00), and in whole tiles of them its IoU is 0.18: there nothing stands out.
 """
