@@ -216,8 +216,10 @@ def mask_rcnn_task(config, dtype) -> Task:
 def two_stages(sizes) -> dict:
     """How both stages are trained, and the anchors of the first."""
     post = 2 * sizes.proposals, sizes.proposals
-    rpn = RPN(samples_per_image=128, pre_nms_top_k=(200, 100), post_nms_top_k=post)
-    roi_heads = ROIHeads(samples_per_image=sizes.regions, pre_nms_top_k=200, max_detections=50)
+    rpn = RPN(samples_per_image=128, pre_nms_top_k=(2 * post[0], 2 * post[1]), post_nms_top_k=post)
+    roi_heads = ROIHeads(
+        samples_per_image=sizes.regions, pre_nms_top_k=4 * sizes.proposals, max_detections=sizes.proposals
+    )
     return {"sizes": ANCHORS, "rpn": rpn, "roi_heads": roi_heads}
 
 
