@@ -24,6 +24,7 @@ from jaxvision import optimize
 from jaxvision.augment import chain, flip, resized_crop, scale_jitter, sometimes
 from jaxvision.data import buckets, maps, order, placement, streams, target
 from jaxvision.draw import detection as pictures
+from jaxvision.draw import panoptic as panoptic_pictures
 from jaxvision.errors import nearest
 from jaxvision.experiment import Evaluation, Experiment, Keep
 from jaxvision.metrics.detection import detection
@@ -122,7 +123,7 @@ def build(config) -> Experiment:
             flip(), sometimes(0.5, resized_crop((0.3, 1.0), (384 / 600, 600 / 384))), scale_jitter((0.6, 1.0))
         ),
         evaluations={
-            "val": Evaluation(test, metric, None, map_records.panoptic(THINGS))
+            "val": Evaluation(test, metric, panoptic_pictures.report, map_records.panoptic(THINGS))
             if masks
             else Evaluation(test, metric, pictures.report)
         },

@@ -8,6 +8,7 @@ from ml_collections import ConfigDict
 from jaxvision.data import order, placement, streams, target
 from jaxvision.data.source import ClassMap, Example, Source, annotations, no_labels
 from jaxvision.draw import instances as instance_pictures
+from jaxvision.draw import panoptic as panoptic_pictures
 from jaxvision.draw import segmentation as class_pictures
 from jaxvision.experiment import Evaluation, Experiment
 from jaxvision.metrics.instances import instances
@@ -125,7 +126,9 @@ def build(config) -> Experiment:
             test, instances(COLOURS, opened if config.truth else None), instance_pictures.report
         ),
         "semantic": lambda test: Evaluation(test, segmentation(CLASSES[kind], boundary=True), class_pictures.report),
-        "panoptic": lambda test: Evaluation(test, panoptic(CLASSES[kind], THINGS), output=map_records.panoptic(THINGS)),
+        "panoptic": lambda test: Evaluation(
+            test, panoptic(CLASSES[kind], THINGS), panoptic_pictures.report, map_records.panoptic(THINGS)
+        ),
     }[kind]
     return Experiment(
         task=Task(

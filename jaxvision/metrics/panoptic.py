@@ -14,6 +14,7 @@ from jaxvision.masks.panoptic import VOID, PanopticMap, merge
 from jaxvision.metrics import file_masks
 from jaxvision.metrics.classification import FEW_CLASSES, class_names
 from jaxvision.metrics.file_masks import Readable
+from jaxvision.metrics.panoptic_maps import packed
 from jaxvision.types import Batch, Detections, MapMasks, Metric, Objects, PackedMasks, Rows
 
 MATCH = 0.5
@@ -45,7 +46,7 @@ def panoptic(
     The prediction is Detections with masks of the canvas, things and stuff, of which `masks.panoptic.merge` makes one map of
     the image file; the target Objects with masks, one for each segment: pixels of none are void, and objects to ignore are
     crowds. The rows, of each class: `iou` (float64, summed over the segments that match) and `counts` (int32: true
-    positives, false positives, false negatives).
+    positives, false positives, false negatives); and `maps`, both maps small for pictures (`metrics.panoptic_maps`).
 
     A predicted segment matches the true one of its class with an IoU above 0.5, its pixels in void left out. A crowd need not
     be found. A predicted segment of which more than half is void or crowd of its class is no false positive. So has it
@@ -82,13 +83,14 @@ def panoptic(
     def condense(rows: Rows) -> Mapping[str, np.ndarray]:
         if truth is not None and not opened:
             opened.append(truth())
-        each = []
-        for row in range(len(rows["index"])):
+        each, maps = [], np.empty(len(rows["index"]), object)
+        for row in range(len(maps)):
             found = predicted_map(rows, row, things, threshold, smallest)
             true = _of_target(rows, row) if truth is None else _of_source(rows, row, opened[0])
             each.append(quality(found, true, len(names)))
+            maps[row] = packed(found, *true)
         iou, counts = zip(*each, strict=True)
-        return {"index": np.asarray(rows["index"]), "iou": np.stack(iou), "counts": np.stack(counts)}
+        return {"index": np.asarray(rows["index"]), "iou": np.stack(iou), "counts": np.stack(counts), "maps": maps}
 
     def compute(rows: Mapping[str, np.ndarray]) -> dict[str, float]:
         if not len(rows["iou"]):
