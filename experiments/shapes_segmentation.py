@@ -41,12 +41,12 @@ def get_config() -> ConfigDict:
         {
             "seed": 0,
             "network": "unet",
-            "size": 96,
+            "size": 0,
             "examples": 2000,
             "test_examples": 200,
             "max_objects": 6,
             "width": 0,
-            "batch_size": 16,
+            "batch_size": 0,
             "steps": 0,
             "learning_rate": 0.0,
             "weight_decay": 1e-4,
@@ -99,6 +99,9 @@ class Network(NamedTuple):
     """`(config, classes, dtype) -> Task`."""
     width: int
     """Channels of the first stage."""
+    size: int = 96
+    """Side of the images, in pixels."""
+    batch_size: int = 16
     steps: int = 800
     learning_rate: float = 3e-3
     shapes: tuple[str, ...] = SHAPES
@@ -107,7 +110,7 @@ class Network(NamedTuple):
 def fill_in(config, network: Network) -> None:
     """Puts the network's own values where the config has 0."""
     with config.unlocked():
-        for field in ("width", "steps", "learning_rate"):
+        for field in ("width", "size", "batch_size", "steps", "learning_rate"):
             config[field] = config[field] or getattr(network, field)
 
 
@@ -125,7 +128,7 @@ def fcn_task(config, classes: int, dtype) -> Task:
 
 def skip_fcn_task(config, classes: int, dtype) -> Task:
     widths = tuple(config.width * factor for factor in (1, 2, 4, 4, 4))
-    backbone = vgg.Backbone((1, 1, 2, 2, 2), widths, ceil_pooling=True, dtype=dtype)
+    backbone = vgg.Backbone((1, 1, 2, 2, 2), widths, norm=BatchNorm, ceil_pooling=True, dtype=dtype)
     network = SkipFCN(backbone, classes, 8, hidden=8 * config.width, dropout=0.1)
     return skip_fcn(network, loss=CROSS_ENTROPY, mean=MEAN, std=STD, dtype=dtype)
 
@@ -144,7 +147,7 @@ def unet_task(config, classes: int, dtype) -> Task:
 def resnet_unet_task(config, classes: int, dtype) -> Task:
     backbone = resnet.Backbone(resnet.BasicBlock, (1, 1, 1), width=config.width, dtype=dtype)
     width = config.width
-    network = BackboneUNet(backbone, classes, (4 * width, 2 * width, width, width), dtype=dtype)
+    network = BackboneUNet(backbone, classes, (4 * width, 2 * width, width, width // 2), dtype=dtype)
     return segmenter(network, multiple_of=16, mean=MEAN, std=STD, dtype=dtype)
 
 
@@ -158,9 +161,9 @@ def u2net_task(config, classes: int, dtype) -> Task:
 
 NETWORKS = {
     "fcn": Network(fcn_task, width=24),
-    "fcn8s": Network(skip_fcn_task, width=16),
-    "deeplab": Network(deeplab_task, width=24),
+    "fcn8s": Network(skip_fcn_task, width=8, size=192, batch_size=8, steps=1200),
+    "deeplab": Network(deeplab_task, width=16, steps=1200),
     "unet": Network(unet_task, width=16),
-    "resnet_unet": Network(resnet_unet_task, width=16),
+    "resnet_unet": Network(resnet_unet_task, width=32, steps=1000),
     "u2net": Network(u2net_task, width=16, shapes=("circle",)),
 }
