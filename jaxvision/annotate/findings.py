@@ -65,14 +65,14 @@ def _numbered(old: Row | None, new: ImageRecord, human: Sequence[Annotation]) ->
     guesses = {each.id: each for each in before if not each.human}
     equal: dict[str, list[int]] = {}
     for number, each in sorted(guesses.items(), reverse=True):
-        equal.setdefault(content(each), []).append(number)
+        equal.setdefault(rows.content(each), []).append(number)
     kept = {each.id: each for each in human}
-    same = {content(each) for each in human}
+    same = {rows.content(each) for each in human}
     waiting = []
     for each in new.objects:
-        if each.human and (each.id in kept or content(each) in same):
+        if each.human and (each.id in kept or rows.content(each) in same):
             continue
-        if numbers := equal.get(content(each)):
+        if numbers := equal.get(rows.content(each)):
             number = numbers.pop()
             kept[number] = each._replace(id=number)
         elif each.human or not any(stands_for(person, each) for person in human):
@@ -102,11 +102,6 @@ def iou(one: Box, other: Box) -> float:
     both = max(width, 0.0) * max(height, 0.0)
     either = (one[2] - one[0]) * (one[3] - one[1]) + (other[2] - other[0]) * (other[3] - other[1]) - both
     return both / either if either > 0 else 0.0
-
-
-def content(each: Annotation) -> str:
-    """All of an object but its id, as text."""
-    return rows.dumps({**rows.plain(each), "id": 0})
 
 
 def same(one: Row | None, other: Row) -> bool:

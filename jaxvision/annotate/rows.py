@@ -68,6 +68,11 @@ def plain(each: Annotation) -> dict[str, Any]:
     }
 
 
+def content(each: Annotation) -> str:
+    """All of an object but its id, as text."""
+    return dumps({**plain(each), "id": 0})
+
+
 def _plain_mask(mask: Segmentation) -> dict[str, Any] | list[list[float]]:
     return mask.coco() if isinstance(mask, Runs) else [[float(side) for side in polygon] for polygon in mask]
 

@@ -60,6 +60,8 @@ class Store(Database):
     def put(self, record: ImageRecord, *, who: str, redo: bool = False) -> bool:
         """Stores what models found in an image in place of the guesses before (`findings.found`), never of what a person did.
 
+        Each waits for the disk; a hundred inside `together` wait once.
+
         Args:
           record: objects with id 0 get one; those of `get` keep theirs.
           who: name of the model.
