@@ -202,6 +202,16 @@ def test_a_missing_folder_is_told(tmp_path):
         Store(tmp_path / "none" / "store", create=True)
 
 
+@pytest.mark.parametrize("name", ["a b", "100%41?mode=ro#x&y", "für'\"内", "\udcff"])
+def test_a_folder_may_have_any_name(memory, name):
+    (memory / name).mkdir()
+    with Store(memory / name / name, create=True) as store:
+        store.put(record(0), who="ssd")
+        store.backup()
+    assert sorted(os.listdir(memory / name)) == [name, f"{name}.backup-1"]
+    assert len(content(memory / name / name)[0]) == 1
+
+
 def test_a_damaged_store_is_told(tmp_path):
     path = tmp_path / "store"
     with Store(path, create=True) as store:
