@@ -153,6 +153,22 @@ def test_many_changes_are_one_step_or_none(store):
     assert not any(each.human for one in store.records() for each in one.objects)
 
 
+def test_a_step_may_change_an_object_twice(store):
+    store.put(record(guess()), who="ssd")
+    before = store.get("a.jpg")
+    twice = [
+        Change("rename", 1, "bowl"),
+        Change("move", 1, (1, 2, 3, 4)),
+        Change("note", None, "x"),
+        Change("reviewed"),
+    ]
+    after = store.apply_all([("a.jpg", change, 1) for change in twice], ME)[-1]
+    assert store.undo(ME) == before._replace(version=after.version + 1)
+    assert store.note("a.jpg") == ""
+    assert store.redo(ME) == after._replace(version=after.version + 2)
+    assert store.note("a.jpg") == "x"
+
+
 def test_an_old_version_is_a_conflict(store):
     store.put(record(guess()), who="ssd")
     with Store(store.path) as tab:
