@@ -241,6 +241,8 @@ def test_ids_that_are_given_stay_and_none_is_used_twice(store):
     assert [(each.id, each.probability) for each in store.get("a.jpg").objects] == [(2, 0.5), (7, 0.5)]
     store.put(record(guess("dog", 150.0)._replace(id=9)), who="yolo")
     assert [each.id for each in store.get("a.jpg").objects] == [10]
+    store.put(record(guess(), guess("tie", 60.0)._replace(id=1), name="b.jpg"), who="ssd")
+    assert [(each.id, each.label) for each in store.get("b.jpg").objects] == [(1, "tie"), (2, "cup")]
 
 
 def test_history_says_who_changed_what_into_what(store):
