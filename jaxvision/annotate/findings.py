@@ -34,9 +34,7 @@ def found(old: Row | None, new: ImageRecord, *, redo: bool = False) -> Row:
       DataError: for two objects with one id.
     """
     check_ids(new)
-    if old is None or redo:
-        return _numbered(old, new, ())
-    if not touched(old.record):
+    if old is None or redo or not touched(old.record):
         return _numbered(old, new, ())
     if new.sha256 != old.record.sha256:
         raise ImageChanged(
