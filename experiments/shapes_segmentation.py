@@ -161,7 +161,7 @@ def u2net_task(config, classes: int, dtype) -> Task:
 
 NETWORKS = {
     "fcn": Network(fcn_task, width=24),
-    "fcn8s": Network(skip_fcn_task, width=8, size=192, batch_size=8, steps=1200),
+    "fcn8s": Network(skip_fcn_task, width=8, size=384, batch_size=4, steps=1600),
     "deeplab": Network(deeplab_task, width=16, steps=1200),
     "unet": Network(unet_task, width=16),
     "resnet_unet": Network(resnet_unet_task, width=32, steps=1000),
