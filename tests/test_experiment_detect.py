@@ -231,8 +231,15 @@ BACKBONES = {
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("box_loss", "nms"), [("giou", "soft"), ("ciou", "matrix")])
-@pytest.mark.parametrize("detector", ["ssd", "yolox", "faster_rcnn", "retinanet"])
+@pytest.mark.parametrize(
+    ("detector", "box_loss", "nms"),
+    [
+        ("ssd", "giou", "soft"),
+        ("yolox", "ciou", "matrix"),
+        ("faster_rcnn", "giou", "soft"),
+        ("retinanet", "ciou", "matrix"),
+    ],
+)
 def test_a_box_loss_and_an_nms_are_chosen_by_a_field(tmp_path, detector, box_loss, nms):
     fields = {"detector": detector, "weights": "random", "size": 64, "batch_size": 2}
     chosen, _ = built(train=write_coco(tmp_path), box_loss=box_loss, nms=nms, **fields)
