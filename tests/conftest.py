@@ -46,6 +46,15 @@ PROBE_SECONDS = 0.3
 """Processor time of the probe on the machine that the limit is meant for; a slower one is granted more in proportion."""
 
 
+LONG = ("test_learning_detectors.py", "test_run_killed.py", "test_quickstart.py", "eight_devices")
+"""Parts of the names of tests that take a minute or more."""
+
+
+def pytest_collection_modifyitems(items):
+    """Long tests come first: at the end no process waits for another that has one left."""
+    items.sort(key=lambda item: not any(part in item.nodeid for part in LONG))
+
+
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_call(item):
     before = _processor_seconds()

@@ -21,6 +21,16 @@ VARIANTS = {
 }
 """Files that hold several experiments: the field that chooses one, and its values."""
 
+SAME = {
+    *("cifar100_resnet18", "fashion_mnist_resnet18", "optimizers", "imbalanced_fashion_mnist", "folder", "folder_cnn"),
+    *("torchvision_folder_resnet50", "torchvision_folder_vgg16", "torchvision_folder_inception_v3"),
+    *("efficientnet_lite0_fashion", "efficientnet_lite0_trees", "detect_yolo", "detect_yolox", "detect_faster_rcnn"),
+    *("detect_retinanet", "detect_detr", "voc_ssd300", "trees_ssd", "trees_yolo", "coco_detr", "coco_yolox"),
+    *("coco_retinanet", "coco_faster_rcnn", "voc_fast_rcnn", "voc_rcnn", "coco_yolov3", "imagenet_efficientnet_lite0"),
+    *("coco_yolact", "coco_detr_panoptic", "nuclei_yolact", "coco_mask_rcnn", "nuclei_mask_rcnn", "voc_fcn"),
+}
+"""But for the classes, the canvas or the depth of the backbone, the same step as another file's."""
+
 
 class Chosen(NamedTuple):
     """An experiment file, and the fields that choose one of its experiments."""

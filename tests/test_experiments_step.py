@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from experiment_files import build, files
+from experiment_files import SAME, build, files
 
 from jaxvision import experiment
 from jaxvision.types import Batch, ClassScores, Labels, Objects, PixelScores, SegmentationMap
@@ -22,24 +22,14 @@ SMALL = {
     "shapes_yolox": {"batch_size": "2", "width": "4"},
     "shapes_fast_rcnn": {"batch_size": "2", "width": "8", "fast_rcnn.proposals": "20"},
     "shapes_rcnn": {"batch_size": "2", "width": "8", "rcnn.proposals": "20"},
-    "shapes_yolact": {"batch_size": "2", "width": "8", "yolact.channels": "16"},
     "shapes_mask_rcnn": {"batch_size": "2", "width": "8", "mask_rcnn.channels": "16"},
     "shapes_segmentation": {"batch_size": "2", "width": "4"},
     "shapes_detr_segmentation": {"batch_size": "2", "width": "8"},
     "nuclei_unet": {"batch_size": "2", "width": "4"},
     "pets_unet": {"batch_size": "2", "size": "64"},
 }
-SAME = {
-    *("cifar100_resnet18", "fashion_mnist_resnet18", "optimizers", "imbalanced_fashion_mnist", "folder", "folder_cnn"),
-    *("torchvision_folder_resnet50", "torchvision_folder_vgg16", "torchvision_folder_inception_v3"),
-    *("efficientnet_lite0_fashion", "efficientnet_lite0_trees", "detect_yolo", "detect_yolox", "detect_faster_rcnn"),
-    *("detect_retinanet", "detect_detr", "voc_ssd300", "trees_ssd", "trees_yolo", "coco_detr", "coco_yolox"),
-    *("coco_retinanet", "coco_faster_rcnn", "voc_fast_rcnn", "voc_rcnn", "coco_yolov3", "imagenet_efficientnet_lite0"),
-    *("coco_yolact", "coco_detr_panoptic", "nuclei_yolact", "coco_mask_rcnn", "nuclei_mask_rcnn", "voc_fcn"),
-}
-"""But for the classes, the canvas or the depth of the backbone, the same step as another file's."""
 ELSEWHERE = {
-    *("shapes_ssd", "shapes_yolo", "shapes_faster_rcnn", "shapes_detr"),
+    *("shapes_ssd", "shapes_yolo", "shapes_faster_rcnn", "shapes_detr", "shapes_yolact"),
     *("detect_ssd", "trees_faster_rcnn", "quickstart", "imagenet_inception_v3", "imagenet_vgg16"),
 }
 """Trained by other tests: `test_learning_detectors.py`, `test_experiment_detect.py`, `test_quickstart.py`,

@@ -222,9 +222,7 @@ def test_losses_and_evaluation_are_the_same_on_any_devices(runs, other):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(
-    ("saved_on", "devices"), [("eight", 2), ("eight", 1), ("four by two", 1), ("two processes", 1)]
-)
+@pytest.mark.parametrize(("saved_on", "devices"), [("eight", 2), ("four by two", 1), ("two processes", 1)])
 def test_a_run_resumes_on_other_devices(runs, tmp_path, saved_on, devices):
     shutil.copytree(runs[saved_on], tmp_path / "run")
     shutil.rmtree(tmp_path / "run/checkpoints/20")

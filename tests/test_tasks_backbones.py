@@ -98,7 +98,10 @@ def a_batch():
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("make", "name"),
-    [(make, name) for make in (small_faster_rcnn, small_retinanet) for name in SMALL] + [(small_faster_rcnn, "vitdet")],
+    [
+        *((small_faster_rcnn, name) for name in (*SMALL, "vitdet")),
+        *((small_retinanet, name) for name in ("mobilenet_v2", "vit_tiny")),
+    ],
 )
 def test_a_step_on_each_backbone_moves_all_of_the_network(make, name):
     task, batch = make(name), a_batch()
