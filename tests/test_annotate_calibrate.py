@@ -112,14 +112,16 @@ def test_a_second_time_changes_no_byte_and_without_accept_nothing_is_decided(fol
 
 
 def test_what_a_person_touched_stays_and_counts_as_the_model_made_it(folder):
-    name, score, right = next(scene())
+    name = next(scene())[0]
     with Store(folder / "s.sqlite") as store:
         untouched = verdicts.model_guesses(store, store.get(name))
         for action, value in (("rename", "bowl"), ("move", (0, 50, 10, 60)), ("delete", None)):
             version = store.get(name).version
             number = store.get(name).objects[["rename", "move", "delete"].index(action)].id
             store.apply(name, Change(action, number, value), who="human:x", version=version)
-        store.apply(name, Change("add", None, {"label": "cup", "box": (60, 60, 70, 80)}), who="human:x", version=version + 1)
+        store.apply(
+            name, Change("add", None, {"label": "cup", "box": (60, 60, 70, 80)}), who="human:x", version=version + 1
+        )
         assert verdicts.model_guesses(store, store.get(name)) == untouched
         touched = [each for each in store.get(name).objects if each.human]
     assert len(touched) == 4
@@ -144,7 +146,9 @@ def test_each_object_is_found_once_by_the_best_and_crowds_count_nothing():
         AnnotatedObject("", 0, other),
         AnnotatedObject("", 0, crowd, ignore=True),
     ]
-    found = checked([guesses, []], [AnnotatedImage("x", None, "", n, None, t) for n, t in ((0, truth), (1, truth[:1]))], "ab")
+    found = checked(
+        [guesses, []], [AnnotatedImage("x", None, "", n, None, t) for n, t in ((0, truth), (1, truth[:1]))], "ab"
+    )
     told = {float(score): bool(right) for score, right in zip(found.score, found.right, strict=True)}
     assert told == {0.9: True, 0.8: False, 0.6: False, 0.5: False}
     assert found.true_image.tolist() == [0, 0, 1]
@@ -158,7 +162,7 @@ def test_a_few_of_the_images_are_numbered_anew():
     part = whole.of_images(np.array([2, 0]))
     assert part.image.tolist() == [0, 0, 0, 1]
     assert part.right.tolist() == [True, False, False, True]
-    assert part.true_image.tolist() in ([0, 1], [1, 0])
+    assert part.true_image.tolist() == [0, 1]
 
 
 REFUSED = {
@@ -195,7 +199,9 @@ def test_an_image_of_another_size_is_named(folder, capsys):
     truth["images"][3]["width"] = 77
     (folder / "truth.json").write_text(json.dumps(truth))
     assert run(folder) == 2
-    assert "a/003.png: its height and width are 100 x 77 in the truth, 100 x 100 in the store" in capsys.readouterr().err
+    assert (
+        "a/003.png: its height and width are 100 x 77 in the truth, 100 x 100 in the store" in capsys.readouterr().err
+    )
 
 
 def test_too_few_images_are_told_with_how_many_more(folder, capsys):
