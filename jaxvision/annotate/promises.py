@@ -242,7 +242,7 @@ def dropping(
 
 
 def thresholds(value: Float[np.ndarray, "n"], first: int) -> Float[np.ndarray, "t"]:
-    """At most `THRESHOLDS` of the values, ascending; `first` values lie at or below the first of them, all below the last."""
+    """At most `THRESHOLDS` of the values, ascending; at or below the first lie `first` values, at or below the last all."""
     places = np.linspace(min(first, len(value)) - 1, len(value) - 1, THRESHOLDS).round().astype(int)
     return np.unique(np.sort(value)[places])
 
