@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import shutil
 
 import numpy as np
 import pytest
@@ -37,16 +38,22 @@ def scene(seed=0):
         yield f"a/{number:03}.png", score.tolist(), right.tolist()
 
 
-@pytest.fixture
-def folder(tmp_path):
-    with Store(tmp_path / "s.sqlite", create=True) as store:
+@pytest.fixture(scope="module")
+def original(tmp_path_factory):
+    path = tmp_path_factory.mktemp("original")
+    with Store(path / "s.sqlite", create=True) as store, store.together():
         for name, score, _ in scene():
             objects = tuple(guess("cup", place(k), each) for k, each in enumerate(score))
             store.put(ImageRecord(name, "00", (SIDE, SIDE), objects), who="net")
         store.put(ImageRecord("broken.png", "", (0, 0), failure="it is empty"), who="net")
         store.put(ImageRecord("empty.png", "00", (SIDE, SIDE)), who="net")
-    write_truth(tmp_path / "truth.json", list(scene())[:CHECKED])
-    return tmp_path
+    write_truth(path / "truth.json", list(scene())[:CHECKED])
+    return path
+
+
+@pytest.fixture
+def folder(original, tmp_path):
+    return shutil.copytree(original, tmp_path / "work")
 
 
 def write_truth(path, rows, classes=("cup",), more=()):
@@ -59,9 +66,8 @@ def write_truth(path, rows, classes=("cup",), more=()):
     ]
     categories = [{"id": k, "name": name} for k, name in enumerate(classes, 1)]
     path.write_text(json.dumps({"images": images, "annotations": annotations + list(more), "categories": categories}))
-    for name, *_ in rows:
-        (path.parent / "a").mkdir(exist_ok=True)
-        Image.new("L", (SIDE, SIDE)).save(path.parent / name)
+    (path.parent / "a").mkdir(exist_ok=True)
+    Image.new("L", (SIDE, SIDE)).save(path.parent / rows[0][0])
 
 
 def run(folder, *flags):
