@@ -7,8 +7,8 @@ in the logits of all of an image); images of which every guess is wrong, one in 
 probability 0.9 is broken if of all guesses above the threshold, in a world of 60,000 images, fewer are right. With
 `--workdir`, the run of a detector of `experiments/shapes.py`, the same over 200 random splits of 600 further images: 120 to
 calibrate, the other 480 to see whether the promise holds. MAPIE (`pip install 'mapie>=1.6'`) is left out where it is
-missing. `--calibrations=N`, `--images=N` for other sizes. Half a minute of processor time, and a minute more for shapes. Prints tables; results are in
-RESULTS.md beside this file.
+missing. `--calibrations=N`, `--images=N` for other sizes. Half a minute of processor time, and a minute more for shapes.
+Prints tables; results are in RESULTS.md beside this file.
 """
 
 import argparse
