@@ -10,10 +10,10 @@ from typing import Any
 
 from jaxvision.errors import DataError, raised_as, shown
 from jaxvision.formats import coco, decimals, destination, json_file, segmentation, soundness
-from jaxvision.formats.annotation import AnnotatedImage, AnnotatedObject, Listing, number, repeated
+from jaxvision.formats.annotation import AnnotatedImage, AnnotatedObject, Listing, repeated
 from jaxvision.formats.image_file import Size, upright_size
 from jaxvision.formats.labelled import Dataset, LabelledImage, LabelledObject, Loss, Segmentation
-from jaxvision.formats.losses import Opened, Place, Tally, attributes_of, listed, numbered, unplaced
+from jaxvision.formats.losses import Opened, Place, Tally, attributes_of, listed, numbered, score_of, unplaced
 from jaxvision.masks.runs import Runs
 
 NAME = "COCO"
@@ -170,16 +170,14 @@ def _read_object(each: AnnotatedObject, listing: Listing, size: Size, file: str,
     raw, where = each.raw, f"{file}: {each.where}"
     tally.note_fields(raw, OF_OBJECTS)
     x, y, width, height = map(float, raw["bbox"])
-    score, model = raw.get("score"), raw.get("model")
-    if score is not None and number(score) is None:
-        raise DataError(f"{where}: score is {shown(score)}; allowed is a finite number")
+    model = raw.get("model")
     with raised_as(DataError):
         attributes = attributes_of(raw.get("attributes") or {}, tally, where)
     return LabelledObject(
         listing.classes[each.label],
         (x, y, decimals.plus(x, width), decimals.plus(y, height)),
         segmentation.read(raw.get("segmentation"), size, where),
-        None if score is None else float(score),
+        score_of(raw.get("score"), where),
         attributes,
         each.ignore,
         raw.get("difficult") in (1, True),

@@ -4,7 +4,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping
 from typing import Any, Literal, NamedTuple
 
-from jaxvision.errors import amount, cut, printable
+from jaxvision.errors import DataError, amount, cut, printable, shown
 from jaxvision.formats.annotation import number
 from jaxvision.formats.labelled import Dataset, LabelledImage, LabelledObject, Loss, Value
 from jaxvision.formats.segmentation import around
@@ -148,6 +148,14 @@ def _value(value: object) -> Value | None:
     if isinstance(value, str | bool):
         return value
     return value if isinstance(value, int | float) and number(value) is not None else None
+
+
+def score_of(value: object, where: str) -> float | None:
+    """A score as JSON has it. Raises DataError for what is neither none nor from 0 to 1; `where` begins its message."""
+    found = number(value)
+    if value is not None and (found is None or not 0 <= found <= 1):
+        raise DataError(f"{where}: score is {shown(value)}; allowed is 0 to 1")
+    return found
 
 
 def listed(value: Value) -> Any:

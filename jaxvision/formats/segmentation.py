@@ -1,5 +1,7 @@
 """Masks as they are annotated, polygons or run lengths: the box around one, its area, and one made of the other."""
 
+from collections.abc import Sequence
+
 import numpy as np
 
 from jaxvision.errors import DataError
@@ -20,6 +22,12 @@ def around(segmentation: Segmentation) -> Box:
     xs = [x for polygon in segmentation for x in polygon[::2]]
     ys = [y for polygon in segmentation for y in polygon[1::2]]
     return min(xs), min(ys), max(xs), max(ys)
+
+
+def clamped(points: Sequence[float], size: Size) -> tuple[float, ...]:
+    """Points `x y x y ...`, those beyond a border of the image moved to it."""
+    height, width = size
+    return tuple(min(max(side, 0.0), float(height if place % 2 else width)) for place, side in enumerate(points))
 
 
 def area(segmentation: Segmentation) -> float:

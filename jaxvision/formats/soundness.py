@@ -43,8 +43,8 @@ def _check_object(each: LabelledObject, image: LabelledImage, where: str) -> Non
     x0, y0, x1, y1 = each.box
     if not all(abs(side) < FAR for side in each.box) or x0 > x1 or y0 > y1:
         raise DataError(f"{where}: box is {each.box}; allowed are finite x0 y0 x1 y1, no maximum below its minimum")
-    if each.score is not None and not math.isfinite(each.score):
-        raise DataError(f"{where}: score is {each.score}; allowed are finite numbers")
+    if each.score is not None and not 0 <= each.score <= 1:
+        raise DataError(f"{where}: score is {each.score}; allowed is 0 to 1")
     if isinstance(each.segmentation, Runs):
         if tuple(each.segmentation.size) != tuple(image.size):
             raise DataError(f"{where}: its mask is of {each.segmentation.size} pixels, the image of {image.size}")
@@ -73,7 +73,18 @@ def line_fault(name: str) -> str | None:
     """What is wrong with a name that is to be a line of a text."""
     if name != name.strip() or not name:
         return "it is empty, or begins or ends with a space"
-    return "it has a line break" if len(name.splitlines()) > 1 else None
+    if len(name.splitlines()) > 1:
+        return "it has a line break"
+    return encoding_fault(name)
+
+
+def encoding_fault(name: str) -> str | None:
+    """What is wrong with a name that is to be in a text."""
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        return "it is no Unicode"
+    return None
 
 
 def places(dataset: Dataset, suffix: str, format: str) -> dict[str, str]:

@@ -1,9 +1,9 @@
 """Pascal VOC folders in and out: boxes with decimals, `difficult`, `pose`, `truncated`, `occluded`, and other attributes.
 
 A box is stored as the devkit does, its first pixel 1 and its last one included: `xmin` is x0 + 1, `xmax` is x1. Attributes
-that VOC does not know stand as CVAT has them, `<attributes><attribute><name/><value/></attribute></attributes>`; the `type` of
-a value, `number`, `list` or `text`, says what it is where it is neither plain text nor `true` or `false`. The classes are in
-`labelmap.txt`.
+that VOC does not know stand as CVAT has them, `<attributes><attribute><name/><value/></attribute></attributes>`; the `type`
+of a value, `number`, `list` or `text`, says what it is where it is neither plain text nor `true` or `false`. The classes are
+in `labelmap.txt`.
 """
 
 import json

@@ -12,7 +12,7 @@ from pathlib import Path, PurePosixPath
 
 from jaxvision.errors import DataError, amount, raised_as
 from jaxvision.formats import decimals, destination, opening, segmentation, soundness, yolo
-from jaxvision.formats.annotation import Box, refuse
+from jaxvision.formats.annotation import refuse
 from jaxvision.formats.files import content
 from jaxvision.formats.image_file import Size, upright_size
 from jaxvision.formats.labelled import Dataset, LabelledImage, LabelledObject, Loss
@@ -57,13 +57,7 @@ def write(dataset: Dataset, folder: Path, replace: bool = False) -> list[Loss]:
 
 
 def _class_fault(name: str) -> str | None:
-    if not name.strip():
-        return "it is empty"
-    try:
-        name.encode()
-    except UnicodeEncodeError:
-        return "it is no Unicode"
-    return None
+    return soundness.encoding_fault(name) if name.strip() else "it is empty"
 
 
 def description(classes: Sequence[str]) -> str:
@@ -77,15 +71,18 @@ def description(classes: Sequence[str]) -> str:
 
 
 def _sides(each: LabelledObject, size: Size, tally: Tally) -> list[str]:
-    """The numbers of an object: a polygon where it has a mask, else its box."""
+    """The numbers of an object: a polygon where it has a mask, else its box; cut to the image, as no fraction is above 1."""
     points = _polygon(each, size, tally) if each.segmentation else None
-    if points is not None:
-        sides = (size[1], size[0]) * (len(points) // 2)
-        return [decimals.trimmed(decimals.fraction(*pair)) for pair in zip(points, sides, strict=True)]
-    return [decimals.trimmed(part) for part in _centred(each.box, size)]
+    given = tuple(each.box if points is None else points)
+    cut = segmentation.clamped(given, size)
+    tally.note("part beyond the border of its image", cut != given)
+    if points is None:
+        return [decimals.trimmed(part) for part in _centred(cut, size)]
+    sides = (size[1], size[0]) * (len(cut) // 2)
+    return [decimals.trimmed(decimals.fraction(*pair)) for pair in zip(cut, sides, strict=True)]
 
 
-def _centred(box: Box, size: Size) -> list[Decimal]:
+def _centred(box: Sequence[float], size: Size) -> list[Decimal]:
     """Centre, width and height in fractions of the sides."""
     x0, y0, x1, y1 = map(decimals.exact, box)
     x, y = (decimals.half(decimals.EXACT.add(*ends)) for ends in ((x0, x1), (y0, y1)))
