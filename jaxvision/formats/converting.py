@@ -7,9 +7,18 @@ from pathlib import Path
 from typing import Literal, NamedTuple
 
 from jaxvision.errors import DataError, raised_as
-from jaxvision.formats import coco_file, cvat, label_studio, label_studio_tasks, labelme, opening
+from jaxvision.formats import (
+    coco_file,
+    cvat,
+    label_studio,
+    label_studio_tasks,
+    labelme,
+    opening,
+    voc_file,
+    xml_file,
+    yolo_file,
+)
 from jaxvision.formats import segmentation as masks_of
-from jaxvision.formats import voc_file, xml_file, yolo_file
 from jaxvision.formats.labelled import Dataset, LabelledObject, Loss
 from jaxvision.formats.losses import Opened, Tally
 from jaxvision.formats.opening import Layout
@@ -68,7 +77,7 @@ def recognise(path: str | PathLike) -> Recognised:
     try:
         layout, found = opening.recognise(path)
     except DataError:
-        if path.is_dir() and any(map(labelme.is_labelme, sorted(path.rglob("*.json")))):
+        if path.is_dir() and _has_labelme(path):
             return Recognised(Format.LABELME, path)
         raise DataError(f"{path} is no dataset known here: {KNOWN}") from None
     if layout not in BY_LAYOUT:
@@ -76,6 +85,10 @@ def recognise(path: str | PathLike) -> Recognised:
     if layout is Layout.COCO_FOLDER and any(map(labelme.is_labelme, sorted(path.glob("*.json")))):
         return Recognised(Format.LABELME, path)
     return Recognised(BY_LAYOUT[layout], found)
+
+
+def _has_labelme(path: Path) -> bool:
+    return (path / labelme.LABELS).is_file() or any(map(labelme.is_labelme, sorted(path.rglob("*.json"))))
 
 
 def _in_folder(path: Path) -> Recognised | None:

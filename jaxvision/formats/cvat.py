@@ -358,7 +358,7 @@ def _value(node: Element, kind: Kind) -> Value:
             found = json.loads(text)
         except (ValueError, RecursionError):
             found = number_in(text)
-        if number(found) is not None:
+        if found is not None and number(found) is not None:
             return found
     texts = _texts(text)
     return text if texts is None else texts

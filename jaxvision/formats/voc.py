@@ -11,6 +11,7 @@ from jaxvision.formats import xml_file
 from jaxvision.formats.annotation import (
     AnnotatedImage,
     AnnotatedObject,
+    Box,
     FaultKind,
     Finding,
     Listing,
@@ -200,8 +201,8 @@ def _object(
         report(Finding(FaultKind.UNKNOWN_CATEGORY, file, where, value))
         return None
     texts = {corner: node.findtext(f"bndbox/{corner}") for corner in CORNERS}
-    x0, y0, x1, y1 = (number_in(text) for text in texts.values())
-    if x0 is None or y0 is None or x1 is None or y1 is None or x1 < x0 - 1 or y1 < y0 - 1:
+    box = _box([text or "" for text in texts.values()])
+    if box is None:
         corners = ", ".join(f"{corner} {text and shown(text, 40)[1:-1]}" for corner, text in texts.items())
         allowed = "four finite numbers, no maximum below its minimum"
         report(Finding(FaultKind.MALFORMED, file, where, f"bndbox is {corners}; allowed are {allowed}"))
@@ -210,5 +211,12 @@ def _object(
     if difficult not in ("0", "1"):
         report(Finding(FaultKind.MALFORMED, file, where, f"difficult is {shown(difficult)}; allowed are 0 and 1"))
         return None
-    left, top = (shifted(texts[corner] or "", -1) for corner in CORNERS[:2])
-    return AnnotatedObject(where, labels[name], (left, top, x1, y1), difficult == "1")
+    return AnnotatedObject(where, labels[name], box, difficult == "1")
+
+
+def _box(texts: Sequence[str]) -> Box | None:
+    """The box of the texts of the corners, the first pixel 0 and the last not included; None for what is no box."""
+    if any(number_in(text) is None for text in texts):
+        return None
+    x0, y0, x1, y1 = (shifted(text, by) for text, by in zip(texts, (-1, -1, 0, 0), strict=True))
+    return None if x1 < x0 or y1 < y0 else (x0, y0, x1, y1)

@@ -258,7 +258,7 @@ def _read_value(node: ElementTree.Element, where: str) -> Value:
         value = json.loads(text)
     except (ValueError, RecursionError):
         value = None
-    if kind == "number" and number(value) is not None:
+    if kind == "number" and value is not None and number(value) is not None:
         return value
     if kind == "list" and isinstance(value, list) and all(isinstance(each, str) for each in value):
         return tuple(value)
