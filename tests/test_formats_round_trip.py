@@ -4,7 +4,7 @@ import tempfile
 from pathlib import Path
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 from labelled_datasets import ATTRIBUTES, HOSTILE, LETTERS, datasets, write_images
 
@@ -36,6 +36,7 @@ HELD = {
     Format.LABEL_STUDIO: {"score": True, "model": True, "attributes": EVERY, "of_images": EVERY, "masks": MASKS},
 }
 QUICK = settings(max_examples=8, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
+LONG = settings(QUICK, max_examples=60, phases=(Phase.generate, Phase.shrink))
 
 
 def there_and_back(dataset, format, **more):
@@ -58,6 +59,18 @@ def by_name(dataset):
 @QUICK
 @given(st.data())
 def test_what_a_format_holds_comes_back_exactly(format, data):
+    check_round_trip(format, data)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("format", list(Format))
+@LONG
+@given(st.data())
+def test_what_a_format_holds_comes_back_exactly_sixty_times(format, data):
+    check_round_trip(format, data)
+
+
+def check_round_trip(format, data):
     dataset = data.draw(datasets(**HELD[format]))
     found, losses = there_and_back(dataset, format)
     assert losses == []

@@ -1,12 +1,12 @@
 """Datasets from any format into any other: which one a path holds, and how each is read and written."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from enum import StrEnum
 from os import PathLike
 from pathlib import Path
 from typing import Literal, NamedTuple
 
-from jaxvision.errors import DataError, raised_as
+from jaxvision.errors import DataError, amount, raised_as
 from jaxvision.formats import (
     coco_file,
     cvat,
@@ -20,7 +20,7 @@ from jaxvision.formats import (
 )
 from jaxvision.formats import segmentation as masks_of
 from jaxvision.formats.labelled import Dataset, LabelledObject, Loss
-from jaxvision.formats.losses import Opened, Tally
+from jaxvision.formats.losses import Opened, Tally, told
 from jaxvision.formats.opening import Layout
 from jaxvision.machine.folders import local
 from jaxvision.masks.runs import Runs
@@ -187,6 +187,13 @@ def write(
     else:
         losses = WRITERS[format](dataset, output, replace)
     return sorted([*losses, *tally.losses()])
+
+
+def lines(output: Path, format: Format, dataset: Dataset, losses: Sequence[Loss]) -> list[str]:
+    """What to tell of a dataset that was written, and what its format has no place for."""
+    objects = sum(len(image.objects) for image in dataset.images)
+    written = f"{output}: {NAMES[format]}, {amount(len(dataset.images), 'image')}, {amount(objects, 'object')}"
+    return [written, *([f"{NAMES[format]} has no place for: {told(losses)}"] if losses else [])]
 
 
 def with_masks(dataset: Dataset, masks: Masks | None) -> tuple[Dataset, Tally]:
