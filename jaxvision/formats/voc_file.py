@@ -98,7 +98,7 @@ def annotation(image: LabelledImage, tally: Tally) -> str:
     height, width = image.size
     parts = [
         "<annotation>\n",
-        line(1, "filename", PurePosixPath(image.name).name),
+        line(1, "filename", image.name),
         f"  <size>\n    <width>{width}</width>\n    <height>{height}</height>\n    <depth>3</depth>\n  </size>\n",
         "  <segmented>0</segmented>\n",
         *(_object(each, tally) for each in image.objects),

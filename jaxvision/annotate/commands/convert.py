@@ -4,8 +4,8 @@ python -m jaxvision.annotate convert instances_val2017.json --output=labels --fo
 python -m jaxvision.annotate convert VOC2007 --output=voc.json --format=coco
 python -m jaxvision.annotate convert labels --images=photos --output=tasks --format=label_studio --masks=polygons
 
-The format of the source is recognised: COCO, VOC, YOLO, labelme, CVAT for images 1.1, or tasks of Label Studio. Images are not
-copied. What is there already is refused, unless --replace says otherwise, and then, too, where it is of something else.
+The format of the source is recognised: COCO, VOC, YOLO, labelme, CVAT for images 1.1, or tasks of Label Studio. Images are
+not copied. What is there already is refused, unless --replace says otherwise, and then, too, where it is of something else.
 """
 
 import sys
