@@ -101,12 +101,16 @@ def test_pycocotools_reads_coco(coco):
     assert len(found.loadRes(results).anns) == 2
 
 
-def test_pycocotools_scores_our_own_file_as_perfect(coco):
+def test_pycocotools_scores_our_own_file_as_perfect(tmp_path):
     from pycocotools.coco import COCO
     from pycocotools.cocoeval import COCOeval
 
-    truth = COCO(str(coco))
-    found = truth.loadRes([{**each, "score": 0.9} for each in truth.anns.values() if each["segmentation"]])
+    images = [
+        image._replace(objects=tuple(each for each in image.objects if each.segmentation)) for image in dataset().images
+    ]
+    converting.write(dataset()._replace(images=images), tmp_path / "masks.json", Format.COCO)
+    truth = COCO(str(tmp_path / "masks.json"))
+    found = truth.loadRes([{**each, "score": 0.9} for each in truth.anns.values()])
     for kind, expected in (("segm", 3), ("bbox", 3)):
         evaluation = COCOeval(truth, found, kind)
         evaluation.evaluate()
@@ -189,6 +193,10 @@ def test_globox_reads_voc(voc):
         assert [box.label for box in shifted[image.name].boxes] == [each.label for each in image.objects]
 
 
+ROUNDED = 0.0051
+"""What datumaro makes of decimals: it rounds all coordinates to two (`_COORDINATE_ROUNDING_DIGITS`)."""
+
+
 def test_datumaro_reads_voc(voc):
     import datumaro
 
@@ -199,7 +207,7 @@ def test_datumaro_reads_voc(voc):
     for image in dataset().images:
         item = items[image.name.removesuffix(".jpg")]
         here = [each for each in item.annotations if each.type == datumaro.AnnotationType.bbox]
-        np.testing.assert_allclose(np.reshape([each.points for each in here], (-1, 4)), boxes(image), atol=1e-9)
+        np.testing.assert_allclose(np.reshape([each.points for each in here], (-1, 4)), boxes(image), atol=ROUNDED)
         assert [labels[each.label].name for each in here] == [each.label for each in image.objects]
         for each, expected in zip(here, image.objects, strict=True):
             assert {name: each.attributes[name] for name in expected.attributes} == {
@@ -226,6 +234,7 @@ def test_supervision_reads_yolo(yolo, photos):
 
 
 def test_supervision_reads_masks_of_yolo(tmp_path, photos):
+    import cv2
     import supervision
 
     converting.write(dataset(), tmp_path / "masks", Format.YOLO)
@@ -233,7 +242,12 @@ def test_supervision_reads_masks_of_yolo(tmp_path, photos):
     found = supervision.DetectionDataset.from_yolo(*arguments, force_masks=True)
     by_name = {os.path.relpath(path, photos): each for path, each in found.annotations.items()}
     mask, expected = by_name[NAMES[0]].mask[0], pixels(dataset().images[0].objects[0])
-    assert (mask & expected).sum() / (mask | expected).sum() > 0.9
+    assert mask.sum() > 0
+    for one, other in (
+        (expected, mask),
+        (mask, expected),
+    ):  # it rounds corners to pixels, and OpenCV fills those of the edge
+        assert not (one & ~cv2.dilate(other.astype(np.uint8), np.ones((3, 3), np.uint8)).astype(bool)).any()
 
 
 def test_globox_reads_yolo(yolo, photos):
@@ -241,7 +255,8 @@ def test_globox_reads_yolo(yolo, photos):
 
     found = globox.AnnotationSet.from_yolo_v5(yolo / "labels", image_folder=photos, recursive=True)
     labels = {name: str(label) for label, name in enumerate(CLASSES)}
-    check_globox(found, 1e-9, labels=labels)
+    names = [name.rsplit("/", 1)[-1] for name in NAMES]  # globox forgets the folder
+    check_globox(found, 1e-9, labels=labels, names=names)
 
 
 @pytest.fixture
@@ -264,8 +279,8 @@ def test_datumaro_reads_cvat(cvat):
     first, second, empty = (items[name.removesuffix(".jpg")].annotations for name in NAMES)
     assert empty == []
     polygon, box = first
-    assert polygon.points == list(POLYGON)
-    assert box.points == [1.5, 2.25, 33.75, 40.125]
+    np.testing.assert_allclose(polygon.points, POLYGON, atol=ROUNDED)
+    np.testing.assert_allclose(box.points, [1.5, 2.25, 33.75, 40.125], atol=ROUNDED)
     assert {name: polygon.attributes[name] for name in ("colour", "big", "score")} == {
         "colour": "red",
         "big": True,
@@ -275,7 +290,7 @@ def test_datumaro_reads_cvat(cvat):
     mask, *parts = second
     np.testing.assert_array_equal(mask.image.astype(bool), ring())
     assert mask.attributes["model"] == "ssd 1a2b"
-    assert [tuple(part.points) for part in parts] == list(PARTS)
+    np.testing.assert_allclose([part.points for part in parts], PARTS, atol=ROUNDED)
     assert {part.group for part in parts} != {0}
     assert [labels[each.label].name for each in (polygon, box, mask, *parts)] == [
         *("größe", "cat & dog", "cat & dog", "größe", "größe"),

@@ -42,8 +42,8 @@ def shifted(text: str, by: int) -> float:
 def span(start: float, end: float) -> Span:
     """The span of which `plus(*span)` is the end.
 
-    Exactly so of decimals of 15 digits together. Of all 17 digits of a float64, too, but where the start is negative and far
-    from 0, and so the end is known less well than it was: to the last digit of the extent.
+    Exactly so of decimals with 15 digits before and after the point, such as ten of coordinates below 100,000; of numbers
+    that need all 17 digits of a float64 nearly always, else to the last of them.
     """
     extent = float(EXACT.subtract(exact(end), exact(start)))
     low = high = extent
