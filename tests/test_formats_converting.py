@@ -212,11 +212,16 @@ def test_a_folder_with_anything_else_is_never_replaced(tmp_path, format):
 def test_a_folder_is_written_whole_or_not_at_all(tmp_path):
     output, _ = written(tmp_path, Format.VOC)
     before = snapshot(output)
-    with pytest.raises(RuntimeError), destination.folder(output, True, voc_file.belongs) as partial:
-        (partial / "labelmap.txt").write_text("half")
-        raise RuntimeError
+    with pytest.raises(RuntimeError, match="cut off"):
+        half_written(output)
     assert snapshot(output) == before
     assert [each.name for each in tmp_path.iterdir()] == ["a"]
+
+
+def half_written(output):
+    with destination.folder(output, True, voc_file.belongs) as partial:
+        (partial / "labelmap.txt").write_text("half")
+        raise RuntimeError("cut off")
 
 
 def image(**changes):

@@ -111,14 +111,12 @@ def test_pycocotools_scores_our_own_file_as_perfect(tmp_path):
     converting.write(dataset()._replace(images=images), tmp_path / "masks.json", Format.COCO)
     truth = COCO(str(tmp_path / "masks.json"))
     found = truth.loadRes([{**each, "score": 0.9} for each in truth.anns.values()])
-    for kind, expected in (("segm", 3), ("bbox", 3)):
+    for kind in ("segm", "bbox"):
         evaluation = COCOeval(truth, found, kind)
         evaluation.evaluate()
         evaluation.accumulate()
-        matched = sum(
-            int((each["dtMatches"][0] > 0).sum()) for each in evaluation.evalImgs if each and each["aRng"][1] > 1e9
-        )
-        assert matched == expected
+        precision = evaluation.eval["precision"][:, :, :2, 0, -1]  # of both classes that have objects, of any size
+        assert (precision == 1).all()
 
 
 @pytest.mark.parametrize("masks", [False, True])

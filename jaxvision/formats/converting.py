@@ -58,6 +58,10 @@ BY_LAYOUT = {
 KNOWN = f"{opening.KNOWN}, a CVAT .xml, files of labelme, tasks of Label Studio"
 
 
+SUFFIXES = {Format.COCO: ".json", Format.CVAT: ".xml"}
+"""Formats that are one file, and how its name ends."""
+
+
 class Recognised(NamedTuple):
     """The format of a dataset, and the file or folder to read."""
 
@@ -181,6 +185,9 @@ def write(
     Raises:
       DataError: for what is there already, and for what the format can't hold at all.
     """
+    suffix = SUFFIXES.get(format, output.suffix)
+    if output.suffix.lower() != suffix and not output.is_dir():
+        raise DataError(f"{output}: {NAMES[format]} is a file whose name ends in {suffix}; allowed is such a name")
     dataset, tally = with_masks(dataset, masks)
     if format is Format.LABELME:
         losses = labelme.write(dataset, output, replace, images)
