@@ -4,17 +4,20 @@ from collections.abc import Callable, Sequence
 from enum import StrEnum
 from os import PathLike
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import Literal
 
 from jaxvision.errors import DataError, amount, raised_as
 from jaxvision.formats import (
     coco_file,
     cvat,
+    cvat_files,
     label_studio,
     label_studio_tasks,
     labelme,
+    labelme_files,
     opening,
     voc_file,
+    voc_folder,
     xml_file,
     yolo_file,
 )
@@ -62,15 +65,13 @@ SUFFIXES = {Format.COCO: ".json", Format.CVAT: ".xml"}
 """Formats that are one file, and how its name ends."""
 
 
-class Recognised(NamedTuple):
-    """The format of a dataset, and the file or folder to read."""
+def recognise(path: str | PathLike) -> tuple[Format, Path]:
+    """Which format it is, and the file or folder to read.
 
-    format: Format
-    path: Path
-
-
-def recognise(path: str | PathLike) -> Recognised:
-    """Which format it is. Raises DataError for none, naming those that are known; FileNotFoundError if nothing is there."""
+    Raises:
+      DataError: for none, naming those that are known.
+      FileNotFoundError: if nothing is there.
+    """
     with raised_as(DataError):
         path = local(path)
     if not path.exists():
@@ -82,41 +83,37 @@ def recognise(path: str | PathLike) -> Recognised:
         layout, found = opening.recognise(path)
     except DataError:
         if path.is_dir() and _has_labelme(path):
-            return Recognised(Format.LABELME, path)
+            return (Format.LABELME, path)
         raise DataError(f"{path} is no dataset known here: {KNOWN}") from None
     if layout not in BY_LAYOUT:
         raise DataError(f"{path} is {layout}, a class for every pixel; converted are boxes and masks of objects")
-    if layout is Layout.COCO_FOLDER and any(map(labelme.is_labelme, sorted(path.glob("*.json")))):
-        return Recognised(Format.LABELME, path)
-    return Recognised(BY_LAYOUT[layout], found)
+    if layout is Layout.COCO_FOLDER and any(map(labelme_files.is_labelme, sorted(path.glob("*.json")))):
+        return (Format.LABELME, path)
+    return (BY_LAYOUT[layout], found)
 
 
 def _has_labelme(path: Path) -> bool:
-    return (path / labelme.LABELS).is_file() or any(map(labelme.is_labelme, sorted(path.rglob("*.json"))))
+    return (path / labelme.LABELS).is_file() or any(map(labelme_files.is_labelme, sorted(path.rglob("*.json"))))
 
 
-def _in_folder(path: Path) -> Recognised | None:
+def _in_folder(path: Path) -> tuple[Format, Path] | None:
     if (path / label_studio.TASKS).is_file():
-        return Recognised(Format.LABEL_STUDIO, path)
+        return (Format.LABEL_STUDIO, path)
     xml = path / "annotations.xml"
-    return Recognised(Format.CVAT, xml) if xml.is_file() and xml_file.root_tag(xml) == "annotations" else None
+    return (Format.CVAT, xml) if xml.is_file() and xml_file.root_tag(xml) == "annotations" else None
 
 
-def _of_file(path: Path) -> Recognised | None:
+def _of_file(path: Path) -> tuple[Format, Path] | None:
     if path.suffix.lower() == ".xml":
         if xml_file.root_tag(path) != "annotations":
             raise DataError(f"{path} is no CVAT XML: its root is no <annotations>; of VOC, name the folder")
-        return Recognised(Format.CVAT, path)
+        return (Format.CVAT, path)
     if path.suffix.lower() != ".json":
         return None
     with path.open("rb") as file:
         if file.read(1 << 12).lstrip(b"\xef\xbb\xbf \t\r\n").startswith(b"["):
-            return Recognised(Format.LABEL_STUDIO, path)
-    return (
-        Recognised(Format.LABELME, path)
-        if path.stat().st_size <= labelme.MAX_BYTES and labelme.is_labelme(path)
-        else None
-    )
+            return (Format.LABEL_STUDIO, path)
+    return (Format.LABELME, path) if labelme_files.is_labelme(path) else None
 
 
 def read(path: str | PathLike, images: Path | None = None) -> tuple[Format, Opened]:
@@ -136,13 +133,13 @@ def read(path: str | PathLike, images: Path | None = None) -> tuple[Format, Open
             file = found if found.is_file() else _only_file(found)
             return format, coco_file.read(file, images)
         case Format.VOC:
-            return format, voc_file.read(found)
+            return format, voc_folder.read(found)
         case Format.YOLO:
             return format, yolo_file.read(found, images)
         case Format.LABELME:
-            return format, labelme.read(found, images)
+            return format, labelme_files.read(found, images)
         case Format.CVAT:
-            return format, cvat.read(found)
+            return format, cvat_files.read(found)
         case Format.LABEL_STUDIO:
             return format, label_studio_tasks.read(found, images)
 

@@ -114,27 +114,26 @@ def read(path: Path, images: Path | None = None) -> Opened:
       DataError: for a line that can't be used, and an image whose size can't be read.
       FileNotFoundError: if it, or what it names, is not there.
     """
-    layout, found = opening.recognise(path)
+    (layout, found), tally = opening.recognise(path), Tally()
     with raised_as(DataError):
         if layout is Layout.YOLO_YAML:
             described = yolo.read_yaml(found)
             root, classes = described.root, described.classes
-            places = [place for places in described.splits.values() for place in places]
-            listed = (
-                yolo.each_once(yolo.listed(places, root)) if images is None else yolo.in_folder(images, root / "labels")
-            )
+            places = list(dict.fromkeys(place for places in described.splits.values() for place in places))
+            tally.note("split", len(described.splits) if len(places) > 1 else 0)
+            listed = yolo.listed(places, root) if images is None else yolo.in_folder(images, root / "labels")
         else:
             root, classes = found, opening.folder_classes(found)
+            tally.note("split", len(opening.splits(path)))
             listed = yolo.in_folder(images or root / "images", root / "labels")
-    _check_images(listed, root)
-    tally = Tally()
-    read_images = [_image(each, classes) for each in listed.labelled]
-    tally.note("text without an image", _texts_alone(listed.labelled))
-    return Opened(Dataset(classes, _named(read_images)), tally.losses())
+    labelled = yolo.each_once(listed).labelled
+    _check_images(labelled, root)
+    tally.note("text without an image", _texts_alone(labelled))
+    return Opened(Dataset(classes, _named([_image(each, classes) for each in labelled])), tally.losses())
 
 
-def _check_images(listed: yolo.Images, root: Path) -> None:
-    texts = [] if listed.labelled else yolo.files_below(root, (".txt",))
+def _check_images(labelled: Sequence[yolo.Labelled], root: Path) -> None:
+    texts = [] if labelled else yolo.files_below(root, (".txt",))
     if texts:
         what = f"{amount(len(texts), 'text')}, first {texts[0]}, and no image"
         raise DataError(f"{root} has {what}: the sizes of the images are needed (--images names their folder)")
