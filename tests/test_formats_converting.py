@@ -5,12 +5,13 @@ import os
 from decimal import Decimal
 from pathlib import Path
 
+import detection_files
 import numpy as np
 import pytest
 from labelled_datasets import hull, write_images
 
 from jaxvision.errors import DataError
-from jaxvision.formats import brush, converting, decimals, destination, voc_file, xml_file
+from jaxvision.formats import brush, converting, decimals, destination, opening, voc_file, xml_file
 from jaxvision.formats.converting import Format
 from jaxvision.formats.labelled import Dataset, LabelledImage, LabelledObject, Loss
 from jaxvision.formats.losses import told
@@ -463,6 +464,56 @@ def test_labelme_of_others(tmp_path):
     assert (second.box, second.attributes) == ((1, 1, 3, 4), {"description": "EXIT"})
     assert told(left_out) == "1 number of a group, 1 shape point"
     assert converting.read(tmp_path / "a.json", tmp_path.parent / "photos")[1].dataset.images[0].name == "a.jpg"
+
+
+VOC = """<annotation><folder>x</folder><filename>/home/x/other.png</filename><size><width>16</width><height>12</height></size>
+<object><name> cat </name><pose>Left</pose><truncated>1</truncated><difficult>1</difficult><part><name>head</name></part>
+<bndbox><xmin>1</xmin><ymin>2.5</ymin><xmax>8</xmax><ymax>9</ymax></bndbox></object></annotation>"""
+
+
+def test_voc_of_others(tmp_path):
+    for folder in ("Annotations", "JPEGImages", "ImageSets/Main", "SegmentationObject"):
+        (tmp_path / folder).mkdir(parents=True)
+    (tmp_path / "Annotations" / "a.xml").write_text(VOC)
+    (tmp_path / "JPEGImages" / "a.JPEG").write_bytes(b"")
+    (tmp_path / "SegmentationObject" / "a.png").write_bytes(b"")
+    (tmp_path / "labelmap.txt").write_text(
+        "# label:color_rgb:parts:actions\nbackground:0,0,0::\ncat:128,0,0::\nowl:0,1,2:a,b:\n"
+    )
+    for split in ("train", "val"):
+        (tmp_path / "ImageSets" / "Main" / f"{split}.txt").write_text("a\n")
+    format, (dataset, left_out) = converting.read(tmp_path)
+    each = LabelledObject("cat", (0.0, 1.5, 8.0, 9.0), attributes={"pose": "Left", "truncated": True}, difficult=True)
+    assert (format, dataset) == (Format.VOC, Dataset(("cat", "owl"), [LabelledImage("a.JPEG", (12, 16), (each,))]))
+    assert told(left_out) == "1 field part, 1 map of objects, 2 splits"
+
+
+def test_splits_of_yolo_are_told(tmp_path):
+    dataset = everything()
+    for split in ("train", "val"):
+        write_images(dataset, tmp_path / "images" / split)
+        (tmp_path / "labels" / split).mkdir(parents=True)
+        (tmp_path / "labels" / split / "a.txt").write_text("1 0.5 0.5 0.25 0.5\n")
+    (tmp_path / "data.yaml").write_text("train: images/train\nval: images/val\nnames: [cat, dog]\n")
+    format, (found, left_out) = converting.read(tmp_path)
+    assert (format, left_out) == (Format.YOLO, [Loss("split", 2)])
+    assert [image.name for image in found.images] == ["train/a.jpg", "train/b.jpg", "val/a.jpg", "val/b.jpg"]
+    assert [each.box for each in found.images[0].objects] == [(6.0, 3.0, 10.0, 9.0)]
+
+
+@pytest.mark.parametrize("write", [detection_files.write_coco, detection_files.write_voc, detection_files.write_yolo])
+def test_the_same_is_read_as_for_training(tmp_path, write):
+    path = write(tmp_path)
+    listing, dataset = opening.open(path), converting.read(path)[1].dataset
+    assert dataset.classes == listing.classes
+    images = {image.name: image for image in dataset.images}
+    assert len(images) == len(listing.images) > 0
+    for image in listing.images:
+        found = next(each for name, each in images.items() if image.name.endswith(name))
+        scale = np.array([*found.size[::-1]] * 2) if listing.relative else 1.0
+        sides = np.reshape([each.box for each in image.objects], (-1, 4)) * scale
+        np.testing.assert_allclose(np.reshape([each.box for each in found.objects], (-1, 4)), sides, atol=1e-9)
+        assert [each.label for each in found.objects] == [listing.classes[each.label] for each in image.objects]
 
 
 def test_brushes_of_any_mask_come_back():
