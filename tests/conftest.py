@@ -98,7 +98,7 @@ def imported():
     assert font_manager.fontManager.ttflist
 
 
-BIG = {"slow", "parity", "gpu", "network", "slurm", "ray"}
+BIG = {"slow", "parity", "gpu", "network", "slurm", "ray", "formats"}
 
 
 def _processor_seconds():
