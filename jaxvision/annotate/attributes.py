@@ -7,6 +7,7 @@ format between annotation tools can hold, as `formats.labelled.Value` says:
   largest first. Numbers by term would be eleven attributes an object, each to be declared in CVAT.
 - `shape` of the mask, `corners` of what has straight sides, `aspect`, `orientation` of what is longer than wide, in degrees
   counterclockwise, `area` in pixels, `circularity`; objects without a mask, and tiny ones, have none of them.
+- `text`: the lines of text on it, from top to bottom.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -15,7 +16,7 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import UInt8
 
-from jaxvision.annotate import colours, outlines
+from jaxvision.annotate import colours, outlines, text
 from jaxvision.annotate.records import Annotation
 from jaxvision.annotate.regions import Region, region
 from jaxvision.errors import ConfigError, nearest
@@ -80,7 +81,19 @@ def _shape(pixels: UInt8[np.ndarray, "h w 3"], place: Region) -> Attributes:
     return {"shape": found.shape, **corners, "aspect": round(found.aspect, 2), **turn, **measures}
 
 
+def _text() -> AttributeFinder:
+    read = text.reader()
+
+    def find(pixels: UInt8[np.ndarray, "h w 3"], objects: Sequence[Annotation]) -> list[Attributes]:
+        texts = [each for each in read(pixels) if text.counts(each)] if objects else []
+        found = text.texts_of(texts, objects, (pixels.shape[0], pixels.shape[1]))
+        return [{"text": each} if each else {} for each in found]
+
+    return AttributeFinder("text", find)
+
+
 _FINDERS: dict[str, Callable[[], AttributeFinder]] = {
     "colour": _by_region("colour", _colour),
     "shape": _by_region("shape", _shape),
+    "text": _text,
 }
