@@ -1,4 +1,4 @@
-"""Text in images: words read by RapidOCR (Apache-2.0; its models are inside the package), and given to the objects they lie on.
+"""Text in images: read by RapidOCR (Apache-2.0; its models are inside the package), and given to the objects it lies on.
 
 Each line of text is found once an image, cut out along its own corners, and read upright and upside down; the reading of
 higher confidence counts. RapidOCR has a classifier of directions of its own, which is left out: it guesses from shape alone.
@@ -15,11 +15,12 @@ from jaxtyping import Float, UInt8
 from jaxvision.annotate.records import Annotation
 from jaxvision.annotate.regions import region
 from jaxvision.errors import ConfigError
+from jaxvision.machine.limits import cores
 
 CONFIDENCE = 0.8
 """Confidence from which on a reading counts."""
 CHARACTERS = 2
-"""Letters or digits that a text has at least. A lone one is as often a form: a ring is read as O, a cross as 十, a corner as V."""
+"""Letters or digits that a text has at least. A lone one is as often a form: a ring is read as O, a triangle as V."""
 INSIDE = 0.5
 """Fraction of a text's area that lies on an object which it is given to."""
 GRID = 16
@@ -72,7 +73,11 @@ def _engines() -> tuple[Any, Any]:
     except ImportError as error:
         needed = "the attributes 'text' are read by rapidocr and onnxruntime"
         raise ConfigError(f"{needed}, which can't be had ({error}): pip install 'jaxvision[text]'") from None
-    quiet = {"Global.log_level": "error", "Global.use_cls": False}
+    quiet = {
+        "Global.log_level": "error",
+        "Global.use_cls": False,
+        "EngineConfig.onnxruntime.intra_op_num_threads": cores(),
+    }
     return RapidOCR(params=quiet | {"Global.use_rec": False}), RapidOCR(params=quiet | {"Global.use_det": False})
 
 
