@@ -8,9 +8,11 @@ format between annotation tools can hold, as `formats.labelled.Value` says:
 - `shape` of the mask, `corners` of what has straight sides, `aspect`, `orientation` of what is longer than wide, in degrees
   counterclockwise, `area` in pixels, `circularity`; objects without a mask, and tiny ones, have none of them.
 - `text`: the lines of text on it, from top to bottom.
+- those that a trained head knows, under their names in its training data.
 """
 
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
@@ -38,10 +40,10 @@ class AttributeFinder(NamedTuple):
 
 
 def finders(names: Sequence[str]) -> list[AttributeFinder]:
-    """The finders of these names.
+    """The finders of these names: colour, shape, text, or the workdir of a run that learned attributes.
 
     Raises:
-      ConfigError: for a name that is none.
+      ConfigError: for a name that is none, a run of another task, and for text where what reads it is not installed.
     """
     return [_finder(name) for name in names]
 
@@ -49,7 +51,11 @@ def finders(names: Sequence[str]) -> list[AttributeFinder]:
 def _finder(name: str) -> AttributeFinder:
     if name in _FINDERS:
         return _FINDERS[name]()
-    raise ConfigError(f"there are no attributes {name!r}{nearest(name, tuple(_FINDERS))}")
+    if Path(name).is_dir():
+        from jaxvision.annotate.learned import Learned
+
+        return AttributeFinder(name, Learned(name).find)
+    raise ConfigError(f"there are no attributes {name!r}{nearest(name, tuple(_FINDERS))}; or name a workdir")
 
 
 def _by_region(

@@ -204,12 +204,12 @@ def cut(pixels: UInt8[np.ndarray, "h w *c"], box: np.ndarray, context: float = C
     x0, y0 = np.floor((box[:2] + box[2:] - side) / 2).astype(int).tolist()
     size = int(np.ceil(side))
     seen = np.zeros((size, size, 3), np.uint8)
-    height, width = pixels.shape[:2]
-    rows, columns = slice(max(y0, 0), max(min(y0 + size, height), 0)), slice(max(x0, 0), max(min(x0 + size, width), 0))
-    part = pixels[rows, columns].reshape(*pixels[rows, columns].shape[:2], -1)
-    seen[rows.start - y0 : rows.start - y0 + part.shape[0], columns.start - x0 : columns.start - x0 + part.shape[1]] = (
-        part
+    whole = pixels if pixels.ndim == 3 else pixels[..., None]
+    rows, columns = (
+        slice(max(start, 0), min(start + size, limit)) for start, limit in zip((y0, x0), pixels.shape[:2], strict=True)
     )
+    if rows.start < rows.stop and columns.start < columns.stop:
+        seen[rows.start - y0 : rows.stop - y0, columns.start - x0 : columns.stop - x0] = whole[rows, columns]
     return seen
 
 
@@ -256,4 +256,4 @@ def _fill_place(given: Any, row: int, example: Example, placement: Placement) ->
 
 
 PLACE = TargetForm(lambda n, canvas: np.zeros((n, 4), np.float32), _fill_place)
-"""Place of the object in its image, `b 4`: its box in fractions of the image's sides. An image alone is an object that fills it."""
+"""Place of the object in its image, `b 4`: its box in fractions of the image's sides. An image alone is all object."""

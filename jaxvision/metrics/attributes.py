@@ -4,7 +4,7 @@ from collections.abc import Collection, Mapping, Sequence
 
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Bool, Float
+from jaxtyping import Bool
 
 from jaxvision.metrics.classification import decision_metrics
 from jaxvision.types import Batch, ClassScores, Metric, Rows
@@ -54,5 +54,5 @@ def attributes(values: Mapping[str, Sequence[str]], several: Collection[str] = (
 def f1_of_several(label: Bool[np.ndarray, "n k"], predicted: Bool[np.ndarray, "n k"]) -> float:
     """Mean F1 of the values that occur, each of which may be there or not; 1 where none does."""
     right, total = (label & predicted).sum(0), label.sum(0) + predicted.sum(0)
-    found: Float[np.ndarray, "k"] = 2 * right[total > 0] / total[total > 0]
+    found = 2 * right[total > 0] / total[total > 0]
     return float(found.mean()) if len(found) else 1.0

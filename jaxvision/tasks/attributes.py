@@ -26,7 +26,7 @@ Logits = Mapping[str, Float[Array, "b k"]]
 
 
 class AttributeHeads(nn.Module):
-    """A backbone, a dense layer of its features and the object's place, and a head an attribute: names `dense`, `logits_*`."""
+    """A backbone, a dense layer of its features and the object's place, and heads by attribute: names `dense`, `logits_*`."""
 
     backbone: nn.Module
     """Gives a map, or a list of maps of which the last is averaged."""
