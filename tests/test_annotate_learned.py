@@ -24,6 +24,10 @@ GROUPS = {
 }
 
 
+LEAST = {"colour": 0.9, "shape": 0.75, "size": 0.6}
+"""Accuracy of a small head after few steps; guesses have 0.17, 0.17 and 0.33, the experiment as it is 1.00, 0.99 and 0.97."""
+
+
 def record(colour, broken, parts):
     logits = {"colour": colour, "broken": broken, "parts": parts}
     scores = {name: ClassScores(np.asarray(each, np.float32)) for name, each in logits.items()}
@@ -63,7 +67,15 @@ class OtherModel:
 
 @pytest.mark.slow
 def test_a_trained_head_finds_the_attributes_of_other_shapes(tmp_path):
-    small = {"steps": 120, "examples": 300, "test_examples": 40, "overlap": 0.0, "precision": "float32"}
+    small = {
+        "steps": 150,
+        "size": 32,
+        "width": 8,
+        "examples": 300,
+        "test_examples": 40,
+        "overlap": 0.0,
+        "precision": "float32",
+    }
     options = [f"--config.{name}={value}" for name, value in small.items()]
     config = ROOT / "experiments" / "shapes_attributes.py"
     assert main.main([f"--config={config}", f"--workdir={tmp_path / 'run'}", *options]) == 0
@@ -74,4 +86,5 @@ def test_a_trained_head_finds_the_attributes_of_other_shapes(tmp_path):
         for number, found in enumerate(finder.find(example.image, objects)):
             for name, values in synthetic.ATTRIBUTES.items():
                 right[name].append(found.get(name) == values[example.objects.attributes[name][number]])
-    assert {name: bool(np.mean(each) >= 0.85) for name, each in right.items()} == dict.fromkeys(right, True)
+    found = {name: float(np.mean(each)) for name, each in right.items()}
+    assert all(found[name] >= least for name, least in LEAST.items()), found

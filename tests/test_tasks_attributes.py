@@ -114,11 +114,10 @@ def test_the_canvas_outside_the_content_is_the_mean_colour(float64, fill):
 def test_jit_is_no_jit_and_a_batch_of_one_is_one_of_many(float64):
     task, batch = task_of(), batch_of()
     variables = variables_of(task, batch)
-    (loss, out), _ = gradient(task, variables, batch)
+    (_, out), _ = gradient(task, variables, batch)
     whole = jitted(task)[1](variables, batch.replace(target=None))
     with jax.disable_jit():
         assert_close(task.predict(variables, batch), whole)
-        assert_close(task.loss(variables, batch, jax.random.key(1))[0], loss)
     for row in (0, 2):
         one = jax.tree.map(lambda x: x[row : row + 1], batch)  # noqa: B023
         assert_allclose(gradient(task, variables, one)[0][0], out.example_loss[row], rtol=1e-9)
@@ -160,6 +159,7 @@ def test_strict_types_and_no_float_has_to_equal_another(strict_gradient):
     assert {each.logits.dtype for each in shapes.values()} == {jnp.dtype(jnp.float32)}
 
 
+@pytest.mark.slow
 def test_it_learns_a_few_examples_by_heart(train_steps):
     task, batch = task_of(dtype=jnp.float32), batch_of(dtype=np.float32)
     state, losses = train_steps(task, batch, steps=200)

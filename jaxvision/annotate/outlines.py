@@ -60,7 +60,7 @@ class Outline(NamedTuple):
 
     shape: str
     corners: int | None
-    """Of a triangle, a rectangle or a polygon."""
+    """Number of corners of a triangle, a rectangle or a polygon; None of others."""
     aspect: float
     """Long over short axis of the ellipse of the same second moments; a rectangle's sides are in the same proportion."""
     orientation: float
