@@ -64,6 +64,7 @@ BUNDLED = {
 
 
 METRICS = {ClassScores: {"accuracy"}, Detections: {"box_loss", "class_loss"}, PixelScores: {"pixel_loss"}}
+METRICS |= {dict: {"colour_loss", "shape_loss", "size_loss"}}
 """What training logs, by what is predicted."""
 
 

@@ -31,9 +31,10 @@ SMALL = {
 ELSEWHERE = {
     *("shapes_ssd", "shapes_yolo", "shapes_faster_rcnn", "shapes_detr", "shapes_yolact"),
     *("detect_ssd", "trees_faster_rcnn", "quickstart", "imagenet_inception_v3", "imagenet_vgg16"),
+    "shapes_attributes",
 }
 """Trained by other tests: `test_learning_detectors.py`, `test_experiment_detect.py`, `test_quickstart.py`,
-`test_nn_inception.py`, `test_nn_vgg.py`."""
+`test_nn_inception.py`, `test_nn_vgg.py`, `test_annotate_learned.py`."""
 
 
 def random_batch(spec: Batch, classes: int) -> Batch:
