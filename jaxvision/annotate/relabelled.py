@@ -41,8 +41,8 @@ def relabelled(source: Source, images: Sequence[LabelledImage]) -> Source:
 
 
 def _annotations(objects: Sequence[LabelledObject], labels: dict[str, int]) -> Annotations:
-    ignore = [each.crowd or each.difficult for each in objects]
-    return annotations([each.box for each in objects], [labels[each.label] for each in objects], ignore)
+    numbers = [labels[each.label] for each in objects]
+    return annotations([each.box for each in objects], numbers, [each.crowd or each.difficult for each in objects])
 
 
 def labelled(source: Source) -> list[LabelledImage]:
@@ -62,7 +62,7 @@ def labelled(source: Source) -> list[LabelledImage]:
 
 def _objects(found: Annotations, classes: Sequence[str]) -> tuple[LabelledObject, ...]:
     each = zip(found.labels.tolist(), found.boxes.tolist(), found.ignore.tolist(), strict=True)
-    return tuple(LabelledObject(classes[label], tuple(box), crowd=ignore) for label, box, ignore in each)
+    return tuple(LabelledObject(classes[int(label)], tuple(box), crowd=ignore) for label, box, ignore in each)
 
 
 def _sizes(source: Source) -> list[Size]:

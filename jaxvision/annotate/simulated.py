@@ -75,9 +75,9 @@ def _spoilt(
             mistakes.append((way, row))
         if way is Mistake.MISNAMED:
             others = [name for name in classes if name != each.label]
-            each = each._replace(label=others[rng.integers(len(others))])  # noqa: PLW2901
+            each = each._replace(label=others[rng.integers(len(others))])
         elif way is Mistake.MISPLACED:
-            each = each._replace(box=_misplaced(each.box, image.size, rng), segmentation=None)  # noqa: PLW2901
+            each = each._replace(box=_misplaced(each.box, image.size, rng), segmentation=None)
         if way is not Mistake.MISSING:
             objects.append(each)
     return Spoilt(image._replace(objects=tuple(objects)), tuple(mistakes))
