@@ -75,10 +75,8 @@ def predicted(
 def table(spoilt: Sequence[Spoilt], predictions: Predictions) -> str:
     """Each ranking of the images: AUROC, for each kind of mistake too, and the faulty images in the first 20 %."""
     faulty = np.array([bool(each.mistakes) for each in spoilt])
-    lines = [
-        f"| {len(spoilt):,} images, {faulty.sum()} faulty | AUROC | in the first 20 % | missing | misplaced | misnamed |"
-    ]
-    lines.append("|" + "---|" * 6)
+    heading = " | ".join(("AUROC", "in the first 20 %", *Mistake))
+    lines = [f"| {len(spoilt):,} images, {faulty.sum()} faulty | {heading} |", "|" + "---|" * 7]
     for name, scores in rankings(spoilt, predictions).items():
         values = [f"{auroc(scores, faulty):.3f}", f"{100 * among_first(scores, faulty):.0f} %"]
         for kind in Mistake:

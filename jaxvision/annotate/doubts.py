@@ -66,7 +66,7 @@ class Evidence(NamedTuple):
 def doubts_of(image: LabelledImage, found: Sequence[LabelledObject]) -> list[Doubt]:
     """Doubts of an image, the most likely first: one an annotation, and one a place where an annotation may be missing.
 
-    Masks are compared where both sides have one, else boxes. Crowds and difficult objects are not doubted, nor is what is
+    A prediction that says that an annotation is misplaced is not told as a missing one, too. Masks are compared where both sides have one, else boxes. Crowds and difficult objects are not doubted, nor is what is
     predicted on them.
 
     Args:
@@ -77,15 +77,18 @@ def doubts_of(image: LabelledImage, found: Sequence[LabelledObject]) -> list[Dou
     sure = [number for number, each in enumerate(image.objects) if not (each.crowd or each.difficult)]
     annotated = [image.objects[number] for number in sure]
     evidence = _evidence(annotated, found, image)
-    doubts = []
+    doubts, told = [], set()
     for row, number in enumerate(sure):
         kind, score, column = _doubt(evidence, row)
+        if kind is DoubtKind.MISPLACED:
+            told.add(column)
         other, iou = (None, None) if column is None else (found[column], float(evidence.iou[row, column]))
         doubts.append(Doubt(image.name, kind, score, number, annotated[row], other, iou))
     unsure = [each for each in image.objects if each.crowd or each.difficult]
     explained = np.concatenate([evidence.iou, overlap(found, unsure, image.size).T]) if unsure else evidence.iou
     for column, score in _missing(explained, evidence.confidence, overlap(found, found, image.size)):
-        doubts.append(Doubt(image.name, DoubtKind.MISSING, score, None, None, found[column], None))
+        if column not in told:
+            doubts.append(Doubt(image.name, DoubtKind.MISSING, score, None, None, found[column], None))
     return sorted((each for each in doubts if each.score > 0), key=lambda each: -each.score)
 
 
