@@ -1,0 +1,195 @@
+"""Store: what is known of the images of a folder, in one file that survives being killed at any byte.
+
+Every change is one transaction of SQLite: after `kill -9`, a full disk or a power cut the file holds all of it or nothing
+(of a process that was killed, `NAME-journal` beside the file belongs to it until the store is opened again). What `records`
+and so the exports say depends on the records alone, not on when, by whom or in which order they were stored.
+"""
+
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from jaxvision.annotate import changes, findings, merging, rows, steps
+from jaxvision.annotate.changes import Change, Conflict
+from jaxvision.annotate.database import Database
+from jaxvision.annotate.findings import ImageChanged
+from jaxvision.annotate.records import Event, ImageRecord
+from jaxvision.annotate.rows import COLUMNS, Row
+from jaxvision.errors import DataError
+
+__all__ = ["Change", "Conflict", "ImageChanged", "Store"]
+PAGE = 64
+"""Records that are read at once."""
+
+
+class Store(Database):
+    """The store of a file, `OUTPUT/annotations.sqlite` say; opened and closed as any `Database` is."""
+
+    def names(self) -> list[str]:
+        """Names of the images, sorted."""
+        return [name for (name,) in self.ask("SELECT name FROM images ORDER BY name")]
+
+    def get(self, name: str) -> ImageRecord | None:
+        """The record of an image; None where there is none."""
+        row = self.row(name)
+        return None if row is None else row.record
+
+    def note(self, name: str) -> str:
+        """What a person has noted of an image."""
+        row = self.row(name)
+        return "" if row is None else row.note
+
+    def row(self, name: str) -> Row | None:
+        """The record of an image with what only the store needs."""
+        found = self.ask(f"SELECT {COLUMNS} FROM images WHERE name = ?", (name,))
+        return rows.row_of(found[0]) if found else None
+
+    def rows(self) -> Iterator[Row]:
+        """All records in order of name; `PAGE` at a time, so that nobody who writes has to wait for the reader."""
+        question = f"SELECT {COLUMNS} FROM images WHERE name > ? ORDER BY name LIMIT {PAGE}"
+        page = self.ask(question, ("",))
+        while page:
+            yield from map(rows.row_of, page)
+            page = self.ask(question, (page[-1][0],))
+
+    def records(self) -> Iterator[ImageRecord]:
+        """All records in order of name, in bounded memory."""
+        return (row.record for row in self.rows())
+
+    def put(self, record: ImageRecord, *, who: str, redo: bool = False) -> bool:
+        """Stores what models found in an image in place of the guesses before (`findings.found`), never of what a person did.
+
+        Each waits for the disk; a hundred inside `together` wait once.
+
+        Args:
+          record: objects with id 0 get one; those of `get` keep theirs.
+          who: name of the model.
+          redo: takes back what persons did, too; before the first such record the file is copied (`backup`), unless it was.
+
+        Returns:
+          whether anything has changed; if not, no byte of the file has.
+
+        Raises:
+          ImageChanged: for another image than a person worked on, without `redo`.
+          DataError: for a record that can't be stored.
+        """
+        check_name(record.name)
+        if redo and not self.backups and self._takes_back(record.name):
+            self.backup()
+        with self.together():
+            old = self.row(record.name)
+            new = findings.found(old, record, redo=redo)
+            if findings.same(old, new):
+                return False
+            self.keep(new)
+            self.tell(None, labelled(old, new.record, who))
+            return True
+
+    def _takes_back(self, name: str) -> bool:
+        old = self.get(name)
+        return old is not None and findings.touched(old)
+
+    def apply(self, name: str, change: Change, *, who: str, version: int) -> ImageRecord:
+        """Does what a person did to the record of this version; one step to undo. Returns the new record.
+
+        Raises:
+          Conflict: if the record has another version by now; nothing is done.
+          DataError: for no such image, and a change that does not fit it.
+        """
+        return self.apply_all([(name, change, version)], who)[0]
+
+    def apply_all(self, listed: Sequence[tuple[str, Change, int]], who: str) -> list[ImageRecord]:
+        """Several changes of `apply` as one step: all are done, or none. Returns the record after each.
+
+        Each is `(name, change, version)`; all of one image name the version that it had before the first.
+        """
+        with self.together():
+            step = steps.begun(self, who) if listed else 0
+            versions: dict[str, int] = {}
+            done = []
+            for name, change, version in listed:
+                row = self.row(name)
+                if row is None:
+                    raise DataError(f"there is no record of {name!r}")
+                if version != versions.setdefault(name, row.record.version):
+                    raise Conflict(
+                        f"{name}: the record has version {versions[name]}, the change was made of {version}; load it again"
+                    )
+                done.append(self._apply(row, change, who, step))
+            return done
+
+    def _apply(self, row: Row, change: Change, who: str, step: int) -> ImageRecord:
+        new = changes.changed(row, change)
+        number = row.next if change.action == "add" else change.object
+        before, after = (steps.told(each, change.action, number) for each in (row, new))
+        self.keep(new)
+        self.tell(step, Event(0, row.record.name, who, change.action, time.time(), number, before, after))
+        return new.record
+
+    def undo(self, who: str) -> ImageRecord | None:
+        """Takes back this person's last step that stands; returns the (first) record of it, None where there is no step.
+
+        Raises:
+          Conflict: if what the step changed has been changed since, by someone else or a model. Nothing is done, and the
+            step is given up: the next `undo` takes the one before.
+        """
+        name = steps.travel(self, who, "undo")
+        return None if name is None else self.get(name)
+
+    def redo(self, who: str) -> ImageRecord | None:
+        """Does this person's last step that was taken back again, unless another came after it; as `undo`."""
+        name = steps.travel(self, who, "redo")
+        return None if name is None else self.get(name)
+
+    def history(self, name: str | None = None) -> list[Event]:
+        """All events of an image, or of the store, in the order in which they happened."""
+        if name is None:
+            return self.events("ORDER BY number")
+        return self.events("WHERE name = ? ORDER BY number", (name,))
+
+    def events(self, which: str, values: Sequence[Any] = ()) -> list[Event]:
+        """The events that the end of a question of SQL selects and orders."""
+        columns = ", ".join(Event._fields)
+        return [Event(*found) for found in self.ask(f"SELECT {columns} FROM events {which}", values)]
+
+    def merge(self, other: Path) -> None:
+        """Takes over the records of another store with their history, as if they had been stored here; all or none.
+
+        Of an image that both have, the record that a person touched counts; of two that nobody touched, the other's.
+
+        Raises:
+          Conflict: for an image of which both have a person's work that differs, and a setting that differs.
+          DataError: where `other` is no store.
+        """
+        with Store(other, readonly=True) as source:
+            merging.merge(self, source)
+
+    def keep(self, row: Row) -> None:
+        """Writes a record as it is, inside `together`."""
+        marks = ", ".join("?" * len(COLUMNS.split(",")))
+        self.run(f"INSERT OR REPLACE INTO images ({COLUMNS}) VALUES ({marks})", rows.values(row))
+
+    def tell(self, step: int | None, event: Event) -> None:
+        """Adds an event to the history, inside `together`; its number is the next."""
+        fields = ", ".join(Event._fields[1:])
+        marks = ", ".join("?" * len(Event._fields))
+        self.run(f"INSERT INTO events (step, {fields}) VALUES ({marks})", (step, *event[1:]))
+
+
+def check_name(name: str) -> None:
+    """Raises DataError for a name that is no text, such as that of a file whose bytes are not UTF-8."""
+    try:
+        name.encode()
+    except UnicodeEncodeError as error:
+        raise DataError(f"{name!a}: the name of the file is not UTF-8; rename it") from error
+    if not name:
+        raise DataError("the record has no name")
+
+
+def labelled(old: Row | None, new: ImageRecord, who: str) -> Event:
+    """The event of a run of models: the objects that are gone, and the numbers of those that there are."""
+    gone = [] if old is None else [each for each in old.record.objects if each not in new.objects]
+    before = rows.dumps(list(map(rows.plain, gone))) if gone else ""
+    after = {"objects": [each.id for each in new.objects], "sha256": new.sha256, "state": new.state}
+    return Event(0, new.name, who, "label", time.time(), None, before, rows.dumps(after))
