@@ -117,14 +117,17 @@ def build(config) -> Experiment:
     return learning(config, learned, lambda: shapes(config.test_examples, config.seed + 1000))
 
 
-def learning(config, learned: Open, tested: Open) -> Experiment:
-    """The detector of the config, trained on one source of `CLASSES` and tested on another."""
+def learning(config, learned: Open, tested: Open, *, weights: bool = False) -> Experiment:
+    """The detector of the config, trained on one source of `CLASSES` and tested on another.
+
+    With `weights` each object counts as much as its source says.
+    """
     if config.detector not in DETECTORS:
         raise ValueError(f"no detector {config.detector!r}{nearest(config.detector, tuple(DETECTORS))}")
     detector = DETECTORS[config.detector]
     fill_in(config, detector)
     tested = learned if config.test_on_train else tested
-    rows = target.objects(config.max_objects, masks="bits" if detector.masks else None)
+    rows = target.objects(config.max_objects, masks="bits" if detector.masks else None, weights=weights)
     options = {"canvas": config.size, "batch_size": config.batch_size, "target": rows}
     if detector.searched:
         search = finder(Search(width=2 * config.size, smallest=8))

@@ -9,7 +9,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from jaxvision.annotate import agreement, simulated
+from jaxvision.annotate.records import Annotation, ImageRecord, Source
 from jaxvision.annotate.simulated import Mistake
+from jaxvision.annotate.store import Store
 from jaxvision.formats.labelled import LabelledImage, LabelledObject
 from jaxvision.masks.runs import encode
 
@@ -143,23 +145,50 @@ TRUTH = [thing("cat", 0, 0, 10, 10), thing("cup", 20, 20, 40, 40)]
     ],
 )
 def test_a_reviewer_does_what_is_needed(found, actions):
-    assert [action.name for action in simulated.review(found, TRUTH)] == actions
+    assert [change.action for change in simulated.review(found, TRUTH)] == actions
 
 
 def test_corrections_are_counted_per_hundred_objects():
     pairs = [(TRUTH, TRUTH), ([], TRUTH), ([TRUTH[0]._replace(label="tie")], TRUTH[:1])]
-    found = simulated.effort(iter(pairs))
+    found = simulated.effort((simulated.review(*pair), pair[1]) for pair in pairs)
     assert found.actions == {"add": 2, "rename": 1}
     assert found.objects == 5
     assert found.per_hundred == pytest.approx(60)
-    assert np.isnan(simulated.effort(iter([([], [])])).per_hundred)
+    assert np.isnan(simulated.effort([([], [])]).per_hundred)
+
+
+def test_a_review_in_the_store_makes_the_record_the_truth_and_costs_what_it_says(tmp_path):
+    truth = list(images(12, seed=7))
+    spoilt = simulated.spoilt(truth, CLASSES, 0.4, seed=7)
+    source = Source("model", "0")
+    with Store(tmp_path / "a.sqlite", create=True) as store:
+        reviews = []
+        for each, right in zip(spoilt, truth, strict=True):
+            guesses = tuple(
+                Annotation(0, one.label, one.box, score=0.7, sources=(source,)) for one in each.image.objects
+            )
+            store.put(ImageRecord(right.name, "0" * 64, right.size, guesses), who="model")
+            record = store.get(right.name)
+            made = simulated.changes(record, right.objects)
+            store.apply_all([(record.name, change, record.version + n) for n, change in enumerate(made)], "human:a")
+            reviews.append((made, right.objects))
+            after = store.get(right.name)
+            kept = [one for one in after.objects if one.verdict != "rejected"]
+            assert sorted((one.label, one.box) for one in kept) == sorted((one.label, one.box) for one in right.objects)
+            assert after.state == "reviewed"
+            assert simulated.effort([(simulated.changes(after, right.objects), right.objects)]).actions.total() == 0
+        mistakes = Counter(way for each in spoilt for way, _ in each.mistakes)
+        found = simulated.effort(reviews)
+        assert found.actions["rename"] >= mistakes[Mistake.MISNAMED] - 2
+        assert found.actions.total() >= sum(mistakes.values())
+        assert found.objects == 48
 
 
 def test_a_spoilt_image_takes_one_correction_a_mistake_or_two_where_it_was_moved_far():
     truth = list(images(40, each=1))
     found = simulated.spoilt(truth, CLASSES, 0.5, seed=3)
     for each, before in zip(found, truth, strict=True):
-        names = [action.name for action in simulated.review(each.image.objects, before.objects)]
+        names = [change.action for change in simulated.review(each.image.objects, before.objects)]
         allowed = {
             Mistake.MISSING: [["add"]],
             Mistake.MISNAMED: [["rename"]],

@@ -1,15 +1,21 @@
 """Choice of the images to review next: where the most errors are expected, spread over images that are unlike each other."""
 
-from collections.abc import Iterable, Sequence
+import json
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import Float, Int, UInt8
 from PIL import Image
 
-from jaxvision.annotate.records import Annotation
+from jaxvision.annotate.records import Annotation, ImageRecord
+from jaxvision.data.decode import pixels_of
 
 GRID = 4
 """Cells along each side of an image in `descriptor`."""
+LENGTH = 6 * GRID * GRID
+"""Numbers of a descriptor."""
 FLOOR = 1e-6
 """Errors expected of an image without findings: images that are alike in all else still have an order, by their distance."""
 
@@ -26,13 +32,16 @@ def expected_errors(objects: Iterable[Annotation]) -> float:
     return float(sum(min(p, 1 - p) for p in probabilities if p is not None))
 
 
-def descriptor(pixels: UInt8[np.ndarray, "h w 3"]) -> Float[np.ndarray, "96"]:
-    """What an image looks like from afar: in each of 4 x 4 cells the mean colour, and the mean slopes along x and y.
+def descriptor(pixels: UInt8[np.ndarray, "h w *c"]) -> Float[np.ndarray, "96"]:
+    """What an image, grey or of three colours, looks like from afar: colours and slopes of grey in 4 x 4 cells.
 
-    Colours and absolute slopes (of grey, across, down, and of both their standard deviations) are from 0 to 1.
+    Of each cell the mean colour and the mean absolute slopes across and down, then of all cells the standard deviations of
+    grey; all are from 0 to 1.
     """
     side = 8 * GRID
-    small = np.asarray(Image.fromarray(pixels).resize((side, side), Image.Resampling.BOX), np.float64) / 255
+    small = (
+        np.asarray(Image.fromarray(pixels).convert("RGB").resize((side, side), Image.Resampling.BOX), np.float64) / 255
+    )
     grey = small.mean(2)
     across, down = (np.abs(np.gradient(grey, axis=axis)) for axis in (1, 0))
     cells = np.concatenate([small, np.stack([across, down], 2)], 2).reshape(GRID, 8, GRID, 8, 5)
@@ -96,6 +105,48 @@ def _distances(points: Float[np.ndarray, "n d"], number: int) -> Float[np.ndarra
     return np.linalg.norm(points - points[number], axis=1)
 
 
-def names_of(chosen: Iterable[int], names: Sequence[str]) -> list[str]:
-    """The names of the chosen images, in their order."""
-    return [names[number] for number in chosen]
+class Choice(NamedTuple):
+    """An image that was chosen."""
+
+    name: str
+    errors: float
+    """Errors expected among its findings."""
+
+
+def next_images(
+    records: Iterable[ImageRecord], folder: Path, count: int, complain: Callable[[str], object] = lambda text: None
+) -> list[Choice]:
+    """The images whose review teaches most, the first first: `choose` of those that no person has looked at all of.
+
+    Args:
+      records: of a store.
+      folder: of the images; one that can't be read is left out.
+      count: 1 or more.
+      complain: called with a line for each image that can't be read.
+
+    Raises:
+      ValueError: for a count below 1.
+    """
+    found: dict[bool, list[tuple[Choice, np.ndarray]]] = {True: [], False: []}
+    for record in records:
+        if record.failure is not None:
+            continue
+        try:
+            features = descriptor(pixels_of((folder / record.name).read_bytes()))
+        except (OSError, ValueError) as error:
+            complain(f"left out {record.name}: {error}")
+            continue
+        choice = Choice(record.name, expected_errors(record.objects))
+        found[record.state == "reviewed"].append((choice, features))
+    choices = [choice for choice, _ in found[False]]
+    reviewed, features = (
+        np.asarray([each for _, each in found[known]], np.float64).reshape(-1, LENGTH) for known in (True, False)
+    )
+    errors = np.asarray([each.errors for each in choices], np.float64)
+    return [choices[number] for number in choose(errors, features, count, reviewed)]
+
+
+def folder_of(settings: Mapping[str, str]) -> Path | None:
+    """The folder of the images that a store's settings name; None where they name none."""
+    told = json.loads(settings["images"]) if "images" in settings else None
+    return Path(told) if isinstance(told, str) else None

@@ -13,6 +13,7 @@ import numpy as np
 from jaxtyping import Float
 
 from jaxvision.annotate.agreement import overlap
+from jaxvision.annotate.exchange import PROBABILITY
 from jaxvision.formats.labelled import LabelledImage, LabelledObject
 
 AT = (0.3, 0.6)
@@ -66,8 +67,8 @@ class Evidence(NamedTuple):
 def doubts_of(image: LabelledImage, found: Sequence[LabelledObject]) -> list[Doubt]:
     """Doubts of an image, the most likely first: one an annotation, and one a place where an annotation may be missing.
 
-    A prediction that says that an annotation is misplaced is not told as a missing one, too. Masks are compared where both sides have one, else boxes. Crowds and difficult objects are not doubted, nor is what is
-    predicted on them.
+    A prediction that says that an annotation is misplaced is not told as a missing one, too. Masks are compared where both
+    sides have one, else boxes. Crowds and difficult objects are not doubted, nor is what is predicted on them.
 
     Args:
       image: with its annotations, in pixels.
@@ -100,7 +101,7 @@ def _evidence(annotated: Sequence[LabelledObject], found: Sequence[LabelledObjec
 
 def confidence(each: LabelledObject) -> float:
     """Calibrated probability of a prediction where it has one, else its score, else 1."""
-    probability = each.attributes.get("probability", each.score)
+    probability = each.attributes.get(PROBABILITY, each.score)
     return float(probability) if isinstance(probability, int | float) else 1.0
 
 

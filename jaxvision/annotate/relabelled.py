@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from jaxvision.annotate.exchange import PROBABILITY
 from jaxvision.data.source import Annotations, Example, Source, annotations, no_labels
 from jaxvision.formats.fingerprint import digest
 from jaxvision.formats.image_file import Size
@@ -12,6 +13,8 @@ from jaxvision.formats.labelled import LabelledImage, LabelledObject
 
 def relabelled(source: Source, images: Sequence[LabelledImage]) -> Source:
     """The source with these objects in place of its annotations, without masks; image i is example i.
+
+    The weight of an object is its attribute `probability`, 1 where it has none.
 
     Raises:
       ValueError: for another number of images, or an object of a class that the source does not have.
@@ -29,7 +32,7 @@ def relabelled(source: Source, images: Sequence[LabelledImage]) -> Source:
         examples = zip(source.read(indices), rows, strict=True)
         return [example._replace(objects=objects[row]) for example, row in examples]
 
-    said = [(each.label, each.box, each.crowd) for image in images for each in image.objects]
+    said = [(each.label, each.box, each.crowd, weight(each)) for image in images for each in image.objects]
     counts = [len(image.objects) for image in images]
     return source._replace(
         read=read,
@@ -42,7 +45,14 @@ def relabelled(source: Source, images: Sequence[LabelledImage]) -> Source:
 
 def _annotations(objects: Sequence[LabelledObject], labels: dict[str, int]) -> Annotations:
     numbers = [labels[each.label] for each in objects]
-    return annotations([each.box for each in objects], numbers, [each.crowd or each.difficult for each in objects])
+    found = annotations([each.box for each in objects], numbers, [each.crowd or each.difficult for each in objects])
+    return found._replace(weight=np.asarray([weight(each) for each in objects], np.float32))
+
+
+def weight(each: LabelledObject) -> float:
+    """The weight of an object in training: its probability, or 1 where nothing is said of it."""
+    probability = each.attributes.get(PROBABILITY, 1.0)
+    return float(probability) if isinstance(probability, int | float) else 1.0
 
 
 def labelled(source: Source) -> list[LabelledImage]:

@@ -1,13 +1,15 @@
 """Simulated annotators: mistakes as people make them, and a reviewer who knows the truth and counts what there is to do."""
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from enum import StrEnum
 from typing import NamedTuple
 
 import numpy as np
 
 from jaxvision.annotate.agreement import iou, pairs
+from jaxvision.annotate.changes import Change
+from jaxvision.annotate.records import ImageRecord
 from jaxvision.data.randomness import checked_seed
 from jaxvision.formats.annotation import Box
 from jaxvision.formats.image_file import Size
@@ -98,32 +100,42 @@ def _misplaced(box: Box, size: Size, rng: np.random.Generator) -> Box:
             return x0, y0, x1, y1
 
 
-class Action(NamedTuple):
-    """What a reviewer does with one object; what costs nothing is not told."""
-
-    name: str
-    """`rename`, `move`, `add` or `delete`: the actions of the store."""
-    found: int | None
-    """Which finding; None where one is added."""
-    truth: LabelledObject | None
-    """The object as it should be; None where one is deleted."""
-
-
-def review(found: Sequence[LabelledObject], truth: Sequence[LabelledObject]) -> list[Action]:
+def review(found: Sequence[LabelledObject], truth: Sequence[LabelledObject]) -> list[Change]:
     """What a reviewer who knows the truth does with an image's findings so that they become the truth.
 
-    Accepting costs nothing; renaming, moving (where the IoU is below `PLACED`), adding and deleting are an action each. Which
-    finding is of which object is an assignment of most IoU together, above `SAME` each, classes deciding between equals.
+    Accepting costs nothing and is not told; renaming, moving (where the IoU is below `PLACED`), adding and deleting are an
+    action each. Which finding is of which object is the assignment of most IoU together, above `SAME` each, classes deciding
+    between equals. Objects are numbered by their place among the findings.
     """
     actions, matched = [], pairs(found, truth, SAME)
     for row, column, overlap in matched:
         if found[row].label != truth[column].label:
-            actions.append(Action("rename", row, truth[column]))
+            actions.append(Change("rename", row, truth[column].label))
         if overlap < PLACED:
-            actions.append(Action("move", row, truth[column]))
+            actions.append(Change("move", row, truth[column].box))
     rows, columns = {row for row, _, _ in matched}, {column for _, column, _ in matched}
-    actions += [Action("delete", row, None) for row in range(len(found)) if row not in rows]
-    return actions + [Action("add", None, each) for column, each in enumerate(truth) if column not in columns]
+    actions += [Change("delete", row) for row in range(len(found)) if row not in rows]
+    added = [each for column, each in enumerate(truth) if column not in columns]
+    return actions + [Change("add", None, {"label": each.label, "box": each.box}) for each in added]
+
+
+def changes(record: ImageRecord, truth: Sequence[LabelledObject]) -> list[Change]:
+    """A whole review of a record, for `Store.apply_all`: corrections, acceptance of all else, and that it was reviewed.
+
+    What was rejected before is left alone.
+    """
+    shown = [each for each in record.objects if each.verdict != "rejected"]
+    corrections = [
+        each if each.object is None else each._replace(object=shown[each.object].id)
+        for each in review([LabelledObject(each.label, each.box) for each in shown], truth)
+    ]
+    touched = {each.object for each in corrections}
+    accepted = [Change("accept", each.id) for each in shown if each.id not in touched]
+    return [*corrections, *accepted, Change("reviewed", None, True)]
+
+
+CORRECTIONS = ("rename", "move", "add", "delete")
+"""Actions that count; accepting, and saying that an image was looked at, cost nothing."""
 
 
 class Effort(NamedTuple):
@@ -139,10 +151,10 @@ class Effort(NamedTuple):
         return 100 * self.actions.total() / self.objects if self.objects else float("nan")
 
 
-def effort(images: Iterator[tuple[Sequence[LabelledObject], Sequence[LabelledObject]]]) -> Effort:
-    """What it takes to correct findings into the truth, over images of both."""
+def effort(reviews: Iterable[tuple[Sequence[Change], Sequence[LabelledObject]]]) -> Effort:
+    """What reviews took, each with the truth of its image."""
     actions, objects = Counter(), 0
-    for found, truth in images:
-        actions.update(action.name for action in review(found, truth))
+    for made, truth in reviews:
+        actions.update(each.action for each in made if each.action in CORRECTIONS)
         objects += len(truth)
     return Effort(actions, objects)
