@@ -95,8 +95,9 @@ def rounds(workdir: Path, seed: int, way: str, count: int, fields: Mapping[str, 
     path.unlink(missing_ok=True)  # what is reviewed follows from the seed and the runs, which are kept
     course = Course([], [])
     with Store(path, create=True) as store:
-        for name in names:
-            store.put(record(pool, name), who="listing")
+        with store.together():
+            for name in names:
+                store.put(record(pool, name), who="listing")
         review(store, pool, names[:FIRST])
         for number in range(ROUNDS + 1):
             # Both ways begin with the same images, so they share the first run.
@@ -160,7 +161,7 @@ def review(store: Store, pool: Pool, names: Sequence[str]) -> Effort:
         shown = store.get(name)
         assert shown is not None
         made = simulated.changes(shown, pool.truth[name].objects)
-        store.apply_all([(name, change, shown.version + number) for number, change in enumerate(made)], PERSON)
+        store.apply_all([(name, change, shown.version) for change in made], PERSON)
         reviews.append((made, pool.truth[name].objects))
     return simulated.effort(reviews)
 
@@ -180,9 +181,11 @@ def guess(store: Store, pool: Pool, model: Model) -> None:
     names = [each.name for each in store.records() if each.state != "reviewed"]
     by = Source("detector", "")
     found = model.predict([pool.folder / name for name in names], score_threshold=LEAST)
-    for name, told in zip(names, found, strict=True):
-        objects = [Annotation(0, o["label"], tuple(o["box"]), score=o["score"], sources=(by,)) for o in told["objects"]]
-        store.put(record(pool, name, objects), who="detector")
+    with store.together():
+        for name, told in zip(names, found, strict=True):
+            guesses = map(predicted, told["objects"])
+            objects = [Annotation(0, each.label, each.box, score=each.score, sources=(by,)) for each in guesses]
+            store.put(record(pool, name, objects), who="detector")
 
 
 def report(efforts: Mapping[str, Sequence[Course]]) -> str:

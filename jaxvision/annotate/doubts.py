@@ -18,7 +18,7 @@ from jaxvision.formats.labelled import LabelledImage, LabelledObject
 
 AT = (0.3, 0.6)
 """IoU up to which two objects are at different places, and from which on they are at the same one."""
-PLACED = (0.55, 0.8)
+PLACED = (0.4, 0.7)
 """IoU up to which an annotation is misplaced by what a prediction says, and from which on it is well placed."""
 NEAR = (0.05, 0.3)
 """IoU up to which a prediction has nothing to do with an annotation, and from which on it may be of the same object."""
