@@ -1,11 +1,18 @@
 """Choice of images: expected errors by hand, the greedy choice against a plain loop, spread over clusters."""
 
+import json
+
 import numpy as np
 import pytest
+from PIL import Image
 
+from jaxvision.annotate import __main__ as annotate
 from jaxvision.annotate import choosing
-from jaxvision.annotate.records import Annotation
+from jaxvision.annotate.changes import Change
+from jaxvision.annotate.records import Annotation, ImageRecord, Source
+from jaxvision.annotate.store import Store
 
+SOURCE = Source("model", "0")
 BOX = (0.0, 0.0, 1.0, 1.0)
 
 
@@ -83,3 +90,46 @@ def test_a_descriptor_tells_colours_places_and_textures_apart_and_not_sizes():
     large = choosing.descriptor(red.repeat(4, 0).repeat(4, 1))
     assert np.linalg.norm(large - found[1]) < 0.02
     assert 0 <= min(map(np.min, found)) <= max(map(np.max, found)) <= 1
+
+
+@pytest.fixture
+def store(tmp_path):
+    """A store of red, green and unlike images; the errors expected rise with their numbers, one of each is reviewed."""
+    rng = np.random.default_rng(0)
+    folder = tmp_path / "images"
+    folder.mkdir()
+    path = tmp_path / "annotations.sqlite"
+    with Store(path, create=True) as store:
+        store.settings["images"] = json.dumps(str(folder))
+        for number in range(9):
+            pixels = rng.integers(0, 30, (20, 30, 3), np.uint8)
+            pixels[..., number % 3] += 200
+            Image.fromarray(pixels).save(folder / f"{number}.png")
+            objects = tuple(Annotation(0, "cat", BOX, score=0.5, sources=(SOURCE,)) for _ in range(number))
+            store.put(ImageRecord(f"{number}.png", "0" * 64, (20, 30), objects), who="model")
+        store.apply("6.png", Change("reviewed", None, True), who="human:a", version=store.get("6.png").version)
+    return path
+
+
+def test_the_command_lists_images_of_each_look_those_with_errors_first(store, capsys):
+    assert annotate.main(["next", str(store), "--count=2"]) == 0
+    lines = [line.split("\t") for line in capsys.readouterr().out.splitlines()]
+    assert lines == [["8.png", "4.00"], ["7.png", "3.50"]]
+    assert annotate.main(["next", str(store.parent), "--count=20"]) == 0
+    names = [line.split("\t")[0] for line in capsys.readouterr().out.splitlines()]
+    assert sorted(names) == sorted(f"{number}.png" for number in range(9) if number != 6)
+
+
+def test_what_can_not_be_read_is_left_out_and_told(store, capsys, tmp_path):
+    (store.parent / "images" / "8.png").write_bytes(b"no image")
+    assert annotate.main(["next", str(store), "--count=1"]) == 1
+    told = capsys.readouterr()
+    assert told.out.startswith("7.png\t")
+    assert "left out 8.png" in told.err
+    assert annotate.main(["next", str(tmp_path / "none.sqlite")]) == 2
+    with pytest.raises(SystemExit):
+        annotate.main(["next", str(store), "--count=0"])
+    with Store(tmp_path / "bare.sqlite", create=True):
+        pass
+    assert annotate.main(["next", str(tmp_path / "bare.sqlite")]) == 2
+    assert "--images=DIR" in capsys.readouterr().err
