@@ -106,7 +106,7 @@ def objects(draw, scored):
     return tuple(thing(k, x, y, x + w, y + h, score=p if scored else None) for k, (x, y, w, h), p in listed)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=30, deadline=None)
 @given(objects(False), objects(True), st.randoms(use_true_random=False))
 def test_scores_are_in_0_to_1_one_an_annotation_and_depend_on_no_order(annotated, found, shuffle):
     told = doubts.doubts_of(LabelledImage("a", SIZE, annotated), found)
@@ -121,7 +121,7 @@ def test_scores_are_in_0_to_1_one_an_annotation_and_depend_on_no_order(annotated
     assert [each.score for each in told] == pytest.approx([each.score for each in again])
 
 
-def simulation(seed, count=400, fraction=0.05):
+def simulation(seed, count=300, fraction=0.05):
     """Images, and what a middling detector finds in them: it misses, confuses, shifts, makes up, and is unsure of it."""
     rng = np.random.default_rng(seed)
     truth, predictions = [], {}

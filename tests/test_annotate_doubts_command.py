@@ -39,22 +39,32 @@ def annotations(number):
 
 @pytest.fixture(scope="module")
 def place(tmp_path_factory):
-    """A run that finds the objects of the scenes, the scenes, and annotations of them with three mistakes."""
+    """The scenes, annotations of them with three mistakes, and predictions that are the truth."""
     place = tmp_path_factory.mktemp("doubts")
-    assert training.main([f"--config={HERE / 'boxes_experiment.py'}", f"--workdir={place / 'run'}", "--no-report"]) == 0
-    images, told = [], []
+    images, told, lines = [], [], []
     for number in range(COUNT):
-        pixels = scene(number)[0]
+        pixels, boxes = scene(number)
         save(place / "scenes" / f"{number}.png", pixels)
         size = {"height": pixels.shape[0], "width": pixels.shape[1]}
         images.append({"id": number, "file_name": f"{number}.png", **size})
         for label, x0, y0, x1, y1 in annotations(number):
             box = {"bbox": [x0, y0, x1 - x0, y1 - y0], "area": (x1 - x0) * (y1 - y0), "iscrowd": 0}
             told.append({"id": len(told) + 1, "image_id": number, "category_id": label + 1, **box})
+        found = zip(CLASSES, SCORES, boxes.tolist(), strict=False)
+        objects = [{"label": label, "score": score, "box": box} for label, score, box in found]
+        lines.append(json.dumps({"file": f"elsewhere/scenes/{number}.png", **size, "objects": objects}))
     categories = [{"id": number, "name": name} for number, name in enumerate(CLASSES, 1)]
     content = {"images": images, "annotations": told, "categories": categories}
     (place / "scenes.json").write_text(json.dumps(content))
+    (place / "found.jsonl").write_text("\n".join(lines))
     return place
+
+
+@pytest.fixture(scope="module")
+def finished(place):
+    """A run that finds the objects of the scenes."""
+    assert training.main([f"--config={HERE / 'boxes_experiment.py'}", f"--workdir={place / 'run'}", "--no-report"]) == 0
+    return place / "run"
 
 
 @pytest.fixture
@@ -85,15 +95,17 @@ def check(lines):
     np.testing.assert_allclose(found, scene(3)[1][0], atol=5)
 
 
-def test_a_run_finds_the_mistakes_and_draws_them(place, command, tmp_path):
-    status, said, path = command(f"--workdir={place / 'run'}", f"--draw={tmp_path / 'pictures'}", "--first=4")
+def test_predictions_find_the_mistakes_and_draw_them(place, command, tmp_path):
+    status, said, path = command(
+        f"--predictions={place / 'found.jsonl'}", f"--draw={tmp_path / 'pictures'}", "--first=4"
+    )
     assert status == 0
     assert "1 missing, 1 misplaced, 1 misnamed, 0 spurious" in said
     lines = [json.loads(line) for line in path.read_text().splitlines()]
     check(lines)
     assert "object" not in next(line for line in lines if line["doubt"] == "missing")
     names = sorted(each.name for each in (tmp_path / "pictures").iterdir())
-    assert [name[:4].lstrip("0")[:1] for name in names] == ["1", "2", "3", "4"]
+    assert [int(name.split("_")[0]) for name in names] == [1, 2, 3, 4]
     for name, line in zip(names, lines, strict=False):
         before = scene(int(line["image"][0]))[0]
         after = np.asarray(Image.open(tmp_path / "pictures" / name))
@@ -101,15 +113,16 @@ def test_a_run_finds_the_mistakes_and_draws_them(place, command, tmp_path):
         assert (np.abs(after.astype(int) - before).max(2) > 100).sum() > 20
 
 
-def test_predictions_of_files_give_the_same_table(place, command, tmp_path):
-    _, _, by_run = command(f"--workdir={place / 'run'}", name="a.csv")
+@pytest.mark.slow
+def test_a_run_and_files_of_its_predictions_give_the_same_table(place, finished, command, tmp_path):
+    _, _, by_run = command(f"--workdir={finished}", name="a.csv")
     rows = list(csv.DictReader(by_run.read_text().splitlines()))
     check([{**row, "rank": int(row["rank"])} for row in rows])
     halves = []
     for half, suffix in enumerate((".jsonl", ".json")):
         files = [str(place / "scenes" / f"{number}.png") for number in range(half, COUNT, 2)]
         halves.append(tmp_path / f"half{half}{suffix}")
-        flags = [f"--workdir={place / 'run'}", f"--output={halves[-1]}", "--score=0.05"]
+        flags = [f"--workdir={finished}", f"--output={halves[-1]}", "--score=0.05"]
         assert predict.main([*flags, *files]) == 0
     status, _, by_files = command(*(f"--predictions={half}" for half in halves), name="b.csv")
     assert status == 0
@@ -124,9 +137,10 @@ def test_predictions_of_files_give_the_same_table(place, command, tmp_path):
     assert names <= {"0.png", "2.png", "4.png"}
 
 
-def test_several_runs_predict_their_folds(place, command):
-    one = command(f"--workdir={place / 'run'}", name="one.csv")[2].read_text()
-    both = command(f"--workdir={place / 'run'}", f"--workdir={place / 'run'}", name="two.csv")
+@pytest.mark.slow
+def test_several_runs_predict_their_folds(finished, command):
+    one = command(f"--workdir={finished}", name="one.csv")[2].read_text()
+    both = command(f"--workdir={finished}", f"--workdir={finished}", name="two.csv")
     assert (both[0], both[2].read_text()) == (0, one)
     assert {folds.fold_of(f"{number}.png", 2) for number in range(COUNT)} == {0, 1}
 
@@ -156,17 +170,23 @@ def test_what_can_not_be_used_is_told_in_a_line(place, command, tmp_path):
         assert status == 2, name
         assert message in one_line(said)
         assert not path.exists()
-    for flags, message in (
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
         ((), "one of the arguments --workdir --predictions is required"),
         (("--workdir=a", "--predictions=b"), "not allowed with argument"),
         (("--workdir=a", "--score=2"), "'2' is no score; allowed is 0 to 1"),
+        (("--workdir=a", "--score=nan"), "'nan' is no score; allowed is 0 to 1"),
         (("--workdir=a", "--first=0"), "'0' is no whole number from 1 on"),
-    ):
-        with pytest.raises(SystemExit):
-            annotate.main(["doubts", "data", f"--output={tmp_path / 'a.csv'}", *flags])
-        del message
+        (("--workdir=a", "--output=a.txt"), "'a.txt' must end in .csv or .jsonl"),
+    ],
+)
+def test_flags_that_do_not_fit_are_refused(flags, message, tmp_path, capsys):
     with pytest.raises(SystemExit):
-        annotate.main(["doubts", "data", "--workdir=a", f"--output={tmp_path / 'a.txt'}"])
+        annotate.main(["doubts", "data", f"--output={tmp_path / 'a.csv'}", *flags])
+    assert message in one_line(capsys.readouterr().err)
 
 
 def test_a_listing_of_any_format_gives_the_same_objects(tmp_path):
@@ -210,7 +230,7 @@ def test_folds_part_a_source_by_name(tmp_path):
         folds.part(source, 2, 2)
 
 
-def test_score_threshold_is_that_of_the_run(place, command):
-    _, _, path = command(f"--workdir={place / 'run'}", "--score=0.95")
+def test_predictions_below_the_score_are_not_used(place, command):
+    _, _, path = command(f"--predictions={place / 'found.jsonl'}", "--score=0.95")
     assert {json.loads(line)["doubt"] for line in path.read_text().splitlines()} == {"spurious"}
     assert max(SCORES) < 0.95

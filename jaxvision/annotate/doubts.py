@@ -67,8 +67,8 @@ class Evidence(NamedTuple):
 def doubts_of(image: LabelledImage, found: Sequence[LabelledObject]) -> list[Doubt]:
     """Doubts of an image, the most likely first: one an annotation, and one a place where an annotation may be missing.
 
-    A prediction that says that an annotation is misplaced is not told as a missing one, too. Masks are compared where both
-    sides have one, else boxes. Crowds and difficult objects are not doubted, nor is what is predicted on them.
+    A prediction that is more likely to be of a misplaced annotation is not told as a missing one, too. Masks are compared
+    where both sides have one, else boxes. Crowds and difficult objects are not doubted, nor is what is predicted on them.
 
     Args:
       image: with its annotations, in pixels.
@@ -78,17 +78,17 @@ def doubts_of(image: LabelledImage, found: Sequence[LabelledObject]) -> list[Dou
     sure = [number for number, each in enumerate(image.objects) if not (each.crowd or each.difficult)]
     annotated = [image.objects[number] for number in sure]
     evidence = _evidence(annotated, found, image)
-    doubts, told = [], set()
+    doubts, told = [], {}
     for row, number in enumerate(sure):
         kind, score, column = _doubt(evidence, row)
         if kind is DoubtKind.MISPLACED:
-            told.add(column)
+            told[column] = max(score, told.get(column, 0))
         other, iou = (None, None) if column is None else (found[column], float(evidence.iou[row, column]))
         doubts.append(Doubt(image.name, kind, score, number, annotated[row], other, iou))
     unsure = [each for each in image.objects if each.crowd or each.difficult]
     explained = np.concatenate([evidence.iou, overlap(found, unsure, image.size).T]) if unsure else evidence.iou
     for column, score in _missing(explained, evidence.confidence, overlap(found, found, image.size)):
-        if column not in told:
+        if score > told.get(column, 0):
             doubts.append(Doubt(image.name, DoubtKind.MISSING, score, None, None, found[column], None))
     return sorted((each for each in doubts if each.score > 0), key=lambda each: -each.score)
 
