@@ -33,7 +33,7 @@ from jaxvision.run.prediction import Model
 from jaxvision.train import Every
 
 SHAPES = load(Path(__file__).parent.parent / "shapes.py")
-SMALL = {"detector": "yolox", "steps": "700"}
+SMALL = {"detector": "ssd", "steps": "600"}
 SURE, UNSURE = 0.5, 0.15
 """Least score of a guess that is an object for the student, and of one that is to be ignored."""
 
