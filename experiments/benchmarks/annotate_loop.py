@@ -29,7 +29,7 @@ from jaxvision.annotate.relabelled import labelled
 from jaxvision.annotate.simulated import Effort
 from jaxvision.annotate.store import Store
 from jaxvision.commands import split_overrides
-from jaxvision.data import synthetic
+from jaxvision.data import synthetic, target
 from jaxvision.experiment import Experiment
 from jaxvision.formats.labelled import LabelledImage
 from jaxvision.run import devices
@@ -170,7 +170,8 @@ def trained(store: Store, pool: Pool, config, workdir: Path) -> Model:
     """The model of the images that are reviewed."""
     records = list(store.records())
     learned = lambda: source.source(records, pool.folder, SHAPES.CLASSES)
-    experiment: Experiment = SHAPES.learning(config, learned, lambda: held_out(config), weights=True)
+    rows = target.objects(config.max_objects, weights=True)
+    experiment: Experiment = SHAPES.learning(config, learned, lambda: held_out(config), rows)
     experiment = experiment._replace(every=Every(100, config.steps, config.steps))
     run.train(experiment, workdir, report=False)
     return run.load(workdir, "latest", experiment=experiment)

@@ -22,7 +22,7 @@ from jaxvision.annotate.exchange import PROBABILITY
 from jaxvision.annotate.listed import predicted
 from jaxvision.annotate.relabelled import labelled, relabelled
 from jaxvision.commands import split_overrides
-from jaxvision.data import synthetic
+from jaxvision.data import synthetic, target
 from jaxvision.data.source import Source
 from jaxvision.data.subset import subset
 from jaxvision.experiment import Record
@@ -34,6 +34,8 @@ from jaxvision.train import Every
 
 SHAPES = load(Path(__file__).parent.parent / "shapes.py")
 SMALL = {"detector": "ssd", "steps": "600"}
+ROWS = 20
+"""Objects and guesses of an image that are trained on; those to be ignored make room for others."""
 SURE, UNSURE = 0.5, 0.15
 """Least score of a guess that is an object for the student, and of one that is to be ignored."""
 
@@ -74,7 +76,7 @@ def trained(config, learned: Callable[[], Source], workdir: Path) -> tuple[float
     """Its average precision, and the model."""
     more = {"size": config.size, "max_objects": config.max_objects, "classes": SHAPES.CLASSES}
     tested = lambda: synthetic.shapes(config.test_examples, seed=1900, **more)
-    experiment = SHAPES.learning(config, learned, tested, weights=True)
+    experiment = SHAPES.learning(config, learned, tested, target.objects(ROWS, weights=True))
     experiment = experiment._replace(every=Every(100, config.steps, config.steps))
     metrics = run.train(experiment, workdir, report=False).metrics
     return metrics["test/AP"], run.load(workdir, "latest", experiment=experiment)
