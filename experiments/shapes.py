@@ -42,7 +42,9 @@ from jaxvision import optimize
 from jaxvision.augment import flip, vertical_flip
 from jaxvision.augment.compose import chain, identity
 from jaxvision.data import order, resident, synthetic, target
+from jaxvision.data.loading import Open
 from jaxvision.data.proposals import Search, finder
+from jaxvision.data.target import TargetForm
 from jaxvision.draw import detection as box_pictures
 from jaxvision.draw import instances as mask_pictures
 from jaxvision.errors import nearest
@@ -109,17 +111,21 @@ def get_config() -> ConfigDict:
 
 
 def build(config) -> Experiment:
-    if config.detector not in DETECTORS:
-        raise ValueError(f"no detector {config.detector!r}{nearest(config.detector, tuple(DETECTORS))}")
-    detector = DETECTORS[config.detector]
-    fill_in(config, detector)
-
     def shapes(count, seed):
         return synthetic.shapes(count, seed=seed, size=config.size, max_objects=config.max_objects, classes=CLASSES)
 
     learned = lambda: shapes(config.examples, config.seed)
-    tested = learned if config.test_on_train else lambda: shapes(config.test_examples, config.seed + 1000)
-    rows = target.objects(config.max_objects, masks="bits" if detector.masks else None)
+    return learning(config, learned, lambda: shapes(config.test_examples, config.seed + 1000))
+
+
+def learning(config, learned: Open, tested: Open, rows: TargetForm | None = None) -> Experiment:
+    """The detector of the config, trained on one source of `CLASSES` and tested on another; `rows` None: `max_objects`."""
+    if config.detector not in DETECTORS:
+        raise ValueError(f"no detector {config.detector!r}{nearest(config.detector, tuple(DETECTORS))}")
+    detector = DETECTORS[config.detector]
+    fill_in(config, detector)
+    tested = learned if config.test_on_train else tested
+    rows = rows or target.objects(config.max_objects, masks="bits" if detector.masks else None)
     options = {"canvas": config.size, "batch_size": config.batch_size, "target": rows}
     if detector.searched:
         search = finder(Search(width=2 * config.size, smallest=8))

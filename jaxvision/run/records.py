@@ -197,10 +197,10 @@ def _table(file: TextIO, output: Output, selection: Selection) -> Iterator[Write
     assert lines is not None
     table = csv.writer(file, lineterminator="\n")
     table.writerow(["file", "frame", *columns(selection)])
-    yield lambda where, size, record: table.writerows(map(_cell, [*where, *line]) for line in lines(record))
+    yield lambda where, size, record: table.writerows(map(cell, [*where, *line]) for line in lines(record))
 
 
-def _cell(value: object) -> object:
+def cell(value: object) -> object:
     """A value of a table; a text that a spreadsheet would run as a formula gets an apostrophe before it."""
     formula = isinstance(value, str) and value[:1] in tuple("=+-@\t\r") and any(sign in value for sign in "(|!")
     return f"'{value}" if formula else value

@@ -1,0 +1,69 @@
+"""Images whose review teaches most: where many errors are expected, spread over images that are unlike each other.
+
+python -m jaxvision.annotate next output/annotations.sqlite --count=40 > next.txt
+
+A line an image, its name and the errors that are expected among its findings, the first first. Images that a person has
+looked at all of are left out, and so are those that look like them.
+"""
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+from jaxvision import commands
+
+
+class Flags(NamedTuple):
+    """The command line."""
+
+    store: Path
+    count: int
+    images: Path | None
+    traceback: bool
+
+
+def parse(argv: list[str]) -> Flags:
+    """The flags."""
+    parser = commands.new_parser("next", "Choose the images to review next.", package="jaxvision.annotate")
+    parser.add_argument("store", type=commands.expanded, metavar="STORE", help="the store, or the folder that has it")
+    parser.add_argument("--count", type=_positive, default=40, metavar="N", help="how many (40)")
+    parser.add_argument(
+        "--images", type=commands.expanded, metavar="DIR", help="folder of the images (as the store has it)"
+    )
+    return Flags(**vars(commands.parsed(parser, argv, intermixed=True)[0]))
+
+
+def _positive(text: str) -> int:
+    if not text.isascii() or not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is no whole number from 1 on")
+    return int(text)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs the command line; returns the exit status."""
+    flags = parse(list(sys.argv[1:] if argv is None else argv))
+    return commands.status_of(lambda: run(flags), flags.traceback)
+
+
+def run(flags: Flags) -> int:
+    """Prints the images; returns the exit status, 1 where one could not be read."""
+    from jaxvision.annotate import choosing
+    from jaxvision.annotate.store import Store
+    from jaxvision.errors import ConfigError, printable
+
+    failed: list[str] = []
+
+    def complain(text: str) -> None:
+        failed.append(text)
+        print(commands.one_line(f"jaxvision: {text}"), file=sys.stderr)
+
+    path = flags.store / "annotations.sqlite" if flags.store.is_dir() else flags.store
+    with Store(path, readonly=True) as store:
+        folder = flags.images or choosing.folder_of(store.settings)
+        if folder is None:
+            raise ConfigError(f"{path} does not say where its images are; --images=DIR does")
+        for each in choosing.next_images(store.records(), folder, flags.count, complain):
+            print(printable(f"{each.name}\t{each.errors:.2f}"))
+    return 1 if failed else 0
