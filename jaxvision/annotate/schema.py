@@ -33,7 +33,7 @@ TABLES = (
     "CREATE TABLE settings (key TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID",
     "CREATE TABLE images (name TEXT PRIMARY KEY, sha256 TEXT NOT NULL, height INTEGER NOT NULL, width INTEGER NOT NULL, "
     "state TEXT NOT NULL, failure TEXT, note TEXT NOT NULL DEFAULT '', version INTEGER NOT NULL, next INTEGER NOT NULL, "
-    "objects TEXT NOT NULL)",
+    "labelling TEXT NOT NULL DEFAULT '', objects TEXT NOT NULL)",
     "CREATE TABLE steps (number INTEGER PRIMARY KEY AUTOINCREMENT, who TEXT NOT NULL, status TEXT NOT NULL)",
     "CREATE INDEX steps_of ON steps (who, status, number)",
     "CREATE TABLE events (number INTEGER PRIMARY KEY AUTOINCREMENT, step INTEGER, name TEXT NOT NULL, who TEXT NOT NULL, "
@@ -141,7 +141,7 @@ def _blank(connection: sqlite3.Connection) -> bool:
     return not tables and not connection.execute("PRAGMA application_id").fetchone()[0]
 
 
-COLUMNS = "name, sha256, height, width, state, failure, note, version, next, objects"
+COLUMNS = "name, sha256, height, width, state, failure, note, version, next, labelling, objects"
 
 
 def values(row: Row) -> tuple[Any, ...]:
@@ -150,14 +150,15 @@ def values(row: Row) -> tuple[Any, ...]:
     size = int(record.size[0]), int(record.size[1])
     objects = dumps([plain(each) for each in record.objects])
     text = record.name, record.sha256, *size, record.state, record.failure, row.note
-    return *text, record.version, row.next, objects
+    return *text, record.version, row.next, record.labelling, objects
 
 
 def row_of(found: tuple[Any, ...]) -> Row:
     """The row of its values."""
-    name, sha256, height, width, state, failure, note, version, following, objects = found
+    name, sha256, height, width, state, failure, note, version, following, labelling, objects = found
     listed = tuple(map(annotation_of, json.loads(objects)))
-    return Row(ImageRecord(name, sha256, (height, width), listed, state, failure, version), following, note)
+    record = ImageRecord(name, sha256, (height, width), listed, state, failure, version, labelling)
+    return Row(record, following, note)
 
 
 def dumps(value: object) -> str:
