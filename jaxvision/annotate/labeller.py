@@ -1,0 +1,159 @@
+"""Labellers: models that label images, each with the views in which it sees them, and what all find put together."""
+
+import json
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+from jaxtyping import UInt8
+
+from jaxvision.annotate import finding
+from jaxvision.annotate.finding import Finding
+from jaxvision.annotate.fusion import Found, fuse
+from jaxvision.annotate.records import Annotation, Source
+from jaxvision.annotate.vocabulary import Vocabulary, vocabulary
+from jaxvision.errors import ConfigError
+from jaxvision.experiment import Selection
+from jaxvision.formats.image_file import Size
+from jaxvision.run import hashes, prediction
+from jaxvision.run.prediction import Model
+from jaxvision.run.tiles import Tiling
+from jaxvision.types import Canvas
+
+DIGITS = 16
+"""Hexadecimal digits of a digest of variables."""
+
+
+class Labeller(NamedTuple):
+    """A model, and how it sees images."""
+
+    model: Model
+    source: Source
+    names: Mapping[str, str]
+    """From its classes to the names that are written."""
+    selection: Selection
+    tiling: Tiling | None
+    mirrored: bool
+    """Whether it sees each image a second time, mirrored."""
+
+    def canvases(self, pixels: UInt8[np.ndarray, "h w c"]) -> list[Canvas]:
+        """An image as the model is shown it, one canvas a view. Raises ValueError for one that does not fit."""
+        decode = self.model.decoder(self.tiling)
+        turned = [np.ascontiguousarray(pixels[:, ::-1])] if self.mirrored else []
+        return [decode(view) for view in (pixels, *turned)]
+
+    def find(self, images: Sequence[Sequence[Canvas]]) -> Iterator[list[list[Finding]]]:
+        """What it finds in each image, given as `canvases` has them: a list a view."""
+        views = [self._seen(canvases, number) for number, canvases in enumerate(zip(*images, strict=True))]
+        return (list(each) for each in zip(*views, strict=True))
+
+    def _seen(self, canvases: Iterable[Canvas], view: int) -> list[list[Finding]]:
+        shown = ((("", None), canvas) for canvas in canvases)
+        found = []
+        for each in self.model.stream(shown, self.selection, tiling=self.tiling):
+            size: Size = each.canvas.original_size
+            objects = finding.findings(each.record, size, self.names, self.selection.score_threshold)
+            found.append([finding.mirrored(one, size) for one in objects] if view else objects)
+        return found
+
+
+def labellers(
+    models: Sequence[str | Path],
+    *,
+    map: Mapping[str, str] | None = None,
+    classes: Sequence[str] | None = None,
+    score: float = 0.3,
+    tta: bool = False,
+    tiling: Tiling | None = None,
+    batch_size: int | None = None,
+) -> tuple[list[Labeller], Vocabulary]:
+    """The models, loaded, and the names that they write.
+
+    Args:
+      models: workdirs of runs, or names of published weights.
+      map: new names of classes (`vocabulary`).
+      classes: names that are written; None: all.
+      score: what a model finds with a lower score is left out.
+      tta: each model sees each image mirrored, too.
+      tiling: how images are cut; None: they are seen whole.
+      batch_size: images at once; None for that of the evaluation, or one a device for published weights.
+
+    Raises:
+      ConfigError: for no model, or one that is named twice; for classes that don't fit; for tiles that a model can't take.
+      WorkdirError, CheckpointError, WeightsError: as `run.load`.
+    """
+    named = [str(each) for each in models]
+    if not named or len(set(named)) < len(named):
+        raise ConfigError(f"name one model or more, each once; there are: {', '.join(named) or 'none'}")
+    loaded = {name: prediction.load(name, batch_size=batch_size) for name in named}
+    words = vocabulary({name: finding_classes(model) for name, model in loaded.items()}, map, classes)
+    found = []
+    for (name, model), names in zip(loaded.items(), words.translations, strict=True):
+        shapes = jax.eval_shape(model.task.predict, model.variables, model.spec)
+        finding.check(shapes, name, tiled=tiling is not None)
+        source = Source(name, digest(model), _settings(model, score, tta, tiling))
+        prepared = model._replace(output=finding.output_of(shapes, model.output))
+        prepared.decoder(tiling)
+        selection = Selection(model.classes, len(model.classes), score)
+        found.append(Labeller(prepared, source, names, selection, tiling, tta))
+    return found, words
+
+
+def finding_classes(model: Model) -> tuple[str, ...]:
+    """The classes that a model finds: all but one called background."""
+    return tuple(name for name in model.classes if name != finding.BACKGROUND)
+
+
+def digest(model: Model) -> str:
+    """Digest of the variables of a model."""
+    return hashes.sha256(model.variables)[:DIGITS]
+
+
+def _settings(model: Model, score: float, tta: bool, tiling: Tiling | None) -> str:
+    known: dict[str, Any] = {"score": score}
+    if model.step is not None:
+        known |= {"step": model.step, "weights": model.weights}
+    known |= {"tta": True} if tta else {}
+    known |= {"tiles": list(tiling)} if tiling else {}
+    return json.dumps(known, sort_keys=True)
+
+
+def together(lists: Sequence[tuple[Source, Sequence[Finding]]]) -> list[Annotation]:
+    """What models found in an image, views as lists of their own, as objects without ids, the best first.
+
+    Of more than one list objects are fused (`fusion.fuse`), each with the models of its members as sources, and the mask of
+    the best of them that has one.
+    """
+    if len(lists) == 1:
+        ((source, found),) = lists
+        objects = [_annotation(each, (source,)) for each in found]
+    else:
+        objects = _fused(lists)
+    return sorted(objects, key=lambda each: -(each.score or 0.0))
+
+
+def _annotation(found: Finding, sources: tuple[Source, ...]) -> Annotation:
+    x0, y0, x1, y1 = (round(side, 2) for side in found.box)
+    return Annotation(0, found.label, (x0, y0, x1, y1), found.mask, found.score, sources=sources)
+
+
+def _fused(lists: Sequence[tuple[Source, Sequence[Finding]]]) -> list[Annotation]:
+    labels = sorted({each.label for _, found in lists for each in found})
+    tables = [
+        Found(
+            np.array([each.box for each in found], np.float64).reshape(-1, 4),
+            np.array([each.score for each in found], np.float64),
+            np.array([labels.index(each.label) for each in found], np.int64),
+        )
+        for _, found in lists
+    ]
+    objects = []
+    for each in fuse(tables):
+        members = [lists[member.list][1][member.row] for member in each.members]
+        sources = {lists[member.list][0]: None for member in each.members}
+        ordered = tuple(source for source in dict.fromkeys(source for source, _ in lists) if source in sources)
+        mask = next((member.mask for member in members if member.mask is not None), None)
+        objects.append(_annotation(Finding(labels[each.label], each.box, each.score, mask), ordered))
+    return objects
