@@ -1,0 +1,68 @@
+"""Attributes of objects that no detector tells: colour, shape, text, and what a trained head knows.
+
+A finder looks at an image and its objects, and gives of each object what it found, by name. Every value is one that each
+format between annotation tools can hold, as `formats.labelled.Value` says:
+
+- `colour`: the basic term of most pixels; `colours`: all of at least a twentieth with their fractions, `red 0.62`, the
+  largest first. Numbers by term would be eleven attributes an object, each to be declared in CVAT.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import NamedTuple
+
+import numpy as np
+from jaxtyping import UInt8
+
+from jaxvision.annotate import colours
+from jaxvision.annotate.records import Annotation
+from jaxvision.annotate.regions import Region, region
+from jaxvision.errors import ConfigError, nearest
+from jaxvision.formats.labelled import Value
+
+Attributes = Mapping[str, Value]
+LEAST_COLOUR = 0.05
+"""Fraction of the pixels from which on a colour is listed."""
+
+
+class AttributeFinder(NamedTuple):
+    """What finds attributes of objects."""
+
+    name: str
+    find: Callable[[UInt8[np.ndarray, "h w 3"], Sequence[Annotation]], list[Attributes]]
+    """Attributes of each object, in order, by name; none where nothing was found. Pixels are those of the upright image."""
+
+
+def finders(names: Sequence[str]) -> list[AttributeFinder]:
+    """The finders of these names.
+
+    Raises:
+      ConfigError: for a name that is none.
+    """
+    return [_finder(name) for name in names]
+
+
+def _finder(name: str) -> AttributeFinder:
+    if name in _FINDERS:
+        return _FINDERS[name]()
+    raise ConfigError(f"there are no attributes {name!r}{nearest(name, tuple(_FINDERS))}")
+
+
+def _by_region(
+    name: str, describe: Callable[[UInt8[np.ndarray, "h w 3"], Region], Attributes]
+) -> Callable[[], AttributeFinder]:
+    """A finder that looks at each object by itself; one without a pixel in the image has no attributes."""
+
+    def find(pixels: UInt8[np.ndarray, "h w 3"], objects: Sequence[Annotation]) -> list[Attributes]:
+        regions = [region(each, (pixels.shape[0], pixels.shape[1])) for each in objects]
+        return [{} if each is None else describe(pixels, each) for each in regions]
+
+    return lambda: AttributeFinder(name, find)
+
+
+def _colour(pixels: UInt8[np.ndarray, "h w 3"], place: Region) -> Attributes:
+    found = colours.fractions(pixels[place.rows, place.columns], place.mask)
+    listed = tuple(f"{term} {part:.2f}" for term, part in found.items() if part >= LEAST_COLOUR)
+    return {"colour": next(iter(found)), "colours": listed}
+
+
+_FINDERS: dict[str, Callable[[], AttributeFinder]] = {"colour": _by_region("colour", _colour)}
