@@ -138,7 +138,7 @@ def label(
             notes=words.remarks,
             labelled=run.labelled,
             passed=run.passed,
-        )
+        )._replace(backups=tuple(store.backups))
     with raised_as(WorkdirError):
         told.write(output / SUMMARY.replace(".", f"{named}.", 1))
     return told
@@ -157,11 +157,12 @@ def opened(output: Path, images: Path, worker: Worker) -> Store:
         raise WorkdirError(f"{output} can't be made: {error.strerror or error}") from error
     store = Store(output / store_name(worker), create=True)
     try:
-        known, folder = store.settings.get("images"), str(images.resolve())
-        before = json.loads(known) if known else folder
+        folder = str(images.resolve())
+        before = json.loads(store.settings.get("images", json.dumps(folder)))
         if before != folder and Path(before).is_dir() and not Path(before).samefile(images):
             raise ConfigError(f"{store.path} is of the images in {before}, not of {images}: name another --output")
-        keep(store, "images", folder)
+        if worker == ALONE:  # on the machines of workers the folder may be elsewhere
+            keep(store, "images", folder)
     except BaseException:
         store.close()
         raise
@@ -233,6 +234,8 @@ class Run:
 
     def label(self, folder: Path, names: Sequence[str]) -> None:
         """Labels the images of these names below a folder."""
+        if self.redo and any(map(touched, self.store.records())):
+            self.store.backup()
         known = {} if self.redo else self._known()
         images = reading.images(folder, names, self.how.views, known, pixels=self.how.keeps_pixels)
         rows = max(each.model.spec.image.shape[0] for each in self.how.labellers)
@@ -242,7 +245,7 @@ class Run:
             for window in windows:
                 for each in window:
                     self._take(each)
-                self.progress(len(window))
+                    self.progress(1)
         self._write()
 
     def _known(self) -> dict[str, Known]:

@@ -37,9 +37,11 @@ class Summary(NamedTuple):
     notes: tuple[str, ...] = ()
     """What a person should know of the whole."""
     labelled: int = 0
-    """Images that this run labelled; not in the file, as the next."""
+    """Images that this run labelled; not in the file, nor what follows."""
     passed: int = 0
     """Images that had nothing to do."""
+    backups: tuple[Path, ...] = ()
+    """Copies of the store that were made before a person's work was taken back."""
 
     @property
     def status(self) -> int:
@@ -54,8 +56,7 @@ class Summary(NamedTuple):
 
     def json(self) -> str:
         """JSON text."""
-        known = self._asdict()
-        del known["labelled"], known["passed"]
+        known = {key: value for key, value in self._asdict().items() if key not in ("labelled", "passed", "backups")}
         for key in ("problems", "remarks"):
             known[key] = [{"file": file, "reason": reason} for file, reason in known[key].items()]
         return json.dumps(known, indent=1, ensure_ascii=False) + "\n"
@@ -69,6 +70,7 @@ class Summary(NamedTuple):
             yield f"  {printable(name)}: {number:,}"
         if self.left_out:
             yield left_out(self.images + len(self.problems), self.left_out)
+        yield from (f"the store as it was before: {path}" for path in self.backups)
         yield from self.notes
         yield from _shown(self.remarks)
         if self.problems:
