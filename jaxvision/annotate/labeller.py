@@ -26,6 +26,15 @@ DIGITS = 16
 """Hexadecimal digits of a digest of variables."""
 
 
+class View(NamedTuple):
+    """What a model found in one view of an image."""
+
+    source: Source
+    names: frozenset[str]
+    """All that it can find."""
+    found: Sequence[Finding]
+
+
 class Labeller(NamedTuple):
     """A model, and how it sees images."""
 
@@ -44,10 +53,11 @@ class Labeller(NamedTuple):
         turned = [np.ascontiguousarray(pixels[:, ::-1])] if self.mirrored else []
         return [decode(view) for view in (pixels, *turned)]
 
-    def find(self, images: Sequence[Sequence[Canvas]]) -> Iterator[list[list[Finding]]]:
-        """What it finds in each image, given as `canvases` has them: a list a view."""
+    def find(self, images: Sequence[Sequence[Canvas]]) -> Iterator[list[View]]:
+        """What it finds in each image, given as `canvases` has them."""
         views = [self._seen(canvases, number) for number, canvases in enumerate(zip(*images, strict=True))]
-        return (list(each) for each in zip(*views, strict=True))
+        written = frozenset(self.names.values())
+        return ([View(self.source, written, found) for found in each] for each in zip(*views, strict=True))
 
     def _seen(self, canvases: Iterable[Canvas], view: int) -> list[list[Finding]]:
         shown = ((("", None), canvas) for canvas in canvases)
@@ -60,7 +70,7 @@ class Labeller(NamedTuple):
 
 
 def labellers(
-    models: Sequence[str | Path],
+    models: Sequence[str | Path] | Mapping[str, Model],
     *,
     map: Mapping[str, str] | None = None,
     classes: Sequence[str] | None = None,
@@ -72,7 +82,7 @@ def labellers(
     """The models, loaded, and the names that they write.
 
     Args:
-      models: workdirs of runs, or names of published weights.
+      models: workdirs of runs, or names of published weights; or models that are loaded, by their names.
       map: new names of classes (`vocabulary`).
       classes: names that are written; None: all.
       score: what a model finds with a lower score is left out.
@@ -84,10 +94,7 @@ def labellers(
       ConfigError: for no model, or one that is named twice; for classes that don't fit; for tiles that a model can't take.
       WorkdirError, CheckpointError, WeightsError: as `run.load`.
     """
-    named = [str(each) for each in models]
-    if not named or len(set(named)) < len(named):
-        raise ConfigError(f"name one model or more, each once; there are: {', '.join(named) or 'none'}")
-    loaded = {name: prediction.load(name, batch_size=batch_size) for name in named}
+    loaded = models if isinstance(models, Mapping) else _loaded(list(map(str, models)), batch_size)
     words = vocabulary({name: finding_classes(model) for name, model in loaded.items()}, map, classes)
     found = []
     for (name, model), names in zip(loaded.items(), words.translations, strict=True):
@@ -99,6 +106,12 @@ def labellers(
         selection = Selection(model.classes, len(model.classes), score)
         found.append(Labeller(prepared, source, names, selection, tiling, tta))
     return found, words
+
+
+def _loaded(names: Sequence[str], batch_size: int | None) -> dict[str, Model]:
+    if not names or len(set(names)) < len(names):
+        raise ConfigError(f"name one model or more, each once; there are: {', '.join(names) or 'none'}")
+    return {name: prediction.load(name, batch_size=batch_size) for name in names}
 
 
 def finding_classes(model: Model) -> tuple[str, ...]:
@@ -120,17 +133,17 @@ def _settings(model: Model, score: float, tta: bool, tiling: Tiling | None) -> s
     return json.dumps(known, sort_keys=True)
 
 
-def together(lists: Sequence[tuple[Source, Sequence[Finding]]]) -> list[Annotation]:
-    """What models found in an image, views as lists of their own, as objects without ids, the best first.
+def together(views: Sequence[View]) -> list[Annotation]:
+    """What models found in the views of an image, as objects without ids, the best first.
 
-    Of more than one list objects are fused (`fusion.fuse`), each with the models of its members as sources, and the mask of
-    the best of them that has one.
+    Of more than one view objects are fused (`fusion.fuse`), each with the models of its members as sources, and the mask of
+    the best of them that has one. A model that can't find a class has no say in it.
     """
-    if len(lists) == 1:
-        ((source, found),) = lists
-        objects = [_annotation(each, (source,)) for each in found]
+    if len(views) == 1:
+        objects = [_annotation(each, (views[0].source,)) for each in views[0].found]
     else:
-        objects = _fused(lists)
+        labels = sorted({each.label for view in views for each in view.found})
+        objects = [each for label in labels for each in _fused(label, [view for view in views if label in view.names])]
     return sorted(objects, key=lambda each: -(each.score or 0.0))
 
 
@@ -139,21 +152,20 @@ def _annotation(found: Finding, sources: tuple[Source, ...]) -> Annotation:
     return Annotation(0, found.label, (x0, y0, x1, y1), found.mask, found.score, sources=sources)
 
 
-def _fused(lists: Sequence[tuple[Source, Sequence[Finding]]]) -> list[Annotation]:
-    labels = sorted({each.label for _, found in lists for each in found})
+def _fused(label: str, views: Sequence[View]) -> Iterator[Annotation]:
+    """The objects of one class."""
+    of_label = [[each for each in view.found if each.label == label] for view in views]
     tables = [
         Found(
             np.array([each.box for each in found], np.float64).reshape(-1, 4),
             np.array([each.score for each in found], np.float64),
-            np.array([labels.index(each.label) for each in found], np.int64),
+            np.zeros(len(found), np.int64),
         )
-        for _, found in lists
+        for found in of_label
     ]
-    objects = []
     for each in fuse(tables):
-        members = [lists[member.list][1][member.row] for member in each.members]
-        sources = {lists[member.list][0]: None for member in each.members}
-        ordered = tuple(source for source in dict.fromkeys(source for source, _ in lists) if source in sources)
+        members = [of_label[member.list][member.row] for member in each.members]
+        numbers = sorted({member.list for member in each.members})
+        sources = tuple(dict.fromkeys(views[number].source for number in numbers))
         mask = next((member.mask for member in members if member.mask is not None), None)
-        objects.append(_annotation(Finding(labels[each.label], each.box, each.score, mask), ordered))
-    return objects
+        yield _annotation(Finding(label, each.box, each.score, mask), sources)

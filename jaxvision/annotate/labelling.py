@@ -17,7 +17,7 @@ from jaxvision.annotate import cutting, reading
 from jaxvision.annotate.attributes import AttributeFinder, finders
 from jaxvision.annotate.changes import ImageChanged, touched
 from jaxvision.annotate.cutting import Cutter
-from jaxvision.annotate.labeller import DIGITS, Labeller, labellers, together
+from jaxvision.annotate.labeller import DIGITS, Labeller, View, labellers, together
 from jaxvision.annotate.listing import ALONE, Worker, listing
 from jaxvision.annotate.reading import ImageRead, Known
 from jaxvision.annotate.records import Annotation, ImageRecord
@@ -28,6 +28,7 @@ from jaxvision.data import media
 from jaxvision.data.prefetch import prefetch
 from jaxvision.errors import ConfigError, WorkdirError, raised_as
 from jaxvision.run.digest import checksum
+from jaxvision.run.prediction import Model
 from jaxvision.run.tiles import Tiling
 
 STORE, SUMMARY = "annotations.sqlite", "summary.json"
@@ -73,7 +74,7 @@ class Seen(NamedTuple):
 def label(
     images: Path,
     output: Path,
-    models: Sequence[str | Path],
+    models: Sequence[str | Path] | Mapping[str, Model],
     *,
     masks: str | None = None,
     attributes: Sequence[str] = (),
@@ -95,7 +96,8 @@ def label(
     Args:
       images: the folder; names are paths below it.
       output: a folder outside of it, made if it is not there.
-      models: workdirs of runs, or names of published weights; what several find is fused.
+      models: workdirs of runs, or names of published weights; or models that are loaded, by their names. What several find
+        is fused.
       masks: name of the network that cuts objects out that have no mask; None: they have none.
       attributes: names of `attributes.finders`.
       tta: each model sees each image mirrored, too; what it finds is fused.
@@ -307,12 +309,12 @@ class Run:
 def seen_in(how: Labelling, window: Sequence[ImageRead]) -> list[Seen]:
     """What the models find in a window of images, with masks; in order."""
     busy = [each for each in window if each.canvases]
-    lists: list[list] = [[] for _ in busy]
+    views: list[list[View]] = [[] for _ in busy]
     for number, labeller in enumerate(how.labellers):
         found = labeller.find([each.canvases[number] for each in busy])
-        for mine, views in zip(lists, found, strict=True):
-            mine += [(labeller.source, view) for view in views]
-    objects: Sequence[Sequence[Annotation]] = [together(each) for each in lists]
+        for listed, more in zip(views, found, strict=True):
+            listed += more
+    objects: Sequence[Sequence[Annotation]] = [together(each) for each in views]
     if how.cutter is not None:
         pixels = [each.pixels for each in busy if each.pixels is not None]
         objects = how.cutter.cut(zip(pixels, objects, strict=True))
