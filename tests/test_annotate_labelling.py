@@ -184,7 +184,9 @@ def bad_files(folder):
     picture.save(folder / "jpeg.txt", "JPEG")
     picture.convert("CMYK").save(folder / "cmyk.jpg", quality=95)
     Image.fromarray(red[..., 0].astype(np.uint16) * 257).save(folder / "sixteen.png")
-    picture.save(folder / "animated.gif", save_all=True, append_images=[Image.new("RGB", (40, 30), c) for c in ("grey", "blue")])
+    picture.save(
+        folder / "animated.gif", save_all=True, append_images=[Image.new("RGB", (40, 30), c) for c in ("grey", "blue")]
+    )
     (folder / "a" / "loop").symlink_to(folder, target_is_directory=True)
     (folder / "nowhere.png").symlink_to(folder / "gone.png")
     return {

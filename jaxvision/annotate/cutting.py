@@ -46,7 +46,10 @@ class Cutter(NamedTuple):
         """
         images = list(images)
         boxes = [
-            (image, row) for image, (_, found) in enumerate(images) for row, each in enumerate(found) if not each.segmentation
+            (image, row)
+            for image, (_, found) in enumerate(images)
+            for row, each in enumerate(found)
+            if not each.segmentation
         ]
         result = [list(found) for _, found in images]
         seen = (seen_around(images[image][0], result[image][row].box) for image, row in boxes)

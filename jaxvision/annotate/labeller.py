@@ -9,8 +9,8 @@ import jax
 import numpy as np
 from jaxtyping import UInt8
 
-from jaxvision.annotate import finding
-from jaxvision.annotate.finding import Finding
+from jaxvision.annotate import predictions
+from jaxvision.annotate.predictions import Guess
 from jaxvision.annotate.fusion import Found, fuse
 from jaxvision.annotate.records import Annotation, Source
 from jaxvision.annotate.vocabulary import Vocabulary, vocabulary
@@ -32,7 +32,7 @@ class View(NamedTuple):
     source: Source
     names: frozenset[str]
     """All that it can find."""
-    found: Sequence[Finding]
+    found: Sequence[Guess]
 
 
 class Labeller(NamedTuple):
@@ -59,13 +59,13 @@ class Labeller(NamedTuple):
         written = frozenset(self.names.values())
         return ([View(self.source, written, found) for found in each] for each in zip(*views, strict=True))
 
-    def _seen(self, canvases: Iterable[Canvas], view: int) -> list[list[Finding]]:
+    def _seen(self, canvases: Iterable[Canvas], view: int) -> list[list[Guess]]:
         shown = ((("", None), canvas) for canvas in canvases)
         found = []
         for each in self.model.stream(shown, self.selection, tiling=self.tiling):
             size: Size = each.canvas.original_size
-            objects = finding.findings(each.record, size, self.names, self.selection.score_threshold)
-            found.append([finding.mirrored(one, size) for one in objects] if view else objects)
+            objects = predictions.guesses(each.record, size, self.names, self.selection.score_threshold)
+            found.append([predictions.mirrored(one, size) for one in objects] if view else objects)
         return found
 
 
@@ -95,13 +95,13 @@ def labellers(
       WorkdirError, CheckpointError, WeightsError: as `run.load`.
     """
     loaded = models if isinstance(models, Mapping) else _loaded(list(map(str, models)), batch_size)
-    words = vocabulary({name: finding_classes(model) for name, model in loaded.items()}, map, classes)
+    words = vocabulary({name: found_classes(model) for name, model in loaded.items()}, map, classes)
     found = []
     for (name, model), names in zip(loaded.items(), words.translations, strict=True):
         shapes = jax.eval_shape(model.task.predict, model.variables, model.spec)
-        finding.check(shapes, name, tiled=tiling is not None)
+        predictions.check(shapes, name, tiled=tiling is not None)
         source = Source(name, digest(model), _settings(model, score, tta, tiling))
-        prepared = model._replace(output=finding.output_of(shapes, model.output))
+        prepared = model._replace(output=predictions.output_of(shapes, model.output))
         prepared.decoder(tiling)
         selection = Selection(model.classes, len(model.classes), score)
         found.append(Labeller(prepared, source, names, selection, tiling, tta))
@@ -114,9 +114,9 @@ def _loaded(names: Sequence[str], batch_size: int | None) -> dict[str, Model]:
     return {name: prediction.load(name, batch_size=batch_size) for name in names}
 
 
-def finding_classes(model: Model) -> tuple[str, ...]:
+def found_classes(model: Model) -> tuple[str, ...]:
     """The classes that a model finds: all but one called background."""
-    return tuple(name for name in model.classes if name != finding.BACKGROUND)
+    return tuple(name for name in model.classes if name != predictions.BACKGROUND)
 
 
 def digest(model: Model) -> str:
@@ -147,7 +147,7 @@ def together(views: Sequence[View]) -> list[Annotation]:
     return sorted(objects, key=lambda each: -(each.score or 0.0))
 
 
-def _annotation(found: Finding, sources: tuple[Source, ...]) -> Annotation:
+def _annotation(found: Guess, sources: tuple[Source, ...]) -> Annotation:
     x0, y0, x1, y1 = (round(side, 2) for side in found.box)
     return Annotation(0, found.label, (x0, y0, x1, y1), found.mask, found.score, sources=sources)
 
@@ -168,4 +168,4 @@ def _fused(label: str, views: Sequence[View]) -> Iterator[Annotation]:
         numbers = sorted({member.list for member in each.members})
         sources = tuple(dict.fromkeys(views[number].source for number in numbers))
         mask = next((member.mask for member in members if member.mask is not None), None)
-        yield _annotation(Finding(label, each.box, each.score, mask), sources)
+        yield _annotation(Guess(label, each.box, each.score, mask), sources)

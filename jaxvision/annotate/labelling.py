@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 
 from jaxvision.annotate import cutting, reading
 from jaxvision.annotate.attributes import AttributeFinder, finders
-from jaxvision.annotate.changes import ImageChanged, touched
+from jaxvision.annotate.findings import ImageChanged, touched
 from jaxvision.annotate.cutting import Cutter
 from jaxvision.annotate.labeller import DIGITS, Labeller, View, labellers, together
 from jaxvision.annotate.listing import ALONE, Worker, listing
@@ -322,13 +322,10 @@ def seen_in(how: Labelling, window: Sequence[ImageRead]) -> list[Seen]:
     return [Seen(each._replace(canvases=()), of.get(each.name, ())) for each in window]
 
 
-def with_attributes(
-    finders: Sequence[AttributeFinder], pixels: Any, objects: Sequence[Annotation]
-) -> list[Annotation]:
+def with_attributes(finders: Sequence[AttributeFinder], pixels: Any, objects: Sequence[Annotation]) -> list[Annotation]:
     """The objects with the attributes that the finders find."""
     known: list[dict] = [{} for _ in objects]
     for finder in finders:
         for attributes, more in zip(known, finder.find(pixels, objects), strict=True):
             attributes.update(more)
     return [each._replace(attributes=attributes) for each, attributes in zip(objects, known, strict=True)]
-

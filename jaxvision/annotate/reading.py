@@ -139,4 +139,3 @@ def windows(images: Iterable[ImageRead], count: int) -> Iterator[list[ImageRead]
 def three_channels(pixels: UInt8[np.ndarray, "h w c"]) -> UInt8[np.ndarray, "h w 3"]:
     """Pixels of a grey image repeated; others as they are."""
     return pixels if pixels.ndim == 3 else np.repeat(pixels[..., None], 3, -1)
-

@@ -120,6 +120,4 @@ def summary(
             images, empty, reviewed = images + 1, empty + (not kept), reviewed + (record.state == "reviewed")
     ordered = dict(sorted(objects.items(), key=lambda each: (-each[1], each[0])))
     wrong, remarks = dict(sorted(wrong.items())), dict(sorted(remarks.items()))
-    return Summary(
-        images, empty, reviewed, ordered, listing.left_out, wrong, remarks, tuple(notes), labelled, passed
-    )
+    return Summary(images, empty, reviewed, ordered, listing.left_out, wrong, remarks, tuple(notes), labelled, passed)

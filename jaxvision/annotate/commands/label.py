@@ -73,7 +73,9 @@ def parse(argv: list[str]) -> Flags:
     parser.add_argument("--masks", metavar="NAME", help="cut objects without a mask out by this network: u2netp")
     parser.add_argument("--attributes", type=_listed, default=(), metavar="NAME,...", help="colour, shape, text")
     parser.add_argument("--tta", action="store_true", help="show each model the images mirrored, too, and fuse")
-    parser.add_argument("--tiles", type=_tiles, metavar="SIZE", help="cut images into overlapping squares of SIZE pixels")
+    parser.add_argument(
+        "--tiles", type=_tiles, metavar="SIZE", help="cut images into overlapping squares of SIZE pixels"
+    )
     parser.add_argument("--score", type=_score, default=0.3, metavar="T", help="leave out what is found below it (0.3)")
     parser.add_argument(
         "--map",
@@ -95,7 +97,9 @@ def parse(argv: list[str]) -> Flags:
         parser.error(f"--config.{next(iter(overrides))}: label sets no field of a config")
     images = known.pop("images")
     if len(images) > 1:
-        parser.error("--images= is given twice; allowed is one folder: name one that holds all, links in it are followed")
+        parser.error(
+            "--images= is given twice; allowed is one folder: name one that holds all, links in it are followed"
+        )
     if not known["models"]:
         parser.error("name a model: --workdir=RUN or --weights=NAME")
     return Flags(images=images[0], models=tuple(known.pop("models")), **known)

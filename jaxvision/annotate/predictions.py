@@ -1,4 +1,4 @@
-"""Findings: what a model of any task predicts for an image, as objects with the names that are written.
+"""Guesses: what a model of any task predicts for an image, as objects with the names that are written.
 
 Detections are objects as they are, with their masks if there are some; of a panoptic map each segment is one; of a map of
 classes each connected part of a class, but for one called background; what a classifier says is an object with the box of
@@ -25,7 +25,7 @@ SMALLEST = 16
 """Pixels that a connected part of a map of classes must have."""
 
 
-class Finding(NamedTuple):
+class Guess(NamedTuple):
     """Object that a model found in an image."""
 
     label: str
@@ -35,14 +35,16 @@ class Finding(NamedTuple):
 
 
 def output_of(prediction: Prediction, output: Output) -> Output:
-    """How predictions of this type become records that `findings` reads: those of pixels by their connected parts."""
+    """How predictions of this type become records that `guesses` reads: those of pixels by their connected parts."""
     return Output(parts_record) if isinstance(prediction, PixelScores) else output
 
 
 def check(prediction: Prediction, model: str, *, tiled: bool) -> None:
     """Raises ConfigError where a classifier is to see tiles."""
     if tiled and isinstance(prediction, ClassScores):
-        raise ConfigError(f"--tiles= is for models that find objects or the class of each pixel; {model} is a classifier")
+        raise ConfigError(
+            f"--tiles= is for models that find objects or the class of each pixel; {model} is a classifier"
+        )
 
 
 def parts_record(scores: PixelScores, canvas: Canvas, selection: Selection) -> Record:
@@ -63,7 +65,7 @@ def parts_record(scores: PixelScores, canvas: Canvas, selection: Selection) -> R
     return {"height": numbers.shape[0], "width": numbers.shape[1], "objects": objects}
 
 
-def findings(record: Record, size: Size, names: Mapping[str, str], least: float) -> list[Finding]:
+def guesses(record: Record, size: Size, names: Mapping[str, str], least: float) -> list[Guess]:
     """What a record says of an image.
 
     Args:
@@ -83,15 +85,15 @@ def findings(record: Record, size: Size, names: Mapping[str, str], least: float)
     )
 
 
-def _objects(found: Sequence[Record], size: Size, names: Mapping[str, str], least: float) -> Iterator[Finding]:
+def _objects(found: Sequence[Record], size: Size, names: Mapping[str, str], least: float) -> Iterator[Guess]:
     for each in found:
         if each["label"] in names and each["score"] >= least:
             mask = runs.of_coco(each["segmentation"]) if "segmentation" in each else None
             x0, y0, x1, y1 = map(float, each["box"])
-            yield Finding(names[each["label"]], (x0, y0, x1, y1), float(each["score"]), mask)
+            yield Guess(names[each["label"]], (x0, y0, x1, y1), float(each["score"]), mask)
 
 
-def _classes(found: Sequence[Record], size: Size, names: Mapping[str, str], least: float) -> Iterator[Finding]:
+def _classes(found: Sequence[Record], size: Size, names: Mapping[str, str], least: float) -> Iterator[Guess]:
     """The best class, those with one name counted together."""
     total: dict[str, float] = {}
     for each in found:
@@ -100,17 +102,17 @@ def _classes(found: Sequence[Record], size: Size, names: Mapping[str, str], leas
             total[name] = total.get(name, 0.0) + each["probability"]
     best = max(total, key=total.__getitem__, default=None)
     if best is not None and total[best] >= least:
-        yield Finding(best, (0.0, 0.0, float(size[1]), float(size[0])), min(total[best], 1.0))
+        yield Guess(best, (0.0, 0.0, float(size[1]), float(size[0])), min(total[best], 1.0))
 
 
-_READERS: Mapping[str, Callable[..., Iterator[Finding]]] = {
+_READERS: Mapping[str, Callable[..., Iterator[Guess]]] = {
     "objects": _objects,
     "segments": _objects,
     "classes": _classes,
 }
 
 
-def mirrored(found: Finding, size: Size) -> Finding:
+def mirrored(found: Guess, size: Size) -> Guess:
     """What was found in the mirrored image, in the image as it is."""
     (x0, y0, x1, y1), width = found.box, size[1]
     mask = None if found.mask is None else runs.encode(runs.decode(found.mask)[:, ::-1])
