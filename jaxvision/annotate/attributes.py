@@ -5,6 +5,8 @@ format between annotation tools can hold, as `formats.labelled.Value` says:
 
 - `colour`: the basic term of most pixels; `colours`: all of at least a twentieth with their fractions, `red 0.62`, the
   largest first. Numbers by term would be eleven attributes an object, each to be declared in CVAT.
+- `shape` of the mask, `corners` of what has straight sides, `aspect`, `orientation` of what is longer than wide, in degrees
+  counterclockwise, `area` in pixels, `circularity`; objects without a mask, and tiny ones, have none of them.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -13,7 +15,7 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import UInt8
 
-from jaxvision.annotate import colours
+from jaxvision.annotate import colours, outlines
 from jaxvision.annotate.records import Annotation
 from jaxvision.annotate.regions import Region, region
 from jaxvision.errors import ConfigError, nearest
@@ -22,6 +24,8 @@ from jaxvision.formats.labelled import Value
 Attributes = Mapping[str, Value]
 LEAST_COLOUR = 0.05
 """Fraction of the pixels from which on a colour is listed."""
+LEAST_ASPECT = 1.05
+"""Aspect from which on a long axis has a direction."""
 
 
 class AttributeFinder(NamedTuple):
@@ -65,4 +69,18 @@ def _colour(pixels: UInt8[np.ndarray, "h w 3"], place: Region) -> Attributes:
     return {"colour": next(iter(found)), "colours": listed}
 
 
-_FINDERS: dict[str, Callable[[], AttributeFinder]] = {"colour": _by_region("colour", _colour)}
+def _shape(pixels: UInt8[np.ndarray, "h w 3"], place: Region) -> Attributes:
+    del pixels
+    found = None if place.mask is None else outlines.described(place.mask)
+    if found is None:
+        return {}
+    corners = {} if found.corners is None else {"corners": found.corners}
+    turn = {"orientation": round(found.orientation, 1)} if found.aspect >= LEAST_ASPECT else {}
+    measures = {"area": found.area, "circularity": round(found.circularity, 3)}
+    return {"shape": found.shape, **corners, "aspect": round(found.aspect, 2), **turn, **measures}
+
+
+_FINDERS: dict[str, Callable[[], AttributeFinder]] = {
+    "colour": _by_region("colour", _colour),
+    "shape": _by_region("shape", _shape),
+}

@@ -7,6 +7,7 @@ from pathlib import Path
 from xml.etree import ElementTree
 
 from jaxvision.errors import DataError, amount, nearest, shown
+from jaxvision.formats import xml_file
 from jaxvision.formats.annotation import (
     AnnotatedImage,
     AnnotatedObject,
@@ -19,6 +20,7 @@ from jaxvision.formats.annotation import (
     repeated,
     unlisted,
 )
+from jaxvision.formats.decimals import shifted
 from jaxvision.formats.files import content, is_inside
 from jaxvision.formats.fingerprint import digest
 from jaxvision.formats.image_file import SUFFIXES, Size, is_possible
@@ -32,8 +34,6 @@ VOC_CLASSES = (
 CORNERS = ("xmin", "ymin", "xmax", "ymax")
 MAX_BYTES = 1 << 22
 """Bytes of an annotation file; a larger one is refused unread."""
-DEEPEST = 100
-"""Levels of elements in an annotation file; VOC's have four."""
 FLAGS = ("-1", "0", "1")
 """After an id in the list of a class: not there, difficult, there."""
 
@@ -104,7 +104,7 @@ def class_names(year: Path) -> tuple[str, ...]:
 
 def _names_in(path: Path) -> set[str]:
     try:
-        root = _parsed(content(path, MAX_BYTES))
+        root = parsed(content(path, MAX_BYTES))
     except ValueError:
         return set()
     return {name for node in root.findall("object") if (name := (node.findtext("name") or "").strip())}
@@ -161,55 +161,31 @@ def _image(
     if data is None:
         return None
     try:
-        root = _parsed(data)
+        root = parsed(data)
     except ValueError as error:
         return report(Finding(FaultKind.MALFORMED, str(path), "", str(error)))
     if len(images) > 1:
         value = f"{amount(len(images), 'image')} have its name: {', '.join(images)}; allowed is one"
         return report(Finding(FaultKind.TWO_FILES, str(path), "", value))
     file = path.parent.parent / "JPEGImages" / images[0]
-    return AnnotatedImage(images[0], file, str(path), place, _size(root), _objects(root, str(path), labels, report))
+    return AnnotatedImage(
+        images[0], file, str(path), place, stated_size(root), objects_in(root, str(path), labels, report)
+    )
 
 
-class _Plain(ElementTree.TreeBuilder):
-    """Builder of a shallow tree, without a document type, which can define entities that grow without bound or read files."""
-
-    depth = 0
-
-    def start(self, tag: str, attrs: dict[str, str]) -> ElementTree.Element:
-        self.depth += 1
-        if self.depth > DEEPEST:
-            raise ValueError(f"its elements nest more than {DEEPEST} levels deep")
-        return super().start(tag, attrs)
-
-    def end(self, tag: str) -> ElementTree.Element:
-        self.depth -= 1
-        return super().end(tag)
-
-    def doctype(self, name: str, pubid: str | None, system: str | None) -> None:
-        raise ValueError(f"it has a DOCTYPE ({name}), which is not read")
-
-
-def _parsed(data: bytes) -> ElementTree.Element:
+def parsed(data: bytes) -> ElementTree.Element:
     """The annotation. Raises ValueError for what is no such XML."""
-    parser = ElementTree.XMLParser(target=_Plain())
-    try:
-        parser.feed(data)
-        root = parser.close()
-    except (ElementTree.ParseError, LookupError, MemoryError) as error:  # LookupError: an encoding that Python lacks
-        raise ValueError(f"is no XML: {error}") from None
-    if root.tag != "annotation":
-        raise ValueError(f"is no VOC annotation: its root is <{shown(root.tag)[1:-1]}>, allowed is <annotation>")
-    return root
+    return xml_file.parsed(data, "annotation", "VOC annotation")
 
 
-def _size(root: ElementTree.Element) -> Size | None:
+def stated_size(root: ElementTree.Element) -> Size | None:
     """`(height, width)`, if it is there."""
     height, width = (int(number_in(root.findtext(f"size/{side}")) or 0) for side in ("height", "width"))
     return (height, width) if is_possible((height, width)) else None
 
 
-def _objects(root: ElementTree.Element, file: str, labels: dict[str, int], report: Report) -> list[AnnotatedObject]:
+def objects_in(root: ElementTree.Element, file: str, labels: dict[str, int], report: Report) -> list[AnnotatedObject]:
+    """The objects of an annotation, in its order; what can't be used is reported."""
     nodes = enumerate(root.findall("object"), start=1)
     objects = (_object(each, f"object {number}", file, labels, report) for number, each in nodes)
     return [each for each in objects if each is not None]
@@ -234,4 +210,5 @@ def _object(
     if difficult not in ("0", "1"):
         report(Finding(FaultKind.MALFORMED, file, where, f"difficult is {shown(difficult)}; allowed are 0 and 1"))
         return None
-    return AnnotatedObject(where, labels[name], (x0 - 1, y0 - 1, x1, y1), difficult == "1")
+    left, top = (shifted(texts[corner] or "", -1) for corner in CORNERS[:2])
+    return AnnotatedObject(where, labels[name], (left, top, x1, y1), difficult == "1")

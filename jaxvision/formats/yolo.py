@@ -172,7 +172,7 @@ def each_once(images: Images) -> Images:
 def _in_place(place: Path, root: Path) -> Images:
     if place.is_dir():
         _check_folders(_beside(place))
-        return _below(place, lambda image: _beside(image).with_suffix(".txt"))
+        return _below(place, text_of)
     if not place.is_file():
         raise FileNotFoundError(f"there is no file or folder {place}")
     images = [place.parent / line for line in read_lines(place) if line]
@@ -180,13 +180,18 @@ def _in_place(place: Path, root: Path) -> Images:
         if not files.is_inside(image, place.parent) and not files.is_inside(image, root):
             where = f"{place}: {shown(str(image))} is outside of {root}"
             raise DataError(f"{where}; in the data.yaml, name by `path:` a folder that holds it")
-    return Images([Labelled(str(image), image, _beside(image).with_suffix(".txt")) for image in images])
+    return Images([Labelled(str(image), image, text_of(image)) for image in images])
 
 
 def _check_folders(*folders: Path) -> None:
     for folder in folders:
         if not folder.is_dir():
             raise FileNotFoundError(f"there is no folder {folder}")
+
+
+def text_of(image: Path) -> Path:
+    """Where the text of an image is: its path with its last folder `images` called `labels`, the suffix `.txt`."""
+    return _beside(image).with_suffix(".txt")
 
 
 def _beside(path: Path) -> Path:
@@ -267,7 +272,22 @@ def _objects(text: bytes, file: str, classes: Sequence[str], report: Report) -> 
     return [each for each in found if each is not None]
 
 
-def _object(words: list[str], where: str, file: str, classes: Sequence[str], report: Report) -> AnnotatedObject | None:
+class Line(NamedTuple):
+    """What a line says."""
+
+    label: int
+    sides: list[float]
+    """Centre, width and height of a box, or the points of a polygon, in fractions of the image's sides."""
+
+    @property
+    def is_polygon(self) -> bool:
+        """Whether it is a polygon, no box."""
+        return len(self.sides) > 4
+
+
+def parsed(words: list[str], where: str, file: str, classes: Sequence[str], report: Report) -> Line | None:
+    """What the words of a line say; None, which is reported, where they can't be used."""
+
     def malformed(allowed: str) -> None:
         report(Finding(FaultKind.MALFORMED, file, where, f"is {shown(' '.join(words[:50]))}; allowed are {allowed}"))
 
@@ -282,7 +302,14 @@ def _object(words: list[str], where: str, file: str, classes: Sequence[str], rep
         value = f"class is {shown(label, 40)}; allowed are 0 to {len(classes) - 1} ({', '.join(classes[:8])})"
         report(Finding(FaultKind.UNKNOWN_CATEGORY, file, where, value))
         return None
-    return AnnotatedObject(where, label, _around(sides) if polygon else _box(*sides))
+    return Line(label, sides)
+
+
+def _object(words: list[str], where: str, file: str, classes: Sequence[str], report: Report) -> AnnotatedObject | None:
+    line = parsed(words, where, file, classes, report)
+    if line is None:
+        return None
+    return AnnotatedObject(where, line.label, _around(line.sides) if line.is_polygon else _box(*line.sides))
 
 
 def _box(x: float, y: float, width: float, height: float) -> Box:

@@ -1,6 +1,7 @@
 """Polygons and masks: as COCO's API makes pixels of polygons, and back along the edges of the pixels, without loss."""
 
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import Bool, Int
@@ -34,6 +35,20 @@ def outline(mask: Runs | Bool[np.ndarray, "h w"]) -> list[Polygon] | None:
     Pixels that touch at a corner alone are of two polygons, or of one that touches itself there. Where the pixels around
     some that are off touch at their corners alone, that is no hole.
     """
+    found = edges(mask)
+    return None if any(each.hole for each in found) else [each.polygon for each in found]
+
+
+class Edge(NamedTuple):
+    """A closed line along the edges of pixels."""
+
+    polygon: Polygon
+    hole: bool
+    """Whether it goes around a hole."""
+
+
+def edges(mask: Runs | Bool[np.ndarray, "h w"]) -> list[Edge]:
+    """All closed lines along the edges of a mask's pixels: outlines, and those around its holes."""
     on = decode(mask) if isinstance(mask, Runs) else np.asarray(mask, bool)
     rows, columns = np.flatnonzero(on.any(1)), np.flatnonzero(on.any(0))
     if not len(rows):
@@ -41,15 +56,26 @@ def outline(mask: Runs | Bool[np.ndarray, "h w"]) -> list[Polygon] | None:
     top, left = int(rows[0]), int(columns[0])
     window = np.pad(on[top : rows[-1] + 1, left : columns[-1] + 1], 1)
     corners, across, down = _corners(window)
-    polygons: list[Polygon] = []
+    found: list[Edge] = []
     for loop in _loops(across, down):
-        y, x = corners[loop[0]]
-        if not window[
-            y + 1, x + 1
-        ]:  # the first corner of a loop is its upper left one: inside it, all but around a hole
-            return None
-        polygons.append([int(each) for each in (corners[loop][:, ::-1] + [left, top]).reshape(-1)])
-    return polygons
+        y, x = corners[loop[0]]  # the upper left one: inside a loop, of the mask but around a hole
+        polygon = [int(each) for each in (corners[loop][:, ::-1] + [left, top]).reshape(-1)]
+        found.append(Edge(polygon, not window[y + 1, x + 1]))
+    return found
+
+
+def joined(polygons: Sequence[Sequence[float]]) -> list[float]:
+    """One polygon of the pixels that an odd number of these cover: each is reached by a line, which is walked back again.
+
+    What is walked there and back cancels out, in COCO's API bit for bit: so holes and parts of an object fit into one
+    polygon. The line goes to the first corner of a polygon from the nearest one before it.
+    """
+    path = np.reshape(np.asarray(polygons[0], np.float64), (-1, 2))
+    for each in polygons[1:]:
+        points = np.reshape(np.asarray(each, np.float64), (-1, 2))
+        near = int(np.argmin(np.sum((path - points[0]) ** 2, 1)))
+        path = np.concatenate([path[: near + 1], points, points[:1], path[near:]])
+    return path.reshape(-1).tolist()
 
 
 def _corners(

@@ -1,0 +1,199 @@
+"""Datasets from any format into any other: which one a path holds, and how each is read and written."""
+
+from collections.abc import Callable
+from enum import StrEnum
+from os import PathLike
+from pathlib import Path
+from typing import Literal, NamedTuple
+
+from jaxvision.errors import DataError, raised_as
+from jaxvision.formats import coco_file, cvat, label_studio, label_studio_tasks, labelme, opening
+from jaxvision.formats import segmentation as masks_of
+from jaxvision.formats import voc_file, xml_file, yolo_file
+from jaxvision.formats.labelled import Dataset, LabelledObject, Loss
+from jaxvision.formats.losses import Opened, Tally
+from jaxvision.formats.opening import Layout
+from jaxvision.machine.folders import local
+from jaxvision.masks.runs import Runs
+
+Masks = Literal["rle", "polygons"]
+
+
+class Format(StrEnum):
+    """Formats that are read and written."""
+
+    COCO = "coco"
+    VOC = "voc"
+    YOLO = "yolo"
+    LABELME = "labelme"
+    CVAT = "cvat"
+    LABEL_STUDIO = "label_studio"
+
+
+NAMES = {
+    Format.COCO: coco_file.NAME,
+    Format.VOC: voc_file.NAME,
+    Format.YOLO: yolo_file.NAME,
+    Format.LABELME: labelme.NAME,
+    Format.CVAT: cvat.NAME,
+    Format.LABEL_STUDIO: label_studio.NAME,
+}
+"""What people call them."""
+BY_LAYOUT = {
+    Layout.COCO: Format.COCO,
+    Layout.COCO_FOLDER: Format.COCO,
+    Layout.YOLO_YAML: Format.YOLO,
+    Layout.YOLO_FOLDER: Format.YOLO,
+    Layout.VOC: Format.VOC,
+}
+KNOWN = f"{opening.KNOWN}, a CVAT .xml, files of labelme, tasks of Label Studio"
+
+
+class Recognised(NamedTuple):
+    """The format of a dataset, and the file or folder to read."""
+
+    format: Format
+    path: Path
+
+
+def recognise(path: str | PathLike) -> Recognised:
+    """Which format it is. Raises DataError for none, naming those that are known; FileNotFoundError if nothing is there."""
+    with raised_as(DataError):
+        path = local(path)
+    if not path.exists():
+        raise FileNotFoundError(f"there is no file or folder {path}")
+    special = _in_folder(path) if path.is_dir() else _of_file(path)
+    if special is not None:
+        return special
+    try:
+        layout, found = opening.recognise(path)
+    except DataError:
+        if path.is_dir() and any(map(labelme.is_labelme, sorted(path.rglob("*.json")))):
+            return Recognised(Format.LABELME, path)
+        raise DataError(f"{path} is no dataset known here: {KNOWN}") from None
+    if layout not in BY_LAYOUT:
+        raise DataError(f"{path} is {layout}, a class for every pixel; converted are boxes and masks of objects")
+    if layout is Layout.COCO_FOLDER and any(map(labelme.is_labelme, sorted(path.glob("*.json")))):
+        return Recognised(Format.LABELME, path)
+    return Recognised(BY_LAYOUT[layout], found)
+
+
+def _in_folder(path: Path) -> Recognised | None:
+    if (path / label_studio.TASKS).is_file():
+        return Recognised(Format.LABEL_STUDIO, path)
+    xml = path / "annotations.xml"
+    return Recognised(Format.CVAT, xml) if xml.is_file() and xml_file.root_tag(xml) == "annotations" else None
+
+
+def _of_file(path: Path) -> Recognised | None:
+    if path.suffix.lower() == ".xml":
+        if xml_file.root_tag(path) != "annotations":
+            raise DataError(f"{path} is no CVAT XML: its root is no <annotations>; of VOC, name the folder")
+        return Recognised(Format.CVAT, path)
+    if path.suffix.lower() != ".json":
+        return None
+    with path.open("rb") as file:
+        if file.read(1 << 12).lstrip(b"\xef\xbb\xbf \t\r\n").startswith(b"["):
+            return Recognised(Format.LABEL_STUDIO, path)
+    return (
+        Recognised(Format.LABELME, path)
+        if path.stat().st_size <= labelme.MAX_BYTES and labelme.is_labelme(path)
+        else None
+    )
+
+
+def read(path: str | PathLike, images: Path | None = None) -> tuple[Format, Opened]:
+    """The format of a path, its dataset, and what of the file has no place in that.
+
+    Args:
+      path: the file or the folder.
+      images: the folder of the images, where these are needed for their sizes and names, and are not where they are expected.
+
+    Raises:
+      DataError: for what is no dataset, and for what can't be used, with file and field.
+      FileNotFoundError: if it, or what it names, is not there.
+    """
+    format, found = recognise(path)
+    match format:
+        case Format.COCO:
+            file = found if found.is_file() else _only_file(found)
+            return format, coco_file.read(file, images)
+        case Format.VOC:
+            return format, voc_file.read(found)
+        case Format.YOLO:
+            return format, yolo_file.read(found, images)
+        case Format.LABELME:
+            return format, labelme.read(found, images)
+        case Format.CVAT:
+            return format, cvat.read(found)
+        case Format.LABEL_STUDIO:
+            return format, label_studio_tasks.read(found, images)
+
+
+def _only_file(folder: Path) -> Path:
+    files = opening.coco_files(folder)
+    if len(files) > 1:
+        raise DataError(f"{folder} has several COCO files, name one of them: {', '.join(map(str, files.values()))}")
+    return next(iter(files.values()))
+
+
+WRITERS: dict[Format, Callable[[Dataset, Path, bool], list[Loss]]] = {
+    Format.COCO: coco_file.write,
+    Format.VOC: voc_file.write,
+    Format.YOLO: yolo_file.write,
+    Format.CVAT: cvat.write,
+    Format.LABEL_STUDIO: label_studio.write,
+}
+
+
+def write(
+    dataset: Dataset,
+    output: Path,
+    format: Format,
+    *,
+    replace: bool = False,
+    images: Path | None = None,
+    masks: Masks | None = None,
+) -> list[Loss]:
+    """Writes the dataset: a file of COCO or CVAT, a folder of the others; returns what there is no place for.
+
+    Args:
+      dataset: the dataset.
+      output: the file or the folder; one that is not empty is refused.
+      format: the format.
+      replace: whether what is there is replaced, if it is of the format.
+      images: the folder of the images, which labelme's files name.
+      masks: masks all as run lengths, or as polygons where they have no hole; None leaves them as they are.
+
+    Raises:
+      DataError: for what is there already, and for what the format can't hold at all.
+    """
+    dataset, tally = with_masks(dataset, masks)
+    if format is Format.LABELME:
+        losses = labelme.write(dataset, output, replace, images)
+    else:
+        losses = WRITERS[format](dataset, output, replace)
+    return sorted([*losses, *tally.losses()])
+
+
+def with_masks(dataset: Dataset, masks: Masks | None) -> tuple[Dataset, Tally]:
+    """The dataset with all masks of one form, and counts of what could not be."""
+    tally = Tally()
+    if masks is None:
+        return dataset, tally
+    images = [
+        image._replace(objects=tuple(_with_mask(each, image.size, masks, tally) for each in image.objects))
+        for image in dataset.images
+    ]
+    return dataset._replace(images=images), tally
+
+
+def _with_mask(each: LabelledObject, size: tuple[int, int], masks: Masks, tally: Tally) -> LabelledObject:
+    if not each.segmentation or isinstance(each.segmentation, Runs) == (masks == "rle"):
+        return each
+    if masks == "rle":
+        with raised_as(DataError):
+            return each._replace(segmentation=masks_of.as_runs(each.segmentation, size))
+    polygons = masks_of.as_polygons(each.segmentation)
+    tally.note("polygon of a mask with a hole or without a pixel, which stays run lengths", not polygons)
+    return each._replace(segmentation=polygons) if polygons else each
