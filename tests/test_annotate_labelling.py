@@ -108,7 +108,7 @@ def test_a_run_that_was_stopped_goes_on(place, monkeypatch):
         return progress
 
     run(place, "whole")
-    monkeypatch.setattr("jaxvision.annotate.labelling.RECORDS", 1)
+    monkeypatch.setattr("jaxvision.annotate.streaming.RECORDS", 1)
     with pytest.raises(Stop):
         run(place, started=started)
     assert 0 < len(stored(place)) < 6
@@ -252,7 +252,7 @@ def test_a_model_has_no_say_in_classes_that_it_can_not_find(place):
     models = {"bright": detector(), "other": detector(scale=2, classes=("red", "leaf", "blue"))}
     with pytest.raises(ConfigError, match=r"other has 1 class .* 'leaf'"):
         run(place, models=models)
-    run(place, models=models, map={"leaf": ""})
+    run(place, models=models, renamed={"leaf": ""})
     for record in stored(place).values():
         red, green = record.objects
         assert (red.score, green.score) == pytest.approx(SCORES[:2])
@@ -260,10 +260,10 @@ def test_a_model_has_no_say_in_classes_that_it_can_not_find(place):
 
 
 def test_only_some_classes_are_written(place):
-    told = run(place, map={"red": "crimson"}, classes=["crimson"])
+    told = run(place, renamed={"red": "crimson"}, classes=["crimson"])
     assert told.objects == {"crimson": 6}
     with pytest.raises(ConfigError, match="'crimsn' is no class of bright; did you mean 'crimson'"):
-        run(place, map={"red": "crimson"}, classes=["crimsn"])
+        run(place, renamed={"red": "crimson"}, classes=["crimsn"])
 
 
 def test_the_output_lies_outside(place):

@@ -43,15 +43,21 @@ class Fused(NamedTuple):
     """The best first."""
 
 
-class _Cluster(NamedTuple):
-    """Members so far, with their boxes and weighted scores."""
+class _Cluster:
+    """Fused object under way."""
 
-    members: list[Member]
-    boxes: list[np.ndarray]
-    scores: list[float]
+    def __init__(self):
+        self.members: list[Member] = []
+        self.scores: list[float] = []
+        self.total = np.zeros(4)
+        """Sum of the boxes of its members times their scores."""
+        self.box = np.zeros(4)
 
-    def box(self) -> np.ndarray:
-        return np.average(self.boxes, axis=0, weights=self.scores) if len(self.boxes) > 1 else self.boxes[0]
+    def add(self, member: Member, box: Float[np.ndarray, "4"], score: float) -> None:
+        self.members.append(member)
+        self.scores.append(score)
+        self.total += score * box
+        self.box = self.total / sum(self.scores) if len(self.scores) > 1 else box
 
 
 def fuse(
@@ -86,7 +92,7 @@ def fuse(
         of_label = clusters.setdefault(int(found.labels[member.row]), [])
         _join(of_label, member, np.asarray(found.boxes[member.row], np.float64), score, iou_threshold)
     fused = [
-        Fused(tuple(each.box().tolist()), _score(each, weights, confidence), label, tuple(each.members))
+        Fused(tuple(each.box.tolist()), _score(each, weights, confidence), label, tuple(each.members))
         for label, of_label in clusters.items()
         for each in of_label
     ]
@@ -105,13 +111,12 @@ def _ordered(lists: Sequence[Found], weights: Sequence[float], least: float) -> 
 
 
 def _join(clusters: list[_Cluster], member: Member, box: np.ndarray, score: float, threshold: float) -> None:
-    ious = _iou(np.array([each.box() for each in clusters]).reshape(-1, 4), box)
-    if len(ious) and ious.max() > threshold:
-        chosen = clusters[int(ious.argmax())]
+    ious = _iou(np.array([each.box for each in clusters]).reshape(-1, 4), box)
+    if not len(ious) or ious.max() <= threshold:
+        clusters.append(_Cluster())
+        clusters[-1].add(member, box, score)
     else:
-        clusters.append(chosen := _Cluster([], [], []))
-    for column, value in zip(chosen, (member, box, score), strict=True):
-        column.append(value)
+        clusters[int(ious.argmax())].add(member, box, score)
 
 
 def _iou(boxes: Float[np.ndarray, "n 4"], box: Float[np.ndarray, "4"]) -> Float[np.ndarray, "n"]:

@@ -10,8 +10,8 @@ import numpy as np
 from jaxtyping import UInt8
 
 from jaxvision.annotate import predictions
-from jaxvision.annotate.predictions import Guess
 from jaxvision.annotate.fusion import Found, fuse
+from jaxvision.annotate.predictions import Guess
 from jaxvision.annotate.records import Annotation, Source
 from jaxvision.annotate.vocabulary import Vocabulary, vocabulary
 from jaxvision.errors import ConfigError
@@ -72,7 +72,7 @@ class Labeller(NamedTuple):
 def labellers(
     models: Sequence[str | Path] | Mapping[str, Model],
     *,
-    map: Mapping[str, str] | None = None,
+    renamed: Mapping[str, str] | None = None,
     classes: Sequence[str] | None = None,
     score: float = 0.3,
     tta: bool = False,
@@ -83,7 +83,7 @@ def labellers(
 
     Args:
       models: workdirs of runs, or names of published weights; or models that are loaded, by their names.
-      map: new names of classes (`vocabulary`).
+      renamed: new names of classes (`vocabulary`).
       classes: names that are written; None: all.
       score: what a model finds with a lower score is left out.
       tta: each model sees each image mirrored, too.
@@ -95,7 +95,7 @@ def labellers(
       WorkdirError, CheckpointError, WeightsError: as `run.load`.
     """
     loaded = models if isinstance(models, Mapping) else _loaded(list(map(str, models)), batch_size)
-    words = vocabulary({name: found_classes(model) for name, model in loaded.items()}, map, classes)
+    words = vocabulary({name: found_classes(model) for name, model in loaded.items()}, renamed, classes)
     found = []
     for (name, model), names in zip(loaded.items(), words.translations, strict=True):
         shapes = jax.eval_shape(model.task.predict, model.variables, model.spec)

@@ -94,6 +94,7 @@ def summary(
     notes: Sequence[str] = (),
     labelled: int = 0,
     passed: int = 0,
+    backups: Sequence[Path] = (),
 ) -> Summary:
     """The summary of the records of a store, read one after another.
 
@@ -105,6 +106,7 @@ def summary(
       notes: on the whole.
       labelled: images that this run labelled.
       passed: images that had nothing to do.
+      backups: copies of the store.
     """
     wrong, listed = {**listing.problems, **problems}, set(listing.names)
     objects: Counter[str] = Counter()
@@ -120,4 +122,5 @@ def summary(
             images, empty, reviewed = images + 1, empty + (not kept), reviewed + (record.state == "reviewed")
     ordered = dict(sorted(objects.items(), key=lambda each: (-each[1], each[0])))
     wrong, remarks = dict(sorted(wrong.items())), dict(sorted(remarks.items()))
-    return Summary(images, empty, reviewed, ordered, listing.left_out, wrong, remarks, tuple(notes), labelled, passed)
+    counts = images, empty, reviewed, ordered, listing.left_out
+    return Summary(*counts, wrong, remarks, tuple(notes), labelled, passed, tuple(backups))

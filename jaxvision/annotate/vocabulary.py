@@ -66,32 +66,32 @@ def _named_once(pairs: Sequence[tuple[str, str]], where: str) -> dict[str, str]:
 
 
 def vocabulary(
-    models: Mapping[str, Sequence[str]], map: Mapping[str, str] | None = None, wanted: Sequence[str] | None = None
+    models: Mapping[str, Sequence[str]], renamed: Mapping[str, str] | None = None, wanted: Sequence[str] | None = None
 ) -> Vocabulary:
     """The names that are written of the classes of these models.
 
     The first model's classes keep their names, or have those that the map says. Those of any other must have one of these
-    names, by the map or as they are.
+    names, renamed or as they are.
 
     Args:
       models: classes of each, by its name.
-      map: new names of classes; an empty one leaves the class out.
+      renamed: new names of classes; an empty one leaves the class out.
       wanted: names that are written; all else is left out, whatever the models call it. None: all.
 
     Raises:
       ConfigError: for a class of a model that the map would have to name, with the nearest names; for a class that the map
         names, or that is wanted, and no model has.
     """
-    map = map or {}
+    renamed = renamed or {}
     every = tuple(dict.fromkeys(name for classes in models.values() for name in classes))
-    for name in map:
+    for name in renamed:
         if name not in every:
             raise ConfigError(f"--map names {name!r}, which is no class of {_listed(models)}{nearest(name, every)}")
-    translated = {model: {each: map.get(each, each) for each in classes} for model, classes in models.items()}
+    translated = {model: {each: renamed.get(each, each) for each in classes} for model, classes in models.items()}
     translated = {model: {each: new for each, new in names.items() if new} for model, names in translated.items()}
     if wanted is not None:
         return _chosen(translated, tuple(dict.fromkeys(wanted)))
-    first = tuple(dict.fromkeys([*next(iter(translated.values())).values(), *filter(None, map.values())]))
+    first = tuple(dict.fromkeys([*next(iter(translated.values())).values(), *filter(None, renamed.values())]))
     for model, names in translated.items():
         _check_named(model, [new for each, new in names.items() if new not in first], first)
     return Vocabulary(first, tuple(translated.values()))

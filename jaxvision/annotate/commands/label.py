@@ -1,8 +1,8 @@
 """Objects, masks and attributes for a folder of images, by one or more models, kept in a store that people review.
 
-python -m jaxvision.annotate label --images=photos --output=labelled --weights=ssd_mobilenet_v2 --masks=u2netp --attributes=colour
-python -m jaxvision.annotate label --images=photos --output=labelled --workdir=runs/detector --workdir=runs/other --tta
-python -m jaxvision.annotate label --images=photos --output=labelled --workdir=runs/detector --worker=0/4
+python -m jaxvision.annotate label --images=photos --output=labels --weights=yolov3_tiny --masks=u2netp --attributes=colour
+python -m jaxvision.annotate label --images=photos --output=labels --workdir=runs/detector --workdir=runs/other --tta
+python -m jaxvision.annotate label --images=photos --output=labels --workdir=runs/detector --worker=0/4
 
 Models are runs and published weights, of any task: detectors, segmenters of objects and of classes, classifiers. What several
 find of one object is fused by weighted boxes. OUTPUT holds the store, annotations.sqlite, and summary.json; a run that was
@@ -13,20 +13,23 @@ others are.
 
 import argparse
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 from tqdm import tqdm
 
 from jaxvision import commands
-from jaxvision.annotate.labelling import STORE, Progress, label
+from jaxvision.annotate.labelling import STORE, file_name, label
 from jaxvision.annotate.listing import ALONE, Worker, worker
+from jaxvision.annotate.streaming import Progress
 from jaxvision.annotate.vocabulary import read_map
 from jaxvision.errors import ConfigError
 from jaxvision.run import devices
 from jaxvision.run.tiles import Tiling, checked
+
+T = TypeVar("T")
 
 
 class Flags(NamedTuple):
@@ -112,10 +115,10 @@ def _listed(text: str) -> tuple[str, ...]:
     return names
 
 
-def _raising(read):
+def _raising(read: Callable[[str], T]) -> Callable[[str], T]:
     """The reader of a flag; what it refuses is an error of the command line."""
 
-    def value(text: str):
+    def value(text: str) -> T:
         try:
             return read(text)
         except ConfigError as error:
@@ -125,7 +128,11 @@ def _raising(read):
 
 
 def _tiles(text: str) -> Tiling:
-    return _raising(checked)(_positive(text))
+    size = _positive(text)
+    try:
+        return checked(size)
+    except ConfigError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
 
 
 def _positive(text: str) -> int:
@@ -160,14 +167,14 @@ def write(flags: Flags) -> int:
             tta=flags.tta,
             tiling=flags.tiles,
             score=flags.score,
-            map=flags.map,
+            renamed=flags.map,
             classes=flags.classes,
             batch_size=flags.batch_size,
             worker=flags.worker,
             redo=flags.redo,
             started=started,
         )
-    print(f"{flags.output / STORE}:")
+    print(f"{flags.output / file_name(STORE, '.sqlite', flags.worker)}:")
     print("\n".join(told.lines()))
     return told.status
 
