@@ -31,16 +31,16 @@ def predict(variables, batch):
     return jax.vmap(of_image)(batch.image)
 
 
-def detector(rows=4, scale=1.0, classes=CLASSES):
+def detector(rows=4, scale=1.0, classes=CLASSES, side=SIDE):
     """The detector; `scale` changes its digest alone."""
-    placer = placement.stretch(SIDE)
+    placer = placement.stretch(side)
     task = Task(
         init=lambda key, batch: {"params": {"scale": jnp.ones(())}},
         loss=lambda variables, batch, key: (variables["params"]["scale"], LossOutput()),
         predict=predict,
     )
     variables = {"params": {"scale": jnp.float32(scale)}}
-    spec = jax.eval_shape(lambda: loading.as_batch(loading.empty_rows(rows, (SIDE, SIDE), 3)).replace(target=None))
+    spec = jax.eval_shape(lambda: loading.as_batch(loading.empty_rows(rows, (side, side), 3)).replace(target=None))
     jitted = jax.jit(task.predict)
     mesh = jax.make_mesh((1,), ("data",), axis_types=(jax.sharding.AxisType.Auto,), devices=jax.devices()[:1])
     return Model(

@@ -72,18 +72,26 @@ def cutter(name: str, batch_size: int | None = None) -> Cutter:
       ConfigError: for a network that does not tell objects from a background.
       WorkdirError, CheckpointError, WeightsError: as `run.load`.
     """
-    model = prediction.load(name, batch_size=batch_size)
+    return of_model(prediction.load(name, batch_size=batch_size), name)
+
+
+def of_model(model: Model, name: str) -> Cutter:
+    """The network of a model that is loaded. Raises ConfigError as `cutter` does."""
     shapes: Any = jax.eval_shape(model.task.predict, model.variables, model.spec)
     if not isinstance(shapes, PixelScores) or model.classes != CLASSES:
         raise ConfigError(
             f"--masks={name}: allowed is a segmenter with the classes {', '.join(CLASSES)}, such as u2netp; this has "
             f"{', '.join(model.classes[:8])}"
         )
-    return Cutter(model._replace(output=Output(_mask_record)), f"{name} {digest(model)}")
+    return Cutter(model._replace(output=MASKS), f"{name} {digest(model)}")
 
 
 def _mask_record(scores: PixelScores, canvas: Canvas, selection: Selection) -> Record:
     return {"mask": class_map(np.asarray(scores.logits), canvas) == 1}
+
+
+MASKS = Output(_mask_record)
+"""Output that a cutter's model has: the mask of what it is shown."""
 
 
 def window_of(box: Box, size: Size) -> Window:

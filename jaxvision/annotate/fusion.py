@@ -57,7 +57,8 @@ class _Cluster:
         self.members.append(member)
         self.scores.append(score)
         self.total += score * box
-        self.box = self.total / sum(self.scores) if len(self.scores) > 1 else box
+        total = sum(self.scores)
+        self.box = self.total / total if len(self.scores) > 1 and total > 0 else box
 
 
 def fuse(
@@ -92,11 +93,16 @@ def fuse(
         of_label = clusters.setdefault(int(found.labels[member.row]), [])
         _join(of_label, member, np.asarray(found.boxes[member.row], np.float64), score, iou_threshold)
     fused = [
-        Fused(tuple(each.box.tolist()), _score(each, weights, confidence), label, tuple(each.members))
+        Fused(_corners(each.box), _score(each, weights, confidence), label, tuple(each.members))
         for label, of_label in clusters.items()
         for each in of_label
     ]
     return sorted(fused, key=lambda each: -each.score)
+
+
+def _corners(box: Float[np.ndarray, "4"]) -> tuple[float, float, float, float]:
+    x0, y0, x1, y1 = map(float, box)
+    return x0, y0, x1, y1
 
 
 def _ordered(lists: Sequence[Found], weights: Sequence[float], least: float) -> list[tuple[float, Member]]:
