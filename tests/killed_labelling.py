@@ -1,9 +1,9 @@
 """Labels a folder and is killed, again and again, then fills its disk. Not a test itself.
 
 python killed_labelling.py FOLDER KILLS labels scenes into FOLDER/whole without a break; into FOLDER/killed, killed so many
-times at random points; and into FOLDER/full, where files may not grow beyond some size at first. It prints how many images each
-killed process had stored, and what the full disk was told as. Each process is a fork of one that has imported everything and
-not used JAX yet.
+times at random points; and into FOLDER/full, where files may not grow beyond some size at first. It prints how many images
+each killed process had stored, and what the full disk was told as. Each process is a fork of one that has imported
+everything and not used JAX yet.
 """
 
 import os
@@ -22,23 +22,18 @@ from jaxvision.annotate.labelling import label
 from jaxvision.annotate.store import Store
 from jaxvision.errors import DataError, WorkdirError
 
-IMAGES = 160
-SLOWNESS = 0.01
-"""Seconds that are waited after each image, so that a kill meets a run at work."""
+IMAGES = 200
 streaming.SECONDS = 0.02  # many transactions, for a kill to meet one
 LARGEST = 100_000
 """Bytes of a file on the full disk: less than the store has in the end."""
 
 
 def labelled(folder: Path, output: str) -> None:
-    """Labels the scenes; makes the file `begun` with the first image, so that kills come after it."""
+    """Labels the scenes; adds a byte to the file `done` with each image."""
 
     def started(total):
-        def progress(count):
-            (folder / "begun").touch()
-            time.sleep(SLOWNESS if output == "killed" else 0)
-
-        return progress
+        file = os.open(folder / "done", os.O_CREAT | os.O_TRUNC | os.O_WRONLY)
+        return lambda count: os.write(file, b"." * count)
 
     label(folder / "images", folder / output, {"bright": detector()}, started=started)
 
@@ -61,14 +56,14 @@ def ended(number: int) -> bool:
     return os.waitpid(number, 0)[1] == 0
 
 
-def killed(folder: Path, after: float) -> int:
-    """Kills a process that labels so many seconds after its first image; how many images are stored then."""
-    (folder / "begun").unlink(missing_ok=True)
+def killed(folder: Path, images: int, seconds: float) -> int:
+    """Kills a process that labels, so long after it has done so many images; how many are stored then."""
+    (folder / "done").write_bytes(b"")
     number = forked(lambda: labelled(folder, "killed"))
     deadline = time.monotonic() + 60
-    while not (folder / "begun").exists() and time.monotonic() < deadline:
-        time.sleep(0.002)
-    time.sleep(after)
+    while (folder / "done").stat().st_size < images and time.monotonic() < deadline:
+        time.sleep(0.001)
+    time.sleep(seconds)
     os.kill(number, signal.SIGKILL)
     os.waitpid(number, 0)
     try:
@@ -93,9 +88,11 @@ def main(folder: Path, kills: int) -> None:
     warnings.simplefilter("ignore")
     scenes(folder / "images", range(IMAGES))
     assert ended(forked(lambda: labelled(folder, "whole")))
-    points = random.Random(0)
-    longest = 2 * IMAGES * SLOWNESS / kills
-    print(*(killed(folder, points.uniform(0, longest)) for _ in range(kills)), flush=True)
+    points, stored = random.Random(0), [0]
+    for _ in range(kills):
+        more = points.randint(0, 2 * IMAGES // kills - 1)
+        stored.append(killed(folder, min(stored[-1] + more, IMAGES), points.uniform(0, 0.02)))
+    print(*stored[1:], flush=True)
     assert ended(forked(lambda: labelled(folder, "killed")))
     assert ended(forked(lambda: on_a_full_disk(folder)))
     assert ended(forked(lambda: labelled(folder, "full")))
