@@ -7,9 +7,18 @@ from pathlib import Path
 from typing import Literal, NamedTuple
 
 from jaxvision.errors import DataError, raised_as
-from jaxvision.formats import coco_file, cvat, label_studio, label_studio_tasks, labelme, opening
+from jaxvision.formats import (
+    coco_file,
+    cvat,
+    label_studio,
+    label_studio_tasks,
+    labelme,
+    opening,
+    voc_file,
+    xml_file,
+    yolo_file,
+)
 from jaxvision.formats import segmentation as masks_of
-from jaxvision.formats import voc_file, xml_file, yolo_file
 from jaxvision.formats.labelled import Dataset, LabelledObject, Loss
 from jaxvision.formats.losses import Opened, Tally
 from jaxvision.formats.opening import Layout

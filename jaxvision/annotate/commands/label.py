@@ -43,7 +43,7 @@ class Flags(NamedTuple):
     tta: bool
     tiles: Tiling | None
     score: float
-    map: Mapping[str, str] | None
+    renamed: Mapping[str, str] | None
     classes: tuple[str, ...] | None
     batch_size: int | None
     worker: Worker
@@ -82,6 +82,7 @@ def parse(argv: list[str]) -> Flags:
     parser.add_argument("--score", type=_score, default=0.3, metavar="T", help="leave out what is found below it (0.3)")
     parser.add_argument(
         "--map",
+        dest="renamed",
         type=_raising(read_map),
         metavar="FILE|CLASS=CLASS,...",
         help="new names of classes, a JSON object or pairs; an empty one leaves a class out",
@@ -167,7 +168,7 @@ def write(flags: Flags) -> int:
             tta=flags.tta,
             tiling=flags.tiles,
             score=flags.score,
-            renamed=flags.map,
+            renamed=flags.renamed,
             classes=flags.classes,
             batch_size=flags.batch_size,
             worker=flags.worker,
