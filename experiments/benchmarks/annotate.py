@@ -10,7 +10,8 @@ Images are generated JPEG files, the model is a small SSD with random weights; e
 second over each count of small images. `parts`: in one process, images a second of reading and decoding alone (the same
 threads), of the model alone (canvases in memory), and of labelling; the last is divided by the slower of the first two. On a
 machine without an accelerator all three want the same cores: labelling can then reach no more than
-1 / (1/decoding + 1/model), and its part of that stands beside it. `--width` and `--canvas` make the model slower or faster. Prints a line of JSON each.
+1 / (1/decoding + 1/model), and its part of that stands beside it. `--width` and `--canvas` make the model slower or faster.
+Prints a line of JSON each.
 """
 
 import argparse

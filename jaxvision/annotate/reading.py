@@ -52,7 +52,7 @@ class ImageRead(NamedTuple):
     canvases: Sequence[Sequence[Canvas]] = ()
     """A sequence of views a model; none where there is nothing to do."""
     pixels: UInt8[np.ndarray, "h w c"] | None = None
-    """Of the upright image; None where nobody asks for them."""
+    """Pixels of the upright image; None where nobody asks for them."""
     failure: str | None = None
     remark: str = ""
     """What a person should know of a file that is read."""

@@ -32,7 +32,7 @@ class Labelling(NamedTuple):
     cutter: Cutter | None
     finders: Sequence[AttributeFinder]
     digest: str
-    """Of models and settings."""
+    """Digest of models and settings."""
 
     @property
     def who(self) -> str:
