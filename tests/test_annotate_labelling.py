@@ -13,9 +13,10 @@ from finished_run import save
 from labelled_scenes import SIDE, detector, scenes
 from PIL import Image
 
-from jaxvision.annotate import reading
+from jaxvision.annotate import reading, verdicts
 from jaxvision.annotate.labelling import label
 from jaxvision.annotate.listing import Worker
+from jaxvision.annotate.promises import USUAL, Calibration
 from jaxvision.annotate.store import Change, Store
 from jaxvision.errors import ConfigError, DataError
 
@@ -257,6 +258,20 @@ def test_a_model_has_no_say_in_classes_that_it_can_not_find(place):
         red, green = record.objects
         assert (red.score, green.score) == pytest.approx(SCORES[:2])
         assert (len(red.sources), len(green.sources)) == (2, 1)
+
+
+def test_guesses_have_the_probabilities_of_a_calibrated_store(place):
+    (place / "images" / "0005.png").rename(place / "later.png")
+    run(place)
+    calibration = Calibration(USUAL, {"": 2.0}, ())
+    with Store(place / "output" / "annotations.sqlite") as store:
+        verdicts.apply(store, calibration)
+    (place / "later.png").rename(place / "images" / "0005.png")
+    run(place, worker=Worker(0, 1))
+    run(place, worker=Worker(0, 2))
+    expected = [1 / (1 + ((1 - score) / score) ** 0.5) for score in SCORES[:2]]
+    for record in (*stored(place).values(), *stored(place, name="annotations.0-of-2.sqlite").values()):
+        assert [each.probability for each in record.objects] == pytest.approx(expected, abs=1e-4)
 
 
 def test_only_some_classes_are_written(place):

@@ -11,10 +11,11 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from jaxvision.annotate import cutting, streaming
+from jaxvision.annotate import cutting, streaming, verdicts
 from jaxvision.annotate.attributes import finders
 from jaxvision.annotate.labeller import labellers
 from jaxvision.annotate.listing import ALONE, Worker, listing
+from jaxvision.annotate.promises import Calibration
 from jaxvision.annotate.store import Store
 from jaxvision.annotate.streaming import Labelling, Progress, Run
 from jaxvision.annotate.summary import Summary, summary
@@ -83,8 +84,9 @@ def label(
             models, renamed=renamed, classes=classes, score=score, tta=tta, tiling=tiling, batch_size=batch_size
         )
         cutter = cutting.cutter(masks, batch_size) if masks else None
-        how = streaming.labelling(found, cutter, attributed)
-        keep_settings(store, how, words, output)
+        calibration = of_main(store, output, worker)
+        how = streaming.labelling(found, cutter, attributed)._replace(calibration=calibration)
+        keep_settings(store, how, words)
         if worker == ALONE:
             merge_workers(store, output)
         run = Run(store, how, redo, started(len(listed.names)))
@@ -138,14 +140,22 @@ def keep(store: Store, key: str, value: Any) -> None:
         store.settings[key] = text
 
 
-def keep_settings(store: Store, how: Labelling, words: Vocabulary, output: Path) -> None:
-    """Keeps the models, and the classes of the store and new ones; a worker's store has those of the main one, too."""
-    known, main = store.settings.get("classes"), output / file_name(STORE, ".sqlite", ALONE)
-    if known is None and main != store.path and main.is_file():
-        with Store(main, readonly=True) as other:
-            known = other.settings.get("classes")
-    keep(store, "classes", list(dict.fromkeys([*json.loads(known or "[]"), *words.classes])))
+def keep_settings(store: Store, how: Labelling, words: Vocabulary) -> None:
+    """Keeps the models, and the classes of the store and new ones."""
+    known = json.loads(store.settings.get("classes", "[]"))
+    keep(store, "classes", list(dict.fromkeys([*known, *words.classes])))
     keep(store, f"labelling {how.digest}", streaming.description(how))
+
+
+def of_main(store: Store, output: Path, worker: Worker) -> Calibration | None:
+    """The calibration that labelling goes by; a worker's store takes that of the main one, and its classes."""
+    main = output / file_name(STORE, ".sqlite", ALONE)
+    if worker == ALONE or not main.is_file():
+        return verdicts.of_store(store)
+    with Store(main, readonly=True) as other:
+        if "classes" in other.settings and "classes" not in store.settings:
+            store.settings["classes"] = other.settings["classes"]
+        return verdicts.of_store(other)
 
 
 def merge_workers(store: Store, output: Path) -> None:

@@ -11,9 +11,11 @@ from jaxvision.annotate.attributes import AttributeFinder
 from jaxvision.annotate.cutting import Cutter
 from jaxvision.annotate.findings import ImageChanged, touched
 from jaxvision.annotate.labeller import DIGITS, Labeller, View, together
+from jaxvision.annotate.promises import Calibration
 from jaxvision.annotate.reading import ImageRead, Known
 from jaxvision.annotate.records import Annotation, ImageRecord
 from jaxvision.annotate.store import Store
+from jaxvision.annotate.verdicts import judged
 from jaxvision.data.prefetch import prefetch
 from jaxvision.run.digest import checksum
 
@@ -33,6 +35,8 @@ class Labelling(NamedTuple):
     finders: Sequence[AttributeFinder]
     digest: str
     """Digest of models and settings."""
+    calibration: Calibration | None = None
+    """Gives guesses their probabilities. No part of the digest: `annotate calibrate` sees to guesses that are there."""
 
     @property
     def who(self) -> str:
@@ -130,14 +134,9 @@ class Run:
         image, objects = seen
         if image.pixels is not None and objects:
             objects = with_attributes(self.how.finders, reading.three_channels(image.pixels), objects)
-        return ImageRecord(
-            image.name,
-            image.sha256,
-            image.size,
-            tuple(objects),
-            failure=image.failure,
-            labelling=self.how.digest,
-        )
+        known = {"failure": image.failure, "labelling": self.how.digest}
+        record = ImageRecord(image.name, image.sha256, image.size, tuple(objects), **known)
+        return record if self.how.calibration is None else judged(record, self.how.calibration)
 
     def _write(self) -> None:
         """Writes the records that wait, all in one transaction."""
