@@ -26,7 +26,7 @@ def lists(seed, count, objects, labels=3):
 @pytest.mark.parametrize("weighted", [False, True])
 def test_it_is_the_published_code(confidence, weighted):
     published = pytest.importorskip("ensemble_boxes")
-    for seed in range(40):
+    for seed in range(20):
         rng = np.random.default_rng(seed)
         found = lists(seed, count=1 + seed % 4, objects=int(rng.integers(0, 25)))
         weights = rng.uniform(0.5, 3, len(found)).tolist() if weighted else None
@@ -66,7 +66,7 @@ def test_objects_of_other_labels_stay_apart():
     assert [each.label for each in found] == [0, 1]
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=15, deadline=None)
 @given(st.integers(0, 10**6), st.integers(1, 4), st.integers(0, 15))
 def test_each_object_is_in_one(seed, count, objects):
     found = lists(seed, count, objects)

@@ -2,6 +2,7 @@
 
 import json
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -25,9 +26,9 @@ SIZE = (90, 120)
 
 def model(predict, classes, output, side=64):
     """A model that predicts by a function of a batch."""
-    like = detector(rows=2, side=side)
+    like, jitted = detector(rows=2, side=side), jax.jit(predict)
     task = like.task._replace(predict=predict)
-    return like._replace(task=task, classes=tuple(classes), output=output, apply=lambda batch: predict({}, batch))
+    return like._replace(task=task, classes=tuple(classes), output=output, apply=lambda batch: jitted({}, batch))
 
 
 def found_in(image, model, **options):
@@ -48,8 +49,11 @@ def check_masks(found, masks, names, scores=None):
         assert scores is None or each.score == pytest.approx(scores[name])
 
 
-@pytest.mark.parametrize("options", [{}, {"tta": True}, {"tiling": checked(64)}], ids=["whole", "mirrored", "tiles"])
-@pytest.mark.parametrize("kind", ["instances", "semantic"])
+@pytest.mark.parametrize(
+    ("kind", "options"),
+    [("instances", {"tta": True}), ("semantic", {}), ("semantic", {"tiling": checked(64)})],
+    ids=["objects, mirrored", "classes", "classes, tiles"],
+)
 def test_segmenters_find_the_masks_of_objects(kind, options):
     image, masks = scene(3)
     if kind == "instances":
