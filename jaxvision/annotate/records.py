@@ -63,6 +63,8 @@ class ImageRecord(NamedTuple):
     """Why the image can't be read; None where it can."""
     version: int = 0
     """Number of changes so far: a change that was made of an older version is refused."""
+    labelling: str = ""
+    """Digest of the models and settings of the last run that labelled it; empty where none did."""
 
 
 class Event(NamedTuple):

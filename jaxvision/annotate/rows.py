@@ -10,7 +10,7 @@ from jaxvision.errors import DataError, shown
 from jaxvision.formats.labelled import Segmentation, Value
 from jaxvision.masks.runs import Runs
 
-COLUMNS = "name, sha256, height, width, state, failure, note, version, next, objects"
+COLUMNS = "name, sha256, height, width, state, failure, note, version, next, labelling, objects"
 
 
 class Row(NamedTuple):
@@ -29,14 +29,15 @@ def values(row: Row) -> tuple[Any, ...]:
     size = int(record.size[0]), int(record.size[1])
     objects = dumps([plain(each) for each in record.objects])
     text = record.name, record.sha256, *size, record.state, record.failure, row.note
-    return *text, record.version, row.next, objects
+    return *text, record.version, row.next, record.labelling, objects
 
 
 def row_of(found: tuple[Any, ...]) -> Row:
     """The row of its values."""
-    name, sha256, height, width, state, failure, note, version, following, objects = found
+    name, sha256, height, width, state, failure, note, version, following, labelling, objects = found
     listed = tuple(map(annotation_of, json.loads(objects)))
-    return Row(ImageRecord(name, sha256, (height, width), listed, state, failure, version), following, note)
+    record = ImageRecord(name, sha256, (height, width), listed, state, failure, version, labelling)
+    return Row(record, following, note)
 
 
 def dumps(value: object) -> str:

@@ -27,7 +27,7 @@ TABLES = (
     "CREATE TABLE settings (key TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID",
     "CREATE TABLE images (name TEXT PRIMARY KEY, sha256 TEXT NOT NULL, height INTEGER NOT NULL, width INTEGER NOT NULL, "
     "state TEXT NOT NULL, failure TEXT, note TEXT NOT NULL DEFAULT '', version INTEGER NOT NULL, next INTEGER NOT NULL, "
-    "objects TEXT NOT NULL)",
+    "labelling TEXT NOT NULL DEFAULT '', objects TEXT NOT NULL)",
     "CREATE TABLE steps (number INTEGER PRIMARY KEY AUTOINCREMENT, who TEXT NOT NULL, status TEXT NOT NULL)",
     "CREATE INDEX steps_of ON steps (who, status, number)",
     "CREATE TABLE events (number INTEGER PRIMARY KEY AUTOINCREMENT, step INTEGER, name TEXT NOT NULL, who TEXT NOT NULL, "

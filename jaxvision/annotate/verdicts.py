@@ -5,7 +5,7 @@ from collections.abc import Iterator, Sequence
 from itertools import islice
 from typing import NamedTuple
 
-from jaxvision.annotate import promises, schema
+from jaxvision.annotate import promises, rows
 from jaxvision.annotate.checked import Checked, checked, model_of
 from jaxvision.annotate.promises import USUAL, Calibration, Promise
 from jaxvision.annotate.records import Annotation, ImageRecord, State, Verdict
@@ -116,7 +116,7 @@ def model_guesses(store: Store, record: ImageRecord) -> list[Annotation]:
     if any(each.human for each in record.objects):
         for event in store.history(record.name):
             if event.object is not None and event.before and event.object not in before:
-                before[event.object] = schema.annotation_of(json.loads(event.before))
+                before[event.object] = rows.annotation_of(json.loads(event.before))
     first = [before.get(each.id, each) if each.human else each for each in record.objects]
     return [each for each in first if each.score is not None and each.sources]
 

@@ -97,10 +97,15 @@ def _parts(rows: Rows, row: int, smallest: int) -> Iterator[Component]:
     """The parts of the map of one image, in pixels of its file."""
     shape, logits = tuple(map(int, rows["canvas"][row])), np.asarray(rows["logits"][row], np.float32)
     canvas = file_masks.canvas_of(rows, row)._replace(image=np.zeros((*shape, 0), np.uint8))
+    return parts_of(class_map(logits, canvas), probabilities(logits, canvas), smallest)
+
+
+def probabilities(logits: Float[np.ndarray, "h w k"], canvas: Canvas) -> Callable[[int], Float[np.ndarray, "y x"]]:
+    """From a class to its probability at each pixel of the image file: that of the cell of the map that the pixel lies in."""
     powers = np.exp(logits - logits.max(-1, keepdims=True))
     y, x = (_nearest(canvas, axis, logits.shape[axis]) for axis in (0, 1))
     normalised = powers / powers.sum(-1, keepdims=True)
-    return parts_of(class_map(logits, canvas), lambda label: normalised[..., label][y][:, x], smallest)
+    return lambda label: normalised[..., label][y][:, x]
 
 
 def _nearest(canvas: Canvas, axis: int, cells: int) -> Int[np.ndarray, "n"]:
