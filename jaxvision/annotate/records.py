@@ -11,7 +11,7 @@ from jaxvision.formats.image_file import Size
 from jaxvision.formats.labelled import Segmentation, Value
 
 Verdict = Literal["new", "accepted", "rejected"]
-"""What was decided of an object: nothing yet, that it is right, that it is wrong. Rejected objects are kept, never exported."""
+"""What was decided of an object: nothing yet, that it is right, that it is wrong. Rejected ones are kept, never exported."""
 State = Literal["new", "accepted", "reviewed"]
 """How far an image is: new, every object above the threshold of a promise, or a person has looked at all of it."""
 

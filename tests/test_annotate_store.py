@@ -1,0 +1,209 @@
+"""Store: models' guesses, persons' changes, undo, and the file itself."""
+
+import os
+import sqlite3
+
+import pytest
+
+from jaxvision.annotate.records import Annotation, ImageRecord, Source
+from jaxvision.annotate.store import Change, Conflict, ImageChanged, Store
+from jaxvision.errors import ConfigError, DataError
+from jaxvision.masks.runs import Runs
+
+SSD = (Source("ssd", "c0ffee"),)
+ME = "human:me"
+
+
+def guess(label="cup", x=10.0, score=0.5, **more):
+    return Annotation(0, label, (x, 10.0, x + 20, 30.0), score=score, sources=SSD, **more)
+
+
+def record(*objects, name="a.jpg", sha256="12", **more):
+    return ImageRecord(name, sha256, (100, 200), objects, **more)
+
+
+@pytest.fixture
+def store(tmp_path):
+    with Store(tmp_path / "annotations.sqlite", create=True) as opened:
+        yield opened
+
+
+def labels(store, name="a.jpg"):
+    return [each.label for each in store.get(name).objects]
+
+
+def test_a_record_comes_back_with_all_it_holds(store):
+    polygons = ((0.1, 0.2, 3.5, 0.25, 1.0, 7.0),)
+    whole = [
+        guess(attributes={"colour": "red", "words": ("STOP", "é"), "n": 3, "x": 0.1, "b": True}, probability=1 / 3),
+        guess(x=50.0, segmentation=polygons),
+        guess(x=90.0, segmentation=Runs((100, 200), b"abc`1")),
+    ]
+    given = record(*whole, name="ä b/ü.jpg", state="accepted")
+    assert store.put(given, who="ssd")
+    with Store(store.path, readonly=True) as again:
+        found = again.get("ä b/ü.jpg")
+        assert list(again.records()) == [found]
+    assert found == given._replace(version=1, objects=tuple(o._replace(id=i) for i, o in enumerate(whole, 1)))
+
+
+def test_images_without_objects_and_failures_are_records(store):
+    store.put(record(name="b"), who="ssd")
+    store.put(ImageRecord("a", "", (0, 0), failure="it is empty"), who="ssd")
+    assert store.names() == ["a", "b"]
+    assert store.get("a").failure == "it is empty"
+    assert store.get("c") is None
+
+
+def test_a_second_run_that_changes_nothing_writes_no_byte(store):
+    store.put(record(guess(), guess("tie", 60.0)), who="ssd")
+    store.apply("a.jpg", Change("accept", 1), who=ME, version=1)
+    store.settings["classes"] = '["cup"]'
+    store.close()
+    before = store.path.read_bytes(), store.path.stat().st_mtime_ns
+    folder = store.path.parent.stat().st_mtime_ns
+    with Store(store.path, create=True) as again:
+        assert not again.put(record(guess(), guess("tie", 60.0)), who="ssd")
+        again.settings["classes"] = '["cup"]'
+    assert (store.path.read_bytes(), store.path.stat().st_mtime_ns) == before
+    assert store.path.parent.stat().st_mtime_ns == folder
+    assert os.listdir(store.path.parent) == [store.path.name]
+
+
+def test_a_run_replaces_guesses_but_nothing_that_a_person_touched(store):
+    store.put(record(guess("cup"), guess("tie", 60.0), guess("cat", 100.0)), who="ssd")
+    store.apply("a.jpg", Change("rename", 1, "bowl"), who=ME, version=1)
+    store.apply("a.jpg", Change("reject", 2), who=ME, version=2)
+    assert store.put(
+        record(guess("cup", 12.0), guess("tie", 61.0), guess("dog", 62.0), guess("cow", 150.0)), who="yolo"
+    )
+    found = store.get("a.jpg").objects
+    assert [(each.id, each.label, each.verdict) for each in found] == [
+        (1, "bowl", "accepted"),  # no cup in its place
+        (2, "tie", "rejected"),  # no tie in its place, but a dog
+        (4, "dog", "new"),  # 3 was the cat
+        (5, "cow", "new"),
+    ]
+
+
+def test_what_a_person_has_looked_at_stays_and_another_image_is_told(store):
+    store.put(record(guess()), who="ssd")
+    store.put(record(guess(), sha256="34"), who="ssd")
+    assert store.get("a.jpg").sha256 == "34"
+    store.apply("a.jpg", Change("reviewed"), who=ME, version=2)
+    assert not store.put(record(guess("tie"), sha256="34"), who="yolo")
+    with pytest.raises(ImageChanged, match="a.jpg: the image is another since"):
+        store.put(record(guess("tie"), sha256="56"), who="yolo")
+    assert labels(store) == ["cup"]
+
+
+def test_redo_makes_a_copy_first(store):
+    store.put(record(guess()), who="ssd")
+    assert store.put(record(guess("cat")), who="ssd", redo=True)
+    assert not store.backups
+    store.apply("a.jpg", Change("rename", 2, "bowl"), who=ME, version=2)
+    store.put(record(guess("tie"), sha256="56"), who="yolo", redo=True)
+    assert labels(store) == ["tie"]
+    (copy,) = store.backups
+    assert copy.name == "annotations.sqlite.backup-1"
+    with Store(copy) as old:
+        assert labels(old) == ["bowl"]
+    with pytest.raises(Conflict, match="no undo of: rename"):
+        store.undo(ME)
+    assert store.undo(ME) is None
+
+
+def test_undo_and_redo_work_after_a_restart_and_for_each_person(store):
+    store.put(record(guess(), guess("tie", 60.0)), who="ssd")
+    store.apply("a.jpg", Change("rename", 1, "bowl"), who=ME, version=1)
+    store.apply("a.jpg", Change("rename", 2, "scarf"), who="human:you", version=2)
+    store.apply("a.jpg", Change("add", value={"label": "cat", "box": [1, 2, 3, 4]}), who=ME, version=3)
+    store.close()
+    with Store(store.path) as again:
+        assert again.undo(ME).version == 5
+        assert labels(again) == ["bowl", "scarf"]
+        again.undo(ME)
+        assert labels(again) == ["cup", "scarf"]
+        assert again.undo(ME) is None
+        again.redo(ME)
+        again.redo(ME)
+        assert again.redo(ME) is None
+        assert labels(again) == ["bowl", "scarf", "cat"]
+        again.undo("human:you")
+        assert labels(again) == ["bowl", "tie", "cat"]
+        again.apply("a.jpg", Change("accept", 2), who="human:you", version=again.get("a.jpg").version)
+        assert again.redo("human:you") is None
+        actions = [event.action for event in again.history("a.jpg")]
+    assert actions == ["label", "rename", "rename", "add", "undo", "undo", "redo", "redo", "undo", "accept"]
+
+
+def test_many_changes_are_one_step_or_none(store):
+    for name in "ab":
+        store.put(record(guess(), guess("tie", 60.0), name=name), who="ssd")
+    accepted = [("a", Change("accept", 1), 1), ("a", Change("accept", 2), 1), ("b", Change("accept", 1), 1)]
+    with pytest.raises(Conflict):
+        store.apply_all([*accepted, ("b", Change("accept", 2), 7)], ME)
+    assert not any(each.human for one in store.records() for each in one.objects)
+    store.apply_all(accepted, ME)
+    assert [each.verdict for one in store.records() for each in one.objects] == ["accepted"] * 3 + ["new"]
+    store.undo(ME)
+    assert not any(each.human for one in store.records() for each in one.objects)
+
+
+def test_an_old_version_is_a_conflict(store):
+    store.put(record(guess()), who="ssd")
+    with Store(store.path) as tab:
+        tab.apply("a.jpg", Change("accept", 1), who=ME, version=1)
+        with pytest.raises(Conflict, match="has version 2, the change was made of 1"):
+            store.apply("a.jpg", Change("reject", 1), who=ME, version=1)
+    assert store.get("a.jpg").objects[0].verdict == "accepted"
+
+
+def test_what_is_no_store_is_refused(tmp_path):
+    with pytest.raises(DataError, match="there is no store"):
+        Store(tmp_path / "none")
+    (tmp_path / "text").write_text("a text that is long enough to be no database" * 40)
+    sqlite3.connect(tmp_path / "other").execute("CREATE TABLE t (x)").connection.close()
+    for name in ("text", "other"):
+        before = (tmp_path / name).read_bytes()
+        with pytest.raises(DataError, match=f"{name}: it is no store of annotations"):
+            Store(tmp_path / name, create=True)
+        assert (tmp_path / name).read_bytes() == before
+
+
+def test_a_newer_store_is_refused_with_both_versions(store):
+    store.close()
+    connection = sqlite3.connect(store.path)
+    connection.execute("PRAGMA user_version=7")
+    connection.close()
+    with pytest.raises(DataError, match=r"annotations.sqlite: the store has version 7, this program reads up to 1"):
+        Store(store.path)
+
+
+def test_settings_are_a_mapping_of_json(store):
+    store.settings["images"] = '"/photos"'
+    store.settings["classes"] = "[]"
+    assert dict(store.settings) == {"classes": "[]", "images": '"/photos"'}
+    del store.settings["classes"]
+    assert list(store.settings) == ["images"]
+    with pytest.raises(ConfigError, match="allowed is JSON"):
+        store.settings["images"] = "/photos"
+
+
+def test_two_workers_are_one(tmp_path):
+    given = [record(guess(x=float(i)), name=f"{i}.jpg") for i in range(6)]
+    for number, part in enumerate((given, given[::2][::-1], given[1::2])):
+        with Store(tmp_path / str(number), create=True) as store:
+            for each in part:
+                store.put(each, who="ssd")
+    with Store(tmp_path / "1") as store:
+        store.apply("0.jpg", Change("accept", 1), who=ME, version=1)
+        store.undo(ME)
+        store.redo(ME)
+        store.undo(ME)
+    with Store(tmp_path / "0") as one, Store(tmp_path / "2") as merged:
+        merged.merge(tmp_path / "1")
+        merged.merge(tmp_path / "1")
+        assert [each._replace(version=1) for each in merged.records()] == list(one.records())
+        merged.redo(ME)
+        assert merged.get("0.jpg").objects[0].verdict == "accepted"
