@@ -34,6 +34,17 @@ def outline(mask: Runs | Bool[np.ndarray, "h w"]) -> list[Polygon] | None:
     Pixels that touch at a corner alone are of two polygons, or of one that touches itself there. Where the pixels around
     some that are off touch at their corners alone, that is no hole.
     """
+    found = _outlined(mask)
+    return None if any(hole for _, hole in found) else [polygon for polygon, _ in found]
+
+
+def edges(mask: Runs | Bool[np.ndarray, "h w"]) -> list[Polygon]:
+    """The polygons along the edges of a mask's pixels, those around holes too: filled by the even-odd rule, they are the mask."""
+    return [polygon for polygon, _ in _outlined(mask)]
+
+
+def _outlined(mask: Runs | Bool[np.ndarray, "h w"]) -> list[tuple[Polygon, bool]]:
+    """The polygons along the edges of a mask's pixels, and whether each goes around a hole."""
     on = decode(mask) if isinstance(mask, Runs) else np.asarray(mask, bool)
     rows, columns = np.flatnonzero(on.any(1)), np.flatnonzero(on.any(0))
     if not len(rows):
@@ -41,15 +52,12 @@ def outline(mask: Runs | Bool[np.ndarray, "h w"]) -> list[Polygon] | None:
     top, left = int(rows[0]), int(columns[0])
     window = np.pad(on[top : rows[-1] + 1, left : columns[-1] + 1], 1)
     corners, across, down = _corners(window)
-    polygons: list[Polygon] = []
+    found: list[tuple[Polygon, bool]] = []
     for loop in _loops(across, down):
-        y, x = corners[loop[0]]
-        if not window[
-            y + 1, x + 1
-        ]:  # the first corner of a loop is its upper left one: inside it, all but around a hole
-            return None
-        polygons.append([int(each) for each in (corners[loop][:, ::-1] + [left, top]).reshape(-1)])
-    return polygons
+        y, x = corners[loop[0]]  # the first corner of a loop is its upper left one: inside it, all but around a hole
+        polygon = [int(each) for each in (corners[loop][:, ::-1] + [left, top]).reshape(-1)]
+        found.append((polygon, not window[y + 1, x + 1]))
+    return found
 
 
 def _corners(
