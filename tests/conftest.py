@@ -89,7 +89,7 @@ def imported():
     assert font_manager.fontManager.ttflist
 
 
-BIG = {"slow", "parity", "gpu", "network", "slurm", "ray"}
+BIG = {"slow", "parity", "gpu", "network", "slurm", "ray", "browser"}
 
 
 def _processor_seconds():

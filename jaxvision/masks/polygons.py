@@ -39,7 +39,7 @@ def outline(mask: Runs | Bool[np.ndarray, "h w"]) -> list[Polygon] | None:
 
 
 def edges(mask: Runs | Bool[np.ndarray, "h w"]) -> list[Polygon]:
-    """The polygons along the edges of a mask's pixels, those around holes too: filled by the even-odd rule, they are the mask."""
+    """The polygons along the edges of a mask's pixels, around holes too: filled by the even-odd rule, they are the mask."""
     return [polygon for polygon, _ in _outlined(mask)]
 
 

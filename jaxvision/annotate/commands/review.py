@@ -13,6 +13,9 @@ from typing import NamedTuple
 from jaxvision import commands
 from jaxvision.annotate.review import server
 
+NAME = "annotations.sqlite"
+"""Name of the store in the output folder of `annotate label`."""
+
 
 class Flags(NamedTuple):
     """The command line."""
@@ -29,10 +32,10 @@ def parse(argv: list[str]) -> Flags:
     """The flags."""
     parser = commands.new_parser(
         "annotate review",
-        description="Review annotations in a browser, those that are most probably wrong first. Every action is stored at once.",
+        description="Review annotations in a browser, what is likely wrong first. Every action is stored at once.",
         epilog="Needs the extra review. On another machine: ssh -L 8017:localhost:8017 MACHINE, and open the address here.",
     )
-    parser.add_argument("store", type=commands.expanded, metavar="STORE", help="file of the store: annotations.sqlite")
+    parser.add_argument("store", type=commands.expanded, metavar="STORE", help="file of the store, or its folder")
     parser.add_argument("--images", type=commands.expanded, metavar="DIR", help="folder of the images (the store's)")
     parser.add_argument(
         "--host", default="127.0.0.1", help="address to listen at (127.0.0.1: this machine alone reaches it)"
@@ -41,7 +44,8 @@ def parse(argv: list[str]) -> Flags:
     parser.add_argument("--as", dest="who", type=_name, metavar="NAME", help="who reviews (the user's name)")
     flags, _ = commands.parsed(parser, argv)
     known = vars(flags)
-    return Flags(**{**known, "who": known["who"] or _user()})
+    store = known["store"] / NAME if known["store"].is_dir() else known["store"]
+    return Flags(**{**known, "store": store, "who": known["who"] or _user()})
 
 
 def _port(text: str) -> int:
@@ -77,7 +81,5 @@ def serve(flags: Flags) -> int:
             print("jaxvision: other machines reach this server; what is sent is not encrypted", file=sys.stderr)
         print(f"Review as {flags.who}: {address}", flush=True)
 
-    server.review(
-        flags.store, images=flags.images, host=flags.host, port=flags.port, who=flags.who, told=told
-    )
+    server.review(flags.store, images=flags.images, host=flags.host, port=flags.port, who=flags.who, told=told)
     return 0

@@ -28,9 +28,9 @@ def wrongness(each: Annotation) -> float:
 Order = Callable[[Annotation], float]
 """How early an object is shown: the higher, the earlier."""
 ORDERS: Mapping[str, Order] = {
-    "most probably wrong": wrongness,
-    "most probably right": lambda each: -wrongness(each),
-    "least certain": lambda each: -abs(wrongness(each) - 0.5),
+    "likely wrong first": wrongness,
+    "likely right first": lambda each: -wrongness(each),
+    "least certain first": lambda each: -abs(wrongness(each) - 0.5),
 }
 """Orders of a queue, by the names that the page shows; the first is the default. Equal ones come in order of the images."""
 

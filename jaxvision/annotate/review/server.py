@@ -54,17 +54,23 @@ def review(path: Path, *, images: Path | None, host: str, port: int, who: str, t
       DataError: where there is no store.
     """
     check_installed()
+    with Store(path) as store:
+        folder = images_of(store, images)
+        with listening(host, port) as sock:
+            serve(Desk(store, folder, who), sock, host, told)
+
+
+def serve(desk: Desk, sock: socket.socket, host: str, told: Callable[[str], None]) -> None:
+    """Answers at a socket that listens, until the process is told to end."""
     import uvicorn
 
-    with Store(path) as store, listening(host, port) as sock:
-        desk = Desk(store, images_of(store, images), who)
-        port = sock.getsockname()[1]
-        door = Door(secrets.token_urlsafe(32), f"jaxvision-{port}", names_of(host))
-        options: dict[str, Any] = {"http": "h11", "ws": "none", "lifespan": "off", "access_log": False}
-        options |= {"log_level": "warning", "log_config": None, "server_header": False, "proxy_headers": False}
-        config = uvicorn.Config(application(desk, door), timeout_graceful_shutdown=3, limit_concurrency=64, **options)
-        told(address(host, port, door.token))
-        uvicorn.Server(config).run(sockets=[sock])
+    port = sock.getsockname()[1]
+    door = Door(secrets.token_urlsafe(32), f"jaxvision-{port}", names_of(host))
+    options: dict[str, Any] = {"http": "h11", "ws": "none", "lifespan": "off", "access_log": False}
+    options |= {"log_level": "warning", "log_config": None, "server_header": False, "proxy_headers": False}
+    options |= {"timeout_graceful_shutdown": 3, "limit_concurrency": 64}
+    told(address(host, port, door.token))
+    uvicorn.Server(uvicorn.Config(application(desk, door), **options)).run(sockets=[sock])
 
 
 def listening(host: str, port: int) -> socket.socket:

@@ -13,7 +13,7 @@ from jaxvision.masks.polygons import edges
 from jaxvision.masks.runs import Runs
 
 LONGEST_SIDE = 1024
-"""Pixels of the longer side of the grid on which run lengths are outlined: more than a screen shows cost time and say nothing."""
+"""Pixels of the longer side of the grid on which run lengths are outlined: a screen shows no more."""
 Path = str
 """The `d` of an SVG path: corners in pixels of the image, to be filled by the even-odd rule."""
 
@@ -44,7 +44,9 @@ def object_view(each: Annotation) -> dict[str, Any]:
         "score": each.score,
         "probability": each.probability,
         "wrong": wrongness(each),
-        "attributes": {key: list(value) if isinstance(value, tuple) else value for key, value in each.attributes.items()},
+        "attributes": {
+            key: list(value) if isinstance(value, tuple) else value for key, value in each.attributes.items()
+        },
         "sources": [source.model for source in each.sources],
         "verdict": each.verdict,
         "human": each.human,
@@ -59,7 +61,7 @@ def path(mask: Segmentation) -> Path:
 
 
 def outlines(mask: Runs, longest: int = LONGEST_SIDE) -> list[list[int]]:
-    """Closed outlines of a mask in pixels of its image, holes too; of a large image every second, third, ... pixel is seen."""
+    """Closed outlines of a mask in pixels of its image, holes too; of a large image not every pixel is seen."""
     x0, y0, x1, y1 = map(int, runs.box(mask))
     step = -(-max(mask.size) // longest)
     pixels = runs.columns(mask, x0, x1)[y0:y1:step, ::step]

@@ -11,7 +11,7 @@ let drawings = 0, lastLabel = null, hints = true;
 const records = new Map(), finished = new Set();
 
 const outbox = new Outbox({ told: tellStored, stored: onStored, conflict: onConflict, refused: onRefused });
-const stage = new Stage({ select, move: (id, box) => act([{ action: "move", object: id, value: box }]), draw });
+const stage = new Stage({ select, draw, seen: lookAtFile, move: (id, box) => act([{ action: "move", object: id, value: box }]) });
 const list = new ObjectList(select);
 
 // Records -------------------------------------------------------------------------------------------------------------
@@ -32,7 +32,7 @@ function adopt(found) {
 }
 
 function show(found) {
-  const other = found.number !== record?.number;
+  if (found.number !== record?.number) $("changed").hidden = true;
   record = found;
   learn(found.objects.map((each) => each.label));
   $("name").textContent = $("name").title = found.name;
@@ -43,7 +43,6 @@ function show(found) {
   tellEmpty(found.failure ? `This image can't be read: ${found.failure}` : "");
   stage.show(found, numbers);
   list.show(found, numbers);
-  if (other) lookAtFile(found.number);
   select(found.objects.some((each) => each.id === selected) ? selected : null);
 }
 
@@ -56,7 +55,6 @@ function learn(labels) {
 }
 
 async function lookAtFile(number) {
-  $("changed").hidden = true;
   const found = await get(`/api/file/${number}`).catch(() => ({}));
   if (number !== record?.number) return;
   $("changed").hidden = !found.changed;
@@ -149,7 +147,7 @@ function select(id) {
   stage.select(id);
   list.select(id);
   const object = chosen();
-  showObject(object, session, (key, value) => act([{ action: "attribute", object: selected, value: [key, value] }]));
+  showObject(object, record, session, (key, value) => act([{ action: "attribute", object: id, value: [key, value] }]));
   showClasses(session.classes, (name) => rename(name), object?.label ?? lastLabel);
 }
 
@@ -159,12 +157,17 @@ const chosen = () => record?.objects.find((each) => each.id === selected) ?? nul
 function act(changes) {
   if (outbox.state === "gone" || outbox.state === "locked") return tell("Nothing is stored while the server is away.");
   outbox.change(record.number, changes);
-  const made = changes.reduce(applied, record);
-  records.set(made.number, made);
-  for (const each of changes) if (each.object) finished.add(`${record.number}/${each.object}`);
-  show(made);
+  const after = changes.reduce(applied, record);
+  records.set(after.number, after);
+  for (const each of changes) finish(each);
+  show(after);
   tellPlace();
-  return made;
+  return after;
+}
+
+function finish({ action, object }) {
+  if (byImages()) return action === "reviewed" && finished.add(`${record.number}`);
+  if (queue.entries.some(([number, id]) => number === record.number && id === object)) finished.add(`${record.number}/${object}`);
 }
 
 function decide(action) {
@@ -251,11 +254,17 @@ let nudged = null;
 
 function nudge(dx, dy, grows, far) {
   const step = Math.max(1, Math.round(1 / stage.view.scale)) * (far ? 10 : 1), change = grows ? "grown" : "shifted";
-  if (stage.pencil?.length) { stage.pencil = stage[change](stage.pencil, dx * step, dy * step); return stage.sketch(); }
+  if (stage.pencil && !stage.pencil.length) return stage.sketchInTheMiddle();
+  if (stage.pencil) { stage.pencil = stage[change](stage.pencil, dx * step, dy * step); return stage.sketch(); }
   const object = chosen();
   if (!object) return;
   nudged = stage[change](nudged ?? object.box, dx * step, dy * step);
   stage.preview(nudged);
+}
+
+function pencilled() {
+  if (stage.pencil.length) stage.drawn();
+  else stage.sketchInTheMiddle();
 }
 
 function letGo() {
@@ -279,7 +288,7 @@ const KEYS = [
   ["← ↑ → ↓", "move the box; with Shift resize it, with Ctrl in large steps", null, true],
   ["T", "attributes of the object", editAttributes, true],
   ["Y", "accept all of this image that are not decided", acceptImage],
-  ["Enter", "image is reviewed; go on to the next", () => (stage.pencil?.length ? stage.drawn() : reviewed()), true],
+  ["Enter", "image is reviewed; go on to the next", () => (stage.pencil ? pencilled() : reviewed()), true],
   ["PageDown", "next image", () => nextImage(1)],
   ["PageUp", "previous image", () => nextImage(-1)],
   ["U", "undo, also after a restart (Ctrl+Z)", () => step("undo"), true],
@@ -360,6 +369,7 @@ function onStored(job, answer, more) {
   if (job.changes) return adopt(answer.record);
   if (answer.several) { records.clear(); loadQueue(true); }
   records.set(answer.record.number, answer.record);
+  if (answer.record.state !== "reviewed") finished.delete(`${answer.record.number}`);
   for (const each of answer.record.objects) if (each.verdict === "new") finished.delete(`${answer.record.number}/${each.id}`);
   show(answer.record);
   if (answer.object && answer.record.objects.some((each) => each.id === answer.object)) select(answer.object);

@@ -112,19 +112,19 @@ function fact(name, value) {
   return [made("dt", { textContent: name }), made("dd", { textContent: value, title: value })];
 }
 
-export function showObject(object, session, change) {
+export function showObject(object, record, session, change) {
   $("object").hidden = !object;
   if (!object) return;
-  const box = object.box.map((side) => Math.round(side));
+  const box = object.box.map((side) => Math.round(side)), of = `${record.number}/${object.id}`;
   const facts = [fact("Class", object.label)];
   if (object.probability !== null) facts.push(fact("Probability", percent(object.probability)));
-  if (object.score !== null) facts.push(fact("Score", percent(object.score)));
+  if (object.score !== null && object.score !== object.probability) facts.push(fact("Score", percent(object.score)));
   facts.push(fact("Found by", object.sources.length ? object.sources.join(", ") : "a person"));
   facts.push(fact("Verdict", { new: "not decided", accepted: "accepted", rejected: "rejected" }[object.verdict] + (object.human ? " by a person" : "")));
-  facts.push(fact("Place", `${box[0]}, ${box[1]} · ${box[2] - box[0]} × ${box[3] - box[1]} px`));
+  facts.push(fact("Box", `${box[0]}, ${box[1]} · ${box[2] - box[0]} × ${box[3] - box[1]}`));
   $("facts").replaceChildren(...facts.flat());
-  if ($("attributes").contains(document.activeElement) && $("attributes").dataset.of === `${object.id}`) return;
-  $("attributes").dataset.of = object.id;
+  if ($("attributes").contains(document.activeElement) && $("attributes").dataset.of === of) return;
+  $("attributes").dataset.of = of;
   $("attributes").replaceChildren(...Object.entries(object.attributes).map(([key, value]) => attribute(key, value, session, change)));
 }
 

@@ -27,7 +27,8 @@ const clamp = (value, low, high) => Math.min(Math.max(value, low), high);
 const ordered = ([a, b, c, d]) => [Math.min(a, c), Math.min(b, d), Math.max(a, c), Math.max(b, d)];
 
 export class Stage {
-  // `on` has select(id or null), move(id, box) and draw(box), called when a person has done so.
+  // `on` has select(id or null), move(id, box) and draw(box), called when a person has done so, and seen(number), when the
+  // picture of an image has come, or can't be had.
   constructor(on) {
     this.on = on;
     this.main = document.getElementById("stage");
@@ -52,6 +53,7 @@ export class Stage {
     this.classes = classes;
     if (other) {
       this.size = record.size;
+      this.picture.style.visibility = "hidden"; // until it is the picture of this image
       this.picture.src = record.picture;
       this.selected = this.pencil = null;
       this.fit();
@@ -234,6 +236,12 @@ export class Stage {
       const frame = this.main.getBoundingClientRect();
       this.zoom(Math.exp(-event.deltaY * 0.0015), event.clientX - frame.left, event.clientY - frame.top);
     }, { passive: false });
+    for (const way of ["load", "error"]) {
+      this.picture.addEventListener(way, () => {
+        this.picture.style.visibility = way === "load" ? "visible" : "hidden";
+        this.on.seen(this.record.number);
+      });
+    }
     this.main.addEventListener("dblclick", () => this.fit());
     this.main.addEventListener("pointerdown", (event) => this.down(event));
     this.main.addEventListener("pointermove", (event) => this.drag?.(event));
