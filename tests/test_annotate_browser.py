@@ -1,6 +1,7 @@
 """The review page in a real Chromium without a window: what a person does is what the store holds, whatever happens.
 
-Needs Debian's chromium and chromium-driver, and the extra browser: python -m pytest -n0 -m browser tests/test_annotate_browser.py
+Needs Debian's chromium and chromium-driver, and the extra browser:
+python -m pytest -n0 -m browser tests/test_annotate_browser.py
 """
 
 import hashlib
@@ -196,7 +197,8 @@ def test_what_was_done_is_what_the_store_holds_though_the_server_was_killed(brow
     expected[renamed] = expected[renamed]._replace(label="square", **corrected)
 
     page.keys("t")
-    page.keys(Keys.CONTROL + "a" + Keys.CONTROL, "very dark", Keys.ENTER)
+    page.keys("a", held=[Keys.CONTROL])
+    page.keys("very dark", Keys.ENTER)
     expected[renamed] = expected[renamed]._replace(attributes={"colour": "very dark"})
     page.stored()
     assert objects_of(path, name) == expected

@@ -12,9 +12,9 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from jaxvision.annotate import __main__ as annotate
-from jaxvision.annotate import previews
+from jaxvision.annotate import drawing, previews
 from jaxvision.annotate.records import Annotation, ImageRecord, Source
-from jaxvision.annotate.review import desk, security, server, views
+from jaxvision.annotate.review import desk, security, server
 from jaxvision.annotate.review.queue import Filters, Index, wrongness
 from jaxvision.annotate.store import Change, Store
 from jaxvision.errors import ConfigError
@@ -261,7 +261,7 @@ def test_what_another_process_stores_is_followed(page, path):
 def test_outlines_of_masks_fill_to_the_same_pixels(height, width, seed):
     mask = np.random.default_rng(seed).random((height, width)) < 0.6
     assert np.array_equal(filled(edges(mask), mask.shape), mask)
-    assert np.array_equal(filled(views.outlines(runs.encode(mask)), mask.shape), mask)
+    assert np.array_equal(filled(drawing.outlines(runs.encode(mask)), mask.shape), mask)
 
 
 def filled(polygons, shape):
@@ -278,7 +278,7 @@ def filled(polygons, shape):
 def test_a_large_mask_is_outlined_on_a_coarser_grid():
     mask = np.zeros((3000, 4000), bool)
     mask[400:1200, 800:2000] = True
-    (corners,) = views.outlines(runs.encode(mask))
+    (corners,) = drawing.outlines(runs.encode(mask))
     assert np.reshape(corners, (-1, 2)).min(0).tolist() == [800, 400]
     assert np.reshape(corners, (-1, 2)).max(0).tolist() == [2000, 1200]
 

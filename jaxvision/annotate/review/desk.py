@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from pathlib import Path, PurePosixPath
 from typing import Any, get_args
 
+from jaxvision.annotate.drawing import colour
 from jaxvision.annotate.previews import Cache, Preview, preview
 from jaxvision.annotate.records import ImageRecord, State, Verdict
 from jaxvision.annotate.review.queue import ORDERS, Filters, Index
@@ -26,6 +27,8 @@ MOST_ENTRIES = 50_000
 """Entries of a queue that the page is told at once; it asks again when it has come to their end."""
 REMEMBERED = 256
 """Last actions whose answers are kept: one that is sent twice, since its answer was lost, is done once."""
+COLOURS = 256
+"""Colours that the page is told; classes of higher numbers begin with the first again."""
 Answer = dict[str, Any]
 
 
@@ -66,6 +69,7 @@ class Desk:
             "sources": self.index.models(),
             "attributes": attributes,
             "orders": list(ORDERS),
+            "colours": list(map(colour, range(COLOURS))),
         }
 
     def _classes(self) -> list[str]:

@@ -3,7 +3,7 @@
 import { get, Outbox } from "./api.js";
 import { applied, valueOf } from "./changes.js";
 import { $, amount, fillFilters, inOrder, made, ObjectList, readFilters, showClasses, showObject } from "./panel.js";
-import { Stage } from "./stage.js";
+import { paint, Stage } from "./stage.js";
 
 const KEPT = 12; // records that the page holds on to
 let session, queue = { entries: [], total: 0 }, position = 0, record = null, selected = null, numbers = new Map();
@@ -447,6 +447,7 @@ async function begin() {
   listKeys();
   listen();
   session = await get("/api/session");
+  paint(session.colours);
   numbers = new Map(session.classes.map((name, k) => [name, k]));
   fillFilters(session);
   tellStored("stored", 0);

@@ -4,12 +4,10 @@ const NS = "http://www.w3.org/2000/svg";
 const MOST_TAGS = 30; // names are written beside every object up to so many, and beside the selected one
 const GRIP = 9; // pixels of the screen
 const LEAST = 1; // pixels of the image that a box has at least
-const PALETTE = ["#5cc8ff", "#ffb547", "#4fd6a0", "#f4e04d", "#ff8f66", "#d7a0ff", "#9be15d", "#ff9ec4", "#7ad7d2", "#c8b98f"];
+let palette = ["#fff"];
 
-export function colour(number) {
-  if (number < PALETTE.length) return PALETTE[number];
-  return `hsl(${Math.round((number * 137.508) % 360)} 85% ${number % 2 ? 72 : 64}%)`;
-}
+export const paint = (colours) => { palette = colours; };
+export const colour = (number) => palette[number % palette.length];
 
 function element(name, attributes, parent) {
   const made = document.createElementNS(NS, name);
