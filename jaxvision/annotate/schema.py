@@ -1,4 +1,4 @@
-"""Schema: how a store lies in its file, how records become rows, and what goes wrong with the file said in one line.
+"""Schema: how a store lies in its file, how the file is opened, and what goes wrong with it said in one line.
 
 The journal is SQLite's rollback journal (`DELETE`), not a write-ahead log: at rest a store is one file that can be copied,
 it can be read where nothing can be written, and it needs no memory that processes have in common, which network disks do
@@ -6,20 +6,14 @@ not give. `synchronous=EXTRA` waits for the disk, and for the folder that the jo
 stays after a power cut too.
 """
 
-import json
-import math
 import os
 import shutil
 import sqlite3
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any, NamedTuple
 
-from jaxvision.annotate.records import Annotation, ImageRecord, Source
-from jaxvision.errors import DataError, WorkdirError, shown
-from jaxvision.formats.labelled import Segmentation, Value
-from jaxvision.masks.runs import Runs
+from jaxvision.errors import DataError, WorkdirError
 
 APPLICATION = 0x4A564153
 """SQLite's application id of a store, "JVAS"."""
@@ -43,16 +37,6 @@ TABLES = (
 )
 
 
-class Row(NamedTuple):
-    """Record as it lies in the store, with what only the store needs."""
-
-    record: ImageRecord
-    next: int = 1
-    """Least id that no object of the image has had."""
-    note: str = ""
-    """What a person has noted of the image."""
-
-
 @contextmanager
 def speaking(path: Path) -> Iterator[None]:
     """Inside this block an error of SQLite becomes one line that names the store and says what to do."""
@@ -63,7 +47,10 @@ def speaking(path: Path) -> Iterator[None]:
 
 
 def _spoken(path: Path, error: sqlite3.Error) -> DataError | WorkdirError:
-    code = (getattr(error, "sqlite_errorcode", None) or 0) & 0xFF
+    whole = getattr(error, "sqlite_errorcode", None) or 0
+    if whole in (sqlite3.SQLITE_READONLY_ROLLBACK, sqlite3.SQLITE_READONLY_RECOVERY):
+        return WorkdirError(f"{path}: a change was cut off; open the store once where it can be written")
+    code = whole & 0xFF
     no_store = f"{path}: it is no store of annotations"
     told: Mapping[int, DataError | WorkdirError] = {
         sqlite3.SQLITE_NOTADB: DataError(no_store),
@@ -89,6 +76,8 @@ def opened(path: Path, *, create: bool, readonly: bool) -> sqlite3.Connection:
         raise DataError(f"{path}: there is no store of annotations")
     if not readonly:
         check_writable(path)
+    elif path.with_name(f"{path.name}-journal").exists():
+        _recover(path)
     with speaking(path):
         uri = f"{path.absolute().as_uri()}?mode={'ro' if readonly else 'rwc' if create else 'rw'}"
         connection = sqlite3.connect(uri, PATIENCE, isolation_level=None, check_same_thread=False, uri=True)
@@ -102,6 +91,12 @@ def opened(path: Path, *, create: bool, readonly: bool) -> sqlite3.Connection:
             connection.close()
             raise
     return connection
+
+
+def _recover(path: Path) -> None:
+    """Takes back the change of a process that was killed in it, which a connection that only reads could not."""
+    with suppress(DataError, WorkdirError):
+        opened(path, create=False, readonly=False).close()
 
 
 def check_writable(path: Path) -> None:
@@ -139,94 +134,3 @@ def check_version(connection: sqlite3.Connection, path: Path, *, create: bool) -
 def _blank(connection: sqlite3.Connection) -> bool:
     tables = connection.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]
     return not tables and not connection.execute("PRAGMA application_id").fetchone()[0]
-
-
-COLUMNS = "name, sha256, height, width, state, failure, note, version, next, objects"
-
-
-def values(row: Row) -> tuple[Any, ...]:
-    """The values of a row, in order of `COLUMNS`."""
-    record = row.record
-    size = int(record.size[0]), int(record.size[1])
-    objects = dumps([plain(each) for each in record.objects])
-    text = record.name, record.sha256, *size, record.state, record.failure, row.note
-    return *text, record.version, row.next, objects
-
-
-def row_of(found: tuple[Any, ...]) -> Row:
-    """The row of its values."""
-    name, sha256, height, width, state, failure, note, version, following, objects = found
-    listed = tuple(map(annotation_of, json.loads(objects)))
-    return Row(ImageRecord(name, sha256, (height, width), listed, state, failure, version), following, note)
-
-
-def dumps(value: object) -> str:
-    """JSON text, the same for the same value.
-
-    Raises:
-      DataError: for what JSON can't hold, such as a number that is not finite.
-    """
-    try:
-        return json.dumps(value, ensure_ascii=False, allow_nan=False, sort_keys=True, separators=(",", ":"))
-    except (TypeError, ValueError) as error:
-        raise DataError(f"a record can't hold {shown(value)}: {error}") from error
-
-
-def plain(each: Annotation) -> dict[str, Any]:
-    """An object as JSON has it; NumPy's numbers become Python's."""
-    mask = each.segmentation
-    return {
-        "id": int(each.id),
-        "label": each.label,
-        "box": [float(side) for side in each.box],
-        "segmentation": None if mask is None else _plain_mask(mask),
-        "score": None if each.score is None else float(each.score),
-        "probability": None if each.probability is None else float(each.probability),
-        "attributes": {key: plain_value(value) for key, value in each.attributes.items()},
-        "sources": [list(source) for source in each.sources],
-        "verdict": each.verdict,
-        "human": bool(each.human),
-    }
-
-
-def _plain_mask(mask: Segmentation) -> dict[str, Any] | list[list[float]]:
-    return mask.coco() if isinstance(mask, Runs) else [[float(side) for side in polygon] for polygon in mask]
-
-
-def plain_value(value: Any) -> Any:
-    """A value of an attribute as JSON has it."""
-    if isinstance(value, tuple | list):
-        return [str(each) for each in value]
-    return value.item() if hasattr(value, "item") else value
-
-
-def annotation_of(found: Mapping[str, Any]) -> Annotation:
-    """The object that `plain` told; a list among its attributes becomes a tuple."""
-    return Annotation(
-        **{
-            **found,
-            "box": tuple(found["box"]),
-            "segmentation": mask_of(found["segmentation"]),
-            "attributes": {key: value_of(value) for key, value in found["attributes"].items()},
-            "sources": tuple(Source(*source) for source in found["sources"]),
-        }
-    )
-
-
-def mask_of(found: Any) -> Segmentation | None:
-    """The mask of JSON: run lengths of COCO's form, or polygons."""
-    if found is None:
-        return None
-    if isinstance(found, Mapping):
-        return Runs((int(found["size"][0]), int(found["size"][1])), found["counts"].encode("ascii"))
-    return tuple(tuple(map(float, polygon)) for polygon in found)
-
-
-def value_of(found: Any) -> Value:
-    """The value of an attribute that JSON has."""
-    return tuple(found) if isinstance(found, list) else found
-
-
-def finite(value: object) -> bool:
-    """Whether a value is a finite number."""
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)

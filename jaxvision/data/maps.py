@@ -202,7 +202,9 @@ def things(source: Source, names: Sequence[str]) -> Source:
         masks = None if all_masks is None else Made(len(places), lambda place: all_masks[places[place]])
         attributes = None if found.attributes is None else {name: each[kept] for name, each in found.attributes.items()}
         arrays = (each[kept] for each in found[:4])
-        return Annotations(*arrays, masks=masks, attributes=attributes)._replace(labels=labels[found.labels[kept]])
+        weight = None if found.weight is None else found.weight[kept]
+        rest = Annotations(*arrays, masks=masks, attributes=attributes, weight=weight)
+        return rest._replace(labels=labels[found.labels[kept]])
 
     def without_map(example: Example) -> Example:
         return example._replace(map=None, objects=None if example.objects is None else chosen(example.objects))

@@ -40,6 +40,8 @@ class Annotations(NamedTuple):
     """One of each object, of the size of the image."""
     attributes: dict[str, np.ndarray] | None = None
     """More of each object, by name: arrays `n ...`."""
+    weight: np.ndarray | None = None
+    """float32 `n`: weight of each object in the loss, 0 or more; None: 1. Read where the target has `weights`."""
 
 
 class Example(NamedTuple):

@@ -48,7 +48,7 @@ NOTHING = TargetForm(lambda n, canvas: None, lambda target, row, example, placem
 """No target at all; the default of `Batch.given`."""
 
 
-def objects(rows: int, *, masks: object_masks.Form | None = None) -> TargetForm:
+def objects(rows: int, *, masks: object_masks.Form | None = None, weights: bool = False) -> TargetForm:
     """`Objects` of `rows` rows; the boxes go with the image to the canvas, cut at its border there.
 
     An object without area is dropped, and one that the border cut, and of which less than a pixel in height or width is
@@ -63,6 +63,7 @@ def objects(rows: int, *, masks: object_masks.Form | None = None) -> TargetForm:
       masks: `"canvas"` for bool `n h w`; `"bits"` for the same in an eighth of the memory (`PackedMasks`); a multiple of 8,
         112 say, for masks cut out of the image at the smallest box around them, in a grid of so many cells a side
         (`CutMasks`): a thousandth of the memory of large canvases, and what the canvas cut off is still there. None: none.
+      weights: whether there is a weight of each object, 1 where the source has none.
 
     Raises:
       ValueError: for less than one row, and for masks that are none of these.
@@ -73,7 +74,9 @@ def objects(rows: int, *, masks: object_masks.Form | None = None) -> TargetForm:
 
     def empty(n: int, canvas: Size) -> Objects:
         area: Any = np.zeros((n, rows), np.float32)
-        return _no_objects(n, rows).replace(area=area, masks=None if layout is None else layout.empty(n, rows, canvas))
+        weight: Any = np.zeros((n, rows), np.float32) if weights else None
+        masks = None if layout is None else layout.empty(n, rows, canvas)
+        return _no_objects(n, rows).replace(area=area, weight=weight, masks=masks)
 
     def fill(target: Objects, row: int, example: Example, placement: Placement) -> str | None:
         if example.objects is None:
@@ -92,6 +95,8 @@ def objects(rows: int, *, masks: object_masks.Form | None = None) -> TargetForm:
         for name in ("boxes", "labels", "ignore", "area"):
             getattr(target, name)[row, :n] = getattr(found, name)[kept]
         np.asarray(target.valid)[row, :n] = True
+        if weights:
+            np.asarray(target.weight)[row, :n] = 1 if found.weight is None else found.weight[kept]
         if layout is not None:
             for place, number in enumerate(kept.tolist()):
                 layout.write(target.masks, row, place, contents[number])
