@@ -1,0 +1,257 @@
+"""Promises: three zones of probabilities, with what is promised of each, from a small set of checked images.
+
+Guesses at or above `accept` are right in at least the fraction `precision`; below `drop` lie at most the fraction `missed` of
+the objects; a person reviews what is between. Each promise of each group of classes is kept with at least the probability
+`confidence` over the checked images, as long as these are a random sample of the images that it is made for.
+"""
+
+import json
+from collections.abc import Mapping, Sequence
+from typing import Literal, NamedTuple
+
+import numpy as np
+from jaxtyping import Bool, Float, Int
+
+from jaxvision.annotate import bounds, calibration
+from jaxvision.annotate.checked import Checked
+from jaxvision.errors import DataError
+
+Where = Literal["accept", "review", "drop"]
+VERSION = 1
+"""Version of the JSON text."""
+THRESHOLDS = 60
+"""Most thresholds that are tested."""
+LIKELY = 10
+"""Guesses, half as often wrong as is allowed, that stand for what is known before few have been checked."""
+
+
+class Promise(NamedTuple):
+    """What is to hold."""
+
+    precision: float = 0.9
+    """Least fraction of the accepted guesses that is right."""
+    confidence: float = 0.9
+    """Least probability that it holds."""
+    missed: float = 0.05
+    """Largest fraction of the objects that is dropped."""
+
+
+class Zones(NamedTuple):
+    """Zones of the guesses of a group of classes."""
+
+    classes: tuple[str, ...]
+    accept: float | None
+    """Least probability that is accepted; None: none is."""
+    drop: float | None
+    """Least probability that is not dropped; None: none is dropped."""
+    images: int
+    """Checked images."""
+    guesses: int
+    """Their guesses of these classes."""
+    right: int
+    """Right ones among them."""
+    objects: int
+    """True objects of these classes."""
+    accepted: int = 0
+    """Checked guesses that are accepted."""
+    dropped: int = 0
+    """Checked guesses that are dropped."""
+    more: int | None = 0
+    """About how many more images must be checked until guesses are accepted; None where no number seems to do."""
+
+
+class Calibration(NamedTuple):
+    """All that is known from the checked images; `as_json` and `of_json` keep it as a setting of a store."""
+
+    promise: Promise
+    temperatures: Mapping[str, float]
+    """By the name of the model; that of "" for every other."""
+    zones: tuple[Zones, ...]
+
+    def zone(self, label: str, probability: float) -> Where:
+        """Zone of a guess; a class that the checked images have not is reviewed."""
+        zones = next((each for each in self.zones if label in each.classes), None)
+        if zones is None:
+            return "review"
+        if zones.accept is not None and probability >= zones.accept:
+            return "accept"
+        return "drop" if zones.drop is not None and probability < zones.drop else "review"
+
+    def as_json(self) -> str:
+        """The JSON text."""
+        zones = [each._asdict() for each in self.zones]
+        content = {"promise": self.promise._asdict(), "temperatures": dict(self.temperatures), "zones": zones}
+        return json.dumps({"version": VERSION, **content}, ensure_ascii=False, sort_keys=True)
+
+
+def of_json(text: str) -> Calibration:
+    """The calibration of a JSON text; raises DataError for one that is none, or of a newer version."""
+    try:
+        found = json.loads(text)
+        if found["version"] > VERSION:
+            raise DataError(f"the calibration has version {found['version']}, this program reads up to {VERSION}")
+        zones = tuple(Zones(**{**each, "classes": tuple(each["classes"])}) for each in found["zones"])
+        return Calibration(Promise(**found["promise"]), found["temperatures"], zones)
+    except (ValueError, TypeError, LookupError) as error:
+        if isinstance(error, DataError):
+            raise
+        raise DataError(f"it is no calibration: {error!r}") from error
+
+
+def calibrated(calibrated_by: Calibration, label: str, score: float, model: str = "") -> float:
+    """Probability that a guess is right.
+
+    Args:
+      calibrated_by: from the checked images.
+      label: its class; the temperature is one for all.
+      score: as the model gave it.
+      model: its name (`checked.model_of`); of one that is not known the temperature is that of all guesses.
+    """
+    temperatures = calibrated_by.temperatures
+    return float(calibration.probability(np.array([score]), temperatures.get(model, temperatures[""]))[0])
+
+
+def calibrate(checked: Checked, promise: Promise = Promise()) -> Calibration:
+    """Temperatures and zones from the checked images."""
+    temperatures = temperatures_of(checked)
+    probability = probabilities(checked, temperatures)
+    listed = groups(checked, promise)
+    return Calibration(promise, temperatures, tuple(zones(checked, probability, each, promise) for each in listed))
+
+
+def temperatures_of(checked: Checked) -> dict[str, float]:
+    """Temperature of all guesses, as "", and of each model with enough of them, right and wrong."""
+    found = {"": calibration.temperature(checked.score, checked.right)}
+    for number, name in enumerate(checked.models):
+        of = checked.model == number
+        right = np.count_nonzero(checked.right[of])
+        if name and min(right, np.count_nonzero(of) - right) >= LIKELY:
+            found[name] = calibration.temperature(checked.score[of], checked.right[of])
+    return found
+
+
+def probabilities(checked: Checked, temperatures: Mapping[str, float]) -> Float[np.ndarray, "n"]:
+    """Probability of each guess."""
+    each = np.array([temperatures.get(name, temperatures[""]) for name in checked.models] or [1.0])
+    return calibration.probability(checked.score, each[checked.model])
+
+
+def groups(checked: Checked, promise: Promise) -> list[tuple[int, ...]]:
+    """Classes with enough guesses alone, the others together; with the next larger ones if they are too few even so.
+
+    Guesses count that their model holds for more likely right than wrong. Which were right is not looked at, so that every
+    group keeps its promise.
+    """
+    counts = np.bincount(checked.label[checked.score >= 0.5], minlength=len(checked.classes))
+    needed = least(promise)
+    order = [int(label) for label in np.argsort(counts, kind="stable")]
+    few = [label for label in order if counts[label] < needed]
+    alone = order[len(few) :]
+    while few and alone and counts[few].sum() < needed:
+        few.append(alone.pop(0))
+    return sorted([(label,) for label in alone] + ([tuple(sorted(few))] if few else []))
+
+
+def least(promise: Promise) -> int:
+    """Guesses with which the sequence of thresholds begins: they do if half as many are wrong as are allowed."""
+    wrong = 1 - promise.precision
+    return int(np.ceil(bounds.enough(wrong / 2, wrong, 1 - promise.confidence)))
+
+
+def zones(
+    checked: Checked, probability: Float[np.ndarray, "n"], labels: Sequence[int], promise: Promise
+) -> Zones:
+    """Zones of the guesses of these classes."""
+    of = np.isin(checked.label, labels)
+    image, probability, right = checked.image[of], probability[of], checked.right[of]
+    objects = np.bincount(checked.true_image[np.isin(checked.true_label, labels)], minlength=checked.images)
+    accept, more = accepting(image, probability, right, checked.images, promise)
+    drop = dropping(image[right], probability[right], objects, probability, promise)
+    if accept is not None and drop is not None:
+        drop = min(accept, drop)
+    return Zones(
+        tuple(checked.classes[label] for label in labels),
+        accept,
+        drop,
+        checked.images,
+        len(right),
+        int(right.sum()),
+        int(objects.sum()),
+        accepted=0 if accept is None else int(np.count_nonzero(probability >= accept)),
+        dropped=0 if drop is None else int(np.count_nonzero(probability < drop)),
+        more=more,
+    )
+
+
+def accepting(
+    image: Int[np.ndarray, "n"],
+    probability: Float[np.ndarray, "n"],
+    right: Bool[np.ndarray, "n"],
+    images: int,
+    promise: Promise,
+) -> tuple[float | None, int | None]:
+    """Least probability to accept, None if none is, and about how many more images would be needed for one.
+
+    Thresholds are tested from above. The first leaves enough guesses for a promise; where the others lie depends on the
+    probabilities alone.
+    """
+    if not len(image):
+        return None, None
+    allowed, doubt = 1 - promise.precision, 1 - promise.confidence
+    tested = thresholds(-probability, least(promise))
+    total = counts(image, -probability, tested, images)
+    wrong = total - counts(image[right], -probability[right], tested, images)
+    found = bounds.passed(bounds.chance(total, wrong, allowed, doubt), doubt)
+    if found:
+        return float(-tested[found - 1]), 0
+    return None, _more(total, wrong, images, allowed, doubt)
+
+
+def dropping(
+    image: Int[np.ndarray, "k"],
+    probability: Float[np.ndarray, "k"],
+    objects: Int[np.ndarray, "images"],
+    guesses: Float[np.ndarray, "n"],
+    promise: Promise,
+) -> float | None:
+    """Least probability that is not dropped, None where nothing may be.
+
+    Args:
+      image: of the right guesses, whose objects are missed if they are dropped.
+      probability: of the right guesses.
+      objects: true objects of each image.
+      guesses: probabilities of all guesses, by which thresholds lie.
+      promise: what is to hold.
+    """
+    if not len(guesses) or not objects.sum():
+        return None
+    doubt = 1 - promise.confidence
+    tested = np.append(thresholds(guesses, 1), guesses.max() + 10.0**-calibration.DIGITS)
+    lost = counts(image, probability, tested, len(objects), below=True)
+    found = bounds.passed(bounds.chance(np.broadcast_to(objects, lost.shape), lost, promise.missed, doubt), doubt)
+    return float(np.round(tested[found - 1], calibration.DIGITS)) if found else None
+
+
+def thresholds(value: Float[np.ndarray, "n"], first: int) -> Float[np.ndarray, "t"]:
+    """At most `THRESHOLDS` of the values, ascending: the `first` smallest lie at or below the first of them, all at the last."""
+    places = np.linspace(min(first, len(value)) - 1, len(value) - 1, THRESHOLDS).round().astype(int)
+    return np.unique(np.sort(value)[places])
+
+
+def counts(
+    image: Int[np.ndarray, "n"], value: Float[np.ndarray, "n"], tested: np.ndarray, images: int, below: bool = False
+) -> Float[np.ndarray, "t images"]:
+    """How many values of each image lie at or below each threshold; with `below` not at it."""
+    place = np.searchsorted(tested, value, side="right" if below else "left")
+    table = np.zeros((len(tested) + 1, images))
+    np.add.at(table, (place, image), 1)
+    return table[:-1].cumsum(0)
+
+
+def _more(total: np.ndarray, wrong: np.ndarray, images: int, allowed: float, doubt: float) -> int | None:
+    """About how many more images are needed, if the next ones are like these; None if too many are wrong."""
+    objects, count = bounds.effective(total, wrong), total.sum(1)
+    likely = (wrong.sum(1) + LIKELY * allowed / 2) / (count + LIKELY)
+    needed = np.array([bounds.enough(float(each), allowed, doubt) for each in likely])
+    times = float(np.min(needed / np.maximum(objects, 1e-9)))
+    return max(1, int(np.ceil(images * (times - 1)))) if np.isfinite(times) else None

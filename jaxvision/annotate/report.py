@@ -1,0 +1,98 @@
+"""Report of a calibration: lines for the terminal, and a picture."""
+
+from pathlib import Path
+
+from jaxvision.annotate import calibration, promises
+from jaxvision.annotate.checked import Checked
+from jaxvision.annotate.promises import Calibration, Zones
+from jaxvision.annotate.verdicts import Applied
+from jaxvision.errors import amount
+
+PICTURE = "reliability.png"
+
+
+def lines(checked: Checked, found: Calibration, applied: Applied) -> list[str]:
+    """What was checked, learned and done, a line each."""
+    before, after = errors(checked, found)
+    promise = found.promise
+    told = [
+        f"checked: {amount(checked.images, 'image')}, {amount(len(checked.score), 'guess')}, "
+        f"{amount(len(checked.true_label), 'object')}, {amount(found_objects(checked), 'object')} found",
+        f"calibration error: {before:.3f} before, {after:.3f} after (temperature {temperatures(found)})",
+        f"promised with probability {promise.confidence:g}: accepted guesses are right in {promise.precision:g}, "
+        f"at most {promise.missed:g} of the objects are dropped",
+    ]
+    told += [zone_line(zones, promise.precision) for zones in found.zones]
+    count = applied.guesses
+    share = applied.accepted / max(applied.images, 1)
+    return [
+        *told,
+        f"store: {amount(count['accept'], 'guess')} accepted, {count['review']:,} to review, {count['drop']:,} dropped; "
+        f"{applied.accepted:,} of {amount(applied.images, 'image')} ({share:.0%}) need no look",
+    ]
+
+
+def found_objects(checked: Checked) -> int:
+    """Objects that a guess has found, however unsure."""
+    return int(checked.right.sum())
+
+
+def temperatures(found: Calibration) -> str:
+    """The temperatures in words."""
+    named = {name or "of all": value for name, value in found.temperatures.items()}
+    if len(named) <= 2:
+        return f"{found.temperatures['']:.2f}"
+    return ", ".join(f"{value:.2f} {name}" for name, value in named.items())
+
+
+def zone_line(zones: Zones, precision: float) -> str:
+    """The zones of a group of classes."""
+    name = ", ".join(zones.classes[:4]) + (f" and {len(zones.classes) - 4} more" if len(zones.classes) > 4 else "")
+    accept = f"accepted from {zones.accept:.3f}" if zones.accept is not None else f"none accepted: {missing(zones, precision)}"
+    drop = f"dropped below {zones.drop:.3f}" if zones.drop is not None else "none dropped"
+    return f"  {name}: {accept}; {drop} ({amount(zones.guesses, 'guess')}, {zones.right:,} right)"
+
+
+def missing(zones: Zones, precision: float) -> str:
+    """What a promise needs."""
+    if zones.more is not None:
+        return f"check about {amount(zones.more, 'more image')}".replace("images", "images")
+    if not zones.guesses:
+        return "there is no guess"
+    return f"not even the surest are right in {precision:g}"
+
+
+def errors(checked: Checked, found: Calibration) -> tuple[float, float]:
+    """Expected calibration error of the scores, and of the probabilities.
+
+    The temperature is from the same guesses: one number from many, so that it flatters little.
+    """
+    probability = promises.probabilities(checked, found.temperatures)
+    return calibration.error(checked.score, checked.right), calibration.error(probability, checked.right)
+
+
+def draw(folder: Path, checked: Checked, found: Calibration) -> Path:
+    """Draws the picture into a folder, which is made where there is none; its path."""
+    from jaxvision.draw.figure import save
+    from jaxvision.draw.reliability import Bar, Reliability, reliability
+
+    probability = promises.probabilities(checked, found.temperatures)
+    values = {"scores": checked.score, "calibrated": probability}
+    curves = [
+        Reliability(name, *calibration.bins(value, checked.right), calibration.error(value, checked.right))
+        for name, value in values.items()
+    ]
+    bars = [_bar(zones) for zones in found.zones]
+    text = f"{amount(checked.images, 'checked image')}  ·  {amount(len(checked.score), 'guess')}  ·  "
+    text += f"precision {found.promise.precision:g} with probability {found.promise.confidence:g}"
+    path = folder / PICTURE
+    save(reliability(curves, [Bar(*bar) for bar in bars], summary=text), path)
+    return path
+
+
+def _bar(zones: Zones) -> tuple[str, int, int, int, str]:
+    """Name, accepted, reviewed, dropped, note."""
+    ends = (f"accepted from {zones.accept:.2f}" if zones.accept is not None else "none accepted",)
+    ends += (f"dropped below {zones.drop:.2f}",) if zones.drop is not None else ()
+    reviewed = zones.guesses - zones.accepted - zones.dropped
+    return ", ".join(zones.classes), zones.accepted, reviewed, zones.dropped, ", ".join(ends)
