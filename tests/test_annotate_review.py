@@ -15,7 +15,7 @@ from jaxvision.annotate import __main__ as annotate
 from jaxvision.annotate import drawing, previews
 from jaxvision.annotate.records import Annotation, ImageRecord, Source
 from jaxvision.annotate.review import desk, security, server
-from jaxvision.annotate.review.queue import Filters, Index, wrongness
+from jaxvision.annotate.review.queue import ORDERS, Filters, Index
 from jaxvision.annotate.store import Change, Store
 from jaxvision.errors import ConfigError
 from jaxvision.masks import runs
@@ -58,7 +58,7 @@ def opened_page(store):
 
 
 def application(store):
-    return server.application(desk.Desk(store, desk.images_of(store, None), "ann"), DOOR)
+    return server.application(desk.Desk(store, previews.images_of(store, None), "ann"), DOOR)
 
 
 def entries(page, **query):
@@ -226,7 +226,7 @@ def test_filters_by_class_source_probability_attribute_verdict_and_state(tmp_pat
     every = Filters(verdict=None)
 
     def shown(**filters):
-        return sorted(index.objects(every._replace(**filters), wrongness).entries)
+        return sorted(index.objects(every._replace(**filters), ORDERS["likely wrong first"]).entries)
 
     assert shown() == [(0, 1), (0, 2), (0, 3), (1, 1)]
     assert shown(label="cup") == [(0, 1), (0, 2), (1, 1)]
@@ -237,7 +237,7 @@ def test_filters_by_class_source_probability_attribute_verdict_and_state(tmp_pat
     assert shown(verdict="new") == [(0, 1), (0, 2)]
     assert shown(verdict="human") == [(1, 1)]
     assert shown(state="reviewed") == [(1, 1)]
-    images = lambda filters: [number for number, _ in index.images(filters, wrongness).entries]
+    images = lambda filters: [number for number, _ in index.images(filters, ORDERS["likely wrong first"]).entries]
     assert images(every) == [0, 1, 2]
     assert images(Filters()) == [0, 2]
     assert images(every._replace(label="cat")) == [0]

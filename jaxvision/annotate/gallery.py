@@ -1,23 +1,22 @@
-"""Gallery: a store as static pages of small pictures with their objects, to look at or send; nothing else is needed to see it."""
+"""Gallery: a store as static pages of small pictures with their objects, to look at or to send; they need nothing else."""
 
 import base64
 import hashlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from html import escape
 from importlib.resources import files
 from itertools import islice
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import NamedTuple
 from urllib.parse import quote
 
 from jaxvision.annotate.drawing import closed, colour, outlines
-from jaxvision.annotate.previews import Preview, preview
+from jaxvision.annotate.previews import Preview, file_of, preview
 from jaxvision.annotate.records import Annotation, ImageRecord
 from jaxvision.annotate.store import Store
 from jaxvision.errors import ConfigError, amount, printable, replacing
 from jaxvision.formats.image_file import BadImage, read
 from jaxvision.formats.labelled import Segmentation
-from jaxvision.machine.folders import spelled
 from jaxvision.masks.runs import Runs
 
 PER_PAGE = 200
@@ -80,7 +79,9 @@ def _page(
     """The pieces of a page."""
     folder = files(__package__) / "review" / "static"
     style, script = ((folder / f"gallery.{suffix}").read_text("utf-8") for suffix in ("css", "js"))
-    allowed = [f"'sha256-{base64.b64encode(hashlib.sha256(each.encode()).digest()).decode()}'" for each in (style, script)]
+    allowed = [
+        f"'sha256-{base64.b64encode(hashlib.sha256(each.encode()).digest()).decode()}'" for each in (style, script)
+    ]
     policy = f"default-src 'none'; img-src data:; style-src {allowed[0]}; script-src {allowed[1]}; base-uri 'none'"
     yield f"""<!doctype html>
 <html lang="en"><head><meta charset="utf-8"><meta http-equiv="Content-Security-Policy" content="{policy}">
@@ -132,26 +133,34 @@ def _inline(shown: Preview) -> str:
 
 def _object(each: Annotation, scale: float, numbers: dict[str, int]) -> str:
     x0, y0, x1, y1 = (side * scale for side in each.box)
-    sure, label = _sure(each), escape(printable(each.label))
-    known = ", ".join(f"{key}: {_text(value)}" for key, value in each.attributes.items())
-    told = f"{each.label} {'by a person' if each.human else f'{100 * sure:.0f} %'}{f' ({known})' if known else ''}"
-    mask = "" if each.segmentation is None else f'<path d="{_outline(each.segmentation, scale)}"/>'
+    label, mask = escape(printable(each.label)), each.segmentation
+    rect = f'x="{x0:.1f}" y="{y0:.1f}" width="{max(x1 - x0, 0):.1f}" height="{max(y1 - y0, 0):.1f}"'
     return (
-        f'<g data-label="{label}" data-sure="{sure:.4f}" color="{colour(numbers[each.label])}">{mask}'
-        f'<rect class="halo" x="{x0:.1f}" y="{y0:.1f}" width="{x1 - x0:.1f}" height="{y1 - y0:.1f}"/>'
-        f'<rect x="{x0:.1f}" y="{y0:.1f}" width="{x1 - x0:.1f}" height="{y1 - y0:.1f}"><title>{escape(printable(told))}</title></rect>'
+        f'<g data-label="{label}" data-sure="{_sure(each):.4f}" color="{colour(numbers[each.label])}">'
+        f"{'' if mask is None else _filled(mask, scale)}"
+        f'<rect class="halo" {rect}/><rect {rect}><title>{escape(printable(_told(each)))}</title></rect>'
         f'<text x="{max(x0, 0) + 3:.1f}" y="{max(y0, 0) + 11:.1f}">{label}</text></g>'
     )
 
 
-def _outline(mask: Segmentation, scale: float) -> str:
-    polygons = outlines(mask, SIDE) if isinstance(mask, Runs) else mask
-    steps = (max(1, -(-len(each) // 2 // MOST_CORNERS)) for each in polygons)
-    thinned = (
-        [side for x, y in list(zip(each[::2], each[1::2], strict=True))[::step] for side in (x, y)]
-        for each, step in zip(polygons, steps, strict=True)
+def _told(each: Annotation) -> str:
+    """What is known of an object."""
+    known = ", ".join(f"{key}: {_text(value)}" for key, value in each.attributes.items())
+    return (
+        f"{each.label} {'by a person' if each.human else f'{100 * _sure(each):.0f} %'}{f' ({known})' if known else ''}"
     )
-    return closed(thinned, scale)
+
+
+def _filled(mask: Segmentation, scale: float) -> str:
+    polygons = outlines(mask, SIDE) if isinstance(mask, Runs) else mask
+    return f'<path d="{closed(map(thinned, polygons), scale)}"/>'
+
+
+def thinned(polygon: Sequence[float]) -> list[float]:
+    """A polygon `x y x y ...` with `MOST_CORNERS` of its corners at most."""
+    corners = list(zip(polygon[::2], polygon[1::2], strict=True))
+    step = max(1, -(-len(corners) // MOST_CORNERS))
+    return [side for corner in corners[::step] for side in corner]
 
 
 def _sure(each: Annotation) -> float:
@@ -162,11 +171,3 @@ def _sure(each: Annotation) -> float:
 
 def _text(value: object) -> str:
     return ", ".join(value) if isinstance(value, tuple) else str(value)
-
-
-def file_of(images: Path, name: str) -> Path:
-    """The file of an image; raises BadImage for a name that leads out of the folder of the images."""
-    parts = PurePosixPath(name)
-    if parts.is_absolute() or ".." in parts.parts or "\0" in name:
-        raise BadImage(f"{printable(name)} leads out of the folder of the images")
-    return spelled(images, name)

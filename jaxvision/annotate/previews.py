@@ -1,21 +1,49 @@
 """Previews of image files: upright, of 8 bits, scaled to a screen, as a file that any browser shows."""
 
 import io
+import json
 import threading
 from collections import OrderedDict
 from collections.abc import Callable, Hashable
+from pathlib import Path, PurePosixPath
 from typing import NamedTuple
 
 from PIL import Image
 
+from jaxvision.annotate.store import Store
 from jaxvision.data.decode import pixels_of
-from jaxvision.formats.image_file import guarded, opened, upright
+from jaxvision.errors import ConfigError, printable
+from jaxvision.formats.image_file import BadImage, guarded, opened, upright
+from jaxvision.machine.folders import spelled
 
 LOSSLESS = 512
 """Pixels of the longer side up to which a preview is a PNG: small images are shown enlarged, where a JPEG's blocks show."""
 QUALITY = 85
 CACHED_BYTES = 64 << 20
 """Bytes of all previews that are kept."""
+
+
+def file_of(images: Path, name: str) -> Path:
+    """The file of an image by its name in a store; raises BadImage for one that leads out of the folder of the images."""
+    parts = PurePosixPath(name)
+    if parts.is_absolute() or ".." in parts.parts or "\0" in name:
+        raise BadImage(f"{printable(name)} leads out of the folder of the images")
+    return spelled(images, name)
+
+
+def images_of(store: Store, given: Path | None) -> Path:
+    """The folder of the images: the one given, or the one that the store names.
+
+    Raises:
+      ConfigError: if there is no such folder.
+    """
+    stated = json.loads(store.settings.get("images", "null"))
+    folder = given or (Path(stated) if isinstance(stated, str) else None)
+    if folder is None:
+        raise ConfigError(f"{store.path} does not say where its images are: --images=DIR")
+    if not folder.is_dir():
+        raise ConfigError(f"there is no folder {folder} with the images of {store.path}: --images=DIR")
+    return folder
 
 
 class Preview(NamedTuple):

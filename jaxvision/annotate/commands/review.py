@@ -31,11 +31,12 @@ class Flags(NamedTuple):
 def parse(argv: list[str]) -> Flags:
     """The flags."""
     parser = commands.new_parser(
-        "annotate review",
+        "review",
         description="Review annotations in a browser, what is likely wrong first. Every action is stored at once.",
         epilog="Needs the extra review. On another machine: ssh -L 8017:localhost:8017 MACHINE, and open the address here.",
+        package="jaxvision.annotate",
     )
-    parser.add_argument("store", type=commands.expanded, metavar="STORE", help="file of the store, or its folder")
+    parser.add_argument("store", type=store_of, metavar="STORE", help="file of the store, or its folder")
     parser.add_argument("--images", type=commands.expanded, metavar="DIR", help="folder of the images (the store's)")
     parser.add_argument(
         "--host", default="127.0.0.1", help="address to listen at (127.0.0.1: this machine alone reaches it)"
@@ -44,8 +45,13 @@ def parse(argv: list[str]) -> Flags:
     parser.add_argument("--as", dest="who", type=_name, metavar="NAME", help="who reviews (the user's name)")
     flags, _ = commands.parsed(parser, argv)
     known = vars(flags)
-    store = known["store"] / NAME if known["store"].is_dir() else known["store"]
-    return Flags(**{**known, "store": store, "who": known["who"] or _user()})
+    return Flags(**{**known, "who": known["who"] or _user()})
+
+
+def store_of(text: str) -> Path:
+    """The file of a store that a flag names, itself or by its folder."""
+    path = commands.expanded(text)
+    return path / NAME if path.is_dir() else path
 
 
 def _port(text: str) -> int:

@@ -7,19 +7,18 @@ import hashlib
 import json
 from collections import OrderedDict
 from collections.abc import Mapping
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any, get_args
 
 from jaxvision.annotate.drawing import colour
-from jaxvision.annotate.previews import Cache, Preview, preview
+from jaxvision.annotate.previews import Cache, Preview, file_of, preview
 from jaxvision.annotate.records import ImageRecord, State, Verdict
 from jaxvision.annotate.review.queue import ORDERS, Filters, Index
 from jaxvision.annotate.review.views import record_view
 from jaxvision.annotate.store import Change, Conflict, Store
-from jaxvision.errors import ConfigError, DataError, UserError, amount, nearest
+from jaxvision.errors import DataError, UserError, amount, nearest
 from jaxvision.formats.image_file import BadImage, read
 from jaxvision.formats.labelled import Value
-from jaxvision.machine.folders import spelled
 
 SIDE = 2048
 """Pixels of the longer side of a picture on the page."""
@@ -103,7 +102,7 @@ class Desk:
 
     def picture(self, number: int) -> Preview:
         """The image on a screen. Raises BadImage if it can't be read."""
-        path = self._path(number)
+        path = file_of(self.folder, self._record(number).name)
         try:
             changed = path.stat().st_mtime_ns
         except OSError as error:
@@ -112,19 +111,12 @@ class Desk:
 
     def file(self, number: int) -> Answer:
         """Whether the file of an image is another than the one that was annotated, or can't be read."""
-        digest = self._record(number).sha256
+        record = self._record(number)
         try:
-            data = read(self._path(number))
+            data = read(file_of(self.folder, record.name))
         except BadImage as error:
             return {"failure": str(error).replace(str(self.folder), "").lstrip("/")}
-        return {"changed": bool(digest) and hashlib.sha256(data).hexdigest() != digest}
-
-    def _path(self, number: int) -> Path:
-        """The file of an image; a name that leads out of the folder of the images is refused."""
-        name = PurePosixPath(self._record(number).name)
-        if name.is_absolute() or ".." in name.parts or "\0" in str(name):
-            raise BadImage("its name leads out of the folder of the images")
-        return spelled(self.folder, str(name))
+        return {"changed": record.sha256 not in ("", hashlib.sha256(data).hexdigest())}
 
     def change(self, body: Answer) -> Answer:
         """Does what a person did to an image: `{key, number, version, changes: [{action, object, value}]}`, as one step."""
@@ -237,18 +229,3 @@ def filters_of(query: Mapping[str, Any]) -> Filters:
 
 def _plain(value: Value) -> Any:
     return list(value) if isinstance(value, tuple) else value
-
-
-def images_of(store: Store, given: Path | None) -> Path:
-    """The folder of the images: the one given, or the one that the store names.
-
-    Raises:
-      ConfigError: if there is no such folder.
-    """
-    stated = json.loads(store.settings.get("images", "null"))
-    folder = given or (Path(stated) if isinstance(stated, str) else None)
-    if folder is None:
-        raise ConfigError(f"{store.path} does not say where its images are: --images=DIR")
-    if not folder.is_dir():
-        raise ConfigError(f"there is no folder {folder} with the images of {store.path}: --images=DIR")
-    return folder

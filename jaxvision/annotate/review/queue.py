@@ -3,36 +3,41 @@
 `Index` keeps what is known of all images but the masks, and follows what is stored, by this process or another.
 """
 
-import math
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from typing import Literal, NamedTuple
 
 from jaxvision.annotate.records import Annotation, ImageRecord, Source, State
 from jaxvision.annotate.store import Store
 from jaxvision.formats.labelled import Value
 
-UNKNOWN = 0.5
-"""Probability that an object is right of which neither a probability nor a score is known."""
 MOST_VALUES = 50
 """Values of an attribute that are listed."""
+UNKNOWN = 0.5
+"""Probability that an object is right of which neither a probability nor a score is known."""
 
 
-def wrongness(each: Annotation) -> float:
-    """Probability that an object is wrong: 1 less its probability, or its score; 0 where a person has looked at it."""
-    if each.human:
-        return 0.0
-    sure = each.probability if each.probability is not None else each.score
-    return 1 - min(max(UNKNOWN if sure is None else sure, 0.0), 1.0)
+def sureness(each: Annotation) -> float | None:
+    """Probability that an object is right, or its score; None where neither is known."""
+    return each.probability if each.probability is not None else each.score
 
 
-Order = Callable[[Annotation], float]
-"""How early an object is shown: the higher, the earlier."""
+def wrongness(record: ImageRecord) -> list[float]:
+    """Probability that each object of an image is wrong; 0 where a person has looked at it."""
+    found = []
+    for each in record.objects:
+        sure = sureness(each)
+        found.append(0.0 if each.human else 1 - min(max(UNKNOWN if sure is None else sure, 0.0), 1.0))
+    return found
+
+
+Order = Callable[[float], float]
+"""How early an object is shown, from the probability that it is wrong: the higher, the earlier. An image has the sum."""
 ORDERS: Mapping[str, Order] = {
-    "likely wrong first": wrongness,
-    "likely right first": lambda each: -wrongness(each),
-    "least certain first": lambda each: -abs(wrongness(each) - 0.5),
+    "likely wrong first": lambda wrong: wrong,
+    "likely right first": lambda wrong: -wrong,
+    "least certain first": lambda wrong: 1 - 2 * abs(wrong - 0.5),
 }
-"""Orders of a queue, by the names that the page shows; the first is the default. Equal ones come in order of the images."""
+"""Orders by the names that the page shows; the first is the default. Equal ones come in order of the images."""
 
 
 class Filters(NamedTuple):
@@ -51,7 +56,7 @@ class Filters(NamedTuple):
 
     def fits(self, each: Annotation) -> bool:
         """Whether an object is shown, whatever its image."""
-        sure = each.probability if each.probability is not None else each.score
+        sure = sureness(each)
         return (
             (self.label is None or each.label == self.label)
             and (self.source is None or any(source.model == self.source for source in each.sources))
@@ -98,6 +103,8 @@ class Index:
         self.store = store
         self.records: list[ImageRecord] = []
         """By number."""
+        self.wrong: list[dict[int, float]] = []
+        """Probability that it is wrong of each object, by number of the image and id."""
         self.numbers: dict[str, int] = {}
         self._sources: dict[tuple[Source, ...], tuple[Source, ...]] = {}
         self._seen = self._last()
@@ -123,30 +130,34 @@ class Index:
         number = self.numbers.setdefault(record.name, len(self.records))
         light = record._replace(objects=tuple(map(self._light, record.objects)))
         self.records[number : number + 1] = [light]
+        wrong = zip((each.id for each in record.objects), wrongness(light), strict=True)
+        self.wrong[number : number + 1] = [dict(wrong)]
 
     def _light(self, each: Annotation) -> Annotation:
         return each._replace(segmentation=None, sources=self._sources.setdefault(each.sources, each.sources))
 
     def objects(self, filters: Filters, order: Order) -> Queue:
         """Objects, one by one."""
-        found = [(number, each) for number, record in enumerate(self.records) for each in filters.chosen(record)]
-        found.sort(key=lambda pair: -order(pair[1]))
-        entries = [Entry(number, each.id) for number, each in found]
-        return Queue(entries, len({number for number, _ in found}), len(found))
+        found = [
+            (order(self.wrong[number][each.id]), number, each.id)
+            for number, record in enumerate(self.records)
+            for each in filters.chosen(record)
+        ]
+        found.sort(key=lambda each: -each[0])
+        return Queue([Entry(*each[1:]) for each in found], len({number for _, number, _ in found}), len(found))
 
     def images(self, filters: Filters, order: Order) -> Queue:
         """Images by their objects together; those without an object come last."""
-        found, objects = [], 0
+        found, last, objects = [], [], 0
         for number, record in enumerate(self.records):
             chosen = filters.chosen(record)
             objects += len(chosen)
             if chosen:
-                found.append((_together(map(order, chosen)), number))
+                found.append((sum(order(self.wrong[number][each.id]) for each in chosen), number))
             elif filters.without_objects(record):
-                found.append(((-math.inf, -math.inf), number))
-        found.sort(key=lambda pair: pair[0], reverse=True)
-        images = sum(first > -math.inf for (first, _), _ in found)
-        return Queue([Entry(number, None) for _, number in found], images, objects)
+                last.append(number)
+        found.sort(key=lambda each: -each[0])
+        return Queue([Entry(number, None) for number in [*(number for _, number in found), *last]], len(found), objects)
 
     def matching(self, filters: Filters) -> list[tuple[ImageRecord, list[Annotation]]]:
         """The images that have objects which fit, each with those."""
@@ -171,14 +182,3 @@ class Index:
                     if len(values) < MOST_VALUES and isinstance(value, str | bool | tuple):
                         values.add(value)
         return {key: sorted(values, key=str) for key, values in sorted(found.items())}
-
-
-def _together(wrong: Iterable[float]) -> tuple[float, float]:
-    """How early an image is shown: the probability that any of its objects is wrong, then their expected number.
-
-    Of orders that are no probabilities, the highest of any object counts.
-    """
-    values = list(wrong)
-    if min(values) < 0:
-        return max(values), 0.0
-    return 1 - math.prod(1 - value for value in values), sum(values)

@@ -12,7 +12,8 @@ from importlib.resources import files
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from jaxvision.annotate.review.desk import Desk, Missing, Outdated, images_of
+from jaxvision.annotate.previews import images_of
+from jaxvision.annotate.review.desk import Desk, Missing, Outdated
 from jaxvision.annotate.review.security import LOOPBACK, Door, Guard, TooLarge
 from jaxvision.annotate.store import Store
 from jaxvision.errors import ConfigError, DataError, UserError

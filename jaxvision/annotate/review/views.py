@@ -7,6 +7,7 @@ from jaxvision.annotate.records import Annotation, ImageRecord
 from jaxvision.annotate.review.queue import wrongness
 from jaxvision.masks.runs import Runs
 
+
 def record_view(record: ImageRecord, number: int) -> dict[str, Any]:
     """What the page is told of an image."""
     return {
@@ -17,12 +18,12 @@ def record_view(record: ImageRecord, number: int) -> dict[str, Any]:
         "state": record.state,
         "failure": record.failure,
         "version": record.version,
-        "objects": [object_view(each) for each in record.objects],
+        "objects": list(map(object_view, record.objects, wrongness(record))),
     }
 
 
-def object_view(each: Annotation) -> dict[str, Any]:
-    """What the page is told of an object."""
+def object_view(each: Annotation, wrong: float) -> dict[str, Any]:
+    """What the page is told of an object, and how probably it is wrong."""
     mask = each.segmentation
     return {
         "id": each.id,
@@ -32,7 +33,7 @@ def object_view(each: Annotation) -> dict[str, Any]:
         "follows": mask is not None and not isinstance(mask, Runs),  # whether the mask is moved with the box
         "score": each.score,
         "probability": each.probability,
-        "wrong": wrongness(each),
+        "wrong": wrong,
         "attributes": {
             key: list(value) if isinstance(value, tuple) else value for key, value in each.attributes.items()
         },
