@@ -46,7 +46,9 @@ def dumps(value: object) -> str:
       DataError: for what JSON can't hold, such as a number that is not finite.
     """
     try:
-        return json.dumps(value, ensure_ascii=False, allow_nan=False, sort_keys=True, separators=(",", ":"))
+        text = json.dumps(value, ensure_ascii=False, allow_nan=False, sort_keys=True, separators=(",", ":"))
+        text.encode()
+        return text
     except (TypeError, ValueError) as error:
         raise DataError(f"a record can't hold {shown(value)}: {error}") from error
 
