@@ -54,7 +54,7 @@ def effective(total: Float[np.ndarray, "*t n"], wrong: Float[np.ndarray, "*t n"]
     fraction = (wrong.sum(-1) + further) / whole
     residual = ((wrong - fraction[..., None] * total) ** 2).sum(-1) + ((1 - fraction) * further) ** 2
     independent = fraction * (1 - fraction) * whole
-    return count / np.maximum(np.divide(residual, independent, out=np.ones_like(count), where=independent > 0), 1)
+    return count / np.maximum(np.divide(residual, independent, out=np.ones(np.shape(count)), where=independent > 0), 1)
 
 
 def _students(images: Int[np.ndarray, "*t"], doubt: float) -> Float[np.ndarray, "*t"]:

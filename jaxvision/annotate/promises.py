@@ -199,12 +199,20 @@ def accepting(
         return None, None
     allowed, doubt = 1 - promise.precision, 1 - promise.confidence
     tested = thresholds(-probability, least(promise))
-    total = counts(image, -probability, tested, images)
-    wrong = total - counts(image[right], -probability[right], tested, images)
+    total, wrong = _found(image, probability, right, tested, images)
     found = bounds.passed(bounds.chance(total, wrong, allowed, doubt), doubt)
     if found:
         return float(-tested[found - 1]), 0
-    return None, _more(total, wrong, images, allowed, doubt)
+    total, wrong = _found(image, probability, right, thresholds(-probability, LIKELY), images)
+    return None, _more(total, wrong, images, promise)
+
+
+def _found(
+    image: np.ndarray, probability: np.ndarray, right: np.ndarray, tested: np.ndarray, images: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """Guesses of each image at or above each threshold, which `tested` has negative, and the wrong ones among them."""
+    total = counts(image, -probability, tested, images)
+    return total, total - counts(image[right], -probability[right], tested, images)
 
 
 def dropping(
@@ -248,10 +256,11 @@ def counts(
     return table[:-1].cumsum(0)
 
 
-def _more(total: np.ndarray, wrong: np.ndarray, images: int, allowed: float, doubt: float) -> int | None:
-    """About how many more images are needed, if the next ones are like these; None if too many are wrong."""
+def _more(total: np.ndarray, wrong: np.ndarray, images: int, promise: Promise) -> int | None:
+    """About how many more images are needed, if the next ones are like these; None if too many guesses are wrong."""
+    allowed, doubt = 1 - promise.precision, 1 - promise.confidence
     objects, count = bounds.effective(total, wrong), total.sum(1)
     likely = (wrong.sum(1) + LIKELY * allowed / 2) / (count + LIKELY)
     needed = np.array([bounds.enough(float(each), allowed, doubt) for each in likely])
-    times = float(np.min(needed / np.maximum(objects, 1e-9)))
+    times = float(np.min(np.maximum(needed / np.maximum(objects, 1e-9), least(promise) / count)))
     return max(1, int(np.ceil(images * (times - 1)))) if np.isfinite(times) else None

@@ -1,0 +1,227 @@
+"""How often a promised precision is broken: ours by images, MAPIE's by objects, and the empirical precision taken as it is.
+
+    python experiments/benchmarks/promises.py --workdir=runs/shapes
+
+Four simulated worlds, 400 calibrations of 120 images each: objects that err alone; images that err together (a common term
+in the logits of all of an image); images of which every guess is wrong, one in 25; and both. A promise of precision 0.9 with
+probability 0.9 is broken if of all guesses above the threshold, in a world of 60,000 images, fewer are right. With
+`--workdir`, the run of a detector of `experiments/shapes.py`, the same over 200 random splits of 600 further images: 120 to
+calibrate, the other 480 to see whether the promise holds. MAPIE (`pip install 'mapie>=1.6'`) is left out where it is
+missing. `--calibrations=N`, `--images=N` for other sizes. Two minutes on two busy cores. Prints tables; results are in
+RESULTS.md beside this file.
+"""
+
+import argparse
+import importlib.util
+import warnings
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from importlib.metadata import version
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from jaxvision.annotate import calibration, promises
+from jaxvision.annotate.checked import Checked, checked
+from jaxvision.annotate.promises import Promise
+from jaxvision.annotate.records import Annotation, Source
+from jaxvision.data import synthetic
+from jaxvision.formats.annotation import AnnotatedImage, AnnotatedObject
+
+PROMISE = Promise(precision=0.9, confidence=0.9)
+POPULATION, REST = 60_000, 600
+SPLITS, SEED = 200, 2000
+"""Splits of shapes, and the seed of their images: neither that of training nor that of the test."""
+LEAST_SCORE = 0.1
+"""Guesses of the detector below this are left out, as a person would."""
+
+
+class World(NamedTuple):
+    """Where images come from."""
+
+    guesses: float = 4
+    """Mean of the guesses of an image; one at least."""
+    together: float = 0.0
+    """Standard deviation of what all objects of an image have in common, in logits."""
+    lost: float = 0.0
+    """Fraction of the images with only wrong guesses."""
+
+
+WORLDS = {
+    "alone": World(),
+    "together": World(guesses=8, together=2.5),
+    "lost images": World(lost=0.04),
+    "both": World(guesses=8, together=1.5, lost=0.02),
+}
+
+
+def sample(world: World, images: int, rng: np.random.Generator) -> Checked:
+    """Checked images of a world, whose scores are too sure."""
+    count = 1 + rng.poisson(world.guesses - 1, images)
+    image = np.repeat(np.arange(images), count)
+    odds = rng.normal(1.6, 1.6, len(image))
+    common = rng.normal(0, world.together, images) if world.together else np.zeros(images)
+    true_odds = odds * np.sqrt(1 + 0.35 * world.together**2) + common[image]
+    right = rng.random(len(image)) < 1 / (1 + np.exp(-true_odds))
+    right &= ~(rng.random(images) < world.lost)[image]
+    score = 1 / (1 + np.exp(-1.5 * odds))
+    zero = np.zeros(len(image), int)
+    return Checked(images, ("object",), ("",), image, zero, zero, score, right, image[right], zero[right])
+
+
+Method = Callable[[Checked], float | None]
+"""From checked images to the least score that is accepted; None if none is."""
+
+
+def ours(of: Checked) -> float | None:
+    """Fixed sequence testing, with the bound over images."""
+    found, _ = promises.accepting(of.image, of.score, of.right, of.images, PROMISE)
+    return found
+
+
+def empirical(of: Checked) -> float | None:
+    """The least score above which the precision is at least as promised, in the checked images."""
+    order = np.argsort(-of.score)
+    hits = np.cumsum(of.right[order])
+    good = np.flatnonzero(hits >= PROMISE.precision * np.arange(1, len(hits) + 1))
+    return float(of.score[order][good[-1]]) if len(good) else None
+
+
+def mapie(method: str) -> Method:
+    """MAPIE's precision control, every guess an example of its own; of the thresholds that it allows the lowest."""
+
+    def threshold(of: Checked) -> float | None:
+        from mapie.risk_control import BinaryClassificationController
+
+        control = BinaryClassificationController(
+            lambda scores: np.stack([1 - scores[:, 0], scores[:, 0]], 1),
+            "precision",
+            PROMISE.precision,
+            PROMISE.confidence,
+            fwer_method=method,  # pyright: ignore[reportArgumentType]
+        )
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            control.calibrate(of.score[:, None], of.right.astype(int))
+        return float(np.min(control.valid_predict_params)) if len(control.valid_predict_params) else None
+
+    return threshold
+
+
+def methods() -> dict[str, Method]:
+    """Ways to a threshold, by their names in the tables."""
+    found: dict[str, Method] = {"ours, by images": ours, "empirical precision": empirical}
+    if importlib.util.find_spec("mapie"):
+        name = f"MAPIE {version('mapie')}"
+        found |= {f"{name}, Bonferroni-Holm": mapie("bonferroni_holm"), f"{name}, fixed sequence": mapie("fixed_sequence")}
+    return found
+
+
+class Tally(NamedTuple):
+    """What came of calibrations with one method."""
+
+    broken: float
+    """Fraction in which the precision of what is accepted is less than promised."""
+    accepted: float
+    """Mean fraction of the right guesses that is accepted."""
+    none: float
+    """Fraction in which nothing is accepted."""
+
+
+def tally(pairs: Iterator[tuple[Checked, Checked]], ways: Mapping[str, Method]) -> dict[str, Tally]:
+    """The methods on the first of each pair, judged by the second."""
+    rows: dict[str, list[tuple[bool, float, bool]]] = {name: [] for name in ways}
+    for known, other in pairs:
+        for name, method in ways.items():
+            rows[name].append(judged(method(known), other))
+    return {name: Tally(*np.mean(each, axis=0).tolist()) for name, each in rows.items()}
+
+
+def judged(threshold: float | None, other: Checked) -> tuple[bool, float, bool]:
+    """Whether the promise is broken, the fraction of right guesses accepted, whether nothing is."""
+    if threshold is None:
+        return False, 0.0, True
+    above = other.score >= threshold
+    hits = np.count_nonzero(other.right & above)
+    return bool(hits < PROMISE.precision * np.count_nonzero(above)), hits / np.count_nonzero(other.right), False
+
+
+def simulated(world: World, calibrations: int, images: int, seed: int = 0) -> Iterator[tuple[Checked, Checked]]:
+    """Checked images of a world, each time others, and its population."""
+    rng = np.random.default_rng(seed)
+    population = sample(world, POPULATION, rng)
+    for _ in range(calibrations):
+        yield sample(world, images, rng), population
+
+
+def splits(of: Checked, count: int, images: int, seed: int = 0) -> Iterator[tuple[Checked, Checked]]:
+    """Random splits of checked images into some to calibrate with and the rest."""
+    rng = np.random.default_rng(seed)
+    for _ in range(count):
+        order = rng.permutation(of.images)
+        yield of.of_images(order[:images]), of.of_images(order[images:])
+
+
+def shapes(workdir: str, images: int = REST) -> Checked:
+    """What the detector of a run finds in further shapes."""
+    from jaxvision import run
+
+    model = run.load(workdir)
+    source = synthetic.shapes(images, seed=SEED, size=96, max_objects=6, classes=model.classes)
+    examples = source.read(np.arange(images))
+    records = model.predict([np.asarray(each.image) for each in examples], score_threshold=LEAST_SCORE)
+    by = (Source("detector", ""),)
+    guesses = [
+        [Annotation(0, each["label"], tuple(each["box"]), score=each["score"], sources=by) for each in record["objects"]]
+        for record in records
+    ]
+    truth = [_annotated(number, each.objects) for number, each in enumerate(examples)]
+    return checked(guesses, truth, model.classes)
+
+
+def _annotated(number: int, objects) -> AnnotatedImage:
+    rows = zip(objects.labels.tolist(), objects.boxes.tolist(), strict=True)
+    listed = [AnnotatedObject("", label, tuple(box)) for label, box in rows]
+    return AnnotatedImage(str(number), Path(str(number)), "", number, None, listed)
+
+
+def errors(of: Checked, images: int, count: int = 20) -> str:
+    """Expected calibration error of the rest of random splits, before and after, in words."""
+    both = []
+    for known, other in splits(of, count, images, seed=1):
+        temperature = calibration.temperature(known.score, known.right)
+        probability = calibration.probability(other.score, temperature)
+        both.append((calibration.error(other.score, other.right), calibration.error(probability, other.right)))
+    before, after = np.mean(both, axis=0)
+    return f"expected calibration error of the rest, mean over {count} splits: {before:.4f} before, {after:.4f} after"
+
+
+def table(found: Mapping[str, Mapping[str, Tally]]) -> str:
+    """Rows of worlds and methods, in Markdown."""
+    head = ["images", "method", "broken", "right guesses accepted", "nothing accepted"]
+    rows = [
+        [world, name, f"{each.broken:.1%}", f"{each.accepted:.1%}", f"{each.none:.1%}"]
+        for world, tallies in found.items()
+        for name, each in tallies.items()
+    ]
+    return "\n".join(f"| {' | '.join(row)} |" for row in [head, ["---"] * len(head), *rows])
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(description="How often a promised precision is broken.")
+    parser.add_argument("--calibrations", type=int, default=400, metavar="N", help="of each simulated world")
+    parser.add_argument("--images", type=int, default=120, metavar="N", help="checked images of each")
+    parser.add_argument("--workdir", metavar="DIR", help="run of experiments/shapes.py")
+    flags = parser.parse_args(argv)
+    ways = methods()
+    found = {name: tally(simulated(world, flags.calibrations, flags.images), ways) for name, world in WORLDS.items()}
+    told = ""
+    if flags.workdir:
+        of = shapes(flags.workdir)
+        found["shapes"] = tally(splits(of, SPLITS, flags.images), ways)
+        told = f"\n\nshapes: {errors(of, flags.images)}"
+    print(table(found) + told)
+
+
+if __name__ == "__main__":
+    main()
