@@ -396,17 +396,27 @@ def test_a_key_is_drawn_within_a_tenth_of_a_second(browser, serve, tmp_path, mas
     assert page.size == (1536, 2048)
     assert page.js("return document.querySelectorAll('.object').length") == 200
     browser.execute_async_script(LATENCY)
-    page.keys("n", "n", "p", Keys.ARROW_RIGHT, Keys.ARROW_DOWN, "a", "x", "2", "n", "u", "m", "m", "f", "n", "a", "3")
+    keys = ["n", "n", "p", Keys.ARROW_RIGHT, Keys.ARROW_DOWN, "a", "x", "2", "n", "u", "m", "m", "f", "n", "a", "3"]
+    slower = [contention()]
+    for count, key in enumerate(keys, 1):
+        page.keys(key)
+        page.until(f"window.latencies.length === {count}")
+    latencies, slower = sorted(page.js("return window.latencies")), max(*slower, contention())
     page.stored()
-    latencies = sorted(page.js("return window.latencies"))
-    assert len(latencies) == 16
     print(
         f"\n200 objects on 12 MP, masks {masks}: median {latencies[8]:.0f} ms, longest {latencies[-1]:.0f} ms; "
-        f"shown after {shown:.1f} s with the start of the server; load {os.getloadavg()[0]:.1f} on {os.cpu_count()} cores"
+        f"{slower:.1f} times slower than on an idle machine (load {os.getloadavg()[0]:.1f} on {os.cpu_count()} cores); "
+        f"shown {shown:.1f} s after the command"
     )
-    assert latencies[8] / 1000 <= LIMIT
-    # A busy machine may hold up one frame of sixteen; on an idle one none takes longer.
-    assert latencies[-2] / 1000 <= LIMIT * max(1.0, os.getloadavg()[0] / (os.cpu_count() or 1))
+    assert latencies[-1] / 1000 <= LIMIT * slower
+
+
+def contention():
+    """How many times as long as on an idle machine a computation takes now, since others compute too."""
+    wall, used = time.perf_counter(), time.process_time()
+    while time.process_time() < used + 0.1:
+        sum(range(10_000))
+    return max(1.0, (time.perf_counter() - wall) / 0.1)
 
 
 def large_store(folder, masks):

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from jaxvision.annotate import __main__ as annotate
-from jaxvision.annotate import drawing, previews
+from jaxvision.annotate import drawing, order, previews
 from jaxvision.annotate.records import Annotation, ImageRecord, Source
 from jaxvision.annotate.review import desk, security, server
 from jaxvision.annotate.review.queue import ORDERS, Filters, Index
@@ -193,14 +193,13 @@ def test_an_image_that_is_another_now_or_missing_is_told(page, opened, tmp_path)
 
 
 def test_what_is_most_probably_wrong_comes_first(page, opened):
-    wrong = [
-        (1 - each.probability, -number, -each.id)
-        for number, record in enumerate(opened.records())
-        for each in record.objects
-    ]
-    expected = [[-number, -each] for _, number, each in sorted(wrong, reverse=True)]
+    names = opened.names()
+    expected = [[names.index(place.name), place.id] for place in order.objects(opened.records())]
     assert entries(page) == expected
-    assert sorted(entries(page, by="images")) == [[number, None] for number in range(4)]
+    assert len(expected) > 10
+    assert entries(page, order="likely right first")[0] == expected[-1]
+    images = [[names.index(name), None] for name, _ in order.images(opened.records())]
+    assert entries(page, by="images") == images
 
 
 def objects(*described):
@@ -235,6 +234,7 @@ def test_filters_by_class_source_probability_attribute_verdict_and_state(tmp_pat
     assert shown(high=0.85) == [(0, 2)]
     assert shown(attribute=("colour", "red")) == [(0, 1)]
     assert shown(verdict="new") == [(0, 1), (0, 2)]
+    assert shown(verdict="new", state="reviewed") == []
     assert shown(verdict="human") == [(1, 1)]
     assert shown(state="reviewed") == [(1, 1)]
     images = lambda filters: [number for number, _ in index.images(filters, ORDERS["likely wrong first"]).entries]

@@ -6,28 +6,20 @@
 from collections.abc import Callable, Mapping
 from typing import Literal, NamedTuple
 
+from jaxvision.annotate import order
 from jaxvision.annotate.records import Annotation, ImageRecord, Source, State
 from jaxvision.annotate.store import Store
 from jaxvision.formats.labelled import Value
 
 MOST_VALUES = 50
 """Values of an attribute that are listed."""
-UNKNOWN = 0.5
-"""Probability that an object is right of which neither a probability nor a score is known."""
-
-
-def sureness(each: Annotation) -> float | None:
-    """Probability that an object is right, or its score; None where neither is known."""
-    return each.probability if each.probability is not None else each.score
 
 
 def wrongness(record: ImageRecord) -> list[float]:
-    """Probability that each object of an image is wrong; 0 where a person has looked at it."""
-    found = []
-    for each in record.objects:
-        sure = sureness(each)
-        found.append(0.0 if each.human else 1 - min(max(UNKNOWN if sure is None else sure, 0.0), 1.0))
-    return found
+    """How likely each object of an image is wrong (`order.doubts`); 0 where a person has looked, or it is rejected."""
+    open_ones = order.undecided(record._replace(state="new"))
+    doubts = dict(zip((each.id for each in open_ones), order.doubts(open_ones), strict=True))
+    return [doubts.get(each.id, 0.0) for each in record.objects]
 
 
 Order = Callable[[float], float]
@@ -47,27 +39,28 @@ class Filters(NamedTuple):
     source: str | None = None
     """Name of a model."""
     low: float = 0.0
-    """Least probability, or score where there is none."""
+    """Least probability, or score where there is none (`order.sureness`); a person's objects have 1."""
     high: float = 1.0
     attribute: tuple[str, Value] | None = None
     verdict: Literal["new", "accepted", "rejected", "human"] | None = "new"
+    """New: not decided, in an image that nobody has looked at as a whole; human: touched by a person."""
     state: State | None = None
     """State of the image."""
 
     def fits(self, each: Annotation) -> bool:
         """Whether an object is shown, whatever its image."""
-        sure = sureness(each)
+        sure = 1.0 if each.human else order.sureness(each)
         return (
             (self.label is None or each.label == self.label)
             and (self.source is None or any(source.model == self.source for source in each.sources))
-            and self.low <= (1.0 if sure is None else sure) <= self.high
+            and self.low <= sure <= self.high
             and (self.attribute is None or each.attributes.get(self.attribute[0]) == self.attribute[1])
             and (self.verdict is None or (each.human if self.verdict == "human" else each.verdict == self.verdict))
         )
 
     def chosen(self, record: ImageRecord) -> list[Annotation]:
         """The objects of an image that are shown."""
-        if self.state is not None and record.state != self.state:
+        if self.state not in (None, record.state) or (self.verdict == "new" and record.state == "reviewed"):
             return []
         return [each for each in record.objects if self.fits(each)]
 
@@ -136,24 +129,24 @@ class Index:
     def _light(self, each: Annotation) -> Annotation:
         return each._replace(segmentation=None, sources=self._sources.setdefault(each.sources, each.sources))
 
-    def objects(self, filters: Filters, order: Order) -> Queue:
+    def objects(self, filters: Filters, early: Order) -> Queue:
         """Objects, one by one."""
         found = [
-            (order(self.wrong[number][each.id]), number, each.id)
+            (early(self.wrong[number][each.id]), number, each.id)
             for number, record in enumerate(self.records)
             for each in filters.chosen(record)
         ]
         found.sort(key=lambda each: -each[0])
         return Queue([Entry(*each[1:]) for each in found], len({number for _, number, _ in found}), len(found))
 
-    def images(self, filters: Filters, order: Order) -> Queue:
+    def images(self, filters: Filters, early: Order) -> Queue:
         """Images by their objects together; those without an object come last."""
         found, last, objects = [], [], 0
         for number, record in enumerate(self.records):
             chosen = filters.chosen(record)
             objects += len(chosen)
             if chosen:
-                found.append((sum(order(self.wrong[number][each.id]) for each in chosen), number))
+                found.append((sum(early(self.wrong[number][each.id]) for each in chosen), number))
             elif filters.without_objects(record):
                 last.append(number)
         found.sort(key=lambda each: -each[0])
