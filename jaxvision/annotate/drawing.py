@@ -34,7 +34,7 @@ def path(mask: Segmentation) -> Path:
     return closed(outlines(mask) if isinstance(mask, Runs) else mask)
 
 
-def outlines(mask: Runs, longest: int = LONGEST_SIDE) -> list[list[int]]:
+def outlines(mask: Runs, longest: int = LONGEST_SIDE) -> list[list[float]]:
     """Closed outlines of a mask in pixels of its image, holes too; of a large image not every pixel is seen.
 
     Args:

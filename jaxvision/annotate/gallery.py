@@ -77,7 +77,7 @@ def _page(
     records: Iterable[ImageRecord], images: Path, side: int, number: int, summary: Summary, numbers: dict[str, int]
 ) -> Iterator[str]:
     """The pieces of a page."""
-    folder = files(__package__) / "review" / "static"
+    folder = files("jaxvision.annotate.review") / "static"
     style, script = ((folder / f"gallery.{suffix}").read_text("utf-8") for suffix in ("css", "js"))
     allowed = [
         f"'sha256-{base64.b64encode(hashlib.sha256(each.encode()).digest()).decode()}'" for each in (style, script)

@@ -26,6 +26,8 @@ MOST_ENTRIES = 50_000
 """Entries of a queue that the page is told at once; it asks again when it has come to their end."""
 REMEMBERED = 256
 """Last actions whose answers are kept: one that is sent twice, since its answer was lost, is done once."""
+DIGITS = 9
+"""Classes that a key of their own sets."""
 COLOURS = 256
 """Colours that the page is told; classes of higher numbers begin with the first again."""
 Answer = dict[str, Any]
@@ -72,10 +74,12 @@ class Desk:
         }
 
     def _classes(self) -> list[str]:
-        """Names of the classes: those of the store in their order, then others that objects have."""
+        """Names of the classes: those of the store in their order, then others. Of many, those that occur come first."""
         stated = json.loads(self.store.settings.get("classes", "[]"))
         names = [each for each in stated if isinstance(each, str)] if isinstance(stated, list) else []
-        return list(dict.fromkeys([*names, *self.index.labels()]))
+        found = self.index.labels()
+        first = [each for each in names if each in set(found)] if len(names) > DIGITS else []
+        return list(dict.fromkeys([*first, *names, *found]))
 
     def queue(self, query: Mapping[str, str]) -> Answer:
         """What is shown, in order: `[number of the image, id of the object or None]` each."""

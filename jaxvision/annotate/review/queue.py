@@ -42,6 +42,7 @@ class Filters(NamedTuple):
     """Least probability, or score where there is none (`order.sureness`); a person's objects have 1."""
     high: float = 1.0
     attribute: tuple[str, Value] | None = None
+    """Key and value, or one of the texts where it has several."""
     verdict: Literal["new", "accepted", "rejected", "human"] | None = "new"
     """New: not decided, in an image that nobody has looked at as a whole; human: touched by a person."""
     state: State | None = None
@@ -54,7 +55,7 @@ class Filters(NamedTuple):
             (self.label is None or each.label == self.label)
             and (self.source is None or any(source.model == self.source for source in each.sources))
             and self.low <= sure <= self.high
-            and (self.attribute is None or each.attributes.get(self.attribute[0]) == self.attribute[1])
+            and (self.attribute is None or self.attribute[1] in _values(each, self.attribute[0]))
             and (self.verdict is None or (each.human if self.verdict == "human" else each.verdict == self.verdict))
         )
 
@@ -166,12 +167,18 @@ class Index:
         return sorted({source.model for sources in self._sources for source in sources})
 
     def attributes(self) -> dict[str, list[Value]]:
-        """Values of each attribute, sorted by their text, `MOST_VALUES` at most; of numbers none."""
+        """Values of each attribute, and texts where it has several, sorted, `MOST_VALUES` at most; of numbers none."""
         found: dict[str, set[Value]] = {}
         for record in self.records:
             for each in record.objects:
-                for key, value in each.attributes.items():
+                for key in each.attributes:
                     values = found.setdefault(key, set())
-                    if len(values) < MOST_VALUES and isinstance(value, str | bool | tuple):
-                        values.add(value)
+                    if len(values) < MOST_VALUES:
+                        values.update(value for value in _values(each, key) if isinstance(value, str | bool))
         return {key: sorted(values, key=str) for key, values in sorted(found.items())}
+
+
+def _values(each: Annotation, key: str) -> tuple[Value, ...]:
+    """The values of an attribute: one, several texts, or none."""
+    value = each.attributes.get(key)
+    return () if value is None else value if isinstance(value, tuple) else (value,)

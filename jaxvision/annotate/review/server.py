@@ -177,7 +177,7 @@ def _static(name: str) -> "Response":
     """A file that the page is made of."""
     from starlette.responses import Response
 
-    file = files(__package__) / "static" / name
+    file = files("jaxvision.annotate.review") / "static" / name
     suffix = Path(name).suffix
     if suffix not in TYPES or "/" in name or "\\" in name or not file.is_file():
         return _json({"error": "there is no such file"}, 404)

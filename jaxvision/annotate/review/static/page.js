@@ -7,7 +7,7 @@ import { paint, Stage } from "./stage.js";
 
 const KEPT = 12; // records that the page holds on to
 let session, queue = { entries: [], total: 0 }, position = 0, record = null, selected = null, numbers = new Map();
-let drawings = 0, lastLabel = null, hints = true;
+let drawings = 0, lastLabel = null;
 const records = new Map(), finished = new Set();
 
 const outbox = new Outbox({ told: tellStored, stored: onStored, conflict: onConflict, refused: onRefused });
@@ -262,6 +262,13 @@ function nudge(dx, dy, grows, far) {
   stage.preview(nudged);
 }
 
+function startDrawing() {
+  if (!record) return;
+  if (stage.pencil) return stage.sketchInTheMiddle();
+  stage.draws(true);
+  tell("Drag a box. Or press D again, move it with the arrows, with Shift resize it; Enter ends, Escape gives up.");
+}
+
 function pencilled() {
   if (stage.pencil.length) stage.drawn();
   else stage.sketchInTheMiddle();
@@ -284,7 +291,7 @@ const KEYS = [
   ["P", "previous object", () => nextObject(-1)],
   ["1–9", "class by its number", null, true],
   ["C", "class by its first letters", () => choose(rename), true],
-  ["D", "draw an object: drag, or move with arrows and press Enter", () => (stage.pencil ? stage.sketchInTheMiddle() : stage.draws(true)), true],
+  ["D", "draw an object: drag, or move with arrows and press Enter", startDrawing, true],
   ["← ↑ → ↓", "move the box; with Shift resize it, with Ctrl in large steps", null, true],
   ["T", "attributes of the object", editAttributes, true],
   ["Y", "accept all of this image that are not decided", acceptImage],

@@ -51,7 +51,7 @@ export class Stage {
     this.classes = classes;
     if (other) {
       this.size = record.size;
-      this.picture.style.visibility = "hidden"; // until it is the picture of this image
+      this.picture.removeAttribute("src"); // the picture of the image before is not to be seen until this one has come
       this.picture.src = record.picture;
       this.selected = this.pencil = null;
       this.fit();
@@ -110,10 +110,11 @@ export class Stage {
     return [(event.clientX - frame.left - this.view.x) / this.view.scale, (event.clientY - frame.top - this.view.y) / this.view.scale];
   }
 
-  // The names beside the boxes, in the size of the screen.
+  // The names beside the boxes, in the size of the screen, each where it hides none that was written before.
   tag() {
-    const all = this.nodes.size <= MOST_TAGS;
-    for (const [id, node] of this.nodes) {
+    const all = this.nodes.size <= MOST_TAGS, taken = [];
+    const order = [...this.nodes].sort(([a], [b]) => (b === this.selected) - (a === this.selected));
+    for (const [id, node] of order) {
       const wanted = all || id === this.selected;
       if (!wanted) { node.tag?.remove(); node.tag = null; continue; }
       if (!node.tag) {
@@ -122,13 +123,14 @@ export class Stage {
         node.text = element("text", { x: 5, y: 13 }, node.tag);
       }
       this.write(node, id === this.selected);
+      this.put(node, node.object.box, taken);
     }
     const top = this.nodes.get(this.selected)?.tag;
     if (top && top !== this.tags.lastChild) this.tags.append(top);
   }
 
   write(node, selected) {
-    const { label, probability, score, verdict, box } = node.object;
+    const { label, probability, score, verdict } = node.object;
     const sure = probability ?? score;
     const mark = { accepted: "✓ ", rejected: "✕ ", new: "" }[verdict];
     const name = label.length > 28 ? `${label.slice(0, 26)}…` : label;
@@ -141,9 +143,18 @@ export class Stage {
     }
     node.tag.setAttribute("class", `tag ${verdict}${selected ? " selected" : ""}`);
     node.tag.style.setProperty("--shade", colour(this.classes.get(label) ?? 0));
-    const [x, y] = this.screen(box[0], box[1]);
-    const left = clamp(x - 1, 0, Math.max(this.main.clientWidth - node.width, 0));
-    node.tag.setAttribute("transform", `translate(${Math.round(left)} ${Math.round(y < 20 ? Math.max(y, 0) + 2 : y - 19)})`);
+  }
+
+  // Above the box, at its left or right, below it, or inside.
+  put(node, box, taken = []) {
+    const [[x0, y0], [x1, y1]] = [this.screen(box[0], box[1]), this.screen(box[2], box[3])];
+    const { clientWidth: width, clientHeight: height } = this.main;
+    const places = [[x0 - 1, y0 - 19], [x1 + 1 - node.width, y0 - 19], [x0 - 1, y1 + 2], [x1 + 1 - node.width, y1 + 2], [x0 + 2, y0 + 2]];
+    const fitting = places.map(([x, y]) => [Math.round(clamp(x, 0, Math.max(width - node.width, 0))), Math.round(clamp(y, 1, height - 20))]);
+    const free = ([x, y]) => y1 < 0 || taken.every(([a, b, c]) => x >= a + c || a >= x + node.width || Math.abs(y - b) >= 18);
+    const [x, y] = fitting.find(free) ?? fitting[0];
+    taken.push([x, y, node.width]);
+    node.tag.setAttribute("transform", `translate(${x} ${y})`);
   }
 
   grips(box = this.chosen()?.box) {
@@ -235,10 +246,7 @@ export class Stage {
       this.zoom(Math.exp(-event.deltaY * 0.0015), event.clientX - frame.left, event.clientY - frame.top);
     }, { passive: false });
     for (const way of ["load", "error"]) {
-      this.picture.addEventListener(way, () => {
-        this.picture.style.visibility = way === "load" ? "visible" : "hidden";
-        this.on.seen(this.record.number);
-      });
+      this.picture.addEventListener(way, () => this.on.seen(this.record.number));
     }
     this.main.addEventListener("dblclick", () => this.fit());
     this.main.addEventListener("pointerdown", (event) => this.down(event));
@@ -300,8 +308,7 @@ export class Stage {
     this.place(node, box);
     node.mask?.setAttribute("visibility", "hidden");
     this.grips(box);
-    const [x, y] = this.screen(box[0], box[1]);
-    node.tag?.setAttribute("transform", `translate(${Math.round(x - 1)} ${Math.round(y < 20 ? Math.max(y, 0) + 2 : y - 19)})`);
+    if (node.tag) this.put(node, box);
   }
 
   restore() {
