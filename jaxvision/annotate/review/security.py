@@ -11,6 +11,8 @@ from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, NamedTuple
 from urllib.parse import parse_qs, urlsplit
 
+from jaxvision.errors import DataError
+
 MOST_BYTES = 1 << 20
 """Bytes of a request's body; one of more is refused."""
 LOOPBACK = frozenset({"localhost", "localhost.localdomain"})
@@ -124,7 +126,7 @@ class Guard:
         await self.app(scope, _bounded(receive), sending)
 
 
-class TooLarge(Exception):
+class TooLarge(DataError):
     """A body of more bytes than are allowed, in pieces, which does not say so beforehand."""
 
 

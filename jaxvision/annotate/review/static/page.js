@@ -7,7 +7,7 @@ import { paint, Stage } from "./stage.js";
 
 const KEPT = 12; // records that the page holds on to
 let session, queue = { entries: [], total: 0 }, position = 0, record = null, selected = null, numbers = new Map();
-let drawings = 0, lastLabel = null;
+let drawings = 0, lastLabel = null, coming = 0; // how many records are waited for: what is shown is not what is meant then
 const records = new Map(), finished = new Set();
 
 const outbox = new Outbox({ told: tellStored, stored: onStored, conflict: onConflict, refused: onRefused });
@@ -91,7 +91,8 @@ async function go(to) {
   position = Math.min(Math.max(to, 0), queue.entries.length - 1);
   const [number, id] = queue.entries[position], at = position;
   let found;
-  try { found = await load(number); } catch (error) { return tell(error.message); }
+  coming += 1;
+  try { found = await load(number); } catch (error) { return tell(error.message); } finally { coming -= 1; }
   if (at !== position) return; // the person has gone on meanwhile
   if (record !== found) show(found);
   const undecided = inOrder(found).filter((each) => each.verdict === "new");
@@ -155,6 +156,7 @@ const chosen = () => record?.objects.find((each) => each.id === selected) ?? nul
 
 // Draws what is done at once and hands it on to be stored. Nothing can be done while the server is away.
 function act(changes) {
+  if (coming) return;
   if (outbox.state === "gone" || outbox.state === "locked") return tell("Nothing is stored while the server is away.");
   outbox.change(record.number, changes);
   const after = changes.reduce(applied, record);
@@ -171,10 +173,11 @@ function finish({ action, object }) {
 }
 
 function decide(action) {
+  if (coming) return;
   const object = chosen();
   if (!object) return tell("No object is selected.");
   const removes = action === "reject" && !object.sources.length;
-  act([{ action: removes ? "delete" : action, object: object.id }]);
+  if (!act([{ action: removes ? "delete" : action, object: object.id }])) return;
   if (removes) return select(null);
   nextObject(1);
 }
@@ -192,9 +195,8 @@ function draw(box) {
 }
 
 function reviewed() {
-  if (!record) return;
-  if (record.state !== "reviewed") act([{ action: "reviewed" }]);
-  nextImage(1);
+  if (!record || coming) return;
+  if (record.state === "reviewed" || act([{ action: "reviewed" }])) nextImage(1);
 }
 
 function acceptImage() {
@@ -313,6 +315,7 @@ const KEYS = [
 const RUN = new Map(KEYS.filter(([, , run]) => run).map(([key, , run]) => [key.length === 1 ? key.toLowerCase() : key, run]));
 RUN.set("Delete", () => decide("reject"));
 RUN.set("=", () => stage.zoom(1.25));
+const REPEATED = new Set(["n", "p", "PageDown", "PageUp", "+", "=", "-", "ArrowLeft", "ArrowRight", "ArrowUp", "ArrowDown"]); // when held
 const ARROWS = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, -1], ArrowDown: [0, 1] };
 
 function onKey(event) {
@@ -322,7 +325,7 @@ function onKey(event) {
     if (event.key === "Escape" || (event.key === "Enter" && event.target.tagName === "INPUT")) { event.target.blur(); stage.main.focus(); }
     return;
   }
-  const command = event.ctrlKey || event.metaKey, key = event.key.length === 1 ? event.key.toLowerCase() : event.key;
+  const command = event.ctrlKey || event.metaKey, key = keyOf(event);
   let run;
   if (ARROWS[key]) run = () => nudge(...ARROWS[key], event.shiftKey, command);
   else if (command) run = { z: () => step(event.shiftKey ? "redo" : "undo"), y: () => step("redo") }[key];
@@ -332,8 +335,15 @@ function onKey(event) {
   else run = RUN.get(key);
   if (!run) return;
   event.preventDefault();
+  if (event.repeat && !REPEATED.has(key)) return;
   if (!ARROWS[key]) letGo();
   run();
+}
+
+// The key in lower case; where another alphabet is written, what stands in its place on a Latin keyboard.
+function keyOf(event) {
+  if (event.key.length > 1) return event.key;
+  return (/[^ -~]/.test(event.key) ? event.code.replace(/^(Key|Digit)/, "") : event.key).toLowerCase();
 }
 
 function step(direction) {
@@ -438,7 +448,10 @@ function listen() {
     "open-help": () => $("help").showModal(), "accept-all": () => many("accept"), "reject-all": () => many("reject"),
     "rename-all": () => choose((name) => many("rename", name)), yes: () => $("ask").close("yes"), no: () => $("ask").close("no") };
   for (const [id, run] of Object.entries(press)) $(id).addEventListener("click", () => { run(); if (!document.querySelector("dialog[open]")) stage.main.focus(); });
-  document.forms[0].addEventListener("change", () => loadQueue());
+  document.forms[0].addEventListener("change", (event) => {
+    if (event.target.type !== "number") stage.main.focus(); // keys are commands again
+    loadQueue();
+  });
   document.forms[0].addEventListener("submit", (event) => event.preventDefault());
   $("new-attribute").addEventListener("change", (event) => {
     const [key, ...rest] = event.target.value.split("="), object = chosen();
