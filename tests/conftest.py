@@ -98,7 +98,7 @@ def imported():
     assert font_manager.fontManager.ttflist
 
 
-BIG = {"slow", "parity", "gpu", "network", "slurm", "ray", "formats", "text"}
+BIG = {"slow", "parity", "gpu", "network", "slurm", "ray", "formats", "text", "browser"}
 
 
 def _processor_seconds():

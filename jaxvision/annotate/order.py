@@ -9,7 +9,7 @@ import math
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
-from jaxvision.annotate.changes import iou
+from jaxvision.annotate.findings import iou
 from jaxvision.annotate.records import Annotation, ImageRecord
 
 UNKNOWN = 0.5

@@ -1,0 +1,91 @@
+"""Review of annotations in a browser.
+
+python -m jaxvision.annotate review labelled/annotations.sqlite
+"""
+
+import argparse
+import getpass
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+from jaxvision import commands
+from jaxvision.annotate.review import server
+
+NAME = "annotations.sqlite"
+"""Name of the store in the output folder of `annotate label`."""
+
+
+class Flags(NamedTuple):
+    """The command line."""
+
+    store: Path
+    images: Path | None
+    host: str
+    port: int
+    who: str
+    traceback: bool
+
+
+def parse(argv: list[str]) -> Flags:
+    """The flags."""
+    parser = commands.new_parser(
+        "review",
+        description="Review annotations in a browser, what is likely wrong first. Every action is stored at once.",
+        epilog="Needs the extra review. On another machine: ssh -L 8017:localhost:8017 MACHINE, and open the address here.",
+        package="jaxvision.annotate",
+    )
+    parser.add_argument("store", type=store_of, metavar="STORE", help="file of the store, or its folder")
+    parser.add_argument("--images", type=commands.expanded, metavar="DIR", help="folder of the images (the store's)")
+    parser.add_argument(
+        "--host", default="127.0.0.1", help="address to listen at (127.0.0.1: this machine alone reaches it)"
+    )
+    parser.add_argument("--port", type=_port, default=server.PORT, metavar="N", help="0 for any (%(default)s)")
+    parser.add_argument("--as", dest="who", type=_name, metavar="NAME", help="who reviews (the user's name)")
+    flags, _ = commands.parsed(parser, argv)
+    known = vars(flags)
+    return Flags(**{**known, "who": known["who"] or _user()})
+
+
+def store_of(text: str) -> Path:
+    """The file of a store that a flag names, itself or by its folder."""
+    path = commands.expanded(text)
+    return path / NAME if path.is_dir() else path
+
+
+def _port(text: str) -> int:
+    if not text.isascii() or not text.isdecimal() or int(text) > 65_535:
+        raise argparse.ArgumentTypeError(f"{text!r} is no port; allowed is 0 to 65535")
+    return int(text)
+
+
+def _name(text: str) -> str:
+    if not text.strip() or not text.isprintable() or len(text) > 100:
+        raise argparse.ArgumentTypeError(f"{text!r} is no name of 1 to 100 characters")
+    return text.strip()
+
+
+def _user() -> str:
+    try:
+        return getpass.getuser()
+    except (OSError, KeyError, ImportError):  # a user without an entry, as in a container
+        return "somebody"
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs the command line; returns the exit status."""
+    flags = parse(list(sys.argv[1:] if argv is None else argv))
+    return commands.status_of(lambda: serve(flags), flags.traceback)
+
+
+def serve(flags: Flags) -> int:
+    """Serves the page until Ctrl-C; returns the exit status."""
+
+    def told(address: str) -> None:
+        if not server.is_loopback(flags.host):
+            print("jaxvision: other machines reach this server; what is sent is not encrypted", file=sys.stderr)
+        print(f"Review as {flags.who}: {address}", flush=True)
+
+    server.review(flags.store, images=flags.images, host=flags.host, port=flags.port, who=flags.who, told=told)
+    return 0
