@@ -44,7 +44,7 @@ def outlines(mask: Runs, longest: int = LONGEST_SIDE) -> list[list[float]]:
     x0, y0, x1, y1 = map(int, runs.box(mask))
     step = -(-max(mask.size) // longest)
     pixels = runs.columns(mask, x0, x1)[y0:y1:step, ::step]
-    return [(np.reshape(each, (-1, 2)) * step + (x0, y0)).reshape(-1).tolist() for each in edges(pixels)]
+    return [(np.reshape(each, (-1, 2)) * step + (x0, y0)).reshape(-1).tolist() for each, _ in edges(pixels)]
 
 
 def closed(polygons: Any, scale: float = 1.0) -> Path:

@@ -18,7 +18,6 @@ from jaxvision.formats import (
     opening,
     voc_file,
     voc_folder,
-from jaxvision.errors import DataError, raised_as
     xml_file,
     yolo_file,
 )

@@ -49,13 +49,6 @@ class Edge(NamedTuple):
 
 def edges(mask: Runs | Bool[np.ndarray, "h w"]) -> list[Edge]:
     """All closed lines along the edges of a mask's pixels: outlines, and those around its holes."""
-    found = _outlined(mask)
-    return None if any(hole for _, hole in found) else [polygon for polygon, _ in found]
-def edges(mask: Runs | Bool[np.ndarray, "h w"]) -> list[Polygon]:
-    """The polygons along the edges of a mask's pixels, around holes too: filled by the even-odd rule, they are the mask."""
-    return [polygon for polygon, _ in _outlined(mask)]
-def _outlined(mask: Runs | Bool[np.ndarray, "h w"]) -> list[tuple[Polygon, bool]]:
-    """The polygons along the edges of a mask's pixels, and whether each goes around a hole."""
     on = decode(mask) if isinstance(mask, Runs) else np.asarray(mask, bool)
     rows, columns = np.flatnonzero(on.any(1)), np.flatnonzero(on.any(0))
     if not len(rows):
@@ -83,9 +76,6 @@ def joined(polygons: Sequence[Sequence[float]]) -> list[float]:
         near = int(np.argmin(np.sum((path - points[0]) ** 2, 1)))
         path = np.concatenate([path[: near + 1], points, points[:1], path[near:]])
     return path.reshape(-1).tolist()
-    found: list[tuple[Polygon, bool]] = []
-        y, x = corners[loop[0]]  # the first corner of a loop is its upper left one: inside it, all but around a hole
-        found.append((polygon, not window[y + 1, x + 1]))
 
 
 def _corners(
