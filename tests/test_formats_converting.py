@@ -504,6 +504,7 @@ def test_splits_of_yolo_are_told(tmp_path):
 @pytest.mark.parametrize("write", [detection_files.write_coco, detection_files.write_voc, detection_files.write_yolo])
 def test_the_same_is_read_as_for_training(tmp_path, write):
     path = write(tmp_path)
+    (tmp_path / "classes.txt").write_text("\n".join(detection_files.CLASSES))
     listing, dataset = opening.open(path), converting.read(path)[1].dataset
     assert dataset.classes == listing.classes
     images = {image.name: image for image in dataset.images}
