@@ -1,6 +1,6 @@
 """Attributes by a trained head: what its predictions look like, and how the workdir of its run becomes a finder."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import jax
@@ -60,7 +60,7 @@ class Learned:
         if not _is_head(self.model):
             raise ConfigError(f"{workdir} is no run of a head of attributes, such as experiments/shapes_attributes.py")
 
-    def find(self, pixels: UInt8[np.ndarray, "h w 3"], objects: Sequence[Annotation]) -> list[dict[str, Value]]:
+    def find(self, pixels: UInt8[np.ndarray, "h w 3"], objects: Sequence[Annotation]) -> list[Mapping[str, Value]]:
         """The attributes of each object."""
         shown = [(("", number), self._canvas(pixels, each)) for number, each in enumerate(objects)]
         found = [each.record["attributes"] for each in self.model.stream(shown, Selection(self.model.classes))]

@@ -81,10 +81,10 @@ def described(mask: Bool[np.ndarray, "h w"]) -> Outline | None:
     area = int(np.count_nonzero(mask))
     if area < FEWEST:
         return None
-    filled = binary_fill_holes(mask)
+    filled = np.asarray(binary_fill_holes(mask))
     pieces, fitted = outlines_of(filled), ellipse(mask)
     holes = np.count_nonzero(filled) - area
-    shape, corners = _shape(pieces, _area(pieces[0]) - holes >= WHOLE * (area + holes), fitted)
+    shape, corners = _shape(pieces, bool(_area(pieces[0]) - holes >= WHOLE * (area + holes)), fitted)
     turn = math.degrees(math.atan2(-fitted.along[1], fitted.along[0])) % 180
     circularity = min(4 * math.pi * area / perimeter(pieces) ** 2, 1.0)
     return Outline(shape, corners, float(fitted.axes[0] / fitted.axes[1]), turn, area, circularity)

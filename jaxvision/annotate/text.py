@@ -58,8 +58,8 @@ def reader() -> Read:
         turned = [np.ascontiguousarray(crop[::-1, ::-1]) for crop in crops]
         found = reading.recognize_txt([*crops, *turned])
         readings = list(zip(found.txts, map(float, found.scores), strict=True))
-        best = map(lambda *both: max(both, key=lambda each: each[1]), readings[: len(crops)], readings[len(crops) :])
-        return [Text(*each, np.asarray(box, np.float64)) for each, box in zip(best, boxes, strict=True)]
+        best = [max(both, key=lambda each: each[1]) for both in zip(readings, readings[len(crops) :], strict=False)]
+        return [Text(line, sure, np.asarray(box, np.float64)) for (line, sure), box in zip(best, boxes, strict=True)]
 
     return read
 
@@ -114,4 +114,4 @@ def _inside(text: Text, found: Annotation, size: tuple[int, int]) -> float:
 def _blend(corners: Float[np.ndarray, "4 2"], along: np.ndarray, down: np.ndarray) -> Float[np.ndarray, "2 n m"]:
     """Points x y of a quadrilateral, by their fractions of the way along and down it."""
     weights = (1 - along) * (1 - down), along * (1 - down), along * down, (1 - along) * down
-    return sum(corner[:, None, None] * weight for corner, weight in zip(corners, weights, strict=True))
+    return np.einsum("kd,knm->dnm", corners, np.stack(weights))
