@@ -55,7 +55,7 @@ def spoilt(images: Sequence[LabelledImage], classes: Sequence[str], fraction: fl
     """
     if not 0 <= fraction <= 1 or len(classes) < 2:
         raise ValueError(
-            f"spoilt(fraction={fraction}), {amount(len(classes), 'class')}: allowed are a fraction from 0 to 1, and two classes"
+            f"spoilt(fraction={fraction}), {amount(len(classes), 'class')}: allowed are 0 to 1, and two classes or more"
         )
     rng = np.random.default_rng(checked_seed(seed))
     places = [(number, row) for number, image in enumerate(images) for row in range(len(image.objects))]
