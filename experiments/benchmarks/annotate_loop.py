@@ -59,9 +59,9 @@ class Course(NamedTuple):
     """What reviewing took."""
 
     reviewed: list[Effort]
-    """Of the images of each round."""
+    """Effort for the images of each round."""
     held_out: list[Effort]
-    """Of images that nobody reviews, by the detector before each round, and the one after the last."""
+    """Effort for images that nobody reviews, by the detector before each round, and the one after the last."""
 
 
 def main(argv: Sequence[str] | None = None) -> None:

@@ -19,7 +19,7 @@ class DoubtReport(NamedTuple):
     """What was found."""
 
     text: str
-    """As one line."""
+    """One line."""
     faulty: int
     """Images that have no prediction or could not be read or drawn."""
 

@@ -6,6 +6,7 @@ import numpy as np
 
 from jaxvision.annotate.exchange import PROBABILITY
 from jaxvision.data.source import Annotations, Example, Source, annotations, no_labels
+from jaxvision.errors import amount
 from jaxvision.formats.fingerprint import digest
 from jaxvision.formats.image_file import Size
 from jaxvision.formats.labelled import LabelledImage, LabelledObject
@@ -20,7 +21,7 @@ def relabelled(source: Source, images: Sequence[LabelledImage]) -> Source:
       ValueError: for another number of images, or an object of a class that the source does not have.
     """
     if len(images) != source.length:
-        raise ValueError(f"relabelled: {len(images)} images, the source has {source.length}")
+        raise ValueError(f"relabelled: {amount(len(images), 'image')}, the source has {source.length}")
     labels = {name: label for label, name in enumerate(source.classes)}
     unknown = {each.label for image in images for each in image.objects} - set(labels)
     if unknown:

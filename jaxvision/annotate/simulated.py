@@ -11,6 +11,7 @@ from jaxvision.annotate.agreement import iou, pairs
 from jaxvision.annotate.changes import Change
 from jaxvision.annotate.records import ImageRecord
 from jaxvision.data.randomness import checked_seed
+from jaxvision.errors import amount
 from jaxvision.formats.annotation import Box
 from jaxvision.formats.image_file import Size
 from jaxvision.formats.labelled import LabelledImage, LabelledObject
@@ -54,7 +55,7 @@ def spoilt(images: Sequence[LabelledImage], classes: Sequence[str], fraction: fl
     """
     if not 0 <= fraction <= 1 or len(classes) < 2:
         raise ValueError(
-            f"spoilt(fraction={fraction}), {len(classes)} classes: allowed are a fraction from 0 to 1, two classes or more"
+            f"spoilt(fraction={fraction}), {amount(len(classes), 'class')}: allowed are 0 to 1, and two classes or more"
         )
     rng = np.random.default_rng(checked_seed(seed))
     places = [(number, row) for number, image in enumerate(images) for row in range(len(image.objects))]
