@@ -1,7 +1,9 @@
 """Store: models' guesses, persons' changes, undo, and the file itself."""
 
+import json
 import os
 import sqlite3
+import time
 
 import pytest
 
@@ -111,6 +113,7 @@ def test_redo_makes_a_copy_first(store):
     with pytest.raises(Conflict, match="no undo of: rename"):
         store.undo(ME)
     assert store.undo(ME) is None
+    assert store.redo(ME) is None  # the step is lost
 
 
 def test_undo_and_redo_work_after_a_restart_and_for_each_person(store):
@@ -148,6 +151,22 @@ def test_many_changes_are_one_step_or_none(store):
     assert [each.verdict for one in store.records() for each in one.objects] == ["accepted"] * 3 + ["new"]
     store.undo(ME)
     assert not any(each.human for one in store.records() for each in one.objects)
+
+
+def test_a_step_may_change_an_object_twice(store):
+    store.put(record(guess()), who="ssd")
+    before = store.get("a.jpg")
+    twice = [
+        Change("rename", 1, "bowl"),
+        Change("move", 1, (1, 2, 3, 4)),
+        Change("note", None, "x"),
+        Change("reviewed"),
+    ]
+    after = store.apply_all([("a.jpg", change, 1) for change in twice], ME)[-1]
+    assert store.undo(ME) == before._replace(version=after.version + 1)
+    assert store.note("a.jpg") == ""
+    assert store.redo(ME) == after._replace(version=after.version + 2)
+    assert store.note("a.jpg") == "x"
 
 
 def test_an_old_version_is_a_conflict(store):
@@ -207,3 +226,90 @@ def test_two_workers_are_one(tmp_path):
         assert [each._replace(version=1) for each in merged.records()] == list(one.records())
         merged.redo(ME)
         assert merged.get("0.jpg").objects[0].verdict == "accepted"
+
+
+def test_ids_that_are_given_stay_and_none_is_used_twice(store):
+    def ids(*given):
+        found = [guess(x=30.0 * k)._replace(id=each) for k, each in enumerate(given)]
+        store.put(record(*found), who="ssd")
+        return [each.id for each in sorted(store.get("a.jpg").objects, key=lambda each: each.box)]
+
+    assert ids(7, 2, 0) == [7, 2, 8]
+    assert ids(7, 0, 3, 9) == [7, 2, 8, 9]  # what was there keeps its id
+    found = [each._replace(probability=0.5) for each in store.get("a.jpg").objects]
+    store.put(record(*found[:2]), who="calibration")
+    assert [(each.id, each.probability) for each in store.get("a.jpg").objects] == [(2, 0.5), (7, 0.5)]
+    store.put(record(guess("dog", 150.0)._replace(id=9)), who="yolo")
+    assert [each.id for each in store.get("a.jpg").objects] == [10]
+    store.put(record(guess(), guess("tie", 60.0)._replace(id=1), name="b.jpg"), who="ssd")
+    assert [(each.id, each.label) for each in store.get("b.jpg").objects] == [(1, "tie"), (2, "cup")]
+
+
+def test_history_says_who_changed_what_into_what(store):
+    store.put(record(guess()), who="ssd")
+    store.put(record(guess("tie"), sha256="34"), who="yolo")
+    store.apply("a.jpg", Change("rename", 2, "scarf"), who=ME, version=2)
+    store.apply("a.jpg", Change("reviewed"), who=ME, version=3)
+    store.apply("a.jpg", Change("note", None, "blurred"), who=ME, version=4)
+    assert store.note("a.jpg") == "blurred"
+    store.undo(ME)
+    assert store.note("a.jpg") == ""
+    first, second, rename, reviewed, note, undo = store.history()
+    assert [event.number for event in store.history()] == [1, 2, 3, 4, 5, 6]
+    assert (first.who, first.before, json.loads(first.after)["objects"]) == ("ssd", "", [1])
+    assert (second.who, json.loads(second.before)[0]["label"], json.loads(second.after)["sha256"]) == (
+        "yolo",
+        "cup",
+        "34",
+    )
+    told = [json.loads(text) for text in (rename.before, rename.after)]
+    assert [(each["label"], each["human"], each["score"]) for each in told] == [
+        ("tie", False, 0.5),
+        ("scarf", True, None),
+    ]
+    assert (rename.object, reviewed.object, reviewed.before, reviewed.after) == (2, None, '"new"', '"reviewed"')
+    assert (note.after, undo.before, undo.after, undo.action, undo.who) == ('"blurred"', '"blurred"', '""', "undo", ME)
+    assert 0 <= time.time() - undo.at < 60
+    assert store.history("b.jpg") == []
+
+
+def test_an_image_that_can_not_be_read_any_more_keeps_the_work_of_a_person(store):
+    store.put(record(guess()), who="ssd")
+    store.apply("a.jpg", Change("accept", 1), who=ME, version=1)
+    with pytest.raises(ImageChanged, match="a.jpg: the image cannot be read since"):
+        store.put(ImageRecord("a.jpg", "", (0, 0), failure="it is empty"), who="ssd")
+    assert labels(store) == ["cup"]
+
+
+def test_merging_takes_the_work_of_persons_and_tells_what_contradicts(tmp_path):
+    def store_of(name, *changes, guesses=("cup",), setting="[]"):
+        with Store(tmp_path / name, create=True) as store:
+            store.put(record(*map(guess, guesses)), who="ssd")
+            for version, change in enumerate(changes, 1):
+                store.apply("a.jpg", change, who=ME, version=version)
+            store.settings["classes"] = setting
+        return tmp_path / name
+
+    def merged(one, other):
+        with Store(one) as store:
+            store.merge(other)
+            return [(each.label, each.human) for each in store.get("a.jpg").objects]
+
+    accepted = store_of("accepted", Change("accept", 1))
+    assert merged(store_of("guesses", guesses=("tie",)), accepted) == [("cup", True)]
+    assert merged(accepted, store_of("others", guesses=("tie",))) == [("cup", True)]
+    with pytest.raises(Conflict, match="a.jpg: here and in .*/renamed persons have worked on it, and differ"):
+        merged(accepted, store_of("renamed", Change("rename", 1, "bowl")))
+    with pytest.raises(Conflict, match=r"""its setting 'classes' is \["a"\], here it is \[\]"""):
+        merged(accepted, store_of("classes", setting='["a"]'))
+    with pytest.raises(DataError, match="there is no store"):
+        merged(accepted, tmp_path / "none")
+
+
+def test_names_that_are_no_text_are_refused(store):
+    with pytest.raises(DataError, match=r"'\\udcff.jpg': the name of the file is not UTF-8"):
+        store.put(record(name="\udcff.jpg"), who="ssd")
+    with pytest.raises(DataError, match="no name"):
+        store.put(record(name=""), who="ssd")
+    with pytest.raises(DataError, match="there is no record of 'a.jpg'"):
+        store.apply("a.jpg", Change("accept", 1), who=ME, version=0)

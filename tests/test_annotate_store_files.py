@@ -133,12 +133,12 @@ def test_a_cut_off_change_is_taken_back_even_by_who_only_reads(tmp_path):
 
 @pytest.fixture
 def disk(tmp_path):
-    """A disk of 600 KB of its own."""
+    """A disk of 420 KB of its own."""
     if os.name != "posix" or os.geteuid() != 0:
         pytest.skip("a disk needs root")
     folder = tmp_path / "disk"
     folder.mkdir()
-    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=600k", "tmpfs", str(folder)], capture_output=True)
+    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=420k", "tmpfs", str(folder)], capture_output=True)
     if mounted.returncode:
         pytest.skip("there is no right to mount")
     yield folder
@@ -159,7 +159,7 @@ def test_a_full_disk_is_told_and_the_store_is_sound(disk):
         with pytest.raises(WorkdirError, match="store: the disk is full; the store is as it was before"):
             done.extend(store.put(record(number), who="ssd") for number in range(1000))
         kept = list(store.records())
-        assert 5 < len(kept) < 1000
+        assert 3 < len(kept) < 1000
         assert [each.objects[0].box for each in kept] == [record(k).objects[0].box for k in range(len(kept))]
         with pytest.raises(WorkdirError, match="full"):
             together(store, range(1000, 2000))
@@ -202,6 +202,16 @@ def test_a_missing_folder_is_told(tmp_path):
         Store(tmp_path / "none" / "store", create=True)
 
 
+@pytest.mark.parametrize("name", ["a b", "100%41?mode=ro#x&y", "für'\"内", "\udcff"])
+def test_a_folder_may_have_any_name(memory, name):
+    (memory / name).mkdir()
+    with Store(memory / name / name, create=True) as store:
+        store.put(record(0), who="ssd")
+        store.backup()
+    assert sorted(os.listdir(memory / name)) == [name, f"{name}.backup-1"]
+    assert len(content(memory / name / name)[0]) == 1
+
+
 def test_a_damaged_store_is_told(tmp_path):
     path = tmp_path / "store"
     with Store(path, create=True) as store:
@@ -222,7 +232,7 @@ def test_an_empty_file_becomes_a_store_only_when_asked(tmp_path):
 
 
 def test_no_change_of_four_tabs_is_lost(memory):
-    """Each counts one up, 8 times, of the record that it read; who comes too late reads again."""
+    """Each counts one up, 5 times, of the record that it read; who comes too late reads again."""
     path = memory / "store"
     with Store(path, create=True) as store:
         store.put(record(0), who="ssd")
@@ -231,7 +241,7 @@ def test_no_change_of_four_tabs_is_lost(memory):
     def count(tab):
         with Store(path) as store:
             done = 0
-            while done < 8:
+            while done < 5:
                 found = store.get("000.jpg")
                 value = found.objects[0].attributes.get("count", 0) + 1
                 try:
@@ -248,9 +258,9 @@ def test_no_change_of_four_tabs_is_lost(memory):
     for thread in threads:
         thread.join()
     with Store(path, readonly=True) as store:
-        assert store.get("000.jpg").objects[0].attributes == {"count": 32}
-        assert store.get("000.jpg").version == 33
-        assert len(store.history()) == 33
+        assert store.get("000.jpg").objects[0].attributes == {"count": 20}
+        assert store.get("000.jpg").version == 21
+        assert len(store.history()) == 21
 
 
 def test_threads_may_have_one_store_in_common(memory):
@@ -272,11 +282,11 @@ def test_threads_may_have_one_store_in_common(memory):
 def test_records_are_read_in_bounded_memory_and_nobody_waits_for_the_reader(tmp_path):
     with Store(tmp_path / "store", create=True) as store:
         with store.together():
-            for number in range(300):
-                store.put(record(number, 8), who="ssd")
+            for number in range(220):
+                store.put(record(number, 4), who="ssd")
         store.ask("PRAGMA cache_size=16")
         peaks = []
-        for count in (70, 300):
+        for count in (70, 220):
             tracemalloc.start()
             for number, each in enumerate(store.records(), 1):
                 if number == count:
@@ -288,8 +298,8 @@ def test_records_are_read_in_bounded_memory_and_nobody_waits_for_the_reader(tmp_
         found = store.records()
         next(found)
         with Store(store.path) as other:
-            other.put(record(401), who="ssd")
-        assert sum(1 for _ in found) == 300
+            other.put(record(300), who="ssd")
+        assert sum(1 for _ in found) == 220
 
 
 def test_what_is_done_together_is_done_or_not(tmp_path):

@@ -105,6 +105,18 @@ def test_the_largest_stay_and_those_to_ignore_go_first():
     assert told == "4 objects, but rows for 2: 2 left out; target.objects(4) holds them"
 
 
+def test_weights_go_with_their_objects_and_are_1_where_the_source_has_none():
+    found = annotations([[0, 0, 9, 9], [0, 0, 4, 4], [5, 5, 5, 9], [0, 0, 8, 8]], range(4))
+    weighted = found._replace(weight=np.float32([0.1, 0.2, 0.3, 0.4]))
+    where = placement.keep(64).place(None, (64, 64))
+    row, _ = row_of(target.objects(2, weights=True), Example(b"", objects=weighted), where, (64, 64))
+    assert row.labels.tolist() == [0, 3]
+    np.testing.assert_array_equal(row.weight, np.float32([0.1, 0.4]))
+    row, _ = row_of(target.objects(4, weights=True), Example(b"", objects=found), where, (64, 64))
+    np.testing.assert_array_equal(row.weight, [1, 1, 1, 0])
+    assert row_of(target.objects(4), Example(b"", objects=weighted), where, (64, 64))[0].weight is None
+
+
 def test_what_has_no_objects_is_refused():
     where = placement.keep(4).place(None, (4, 4))
     with pytest.raises(ValueError, match="no objects, only labels"):

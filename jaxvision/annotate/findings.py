@@ -34,9 +34,7 @@ def found(old: Row | None, new: ImageRecord, *, redo: bool = False) -> Row:
       DataError: for two objects with one id.
     """
     check_ids(new)
-    if old is None or redo:
-        return _numbered(old, new, ())
-    if not touched(old.record):
+    if old is None or redo or not touched(old.record):
         return _numbered(old, new, ())
     if new.sha256 != old.record.sha256:
         raise ImageChanged(
@@ -77,9 +75,10 @@ def _numbered(old: Row | None, new: ImageRecord, human: Sequence[Annotation]) ->
             kept[number] = each._replace(id=number)
         elif each.human or not any(stands_for(person, each) for person in human):
             waiting.append(each)
+    given = {each.id for each in waiting if each.id >= following or each.id in guesses} - set(kept) - {0}
+    following = max([following, *(number + 1 for number in given)])
     for each in waiting:
-        taken = each.id in kept or not (each.id >= following or each.id in guesses)
-        number = following if taken else each.id
+        number = each.id if each.id in given else following
         kept[number] = each._replace(id=number)
         following = max(following, number + 1)
     version = old.record.version + 1 if old is not None else 1
