@@ -68,6 +68,6 @@ def bins(probability: Float[np.ndarray, "n"], right: Bool[np.ndarray, "n"], numb
 
 
 def error(probability: Float[np.ndarray, "n"], right: Bool[np.ndarray, "n"], number: int = BINS) -> float:
-    """Expected calibration error: the mean distance of a bin's probability from what is right in it, by objects; 0 of none."""
+    """Expected calibration error: mean distance of a bin's probability from what is right in it, by objects; 0 of none."""
     found = bins(probability, right, number)
     return float(np.sum(found.count * abs(found.probability - found.right)) / max(found.count.sum(), 1))

@@ -36,11 +36,20 @@ class Checked(NamedTuple):
         """Only these images, numbered in this order."""
         place = np.full(self.images, -1)
         place[images] = np.arange(len(images))
-        kept, true = place[self.image] >= 0, place[self.true_image] >= 0
-        columns = (place[self.image], self.label, self.model, self.score, self.right)
-        of_truth = (place[self.true_image], self.true_label)
-        guesses, objects = (each[kept] for each in columns), (each[true] for each in of_truth)
-        return Checked(len(images), self.classes, self.models, *guesses, *objects)
+        image, true = place[self.image], place[self.true_image]
+        kept, real = (np.flatnonzero(each >= 0)[np.argsort(each[each >= 0], kind="stable")] for each in (image, true))
+        return Checked(
+            len(images),
+            self.classes,
+            self.models,
+            image[kept],
+            self.label[kept],
+            self.model[kept],
+            self.score[kept],
+            self.right[kept],
+            true[real],
+            self.true_label[real],
+        )
 
 
 def checked(
@@ -53,9 +62,7 @@ def checked(
       truth: the same images, boxes in pixels; their labels are numbers of `classes`.
       classes: names; guesses of other classes nobody has checked, so that they are left out.
     """
-    listed = [
-        (number, each) for number, objects in enumerate(guesses) for each in objects if each.label in classes
-    ]
+    listed = [(number, each) for number, objects in enumerate(guesses) for each in objects if each.label in classes]
     models = tuple(sorted({model_of(each) for _, each in listed}))
     true = [(number, each) for number, image in enumerate(truth) for each in image.objects]
     found = _tables(listed, true, tuple(classes), len(truth))
@@ -64,9 +71,17 @@ def checked(
     counts = ~np.append(annotated.ignore, False)[match]
     model = np.array([models.index(model_of(listed[place][1])) for place in detected.place], int)
     real = ~annotated.ignore
-    columns = (detected.image, detected.label, model, detected.score, match >= 0)
     return Checked(
-        len(truth), tuple(classes), models, *(each[counts] for each in columns), annotated.image[real], annotated.label[real]
+        len(truth),
+        tuple(classes),
+        models,
+        detected.image[counts],
+        detected.label[counts],
+        model[counts],
+        detected.score[counts],
+        match[counts] >= 0,
+        annotated.image[real],
+        annotated.label[real],
     )
 
 

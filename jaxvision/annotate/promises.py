@@ -36,6 +36,9 @@ class Promise(NamedTuple):
     """Largest fraction of the objects that is dropped."""
 
 
+USUAL = Promise()
+
+
 class Zones(NamedTuple):
     """Zones of the guesses of a group of classes."""
 
@@ -111,7 +114,7 @@ def calibrated(calibrated_by: Calibration, label: str, score: float, model: str 
     return float(calibration.probability(np.array([score]), temperatures.get(model, temperatures[""]))[0])
 
 
-def calibrate(checked: Checked, promise: Promise = Promise()) -> Calibration:
+def calibrate(checked: Checked, promise: Promise = USUAL) -> Calibration:
     """Temperatures and zones from the checked images."""
     temperatures = temperatures_of(checked)
     probability = probabilities(checked, temperatures)
@@ -158,9 +161,7 @@ def least(promise: Promise) -> int:
     return int(np.ceil(bounds.enough(wrong / 2, wrong, 1 - promise.confidence)))
 
 
-def zones(
-    checked: Checked, probability: Float[np.ndarray, "n"], labels: Sequence[int], promise: Promise
-) -> Zones:
+def zones(checked: Checked, probability: Float[np.ndarray, "n"], labels: Sequence[int], promise: Promise) -> Zones:
     """Zones of the guesses of these classes."""
     of = np.isin(checked.label, labels)
     image, probability, right = checked.image[of], probability[of], checked.right[of]
@@ -241,7 +242,7 @@ def dropping(
 
 
 def thresholds(value: Float[np.ndarray, "n"], first: int) -> Float[np.ndarray, "t"]:
-    """At most `THRESHOLDS` of the values, ascending: the `first` smallest lie at or below the first of them, all at the last."""
+    """At most `THRESHOLDS` of the values, ascending; at or below the first lie `first` values, at or below the last all."""
     places = np.linspace(min(first, len(value)) - 1, len(value) - 1, THRESHOLDS).round().astype(int)
     return np.unique(np.sort(value)[places])
 

@@ -24,11 +24,11 @@ def lines(checked: Checked, found: Calibration, applied: Applied) -> list[str]:
     ]
     told += [zone_line(zones, promise.precision) for zones in found.zones]
     count = applied.guesses
-    share = applied.accepted / max(applied.images, 1)
+    fraction = applied.accepted / max(applied.images, 1)
     return [
         *told,
         f"store: {amount(count['accept'], 'guess')} accepted, {count['review']:,} to review, {count['drop']:,} dropped; "
-        f"{applied.accepted:,} of {amount(applied.images, 'image')} ({share:.0%}) need no look",
+        f"{applied.accepted:,} of {amount(applied.images, 'image')} ({fraction:.0%}) need no look",
     ]
 
 
@@ -48,7 +48,11 @@ def temperatures(found: Calibration) -> str:
 def zone_line(zones: Zones, precision: float) -> str:
     """The zones of a group of classes."""
     name = ", ".join(zones.classes[:4]) + (f" and {len(zones.classes) - 4} more" if len(zones.classes) > 4 else "")
-    accept = f"accepted from {zones.accept:.3f}" if zones.accept is not None else f"none accepted: {missing(zones, precision)}"
+    accept = (
+        f"accepted from {zones.accept:.3f}"
+        if zones.accept is not None
+        else f"none accepted: {missing(zones, precision)}"
+    )
     drop = f"dropped below {zones.drop:.3f}" if zones.drop is not None else "none dropped"
     return f"  {name}: {accept}; {drop} ({amount(zones.guesses, 'guess')}, {zones.right:,} right)"
 
@@ -56,7 +60,7 @@ def zone_line(zones: Zones, precision: float) -> str:
 def missing(zones: Zones, precision: float) -> str:
     """What a promise needs."""
     if zones.more is not None:
-        return f"check about {amount(zones.more, 'more image')}".replace("images", "images")
+        return f"check about {amount(zones.more, 'more image')}"
     if not zones.guesses:
         return "there is no guess"
     return f"not even the surest are right in {precision:g}"
@@ -82,11 +86,11 @@ def draw(folder: Path, checked: Checked, found: Calibration) -> Path:
         Reliability(name, *calibration.bins(value, checked.right), calibration.error(value, checked.right))
         for name, value in values.items()
     ]
-    bars = [_bar(zones) for zones in found.zones]
+    bars = [Bar(*_bar(zones)) for zones in found.zones]
     text = f"{amount(checked.images, 'checked image')}  ·  {amount(len(checked.score), 'guess')}  ·  "
     text += f"precision {found.promise.precision:g} with probability {found.promise.confidence:g}"
     path = folder / PICTURE
-    save(reliability(curves, [Bar(*bar) for bar in bars], summary=text), path)
+    save(reliability(curves, bars, summary=text), path)
     return path
 
 

@@ -7,8 +7,8 @@ from typing import NamedTuple
 
 from jaxvision.annotate import promises, schema
 from jaxvision.annotate.checked import Checked, checked, model_of
-from jaxvision.annotate.promises import Calibration, Promise
-from jaxvision.annotate.records import Annotation, Event, ImageRecord, State, Verdict
+from jaxvision.annotate.promises import USUAL, Calibration, Promise
+from jaxvision.annotate.records import Annotation, ImageRecord, State, Verdict
 from jaxvision.annotate.store import Store
 from jaxvision.errors import DataError, amount, nearest
 from jaxvision.formats.annotation import AnnotatedImage, Listing
@@ -81,14 +81,20 @@ def _pairs(store: Store, truth: Listing) -> tuple[list[Pair], list[str]]:
         else:
             if image.size is not None and tuple(image.size) != tuple(record.size):
                 sizes = (f"{height} x {width}" for height, width in (image.size, record.size))
-                raise DataError("{}: its height and width are {} in the truth, {} in the store".format(image.name, *sizes))
+                raise DataError(
+                    "{}: its height and width are {} in the truth, {} in the store".format(image.name, *sizes)
+                )
             found.append(Pair(record, image))
     if not found:
         names = store.names()
         example = f", such as {names[0]!r}" if names else ""
         asked = f", such as {truth.images[0].name!r}" if truth.images else ""
-        raise DataError(f"no image of the truth{asked} is in the store, whose names are paths below its folder{example}")
-    remarks = [f"left out {amount(len(absent), 'image')} that the store does not have, first {absent[0]}"] if absent else []
+        raise DataError(
+            f"no image of the truth{asked}, is in the store, whose names are paths below its folder{example}"
+        )
+    remarks = (
+        [f"left out {amount(len(absent), 'image')} that the store does not have, first {absent[0]}"] if absent else []
+    )
     remarks += [f"left out {amount(len(unread), 'image')} that can't be read, first {unread[0]}"] if unread else []
     return found, remarks
 
@@ -161,7 +167,9 @@ def apply(store: Store, calibration: Calibration, accept: bool = False) -> Appli
 
 def _zones(record: ImageRecord, calibration: Calibration) -> list[promises.Where]:
     """Zones of the guesses of an image that no person has touched."""
-    untouched = [each for each in judged(record, calibration).objects if not each.human and each.probability is not None]
+    untouched = [
+        each for each in judged(record, calibration).objects if not each.human and each.probability is not None
+    ]
     return [calibration.zone(each.label, each.probability) for each in untouched if each.probability is not None]
 
 
@@ -177,7 +185,7 @@ def of_store(store: Store) -> Calibration | None:
 
 
 def calibrate(
-    store: Store, truth: Listing, promise: Promise = Promise(), *, accept: bool = False
+    store: Store, truth: Listing, promise: Promise = USUAL, *, accept: bool = False
 ) -> tuple[Found, Calibration, Applied]:
     """Calibrates a store by the truth of some of its images.
 

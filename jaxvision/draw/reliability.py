@@ -1,13 +1,13 @@
 """Reliability: how often guesses of each probability are right, before and after calibration, and where they go."""
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from jaxtyping import Float
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import PercentFormatter
+from matplotlib.ticker import FuncFormatter, NullLocator, PercentFormatter
 
 from jaxvision.draw.style import BLUE, GREEN, INK, MUTED, NOTHING, ORANGE, RULE, shorten
 from jaxvision.errors import amount
@@ -84,6 +84,8 @@ def _draw_counts(axes: Axes, curves: Sequence[Reliability]) -> None:
     _dress(axes)
     if any(curve.count.max(initial=0) > 1 for curve in curves):
         axes.set_yscale("log")
+        axes.yaxis.set_major_formatter(FuncFormatter(lambda count, _: f"{count:,.0f}"))
+        axes.yaxis.set_minor_locator(NullLocator())
     axes.set_ylim(bottom=0.8)
     axes.set_ylabel("guesses", fontsize=9, color=INK)
     axes.set_xlabel("probability", fontsize=9, color=INK)
@@ -99,11 +101,14 @@ def _draw_bars(axes: Axes, bars: Sequence[Bar]) -> None:
             axes.barh(place, count / total, left=left, color=colour, height=0.42, edgecolor="white", linewidth=0.8)
             if count / total > 0.09:
                 ink = INK if colour == NOTHING else "white"
-                axes.text(left + count / total / 2, place, f"{count:,}", ha="center", va="center", fontsize=8, color=ink)
+                axes.text(
+                    left + count / total / 2, place, f"{count:,}", ha="center", va="center", fontsize=8, color=ink
+                )
             left += count / total
         name = shorten(bar.name, 2.4, 9)
         axes.text(0, place - 0.27, name, fontsize=9, color=INK, va="bottom", weight="bold", parse_math=False)
-        axes.text(1, place - 0.27, shorten(bar.note, 2.6, 8), fontsize=8, color=MUTED, va="bottom", ha="right", parse_math=False)
+        note: dict[str, Any] = {"fontsize": 8, "color": MUTED, "va": "bottom", "ha": "right", "parse_math": False}
+        axes.text(1, place - 0.27, shorten(bar.note, 2.6, 8), **note)
     axes.set_xlim(0, 1)
     axes.set_ylim(max(len(shown), 3) - 0.4, -0.75)
     axes.set_title("Where the guesses go", loc="left", fontsize=11, weight="bold", color=INK)

@@ -37,11 +37,19 @@ def parse(argv: Sequence[str]) -> Flags:
         "--truth", required=True, type=commands.expanded, metavar="PATH", help="the checked images: COCO, VOC or YOLO"
     )
     parser.add_argument("--split", metavar="NAME", help="the split of the truth; all of them unless given")
-    parser.add_argument("--precision", type=_inside, default=0.9, metavar="P", help="accepted guesses are right in P (0.9)")
+    parser.add_argument(
+        "--precision", type=_inside, default=0.9, metavar="P", help="accepted guesses are right in P (0.9)"
+    )
     parser.add_argument("--confidence", type=_inside, default=0.9, metavar="C", help="with this probability (0.9)")
-    parser.add_argument("--missed", type=_inside, default=0.05, metavar="M", help="at most M of the objects are dropped (0.05)")
-    parser.add_argument("--report", type=commands.output_folder, metavar="DIR", help="draw the reliability into this folder")
-    parser.add_argument("--accept", action="store_true", help="accept and reject guesses, and images with nothing to review")
+    parser.add_argument(
+        "--missed", type=_inside, default=0.05, metavar="M", help="at most M of the objects are dropped (0.05)"
+    )
+    parser.add_argument(
+        "--report", type=commands.output_folder, metavar="DIR", help="draw the reliability into this folder"
+    )
+    parser.add_argument(
+        "--accept", action="store_true", help="accept and reject guesses, and images with nothing to review"
+    )
     return Flags(**vars(commands.parsed(parser, list(argv))[0]))
 
 
