@@ -132,8 +132,10 @@ def test_a_fused_object_names_its_models_and_has_the_best_mask():
 def test_settings_are_told(capsys):
     (labeller,), _ = labellers({"bright": detector()}, score=0.2, tta=True, tiling=checked(64))
     assert json.loads(labeller.source.settings) == {"score": 0.2, "tta": True, "tiles": [64, 16]}
-    with pytest.raises(ConfigError, match="each once"):
+    with pytest.raises(ConfigError, match="each model once"):
         labellers(["a", "a"])
+    with pytest.raises(ConfigError, match="one model or more"):
+        labellers([])
 
 
 def salient(variables, batch):

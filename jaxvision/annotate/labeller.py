@@ -95,6 +95,8 @@ def labellers(
       WorkdirError, CheckpointError, WeightsError: as `run.load`.
     """
     loaded = models if isinstance(models, Mapping) else _loaded(list(map(str, models)), batch_size)
+    if not loaded:
+        raise ConfigError("name one model or more")
     words = vocabulary({name: found_classes(model) for name, model in loaded.items()}, renamed, classes)
     found = []
     for (name, model), names in zip(loaded.items(), words.translations, strict=True):
@@ -109,8 +111,8 @@ def labellers(
 
 
 def _loaded(names: Sequence[str], batch_size: int | None) -> dict[str, Model]:
-    if not names or len(set(names)) < len(names):
-        raise ConfigError(f"name one model or more, each once; there are: {', '.join(names) or 'none'}")
+    if len(set(names)) < len(names):
+        raise ConfigError(f"name each model once; there are: {', '.join(names)}")
     return {name: prediction.load(name, batch_size=batch_size) for name in names}
 
 
