@@ -90,11 +90,11 @@ class Page:
     def js(self, code, *arguments):
         return self.browser.execute_script(code, *arguments)
 
-    def until(self, condition, seconds=15):
+    def until(self, condition, seconds=60):
         end = time.monotonic() + seconds
         while not self.js(f"return {condition}"):
             assert time.monotonic() < end, f"{condition}; the page says {self.notice()!r}"
-            time.sleep(0.02)
+            time.sleep(0.03)
 
     def stored(self):
         """Waits until all that was done is stored."""
