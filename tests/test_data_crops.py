@@ -65,7 +65,7 @@ def test_the_attributes_of_a_coco_file(tmp_path):
     assert source.length == 5  # not the crowd
     names = [source.name(i) for i in range(5)]
     assert names == ["a.png, object 1", "a.png, object 2", "a.png, object 3", "b.png, object 1", "b.png, object 2"]
-    examples = {name: each for name, each in zip(names, source.read(np.arange(5)), strict=True)}
+    examples = dict(zip(names, source.read(np.arange(5)), strict=True))
     first, second = examples["a.png, object 1"], examples["b.png, object 1"]
     np.testing.assert_array_equal(first.image, crops.cut(PIXELS, (0, 1, 4, 6)))
     np.testing.assert_allclose(first.objects.attributes["place"], [[0, 1 / 12, 4 / 20, 6 / 12]], rtol=1e-6)
