@@ -5,7 +5,8 @@
 12 tiles of 128 px with 122 nuclei to learn from, 4 tiles with 32 to test on; all bundled. A small network from random
 weights. What finds nuclei without learning, a smoothed Otsu threshold and its connected parts, has a precision of 0.83 and a
 recall of 0.59 at an IoU of 0.5.
-Not measured yet.
+Measured (seeds 0, 1 and 2, the last weights, two CPU cores busy with much else, 2026-11-30, JAX 0.10.2): mask AP50 95.2,
+95.0, 92.6, mean 94.3; mask AP 67.2, 69.7, 66.8, mean 67.9; of boxes AP50 95.2, 92.4, 94.5. 4 to 5 minutes of processor time.
 Over seeds: `for seed in 0 1 2; do python -m jaxvision.main --config=experiments/nuclei_mask_rcnn.py --config.seed=$seed
 --workdir=runs/nuclei_mask_rcnn_$seed; done`.
 """

@@ -4,8 +4,20 @@
 
 A proof that each network learns, and a first one to play with: nothing is downloaded. Tested on shapes of another seed. A
 field that is 0 takes the network's own value, and config.json has it. U^2-Net tells objects of one kind, circles, from the
-background.
-Not measured yet.
+background. Measured (seed 0, the last weights, 200 other images, 2026-11-30, JAX 0.10.2; beside much else on two CPU cores,
+so the time is processor time, about two thirds of which they take with nothing beside):
+
+| `--config.network=` | mIoU | boundary F1 | steps | images | minutes of processor time |
+|---|---|---|---|---|---|
+| `unet` | 0.975 | 0.949 | 800 | 16 of 96 px | 5 |
+| `resnet_unet` | 0.959 | 0.933 | 1,000 | 16 of 96 px | 7 |
+| `fcn` | 0.955 | 0.924 | 800 | 16 of 96 px | 5 |
+| `deeplab` | 0.962 | 0.951 | 1,200 | 16 of 96 px | 8 |
+| `u2net`, circles alone | 0.999 | 0.998 | 800 | 16 of 96 px | 6 |
+| `fcn8s` | 0.940 | 0.898 | 1,600 | 4 of 384 px | 17 |
+
+FCN-8s adds its last scores at a stride of 8 and enlarges them: borders are less exact than those of the others, and in images
+of 192 px, whose shapes are smaller, it had 0.912.
 """
 
 from collections.abc import Callable

@@ -142,7 +142,7 @@ def written(folder: Path, seed: int, count: int, config) -> Pool:
         name = f"{number:04d}.png"
         truth[name] = image._replace(name=name)
         if not (folder / name).exists():
-            Image.fromarray(shapes.read(np.array([number]))[0].image).save(folder / name)
+            Image.fromarray(np.asarray(shapes.read(np.array([number]))[0].image)).save(folder / name)
     return Pool(folder, truth)
 
 
