@@ -16,7 +16,8 @@ from test_run_processes import ended, meeting, port, start  # noqa: F401
 from jaxvision import main, predict, run
 from jaxvision.draw.palette import class_colours, levels
 from jaxvision.masks import runs
-from jaxvision.run import rows
+from jaxvision.run import rows, tiles
+from jaxvision.run.coco_masks import mask_of
 
 FILE = Path(__file__).with_name("masks_experiment.py")
 
@@ -106,8 +107,9 @@ def test_polygons_are_the_same_masks_and_coco_reads_both(command):
         before = masks
 
 
-def test_class_maps_are_written_with_a_palette_and_their_fractions(command, tmp_path):
-    status, said, output = command("semantic", f"--maps={tmp_path / 'maps'}")
+@pytest.mark.parametrize("form", ["rle", "polygons"])
+def test_class_maps_are_written_with_a_palette_and_their_fractions(command, tmp_path, form):
+    status, said, output = command("semantic", f"--maps={tmp_path / 'maps'}", f"--masks={form}")
     assert status == 0, said
     for i, row in enumerate(lines(output)):
         image, masks = scene(i)
@@ -122,8 +124,12 @@ def test_class_maps_are_written_with_a_palette_and_their_fractions(command, tmp_
         assert sum(each["pixels"] for each in row["classes"]) == labels.size
         assert sum(each["fraction"] for each in row["classes"]) == pytest.approx(1)
         for each in row["classes"]:
-            mask = runs.decode(runs.of_coco(each["segmentation"]))
-            np.testing.assert_array_equal(mask, labels == each["category_id"] - 1)
+            mask = runs.decode(mask_of(each["segmentation"], labels.shape))
+            np.testing.assert_array_equal(mask, labels == each["label"])
+            assert each["category_id"] == each["label"] + 1
+        written = [type(each["segmentation"]) for each in row["classes"]]
+        assert written[0] is dict  # the background has holes
+        assert set(written[1:]) == {dict if form == "rle" else list}
         for k, true in enumerate(masks, 1):
             assert overlap(labels == k, true) > 0.75
 
@@ -192,6 +198,20 @@ def test_a_run_resumes_and_is_measured_against_the_source_itself(trained, tmp_pa
         assert masks == [runs.encode(mask).counts for mask in scene(i)[1]]
     again = run.evaluate(tmp_path / "run", "latest").evaluations["test"]
     assert again.rows["masks"].tolist() == table.columns["masks"].tolist()
+
+
+def test_a_size_of_tiles_is_enough_from_python(trained):
+    model, (image, _) = run.load(trained("semantic")), scene(0)
+    large = np.tile(image, (2, 2, 1))
+    (found,) = model.predict([large], tiling=64)
+    assert found == model.predict([large], tiling=tiles.checked(64))[0]
+    assert (found["height"], found["width"]) == large.shape[:2]
+
+
+def test_a_model_is_told_in_a_line(trained):
+    told = repr(run.load(trained("semantic")))
+    assert told.startswith("Model(step 2, current weights, ")
+    assert told.endswith(" 4 classes: background, red, green, ..., canvas 64x64)")
 
 
 @pytest.mark.slow

@@ -14,6 +14,7 @@ from jaxvision.experiment import Output, Record, Selection
 from jaxvision.masks import runs
 from jaxvision.masks.class_map import class_map
 from jaxvision.masks.panoptic import merge
+from jaxvision.run.coco_masks import mask_of, segmentation
 from jaxvision.types import Canvas, Detections, MapMasks, PixelScores, Prediction
 
 
@@ -30,16 +31,20 @@ def check_pixels(scores: PixelScores, classes: Sequence[str]) -> None:
 
 
 def pixels_record(scores: PixelScores, canvas: Canvas, selection: Selection) -> Record:
-    """The classes that the image has pixels of, the largest first: how many, which fraction of all, and their mask."""
+    """The classes that the image has pixels of, the largest first: how many, which fraction of all, and their mask.
+
+    `label` counts from 0, as the pixels of `pixels_map` do, `category_id` from 1, as COCO's.
+    """
     map = class_map(np.asarray(scores.logits), canvas)
     counts = np.bincount(map.reshape(-1), minlength=len(selection.classes))
     classes = [
         {
             "name": selection.classes[label],
+            "label": int(label),
             "category_id": int(label) + 1,
             "pixels": int(counts[label]),
             "fraction": float(counts[label] / map.size),
-            "segmentation": runs.encode(map == label).coco(),
+            "segmentation": segmentation(runs.encode(map == label), polygons=selection.polygons),
         }
         for label in np.argsort(-counts, kind="stable")
         if counts[label]
@@ -60,12 +65,12 @@ def pixels_lines(record: Record) -> list[list]:
 
 def pixels_annotations(record: Record) -> list[Record]:
     """The classes as COCO's stuff, a mask each."""
-    return [_annotation(each, each["pixels"]) for each in record["classes"]]
+    return [_annotation(each, each["pixels"], _size(record)) for each in record["classes"]]
 
 
-def _annotation(told: Record, area: int) -> Record:
+def _annotation(told: Record, area: int, size: tuple[int, int]) -> Record:
     """A mask without a score, with the box around it."""
-    x0, y0, x1, y1 = runs.box(runs.of_coco(told["segmentation"])).tolist()
+    x0, y0, x1, y1 = runs.box(mask_of(told["segmentation"], size)).tolist()
     box = {"bbox": [x0, y0, x1 - x0, y1 - y0], "area": area, "iscrowd": 0}
     return {"category_id": told["category_id"], **box, "segmentation": told["segmentation"]}
 
@@ -74,13 +79,13 @@ def _labels(record: Record) -> np.ndarray:
     """The class of each pixel."""
     labels = np.zeros(_size(record), np.int32)
     for each in record["classes"]:
-        labels[runs.decode(runs.of_coco(each["segmentation"]))] = each["category_id"] - 1
+        labels[runs.decode(mask_of(each["segmentation"], labels.shape))] = each["label"]
     return labels
 
 
 def draw_pixels(pixels: np.ndarray, record: Record) -> Image.Image:
     """The image with the colour of each pixel's class over it, but for one called background, and a legend."""
-    classes = [(each["name"], each["category_id"] - 1) for each in record["classes"]]
+    classes = [(each["name"], each["label"]) for each in record["classes"]]
     known = {label: class_colour(label, name) for name, label in classes}
     colours = [known.get(label, distinct(label)) for label in range(max(known, default=-1) + 1)]
     painted = Image.fromarray(with_classes(pixels, _labels(record), colours))
@@ -130,7 +135,13 @@ def panoptic(things: Sequence[bool], *, threshold: float = 0.85, smallest: int =
             mask = runs.encode(map.ids == each.id)
             told = {"id": each.id, "label": selection.classes[each.label], "category_id": each.label + 1}
             told |= {"isthing": int(things[each.label]), "score": each.score, "area": each.area}
-            segments.append({**told, "box": runs.box(mask).tolist(), "segmentation": mask.coco()})
+            segments.append(
+                {
+                    **told,
+                    "box": runs.box(mask).tolist(),
+                    "segmentation": segmentation(mask, polygons=selection.polygons),
+                }
+            )
         return {"height": map.ids.shape[0], "width": map.ids.shape[1], "segments": segments}
 
     def check(shapes: Prediction, classes: Sequence[str]) -> None:
@@ -164,7 +175,8 @@ def segments_lines(record: Record) -> list[list]:
 def segments_annotations(record: Record) -> list[Record]:
     """One annotation: the segments, and the name of the PNG of their ids, if it was written."""
     info = [
-        {"id": each["id"], **_annotation(each, each["area"]), "score": each["score"]} for each in record["segments"]
+        {"id": each["id"], **_annotation(each, each["area"], _size(record)), "score": each["score"]}
+        for each in record["segments"]
     ]
     return [{**({"file_name": record["map"]} if "map" in record else {}), "segments_info": info}]
 
@@ -176,7 +188,7 @@ def draw_segments(pixels: np.ndarray, record: Record) -> Image.Image:
     stuff = [(each["label"], distinct(len(things) + place)) for place, each in enumerate(_stuff(segments))]
     colours = {each["id"]: distinct(number) for number, each in enumerate(things)}
     colours |= {each["id"]: colour for each, (_, colour) in zip(_stuff(segments), stuff, strict=True)}
-    masks = [runs.of_coco(each["segmentation"]) for each in segments]
+    masks = [mask_of(each["segmentation"], _size(record)) for each in segments]
     painted = with_masks(pixels, masks, [colours[each["id"]] for each in segments])
     boxes = np.array([each["box"] for each in things], np.float64).reshape(-1, 4)
     texts = [f"{each['label']} {each['score']:.2f}" for each in things]
@@ -193,5 +205,5 @@ def segments_map(record: Record, selection: Selection) -> Image.Image:
     del selection
     ids = np.zeros(_size(record), np.int32)
     for each in record["segments"]:
-        ids[runs.decode(runs.of_coco(each["segmentation"]))] = each["id"]
+        ids[runs.decode(mask_of(each["segmentation"], ids.shape))] = each["id"]
     return Image.fromarray(np.stack([ids >> shift & 255 for shift in (0, 8, 16)], -1).astype(np.uint8))

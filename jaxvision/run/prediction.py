@@ -14,7 +14,7 @@ from jax.sharding import Mesh
 from jaxvision.data import loading, media
 from jaxvision.data.decode import decode
 from jaxvision.data.placement import Placer
-from jaxvision.errors import ConfigError, DataError, WorkdirError, raised_as
+from jaxvision.errors import ConfigError, DataError, WorkdirError, amount, raised_as
 from jaxvision.experiment import Evaluation, Experiment, Output, Record, Selection
 from jaxvision.machine.folders import local
 from jaxvision.pretrained import catalogue
@@ -65,13 +65,24 @@ class Model(NamedTuple):
     apply: Callable[[Batch], Prediction]
     """From a batch on the host to predictions on the devices; jitted."""
 
+    def __repr__(self) -> str:
+        """Classes, canvas and parameters, in one line."""
+        height, width = self.spec.image.shape[1:3]
+        count = sum(np.size(leaf) for leaf in jax.tree.leaves(self.variables["params"]))
+        first = ", ".join(self.classes[:3]) + (", ..." if len(self.classes) > 3 else "")
+        where = "published weights" if self.step is None else f"step {self.step:,}, {self.weights} weights"
+        return (
+            f"Model({where}, {count:,} parameters, {amount(len(self.classes), 'class')}: {first},"
+            f" canvas {height}x{width})"
+        )
+
     def predict(
         self,
         images: Sequence[Image],
         *,
         top_k: int = 5,
         score_threshold: float = 0.3,
-        tiling: Tiling | None = None,
+        tiling: Tiling | int | None = None,
     ) -> list[Record]:
         """What is in each image, in order.
 
@@ -79,14 +90,15 @@ class Model(NamedTuple):
           images: files, contents of files, or pixels `h w 3` or `h w`, uint8.
           top_k: how many classes a classifier reports, best first.
           score_threshold: what a detector reports has this score or a higher one.
-          tiling: how images are cut (`tiles.checked(512)`), each tile then being seen as an image of its own; None: they are
-            seen whole.
+          tiling: how images are cut, each tile then being seen as an image of its own: the side of a tile in pixels, of
+            which neighbours share a quarter, or `tiles.checked(512, 64)`; None: they are seen whole.
 
         Returns:
           A record an image, JSON data: `{"classes": [{"name", "probability"}]}` of a classifier, `{"height", "width",
           "objects": [{"label", "category_id", "score", "box"}]}` of a detector, its boxes `x0 y0 x1 y1` in pixels of the
           image, and with masks `segmentation`, COCO's run lengths (`masks.runs.of_coco` reads them), and `area`; `{"height",
-          "width", "classes": [{"name", "category_id", "pixels", "fraction", "segmentation"}]}` of a semantic segmenter; of
+          "width", "classes": [{"name", "label", "category_id", "pixels", "fraction", "segmentation"}]}` of a semantic
+          segmenter; of
           another task, what its `output` makes.
 
         Raises:
@@ -96,6 +108,7 @@ class Model(NamedTuple):
         if isinstance(images, str | Path | bytes):
             raise TypeError("predict takes a sequence of images")
         selection = Selection(self.classes, top_k, score_threshold)
+        tiling = tiles.checked(tiling) if isinstance(tiling, int) else tiling
         pictures = map(_picture, range(len(images)), images)
         canvases = readable(media.decoded(pictures, self.decoder(tiling), threads=1 if tiling else None), _refuse)
         rows = None if tiling else self._rows(len(images))

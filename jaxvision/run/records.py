@@ -21,8 +21,7 @@ from jaxvision.errors import ConfigError, amount, raised_as
 from jaxvision.experiment import Output, Record, Selection
 from jaxvision.masks import runs
 from jaxvision.masks.paste import run_lengths
-from jaxvision.masks.polygons import of_polygons, outline
-from jaxvision.masks.runs import Runs
+from jaxvision.run.coco_masks import mask_of, segmentation
 from jaxvision.run.map_records import PIXELS
 from jaxvision.types import Canvas, ClassScores, Detections, PixelScores, Prediction
 
@@ -97,17 +96,6 @@ def objects_record(found: Detections, canvas: Canvas, selection: Selection) -> R
         for record, mask in zip(objects, run_lengths(found.masks, kept, canvas), strict=True):
             record |= {"segmentation": segmentation(mask, polygons=selection.polygons), "area": runs.area(mask)}
     return {"height": int(height), "width": int(width), "objects": objects}
-
-
-def segmentation(mask: Runs, *, polygons: bool = False) -> Record | list[list[float]]:
-    """A mask as COCO's JSON has it: run lengths, or polygons along the edges of its pixels where it has no hole."""
-    found = outline(mask) if polygons else None
-    return mask.coco() if found is None else [list(map(float, each)) for each in found]
-
-
-def mask_of(told: Record | list[list[float]], size: tuple[int, int]) -> Runs:
-    """The mask that `segmentation` told, of an image of this height and width."""
-    return runs.of_coco(told) if isinstance(told, dict) else of_polygons(told, size)
 
 
 def objects_columns(selection: Selection) -> list[str]:
