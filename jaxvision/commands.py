@@ -115,6 +115,12 @@ def _thrown_away(args: sys.UnraisableHookArgs) -> bool:
     return isinstance(error.__cause__ or error.__context__ or error, GeneratorExit)
 
 
+def under_way(text: str) -> None:
+    """Says on a terminal what takes a while now; what is written into a file or a pipe stays as it was."""
+    if sys.stderr.isatty():
+        print(one_line(f"jaxvision: {text}"), file=sys.stderr, flush=True)
+
+
 def enter(main: Callable[[], int]) -> NoReturn:
     """Runs a command as all that this process does, and ends the process with its exit status."""
     outlast()

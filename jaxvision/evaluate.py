@@ -81,6 +81,7 @@ def report(flags: Flags) -> int:
     from jaxvision.run import devices
 
     devices.keep_compilations()
+    commands.under_way(f"loading {flags.workdir}, then compiling: seconds to minutes")
     results = run.evaluate(
         flags.workdir,
         flags.checkpoint,

@@ -194,6 +194,8 @@ def train(flags: Flags, profile: range | None) -> int:
     with peers.naming_lost(), processes.together():
         experiment, recipe = config.build(flags.config, flags.overrides, flags.command)
     trackers = [] if flags.wandb is None else [partial(WeightsAndBiases, flags.wandb)]
+    if processes.is_first():
+        commands.under_way("reading the data, filling the network with weights")
     with config.naming_fields(recipe.config):
         trained = run.train(
             experiment,

@@ -169,6 +169,7 @@ def write(flags: Flags) -> int:
         with raised_as(ConfigError):
             media.check_outside(folder, flags.paths)
     found = survey(flags.paths)
+    commands.under_way(f"loading {flags.workdir}; the first images wait for compiling, seconds to minutes")
     model = prediction.load(
         flags.workdir,
         flags.checkpoint,

@@ -76,3 +76,11 @@ def test_a_command_line_that_does_not_fit_is_told_in_one_line(capsys):
     told = capsys.readouterr().err
     assert (ended.value.code, told.count("\n")) == (2, 1)
     assert told.startswith("jaxvision: argument --count: invalid int value: 'x' (python -m jaxvision.main --help")
+
+
+def test_what_takes_a_while_is_told_on_a_terminal_alone(capsys, monkeypatch):
+    commands.under_way("compiling")
+    assert capsys.readouterr().err == ""
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
+    commands.under_way("compiling")
+    assert capsys.readouterr().err == "jaxvision: compiling\n"
