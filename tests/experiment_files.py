@@ -28,6 +28,7 @@ SAME = {
     *("detect_retinanet", "detect_detr", "voc_ssd300", "trees_ssd", "trees_yolo", "coco_detr", "coco_yolox"),
     *("coco_retinanet", "coco_faster_rcnn", "voc_fast_rcnn", "voc_rcnn", "coco_yolov3", "imagenet_efficientnet_lite0"),
     *("coco_yolact", "coco_detr_panoptic", "nuclei_yolact", "coco_mask_rcnn", "nuclei_mask_rcnn", "voc_fcn"),
+    "segment",
 }
 """But for the classes, the canvas or the depth of the backbone, the same step as another file's."""
 
@@ -61,7 +62,8 @@ def configured(chosen, overrides, folder):
     if "train_dir" in config:
         overrides["train_dir"] = str(folder)
     if "train" in config:
-        overrides["train"] = str(samples.trees_dir() / "train.json")
+        bundled = samples.nuclei_dir() if chosen.stem == "segment" else samples.trees_dir()
+        overrides["train"] = str(bundled / "train.json")
     config = configure(config, overrides)
     devices.resolve_precision(config)
     assert as_json(config)
