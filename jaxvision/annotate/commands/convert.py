@@ -36,10 +36,9 @@ class Flags(NamedTuple):
 def parse(argv: Sequence[str]) -> Flags:
     """The flags."""
     parser = commands.new_parser(
-        "convert",
+        "annotate convert",
         "Convert annotations from one format into another, and tell what is lost.",
         epilog="Exit status: 0 if it was written, whatever was lost; 2 if not.",
-        package="jaxvision.annotate",
     )
     parser.add_argument(
         "source", type=commands.expanded, metavar="SOURCE", help="the dataset, its format is recognised"

@@ -35,9 +35,7 @@ class Flags(NamedTuple):
 
 def parse(argv: list[str]) -> Flags:
     """The flags."""
-    parser = commands.new_parser(
-        "doubts", "Rank the objects of a dataset by how likely they are wrong.", package="jaxvision.annotate"
-    )
+    parser = commands.new_parser("annotate doubts", "Rank the objects of a dataset by how likely they are wrong.")
     parser.add_argument("dataset", type=commands.expanded, metavar="DATASET", help="COCO, VOC or YOLO, file or folder")
     parser.add_argument("--split", metavar="NAME", help="the split of the dataset (all of it)")
     parser.add_argument("--images", type=commands.expanded, metavar="DIR", help="folder of a COCO file's images")

@@ -40,10 +40,9 @@ class Flags(NamedTuple):
 def parse(argv: Sequence[str]) -> Flags:
     """The flags."""
     parser = commands.new_parser(
-        "export",
+        "annotate export",
         "Write what a store holds as a dataset, and tell what is lost.",
         epilog="Exit status: 0 if it was written, whatever was lost; 2 if not.",
-        package="jaxvision.annotate",
     )
     parser.add_argument("store", type=commands.expanded, metavar="STORE", help="the store, or the folder it is in")
     add_output_flags(parser)

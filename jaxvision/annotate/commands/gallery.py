@@ -31,9 +31,8 @@ class Flags(NamedTuple):
 def parse(argv: list[str]) -> Flags:
     """The flags."""
     parser = commands.new_parser(
-        "gallery",
+        "annotate gallery",
         description="Draw the images of a store with their objects as HTML pages that need nothing else.",
-        package="jaxvision.annotate",
     )
     parser.add_argument("store", type=store_of, metavar="STORE", help="file of the store, or its folder")
     parser.add_argument(

@@ -54,10 +54,9 @@ class Flags(NamedTuple):
 def parse(argv: list[str]) -> Flags:
     """The flags."""
     parser = commands.new_parser(
-        "label",
+        "annotate label",
         "Label the images of a folder by one or more models.",
         epilog="Attributes: colour, shape, text (extra text). Names are paths below the folder of the images.",
-        package="jaxvision.annotate",
     )
     folder = {"type": commands.expanded, "metavar": "DIR"}
     parser.add_argument("--images", required=True, action="append", help="the folder of the images", **folder)
@@ -74,7 +73,13 @@ def parse(argv: list[str]) -> Flags:
         "--weights", metavar="NAME", help="published weights, such as ssd_mobilenet_v2; again for further ones", **model
     )
     parser.add_argument("--masks", metavar="NAME", help="cut objects without a mask out by this network: u2netp")
-    parser.add_argument("--attributes", type=_listed, default=(), metavar="NAME,...", help="colour, shape, text")
+    parser.add_argument(
+        "--attributes",
+        type=_listed,
+        default=(),
+        metavar="NAME,...",
+        help="colour, shape, text, or the folder of a run that learned attributes",
+    )
     parser.add_argument("--tta", action="store_true", help="show each model the images mirrored, too, and fuse")
     parser.add_argument(
         "--tiles", type=_tiles, metavar="SIZE", help="cut images into overlapping squares of SIZE pixels"

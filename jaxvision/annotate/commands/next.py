@@ -26,7 +26,7 @@ class Flags(NamedTuple):
 
 def parse(argv: list[str]) -> Flags:
     """The flags."""
-    parser = commands.new_parser("next", "Choose the images to review next.", package="jaxvision.annotate")
+    parser = commands.new_parser("annotate next", "Choose the images to review next.")
     parser.add_argument("store", type=commands.expanded, metavar="STORE", help="the store, or the folder that has it")
     parser.add_argument("--count", type=_positive, default=40, metavar="N", help="how many (40)")
     parser.add_argument(

@@ -31,10 +31,9 @@ class Flags(NamedTuple):
 def parse(argv: list[str]) -> Flags:
     """The flags."""
     parser = commands.new_parser(
-        "review",
+        "annotate review",
         description="Review annotations in a browser, what is likely wrong first. Every action is stored at once.",
         epilog="Needs the extra review. On another machine: ssh -L 8017:localhost:8017 MACHINE, and open the address here.",
-        package="jaxvision.annotate",
     )
     parser.add_argument("store", type=store_of, metavar="STORE", help="file of the store, or its folder")
     parser.add_argument("--images", type=commands.expanded, metavar="DIR", help="folder of the images (the store's)")
