@@ -15,6 +15,8 @@ from jaxvision.masks.runs import Runs
 
 OPACITY = 115
 """How much of a colour stays over the image inside a contour, of 255."""
+CLEAR = 190
+"""How much of the colour of a class stays over a grey copy of the image, so that no colour of an object is taken for it."""
 ROWS = 256
 """Rows of an image that are painted at a time."""
 LEGEND = 12
@@ -37,12 +39,26 @@ def with_masks(
     return picture
 
 
+def greyed(pixels: UInt8[np.ndarray, "h w 3"]) -> UInt8[np.ndarray, "h w 3"]:
+    """The image in light grey, for colours to stand over."""
+    return np.repeat((100 + 0.4 * pixels.mean(-1)).astype(np.uint8)[..., None], 3, -1)
+
+
 def with_classes(
-    pixels: UInt8[np.ndarray, "h w 3"], labels: Int[np.ndarray, "h w"], colours: Sequence[str]
+    pixels: UInt8[np.ndarray, "h w 3"],
+    labels: Int[np.ndarray, "h w"],
+    colours: Sequence[str],
+    opacity: int = OPACITY,
 ) -> UInt8[np.ndarray, "h w 3"]:
     """The image with the colour of each pixel's class over it, in full along the borders between classes.
 
     What is black, and pixels of labels beyond the colours, stay as they are.
+
+    Args:
+      pixels: the image.
+      labels: the class of each pixel.
+      colours: of the classes.
+      opacity: how much of a colour stays over the image inside the borders, 0 to 255.
     """
     picture, thick, table = pixels.copy(), thickness(pixels), levels(colours)
     shown = np.append(np.array([colour != BLACK for colour in colours], bool), False)
@@ -51,8 +67,8 @@ def with_classes(
     table = np.append(table, [[0, 0, 0]], 0).astype(np.uint8)
     for start in range(0, len(pixels), ROWS):
         part = slice(start, start + ROWS)
-        opacity = np.where(borders[part], 255, OPACITY) * shown[labels[part]]
-        picture[part] = _mixed(picture[part], table[labels[part]], opacity[..., None])
+        weight = np.where(borders[part], 255, opacity) * shown[labels[part]]
+        picture[part] = _mixed(picture[part], table[labels[part]], weight[..., None])
     return picture
 
 
