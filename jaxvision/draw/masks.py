@@ -73,25 +73,39 @@ def with_classes(
 
 
 def with_legend(picture: Image.Image, entries: Sequence[tuple[str, str]]) -> Image.Image:
-    """The picture with texts and their colours on a light ground, in its lower left corner; nothing without an entry."""
-    size = max(9, round(min(picture.size) / 40))
-    most = max(min(LEGEND, round(0.9 * picture.size[1] / (1.5 * size)) - 1), 1)
-    lines = [(drawable(" ".join(text.split())[:LONGEST]), colour) for text, colour in entries[:most]]
+    """The picture with texts and their colours in lines below it, on white; nothing without an entry."""
+    lines = [(drawable(" ".join(text.split())[:LONGEST]), colour) for text, colour in entries[:LEGEND]]
     if not lines:
         return picture
-    if len(entries) > most:
-        lines.append((f"{len(entries) - most} more", ""))
-    picture = picture.convert("RGB")
-    draw, step = ImageDraw.Draw(picture, "RGBA"), 1.5 * size
-    wide = max(extent(draw, text, size)[2] for text, _ in lines)
-    begin = picture.size[1] - step * len(lines) - 0.4 * size
-    draw.rectangle((0, begin, wide + 2.6 * size, picture.size[1]), fill=(255, 255, 255, 205))
-    for number, (text, colour) in enumerate(lines):
-        top = begin + 0.35 * size + step * number
+    if len(entries) > LEGEND:
+        lines.append((f"{len(entries) - LEGEND} more", ""))
+    size = max(12, round(min(picture.size) / 40))
+    places = _flowed(lines, size, picture.size[0])
+    step = round(1.5 * size)
+    below = places[-1][1] + round(0.6 * size) + step
+    whole = Image.new("RGB", (picture.size[0], picture.size[1] + below), "white")
+    whole.paste(picture.convert("RGB"))
+    draw = ImageDraw.Draw(whole)
+    for (text, colour), (x, y) in zip(lines, places, strict=True):
+        top = picture.size[1] + 0.5 * size + y
         if colour:
-            draw.rectangle((0.5 * size, top + 0.1 * size, 1.5 * size, top + 1.1 * size), fill=colour)
-        write(draw, 2 * size, top + size, text, size, INK)
-    return picture
+            draw.rectangle((x, top, x + size, top + size), fill=colour, outline=INK)
+        write(draw, x + (1.4 * size if colour else 0), top + size, text, size, INK)
+    return whole
+
+
+def _flowed(lines: Sequence[tuple[str, str]], size: int, wide: int) -> list[tuple[int, int]]:
+    """Where each entry of a legend stands, from left to right and down, so that it ends inside if it is not too long."""
+    draw = ImageDraw.Draw(Image.new("RGB", (1, 1)))
+    margin = x = round(0.5 * size)
+    y, places = 0, []
+    for text, colour in lines:
+        length = extent(draw, text, size)[2] + (1.4 * size if colour else 0)
+        if x > margin and x + length + margin > wide:
+            x, y = margin, y + round(1.5 * size)
+        places.append((x, y))
+        x += round(length + 1.2 * size)
+    return places
 
 
 def thickness(pixels: UInt8[np.ndarray, "h w 3"]) -> int:
