@@ -117,11 +117,12 @@ def _each_once(
     panels: Mapping[str, list[Curve]], by: str | None
 ) -> tuple[dict[str, list[Curve]], dict[str, list[str]]]:
     """The panels without those that repeat one before, other than the loss and `by`; those left out, by that one's name."""
-    first = [quantity for quantity in dict.fromkeys((LOSS, by)) if quantity in panels]
-    panels = {quantity: panels[quantity] for quantity in (*first, *panels)}
+    first = [quantity for quantity in dict.fromkeys((LOSS, by)) if quantity is not None and quantity in panels]
+    order = dict.fromkeys((*first, *panels))
     kept: dict[str, list[Curve]] = {}
     equal: dict[str, list[str]] = {}
-    for quantity, panel in panels.items():
+    for quantity in order:
+        panel = panels[quantity]
         same = next((known for known, other in kept.items() if _repeats(panel, other)), None)
         if same is None or quantity in first:
             kept[quantity] = panel
