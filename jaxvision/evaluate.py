@@ -82,6 +82,7 @@ def report(flags: Flags) -> int:
 
     devices.keep_compilations()
     commands.under_way(f"loading {flags.workdir}, then compiling: seconds to minutes")
+    before = _pictures(flags.report)
     results = run.evaluate(
         flags.workdir,
         flags.checkpoint,
@@ -95,10 +96,17 @@ def report(flags: Flags) -> int:
     metrics = {name: each.metrics for name, each in results.evaluations.items()}
     path = flags.workdir / "checkpoints" / str(results.step)
     text = as_json(results, path)
-    result(f"step {results.step:,} ({path}), {results.weights} weights\n{table(metrics)}\n{text}")
+    drawn = [file.name for file, written in _pictures(flags.report).items() if before.get(file) != written]
+    pictures = f"\npictures in {flags.report}: {', '.join(drawn)}\n" if drawn else ""
+    result(f"step {results.step:,} ({path}), {results.weights} weights\n{table(metrics)}\n{pictures}{text}")
     if flags.output is not None:
         write_atomically(flags.output, text + "\n")
     return 0
+
+
+def _pictures(folder: Path | None) -> dict[Path, int]:
+    """When each picture in the folder was written."""
+    return {} if folder is None else {file: file.stat().st_mtime_ns for file in sorted(folder.glob("*.png"))}
 
 
 def as_json(results: Results, checkpoint: Path) -> str:
@@ -112,7 +120,10 @@ def as_json(results: Results, checkpoint: Path) -> str:
 
 
 def table(metrics: Mapping[str, Mapping[str, float]]) -> str:
-    """A line a metric, a column an evaluation; below, for each evaluation, a line a class, a column a metric of classes."""
+    """A line a metric, a column an evaluation; below, for each evaluation, a line a class, a column a metric of classes.
+
+    Lines without a value, NaN in each column, are left out; what AP lacks for each reason comes last.
+    """
     whole = {name: {key: value for key, value in each.items() if "/" not in key} for name, each in metrics.items()}
     blocks = [_grid("", whole)]
     for name, each in metrics.items():
@@ -126,9 +137,14 @@ def table(metrics: Mapping[str, Mapping[str, float]]) -> str:
     return "\n\n".join(blocks)
 
 
+def _is_potential(metric: str) -> bool:
+    return metric.startswith("dAP_")
+
+
 def _grid(corner: str, columns: Mapping[str, Mapping[str, float]]) -> str:
-    """Columns side by side, a line a key; empty where a column does not have it."""
-    keys = list(dict.fromkeys(key for column in columns.values() for key in column))
+    """Columns side by side, a line a key that has a value; empty where a column does not have it."""
+    found = dict.fromkeys(key for column in columns.values() for key, value in column.items() if not math.isnan(value))
+    keys = sorted(found, key=_is_potential)
     wide = max(map(len, [corner, *keys]))
     widths = {name: max(len(name), 10) for name in columns}
     lines = ["  ".join([f"{corner:<{wide}}", *(f"{name:>{width}}" for name, width in widths.items())])]

@@ -6,10 +6,10 @@ import pytest
 from matplotlib.colors import to_rgb
 from matplotlib.patches import Rectangle
 
-from jaxvision.draw.batch import SHOWN, batch_sheet
+from jaxvision.draw.batch import PADDING, SHOWN, batch_sheet
 from jaxvision.draw.figure import save
-from jaxvision.draw.palette import COLOURS
-from jaxvision.types import Batch, CutMasks, Labels, Objects, PackedMasks
+from jaxvision.draw.palette import BLACK, COLOURS, distinct, levels
+from jaxvision.types import Batch, CutMasks, Labels, Objects, PackedMasks, SegmentationMap
 
 CLASSES = ("cat", "dog", "newt")
 
@@ -46,7 +46,7 @@ def test_what_lies_outside_the_content_has_a_veil_that_what_is_there_shines_thro
     assert (picture[:8] == 200).all()
     assert (picture[8:] != 200).any(-1).all()
     assert (picture[-1, 0] < picture[-1, 1]).all()
-    assert "blue: padding of the canvas" in texts(batch_sheet(one, CLASSES, str))
+    assert "padding of the canvas" in texts(batch_sheet(one, CLASSES, str))
 
 
 def test_images_of_the_device_of_any_type_are_rounded_and_clipped():
@@ -82,6 +82,36 @@ def test_boxes_stand_around_their_pixels_and_only_valid_ones_are_drawn(tmp_path)
     assert [text.get_text() for text in figure.axes[0].texts] == ["dog", "newt"]
     assert "cat, 2 objects" in texts(figure)
     save(figure, tmp_path / "boxes.png")
+
+
+@pytest.mark.parametrize("classes", [("nucleus",), ("background", "nucleus")])
+def test_with_a_single_class_boxes_have_no_labels_and_the_key_names_it(classes):
+    one = objects()
+    one = one.replace(labels=one.labels * 0 + len(classes) - 1)
+    figure = batch_sheet(batch(1, target=one), classes, str)
+    assert not figure.axes[0].texts
+    assert {"nucleus", "padding of the canvas"} <= set(texts(figure))
+    assert [text.get_text() for text in batch_sheet(batch(1, target=one), CLASSES, str).axes[0].texts] == 2 * [
+        CLASSES[len(classes) - 1]
+    ]
+
+
+def test_class_maps_have_the_colours_of_their_classes_and_a_key():
+    label, valid = np.zeros((1, 12, 12), int), np.ones((1, 12, 12), bool)
+    label[0, :4, :6], valid[0, :2, :2] = 2, False
+    one = batch(1, target=SegmentationMap(label, valid))
+    figure = batch_sheet(one, ("background", "cat", "dog"), str)
+    picture = drawn(figure).astype(int)
+    assert (picture[:2, :2] == 200).all()
+    assert (picture[:8, 6:] == 80).all()  # black over it, not blue as padding is
+    dog = np.rint(0.4 * 200 + 0.6 * levels([distinct(2)])[0])
+    assert np.abs(picture[2:4, :6] - dog).max() <= 1
+    assert {"background", "dog", "not painted: no class", "padding of the canvas"} <= set(texts(figure))
+    assert "cat" not in texts(figure)
+    swatches = [each.get_facecolor()[:3] for each in figure.artists if isinstance(each, Rectangle)]
+    assert swatches == [to_rgb(colour) for colour in (BLACK, distinct(2), PADDING)]
+    whole = one.replace(target=SegmentationMap(label, valid | True), size=np.array([[12, 12]]))
+    assert texts(batch_sheet(whole, ("background", "cat", "dog"), str))[-4:-2] == ["background", "dog"]
 
 
 def test_masks_are_painted_over_their_pixels_alone():

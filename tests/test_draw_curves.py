@@ -143,8 +143,51 @@ def test_what_matters_comes_first_and_rates_always_have_room():
     titles = list(panels(curves(rows, by="test/AP")))
     assert titles[:2] == ["Loss", "AP"]
     assert titles[-2:] == ["Learning rate", "Gradient norm"]
-    assert titles[2:7] == ["AP50", "AP55", "AP60", "Box loss", "Class loss"]
+    assert titles[2:10] == ["AP50", "AP55", "AP60", "AP65", "AP70", "AP75", "Box loss", "Class loss"]
     assert "AP small" in curves(rows).get_supxlabel()  # 0 at every step
+
+
+def nuclei():
+    """The log of a segmenter whose parts are measured as objects."""
+    row = {"pixel_loss": 0.5, "loss": 0.5, "learning_rate": 0.1, "gradient_norm": 2.0}
+    row |= {f"parts/{name}": 0.1 + 0.01 * i for i, name in enumerate(("AP", "AP50", "AR1", "AR10", "f1", "precision"))}
+    row |= {f"parts/dAP_{name}": 0.3 for name in ("classification", "localisation", "both", "missed")}
+    row |= {"parts/mask_AP": 0.2, "parts/mask_AP50": 0.25, "parts/mask_AP75": 0.15, "parts/mask_AR1": 0.11}
+    row |= {"test/pixel_accuracy": 0.9, "test/mIoU": 0.7, "test/Dice": 0.8, "test/boundary_F1": 0.6}
+    row |= {"test/Dice/background": 0.95, "test/Dice/nucleus": 0.75}
+    return [{"step": step, **{name: value * step for name, value in row.items()}} for step in (1, 2)]
+
+
+def test_the_metric_of_a_class_that_chooses_the_best_has_a_panel_and_what_ap_lacks_comes_last():
+    figure = curves(nuclei(), by="test/Dice/nucleus")
+    drawn = panels(figure)
+    assert list(drawn)[:2] == ["Loss", "Dice: nucleus"]
+    assert stars(drawn["Dice: nucleus"]) == [(2, 1.5)]
+    assert {"Dice", "mIoU", "Boundary F1", "Mask AP", "Mask AP50"} <= set(drawn)
+    assert list(drawn)[-2:] == ["Learning rate", "Gradient norm"]
+    assert not [title for title in drawn if title.startswith("dAP") or "background" in title]
+    assert figure.get_supxlabel().endswith("dAP classification, dAP localisation, dAP both, dAP missed")
+
+
+def test_what_ap_lacks_is_drawn_where_there_is_room():
+    rows = [{"step": s, "loss": 1 / s, "test/AP": s / 4, "test/dAP_missed": s / 5} for s in (1, 2)]
+    assert list(panels(curves(rows))) == ["Loss", "AP", "dAP missed"]
+
+
+def test_a_term_that_is_the_loss_gets_no_panel_but_is_named():
+    figure = curves(nuclei())
+    assert "Pixel loss" not in panels(figure)
+    assert "equal to Loss: Pixel loss" in figure.get_supxlabel()
+    rows = nuclei()
+    rows[1]["pixel_loss"] = 0.4
+    assert "Pixel loss" in panels(curves(rows))
+
+
+def test_what_chooses_the_best_has_its_panel_where_another_metric_equals_it():
+    rows = [{"step": s, "test/AP": s / 4, "test/AP/nucleus": s / 4} for s in (1, 2)]
+    figure = curves(rows, by="test/AP/nucleus")
+    assert list(panels(figure)) == ["AP: nucleus"]
+    assert figure.get_supxlabel() == "equal to AP: nucleus: AP"
 
 
 def test_a_metric_that_never_changed_has_no_best_point():
@@ -153,7 +196,7 @@ def test_a_metric_that_never_changed_has_no_best_point():
     assert note(axes) == "0 at every step"
 
 
-@pytest.mark.parametrize("count", range(1, 10))
+@pytest.mark.parametrize("count", range(1, 13))
 def test_a_page_has_no_gap_where_one_of_three_or_four_columns_leaves_none(count):
     figure = curves([{"step": s, **{f"test/q{i}_loss": (i + 1) / s for i in range(count)}} for s in (1, 2)])
     columns = figure.axes[0].get_subplotspec().get_gridspec().ncols
@@ -181,8 +224,8 @@ def test_numpy_numbers_are_numbers_and_other_values_are_no_curves():
 def test_panels_beyond_the_page_are_named():
     rows = [{"step": 1} | {f"test/quantity_{i}": float(i) for i in range(17)}]
     figure = curves(rows)
-    assert len(figure.axes) == 9
-    assert figure.get_supxlabel() == "not drawn: " + ", ".join(f"Quantity {i}" for i in range(9, 17))
+    assert len(figure.axes) == 12
+    assert figure.get_supxlabel() == "not drawn: " + ", ".join(f"Quantity {i}" for i in range(12, 17))
 
 
 def test_errors():

@@ -143,9 +143,14 @@ def test_the_report_has_all_pictures_and_the_worst_image_first(tmp_path, monkeyp
     monkeypatch.setattr(pictures, "pairs_sheet", lambda seen, numbers, title: sheets.append((title, list(numbers))))
     monkeypatch.setattr(pictures, "save", lambda figure, path: path.touch())
     pictures.report(tmp_path, "test", rows(), stream())
+    assert sheets == [("test: a sample", [0, 1, 2])]  # of all images: no sheet repeats them
+    assert not (tmp_path / "test_worst.png").exists()
+    sheets.clear()
+    monkeypatch.setattr(pictures, "SHOWN", 2)
+    pictures.report(tmp_path, "test", rows(), stream())
     names = {"predictions", "worst", "precision_recall", "confusion"}
     assert {path.name for path in tmp_path.iterdir()} == {f"test_{name}.png" for name in names}
-    assert sheets == [("test: a sample", [0, 1, 2]), ("test: the worst images, by scores at any threshold", [0])]
+    assert sheets == [("test: a sample", [0, 2]), ("test: the worst images, by scores at any threshold", [0])]
 
 
 def test_the_report_of_nothing_found_and_nothing_there(tmp_path):

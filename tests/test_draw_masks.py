@@ -1,11 +1,14 @@
 """Masks, class maps and legends in the pixels of an image, and colours for any number of them."""
 
 import numpy as np
+import pytest
 from PIL import Image
+from scipy.ndimage import label
 
 from jaxvision.draw.masks import LEGEND, with_classes, with_legend, with_masks
 from jaxvision.draw.palette import BLACK, class_colours, distinct, levels
 from jaxvision.masks import runs
+from jaxvision.run import map_records
 
 GREY = np.full((60, 80, 3), 200, np.uint8)
 
@@ -53,13 +56,52 @@ def test_class_maps_leave_the_background_and_have_borders():
     assert picture[10, 20].tolist() == picture[29, 39].tolist() == [255, 0, 0]
 
 
-def test_a_legend_names_what_has_room_and_counts_the_rest():
-    picture = Image.fromarray(np.full((400, 600, 3), 90, np.uint8))
+def filled(pixels, colour):
+    return (pixels == colour).all(-1)
+
+
+@pytest.mark.parametrize("size", [(600, 400), (384, 384), (90, 128)])
+def test_a_legend_stands_below_the_image_names_twelve_and_counts_the_rest(size):
+    picture = Image.fromarray(np.full((size[1], size[0], 3), 90, np.uint8))
     few = np.asarray(with_legend(picture, [("cat", "#FF0000"), ("dog", "#00FF00")]))
-    assert few.shape == (400, 600, 3)
-    assert ((few == [255, 0, 0]).all(-1).sum(), (few == [0, 255, 0]).all(-1).sum()) > (50, 50)
-    assert (few[:200] == 90).all()
+    assert few.shape[1] == size[0]
+    assert (few[: size[1]] == 90).all()
+    below = few[size[1] :]
+    assert filled(below, [255, 0, 0]).sum() > 50
+    assert filled(below, [0, 255, 0]).sum() > 50
+    assert (below[-1] == 255).all()
     many = np.asarray(with_legend(picture, [(f"class {i}", "#FF0000") for i in range(50)]))
-    swatches = np.diff((many[:, 8] == [255, 0, 0]).all(-1).astype(int))
-    assert (swatches == 1).sum() == LEGEND
+    assert (many[: size[1]] == 90).all()
+    assert label(filled(many, [255, 0, 0]))[1] == LEGEND
     assert with_legend(picture, []) is picture
+
+
+def test_a_small_class_map_is_drawn_large_with_its_legend_below():
+    labels = np.zeros((128, 128), int)
+    labels[30:60, 40:90] = 1
+    record = {"height": 128, "width": 128, "classes": []}
+    for number, name in enumerate(("background", "nucleus")):
+        mask = runs.encode(labels == number).coco()
+        record["classes"].append({"name": name, "category_id": number + 1, "segmentation": mask})
+    grey = np.full((128, 128, 3), 200, np.uint8)
+    drawn = np.asarray(map_records.draw_pixels(grey, record))
+    assert drawn.shape[0] > 384
+    assert drawn.shape[1] == 384
+    assert ((drawn[:384:3, ::3] != 200).any(-1) == (labels == 1)).all()
+
+
+def test_small_panoptic_segments_are_drawn_large_with_the_stuff_in_a_legend_below():
+    thing = disc(30, 40, 12)
+    each = {"id": 1, "label": "cat", "isthing": 1, "score": 0.9, "box": [28, 18, 53, 43]}
+    ground = {"id": 2, "label": "ground", "isthing": 0, "score": 0.8, "box": [0, 0, 80, 60]}
+    segments = [
+        {**each, "segmentation": runs.encode(thing).coco()},
+        {**ground, "segmentation": runs.encode(~thing).coco()},
+    ]
+    drawn = np.asarray(map_records.draw_segments(GREY, {"height": 60, "width": 80, "segments": segments}))
+    assert drawn.shape[0] > 300
+    assert drawn.shape[1] == 400
+    legend = drawn[300:]
+    assert filled(legend, levels([distinct(1)])[0]).sum() > 50
+    assert not filled(legend, levels([distinct(0)])[0]).any()
+    assert drawn[150, 200, 2] > drawn[150, 200, 0]  # blue on the thing

@@ -50,15 +50,20 @@ def test_each_pixel_of_the_map_of_errors():
     assert kind.tolist() == [expected]
 
 
-def test_a_sheet_shows_truth_prediction_and_errors(scenes):
+def test_a_sheet_shows_the_image_truth_prediction_and_errors(scenes):
     rows, stream = scenes
     figure = panoptic.sheet(rows, [0, 1], stream, "A title", "step 2")
-    assert len(figure.axes) == 6
-    assert {"A title", "scene 0", "scene 1", "■ missed", "■ confused"} <= set(texts(figure))
+    assert len(figure.axes) == 8
+    assert {"A title", "scene 0", "scene 1"} <= set(texts(figure))
+    for name, colour in KEY.values():
+        assert (name in texts(figure)) == any(painted(pixels(figure.axes[n]), colour).any() for n in (3, 7)), name
+    greys = [np.ptp(pixels(figure.axes[place]).astype(int), axis=-1) == 0 for place in range(4)]
+    assert not greys[0].all()
+    assert greys[3].mean() > 0.5
     notes = [text for text in texts(figure) if text.startswith("PQ ")]
     right, wrong, missed = rows["counts"][1].sum(0)
     assert f"{right} matched, {missed} missed, {wrong} false positives" in notes[1]
-    shown = pixels(figure.axes[5])
+    shown = pixels(figure.axes[7])
     blue = np.isin(unpacked(rows["maps"][1]).true, 3)  # its score is below the threshold: the ground has its place
     assert painted(shown, KEY[CONFUSED][1])[:: shown.shape[0] // len(blue), :: shown.shape[0] // len(blue)][blue].all()
 
@@ -72,8 +77,11 @@ def test_the_image_lies_as_its_file_does():
     assert panoptic.image_of(part, 0, (4, 8))[:, :, 0].tolist() == [[0] * 6 + [200] * 2] * 4
 
 
-def test_reports_leave_out_what_has_nothing_wrong(scenes, tmp_path):
+def test_reports_leave_out_what_has_nothing_wrong_or_is_on_the_sample(scenes, tmp_path, monkeypatch):
     rows, stream = scenes
+    panoptic.report(tmp_path, "test", rows, stream)
+    assert {path.name for path in tmp_path.iterdir()} == {"test_predictions.png"}
+    monkeypatch.setattr(panoptic, "SHOWN", 2)
     perfect = {**rows, "counts": rows["counts"] * [1, 0, 0], "iou": rows["counts"][..., 0].astype(float)}
     panoptic.report(tmp_path, "test", perfect, stream)
     assert {path.name for path in tmp_path.iterdir()} == {"test_predictions.png"}

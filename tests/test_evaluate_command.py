@@ -1,6 +1,7 @@
 """The evaluate command, on finished runs of the tiny experiment: a workdir alone gives the figures of its log again."""
 
 import json
+import math
 import os
 import re
 import shutil
@@ -94,6 +95,21 @@ def test_metrics_of_classes_are_a_table_of_their_own():
         ["test,", "by", "class", "recall", "f1"],
         ["a/b", "0.25", "0.125"],
         ["c", "1", "0.75"],
+    ]
+
+
+def test_what_has_no_value_has_no_line_and_what_ap_lacks_comes_last():
+    test = {"AP": 0.5, "AP_large": math.nan, "dAP_missed": 0.25, "f1": 0.75, "AP/cat": 0.5, "AP/dog": math.nan}
+    text = evaluate.table({"test": test, "other": {"AP": math.nan, "AP_large": math.nan, "recall": 1.0}})
+    assert [line.split() for line in text.splitlines()] == [
+        ["test", "other"],
+        ["AP", "0.5", "nan"],
+        ["f1", "0.75"],
+        ["recall", "1"],
+        ["dAP_missed", "0.25"],
+        [],
+        ["test,", "by", "class", "AP"],
+        ["cat", "0.5"],
     ]
 
 
@@ -287,7 +303,12 @@ def test_another_number_of_devices_gives_the_same_figures(finished):
 def test_pictures_of_the_checkpoint_that_is_evaluated_are_drawn_on_request(run, finished, tmp_path):
     before = content(finished)
     folder = tmp_path / "report"
-    status, said, _ = run("--checkpoint=4", "--eval=test", f"--report={folder}")
+    folder.mkdir()
+    (folder / "older.png").touch()
+    status, said, printed = run("--checkpoint=4", "--eval=test", f"--report={folder}")
     assert status == 0, said
-    assert {path.name for path in folder.iterdir()} >= {"test_confusion.png", "test_predictions.png"}
+    written = {path.name for path in folder.iterdir()} - {"older.png"}
+    assert written >= {"test_confusion.png", "test_predictions.png"}
+    assert f"pictures in {folder}: {', '.join(sorted(written))}" in printed.splitlines()
+    assert last(printed)["step"] == 4
     assert content(finished) == before

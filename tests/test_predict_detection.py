@@ -70,7 +70,7 @@ def test_a_run_of_a_detector_has_its_figures_and_pictures(finished):
     assert figures["test/AP50"] > 0.9
     assert figures["test/recall"] == pytest.approx(12 / 15)  # blue has a score below 0.5
     pictures = {path.name for path in (finished / "report").iterdir()}
-    assert {f"test_{what}.png" for what in ("predictions", "worst", "precision_recall", "confusion")} <= pictures
+    assert {f"test_{what}.png" for what in ("predictions", "precision_recall", "confusion")} <= pictures
 
 
 def test_boxes_are_in_pixels_of_the_files(run, finished):
@@ -146,7 +146,7 @@ def test_images_and_frames_are_drawn_in_their_own_size(run, finished, tmp_path):
     first = finished.parent / "scenes" / "0.png"
     status, said, output = run(first, tmp_path / "a_bad.png", video, first, f"--draw={tmp_path / 'drawn'}")
     assert status == 0, said
-    names = ["000000_0.jpg", "000001_clip_000000.jpg", "000002_clip_000001.jpg", "000003_0.jpg"]
+    names = ["000000_0.png", "000001_clip_000000.jpg", "000002_clip_000001.jpg", "000003_0.png"]
     assert sorted(path.name for path in (tmp_path / "drawn").iterdir()) == names
     rows = [json.loads(line) for line in output.read_text().splitlines()]
     for name, row in zip(names, rows, strict=True):
@@ -179,13 +179,13 @@ def test_pictures_are_not_written_among_the_images_that_are_read(run, finished, 
 
 def test_a_picture_that_can_not_be_drawn_or_has_a_long_name_costs_no_prediction(run, finished, tmp_path):
     long = save(tmp_path / "in" / ("猫" * 80 + ".png"), scene(0)[0])
-    (tmp_path / "drawn" / "000000_0.jpg").mkdir(parents=True)
+    (tmp_path / "drawn" / "000000_0.png").mkdir(parents=True)
     first = finished.parent / "scenes" / "0.png"
     status, said, output = run(first, long, f"--draw={tmp_path / 'drawn'}")
     assert status == 0, said
     assert f"jaxvision: not drawn {first}: " in said
     assert len(output.read_text().splitlines()) == 2
-    assert (tmp_path / "drawn" / f"000001_{'猫' * 66}.jpg").is_file()
+    assert (tmp_path / "drawn" / f"000001_{'猫' * 66}.png").is_file()
     status, said, output = run(first, long, f"--draw={tmp_path / 'drawn'}", "--strict", name="strict.jsonl")
     assert status == 2
     assert f"{first}: it could not be drawn: " in one_line(said)
@@ -246,7 +246,7 @@ def test_large_images_are_seen_in_tiles(run, tmp_path):
         for each, (_, score, box) in zip(row["objects"], there, strict=True):
             assert each["score"] == pytest.approx(score)
             assert np.abs(each["box"] - 4 * box).max() <= 3.01  # a pixel of the canvas
-    with Image.open(tmp_path / "drawn" / "000000_0.jpg") as picture:
+    with Image.open(tmp_path / "drawn" / "000000_0.png") as picture:
         assert picture.size == (rows[0]["width"], rows[0]["height"])
 
 

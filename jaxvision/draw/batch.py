@@ -11,7 +11,9 @@ from matplotlib.axes import Axes
 from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 
+from jaxvision.draw import key as legend
 from jaxvision.draw.boxes import colour_of, draw_box
+from jaxvision.draw.palette import BLACK, class_colour
 from jaxvision.draw.sheet import sheet
 from jaxvision.draw.style import SKY
 from jaxvision.errors import amount
@@ -21,9 +23,11 @@ from jaxvision.types import Batch, CutMasks, Labels, Masks, Objects, PackedMasks
 SHOWN = 40
 PADDING = SKY
 """Colour of the veil over the canvas outside the content, which stays visible below it."""
-PADDED = "blue: padding of the canvas"
-VEIL, MASK = 0.6, 0.45
-"""Opacity of the veil and of masks."""
+PADDED = ("padding of the canvas", PADDING)
+NO_CLASS = ("not painted: no class", "")
+"""Entries of the key."""
+VEIL, MASK, CLASS = 0.6, 0.45, 0.6
+"""Opacity of the veil, of masks and of the pixels of classes."""
 
 
 def batch_sheet(batch: Batch, classes: Sequence[str], name: Callable[[int], str], *, title: str = "") -> Figure:
@@ -49,7 +53,8 @@ def examples_sheet(
     """Examples side by side, whole canvases; what is not content has a blue veil.
 
     Labels are written below (soft ones: the two largest probabilities); objects are drawn as boxes, and masks and the pixels
-    of maps, in a colour for each class. Boxes to ignore are dashed; pixels of a map that are not valid stay as they are.
+    of maps, in a colour for each class. Boxes to ignore are dashed; pixels of a map that are not valid stay as they are. A
+    key names the classes of maps, and what has the only class of objects, whose boxes then have no labels.
 
     Args:
       examples: images `h w c` of 1 or 3 channels, 0-255, of any type; target None, Labels, Objects, SegmentationMap, or a
@@ -64,17 +69,39 @@ def examples_sheet(
       ValueError: for masks or maps of another shape.
     """
     images = [
-        _with_targets(_picture(np.asarray(example.image), np.asarray(example.size)), example) for example in examples
+        _with_targets(_picture(np.asarray(example.image), np.asarray(example.size)), example, classes)
+        for example in examples
     ]
     captions = [_caption(example, classes, name) for example in examples]
     captions = [f"{caption}\n{note}" for caption, note in zip(captions, notes, strict=True)] if notes else captions
-    figure = sheet(
-        images, captions, columns=columns, title=title, subtitle=PADDED if any(map(_is_padded, examples)) else ""
-    )
+    figure = sheet(images, captions, columns=columns, title=title, key=_key(examples, classes))
     for axes, example in zip(figure.axes, examples, strict=True):
         for objects in _targets(example, Objects):
             _draw_boxes(axes, objects, classes)
     return figure
+
+
+def _key(examples: Sequence[Batch], classes: Sequence[str]) -> list[legend.Entry]:
+    """What the colours of these examples stand for."""
+    maps = [(map, np.asarray(example.size)) for example in examples for map in _targets(example, SegmentationMap)]
+    labels = sorted({int(label) for map, _ in maps for label in np.unique(map.label[map.valid])})
+    entries = legend.named([(_name(label, classes), _map_colour(label, classes)) for label in labels])
+    if not all(map.valid[: size[0], : size[1]].all() for map, size in maps):
+        entries.append(NO_CLASS)
+    only = _only_class(classes)
+    if only is not None and any(of.valid.any() for example in examples for of in _targets(example, Objects)):
+        entries.append((classes[only], colour_of(only)))
+    return [*entries, *([PADDED] if any(map(_is_padded, examples)) else [])]
+
+
+def _map_colour(label: int, classes: Sequence[str]) -> str:
+    return class_colour(label, _name(label, classes))
+
+
+def _only_class(classes: Sequence[str]) -> int | None:
+    """The only class that objects can be of; None where there are several."""
+    foreground = [label for label, name in enumerate(classes) if class_colour(label, name) != BLACK]
+    return foreground[0] if len(foreground) == 1 else None
 
 
 def _is_padded(example: Batch) -> bool:
@@ -127,16 +154,19 @@ def _name(label: int, classes: Sequence[str]) -> str:
     return classes[label] if 0 <= label < len(classes) else f"class {label}?"
 
 
-def _with_targets(pixels: UInt8[np.ndarray, "h w 3"], example: Batch) -> UInt8[np.ndarray, "h w 3"]:
+def _with_targets(
+    pixels: UInt8[np.ndarray, "h w 3"], example: Batch, classes: Sequence[str]
+) -> UInt8[np.ndarray, "h w 3"]:
     """The pixels of masks and maps painted over."""
     for map in _targets(example, SegmentationMap):
         for label in np.unique(map.label[map.valid]):
-            pixels = _marked(pixels, map.valid & (map.label == label), label, "a map")
+            where = map.valid & (map.label == label)
+            pixels = _marked(pixels, where, _map_colour(int(label), classes), CLASS, "a map")
     for objects in _targets(example, Objects):
         if objects.masks is not None:
             masks = _on_canvas(objects.masks, pixels.shape[:2])
             for row in np.flatnonzero(objects.valid):
-                pixels = _marked(pixels, masks[row], objects.labels[row], "masks")
+                pixels = _marked(pixels, masks[row], colour_of(objects.labels[row]), MASK, "masks")
     return pixels
 
 
@@ -147,14 +177,17 @@ def _on_canvas(masks: Masks, canvas: tuple[int, ...]) -> Bool[np.ndarray, "n h w
     return np.asarray(masks) > 0
 
 
-def _marked(pixels: UInt8[np.ndarray, "h w 3"], where: Bool[np.ndarray, "h w"], label: Any, what: str) -> np.ndarray:
+def _marked(
+    pixels: UInt8[np.ndarray, "h w 3"], where: Bool[np.ndarray, "h w"], colour: str, opacity: float, what: str
+) -> np.ndarray:
     if where.shape != pixels.shape[:2]:
         raise ValueError(f"{what} of the shape {where.shape} can't be drawn on a canvas {pixels.shape[:2]}")
-    return _painted(pixels, where, colour_of(label), MASK)
+    return _painted(pixels, where, colour, opacity)
 
 
 def _draw_boxes(axes: Axes, objects: Objects, classes: Sequence[str]) -> None:
     for row in np.flatnonzero(objects.valid):
         label = objects.labels[row]
         box, name = np.asarray(objects.boxes[row]), _name(int(label), classes)
+        name = "" if label == _only_class(classes) else name
         draw_box(axes, box, name, colour_of(label), dashed=bool(objects.ignore[row]))

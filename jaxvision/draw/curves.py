@@ -26,11 +26,12 @@ def curves(rows: Sequence[Mapping[str, Any]], by: str | None = None) -> Figure:
     """One panel a quantity, from rows such as {"step": 100, "loss": 0.5} and {"step": 500, "test/accuracy": 0.9}.
 
     Names without a slash are of training, `<evaluation>/<quantity>` of an evaluation; both share the panel of the
-    quantity, and the log loss of an evaluation that of the loss. Metrics of single classes (two slashes) get none. Up to 9
-    panels are drawn (`draw.panels.page`); a line below names the quantities that are left out: those whose curves equal
-    others, those without a finite value, and what has no room. None and NaN leave a gap in their curve and are counted
-    above it. The best point of each curve of an evaluation (or of training, where nothing else has the quantity) is marked,
-    where the name of the quantity tells whether more is better and not all values are the same.
+    quantity, and the log loss of an evaluation that of the loss. Metrics of single classes (two slashes) get none, but
+    for the one by which the best checkpoint is chosen. Up to 12 panels are drawn (`draw.panels.page`); a line below names the
+    quantities that are left out: those whose curves equal others, those without a finite value, and what has no room. None
+    and NaN leave a gap in their curve and are counted above it. The best point of each curve of an evaluation (or of
+    training, where nothing else has the quantity) is marked, where the name of the quantity tells whether more is better and
+    not all values are the same.
 
     Args:
       rows: of the log of a run.
@@ -168,6 +169,12 @@ def _draw_curve(axes: Axes, curve: Curve, colour: str) -> None:
 
 
 def _title(quantity: str) -> str:
+    quantity, _, of_class = quantity.partition("/")
+    title = _title_of(quantity)
+    return f"{title}: {drawable(of_class)}" if of_class else title
+
+
+def _title_of(quantity: str) -> str:
     words = re.sub(r"\btop(\d+)", r"top-\1", drawable(quantity).replace("_", " ")).split()
     spelled = [re.sub(r"^([a-z]+)", lambda match: SPELLING.get(match[0], match[0]), word) for word in words]
     title = re.sub(r" (macro|micro)$", r" (\1)", " ".join(spelled))

@@ -34,7 +34,8 @@ def report(folder: Path, name: str, rows: Mapping[str, np.ndarray], stream: Stre
 
     Sheets and confusion matrices show the detections above the score at which F1 over all images is largest. The worst images
     have the largest sum of: 1 less the score of its finder for every object (1 for one that is missed), and the score of
-    every false positive (all at IoU 0.5, whatever the score). Pictures with nothing to draw are left out.
+    every false positive (all at IoU 0.5, whatever the score). Pictures with nothing to draw are left out, and
+    the worst images where the sample is of all.
 
     Args:
       folder: an existing folder.
@@ -59,7 +60,10 @@ def report(folder: Path, name: str, rows: Mapping[str, np.ndarray], stream: Stre
     worst = np.argsort(-cost, kind="stable")[:SHOWN]
     sheets = {
         "predictions": (f"{name}: a sample", spread(found.images, SHOWN)),
-        "worst": (f"{name}: the worst images, by scores at any threshold", worst[cost[worst] > 0]),
+        "worst": (
+            f"{name}: the worst images, by scores at any threshold",
+            worst[(cost[worst] > 0) & (len(cost) > SHOWN)],
+        ),
     }
     seen = Seen(found, near, score, rows, stream, of)
     for kind, (title, numbers) in sheets.items():

@@ -14,7 +14,7 @@ from jaxvision.draw.detection import precision_recall
 from jaxvision.draw.figure import save
 from jaxvision.draw.masks import with_masks
 from jaxvision.draw.palette import distinct
-from jaxvision.draw.segmentation import CONFUSED, INVENTED, KEY, MISSED, RIGHT, with_errors
+from jaxvision.draw.segmentation import CONFUSED, INVENTED, MISSED, RIGHT, error_key, with_errors
 from jaxvision.draw.side_by_side import Panel, Shown, enlarged, enlargement, side_by_side
 from jaxvision.draw.style import MUTED
 from jaxvision.errors import amount
@@ -36,7 +36,8 @@ def report(folder: Path, name: str, rows: Mapping[str, np.ndarray], stream: Stre
     All is of masks. Sheets and confusion matrices show the detections above the score at which F1 over all images is
     largest. The worst images are those of `draw.detection`, by masks. On the map of errors an object that is not found is
     missed as a whole, a false positive invented, or confused where it lies on an object of another class (all at IoU 0.5);
-    of one that is found, the pixels that its mask lacks or has too many. Pictures with nothing to draw are left out.
+    of one that is found, the pixels that its mask lacks or has too many. Pictures with nothing to draw are left out, and the
+    worst images where the sample is of all.
 
     Args:
       folder: an existing folder.
@@ -59,7 +60,10 @@ def report(folder: Path, name: str, rows: Mapping[str, np.ndarray], stream: Stre
     worst = np.argsort(-cost, kind="stable")[:SHOWN]
     sheets = {
         "predictions": (f"{name}: a sample", spread(seen.found.images, SHOWN)),
-        "worst": (f"{name}: the worst images, by scores at any threshold", worst[cost[worst] > 0]),
+        "worst": (
+            f"{name}: the worst images, by scores at any threshold",
+            worst[(cost[worst] > 0) & (len(cost) > SHOWN)],
+        ),
     }
     for kind, (title, numbers) in sheets.items():
         if len(numbers):
@@ -91,15 +95,16 @@ def sheet(seen: Seen, numbers: Sequence[int] | np.ndarray, title: str, of: str =
     images = images_of(seen.stream, [int(seen.index[number]) for number in numbers])
     match = np.where(seen.found.detected.score >= seen.score, matches(seen.found, seen.near), -1)
     any_class = np.where(seen.found.detected.score >= seen.score, matches(seen.found, seen.near, any_class=True), -1)
-    shown = []
+    shown, present = [], set()
     for number in numbers:
         example = int(seen.index[number])
-        panels, note = _example(seen, int(number), images[example], (match, any_class), about.classes)
+        panels, note, kind = _example(seen, int(number), images[example], (match, any_class), about.classes)
         shown.append(Shown(panels, about.name(example), note))
+        present |= set(np.unique(kind).tolist())
     text = (
         f"left: ground truth, middle: detections with a score of {seen.score:.2f} or more (the best F1), right: errors"
     )
-    key = [("errors:", ""), KEY[MISSED], KEY[INVENTED], KEY[CONFUSED]]
+    key = error_key(present)
     if seen.found.annotated.ignore[np.isin(seen.found.annotated.image, numbers)].any():
         key.append(("ignored", MUTED))
     return side_by_side(shown, title, "  ·  ".join(filter(None, (text, of))), [key])
@@ -107,8 +112,8 @@ def sheet(seen: Seen, numbers: Sequence[int] | np.ndarray, title: str, of: str =
 
 def _example(
     seen: Seen, number: int, image: np.ndarray, match: tuple[np.ndarray, np.ndarray], classes: Sequence[str]
-) -> tuple[list[Panel], str]:
-    """The panels of an image, and how many objects were found and missed, and how many detections are false positives."""
+) -> tuple[list[Panel], str, np.ndarray]:
+    """The panels of an image, how many objects were found and missed and detections are false positives, and the errors."""
     detected, annotated = seen.found.detected, seen.found.annotated
     image = enlarged(np.broadcast_to(image, (*image.shape[:2], 3)), enlargement(image.shape))
     both = [[_fitted(mask, image.shape[:2]) for mask in masks] for masks in seen.masks(number)]
@@ -121,15 +126,16 @@ def _example(
     of_found = [colours.get(int(match[0][row]), distinct(len(objects) + place)) for place, row in enumerate(shown)]
     texts = [names[annotated.label[row]] for row in objects]
     told = [f"{names[detected.label[row]]} {detected.score[row]:.2f}".strip() for row in shown]
+    kind = _errors(seen, (objects, both[1]), (shown, masks), match, image.shape[:2])
     panels = [
         Panel(with_masks(image, both[1], list(colours.values())), _labels(both[1], texts, list(colours.values()))),
         Panel(with_masks(image, masks, of_found), _labels(masks, told, of_found)),
-        Panel(with_errors(image, _errors(seen, (objects, both[1]), (shown, masks), match, image.shape[:2]))),
+        Panel(with_errors(image, kind)),
     ]
     real, right = ~annotated.ignore[objects], np.isin(objects, match[0])
     false = int(verdict(seen.found, match[0]).wrong[shown].sum())
     found, missed = int((right & real).sum()), int((~right & real).sum())
-    return panels, f"{found} found, {missed} missed, {amount(false, 'false positive')}"
+    return panels, f"{found} found, {missed} missed, {amount(false, 'false positive')}", kind
 
 
 def _fitted(mask: Runs, size: tuple[int, int]) -> Runs:

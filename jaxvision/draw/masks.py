@@ -15,6 +15,8 @@ from jaxvision.masks.runs import Runs
 
 OPACITY = 115
 """How much of a colour stays over the image inside a contour, of 255."""
+CLEAR = 190
+"""How much of the colour of a class stays over a grey copy of the image, so that no colour of an object is taken for it."""
 ROWS = 256
 """Rows of an image that are painted at a time."""
 LEGEND = 12
@@ -37,12 +39,26 @@ def with_masks(
     return picture
 
 
+def greyed(pixels: UInt8[np.ndarray, "h w 3"]) -> UInt8[np.ndarray, "h w 3"]:
+    """The image in light grey, for colours to stand over."""
+    return np.repeat((100 + 0.4 * pixels.mean(-1)).astype(np.uint8)[..., None], 3, -1)
+
+
 def with_classes(
-    pixels: UInt8[np.ndarray, "h w 3"], labels: Int[np.ndarray, "h w"], colours: Sequence[str]
+    pixels: UInt8[np.ndarray, "h w 3"],
+    labels: Int[np.ndarray, "h w"],
+    colours: Sequence[str],
+    opacity: int = OPACITY,
 ) -> UInt8[np.ndarray, "h w 3"]:
     """The image with the colour of each pixel's class over it, in full along the borders between classes.
 
     What is black, and pixels of labels beyond the colours, stay as they are.
+
+    Args:
+      pixels: the image.
+      labels: the class of each pixel.
+      colours: of the classes.
+      opacity: how much of a colour stays over the image inside the borders, 0 to 255.
     """
     picture, thick, table = pixels.copy(), thickness(pixels), levels(colours)
     shown = np.append(np.array([colour != BLACK for colour in colours], bool), False)
@@ -51,31 +67,45 @@ def with_classes(
     table = np.append(table, [[0, 0, 0]], 0).astype(np.uint8)
     for start in range(0, len(pixels), ROWS):
         part = slice(start, start + ROWS)
-        opacity = np.where(borders[part], 255, OPACITY) * shown[labels[part]]
-        picture[part] = _mixed(picture[part], table[labels[part]], opacity[..., None])
+        weight = np.where(borders[part], 255, opacity) * shown[labels[part]]
+        picture[part] = _mixed(picture[part], table[labels[part]], weight[..., None])
     return picture
 
 
 def with_legend(picture: Image.Image, entries: Sequence[tuple[str, str]]) -> Image.Image:
-    """The picture with texts and their colours on a light ground, in its lower left corner; nothing without an entry."""
-    size = max(9, round(min(picture.size) / 40))
-    most = max(min(LEGEND, round(0.9 * picture.size[1] / (1.5 * size)) - 1), 1)
-    lines = [(drawable(" ".join(text.split())[:LONGEST]), colour) for text, colour in entries[:most]]
+    """The picture with texts and their colours in lines below it, on white; nothing without an entry."""
+    lines = [(drawable(" ".join(text.split())[:LONGEST]), colour) for text, colour in entries[:LEGEND]]
     if not lines:
         return picture
-    if len(entries) > most:
-        lines.append((f"{len(entries) - most} more", ""))
-    picture = picture.convert("RGB")
-    draw, step = ImageDraw.Draw(picture, "RGBA"), 1.5 * size
-    wide = max(extent(draw, text, size)[2] for text, _ in lines)
-    begin = picture.size[1] - step * len(lines) - 0.4 * size
-    draw.rectangle((0, begin, wide + 2.6 * size, picture.size[1]), fill=(255, 255, 255, 205))
-    for number, (text, colour) in enumerate(lines):
-        top = begin + 0.35 * size + step * number
+    if len(entries) > LEGEND:
+        lines.append((f"{len(entries) - LEGEND} more", ""))
+    size = max(12, round(min(picture.size) / 40))
+    places = _flowed(lines, size, picture.size[0])
+    step = round(1.5 * size)
+    below = places[-1][1] + round(0.6 * size) + step
+    whole = Image.new("RGB", (picture.size[0], picture.size[1] + below), "white")
+    whole.paste(picture.convert("RGB"))
+    draw = ImageDraw.Draw(whole)
+    for (text, colour), (x, y) in zip(lines, places, strict=True):
+        top = picture.size[1] + 0.5 * size + y
         if colour:
-            draw.rectangle((0.5 * size, top + 0.1 * size, 1.5 * size, top + 1.1 * size), fill=colour)
-        write(draw, 2 * size, top + size, text, size, INK)
-    return picture
+            draw.rectangle((x, top, x + size, top + size), fill=colour, outline=INK)
+        write(draw, x + (1.4 * size if colour else 0), top + size, text, size, INK)
+    return whole
+
+
+def _flowed(lines: Sequence[tuple[str, str]], size: int, wide: int) -> list[tuple[int, int]]:
+    """Where each entry of a legend stands, from left to right and down, so that it ends inside if it is not too long."""
+    draw = ImageDraw.Draw(Image.new("RGB", (1, 1)))
+    margin = x = round(0.5 * size)
+    y, places = 0, []
+    for text, colour in lines:
+        length = extent(draw, text, size)[2] + (1.4 * size if colour else 0)
+        if x > margin and x + length + margin > wide:
+            x, y = margin, y + round(1.5 * size)
+        places.append((x, y))
+        x += round(length + 1.2 * size)
+    return places
 
 
 def thickness(pixels: UInt8[np.ndarray, "h w 3"]) -> int:

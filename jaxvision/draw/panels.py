@@ -10,10 +10,14 @@ from typing import Any, NamedTuple
 from jaxvision.errors import amount
 
 TRAINING = "train"
-MOST_PANELS = 9
+MOST_PANELS = 12
 
 LOWER_IS_BETTER = re.compile("loss|error|perplexity|entropy|distance|mse|rmse|mae")
 HIGHER_IS_BETTER = re.compile("accuracy|precision|recall|f1|m?ap|ar|m?iou|dice|[prs]q|auc|auroc|psnr|ssim|agreement")
+MINOR = re.compile(r"(mask_)?(AR\d+|A[PR]_(small|medium|large))")
+"""Metrics of COCO that come after the others: recall of so many detections, and all that is of objects of some size."""
+POTENTIAL = "dAP_"
+"""Beginning of the names of what AP lacks for each reason: they come last."""
 LOSS = "loss"
 LOSSES = (LOSS, "log_loss")
 """What an evaluation may call the loss: training's cross-entropy is the log loss of an evaluation."""
@@ -45,26 +49,28 @@ class Page(NamedTuple):
 
 
 def page(rows: Sequence[Mapping[str, Any]], by: str | None = None) -> Page:
-    """The panels of the rows of a log, up to 9.
+    """The panels of the rows of a log, up to 12.
 
-    The loss comes first, then the quantity `by` which the best checkpoint is chosen, then what evaluations measure, in the
-    order of the rows, and the terms of the loss in turn; learning rates and the norm of the gradient come last and always
-    have room.
+    The loss comes first, then the quantity `by` which the best checkpoint is chosen, even where it is of a single class, then
+    what evaluations measure, these in turn and each in the order of the rows, and the terms of the loss in turn; learning
+    rates and the norm of the gradient come last and always have room. What AP lacks for which reason is drawn where there is
+    room for more.
 
     Raises:
       ValueError: no rows, a row without a step, or rows without a single metric.
     """
-    together = _together(_collected(rows))
+    together = _together(_collected(rows, by))
+    chosen_by = None if by is None else by.partition("/")[2]
     finite = {quantity: panel for quantity, panel in together.items() if any(map(_is_finite, panel))}
-    kept, equal = _each_once(finite or together)
-    order = _order(kept, None if by is None else by.partition("/")[2])
+    kept, equal = _each_once(finite or together, chosen_by)
+    order = _order(kept, chosen_by)
     shown, others = order[:MOST_PANELS], order[MOST_PANELS:]
     shown.sort(key=lambda quantity: (_is_aside(kept[quantity]), quantity != LOSS, not _is_measured(kept[quantity])))
     empty = [quantity for quantity in together if finite and quantity not in finite]
     return Page([kept[quantity] for quantity in shown], equal, empty, others)
 
 
-def _collected(rows: Sequence[Mapping[str, Any]]) -> list[Curve]:
+def _collected(rows: Sequence[Mapping[str, Any]], by: str | None) -> list[Curve]:
     if not rows:
         raise ValueError("no curves to draw: there are no rows")
     found: dict[str, Curve] = {}
@@ -72,7 +78,7 @@ def _collected(rows: Sequence[Mapping[str, Any]]) -> list[Curve]:
         if "step" not in row:
             raise ValueError(f"row {number} has no step; it has {', '.join(row) or 'nothing'}")
         for name, value in row.items():
-            if _is_metric(name, value):
+            if _is_metric(name, value, by):
                 curve = found.setdefault(name, Curve(*_parts(name), [], []))
                 curve.steps.append(row["step"])
                 curve.values.append(math.nan if value is None else value)
@@ -81,9 +87,10 @@ def _collected(rows: Sequence[Mapping[str, Any]]) -> list[Curve]:
     return list(found.values())
 
 
-def _is_metric(name: str, value: Any) -> bool:
+def _is_metric(name: str, value: Any, by: str | None) -> bool:
+    """Whether it is a number that may have a panel: of a single class only what the best checkpoint is chosen by."""
     number = value is None or (isinstance(value, Real) and not isinstance(value, bool))
-    return number and name not in ("step", "epoch") and name.count("/") < 2
+    return number and name not in ("step", "epoch") and (name.count("/") < 2 or name == by)
 
 
 def _parts(name: str) -> tuple[str, str]:
@@ -106,23 +113,30 @@ def _is_finite(curve: Curve) -> bool:
     return any(map(math.isfinite, curve.values))
 
 
-def _each_once(panels: Mapping[str, list[Curve]]) -> tuple[dict[str, list[Curve]], dict[str, list[str]]]:
-    """The panels without those that repeat one before; and the quantities of these, by that one's."""
+def _each_once(
+    panels: Mapping[str, list[Curve]], by: str | None
+) -> tuple[dict[str, list[Curve]], dict[str, list[str]]]:
+    """The panels without those that repeat one before, other than the loss and `by`; those left out, by that one's name."""
+    first = [quantity for quantity in dict.fromkeys((LOSS, by)) if quantity is not None and quantity in panels]
+    order = dict.fromkeys((*first, *panels))
     kept: dict[str, list[Curve]] = {}
     equal: dict[str, list[str]] = {}
-    for quantity, panel in panels.items():
-        first = next((known for known, other in kept.items() if _repeats(panel, other)), None)
-        if first is None:
+    for quantity in order:
+        panel = panels[quantity]
+        same = next((known for known, other in kept.items() if _repeats(panel, other)), None)
+        if same is None or quantity in first:
             kept[quantity] = panel
         else:
-            equal.setdefault(first, []).append(quantity)
+            equal.setdefault(same, []).append(quantity)
     return kept, equal
 
 
 def _repeats(panel: Panel, other: Panel) -> bool:
-    """Whether a panel of evaluations shows nothing that another one does not."""
+    """Whether a panel of evaluations, or a term of the loss beside the loss, shows nothing that another one does not."""
     known = {curve.part: curve for curve in other}
-    return _is_measured(panel) and all(_same(curve, known.get(curve.part)) for curve in panel)
+    return (_is_measured(panel) or other[0].quantity == LOSS) and all(
+        _same(curve, known.get(curve.part)) for curve in panel
+    )
 
 
 def _same(curve: Curve, other: Curve | None) -> bool:
@@ -143,12 +157,24 @@ def _order(panels: Mapping[str, Panel], by: str | None) -> list[str]:
     first = [name for name in dict.fromkeys((LOSS, by)) if name is not None and name in panels]
     always = [name for name in panels if name.startswith("learning_rate") or name == "gradient_norm"]
     rest = [name for name in panels if name not in (*first, *always)]
+    potentials = [name for name in rest if name.startswith(POTENTIAL)]
+    rest = [name for name in rest if name not in potentials]
     lively = [name for name in rest if not all(map(is_constant, panels[name])) and not _is_aside(panels[name])]
-    measured = [name for name in lively if _is_measured(panels[name])]
+    measured = _by_turns({name: panels[name] for name in lively if _is_measured(panels[name])})
     terms = [name for name in lively if name not in measured]
     turns = [name for pair in zip_longest(measured, terms) for name in pair if name is not None]
     room = max(MOST_PANELS - len(first) - len(always), 1)
-    return [*first, *turns[:room], *always, *turns[room:], *(name for name in rest if name not in turns)]
+    return [*first, *turns[:room], *always, *turns[room:], *(name for name in rest if name not in turns), *potentials]
+
+
+def _by_turns(panels: Mapping[str, Panel]) -> list[str]:
+    """Quantities that are measured, of each evaluation in turn: of masks before those of boxes, minor ones last."""
+    groups: dict[str, list[str]] = {}
+    for name, panel in panels.items():
+        groups.setdefault(next(curve.part for curve in panel if curve.part != TRAINING), []).append(name)
+    for names in groups.values():
+        names.sort(key=lambda name: (bool(MINOR.fullmatch(name)), not name.startswith("mask_")))
+    return [name for names in zip_longest(*groups.values()) for name in names if name is not None]
 
 
 def _is_measured(panel: Panel) -> bool:
@@ -168,7 +194,8 @@ def is_constant(curve: Curve) -> bool:
 
 
 def better(quantity: str) -> str | None:
-    """Whether "lower" or "higher" is better, as far as the name of the quantity says."""
+    """Whether "lower" or "higher" is better, as far as the name of the quantity says, without that of its class."""
+    quantity = quantity.partition("/")[0]
     words = re.findall(r"[a-z]+", quantity.lower()) + quantity.lower().split("_")
     if any(map(LOWER_IS_BETTER.fullmatch, words)):
         return "lower"

@@ -9,9 +9,9 @@ from matplotlib.figure import Figure
 
 from jaxvision.draw.classification import rows_of, spread
 from jaxvision.draw.figure import save
-from jaxvision.draw.masks import with_classes
+from jaxvision.draw.masks import CLEAR, greyed, with_classes
 from jaxvision.draw.palette import BLACK, distinct
-from jaxvision.draw.segmentation import CONFUSED, INVENTED, KEY, MISSED, RIGHT, VOID, with_errors
+from jaxvision.draw.segmentation import CONFUSED, INVENTED, MISSED, PANELS, RIGHT, VOID, error_key, with_errors
 from jaxvision.draw.side_by_side import Panel, Shown, enlarged, enlargement, side_by_side
 from jaxvision.draw.style import MUTED
 from jaxvision.errors import amount
@@ -26,7 +26,7 @@ NAMED = 0.01
 
 
 def report(folder: Path, name: str, rows: Mapping[str, np.ndarray], stream: Stream, of: str = "") -> None:
-    """Writes `<name>_predictions.png`, and `<name>_worst.png` if any segment is wrong.
+    """Writes `<name>_predictions.png`, and `<name>_worst.png` if any segment is wrong and the sample is not of all images.
 
     The worst images have the smallest PQ, the mean of the classes with a segment, true or predicted. Segments that match have
     the same colour on both sides. On the map of errors a pixel is missed where no segment was predicted, invented where
@@ -43,7 +43,7 @@ def report(folder: Path, name: str, rows: Mapping[str, np.ndarray], stream: Stre
     worst = np.argsort(each, kind="stable")[:SHOWN]  # NaN, no segment at all, comes last
     sheets = {
         "predictions": (f"{name}: a sample", spread(len(each), SHOWN)),
-        "worst": (f"{name}: the images with the smallest PQ", worst[each[worst] < 1]),
+        "worst": (f"{name}: the images with the smallest PQ", worst[(each[worst] < 1) & (len(each) > SHOWN)]),
     }
     for kind, (title, numbers) in sheets.items():
         if len(numbers):
@@ -59,29 +59,37 @@ def image_quality(iou: np.ndarray, counts: np.ndarray) -> float:
 def sheet(
     rows: Mapping[str, np.ndarray], numbers: Sequence[int] | np.ndarray, stream: Stream, title: str, of: str = ""
 ) -> Figure:
-    """These rows' images: with the segments of the ground truth, those of the prediction, and the errors."""
+    """These rows' images, each by itself, with the segments of the ground truth, those of the prediction, and the errors."""
     about = stream.about()
     place = {int(rows["index"][number]): int(number) for number in numbers}
     shown = {}
+    present: set[int] = set()
     for example, batch, row in rows_of(stream, place):
         number = place[example]
         maps = unpacked(rows["maps"][number])
         right, wrong, missed = rows["counts"][number].sum(0).tolist()
         quality = image_quality(rows["iou"][number], rows["counts"][number])
         note = f"PQ {quality:.2f}: {right} matched, {missed} missed, {amount(wrong, 'false positive')}"
-        shown[number] = Shown(
-            panels(image_of(batch, row, maps.true.shape), maps, about.classes), about.name(example), note
-        )
-    text = "  ·  ".join(filter(None, ("left: ground truth, middle: prediction, right: errors", of)))
-    key = [("errors:", ""), KEY[MISSED], KEY[INVENTED], KEY[CONFUSED], KEY[VOID]]
-    return side_by_side([shown[int(number)] for number in numbers], title, text, [key])
+        partner = matched(maps)
+        kind = errors(maps, partner)
+        present |= set(np.unique(kind).tolist())
+        pictures = panels(image_of(batch, row, maps.true.shape), maps, partner, kind, about.classes)
+        shown[number] = Shown(pictures, about.name(example), note)
+    text = "  ·  ".join(filter(None, (PANELS, of)))
+    return side_by_side([shown[int(number)] for number in numbers], title, text, [error_key(present)])
 
 
-def panels(image: UInt8[np.ndarray, "h w 3"], maps: MapPair, classes: Sequence[str]) -> list[Panel]:
-    """The three pictures of an image."""
+def panels(
+    image: UInt8[np.ndarray, "h w 3"],
+    maps: MapPair,
+    partner: Int[np.ndarray, "_"],
+    kind: Int[np.ndarray, "h w"],
+    classes: Sequence[str],
+) -> list[Panel]:
+    """The four pictures of an image: itself, its true and its predicted segments over a grey copy of it, and the errors."""
     times = enlargement(image.shape)
-    image, found, true = (enlarged(each, times) for each in (image, maps.found, maps.true))
-    partner = matched(maps)
+    image, found, true, kind = (enlarged(each, times) for each in (image, maps.found, maps.true, kind))
+    grey = greyed(image)
     truth = [BLACK, *(MUTED if crowd else distinct(n) for n, crowd in enumerate(maps.crowd))]
     fresh = len(truth) - 1
     guess = [BLACK] + [
@@ -89,10 +97,10 @@ def panels(image: UInt8[np.ndarray, "h w 3"], maps: MapPair, classes: Sequence[s
     ]
     pictures = ((true, maps.true_labels, truth), (found, maps.found_labels, guess))
     drawn = [
-        Panel(with_classes(image, ids, colours), names(ids, labels, colours, classes))
+        Panel(with_classes(grey, ids, colours, CLEAR), names(ids, labels, colours, classes))
         for ids, labels, colours in pictures
     ]
-    return [*drawn, Panel(with_errors(image, errors(maps._replace(found=found, true=true), partner)))]
+    return [Panel(image), *drawn, Panel(with_errors(image, kind))]
 
 
 def matched(maps: MapPair) -> Int[np.ndarray, "_"]:

@@ -1,34 +1,36 @@
 """Pictures of an evaluated semantic segmenter: ground truth, prediction and errors side by side, worst images, confusions."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 from jaxtyping import Bool, Int, UInt8
 from matplotlib.figure import Figure
 
+from jaxvision.draw import key
 from jaxvision.draw.classification import rows_of, spread
 from jaxvision.draw.confusion import confusion, drawn_of
 from jaxvision.draw.figure import save
-from jaxvision.draw.masks import with_classes
+from jaxvision.draw.masks import CLEAR, greyed, with_classes
 from jaxvision.draw.palette import BLACK, class_colours, levels
 from jaxvision.draw.side_by_side import Panel, Shown, enlarged, enlargement, side_by_side
-from jaxvision.draw.style import INK, MUTED, ORANGE, PURPLE, VERMILLION
+from jaxvision.draw.style import CYAN, INK, RED, YELLOW
 from jaxvision.metrics.segmentation import iou, picture_step, predicted_map, total_confusion
 from jaxvision.types import Batch, Stream
 
 SHOWN = 12
 """Images on a sheet."""
-NAMED = 30
-"""Most classes that the key names."""
 RIGHT, VOID, CONFUSED, MISSED, INVENTED = range(5)
 """What a pixel is on the map of errors."""
-KEY = {MISSED: ("missed", ORANGE), INVENTED: ("invented", VERMILLION), CONFUSED: ("confused", PURPLE)}
-KEY |= {VOID: ("void", INK)}
+KEY = {MISSED: ("missed", CYAN), INVENTED: ("invented", RED), CONFUSED: ("confused", YELLOW), VOID: ("void", INK)}
+UNPAINTED = "#A0A0A0"
+"""What the key shows for the class called background, which is left grey."""
+PANELS = "from the left: image, ground truth, prediction, errors"
 
 
 def report(folder: Path, name: str, rows: Mapping[str, np.ndarray], stream: Stream, of: str = "") -> None:
-    """Writes `<name>_predictions.png`, `<name>_worst.png` if any pixel is wrong, and `<name>_confusion.png` of pixels.
+    """Writes `<name>_predictions.png`, `<name>_confusion.png` of pixels, and `<name>_worst.png` if any pixel is wrong and
+    the sample is not of all images.
 
     The worst images have the smallest mean IoU of the classes in truth or prediction. On the map of errors a pixel is missed
     where a class was predicted as the one called background, invented where it is the other way, else confused; without
@@ -50,7 +52,7 @@ def report(folder: Path, name: str, rows: Mapping[str, np.ndarray], stream: Stre
     worst = np.argsort(each, kind="stable")[:SHOWN]  # NaN, nothing valid, comes last
     sheets = {
         "predictions": (f"{name}: a sample", spread(len(each), SHOWN)),
-        "worst": (f"{name}: the images with the smallest mean IoU", worst[each[worst] < 1]),
+        "worst": (f"{name}: the images with the smallest mean IoU", worst[(each[worst] < 1) & (len(each) > SHOWN)]),
     }
     for kind, (title, numbers) in sheets.items():
         if len(numbers):
@@ -61,24 +63,33 @@ def report(folder: Path, name: str, rows: Mapping[str, np.ndarray], stream: Stre
 def sheet(
     rows: Mapping[str, np.ndarray], numbers: Sequence[int] | np.ndarray, stream: Stream, title: str, of: str = ""
 ) -> Figure:
-    """These rows' images: with the classes of the ground truth, those of the prediction, and the errors."""
+    """These rows' images, each by itself, with the classes of the ground truth, those of the prediction, and the errors."""
     about = stream.about()
     colours = class_colours(about.classes)
     place = {int(rows["index"][number]): int(number) for number in numbers}
-    shown, present, void = {}, np.zeros(len(colours), bool), False
+    background = np.array([colour == BLACK for colour in colours])
+    shown, present = {}, np.zeros(len(colours), bool)
+    wrong: set[int] = set()
     for example, batch, row in rows_of(stream, place):
         number = place[example]
         found = predicted_map(rows["predicted"][number])
         image, truth, valid = _content(batch, row)
         present |= np.bincount(np.append(truth[valid], found.reshape(-1)), minlength=len(colours)) > 0
-        void |= not valid.all()
-        panels = _panels(image, np.where(valid, truth, -1), found, about.classes)
-        shown[number] = Shown(panels, about.name(example), _note(np.asarray(rows["confusion"][number])))
+        truth = np.where(valid, truth, -1)
+        kind = errors(truth, found, background)
+        wrong |= set(np.unique(kind).tolist())
+        note = _note(np.asarray(rows["confusion"][number]))
+        shown[number] = Shown(_panels(image, truth, found, kind, colours), about.name(example), note)
     known = np.flatnonzero(present)
-    legend = [(about.classes[k], colours[k] if colours[k] != BLACK else MUTED) for k in known[:NAMED]]
-    legend += [(f"{len(known) - NAMED} more", INK)] if len(known) > NAMED else []
-    subtitle = "  ·  ".join(filter(None, ("left: ground truth, middle: prediction, right: errors", of)))
-    return side_by_side([shown[int(n)] for n in numbers], title, subtitle, [legend, _error_key(about.classes, void)])
+    legend = key.named([(about.classes[k], colours[k] if colours[k] != BLACK else UNPAINTED) for k in known])
+    subtitle = "  ·  ".join(filter(None, (PANELS, of)))
+    return side_by_side([shown[int(n)] for n in numbers], title, subtitle, [legend, error_key(wrong)])
+
+
+def error_key(found: Collection[int]) -> list[key.Entry]:
+    """The entries of the key for what the pixels of maps of errors are, without those that no pixel is."""
+    entries = [entry for kind, entry in KEY.items() if kind in found]
+    return [("errors:", ""), *entries] if entries else []
 
 
 def errors(
@@ -109,28 +120,21 @@ def _panels(
     image: UInt8[np.ndarray, "h w 3"],
     truth: Int[np.ndarray, "h w"],
     found: Int[np.ndarray, "h w"],
-    classes: Sequence[str],
+    kind: Int[np.ndarray, "h w"],
+    colours: Sequence[str],
 ) -> list[Panel]:
-    times, colours = enlargement(image.shape), class_colours(classes)
-    background = np.array([colour == BLACK for colour in colours])
-    image, truth, found = (enlarged(each, times) for each in (image, truth, found))
-    maps = [Panel(with_classes(image, labels, colours)) for labels in (truth, found)]
-    return [*maps, Panel(with_errors(image, errors(truth, found, background)))]
+    times = enlargement(image.shape)
+    image, truth, found, kind = (enlarged(each, times) for each in (image, truth, found, kind))
+    grey = greyed(image)
+    maps = [Panel(with_classes(grey, labels, colours, CLEAR)) for labels in (truth, found)]
+    return [Panel(image), *maps, Panel(with_errors(image, kind))]
 
 
 def with_errors(image: UInt8[np.ndarray, "h w 3"], kind: Int[np.ndarray, "h w"]) -> UInt8[np.ndarray, "h w 3"]:
     """The image in light grey, with the colours of the errors over it."""
-    grey = np.repeat((120 + 0.45 * image.mean(-1)).astype(np.uint8)[..., None], 3, -1)
     table = np.zeros((len(KEY) + 1, 3), np.uint8)
     table[list(KEY)] = levels([colour for _, colour in KEY.values()])
-    return np.where((kind == RIGHT)[..., None], grey, table[kind])
-
-
-def _error_key(classes: Sequence[str], void: bool) -> list[tuple[str, str]]:
-    """The key of the map of errors."""
-    left_out = () if BLACK in class_colours(classes) else (MISSED, INVENTED)
-    left_out = left_out if void else (*left_out, VOID)
-    return [("errors:", ""), *(entry for kind, entry in KEY.items() if kind not in left_out)]
+    return np.where((kind == RIGHT)[..., None], greyed(image), table[kind])
 
 
 def _note(counts: Int[np.ndarray, "k k"]) -> str:

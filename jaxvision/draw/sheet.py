@@ -9,6 +9,7 @@ import numpy as np
 from jaxtyping import UInt8
 from matplotlib.figure import Figure
 
+from jaxvision.draw import key as legend
 from jaxvision.draw.fonts import drawable
 from jaxvision.draw.style import GREEN, INK, MUTED, RULE, VERMILLION, shorten, text_width
 from jaxvision.errors import amount
@@ -35,6 +36,7 @@ def sheet(
     columns: int = 8,
     title: str = "",
     subtitle: str = "",
+    key: Sequence[legend.Entry] = (),
 ) -> Figure:
     r"""Images with a caption below each, from left to right and down.
 
@@ -45,6 +47,7 @@ def sheet(
       columns: images in a row; fewer images make a narrower sheet.
       title: stands above, in bold letters.
       subtitle: stands below the title, on one line.
+      key: texts and their colours, below the subtitle, in as many lines as it takes.
 
     Raises:
       ValueError: no image, lists of different lengths, no columns, or an image of another type or shape.
@@ -57,10 +60,14 @@ def sheet(
     width = max(columns * pitch[0] - GAP, NARROWEST) + 2 * MARGIN
     heading = textwrap.wrap(drawable(title), int((width - 2 * MARGIN) / 0.11))
     head = len(heading) * TITLE_LINE + bool(subtitle) * TALLY_LINE + (correct is not None) * TALLY_LINE
+    entries = legend.lines(key, width - 2 * MARGIN)
+    below = MARGIN + head + legend.LINE - 0.08
+    head += legend.LINE * len(entries)
     head += 0.15 if head else 0
     height = math.ceil(len(images) / columns) * pitch[1] - GAP + head + 2 * MARGIN
     figure = Figure(figsize=(width, height), facecolor="white")
     _write_head(figure, heading, shorten(subtitle, width - 2 * MARGIN, TALLY), correct)
+    legend.draw(figure, entries, MARGIN, below)
     for number, image in enumerate(images):
         left = MARGIN + number % columns * pitch[0]
         bottom = height - MARGIN - head - number // columns * pitch[1] - field

@@ -7,17 +7,17 @@ import numpy as np
 from jaxtyping import Float, UInt8
 from matplotlib.figure import Figure
 
+from jaxvision.draw import key as legend
 from jaxvision.draw.boxes import Label, draw_label
 from jaxvision.draw.detection import CAPTION, GAP, HEAD, MARGIN, image_axes
-from jaxvision.draw.style import INK, MUTED, shorten, text_width
+from jaxvision.draw.style import INK, MUTED, shorten
 
 CELL = 2.2
 """Width and height of the field of a panel, in inches."""
-BETWEEN, LINE = 0.3, 0.19
-"""Inches between two examples in a row, and from one line of the key to the next."""
+BETWEEN = 0.3
+"""Inches between two examples in a row."""
 PIXELS = 400
 """Pixels of the longer side of a panel, from where on it is not enlarged, so that contours are thin lines."""
-KEY_SIZE = 8.5
 
 
 class Panel(NamedTuple):
@@ -37,7 +37,7 @@ class Shown(NamedTuple):
 
 
 def side_by_side(
-    examples: Sequence[Shown], title: str, subtitle: str, key: Sequence[Sequence[tuple[str, str]]], *, columns: int = 2
+    examples: Sequence[Shown], title: str, subtitle: str, key: Sequence[Sequence[legend.Entry]], *, columns: int = 2
 ) -> Figure:
     """A page of examples, one or more.
 
@@ -55,8 +55,8 @@ def side_by_side(
     tall = CELL * max(height / max(height, width) for height, width in shapes)
     columns = min(columns, len(examples))
     wide = max(columns * (field + BETWEEN) - BETWEEN, 4.2)
-    lines = [line for entries in key if entries for line in _lines(entries, wide)]
-    head = HEAD - LINE + LINE * len(lines)
+    lines = [line for entries in key if entries for line in legend.lines(entries, wide)]
+    head = HEAD - legend.LINE + legend.LINE * len(lines)
     rows = -(-len(examples) // columns)
     figure = Figure(figsize=(wide + 2 * MARGIN, head + rows * (tall + CAPTION) + 2 * MARGIN), facecolor="white")
     _write_head(figure, title, subtitle, lines, wide)
@@ -93,32 +93,10 @@ def enlarged(pixels: np.ndarray, times: int) -> np.ndarray:
     return pixels.repeat(times, 0).repeat(times, 1)
 
 
-def _lines(key: Sequence[tuple[str, str]], wide: float) -> list[list[tuple[float, str, str]]]:
-    """The entries of one line of the key in as many as it takes: how far right in inches, text, colour."""
-    lines: list[list[tuple[float, str, str]]] = [[]]
-    x = 0.0
-    for text, colour in key:
-        text = f"■ {shorten(text, 2.4, KEY_SIZE)}" if colour else text
-        length = 1.12 * text_width(text, KEY_SIZE) + 0.15
-        if lines[-1] and x + length > wide:
-            lines.append([])
-            x = 0.0
-        lines[-1].append((x, text, colour))
-        x += length
-    return lines
-
-
-def _write_head(
-    figure: Figure, title: str, subtitle: str, lines: Sequence[Sequence[tuple[float, str, str]]], wide: float
-) -> None:
+def _write_head(figure: Figure, title: str, subtitle: str, lines: Sequence[legend.Line], wide: float) -> None:
     width, height = figure.get_size_inches()
     style: dict[str, Any] = {"x": MARGIN / width, "parse_math": False}
-    title, subtitle = shorten(title, wide, 12 * 1.1), shorten(subtitle, wide, KEY_SIZE)
+    title, subtitle = shorten(title, wide, 12 * 1.1), shorten(subtitle, wide, legend.SIZE)
     figure.text(y=1 - (MARGIN + 0.12) / height, s=title, fontsize=12, weight="bold", color=INK, **style)
-    figure.text(y=1 - (MARGIN + 0.32) / height, s=subtitle, fontsize=KEY_SIZE, color=MUTED, **style)
-    for number, line in enumerate(lines):
-        y = 1 - (MARGIN + 0.5 + LINE * number) / height
-        for x, text, colour in line:
-            style = {"fontsize": KEY_SIZE, "color": colour or MUTED, "parse_math": False}
-            style |= {"weight": "bold"} if colour else {}
-            figure.text((MARGIN + x) / width, y, text, **style)
+    figure.text(y=1 - (MARGIN + 0.32) / height, s=subtitle, fontsize=legend.SIZE, color=MUTED, **style)
+    legend.draw(figure, lines, MARGIN, MARGIN + 0.5)

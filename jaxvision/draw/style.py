@@ -4,6 +4,8 @@ from jaxvision.draw.fonts import advance, drawable
 
 BLUE, VERMILLION, GREEN, PURPLE, SKY, ORANGE = "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00"
 """The palette of Okabe and Ito (Color Universal Design, 2008)."""
+RED, YELLOW, CYAN = "#FF0000", "#FFEE00", "#00E5FF"
+"""Colours of errors, which no class has, so that none means two things on one page."""
 INK, MUTED, RULE, NOTHING = "#1B1F24", "#5B6470", "#E3E6EA", "#E8E8E8"
 """Text, text that stays behind, grid lines, and the absence of data."""
 

@@ -9,11 +9,13 @@ from PIL import Image
 from jaxvision.draw.boxes import with_boxes
 from jaxvision.draw.masks import with_classes, with_legend, with_masks
 from jaxvision.draw.palette import BLACK, class_colour, class_colours, distinct, levels
+from jaxvision.draw.side_by_side import enlarged, enlargement
 from jaxvision.errors import ConfigError, amount
 from jaxvision.experiment import Output, Record, Selection
 from jaxvision.masks import runs
 from jaxvision.masks.class_map import class_map
 from jaxvision.masks.panoptic import merge
+from jaxvision.masks.runs import Runs
 from jaxvision.run.coco_masks import mask_of, segmentation
 from jaxvision.types import Canvas, Detections, MapMasks, PixelScores, Prediction
 
@@ -84,11 +86,15 @@ def _labels(record: Record) -> np.ndarray:
 
 
 def draw_pixels(pixels: np.ndarray, record: Record) -> Image.Image:
-    """The image with the colour of each pixel's class over it, but for one called background, and a legend."""
+    """The image with the colour of each pixel's class over it, but for one called background, and a legend below it.
+
+    A small image is enlarged, as `draw.side_by_side` does it.
+    """
     classes = [(each["name"], each["label"]) for each in record["classes"]]
     known = {label: class_colour(label, name) for name, label in classes}
     colours = [known.get(label, distinct(label)) for label in range(max(known, default=-1) + 1)]
-    painted = Image.fromarray(with_classes(pixels, _labels(record), colours))
+    times = enlargement(pixels.shape)
+    painted = Image.fromarray(with_classes(enlarged(pixels, times), enlarged(_labels(record), times), colours))
     return with_legend(painted, [(name, known[label]) for name, label in classes if known[label] != BLACK])
 
 
@@ -182,18 +188,26 @@ def segments_annotations(record: Record) -> list[Record]:
 
 
 def draw_segments(pixels: np.ndarray, record: Record) -> Image.Image:
-    """The image with a colour over each segment: things by number, with labels and scores; stuff by class, with a legend."""
+    """The image with a colour over each segment: things by number, with labels and scores; stuff by class, in a legend below.
+
+    A small image is enlarged, as `draw.side_by_side` does it.
+    """
     segments = record["segments"]
     things = [each for each in segments if each["isthing"]]
     stuff = [(each["label"], distinct(len(things) + place)) for place, each in enumerate(_stuff(segments))]
     colours = {each["id"]: distinct(number) for number, each in enumerate(things)}
     colours |= {each["id"]: colour for each, (_, colour) in zip(_stuff(segments), stuff, strict=True)}
-    masks = [mask_of(each["segmentation"], _size(record)) for each in segments]
-    painted = with_masks(pixels, masks, [colours[each["id"]] for each in segments])
-    boxes = np.array([each["box"] for each in things], np.float64).reshape(-1, 4)
+    times = enlargement(pixels.shape)
+    masks = [_enlarged(mask_of(each["segmentation"], _size(record)), times) for each in segments]
+    painted = with_masks(enlarged(pixels, times), masks, [colours[each["id"]] for each in segments])
+    boxes = times * np.array([each["box"] for each in things], np.float64).reshape(-1, 4)
     texts = [f"{each['label']} {each['score']:.2f}" for each in things]
-    named = np.asarray(with_legend(Image.fromarray(painted), stuff))
-    return with_boxes(named, boxes, texts, [colours[each["id"]] for each in things], lines=False)
+    named = with_boxes(painted, boxes, texts, [colours[each["id"]] for each in things], lines=False)
+    return with_legend(named, stuff)
+
+
+def _enlarged(mask: Runs, times: int) -> Runs:
+    return mask if times == 1 else runs.encode(enlarged(runs.decode(mask), times))
 
 
 def _stuff(segments: Sequence[Record]) -> list[Record]:

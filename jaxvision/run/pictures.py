@@ -41,15 +41,19 @@ class Originals:
 def picture(
     data: bytes | np.ndarray, canvas: Canvas, record: Record, draw: Callable[[np.ndarray, Record], Image.Image]
 ) -> Image.Image:
-    """The image, in its own size, with its record drawn on it."""
+    """The image, decoded in its own size, with its record drawn on it."""
     return draw(decode(data, placement.keep(canvas.original_size)).image, record)
 
 
 def save(folder: Path, number: int, where: Where, picture: Image.Image) -> None:
-    """Writes the picture as `<number>_<name>.jpg` (`name_of`). The folder is made if it is not there."""
+    """Writes the picture as `<number>_<name>.jpg` (`name_of`), of a PNG as one. The folder is made if it is not there."""
     folder.mkdir(exist_ok=True)
-    with replacing(folder / f"{name_of(number, where)}.jpg") as partial:
-        picture.save(partial, format="JPEG", quality=QUALITY, subsampling=0)  # thin lines keep their colour
+    is_png = where[1] is None and Path(where[0]).suffix.lower() == ".png"
+    with replacing(folder / f"{name_of(number, where)}.{'png' if is_png else 'jpg'}") as partial:
+        if is_png:
+            picture.save(partial, format="PNG")
+        else:
+            picture.save(partial, format="JPEG", quality=QUALITY, subsampling=0)  # thin lines keep their colour
 
 
 def save_map(folder: Path, number: int, where: Where, map: Image.Image) -> str:
