@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 
 from jaxvision import commands
 from jaxvision.errors import DataError, amount, creating, printable, raised_as
-from jaxvision.formats import coco, doubts, faults, map_faults, maps, opening, panoptic, voc, yolo
+from jaxvision.formats import coco, doubts, faults, map_faults, maps, mending, opening, panoptic, voc, yolo
 from jaxvision.formats.annotation import FaultKind, Finding, Listing, Report, numbered, repeated
 from jaxvision.formats.image_file import Size
 from jaxvision.formats.opening import Layout, recognise
@@ -119,7 +119,8 @@ def run(flags: Flags) -> int:
     found += map_faults.faults(listing, sizes)
     result(printable(summary(flags.path, listing, found, len(found) if flags.all else SHOWN)))
     if flags.repaired is not None:
-        write_repaired(flags.repaired, listing, sizes, unread)
+        left = write_repaired(flags.repaired, listing, sizes, unread)
+        return 1 if found or left else 0
     return 1 if found else 0
 
 
@@ -264,9 +265,12 @@ def summary(path: Path, listing: Listing, found: Sequence[Finding], shown: int) 
     return "\n".join(lines)
 
 
-def write_repaired(path: Path, listing: Listing, sizes: Sequence[Size | Finding], unread: Sequence[Finding]) -> None:
-    """Writes the copy, whole or not at all, and prints what was done. Raises FileExistsError if the file is there by now."""
-    copy = faults.repaired(listing, sizes)
+def write_repaired(path: Path, listing: Listing, sizes: Sequence[Size | Finding], unread: Sequence[Finding]) -> int:
+    """Writes the copy, whole or not at all, prints what was done, and returns how many faults it has still.
+
+    Raises FileExistsError if the file is there by now.
+    """
+    copy = mending.repaired(listing, sizes)
     changes = Counter(copy.changes)
     text = _finite_json(copy.content, changes)
     try:
@@ -278,6 +282,16 @@ def write_repaired(path: Path, listing: Listing, sizes: Sequence[Size | Finding]
     print(f"\nwrote {path}: COCO JSON of images in {listing.folder}, {amounts}, annotations numbered from 1")
     changes.update(f"left out: {finding.kind}" for finding in unread if finding.kind not in NOT_LEFT_OUT)
     print("\n".join(f"  {text}  {count}" for text, count in changes.items()) or "  nothing else was changed")
+    return _tell_remaining(mending.remaining(path, listing.folder))
+
+
+def _tell_remaining(faults: Mapping[FaultKind, int]) -> int:
+    """Prints what is wrong with the copy still, for a person to mend; returns how many faults that are."""
+    count = sum(faults.values())
+    if count:
+        listed = ", ".join(f"{kind} {number}" for kind, number in faults.items())
+        print(f"  {amount(count, 'fault')} remain{'s' if count == 1 else ''}: {listed}")
+    return count
 
 
 def _finite_json(content: dict[str, Any], changes: Counter[str]) -> str:
