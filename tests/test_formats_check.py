@@ -107,13 +107,13 @@ def test_every_fault_of_a_coco_file_is_told_with_file_id_and_value(tmp_path, cap
         "annotation 7: category_id is 4; allowed are 3 (cat), 17 (dog), 90 (owl)",
         "annotation 8: image_id is 4, and no image has this id",
         f"image 40: there is no file {folder / 'gone.png'}",
-        f"image 47: {folder / 'cut.jpg'}: can't be decoded",
         "image 54: turned.jpg is 64x32 here, and 32x64 in its file (width x height; turned by its EXIF orientation)",
         "image 68: two images have this id: this.png, that.png",
         "image 61: plain.jpg is listed twice with this id",
         "annotation 14: box 50 50 80 58 (x0 y0 x1 y1) of 001.png is, cut to the image, that of annotation 13, of the",
     ):
         assert f"  {path}: {line}" in text, line
+    assert f"  {folder / 'cut.jpg'}: image 47 of {path}: can't be decoded: " in text
     counts = dict(line.strip().rsplit("  ", 1) for line in text.split("\n\n")[0].splitlines()[1:])
     found = {kind.strip(): int(count) for kind, count in counts.items()}
     assert found == {
@@ -414,7 +414,7 @@ def test_a_copy_of_the_other_forms_is_coco_json_of_the_same_objects(tmp_path, ca
         (["{root}/absent.json"], "there is no file or folder {root}/absent.json"),
         (
             ["{root}/small.json", "--images={root}"],
-            "no image is there (4 missing), first {root}/000.png; is it --images=DIR?",
+            "no image is there (4 missing), first {root}/000.png; 003.png is in {root}/small: give --images={root}/small",
         ),
         (["{root}/text.json"], "text.json is no JSON: "),
         (
@@ -493,3 +493,22 @@ def test_a_dataset_without_any_object_is_a_fault(tmp_path, capsys):
     status, text = run(capsys, path)
     assert status == 1
     assert f"\nno object at all:\n  {path}: none of 4 images has an object" in text
+
+
+def test_images_in_a_folder_of_another_name_are_found(tmp_path, capsys):
+    path, told = write_coco(tmp_path), f"jaxvision: no image is there (4 missing), first {tmp_path}"
+    images = path.with_suffix("").rename(tmp_path / "img")
+    assert check.main([str(path)]) == 2
+    assert capsys.readouterr().err == f"{told}/000.png; 003.png is in {images}: give --images={images}\n"
+    assert run(capsys, path, "--images", images)[0] == 0
+    deep = images.rename((tmp_path / "deep").mkdir() or tmp_path / "deep/photos")
+    content = coco_content()
+    for each in content["images"]:
+        each["file_name"] = f"train/{each['file_name']}"
+    path.write_text(json.dumps(content))
+    assert check.main([str(path)]) == 2
+    wrong = f"003.png is in {deep}, but its file_name is 'train/003.png': put the file names right, or move the images"
+    assert capsys.readouterr().err == f"{told}/train/000.png; {wrong}\n"
+    deep.rename(tmp_path.parent / f"{tmp_path.name}_elsewhere")
+    assert check.main([str(path)]) == 2
+    assert capsys.readouterr().err == f"{told}/train/000.png; is it --images=DIR?\n"

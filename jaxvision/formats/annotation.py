@@ -59,6 +59,8 @@ class FaultKind(enum.StrEnum):
     MAP_FILE = "map that is no image of numbers"
     MAP_SIZE = "map of another size"
     MAP_LABEL = "label outside the classes"
+    BLACK_AND_WHITE = "map in black and white"
+    ALL_VOID = "map without a class"
     NO_SEGMENT = "segment without an annotation"
     NO_PIXEL = "segment without a pixel"
 

@@ -70,7 +70,10 @@ def parse(argv: Sequence[str]) -> Flags:
         help="of a folder of maps: the class of each value, from 0, nothing for none (0:0,255:1 for black and white masks)",
     )
     parser.add_argument(
-        "--repaired", type=commands.expanded, metavar="OUT", help="write a copy without faults, COCO JSON, a new file"
+        "--repaired",
+        type=commands.expanded,
+        metavar="OUT",
+        help="write a copy without faults, COCO JSON, a new file (COCO, VOC and YOLO only; maps are mended by hand)",
     )
     parser.add_argument("--all", action="store_true", help=f"show all faults, not only the first {SHOWN} of each kind")
     flags = Flags(**vars(parser.parse_args(argv)))
@@ -108,7 +111,10 @@ def run(flags: Flags) -> int:
     with raised_as(DataError):
         listing = opened(flags, unread.append)
     if flags.repaired is not None and listing.format in OF_MAPS:
-        raise DataError(f"--repaired writes boxes, and {flags.path} has maps: a copy would be without them")
+        raise DataError(
+            f"--repaired writes boxes (COCO, VOC and YOLO only), and {flags.path} has maps: check it without --repaired, and"
+            " mend or remove the files that are named"
+        )
     if not listing.images and not unread:
         raise DataError(f"{flags.path} has no image")
     sizes = faults.image_sizes(listing)
@@ -238,8 +244,9 @@ def _cityscapes(root: Path) -> Listing:
 def _check_folder(listing: Listing, sizes: Sequence[Size | Finding]) -> None:
     """Raises DataError where no image is there: a wrong folder, and no fault of each image."""
     if sizes and all(isinstance(size, Finding) and size.kind is FaultKind.MISSING for size in sizes):
-        advice = "; is it --images=DIR?" if listing.format == coco.FORMAT else ""
-        raise DataError(f"no image is there ({len(sizes):,} missing), first {listing.images[0].file}{advice}")
+        first = listing.images[0]
+        advice = coco.advice(Path(first.annotation_file), listing.raw) if listing.raw else ""
+        raise DataError(f"no image is there ({len(sizes):,} missing), first {first.file}{advice}")
 
 
 def summary(path: Path, listing: Listing, found: Sequence[Finding], shown: int) -> str:

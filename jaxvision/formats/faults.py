@@ -38,8 +38,8 @@ def _image(image: AnnotatedImage, names: Sequence[str]) -> Size | Finding:
         data = read(image.file)
         size = decoded_size(data)
     except ValueError as error:
-        text = str(error).removeprefix(f"{image.file} ")
-        return Finding(FaultKind.UNREADABLE, image.annotation_file, where, f"{image.file}: {text}")
+        listed = f"{where} of {image.annotation_file}" if image.raw else ""
+        return Finding(FaultKind.UNREADABLE, str(image.file), listed, str(error).removeprefix(f"{image.file} "))
     value = None if image.size is None else size_mismatch(image.name, image.size, size, data)
     return size if value is None else Finding(FaultKind.OTHER_SIZE, image.annotation_file, where, value)
 
