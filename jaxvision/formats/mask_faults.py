@@ -5,7 +5,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from jaxvision.errors import amount
+from jaxvision.errors import DataError, amount
 from jaxvision.formats import rle, segmentation
 from jaxvision.formats.annotation import AnnotatedImage, AnnotatedObject, FaultKind, Finding, Listing
 from jaxvision.formats.image_file import Size
@@ -17,7 +17,7 @@ SMALL = 10
 """Pixels by which areas may differ whatever they are: of a small mask most pixels lie on its border."""
 
 
-class Unusable(ValueError):
+class Unusable(DataError):
     """A mask that is none: the kind of its fault, and why."""
 
     def __init__(self, kind: FaultKind, text: str):
