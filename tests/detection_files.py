@@ -49,6 +49,16 @@ def coco_content():
     return {"images": images, "annotations": numbered, "categories": categories}
 
 
+def masked_content():
+    """The same, each object with its box as a polygon."""
+    content = coco_content()
+    for each in content["annotations"]:
+        x, y, width, height = each["bbox"]
+        each["segmentation"] = [[x, y, x + width, y, x + width, y + height, x, y + height]]
+        each["area"] = width * height
+    return content
+
+
 def write_coco(root, content=None):
     """`root/small.json`, images in `root/small`."""
     write_images(root / "small")

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from check_command import run
 from data_encoding import encoded, smooth
-from detection_files import CLASSES, coco_content, name, write_coco, write_voc, write_yolo
+from detection_files import CLASSES, coco_content, masked_content, name, write_coco, write_voc, write_yolo
 
 from jaxvision.data import objects, samples
 from jaxvision.formats import check, faults
@@ -107,13 +107,13 @@ def test_every_fault_of_a_coco_file_is_told_with_file_id_and_value(tmp_path, cap
         "annotation 7: category_id is 4; allowed are 3 (cat), 17 (dog), 90 (owl)",
         "annotation 8: image_id is 4, and no image has this id",
         f"image 40: there is no file {folder / 'gone.png'}",
-        f"image 47: {folder / 'cut.jpg'}: can't be decoded",
         "image 54: turned.jpg is 64x32 here, and 32x64 in its file (width x height; turned by its EXIF orientation)",
         "image 68: two images have this id: this.png, that.png",
         "image 61: plain.jpg is listed twice with this id",
         "annotation 14: box 50 50 80 58 (x0 y0 x1 y1) of 001.png is, cut to the image, that of annotation 13, of the",
     ):
         assert f"  {path}: {line}" in text, line
+    assert f"  {folder / 'cut.jpg'}: image 47 of {path}: can't be decoded: " in text
     counts = dict(line.strip().rsplit("  ", 1) for line in text.split("\n\n")[0].splitlines()[1:])
     found = {kind.strip(): int(count) for kind, count in counts.items()}
     assert found == {
@@ -125,8 +125,8 @@ def test_every_fault_of_a_coco_file_is_told_with_file_id_and_value(tmp_path, cap
     }
 
 
-def changed_coco(root, change):
-    content = coco_content()
+def changed_coco(root, change, content=coco_content):
+    content = content()
     change(content)
     return write_coco(root, content)
 
@@ -135,9 +135,9 @@ def annotation_of_17(**more):
     return {"image_id": 17, "category_id": 3, "bbox": [30, 30, 8, 8], "iscrowd": 0, "area": 64.0, **more}
 
 
-def copy_of(capsys, root, change):
+def copy_of(capsys, root, change, content=coco_content):
     """The faults that were printed, the changes, and the content of the copy, which is checked to be clean."""
-    path, out = changed_coco(root, change), root / "out.json"
+    path, out = changed_coco(root, change, content), root / "out.json"
     _, text = run(capsys, path, "--all", f"--repaired={out}")
     told, changes = text.split("\nwrote ")
     assert run(capsys, out, "--images", path.with_suffix(""))[0] == 0
@@ -158,18 +158,109 @@ SQUARE = [30, 30, 38, 30, 38, 38, 30, 38]
         ({"size": [64, 64], "counts": [9000]}, "segmentation: ", None),
     ],
 )
-def test_broken_segmentations_are_told_and_not_copied(tmp_path, capsys, segmentation, match, left):
+def test_an_object_whose_mask_is_broken_is_told_and_not_copied(tmp_path, capsys, segmentation, match, left):
     broken = annotation_of_17(id=1, segmentation=segmentation)
-    sound = [{"size": [64, 64], "counts": [4096]}, [[3, 1, 5, 1, 5, 3, 3, 3]], [], None]
-    more = [annotation_of_17(id=n, bbox=[n, 1, 2, 2], segmentation=each) for n, each in enumerate(sound, start=2)]
-    told, changes, content = copy_of(capsys, tmp_path, lambda c: c["annotations"].extend([broken, *more]))
+    sound = [{"size": [64, 64], "counts": [66, 2, 62, 2, 3964]}, [[3, 1, 5, 1, 5, 3, 3, 3]]]
+    more = [
+        annotation_of_17(id=n, bbox=[n, 1, 2, 2], area=4, segmentation=each) for n, each in enumerate(sound, start=2)
+    ]
+    told, changes, content = copy_of(
+        capsys, tmp_path, lambda c: c["annotations"].extend([broken, *more]), masked_content
+    )
     assert "  broken segmentation  1\n" in told
     assert "small.json: annotation 1: of 001.png: " in told
     assert match in told
-    assert f"{'left out' if left is None else 'mended'}: broken segmentation  1" in changes
-    kept = {tuple(each["bbox"]): each.get("segmentation") for each in content["annotations"]}
-    assert kept[30, 30, 8, 8] == left
-    assert [kept[n, 1, 2, 2] for n in range(2, 6)] == sound
+    assert f"{'left out' if left is None else 'mended'}: broken segmentation  1\n" in changes
+    kept = {tuple(each["bbox"]): each["segmentation"] for each in content["annotations"]}
+    assert kept.get((30, 30, 8, 8)) == left
+    assert [kept[n, 1, 2, 2] for n in (2, 3)] == sound
+
+
+def test_a_copy_of_a_file_with_masks_can_be_read_with_them(tmp_path, capsys):
+    broken = [annotation_of_17(id=n, segmentation=[[n, n, n, n]]) for n in range(1, 8)]
+    mended = [annotation_of_17(id=n, segmentation=[SQUARE, [n, n, n, n]]) for n in (8, 9)]
+    without = [annotation_of_17(id=10), annotation_of_17(id=11, segmentation=[])]
+    change = lambda c: c["annotations"].extend([*broken, *mended, *without])
+    told, changes, content = copy_of(capsys, tmp_path, change, masked_content)
+    assert "  object without a mask  2\n" in told
+    assert "annotation 10: of 001.png: there is no segmentation, and others of the file have one" in told
+    assert "annotation 11: of 001.png: segmentation is [], and others of the file have one" in told
+    for line in (
+        *("left out: broken segmentation  7", "mended: broken segmentation  2", "left out: duplicate box  1"),
+        "left out: object without a mask  2",
+    ):
+        assert f"  {line}\n" in changes, line
+    assert len(content["annotations"]) == 6 + 1
+    source = objects.coco(tmp_path / "out.json", tmp_path / "small", masks=True)
+    assert sum(len(each.objects.masks) for each in source.read(np.arange(source.length))) == 7
+
+
+def test_a_copy_of_a_file_whose_masks_are_all_broken_has_boxes(tmp_path, capsys):
+    broken = [annotation_of_17(id=1, segmentation=[[1, 1]]), annotation_of_17(id=2, segmentation=[[2, 2]])]
+    _, changes, content = copy_of(capsys, tmp_path, lambda c: c["annotations"].extend(broken))
+    assert "  left out, its box stays: broken segmentation  2\n  left out: duplicate box  1\n" in changes
+    assert len(content["annotations"]) == 6 + 1
+
+
+@pytest.mark.parametrize(
+    ("change", "kind", "value", "count"),
+    [
+        (
+            {"area": 129.0},
+            "area that is not the mask's",
+            "area is 129, its mask has 64 pixels; allowed is half to twice as much",
+            7,
+        ),
+        ({"area": 30}, "area that is not the mask's", "area is 30, its mask has 64 pixels", 7),
+        ({"area": 0}, "area that is not the mask's", "area is 0, its mask has 64 pixels", 7),
+        (
+            {"segmentation": {"size": [64, 64], "counts": [4096]}},
+            "mask without a pixel",
+            "segmentation covers no pixel of the image",
+            6,
+        ),
+        ({"segmentation": [[70, 70, 80, 70, 80, 80]]}, "mask without a pixel", "segmentation covers no pixel", 6),
+        (
+            {"segmentation": [[0.5, 0.5, 0.6, 0.5, 0.6, 0.7]]},
+            "object that looks like fractions",
+            "segmentation looks like fractions of the image's sides; expected are pixels",
+            6,
+        ),
+        (
+            {"segmentation": [[0.5, 0.5, 0.6, 0.5, 0.6, 0.7]], "bbox": [0.5, 0.5, 0.1, 0.2]},
+            "object that looks like fractions",
+            "box 0.5 0.5 0.6 0.7 (x0 y0 x1 y1) of 001.png looks like fractions of the image's sides; expected are pixels",
+            6,
+        ),
+    ],
+)
+def test_other_faults_of_masks_are_told_and_mended(tmp_path, capsys, change, kind, value, count):
+    more = annotation_of_17(id=1, **{"segmentation": [SQUARE], **change})
+    told, changes, content = copy_of(capsys, tmp_path, lambda c: c["annotations"].append(more), masked_content)
+    assert f"  {kind}  1\n\n" in told
+    assert "annotation 1: " in told
+    assert value in told
+    assert f"  {'put right' if count == 7 else 'left out'}: {kind}  1\n" in changes
+    assert len(content["annotations"]) == count
+    if count == 7:
+        assert [each["area"] for each in content["annotations"] if each["bbox"] == [30, 30, 8, 8]] == [64]
+
+
+def test_an_area_near_enough_and_a_crowd_of_polygons_are_no_fault(tmp_path, capsys):
+    from pycocotools import mask
+    from pycocotools.coco import COCO
+
+    more = [
+        annotation_of_17(id=1, area=33, segmentation=[SQUARE]),
+        annotation_of_17(id=2, area=127, bbox=[3, 3, 8, 8], segmentation=[[3, 3, 11, 3, 11, 11, 3, 11]]),
+        annotation_of_17(id=3, area=6, bbox=[3, 20, 2, 2], segmentation=[[3, 20, 5, 20, 5, 22, 3, 22]]),
+        annotation_of_17(id=4, iscrowd=1, bbox=[20, 20, 8, 8], segmentation=[[20, 20, 28, 20, 28, 28, 20, 28]]),
+    ]
+    path = changed_coco(tmp_path, lambda c: c["annotations"].extend(more), masked_content)
+    assert run(capsys, path)[0] == 0
+    reference = COCO(str(path))
+    assert mask.area(reference.annToRLE(reference.anns[4])) == 64
+    capsys.readouterr()
 
 
 def test_a_copy_is_strict_json(tmp_path, capsys):
@@ -180,31 +271,37 @@ def test_a_copy_is_strict_json(tmp_path, capsys):
     assert (kept["score"], kept["other"]) == (None, [1.5, None])
 
 
-def test_the_area_of_a_cut_box_is_no_larger_than_it_unless_a_mask_gives_it(tmp_path, capsys):
-    cut = {"bbox": [60, 60, 10, 10], "area": 90.0}
-    mask = [[60, 60, 70, 60, 70, 70]]
-    more = [annotation_of_17(id=1, **cut), annotation_of_17(id=2, **cut, segmentation=mask)]
-    _, _, content = copy_of(capsys, tmp_path, lambda c: c["annotations"].extend(more))
-    areas = {str(each.get("segmentation")): each["area"] for each in content["annotations"] if each["bbox"][0] == 60}
-    assert areas == {"None": 16, str(mask): 90.0}
+@pytest.mark.parametrize(("mask", "area"), [(None, 16), ([[60, 60, 70, 60, 70, 70]], 90.0)])
+def test_the_area_of_a_cut_box_is_no_larger_than_it_unless_a_mask_gives_it(tmp_path, capsys, mask, area):
+    entry = annotation_of_17(id=1, bbox=[60, 60, 10, 10], area=90.0)
+    entry |= {} if mask is None else {"segmentation": mask}
+    contents = coco_content if mask is None else masked_content
+    _, _, content = copy_of(capsys, tmp_path, lambda c: c["annotations"].append(entry), contents)
+    [found] = [each for each in content["annotations"] if each["bbox"][0] == 60]
+    assert (found.get("segmentation"), found["area"]) == (mask, area)
 
 
 def test_a_duplicate_has_the_same_crowd_flag_and_segmentation(tmp_path, capsys):
     other = [[30, 30, 38, 30, 38, 38]]
     more = [
-        annotation_of_17(id=1, iscrowd=1),
-        annotation_of_17(id=2),
+        annotation_of_17(id=1, iscrowd=1, segmentation=[SQUARE]),
         annotation_of_17(id=3, segmentation=[SQUARE]),
-        annotation_of_17(id=4, segmentation=other),
+        annotation_of_17(id=4, segmentation=other, area=32),
         annotation_of_17(id=5, segmentation=[SQUARE]),
-        annotation_of_17(id=6, segmentation=[]),
     ]
-    told, changes, content = copy_of(capsys, tmp_path, lambda c: c["annotations"].extend(more))
+    told, changes, content = copy_of(capsys, tmp_path, lambda c: c["annotations"].extend(more), masked_content)
     assert "annotation 5: box 30 30 38 38 (x0 y0 x1 y1) of 001.png is that of annotation 3" in told
+    assert "  duplicate box  1\n" in told
+    assert "left out: duplicate box  1" in changes
+    assert len(content["annotations"]) == 6 + 3
+
+
+def test_no_segmentation_is_an_empty_one(tmp_path, capsys):
+    more = [annotation_of_17(id=2), annotation_of_17(id=6, segmentation=[])]
+    told, changes, content = copy_of(capsys, tmp_path, lambda c: c["annotations"].extend(more))
     assert "annotation 6: box 30 30 38 38 (x0 y0 x1 y1) of 001.png is that of annotation 2" in told
-    assert "  duplicate box  2\n" in told
-    assert "left out: duplicate box  2" in changes
-    assert len(content["annotations"]) == 6 + 4
+    assert "left out: duplicate box  1" in changes
+    assert len(content["annotations"]) == 6 + 1
 
 
 def test_a_size_that_is_none_is_told_and_put_right(tmp_path, capsys):
@@ -225,7 +322,8 @@ def test_names_and_files_that_stand_twice_are_told_and_left(tmp_path, capsys):
     assert status == 1
     assert f"  {path}: categories 3, 91: all have the name 'cat'" in text
     assert f"  {path}: image 50: ./001.png is the file of image 17, too" in text
-    assert "  left as it is: duplicate category name  1\n  left as it is: image file under two ids  1\n" in text
+    assert "  2 faults remain: duplicate category name 1, image file under two ids 1\n" in text
+    assert run(capsys, out, "--images", path.with_suffix(""))[0] == 1
     assert len(json.loads(out.read_text())["images"]) == 5
 
 
@@ -316,7 +414,7 @@ def test_a_copy_of_the_other_forms_is_coco_json_of_the_same_objects(tmp_path, ca
         (["{root}/absent.json"], "there is no file or folder {root}/absent.json"),
         (
             ["{root}/small.json", "--images={root}"],
-            "no image is there (4 missing), first {root}/000.png; is it --images=DIR?",
+            "no image is there (4 missing), first {root}/000.png; 003.png is in {root}/small: give --images={root}/small",
         ),
         (["{root}/text.json"], "text.json is no JSON: "),
         (
@@ -395,3 +493,22 @@ def test_a_dataset_without_any_object_is_a_fault(tmp_path, capsys):
     status, text = run(capsys, path)
     assert status == 1
     assert f"\nno object at all:\n  {path}: none of 4 images has an object" in text
+
+
+def test_images_in_a_folder_of_another_name_are_found(tmp_path, capsys):
+    path, told = write_coco(tmp_path), f"jaxvision: no image is there (4 missing), first {tmp_path}"
+    images = path.with_suffix("").rename(tmp_path / "img")
+    assert check.main([str(path)]) == 2
+    assert capsys.readouterr().err == f"{told}/000.png; 003.png is in {images}: give --images={images}\n"
+    assert run(capsys, path, "--images", images)[0] == 0
+    deep = images.rename((tmp_path / "deep").mkdir() or tmp_path / "deep/photos")
+    content = coco_content()
+    for each in content["images"]:
+        each["file_name"] = f"train/{each['file_name']}"
+    path.write_text(json.dumps(content))
+    assert check.main([str(path)]) == 2
+    wrong = f"003.png is in {deep}, but its file_name is 'train/003.png': put the file names right, or move the images"
+    assert capsys.readouterr().err == f"{told}/train/000.png; {wrong}\n"
+    deep.rename(tmp_path.parent / f"{tmp_path.name}_elsewhere")
+    assert check.main([str(path)]) == 2
+    assert capsys.readouterr().err == f"{told}/train/000.png; is it --images=DIR?\n"

@@ -4,8 +4,9 @@ import numpy as np
 import pytest
 from check_command import run
 from data_encoding import encoded
-from detection_files import coco_content, write_coco
+from detection_files import masked_content, write_coco
 from map_files import (
+    image_bytes,
     palette_png,
     panoptic_content,
     put,
@@ -18,6 +19,7 @@ from map_files import (
 )
 
 from jaxvision import formats
+from jaxvision.data import maps
 from jaxvision.errors import DataError
 from jaxvision.formats import check, opening
 from jaxvision.formats.opening import Layout
@@ -127,9 +129,7 @@ def test_maps_and_images_that_are_missing_are_told(tmp_path, capsys):
     put(root / "masks/deep/002.tif", encoded(regions(2)[0], "TIFF"))
     lines = found(capsys, root)
     assert f"{root}/masks/deep/other.png: there is no image of its name below {root}/images" in lines
-    assert any(
-        line.startswith(f"{root}/masks/deep/001.png: the map of deep/001.png: there is no file") for line in lines
-    )
+    assert f"{root}/masks/deep/001.png: there is no such file, the map of {root}/images/deep/001.png" in lines
     assert any("has the same name but for its ending; allowed is one of them" in line for line in lines)
     assert len(lines) == 3
     year = write_voc_maps(tmp_path / "voc")
@@ -163,10 +163,10 @@ def test_panoptic_ids_that_one_side_lacks_are_told(tmp_path, capsys):
     ]
     path = write_panoptic(tmp_path, content)
     lines = found(capsys, path)
-    maps = path.with_suffix("")
+    folder = path.with_suffix("")
     for line in (
-        f"{path}: image 10: {maps}/000.png has 320 pixels of id {segment_id(0, 1)}, which segments_info does not speak of",
-        f"{path}: image 17: segment 5: {maps}/001.png has no pixel of this id",
+        f"{path}: image 10: {folder}/000.png has 320 pixels of id {segment_id(0, 1)}, which segments_info does not speak of",
+        f"{path}: image 17: segment 5: {folder}/001.png has no pixel of this id",
         f"{path}: image 17: segment 5: two segments of the image have this id",
         f"{path}: image 17: segment 6: category_id is 4, and no category has this id",
         f"{path}: image 17: segment 8: bbox is [1, 2, nan, 4]; allowed are four finite numbers, x y width height, no side"
@@ -258,7 +258,7 @@ IN_BOX = runs_of(slice(30, 38), slice(30, 38))
     ],
 )
 def test_faults_of_coco_masks_are_told_with_file_and_id(tmp_path, capsys, segmentation, value):
-    content = coco_content()
+    content = masked_content()
     entry = {"id": 7, "image_id": 17, "category_id": 3, "bbox": [30, 30, 8, 8], "iscrowd": 0, "area": 64.0}
     content["annotations"].append({**entry, "segmentation": segmentation})
     path = write_coco(tmp_path, content)
@@ -271,7 +271,7 @@ def test_faults_of_coco_masks_are_told_with_file_and_id(tmp_path, capsys, segmen
 
 
 def test_a_transposed_mask_is_called_so(tmp_path, capsys):
-    content = coco_content()
+    content = masked_content()
     entry = {"id": 7, "image_id": 10, "category_id": 3, "bbox": [3, 3, 8, 8], "iscrowd": 0, "area": 64.0}
     turned = runs_of(slice(3, 11), slice(3, 11), (60, 40))
     content["annotations"].append({**entry, "segmentation": turned})
@@ -281,23 +281,25 @@ def test_a_transposed_mask_is_called_so(tmp_path, capsys):
     )
 
 
-def test_a_mask_outside_its_box_stays_in_a_copy(tmp_path, capsys):
-    content = coco_content()
+def test_a_mask_outside_its_box_stays_in_a_copy_and_is_told(tmp_path, capsys):
+    content = masked_content()
     entry = {"id": 7, "image_id": 17, "category_id": 3, "bbox": [3, 3, 8, 8], "iscrowd": 0, "area": 64.0}
     content["annotations"].append({**entry, "segmentation": SOUND})
     path, out = write_coco(tmp_path, content), tmp_path / "out.json"
     status, text = run(capsys, path, f"--repaired={out}")
     assert status == 1
-    assert "left as it is: mask outside its box  1" in text
-    assert [each["segmentation"] for each in json.loads(out.read_text())["annotations"] if "segmentation" in each] == [
-        SOUND
-    ]
+    assert text.endswith("  nothing else was changed\n  1 fault remains: mask outside its box 1\n")
+    assert SOUND in [each["segmentation"] for each in json.loads(out.read_text())["annotations"]]
 
 
 def test_maps_have_no_repaired_copy_and_need_names(tmp_path, capsys):
     root = write_map_folder(tmp_path / "a")
     assert check.main([str(root), f"--repaired={tmp_path / 'out.json'}"]) == 2
-    assert "--repaired writes boxes, and" in capsys.readouterr().err
+    told = capsys.readouterr().err
+    assert (
+        f"--repaired writes boxes (COCO, VOC and YOLO only), and {root} has maps: check it without --repaired" in told
+    )
+    assert "mend or remove the files that are named" in told
     (root / "classes.txt").unlink()
     assert check.main([str(root)]) == 2
     assert "has no classes.txt: name the classes in the order of their values" in capsys.readouterr().err
@@ -314,3 +316,91 @@ def test_voc_boxes_and_maps_are_checked_together(tmp_path, capsys):
     assert any("000.xml: object 1: box 0 0 70 9" in line for line in lines)
     assert any("SegmentationClass/000.png: is 61x40, and its image 60x40" in line for line in lines)
     assert len(lines) == 2
+
+
+def test_an_image_at_fault_is_named_and_not_its_map(tmp_path, capsys):
+    root = write_map_folder(tmp_path)
+    put(root / "images/deep/001.png", image_bytes(1)[:200])
+    (line,) = found(capsys, root)
+    assert line.startswith(f"{root}/images/deep/001.png: can't be decoded: "), line
+
+
+def in_black_and_white(number):
+    return encoded(np.where(regions(number)[0] > 0, 255, 0).astype(np.uint8))
+
+
+def test_a_mask_in_black_and_white_among_others_is_told(tmp_path, capsys):
+    root = write_map_folder(tmp_path)
+    put(root / "masks/deep/001.png", in_black_and_white(1))
+    (line,) = found(capsys, root)
+    white = np.count_nonzero(regions(1)[0] > 0)
+    assert line == (
+        f"{root}/masks/deep/001.png: has {white:,} pixels of 255, which is void, and no class but the first (ground);"
+        " is 255 a class?"
+    )
+    assert "\nmap in black and white:\n" in run(capsys, root)[1]
+
+
+def test_a_map_that_is_void_as_a_whole_is_told(tmp_path, capsys):
+    for root in (write_map_folder(tmp_path / "folder"), write_voc_maps(tmp_path / "voc")):
+        (map,) = root.rglob("*asks/deep/001.png") if root.name == "folder" else [root / "SegmentationClass/001.png"]
+        put(map, encoded(np.full((48, 32), 255, np.uint8)))
+        (line,) = found(capsys, root)
+        assert line == f"{map}: none of its pixels has a class; they are 255, which is void"
+    content = panoptic_content()
+    next(each for each in content["annotations"] if each["image_id"] == 17)["segments_info"] = []
+    path = write_panoptic(tmp_path / "panoptic", content)
+    map = path.with_suffix("") / "001.png"
+    put(map, encoded(np.zeros((48, 32, 3), np.uint8)))
+    assert found(capsys, path) == [f"{path}: image 17: {map} has no segment, nor segments_info"]
+
+
+def test_of_masks_in_black_and_white_the_flag_is_named_and_their_folder(tmp_path, capsys):
+    root = write_map_folder(tmp_path)
+    for number in range(3):
+        put(root / f"masks/deep/{number:03d}.png", in_black_and_white(number))
+    (line,) = found(capsys, root)
+    assert line.startswith(f"{root}/masks/deep: none of the maps has a class but the first, and ")
+    assert (
+        "--values 0:0,255:1 of formats.check, in Python values={0: 0, 255: 1} says that 255 is the second class" in line
+    )
+    assert run(capsys, root, "--values", "0:0,255:1")[0] == 0
+
+
+def test_the_help_says_of_what_there_is_a_copy(capsys):
+    with pytest.raises(SystemExit):
+        check.main(["--help"])
+    assert "(COCO, VOC and YOLO only; maps are mended by hand)" in " ".join(capsys.readouterr().out.split())
+
+
+@pytest.mark.parametrize(
+    ("new", "said"),
+    [
+        ("{}_mask", "end in '_mask': rename 000_mask.png to 000.png"),
+        ("{}.jpg", "end in '.jpg': rename 000.jpg.png to 000.png"),
+        ("gt-{}", "begin with 'gt-': rename gt-000.png to 000.png"),
+        ("m_{}_L", "begin with 'm_' and end in '_L': rename m_000_L.png to 000.png"),
+    ],
+)
+def test_masks_with_more_in_their_names_than_their_images_are_told_at_once_and_checked(tmp_path, capsys, new, said):
+    root = write_map_folder(tmp_path)
+    for mask in sorted((root / "masks/deep").iterdir()):
+        mask.rename(mask.with_name(new.format(mask.stem) + ".png"))
+    strange = root / "masks/deep" / (new.format("001") + ".png")
+    put(strange, palette_png(np.full((48, 32), 3, np.uint8)))
+    assert found(capsys, root) == [
+        f"{root}/masks: all 3 masks without an image {said}, and the others so",
+        f"{strange}: has 1,536 pixels of value 3, first at x 0, y 0; allowed are 0 to 2, 255",
+    ]
+    with pytest.raises(ValueError, match="all 3 masks without an image"):
+        maps.folder(root)
+
+
+def test_one_mask_of_another_name_is_not_guessed_to_be_of_an_image(tmp_path, capsys):
+    root = write_map_folder(tmp_path)
+    (root / "masks/deep/000.png").rename(root / "masks/deep/0001.png")
+    lines = found(capsys, root)
+    assert lines == [
+        f"{root}/masks/deep/000.png: there is no such file, the map of {root}/images/deep/000.png",
+        f"{root}/masks/deep/0001.png: there is no image of its name below {root}/images",
+    ]

@@ -25,7 +25,7 @@ from jaxvision.data import object_masks
 from jaxvision.data.objects import annotated, file_sizes
 from jaxvision.data.source import Annotations, ClassMap, Example, Mask, Source, annotations, no_labels, of_file
 from jaxvision.errors import nearest
-from jaxvision.formats import class_maps, doubts
+from jaxvision.formats import class_maps, doubts, map_faults
 from jaxvision.formats import maps as map_format
 from jaxvision.formats import panoptic as panoptic_format
 from jaxvision.formats import voc as voc_format
@@ -33,7 +33,6 @@ from jaxvision.formats.annotation import AnnotatedImage, Listing, Meaning, numbe
 from jaxvision.formats.class_maps import Segment
 from jaxvision.formats.fingerprint import digest
 from jaxvision.formats.image_file import BadImage, Size, read, size_mismatch, upright_size
-from jaxvision.formats.map_faults import foreground_lost
 from jaxvision.formats.maps import BACKGROUND, CITYSCAPES_CLASSES, CITYSCAPES_THINGS, LABEL_IDS, PETS
 
 __all__ = ["BACKGROUND", "CITYSCAPES_CLASSES", "CITYSCAPES_THINGS", "LABEL_IDS", "PETS", "Meaning", "numbered"]
@@ -295,8 +294,10 @@ def _doubts(listing: Listing) -> tuple[str, ...]:
     if listing.meaning is None:
         return ()
     sizes = [(image, upright_size(image.file)) for image in listing.images[:LOOKED_AT]]
-    found = foreground_lost([(image, size) for image, size in sizes if size], class_maps.table(listing.meaning))
-    return () if found is None else (f"{listing.folder}: {found}",)
+    found = map_faults.foreground_lost(
+        [(image, size) for image, size in sizes if size], class_maps.table(listing.meaning)
+    )
+    return () if found is None else (f"{map_faults.folder(listing)}: {found}",)
 
 
 def _map_sizes(listing: Listing, objects: bool) -> list[int]:

@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 
 from jaxvision import commands
 from jaxvision.errors import DataError, amount, creating, printable, raised_as
-from jaxvision.formats import coco, doubts, faults, map_faults, maps, opening, panoptic, voc, yolo
+from jaxvision.formats import coco, doubts, faults, map_faults, maps, mending, opening, panoptic, voc, yolo
 from jaxvision.formats.annotation import FaultKind, Finding, Listing, Report, numbered, repeated
 from jaxvision.formats.image_file import Size
 from jaxvision.formats.opening import Layout, recognise
@@ -70,7 +70,10 @@ def parse(argv: Sequence[str]) -> Flags:
         help="of a folder of maps: the class of each value, from 0, nothing for none (0:0,255:1 for black and white masks)",
     )
     parser.add_argument(
-        "--repaired", type=commands.expanded, metavar="OUT", help="write a copy without faults, COCO JSON, a new file"
+        "--repaired",
+        type=commands.expanded,
+        metavar="OUT",
+        help="write a copy without faults, COCO JSON, a new file (COCO, VOC and YOLO only; maps are mended by hand)",
     )
     parser.add_argument("--all", action="store_true", help=f"show all faults, not only the first {SHOWN} of each kind")
     flags = Flags(**vars(parser.parse_args(argv)))
@@ -108,7 +111,10 @@ def run(flags: Flags) -> int:
     with raised_as(DataError):
         listing = opened(flags, unread.append)
     if flags.repaired is not None and listing.format in OF_MAPS:
-        raise DataError(f"--repaired writes boxes, and {flags.path} has maps: a copy would be without them")
+        raise DataError(
+            f"--repaired writes boxes (COCO, VOC and YOLO only), and {flags.path} has maps: check it without --repaired, and"
+            " mend or remove the files that are named"
+        )
     if not listing.images and not unread:
         raise DataError(f"{flags.path} has no image")
     sizes = faults.image_sizes(listing)
@@ -119,7 +125,8 @@ def run(flags: Flags) -> int:
     found += map_faults.faults(listing, sizes)
     result(printable(summary(flags.path, listing, found, len(found) if flags.all else SHOWN)))
     if flags.repaired is not None:
-        write_repaired(flags.repaired, listing, sizes, unread)
+        left = write_repaired(flags.repaired, listing, sizes, unread)
+        return 1 if found or left else 0
     return 1 if found else 0
 
 
@@ -237,8 +244,9 @@ def _cityscapes(root: Path) -> Listing:
 def _check_folder(listing: Listing, sizes: Sequence[Size | Finding]) -> None:
     """Raises DataError where no image is there: a wrong folder, and no fault of each image."""
     if sizes and all(isinstance(size, Finding) and size.kind is FaultKind.MISSING for size in sizes):
-        advice = "; is it --images=DIR?" if listing.format == coco.FORMAT else ""
-        raise DataError(f"no image is there ({len(sizes):,} missing), first {listing.images[0].file}{advice}")
+        first = listing.images[0]
+        advice = coco.advice(Path(first.annotation_file), listing.raw) if listing.raw else ""
+        raise DataError(f"no image is there ({len(sizes):,} missing), first {first.file}{advice}")
 
 
 def summary(path: Path, listing: Listing, found: Sequence[Finding], shown: int) -> str:
@@ -264,9 +272,12 @@ def summary(path: Path, listing: Listing, found: Sequence[Finding], shown: int) 
     return "\n".join(lines)
 
 
-def write_repaired(path: Path, listing: Listing, sizes: Sequence[Size | Finding], unread: Sequence[Finding]) -> None:
-    """Writes the copy, whole or not at all, and prints what was done. Raises FileExistsError if the file is there by now."""
-    copy = faults.repaired(listing, sizes)
+def write_repaired(path: Path, listing: Listing, sizes: Sequence[Size | Finding], unread: Sequence[Finding]) -> int:
+    """Writes the copy, whole or not at all, prints what was done, and returns how many faults it has still.
+
+    Raises FileExistsError if the file is there by now.
+    """
+    copy = mending.repaired(listing, sizes)
     changes = Counter(copy.changes)
     text = _finite_json(copy.content, changes)
     try:
@@ -278,6 +289,16 @@ def write_repaired(path: Path, listing: Listing, sizes: Sequence[Size | Finding]
     print(f"\nwrote {path}: COCO JSON of images in {listing.folder}, {amounts}, annotations numbered from 1")
     changes.update(f"left out: {finding.kind}" for finding in unread if finding.kind not in NOT_LEFT_OUT)
     print("\n".join(f"  {text}  {count}" for text, count in changes.items()) or "  nothing else was changed")
+    return _tell_remaining(mending.remaining(path, listing.folder))
+
+
+def _tell_remaining(faults: Mapping[FaultKind, int]) -> int:
+    """Prints what is wrong with the copy still, for a person to mend; returns how many faults that are."""
+    count = sum(faults.values())
+    if count:
+        listed = ", ".join(f"{kind} {number}" for kind, number in faults.items())
+        print(f"  {amount(count, 'fault')} remain{'s' if count == 1 else ''}: {listed}")
+    return count
 
 
 def _finite_json(content: dict[str, Any], changes: Counter[str]) -> str:

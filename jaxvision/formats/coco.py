@@ -22,7 +22,7 @@ from jaxvision.formats.annotation import (
     unlisted,
 )
 from jaxvision.formats.files import content as file_content
-from jaxvision.formats.files import is_inside
+from jaxvision.formats.files import is_folder, is_inside, visible
 from jaxvision.formats.fingerprint import digest
 from jaxvision.formats.image_file import MAX_SIDE, Size, is_possible
 from jaxvision.machine.folders import spelled
@@ -31,6 +31,8 @@ FORMAT = "COCO JSON"
 LISTS = ("images", "annotations", "categories")
 LOOKED_FOR = 16
 """Images by which their folder is known."""
+SEARCHED = 200
+"""Folders in which a file is looked for."""
 KEYS = ("image_id", "category_id", "bbox", "iscrowd", "area")
 """What a source needs of an annotation, the last two if they are there."""
 
@@ -87,10 +89,42 @@ def likely_folder(json: Path, content: Mapping[str, Any]) -> Path:
         above / "images",
         *(place / "images" / name for place in (json.parent, above) for name in (stem, stem.split("_")[-1])),
     )
-    names = [each.get("file_name") for each in content["images"][:LOOKED_FOR] if isinstance(each, Mapping)]
-    paths = [name for name in names if isinstance(name, str) and _is_path(name)]
+    paths = _first_names(content)
     holding = (place for place in likely if any(os.path.isfile(place / name) for name in paths))
     return next(holding, next((place for place in likely if place.is_dir()), json.parent))
+
+
+def _first_names(content: Mapping[str, Any]) -> list[str]:
+    """The file names of the first images."""
+    names = [each.get("file_name") for each in content["images"][:LOOKED_FOR] if isinstance(each, Mapping)]
+    return [name for name in names if isinstance(name, str) and _is_path(name)]
+
+
+def advice(json: Path, content: Mapping[str, Any]) -> str:
+    """What to do where none of the images is in the folder taken: which folder of the dataset holds one of the first."""
+    names, folders = _first_names(content), _folders(_dataset(json)[0])
+    for name in names:
+        for folder in folders:
+            if os.path.isfile(folder / name):
+                return f"; {shown(name)[1:-1]} is in {folder}: give --images={folder}"
+    for name in names:
+        for folder in folders:
+            if os.path.isfile(folder / os.path.basename(name)):
+                value = f"its file_name is {shown(name)}: put the file names right, or move the images"
+                return f"; {shown(os.path.basename(name))[1:-1]} is in {folder}, but {value}"
+    return "; is it --images=DIR?"
+
+
+def _folders(top: Path) -> list[Path]:
+    """A folder and the first of those below it, the nearest first; no hidden ones."""
+    found = [top]
+    for folder in found:
+        try:
+            below = [Path(each.path) for each in visible(folder) if is_folder(each)]
+        except OSError:
+            continue
+        found += below[: SEARCHED - len(found)]
+    return found
 
 
 ReportHere = Callable[[FaultKind, str, str], None]

@@ -64,7 +64,7 @@ def _convention(listing: Listing, sizes: Sequence[Size | None]) -> Iterator[Find
         (image, entry), numbers = entries[row], " ".join(f"{side:.6g}" for side in stated[row])
         return Finding(kind, image.annotation_file, entry.where, f"{numbers} of {image.name}: {text}")
 
-    if not listing.relative and boxes.max() < LARGEST_FRACTION and (boxes % 1).any():
+    if not listing.relative and _look_like_fractions(boxes):
         text = f"all {amount(len(boxes), 'box')} look like fractions of the image's sides; expected are pixels"
         yield finding(FaultKind.FRACTIONS, int(np.argmax((boxes % 1).any(1))), text)
     elif listing.format != voc.FORMAT and _look_like_corners(stated, boxes, limits):
@@ -74,6 +74,16 @@ def _convention(listing: Listing, sizes: Sequence[Size | None]) -> Iterator[Find
             f" this format has them, {leaving.sum()} leave their image"
         )
         yield finding(FaultKind.CORNERS, int(np.argmax(leaving)), text)
+
+
+def in_fractions(listing: Listing) -> bool:
+    """Whether the boxes of a format in pixels look like fractions, all of them."""
+    boxes = [entry.box for image in listing.images for entry in image.objects]
+    return bool(boxes) and not listing.relative and _look_like_fractions(np.asarray(boxes, np.float64))
+
+
+def _look_like_fractions(boxes: np.ndarray) -> bool:
+    return bool(boxes.max() < LARGEST_FRACTION and (boxes % 1).any())
 
 
 def _as_stated(listing: Listing, boxes: np.ndarray) -> np.ndarray:

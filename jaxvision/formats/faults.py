@@ -1,20 +1,20 @@
-"""What is wrong with annotations that can be read: boxes, ids, images; and a copy without it."""
+"""What is wrong with annotations that can be read: boxes, ids, images."""
 
 import os
-from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, NamedTuple
 
+import numpy as np
+
 from jaxvision.errors import amount, shown
-from jaxvision.formats import panoptic, rle
+from jaxvision.formats import doubts, mask_faults, panoptic, rle
 from jaxvision.formats.annotation import AnnotatedImage, AnnotatedObject, Box, FaultKind, Finding, Listing, repeated
 from jaxvision.formats.image_file import Size, decoded_size, read, size_mismatch
 from jaxvision.machine.limits import cores
 
 ROUNDING = 0.05
 """Pixels that a box may lie outside its image: files are rounded to hundredths, or to a millionth of the image."""
-CROWD = "a crowd (iscrowd 1), which pycocotools matches by intersection over the detection's area"
 
 
 def image_sizes(listing: Listing) -> list[Size | Finding]:
@@ -38,8 +38,8 @@ def _image(image: AnnotatedImage, names: Sequence[str]) -> Size | Finding:
         data = read(image.file)
         size = decoded_size(data)
     except ValueError as error:
-        text = str(error).removeprefix(f"{image.file} ")
-        return Finding(FaultKind.UNREADABLE, image.annotation_file, where, f"{image.file}: {text}")
+        listed = f"{where} of {image.annotation_file}" if image.raw else ""
+        return Finding(FaultKind.UNREADABLE, str(image.file), listed, str(error).removeprefix(f"{image.file} "))
     value = None if image.size is None else size_mismatch(image.name, image.size, size, data)
     return size if value is None else Finding(FaultKind.OTHER_SIZE, image.annotation_file, where, value)
 
@@ -47,13 +47,16 @@ def _image(image: AnnotatedImage, names: Sequence[str]) -> Size | Finding:
 def faults(listing: Listing, sizes: Sequence[Size | Finding]) -> Iterator[Finding]:
     """All that is wrong with images, boxes, segmentations, categories and ids; images that share an id are reported first."""
     yield from _ambiguous(listing)
+    masks, fractions = mask_faults.has_masks(listing), doubts.in_fractions(listing)
     for image, size in zip(listing.images, sizes, strict=True):
         if isinstance(size, Finding) and size.kind is FaultKind.DUPLICATE_IMAGE:
             continue
         if isinstance(size, Finding):
             yield size
         yield from _faulty_boxes(listing, image, known_size(image, size))
-        yield from _faulty_segmentations(image, known_size(image, size))
+        if not fractions:
+            yield from _in_fractions(listing, image)
+        yield from mask_faults.faults(image, known_size(image, size), masks)
     yield from _faulty_ids(listing)
 
 
@@ -78,7 +81,7 @@ def _ambiguous(listing: Listing) -> Iterator[Finding]:
             yield Finding(FaultKind.SAME_FILE, image.annotation_file, f"image {image.id}", value)
 
 
-class _Judged(NamedTuple):
+class Judged(NamedTuple):
     """An object, its box in pixels whole and cut to the image, and an earlier object that is the same, if there is one."""
 
     entry: AnnotatedObject
@@ -87,24 +90,25 @@ class _Judged(NamedTuple):
     twin: AnnotatedObject | None
 
 
-def _judged(listing: Listing, image: AnnotatedImage, size: Size | None) -> Iterator[_Judged]:
+def judged(listing: Listing, image: AnnotatedImage, size: Size | None) -> Iterator[Judged]:
     """Duplicates are objects of one category, box (cut to the image, if it is in it at all), crowd flag and segmentation."""
     seen: dict[tuple[int, Box, bool], list[AnnotatedObject]] = {}
     for entry in image.objects:
-        whole = _pixels(listing, entry, size)
-        cut = whole if size is None else _cut(whole, size)
+        whole = pixels(listing, entry, size)
+        cut = whole if size is None else cut_to(size, whole)
         alike = seen.setdefault((entry.label, whole if has_no_area(cut) else cut, entry.ignore), [])
-        twin = next((each for each in alike if _segmentation(each) == _segmentation(entry)), None)
+        twin = next((each for each in alike if segmentation(each) == segmentation(entry)), None)
         alike.append(entry)
-        yield _Judged(entry, whole, cut, twin)
+        yield Judged(entry, whole, cut, twin)
 
 
-def _segmentation(entry: AnnotatedObject) -> Any:
+def segmentation(entry: AnnotatedObject) -> Any:
+    """The object's segmentation as its file has it; None for none."""
     return entry.raw.get("segmentation") or None
 
 
 def _faulty_boxes(listing: Listing, image: AnnotatedImage, size: Size | None) -> Iterator[Finding]:
-    for entry, box, _, twin in _judged(listing, image, size):
+    for entry, box, _, twin in judged(listing, image, size):
         text = f"box {' '.join(f'{side:.6g}' for side in box)} (x0 y0 x1 y1) of {image.name}"
 
         def finding(kind: FaultKind, value: str, where: str = entry.where) -> Finding:
@@ -119,24 +123,33 @@ def _faulty_boxes(listing: Listing, image: AnnotatedImage, size: Size | None) ->
             yield finding(FaultKind.DUPLICATE_BOX, f"{text} {same} that of {twin.where}, of the same category")
 
 
-def _faulty_segmentations(image: AnnotatedImage, size: Size | None) -> Iterator[Finding]:
+def box_in_fractions(listing: Listing, entry: AnnotatedObject) -> bool:
+    """Whether the box of a format in pixels lies in the first of them."""
+    return not listing.relative and rle.look_like_fractions(np.asarray(entry.box))
+
+
+def _in_fractions(listing: Listing, image: AnnotatedImage) -> Iterator[Finding]:
     for entry in image.objects:
-        segmentation = entry.raw.get("segmentation")
-        problem = rle.fault(segmentation, size)
-        if problem is not None:
-            yield Finding(FaultKind.SEGMENTATION, image.annotation_file, entry.where, f"of {image.name}: {problem}")
-        elif segmentation and size is not None:
-            beyond = rle.beyond(segmentation, size, entry.box)
-            if beyond is not None:
-                yield Finding(FaultKind.BEYOND_BOX, image.annotation_file, entry.where, f"of {image.name}: {beyond}")
+        if box_in_fractions(listing, entry):
+            text = f"box {' '.join(f'{side:.6g}' for side in entry.box)} (x0 y0 x1 y1) of {image.name}"
+            value = f"{text} looks like fractions of the image's sides; expected are pixels"
+            yield Finding(FaultKind.IN_FRACTIONS, image.annotation_file, entry.where, value)
 
 
-def _pixels(listing: Listing, entry: AnnotatedObject, size: Size | None) -> Box:
+def pixels(listing: Listing, entry: AnnotatedObject, size: Size | None) -> Box:
     """The box in pixels; in fractions of the sides still where these are not known."""
     if not listing.relative or size is None:
         return entry.box
     (height, width), (x0, y0, x1, y1) = size, entry.box
     return x0 * width, y0 * height, x1 * width, y1 * height
+
+
+def cut_to(size: Size, box: Box) -> Box:
+    """The part of the box inside an image of this size; without area where there is none."""
+    height, width = size
+    x0, x1 = (min(max(side, 0), width) for side in box[::2])
+    y0, y1 = (min(max(side, 0), height) for side in box[1::2])
+    return x0, y0, x1, y1
 
 
 def has_no_area(box: Box) -> bool:
@@ -169,121 +182,3 @@ def _faulty_ids(listing: Listing) -> Iterator[Finding]:
                 value = f"of {here}: one of {first[entry.id]} has this id"
                 yield Finding(FaultKind.DUPLICATE_ID, image.annotation_file, entry.where, value)
             first.setdefault(entry.id, here)
-
-
-class Repaired(NamedTuple):
-    """A copy without faults."""
-
-    content: dict[str, Any]
-    """COCO JSON."""
-    changes: Mapping[str, int]
-    """What was done, and how often."""
-
-
-def repaired(listing: Listing, sizes: Sequence[Size | Finding]) -> Repaired:
-    """The listing as COCO JSON: images and boxes at fault left out, boxes cut to their image, annotations numbered from 1.
-
-    Segmentations lose polygons of less than three points, and are left out if they are still broken. Categories of one
-    name, images of one file, and masks outside their boxes stay: which of them is meant is not known.
-    """
-    changes: Counter[str] = Counter()
-    kept: list[AnnotatedImage] = []
-    written: list[dict[str, Any]] = []
-    found: list[dict[str, Any]] = []
-    beyond: list[Finding] = []
-    for image, size in zip(listing.images, sizes, strict=True):
-        if isinstance(size, Finding):
-            changes[f"left out: {size.kind}"] += 1
-            changes["left out: box of an image left out"] += len(image.objects)
-            continue
-        kept.append(image)
-        beyond += (each for each in _faulty_segmentations(image, size) if each.kind is FaultKind.BEYOND_BOX)
-        written.append(_written(image, size, changes))
-        found += _annotations(listing, image, size, len(found) + 1, changes)
-    for finding in (*_ambiguous(listing._replace(images=kept)), *beyond):
-        changes[f"left as it is: {finding.kind}"] += 1
-    content = {**listing.raw, "images": written, "annotations": found, "categories": _categories(listing)}
-    return Repaired(content, +changes)
-
-
-def _written(image: AnnotatedImage, size: Size, changes: Counter[str]) -> dict[str, Any]:
-    stated = [image.raw.get(side) for side in ("height", "width")]
-    changes[f"put right: {FaultKind.NO_SIZE}"] += image.size is None and stated != [None, None]
-    return {**image.raw, "id": image.id, "file_name": image.name, "width": size[1], "height": size[0]}
-
-
-def _annotations(
-    listing: Listing, image: AnnotatedImage, size: Size, number: int, changes: Counter[str]
-) -> list[dict[str, Any]]:
-    """Annotations of the boxes that stay, numbered from there."""
-    sound = enumerate(_sound(listing, image, size, changes), start=number)
-    return [
-        _annotation(n, listing.category_ids[entry.label], image, _with_sound_mask(entry, size, changes), box)
-        for n, (entry, box) in sound
-    ]
-
-
-def _sound(
-    listing: Listing, image: AnnotatedImage, size: Size, changes: Counter[str]
-) -> Iterator[tuple[AnnotatedObject, Box]]:
-    """The boxes that stay, in pixels, cut."""
-    for entry, whole, cut, twin in _judged(listing, image, size):
-        if has_no_area(whole):
-            changes["left out: zero area"] += 1
-        elif has_no_area(cut):
-            changes["left out: box wholly outside its image"] += 1
-        elif twin is not None:
-            changes["left out: duplicate box"] += 1
-        else:
-            changes["cut to the image: box outside"] += outside(whole, size)
-            changes[f"written as {CROWD}: difficult object"] += entry.ignore and "iscrowd" not in entry.raw
-            yield entry, cut
-
-
-def _with_sound_mask(entry: AnnotatedObject, size: Size, changes: Counter[str]) -> AnnotatedObject:
-    """The object with its segmentation mended, or without it."""
-    given = entry.raw.get("segmentation")
-    if rle.fault(given, size) is None:
-        return entry
-    repaired = rle.repaired(given, size)
-    changes[f"{'left out' if repaired is None else 'mended'}: {FaultKind.SEGMENTATION}"] += 1
-    rest = {key: value for key, value in entry.raw.items() if key != "segmentation"}
-    return entry._replace(raw=rest if repaired is None else {**rest, "segmentation": repaired})
-
-
-def _cut(box: Box, size: Size) -> Box:
-    height, width = size
-    x0, x1 = (min(max(side, 0), width) for side in box[::2])
-    y0, y1 = (min(max(side, 0), height) for side in box[1::2])
-    return x0, y0, x1, y1
-
-
-def _annotation(number: int, category: int, image: AnnotatedImage, entry: AnnotatedObject, box: Box) -> dict[str, Any]:
-    x0, y0, x1, y1 = box
-    as_it_was = box == entry.box and "bbox" in entry.raw
-    return {
-        **entry.raw,
-        "id": number,
-        "image_id": image.id,
-        "category_id": category,
-        "bbox": entry.raw["bbox"] if as_it_was else [x0, y0, x1 - x0, y1 - y0],
-        "area": _area(entry, box),
-        "iscrowd": int(entry.ignore),
-    }
-
-
-def _area(entry: AnnotatedObject, box: Box) -> float:
-    """Area as annotated; without a mask that it is of, no more than a box that was cut has left."""
-    area = (box[2] - box[0]) * (box[3] - box[1])
-    if entry.area is None:
-        return area
-    return entry.area if box == entry.box or _segmentation(entry) else min(entry.area, area)
-
-
-def _categories(listing: Listing) -> list[dict[str, Any]]:
-    stated: dict[int, dict[str, Any]] = {}
-    for each in listing.raw.get("categories", ()):
-        if isinstance(each, dict) and each.get("id") in listing.category_ids:
-            stated.setdefault(each["id"], each)
-    named = zip(listing.category_ids, listing.classes, strict=True)
-    return [stated.get(id, {"id": id, "name": name}) for id, name in named]

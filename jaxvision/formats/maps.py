@@ -1,9 +1,10 @@
 """Datasets of class maps: a folder of mask images, Pascal VOC's segmentation, Cityscapes."""
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from os import PathLike
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
@@ -92,7 +93,12 @@ def read_folder(
             )
         classes = yolo.read_classes(root / "classes.txt")
     images, maps = (_by_stem(root / name, report) for name in ("images", "masks"))
-    for stem in sorted(maps.keys() - images.keys()):
+    orphans = sorted(maps.keys() - images.keys())
+    added = _added(orphans, images.keys() - maps.keys())
+    if added is not None:
+        report(Finding(FaultKind.NO_IMAGE, str(root / "masks"), "", _renaming(added, maps[orphans[0]], len(orphans))))
+        maps |= {_without(added, stem): maps[stem] for stem in orphans}
+    for stem in orphans if added is None else ():
         report(
             Finding(FaultKind.NO_IMAGE, str(maps[stem]), "", f"there is no image of its name below {root / 'images'}")
         )
@@ -102,6 +108,41 @@ def read_folder(
     ]
     meaning = numbered(classes, void) if values is None else stating(classes, values)
     return _listing(FOLDER, root / "images", meaning, listed)
+
+
+class _Added(NamedTuple):
+    """What the names of masks have before and after those of their images."""
+
+    before: str
+    after: str
+
+
+def _added(masks: Sequence[str], images: Collection[str]) -> _Added | None:
+    """What all of these masks have in addition to the name of an image, set off by a mark; None if there is no such thing."""
+    if not masks:
+        return None
+    name = os.path.basename(masks[0])
+    spans = ((start, stop) for start in range(len(name)) for stop in range(start + 1, len(name) + 1))
+    for start, stop in sorted(spans, key=lambda span: span[0] - span[1]):
+        added = _Added(name[:start], name[stop:])
+        set_off = not added.before[-1:].isalnum() and not added.after[:1].isalnum()
+        if set_off and all(_without(added, each) in images for each in masks):
+            return added
+    return None
+
+
+def _without(added: _Added, stem: str) -> str | None:
+    """The path of a mask without what is added to its name; None if it is not."""
+    folder, name = os.path.split(stem)
+    whole = name.startswith(added.before) and name.endswith(added.after) and len(name) > len(added.before + added.after)
+    return os.path.join(folder, name.removeprefix(added.before).removesuffix(added.after)) if whole else None
+
+
+def _renaming(added: _Added, first: Path, count: int) -> str:
+    parts = [f"begin with {added.before!r}"] * bool(added.before) + [f"end in {added.after!r}"] * bool(added.after)
+    new = f"{os.path.basename(str(_without(added, first.stem)))}{first.suffix}"
+    all_masks = f"all {count:,} masks without an image" if count > 1 else "the one mask without an image"
+    return f"{all_masks} {' and '.join(parts)}: rename {first.name} to {new}" + ", and the others so" * (count > 1)
 
 
 def _by_stem(folder: Path, report: Report) -> dict[str, Path]:

@@ -101,30 +101,24 @@ def _lengths(counts: object) -> np.ndarray | None:
         return None
 
 
-def fault(segmentation: object, size: Size | None) -> str | None:
-    """What is wrong with it, for an image of this size, if that is known; None for a sound one, and for none at all."""
-    if segmentation is None or segmentation == []:
-        return None
-    try:
-        compacted = compact(segmentation)
-        if size is not None and isinstance(compacted, Mapping):
-            decoded(compacted, size)
-    except ValueError as error:
-        return str(error)
-    return None
+def is_none(segmentation: object) -> bool:
+    """Whether it says that an object has no mask."""
+    return segmentation is None or segmentation == []
 
 
-def beyond(segmentation: object, size: Size, around: Box) -> str | None:
-    """How a sound segmentation of an image of this size reaches beyond its box; None where it does not."""
-    compacted = compact(segmentation)
-    found = box(runs(compacted, size)) if isinstance(compacted, Mapping) else _around(compacted, size)
-    if found[2] <= found[0] or found[3] <= found[1]:  # no pixel is on
-        return None
+def look_like_fractions(numbers: np.ndarray) -> bool:
+    """Whether numbers that should be pixels lie between 0 and 1, some of them inside."""
+    return bool(numbers.min() >= 0 and numbers.max() <= 1 and (numbers % 1).any())
+
+
+def beyond(compacted: Any, mask: Runs, around: Box) -> str | None:
+    """How a mask, and what `compact` gave of it, reaches beyond its box; None where it does not."""
+    found = _around(compacted, mask.size) if isinstance(compacted, list) else box(mask)
     outside = np.maximum(np.asarray(around[:2]) - found[:2], 0), np.maximum(found[2:] - np.asarray(around[2:]), 0)
     if max(each.max() for each in outside) <= BESIDE:
         return None
-    mask, stated = (" ".join(f"{side:.6g}" for side in each) for each in (found, around))
-    return f"the mask lies in {mask} (x0 y0 x1 y1), the box is {stated}; allowed are {BESIDE:g} pixels beyond it"
+    pixels, stated = (" ".join(f"{side:.6g}" for side in each) for each in (found, around))
+    return f"the mask lies in {pixels} (x0 y0 x1 y1), the box is {stated}; allowed are {BESIDE:g} pixels beyond it"
 
 
 def _around(polygons: Sequence[np.ndarray], size: Size) -> np.ndarray:
@@ -133,8 +127,8 @@ def _around(polygons: Sequence[np.ndarray], size: Size) -> np.ndarray:
     return np.clip(np.concatenate([points.min(0), points.max(0)]), 0, [size[1], size[0]] * 2)
 
 
-def repaired(segmentation: object, size: Size) -> object:
-    """It without its polygons of less than three points; None if that is not sound either."""
-    if isinstance(segmentation, list):
-        segmentation = [each for each in segmentation if not isinstance(each, list) or len(each) not in (0, 2, 4)]
-    return None if not segmentation or fault(segmentation, size) else segmentation
+def trimmed(segmentation: object) -> object:
+    """It without its polygons of less than three points."""
+    if not isinstance(segmentation, list):
+        return segmentation
+    return [each for each in segmentation if not isinstance(each, list) or len(each) not in (0, 2, 4)]
