@@ -68,7 +68,7 @@ class OtherModel:
 @pytest.mark.slow
 def test_a_trained_head_finds_the_attributes_of_other_shapes(tmp_path):
     small = {
-        "steps": 80,
+        "steps": 240,
         "size": 32,
         "width": 8,
         "examples": 300,
