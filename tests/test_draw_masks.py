@@ -82,7 +82,7 @@ def test_a_small_class_map_is_drawn_large_with_its_legend_below():
     record = {"height": 128, "width": 128, "classes": []}
     for number, name in enumerate(("background", "nucleus")):
         mask = runs.encode(labels == number).coco()
-        record["classes"].append({"name": name, "category_id": number + 1, "segmentation": mask})
+        record["classes"].append({"name": name, "label": number, "category_id": number + 1, "segmentation": mask})
     grey = np.full((128, 128, 3), 200, np.uint8)
     drawn = np.asarray(map_records.draw_pixels(grey, record))
     assert drawn.shape[0] > 384

@@ -177,7 +177,7 @@ def test_it_is_written_and_drawn_by_the_command(trained, tmp_path, capfd):
     assert list(row) == ["file", "frame", "x", "y"]
     point = np.array([float(row["x"]), float(row["y"])])
     assert np.linalg.norm(point - scene(2000)[1].reshape(2, 2).mean(0)) < 4
-    with Image.open(tmp_path / "drawn" / "000000_a.jpg") as picture:
+    with Image.open(tmp_path / "drawn" / "000000_a.png") as picture:
         red, green, _ = np.asarray(picture.convert("RGB"))[int(point[1]), int(point[0])].astype(int)
     assert red > 200 > 100 > green
 

@@ -76,12 +76,12 @@ def test_what_is_said_of_a_name_is_one_line_that_steers_nothing(finished, tmp_pa
 
 @pytest.mark.parametrize("name", ["=cmd|' /C calc'!A0", "@SUM(1+1)", "+1(2)", "-2!A1", "\t=A(1)"])
 def test_a_name_that_a_spreadsheet_would_run_is_a_text(name):
-    assert records._cell(name) == f"'{name}"
+    assert records.cell(name) == f"'{name}"
 
 
 @pytest.mark.parametrize("value", ["-", "+", "-1.png", "@home.png", "=", "a=(1)", -0.5, None, 3])
 def test_any_other_value_of_a_table_is_as_it_is(value):
-    assert records._cell(value) is value
+    assert records.cell(value) is value
 
 
 def test_a_table_keeps_names_of_several_lines(finished, tmp_path):

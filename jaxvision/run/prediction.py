@@ -72,7 +72,7 @@ class Model(NamedTuple):
         first = ", ".join(self.classes[:3]) + (", ..." if len(self.classes) > 3 else "")
         where = "published weights" if self.step is None else f"step {self.step:,}, {self.weights} weights"
         return (
-            f"Model({where}, {count:,} parameters, {amount(len(self.classes), 'class')}: {first},"
+            f"Model({where}, {amount(count, 'parameter')}, {amount(len(self.classes), 'class')}: {first},"
             f" canvas {height}x{width})"
         )
 
