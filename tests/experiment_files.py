@@ -28,7 +28,7 @@ SAME = {
     *("detect_retinanet", "detect_detr", "voc_ssd300", "trees_ssd", "trees_yolo", "coco_detr", "coco_yolox"),
     *("coco_retinanet", "coco_faster_rcnn", "voc_fast_rcnn", "voc_rcnn", "coco_yolov3", "imagenet_efficientnet_lite0"),
     *("coco_yolact", "coco_detr_panoptic", "nuclei_yolact", "coco_mask_rcnn", "nuclei_mask_rcnn", "voc_fcn"),
-    "segment",
+    *("segment", "pets_unet"),
 }
 """But for the classes, the canvas or the depth of the backbone, the same step as another file's."""
 

@@ -26,7 +26,6 @@ SMALL = {
     "shapes_segmentation": {"batch_size": "2", "width": "4"},
     "shapes_detr_segmentation": {"batch_size": "2", "width": "8"},
     "nuclei_unet": {"batch_size": "2", "width": "4"},
-    "pets_unet": {"batch_size": "2", "size": "64"},
 }
 ELSEWHERE = {
     *("shapes_ssd", "shapes_yolo", "shapes_faster_rcnn", "shapes_detr", "shapes_yolact"),
