@@ -1,4 +1,7 @@
-"""Weighted boxes fusion, against the authors' package where that is installed, and by hand."""
+"""Weighted boxes fusion, by hand, and against the authors' package: python -m pytest -m parity tests/test_annotate_fusion.py
+
+That needs `ensemble-boxes`, which is in the extra `parity`.
+"""
 
 import numpy as np
 import pytest
@@ -22,10 +25,12 @@ def lists(seed, count, objects, labels=3):
     return found
 
 
+@pytest.mark.parity
 @pytest.mark.parametrize("confidence", ["avg", "max"])
 @pytest.mark.parametrize("weighted", [False, True])
 def test_it_is_the_published_code(confidence, weighted):
-    published = pytest.importorskip("ensemble_boxes")
+    import ensemble_boxes as published
+
     for seed in range(20):
         rng = np.random.default_rng(seed)
         found = lists(seed, count=1 + seed % 4, objects=int(rng.integers(0, 25)))
