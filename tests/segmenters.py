@@ -81,8 +81,6 @@ EVERY = {
     "resnet_unet": small_resnet_unet,
     "u2net": small_u2net,
 }
-LAWFUL = tuple(name for name in EVERY if name not in ("fcn32s", "fcn16s"))
-"""Those that the laws are tested on: FCN-8s computes all that the coarser ones do, and more."""
 BINARY = ("u2net",)
 """Those of two classes, whatever the target has."""
 

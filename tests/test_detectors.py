@@ -313,6 +313,17 @@ def test_an_image_is_predicted_as_among_any_others(name):
 
 
 @pytest.mark.slow
+@detectors
+def test_one_image_or_many(name):
+    task, variables, _, predict = made(name)
+    many = make_batch((3, 1, 0, 5))
+    first = jax.tree.map(lambda x: x[:1], many)
+    alone, among = jax.device_get((jax.jit(task.predict)(variables, first), predict(variables, many)))
+    for ours, theirs in zip(jax.tree.leaves(alone), jax.tree.leaves(among), strict=True):
+        assert_allclose(ours[0], theirs[0], rtol=1e-9, atol=1e-9)
+
+
+@pytest.mark.slow
 def test_eight_devices_compute_what_one_does():
     flags = f"{os.environ.get('XLA_FLAGS', '')} --xla_force_host_platform_device_count=8"
     environment = os.environ | {"XLA_FLAGS": flags, "JAX_ENABLE_X64": "1"}
