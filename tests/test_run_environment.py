@@ -71,7 +71,7 @@ def test_in_a_locale_of_few_letters_it_trains_on_names_of_any(tmp_path):
     assert (tmp_path / "run/report/test_confusion.png").exists()
 
 
-@pytest.mark.parametrize("shell", ["2>&1 | head -n 1", ">&- 2>&-", ">/dev/full 2>&1"])
+@pytest.mark.parametrize("shell", ["2>&1 | head -n 1", "2>&-", "2>/dev/full", ">&- 2>&-", ">/dev/full 2>&1"])
 def test_whoever_reads_what_it_prints_may_leave(tmp_path, shell):
     words = " ".join(f"'{word}'" for word in command(tmp_path / "run", 4))
     run(["bash", "-c", f"{words} {shell}; exit ${{PIPESTATUS[0]}}"])

@@ -74,8 +74,9 @@ def fashion_folder(tmp_path_factory):
     [
         ("tfds", "mixture"),
         ("folder", "balanced"),
-        ("arrays", "shuffled"),
+        ("arrays", "balanced"),
         ("resident", "balanced"),
+        ("tfds", "shuffled"),
     ],
 )
 def test_a_killed_run_ends_as_one_that_was_not(tmp_path, fashion_folder, source, order):

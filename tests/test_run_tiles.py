@@ -224,7 +224,7 @@ from detectors import variables_of
 from test_run_tiles import on_canvas, predictor
 from jaxvision.tasks.unet import UNet, unet
 from jaxvision.run import prediction
-task = unet(UNet(2, width=4, depth=3))
+task = unet(UNet(2, width=8, depth=4))
 spec = prediction.loading.as_batch(prediction.loading.empty_rows(1, (512, 512), 3)).replace(target=None)
 variables = variables_of(task, jax.tree.map(lambda x: x, spec))
 run, _ = predictor(lambda batch: task.predict(variables, batch), 1)
@@ -249,15 +249,15 @@ def test_memory_hardly_grows_with_the_image(optimised):
 
 
 @pytest.mark.slow
-def test_the_papers_depth_at_1500_pixels():
+def test_the_papers_depth_at_3000_pixels():
     """Four scales, an overlap of 224 pixels, 2 x 92 being the margins of the network."""
     task = unet(UNet(2, width=4, depth=4))
     spec = prediction.loading.as_batch(prediction.loading.empty_rows(1, (64, 64), 3)).replace(target=None)
     variables = variables_of(task, spec)
-    image = np.random.default_rng(1).integers(0, 255, (1500, 1500, 3), np.uint8)
+    image = np.random.default_rng(1).integers(0, 255, (3000, 3000, 3), np.uint8)
     run, _ = predictor(lambda batch: task.predict(variables, batch), 1)
     found = tiles.tiled(run, on_canvas(placement.keep(768)), checked(768, 224))(image)
-    ((_, expected),) = run([decode(image, placement.keep(1500)).canvas])
+    ((_, expected),) = run([decode(image, placement.keep(3000)).canvas])
     assert_allclose(found.logits, expected.logits, atol=1e-5 * np.abs(expected.logits).max())
 
 
