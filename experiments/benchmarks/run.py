@@ -1,0 +1,89 @@
+"""Benchmarks beside named peers, one after another: which is faster, by how much, and what the machine could do.
+
+    python -m experiments.benchmarks.peers
+    python -m experiments.benchmarks.run nms roi_align --output=experiments/benchmarks/RESULTS.md
+
+Without names it runs all; `--list` names them. The first command makes the environment of the peers, once; a peer that is
+missing is told. Sides take turns, block by block, after a warm-up and after their outcomes were found to agree; each is a
+process of its own. `--small` tries everything at tiny sizes in a minute or two: its times say nothing. `--output` appends to
+a file, `--readme` puts the table of what RESULTS.md holds into the README. Nothing else should run on the machine.
+"""
+
+import argparse
+import importlib
+import sys
+from collections.abc import Iterable, Sequence
+from datetime import date
+from pathlib import Path
+
+from experiments.benchmarks.speed import probes, table
+from experiments.benchmarks.speed.contest import ROOT, Contest, hold
+from experiments.benchmarks.speed.place import place
+
+BENCHMARKS = {
+    "nms": "experiments.benchmarks.speed.nms",
+}
+"""Modules by the name of their benchmark; each has `rows(small)`, which gives contests and figures."""
+BEGIN, END = "<!-- speed: made by python -m experiments.benchmarks.run --readme -->", "<!-- /speed -->"
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(description="Measure jaxvision beside its peers.", allow_abbrev=False)
+    parser.add_argument("names", nargs="*", metavar="NAME", help="benchmarks (all)")
+    parser.add_argument("--list", action="store_true", help="name the benchmarks")
+    parser.add_argument("--small", action="store_true", help="tiny sizes, to try whether all runs")
+    parser.add_argument("--cores", type=int, metavar="N", help="cores for every contest that states none (all)")
+    parser.add_argument("--output", type=Path, metavar="FILE", help="append the results to this file")
+    parser.add_argument("--readme", action="store_true", help="only make the README's table anew, from RESULTS.md")
+    flags = parser.parse_args(argv)
+    if flags.list:
+        print("\n".join(BENCHMARKS))
+        return 0
+    if flags.readme:
+        write_readme(ROOT / "README.md", Path(__file__).with_name("RESULTS.md"))
+        return 0
+    for name in flags.names:
+        if name not in BENCHMARKS:
+            parser.error(f"no benchmark {name!r}; there are {', '.join(BENCHMARKS)}")
+    for name in flags.names or BENCHMARKS:
+        told = "\n".join(section(name, flags.small, flags.cores))
+        print(told, flush=True)
+        if flags.output:
+            with flags.output.open("a", encoding="utf-8") as file:
+                file.write(f"\n{told}\n")
+    return 0
+
+
+def section(name: str, small: bool, cores: int | None) -> Iterable[str]:
+    """A section of RESULTS.md."""
+    machine = probes.machine(cores)
+    rows, figures = [], []
+    for each in importlib.import_module(BENCHMARKS[name]).rows(small):
+        if isinstance(each, Contest):
+            each = each if each.cores is not None else each._replace(cores=cores)
+            rows += table.lines(each, hold(each), machine)
+        else:
+            figures.append(table.figure(each))
+    yield f"## Benchmark: {name}"
+    yield ""
+    yield f"`python -m experiments.benchmarks.run {name}{' --small' if small else ''}`, {date.today()}, {place()}."
+    yield f"In that run a matrix product reached {machine[0]:.0f} GFLOP/s, a copy in memory {machine[1]:.1f} GB/s."
+    if rows:
+        yield from ("", table.HEAD, table.RULE, *rows)
+    if figures:
+        yield from ("", *figures)
+
+
+def write_readme(readme: Path, results: Path) -> None:
+    """Puts the newest rows of RESULTS.md between the marks in the README."""
+    text = readme.read_text(encoding="utf-8")
+    before, found, rest = text.partition(BEGIN)
+    after = rest.partition(END)[2]
+    if not found or END not in rest:
+        raise SystemExit(f"{readme}: there is no {BEGIN} with {END} after it")
+    lines = table.speed(table.read(results.read_text(encoding="utf-8")).values())
+    readme.write_text("\n".join([before + BEGIN, *lines, END + after]), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,11 @@
+"""Boxes in clusters, as they are before NMS."""
+
+import numpy as np
+
+
+def clusters(count: int, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
+    """Boxes (count, 4) in an image of 1,000 px, about twenty for each object, and their scores."""
+    random = np.random.default_rng(seed)
+    centre = random.uniform(0, 1000, (max(count // 20, 1), 2))[random.integers(0, max(count // 20, 1), count)]
+    centre, half = centre + random.normal(0, 8, (count, 2)), random.uniform(10, 60, (count, 2))
+    return np.concatenate([centre - half, centre + half], 1).astype(np.float32), random.random(count, np.float32)

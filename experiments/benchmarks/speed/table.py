@@ -1,0 +1,133 @@
+"""Tables of RESULTS.md: what was measured as lines of Markdown, and what those lines say, for the README's table."""
+
+from collections.abc import Iterable, Iterator, Sequence
+from typing import NamedTuple
+
+from experiments.benchmarks.speed.contest import Contest, Missing, Results, Side, Spread, Told, ratio, spread
+
+COLUMNS = (
+    *("what", "cores", "program", "time", "processor time", "memory, MB", "theirs / ours", "memory, ours / theirs"),
+    "of the machine",
+)
+HEAD = f"| {' | '.join(COLUMNS)} |"
+RULE = f"|{'---|' * len(COLUMNS)}"
+SPEED_HEAD = "| what | cores | beside | theirs / ours (quartiles) | aim |"
+
+
+class Figure(NamedTuple):
+    """Something that is counted or computed rather than raced for."""
+
+    name: str
+    value: float
+    unit: str
+    least: float | None = None
+    most: float | None = None
+
+    @property
+    def met(self) -> bool:
+        """Whether the value is as it should be."""
+        return (self.least is None or self.value >= self.least) and (self.most is None or self.value <= self.most)
+
+
+def seconds(told: Spread) -> str:
+    """Times with their quartiles, in the unit that suits them."""
+    factor, unit = (1.0, "s") if told.median >= 1 else (1e3, "ms") if told.median >= 1e-3 else (1e6, "µs")
+    return f"{told.median * factor:.3g} {unit} ({told.low * factor:.3g} to {told.high * factor:.3g})"
+
+
+def plain(told: Spread) -> str:
+    return f"{told.median:.2f} ({told.low:.2f} to {told.high:.2f})"
+
+
+def aimed(value: Spread, side: Side) -> str:
+    """The ratio, and whether it is as large as the aim."""
+    if side.least is None:
+        return plain(value)
+    return f"{plain(value)}, aim {side.least:g}{'' if value.median >= side.least else ': **missed**'}"
+
+
+def share(contest: Contest, told: Told, machine: tuple[float, float]) -> str:
+    """The part of what a matrix product, and a copy in memory, reach."""
+    took, parts = spread([block.seconds for block in told.blocks]).median, []
+    if contest.gigaflop:
+        parts.append(f"{100 * contest.gigaflop / took / machine[0]:.0f} % of GEMM")
+    if contest.gigabyte:
+        parts.append(f"{100 * contest.gigabyte / took / machine[1]:.0f} % of copy")
+    return ", ".join(parts)
+
+
+def lines(contest: Contest, results: Results, machine: tuple[float, float]) -> Iterator[str]:
+    """Rows of a contest, one for each side."""
+    cores = "all" if contest.cores is None else str(contest.cores)
+    ours = results[contest.sides[0].name]
+    assert isinstance(ours, Told)
+    for side in contest.sides:
+        told = results[side.name]
+        if isinstance(told, Missing):
+            yield row(contest.name, cores, side.name, f"missing: {told.why}", "", "", "", "", "")
+            continue
+        compared = ("", "")
+        if side is not contest.sides[0]:
+            compared = aimed(ratio(told, ours), side), memory(ours, told, side)
+        yield row(
+            *(contest.name, cores, side.name, times(told, lambda block: block.seconds)),
+            times(told, lambda block: block.processor_seconds),
+            f"{max(block.bytes for block in told.blocks) / 1e6:,.0f}",
+            *compared,
+            share(contest, told, machine),
+        )
+
+
+def memory(ours: Told, theirs: Told, side: Side) -> str:
+    """Ours by theirs, where it is asked for."""
+    if side.memory is None:
+        return ""
+    most = max(block.bytes for block in ours.blocks) / max(1.0, *(block.bytes for block in theirs.blocks))
+    return f"{most:.2f}, aim {side.memory:g}{': **missed**' if most > side.memory else ''}"
+
+
+def times(told: Told, field) -> str:
+    return seconds(spread([field(block) for block in told.blocks]))
+
+
+def row(*cells: str) -> str:
+    return f"| {' | '.join(each.replace('|', '/') for each in cells)} |".replace("  ", " ")
+
+
+def figure(told: Figure) -> str:
+    """A line of a list."""
+    aims = [f"at least {told.least:g}"] if told.least is not None else []
+    aims += [f"at most {told.most:g}"] if told.most is not None else []
+    aim = f", aim: {' and '.join(aims)}{'' if told.met else ': **missed**'}" if aims else ""
+    return f"- {told.name}: {told.value:,.4g} {told.unit}{aim}"
+
+
+class Speed(NamedTuple):
+    """What a row of RESULTS.md says of a peer."""
+
+    what: str
+    cores: str
+    beside: str
+    ratio: str
+
+
+def read(text: str) -> dict[tuple[str, str, str], Speed]:
+    """The newest row of each contest and peer in RESULTS.md, which is appended to."""
+    found = {}
+    inside = False
+    for line in text.splitlines():
+        inside = line == HEAD or (inside and line.startswith("|"))
+        cells = [cell.strip() for cell in line.strip("|").split("|")]
+        if inside and line not in (HEAD, RULE) and len(cells) == len(COLUMNS) and cells[6]:
+            found.pop(tuple(cells[:3]), None)
+            found[tuple(cells[:3])] = Speed(cells[0], cells[1], cells[2], cells[6])
+    return found
+
+
+def speed(rows: Iterable[Speed]) -> Sequence[str]:
+    """The README's table."""
+    out = [SPEED_HEAD, "|---|---|---|---|---|"]
+    for each in rows:
+        value, _, aim = each.ratio.partition(", aim ")
+        out.append(row(each.what, each.cores, each.beside, value, aim.replace(": **missed**", ", missed")))
+    return out

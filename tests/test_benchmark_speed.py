@@ -1,0 +1,124 @@
+"""The benchmarks beside peers: turns, agreement, missing peers, memory, tables."""
+
+import os
+import time
+
+import pytest
+
+from experiments.benchmarks import run
+from experiments.benchmarks.speed import contest, table
+from experiments.benchmarks.speed.contest import Block, Contest, Missing, Side, Spread, Told, Work, hold
+
+HERE = "tests.test_benchmark_speed"
+MB = 1 << 20
+
+
+def sleeping(seconds: float, outcome: float = 1.0) -> Work:
+    return Work(lambda units: time.sleep(units * seconds), lambda: [outcome])
+
+
+def filling(megabytes: int) -> Work:
+    return Work(lambda units: sum(bytearray(b"1" * (megabytes * MB))[:: 100 * MB]))
+
+
+def cores() -> Work:
+    return Work(lambda units: None, lambda: [len(os.sched_getaffinity(0)), float(os.environ["OMP_NUM_THREADS"])])
+
+
+def broken() -> Work:
+    raise ImportError("no module named peer")
+
+
+def noisy() -> Work:
+    print("x" * (1 << 20))  # more than a pipe holds, and not where answers are
+    return sleeping(0.0)
+
+
+def test_sides_take_turns_and_each_block_is_told_by_unit():
+    slow, quick = (
+        Side("slow", f"{HERE}:sleeping", {"seconds": 0.02}),
+        Side("quick", f"{HERE}:sleeping", {"seconds": 0.005}),
+    )
+    told = hold(Contest("sleep", (slow, quick), units=2, blocks=3, tolerance=0.0))
+    assert list(told) == ["slow", "quick"]
+    assert [len(each.blocks) for each in told.values()] == [3, 3]
+    assert 0.02 <= min(block.seconds for block in told["slow"].blocks) < 0.1
+    assert max(block.processor_seconds for block in told["slow"].blocks) < 0.01  # it sleeps
+    assert contest.ratio(told["quick"], told["slow"]).median < 1 < contest.ratio(told["slow"], told["quick"]).median
+
+
+def test_other_outcomes_end_the_contest():
+    sides = (
+        Side("a", f"{HERE}:sleeping", {"seconds": 0}),
+        Side("b", f"{HERE}:sleeping", {"seconds": 0, "outcome": 1.1}),
+    )
+    with pytest.raises(AssertionError, match=r"sleep: b has \(1.1,\), a \(1.0,\): 0.091 apart, allowed is 0.01"):
+        hold(Contest("sleep", sides, tolerance=0.01))
+    assert isinstance(hold(Contest("sleep", sides, blocks=1, tolerance=0.1))["b"], Told)
+
+
+def test_missing_peer_is_named_and_the_rest_goes_on():
+    sides = (Side("ours", f"{HERE}:noisy"), Side("peer", f"{HERE}:broken"), Side("gone", "no_such_module:work"))
+    told = hold(Contest("some", sides, blocks=1))
+    assert told["peer"] == Missing("ImportError: no module named peer")
+    assert told["gone"] == Missing("ModuleNotFoundError: No module named 'no_such_module'")
+    assert len(told["ours"].blocks) == 1
+    rows = list(table.lines(Contest("some", sides), told, (1.0, 1.0)))
+    assert "missing: ImportError: no module named peer" in rows[1]
+    with pytest.raises(RuntimeError, match="(?s)some, peer: .*no module named peer"):
+        hold(Contest("some", sides[1:]))
+
+
+def test_memory_is_what_the_work_adds():
+    told = hold(Contest("fill", (Side("ours", f"{HERE}:filling", {"megabytes": 200}),), blocks=2))["ours"]
+    assert all(200 * MB < block.bytes < 500 * MB for block in told.blocks)
+
+
+def test_cores_are_limited_before_anything_is_imported():
+    told = hold(Contest("cores", (Side("ours", f"{HERE}:cores"),), blocks=1, cores=1))["ours"]
+    assert told.outcome == (1.0, 1.0)
+
+
+def test_apart():
+    assert contest.apart([1, 2], [1, 2]) == 0
+    assert contest.apart([1, 2], [1, 4]) == 0.5
+    assert contest.apart([1], [1, 2]) == contest.apart([float("nan")], [1]) == float("inf")
+
+
+def test_spread_is_the_median_with_quartiles():
+    assert contest.spread([3.0]) == Spread(3, 3, 3)
+    assert contest.spread([1.0, 2.0, 3.0, 4.0, 5.0]) == Spread(3, 2, 4)
+
+
+def results(theirs: float) -> dict:
+    ours = Told((Block(1.0, 2.0, 3e9), Block(1.0, 2.0, 3e9)), ())
+    return {"ours": ours, "torch": Told((Block(theirs, 2.0, 2e9), Block(theirs, 2.0, 2e9)), ())}
+
+
+def test_readme_table_has_the_newest_row_of_each(tmp_path):
+    sides = (Side("ours", ""), Side("torch", "", least=1.0, memory=1.2))
+    step = Contest("step", sides, gigaflop=10, gigabyte=5)
+    text = ["# Measurements", "| a | b |", "|---|---|"]
+    for theirs in (0.5, 1.5):
+        text += ["", table.HEAD, table.RULE, *table.lines(step, results(theirs), (100.0, 10.0))]
+    assert "0.50 (0.50 to 0.50), aim 1: **missed**" in text[7]
+    assert text[7].endswith("| 1.50, aim 1.2: **missed** | 20 % of GEMM, 100 % of copy |")
+    readme, file = tmp_path / "README.md", tmp_path / "RESULTS.md"
+    file.write_text("\n".join(text))
+    readme.write_text(f"before\n{run.BEGIN}\nold\n{run.END}\nafter\n")
+    run.write_readme(readme, file)
+    rows = ["| step | all | torch | 1.50 (1.50 to 1.50) | 1 |"]
+    assert readme.read_text().splitlines() == ["before", run.BEGIN, *table.speed([])[:2], *rows, run.END, "after"]
+    before = readme.read_text()
+    run.write_readme(readme, file)
+    assert readme.read_text() == before
+
+
+def test_every_benchmark_gives_contests_whose_first_side_is_ours():
+    import importlib
+
+    for name, module in run.BENCHMARKS.items():
+        for each in importlib.import_module(module).rows(True):
+            if isinstance(each, Contest):
+                assert not each.sides[0].peer, name
+                assert len({side.name for side in each.sides}) == len(each.sides), name
