@@ -141,8 +141,8 @@ def test_what_export_refuses_is_told_in_one_line(tmp_path, store, capsys):
     assert capsys.readouterr().err.count("\n") == 1
     for flag, message in (
         ("--state=nwe", "'nwe' is no state; did you mean 'new'?"),
-        ("--least-score=2", "'2'; allowed is 0 to 1"),
-        ("--least-probability=x", "'x'; allowed is 0 to 1"),
+        ("--least-score=2", "'2' is no number from 0 to 1"),
+        ("--least-probability=x", "'x' is no number from 0 to 1"),
         ("--config.x=1", "sets no field"),
     ):
         with pytest.raises(SystemExit):

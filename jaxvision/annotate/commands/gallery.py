@@ -3,7 +3,6 @@
 python -m jaxvision.annotate gallery labelled/annotations.sqlite --output=gallery.html
 """
 
-import argparse
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -28,7 +27,7 @@ class Flags(NamedTuple):
     traceback: bool
 
 
-def parse(argv: list[str]) -> Flags:
+def parse(argv: Sequence[str] | None) -> Flags:
     """The flags."""
     parser = commands.new_parser(
         "annotate gallery",
@@ -38,17 +37,17 @@ def parse(argv: list[str]) -> Flags:
     parser.add_argument(
         "--output",
         required=True,
-        type=_page,
+        type=commands.output_ending(".html", ".htm", any_case=True),
         metavar="FILE",
         help="to write, or replace: .html; further pages beside it",
     )
     parser.add_argument("--images", type=commands.expanded, metavar="DIR", help="folder of the images (the store's)")
     parser.add_argument(
-        "--per-page", type=_within(1, 1_000), default=PER_PAGE, metavar="N", help="images (%(default)s)"
+        "--per-page", type=commands.whole_number(1, 1_000), default=PER_PAGE, metavar="N", help="images (%(default)s)"
     )
     parser.add_argument(
         "--size",
-        type=_within(64, 1_024),
+        type=commands.whole_number(64, 1_024),
         default=SIDE,
         metavar="N",
         help="pixels of a picture's longer side (%(default)s)",
@@ -57,25 +56,9 @@ def parse(argv: list[str]) -> Flags:
     return Flags(**vars(flags))
 
 
-def _page(text: str) -> Path:
-    path = commands.output(text)
-    if path.suffix.lower() not in (".html", ".htm"):
-        raise argparse.ArgumentTypeError(f"{text!r} must end in .html")
-    return path
-
-
-def _within(low: int, high: int):
-    def number(text: str) -> int:
-        if not text.isascii() or not text.isdecimal() or not low <= int(text) <= high:
-            raise argparse.ArgumentTypeError(f"{text!r} is no whole number from {low} to {high:,}")
-        return int(text)
-
-    return number
-
-
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs the command line; returns the exit status."""
-    flags = parse(list(sys.argv[1:] if argv is None else argv))
+    flags = parse(argv)
     return commands.status_of(lambda: write(flags), flags.traceback)
 
 

@@ -28,7 +28,7 @@ class Flags(NamedTuple):
     traceback: bool
 
 
-def parse(argv: list[str]) -> Flags:
+def parse(argv: Sequence[str] | None) -> Flags:
     """The flags."""
     parser = commands.new_parser(
         "annotate review",
@@ -40,7 +40,13 @@ def parse(argv: list[str]) -> Flags:
     parser.add_argument(
         "--host", default="127.0.0.1", help="address to listen at (127.0.0.1: this machine alone reaches it)"
     )
-    parser.add_argument("--port", type=_port, default=server.PORT, metavar="N", help="0 for any (%(default)s)")
+    parser.add_argument(
+        "--port",
+        type=commands.whole_number(0, 65_535),
+        default=server.PORT,
+        metavar="N",
+        help="0 for any (%(default)s)",
+    )
     parser.add_argument("--as", dest="who", type=_name, metavar="NAME", help="who reviews (the user's name)")
     flags, _ = commands.parsed(parser, argv)
     known = vars(flags)
@@ -51,12 +57,6 @@ def store_of(text: str) -> Path:
     """The file of a store that a flag names, itself or by its folder."""
     path = commands.expanded(text)
     return path / NAME if path.is_dir() else path
-
-
-def _port(text: str) -> int:
-    if not text.isascii() or not text.isdecimal() or int(text) > 65_535:
-        raise argparse.ArgumentTypeError(f"{text!r} is no port; allowed is 0 to 65535")
-    return int(text)
 
 
 def _name(text: str) -> str:
@@ -74,7 +74,7 @@ def _user() -> str:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs the command line; returns the exit status."""
-    flags = parse(list(sys.argv[1:] if argv is None else argv))
+    flags = parse(argv)
     return commands.status_of(lambda: serve(flags), flags.traceback)
 
 
