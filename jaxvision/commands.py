@@ -292,6 +292,16 @@ def parsed(
     return known, overrides
 
 
+def flags_of(
+    parser: argparse.ArgumentParser, argv: Sequence[str] | None, intermixed: bool = False
+) -> argparse.Namespace:
+    """The flags of a command that takes no config, as `parsed`; ends the process for an override of one, too."""
+    flags, overrides = parsed(parser, argv, intermixed)
+    if overrides:
+        parser.error(f"--config.{next(iter(overrides))}: {parser.prog.split()[-1]} sets no field of a config")
+    return flags
+
+
 def _not_known(argument: str, parser: argparse.ArgumentParser) -> str:
     """What a message says of an argument that is no flag."""
     name = argument.partition("=")[0]

@@ -46,10 +46,7 @@ def parse(argv: Sequence[str] | None) -> Flags:
     parser.add_argument(
         "--images", type=commands.expanded, metavar="DIR", help="the folder of the images, where it is not found"
     )
-    flags, overrides = commands.parsed(parser, argv, intermixed=True)
-    if overrides:
-        parser.error(f"--config.{next(iter(overrides))}: convert sets no field of a config")
-    known = vars(flags)
+    known = vars(commands.flags_of(parser, argv, intermixed=True))
     return Flags(format=Format(known.pop("format")), **known)
 
 

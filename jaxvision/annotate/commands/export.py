@@ -66,10 +66,7 @@ def parse(argv: Sequence[str] | None) -> Flags:
         metavar="P",
         help="leave out guesses with a lower calibrated probability, above 0 also those without one (0)",
     )
-    flags, overrides = commands.parsed(parser, argv, intermixed=True)
-    if overrides:
-        parser.error(f"--config.{next(iter(overrides))}: export sets no field of a config")
-    known = vars(flags)
+    known = vars(commands.flags_of(parser, argv, intermixed=True))
     return Flags(format=Format(known.pop("format")), **known)
 
 

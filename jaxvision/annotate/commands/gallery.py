@@ -9,10 +9,9 @@ from pathlib import Path
 from typing import NamedTuple
 
 from jaxvision import commands
-from jaxvision.annotate.commands.review import store_of
 from jaxvision.annotate.gallery import PER_PAGE, SIDE, gallery
 from jaxvision.annotate.previews import images_of
-from jaxvision.annotate.store import Store
+from jaxvision.annotate.store import Store, file_of
 from jaxvision.errors import amount
 
 
@@ -33,7 +32,7 @@ def parse(argv: Sequence[str] | None) -> Flags:
         "annotate gallery",
         description="Draw the images of a store with their objects as HTML pages that need nothing else.",
     )
-    parser.add_argument("store", type=store_of, metavar="STORE", help="file of the store, or its folder")
+    parser.add_argument("store", type=commands.expanded, metavar="STORE", help="file of the store, or its folder")
     parser.add_argument(
         "--output",
         required=True,
@@ -64,7 +63,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def write(flags: Flags) -> int:
     """Writes the pages; returns the exit status, 1 where an image can't be shown."""
-    with Store(flags.store, readonly=True) as store:
+    with Store(file_of(flags.store), readonly=True) as store:
         images = images_of(store, flags.images)
         found = gallery(store, images, flags.output, per_page=flags.per_page, side=flags.size)
     for name, why in found.failures.items():

@@ -107,10 +107,7 @@ def parse(argv: Sequence[str] | None) -> Flags:
     parser.add_argument(
         "--redo", action="store_true", help="label all anew, what a person touched too; copies the store before"
     )
-    flags, overrides = commands.parsed(parser, argv)
-    known = vars(flags)
-    if overrides:
-        parser.error(f"--config.{next(iter(overrides))}: label sets no field of a config")
+    known = vars(commands.flags_of(parser, argv))
     images = known.pop("images")
     if len(images) > 1:
         parser.error(

@@ -43,7 +43,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 def run(flags: Flags) -> int:
     """Prints the images; returns the exit status, 1 where one could not be read."""
     from jaxvision.annotate import choosing
-    from jaxvision.annotate.store import Store
+    from jaxvision.annotate.store import Store, file_of
     from jaxvision.errors import ConfigError, printable
 
     failed: list[str] = []
@@ -52,7 +52,7 @@ def run(flags: Flags) -> int:
         failed.append(text)
         print(commands.one_line(f"jaxvision: {text}"), file=sys.stderr)
 
-    path = flags.store / "annotations.sqlite" if flags.store.is_dir() else flags.store
+    path = file_of(flags.store)
     with Store(path, readonly=True) as store:
         folder = flags.images or choosing.folder_of(store.settings)
         if folder is None:
