@@ -11,6 +11,7 @@ of its own; the same command without --worker= then takes them over. Exit status
 others are.
 """
 
+import argparse
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -65,26 +66,7 @@ def parse(argv: Sequence[str] | None) -> Flags:
         metavar="DIR",
         help="a folder outside of it, for the store and the summary",
     )
-    model = {"action": "append", "dest": "models", "default": []}
-    parser.add_argument("--workdir", metavar="RUN", help="the folder of a run; again for each further model", **model)
-    parser.add_argument(
-        "--weights", metavar="NAME", help="published weights, such as ssd_mobilenet_v2; again for further ones", **model
-    )
-    parser.add_argument("--masks", metavar="NAME", help="cut objects without a mask out by this network: u2netp")
-    parser.add_argument(
-        "--attributes",
-        type=commands.names,
-        default=(),
-        metavar="NAME,...",
-        help="colour, shape, text, or the folder of a run that learned attributes",
-    )
-    parser.add_argument("--tta", action="store_true", help="show each model the images mirrored, too, and fuse")
-    parser.add_argument(
-        "--tiles",
-        type=commands.read_by(_tiles),
-        metavar="SIZE",
-        help="cut images into overlapping squares of SIZE pixels",
-    )
+    _add_model_flags(parser)
     parser.add_argument(
         "--score", type=commands.fraction, default=0.3, metavar="T", help="leave out what is found below it (0.3)"
     )
@@ -116,6 +98,30 @@ def parse(argv: Sequence[str] | None) -> Flags:
     if not known["models"]:
         parser.error("name a model: --workdir=RUN or --weights=NAME")
     return Flags(images=images[0], models=tuple(known.pop("models")), **known)
+
+
+def _add_model_flags(parser: argparse.ArgumentParser) -> None:
+    """The flags of the models, and of what they are shown."""
+    model = {"action": "append", "dest": "models", "default": []}
+    parser.add_argument("--workdir", metavar="RUN", help="the folder of a run; again for each further model", **model)
+    parser.add_argument(
+        "--weights", metavar="NAME", help="published weights, such as ssd_mobilenet_v2; again for further ones", **model
+    )
+    parser.add_argument("--masks", metavar="NAME", help="cut objects without a mask out by this network: u2netp")
+    parser.add_argument(
+        "--attributes",
+        type=commands.names,
+        default=(),
+        metavar="NAME,...",
+        help="colour, shape, text, or the folder of a run that learned attributes",
+    )
+    parser.add_argument("--tta", action="store_true", help="show each model the images mirrored, too, and fuse")
+    parser.add_argument(
+        "--tiles",
+        type=commands.read_by(_tiles),
+        metavar="SIZE",
+        help="cut images into overlapping squares of SIZE pixels",
+    )
 
 
 def _tiles(text: str) -> Tiling:
