@@ -248,7 +248,7 @@ def names(text: str) -> tuple[str, ...]:
     """The names that a flag gives, with commas between; spaces around them are none of theirs.
 
     Raises:
-      argparse.ArgumentTypeError: for one without a letter.
+      argparse.ArgumentTypeError: for an empty one.
     """
     found = tuple(part.strip() for part in text.split(","))
     if not all(found):
