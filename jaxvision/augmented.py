@@ -3,8 +3,6 @@
 python -m jaxvision.augmented --config=experiments/cifar10_resnet18.py --output=sheet.png [my_images ...]
 """
 
-import argparse
-import sys
 from collections.abc import Callable, Sequence
 from itertools import islice
 from pathlib import Path
@@ -40,7 +38,7 @@ class Flags(NamedTuple):
     traceback: bool
 
 
-def parse(argv: list[str]) -> Flags:
+def parse(argv: Sequence[str] | None) -> Flags:
     """The flags."""
     parser = commands.new_parser(
         "augmented",
@@ -50,7 +48,13 @@ def parse(argv: list[str]) -> Flags:
     commands.add_config_flag(parser)
     parser.add_argument("paths", nargs="*", type=commands.expanded, metavar="PATH", help="image, video or folder")
     parser.add_argument("--train", action="store_true", help="show the training data, with what they are labelled with")
-    parser.add_argument("--output", required=True, type=_output, metavar="FILE", help="to write: .png")
+    parser.add_argument(
+        "--output",
+        required=True,
+        type=commands.output_ending(".png", any_case=True),
+        metavar="FILE",
+        help="to write: .png",
+    )
     parser.add_argument("--rows", type=int, default=5, metavar="N", help="images, at most (5)")
     parser.add_argument("--columns", type=int, default=8, metavar="N", help="pictures of each, the first as it is (8)")
     parser.add_argument("--seed", type=int, default=0, metavar="N", help="other random numbers")
@@ -63,16 +67,9 @@ def parse(argv: list[str]) -> Flags:
     return Flags(overrides=overrides, paths=tuple(known.pop("paths")), **known)
 
 
-def _output(text: str) -> Path:
-    path = commands.output(text)
-    if path.suffix.lower() != ".png":
-        raise argparse.ArgumentTypeError(f"{text!r} must end in .png")
-    return path
-
-
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs the command line; returns the exit status."""
-    flags = parse(list(sys.argv[1:] if argv is None else argv))
+    flags = parse(argv)
     return commands.status_of(lambda: draw(flags), flags.traceback)
 
 

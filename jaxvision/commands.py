@@ -1,21 +1,23 @@
-"""What the commands share: flags of the config, and the user's errors in one line."""
+"""What the commands share: flags and what they take, and the user's errors in one line."""
 
 from __future__ import annotations
 
 import argparse
 import logging
+import math
 import sys
 import threading
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Literal, NoReturn
+from typing import Literal, NoReturn, TypeVar
 
 from jaxvision.errors import AnotherProcessFailed, UserError, closest, cut, printable
 from jaxvision.machine.folders import local
 from jaxvision.machine.output import outlast
 from jaxvision.machine.signals import TOLD_TO_END, Stopped, leave_at_once, stoppable
 
+T = TypeVar("T")
 LONGEST = 1_000
 """Characters of a message; of a longer one, the middle is left out."""
 
@@ -137,13 +139,22 @@ def expanded(text: str) -> Path:
     Raises:
       argparse.ArgumentTypeError: for an address, or `~` without a home folder.
     """
-    try:
-        return local(text)
-    except ValueError as error:
-        raise argparse.ArgumentTypeError(str(error)) from None
+    return read_by(local)(text)
 
 
-def split_overrides(argv: list[str], error: Callable[[str], object]) -> tuple[dict[str, str], list[str]]:
+def read_by(read: Callable[[str], T]) -> Callable[[str], T]:
+    """The type of a flag that `read` reads; what that refuses with a ValueError is told in its own words."""
+
+    def value(text: str) -> T:
+        try:
+            return read(text)
+        except ValueError as error:
+            raise argparse.ArgumentTypeError(str(error)) from None
+
+    return value
+
+
+def split_overrides(argv: Sequence[str], error: Callable[[str], object]) -> tuple[dict[str, str], list[str]]:
     """Takes `--config.FIELD=VALUE` and `--config.FIELD VALUE` out of the arguments.
 
     Args:
@@ -190,6 +201,61 @@ def output_folder(text: str) -> Path:
     return path
 
 
+def output_ending(*endings: str, any_case: bool = False) -> Callable[[str], Path]:
+    """The type of a flag that names a file for output, as `output`, whose name ends in one of these: `.csv`, say."""
+
+    def named(text: str) -> Path:
+        path = output(text)
+        if (path.suffix.lower() if any_case else path.suffix) not in endings:
+            raise argparse.ArgumentTypeError(f"{text!r} must end in {' or '.join(endings)}")
+        return path
+
+    return named
+
+
+def whole_number(least: int, most: float = math.inf) -> Callable[[str], int]:
+    """The type of a flag that takes a whole number, not negative, within these bounds."""
+    allowed = f"from {least} on" if most == math.inf else f"from {least} to {most:,}"
+
+    def number(text: str) -> int:
+        if not (text.isascii() and text.isdecimal()) or not least <= int(text) <= most:
+            raise argparse.ArgumentTypeError(f"{text!r} is no whole number {allowed}")
+        return int(text)
+
+    return number
+
+
+positive = whole_number(1)
+"""The whole number from 1 on that a flag gives."""
+
+
+def fraction(text: str) -> float:
+    """The number from 0 to 1 that a flag gives: a score, a probability.
+
+    Raises:
+      argparse.ArgumentTypeError: for anything else.
+    """
+    try:
+        number = float(text)
+    except ValueError:
+        number = math.nan
+    if not 0 <= number <= 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is no number from 0 to 1")
+    return number
+
+
+def names(text: str) -> tuple[str, ...]:
+    """The names that a flag gives, with commas between; spaces around them are none of theirs.
+
+    Raises:
+      argparse.ArgumentTypeError: for an empty one.
+    """
+    found = tuple(part.strip() for part in text.split(","))
+    if not all(found):
+        raise argparse.ArgumentTypeError(f"{text!r} has an empty name; allowed are names with commas between")
+    return found
+
+
 class Parser(argparse.ArgumentParser):
     """A parser that says in one line what is wrong with a command line."""
 
@@ -206,16 +272,16 @@ def new_parser(name: str, description: str, epilog: str = "", package: str = "ja
 
 
 def parsed(
-    parser: argparse.ArgumentParser, argv: list[str], intermixed: bool = False
+    parser: argparse.ArgumentParser, argv: Sequence[str] | None, intermixed: bool = False
 ) -> tuple[argparse.Namespace, dict[str, str]]:
     """The flags, and the overrides of the config; ends the process where they don't fit.
 
     Args:
       parser: of the flags that are no overrides.
-      argv: the command line.
+      argv: the command line; None for that of this process.
       intermixed: whether paths may stand between the flags.
     """
-    overrides, rest = split_overrides(argv, parser.error)
+    overrides, rest = split_overrides(sys.argv[1:] if argv is None else argv, parser.error)
     options = {option for action in parser._actions for option in action.option_strings}
     for argument in rest:
         if argument.startswith("--") and argument.partition("=")[0] not in options:
@@ -224,6 +290,16 @@ def parsed(
     if unknown:
         parser.error(_not_known(unknown[0], parser))
     return known, overrides
+
+
+def flags_of(
+    parser: argparse.ArgumentParser, argv: Sequence[str] | None, intermixed: bool = False
+) -> argparse.Namespace:
+    """The flags of a command that takes no config, as `parsed`; ends the process for an override of one, too."""
+    flags, overrides = parsed(parser, argv, intermixed)
+    if overrides:
+        parser.error(f"--config.{next(iter(overrides))}: {parser.prog.split()[-1]} sets no field of a config")
+    return flags
 
 
 def _not_known(argument: str, parser: argparse.ArgumentParser) -> str:

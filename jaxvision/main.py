@@ -81,21 +81,7 @@ def parse(argv: list[str]) -> Flags:
         help="trace these steps, LAST not among them, for Perfetto and TensorBoard; some ten MB a step",
     )
     parser.add_argument("--no-report", action="store_true", help="draw no pictures at the end: a sweep, say")
-    devices = parser.add_argument_group("devices")
-    commands.add_devices_flag(devices)
-    devices.add_argument(
-        "--distributed", action="store_true", help="one of several processes, found by SLURM, Open MPI or Cloud TPU"
-    )
-    devices.add_argument("--coordinator", metavar="HOST:PORT", help="of process 0, where none of those is in use")
-    devices.add_argument("--processes", type=int, metavar="N", help="how many there are")
-    devices.add_argument("--process", type=int, metavar="I", help="which one this is, from 0")
-    devices.add_argument(
-        "--patience",
-        type=int,
-        default=300,
-        metavar="SECONDS",
-        help="how long to wait for the others, then status 2 (300)",
-    )
+    _add_device_flags(parser)
     if {"-h", "--help"} & set(argv) and (file := _config_of(argv)) is not None:
         try:
             parser.epilog = f"{parser.epilog} {fields_of(file)}"
@@ -119,6 +105,25 @@ def parse(argv: list[str]) -> Flags:
         fsdp=known.fsdp,
         meeting=meeting,
         command=command,
+    )
+
+
+def _add_device_flags(parser: argparse.ArgumentParser) -> None:
+    """`--fsdp`, and the flags of a run of several processes, which `meeting_of` reads."""
+    devices = parser.add_argument_group("devices")
+    commands.add_devices_flag(devices)
+    devices.add_argument(
+        "--distributed", action="store_true", help="one of several processes, found by SLURM, Open MPI or Cloud TPU"
+    )
+    devices.add_argument("--coordinator", metavar="HOST:PORT", help="of process 0, where none of those is in use")
+    devices.add_argument("--processes", type=int, metavar="N", help="how many there are")
+    devices.add_argument("--process", type=int, metavar="I", help="which one this is, from 0")
+    devices.add_argument(
+        "--patience",
+        type=int,
+        default=300,
+        metavar="SECONDS",
+        help="how long to wait for the others, then status 2 (300)",
     )
 
 

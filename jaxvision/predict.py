@@ -61,7 +61,7 @@ class Flags(NamedTuple):
     traceback: bool
 
 
-def parse(argv: list[str]) -> Flags:
+def parse(argv: Sequence[str] | None) -> Flags:
     """The flags."""
     parser = commands.new_parser(
         "predict",
@@ -73,13 +73,15 @@ def parse(argv: list[str]) -> Flags:
     parser.add_argument(
         "--output",
         required=True,
-        type=_output,
+        type=commands.output_ending(*records.SUFFIXES),
         metavar="FILE",
         help="to write, or replace: .csv, .jsonl, .json (COCO's)",
     )
-    parser.add_argument("--top", type=_positive, default=5, metavar="K", help="classes of a classifier, best first (5)")
     parser.add_argument(
-        "--score", type=_score, default=0.3, metavar="T", help="leave out objects with a lower score (0.3)"
+        "--top", type=commands.positive, default=5, metavar="K", help="classes of a classifier, best first (5)"
+    )
+    parser.add_argument(
+        "--score", type=commands.fraction, default=0.3, metavar="T", help="leave out objects with a lower score (0.3)"
     )
     parser.add_argument(
         "--draw",
@@ -100,14 +102,19 @@ def parse(argv: list[str]) -> Flags:
         help="masks of objects as run lengths (rle), or as polygons where they have no hole",
     )
     parser.add_argument("--eval", metavar="NAME", help="see images as this evaluation does (the first that can)")
-    parser.add_argument("--batch-size", type=_positive, metavar="N", help="images at once (as that evaluation)")
-    parser.add_argument("--every", type=_positive, default=1, metavar="N", help="of a video, every Nth frame")
+    parser.add_argument("--batch-size", type=commands.positive, metavar="N", help="images at once (as that evaluation)")
+    parser.add_argument("--every", type=commands.positive, default=1, metavar="N", help="of a video, every Nth frame")
     parser.add_argument(
         "--animated", action="store_true", help="take the frames of animated GIF and WebP files, not only the first"
     )
-    parser.add_argument("--tiles", type=_positive, metavar="SIZE", help="cut images into squares of SIZE pixels")
     parser.add_argument(
-        "--tile-overlap", type=_count, metavar="N", help="pixels that neighbouring tiles share (a quarter of SIZE)"
+        "--tiles", type=commands.positive, metavar="SIZE", help="cut images into squares of SIZE pixels"
+    )
+    parser.add_argument(
+        "--tile-overlap",
+        type=commands.whole_number(0),
+        metavar="N",
+        help="pixels that neighbouring tiles share (a quarter of SIZE)",
     )
     parser.add_argument(
         "--strict", action="store_true", help="end at the first unreadable file, instead of leaving it out"
@@ -128,35 +135,9 @@ def _tiling(parser: argparse.ArgumentParser, size: int | None, overlap: int | No
         parser.error(f"--tiles= --tile-overlap=: {error}")
 
 
-def _output(text: str) -> Path:
-    path = commands.output(text)
-    if path.suffix not in records.SUFFIXES:
-        raise argparse.ArgumentTypeError(f"{text!r} must end in {' or '.join(records.SUFFIXES)}")
-    return path
-
-
-def _positive(text: str) -> int:
-    if not text.isascii() or not text.isdecimal() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"{text!r} is no whole number from 1 on")
-    return int(text)
-
-
-def _count(text: str) -> int:
-    if not text.isascii() or not text.isdecimal():
-        raise argparse.ArgumentTypeError(f"{text!r} is no whole number from 0 on")
-    return int(text)
-
-
-def _score(text: str) -> float:
-    number = float(text)
-    if not 0 <= number <= 1:
-        raise argparse.ArgumentTypeError(f"{text!r} is no score; allowed is 0 to 1")
-    return number
-
-
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs the command line; returns the exit status."""
-    flags = parse(list(sys.argv[1:] if argv is None else argv))
+    flags = parse(argv)
     return commands.status_of(lambda: write(flags), flags.traceback)
 
 

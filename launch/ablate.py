@@ -6,7 +6,6 @@ python -m launch.ablate --config=experiments/ablations/quickstart.py --workdir=s
 from __future__ import annotations
 
 import argparse
-import sys
 from collections.abc import Mapping, Sequence
 
 from jaxvision import commands
@@ -19,7 +18,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         "ablate", "Run a baseline and named changes of it, with every seed; the same command goes on."
     )
     parser.epilog = "--config is a file with get_ablation(); --config.FIELD=VALUE sets a field for all variants."
-    flags, overrides = commands.parsed(parser, list(sys.argv[1:] if argv is None else argv))
+    flags, overrides = commands.parsed(parser, argv)
     return commands.status_of(lambda: start(flags, overrides), flags.traceback)
 
 

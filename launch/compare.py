@@ -6,7 +6,6 @@ python -m launch.compare runs/a runs/b [--first-difference]
 from __future__ import annotations
 
 import argparse
-import sys
 from collections.abc import Sequence
 
 from jaxvision import commands
@@ -22,7 +21,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         action="store_true",
         help="find the first step and array in which they part, from their checkpoints and by training again from there",
     )
-    flags, _ = commands.parsed(parser, list(sys.argv[1:] if argv is None else argv))
+    flags, _ = commands.parsed(parser, argv)
     return commands.status_of(lambda: start(flags), flags.traceback)
 
 

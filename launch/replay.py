@@ -6,7 +6,6 @@ python -m launch.replay runs/quickstart [--workdir=runs/quickstart-again] [--con
 from __future__ import annotations
 
 import argparse
-import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -26,7 +25,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         help="of the replay; RUN-replay. The same command goes on in it",
     )
     commands.add_devices_flag(parser)
-    flags, overrides = commands.parsed(parser, list(sys.argv[1:] if argv is None else argv))
+    flags, overrides = commands.parsed(parser, argv)
     return commands.status_of(lambda: start(flags, overrides), flags.traceback, terminated=INTERRUPTED)
 
 

@@ -6,7 +6,6 @@ python -m launch.report sweeps/quickstart [--figure=test/accuracy] [--better=low
 from __future__ import annotations
 
 import argparse
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -26,7 +25,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument(
         "--draws", type=int, default=1000, metavar="N", help="resampled test sets (1000); 0 leaves it out"
     )
-    flags, _ = commands.parsed(parser, list(sys.argv[1:] if argv is None else argv))
+    flags, _ = commands.parsed(parser, argv)
     return commands.status_of(lambda: start(flags), flags.traceback)
 
 

@@ -35,10 +35,16 @@ def parser() -> argparse.ArgumentParser:
     add = flags.add_argument
     commands.add_config_flag(flags)
     add("--workdir", required=True, type=commands.expanded, metavar="DIR", help="the folder of the study and its runs")
-    add("--trials", required=True, type=count, metavar="N", help="trials in all, those of earlier starts included")
+    add(
+        "--trials",
+        required=True,
+        type=commands.positive,
+        metavar="N",
+        help="trials in all, those of earlier starts included",
+    )
     add("--decide", required=True, metavar="FIGURE[:lower]", help="the figure to search by, such as test/accuracy")
     add("--sampler", choices=SAMPLERS, default="tpe", help="what suggests values (tpe)")
-    add("--seed", type=seed, default=0, metavar="N", help="of the sampler (0)")
+    add("--seed", type=commands.whole_number(0), default=0, metavar="N", help="of the sampler (0)")
     add("--prune", choices=PRUNERS, default="none", help="median: end runs that are below the median of those before")
     add("--pictures", action="store_true", help="each run draws its report/")
     local = flags.add_argument_group("runs on this machine")
@@ -47,28 +53,6 @@ def parser() -> argparse.ArgumentParser:
     add("--retries", type=int, default=1, metavar="N", help="times that a run that failed is started again (1)")
     add("--stop-after-failures", type=int, default=3, metavar="N", help="failures after which no trial is started (3)")
     return flags
-
-
-def count(text: str) -> int:
-    """A number of trials.
-
-    Raises:
-      argparse.ArgumentTypeError: if it is none, or below 1.
-    """
-    if not (text.isascii() and text.isdecimal()) or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"{text!r} is no number of trials; allowed are 1 and more")
-    return int(text)
-
-
-def seed(text: str) -> int:
-    """A seed.
-
-    Raises:
-      argparse.ArgumentTypeError: if it is no whole number, or negative.
-    """
-    if not (text.isascii() and text.isdecimal()):
-        raise argparse.ArgumentTypeError(f"{text!r} is no seed; allowed are whole numbers from 0 on")
-    return int(text)
 
 
 def main(argv: Sequence[str] | None = None) -> int:

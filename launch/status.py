@@ -6,7 +6,6 @@ python -m launch.status sweeps/quickstart
 from __future__ import annotations
 
 import argparse
-import sys
 from collections.abc import Sequence
 
 from jaxvision import commands
@@ -16,7 +15,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Runs the command line; returns the exit status: 0 if all runs are done or pruned, else 1."""
     parser = commands.new_parser("status", "Print where each run of a plan stands.", package="launch")
     parser.add_argument("folder", type=commands.expanded, metavar="DIR", help="the folder of the plan and its runs")
-    flags, _ = commands.parsed(parser, list(sys.argv[1:] if argv is None else argv))
+    flags, _ = commands.parsed(parser, argv)
     return commands.status_of(lambda: start(flags), flags.traceback)
 
 

@@ -7,9 +7,8 @@ from labelled_datasets import write_images
 from test_formats_converting import everything
 
 from jaxvision.annotate import __main__ as annotate
-from jaxvision.annotate import exporting
 from jaxvision.annotate.records import Annotation, ImageRecord, Source
-from jaxvision.annotate.store import Change, Store
+from jaxvision.annotate.store import NAME, Change, Store
 from jaxvision.formats import converting
 from jaxvision.formats.converting import Format
 
@@ -130,7 +129,7 @@ def test_what_is_wanted_is_exported_and_what_a_person_touched_always(tmp_path, s
 def test_every_format_is_exported_the_same_each_time(tmp_path, store, format):
     one, two = (tmp_path / f"{name}{converting.SUFFIXES.get(format, '')}" for name in ("one", "two"))
     for output in (one, two):
-        assert run("export", store / exporting.STORE, f"--output={output}", f"--format={format}") == 0
+        assert run("export", store / NAME, f"--output={output}", f"--format={format}") == 0
     files = sorted(each.relative_to(one) for each in one.rglob("*") if each.is_file()) if one.is_dir() else [""]
     assert files
     assert [(one / each).read_bytes() for each in files] == [(two / each).read_bytes() for each in files]
@@ -141,8 +140,8 @@ def test_what_export_refuses_is_told_in_one_line(tmp_path, store, capsys):
     assert capsys.readouterr().err.count("\n") == 1
     for flag, message in (
         ("--state=nwe", "'nwe' is no state; did you mean 'new'?"),
-        ("--least-score=2", "'2'; allowed is 0 to 1"),
-        ("--least-probability=x", "'x'; allowed is 0 to 1"),
+        ("--least-score=2", "'2' is no number from 0 to 1"),
+        ("--least-probability=x", "'x' is no number from 0 to 1"),
         ("--config.x=1", "sets no field"),
     ):
         with pytest.raises(SystemExit):

@@ -177,8 +177,8 @@ def test_what_can_not_be_used_is_told_in_a_line(place, command, tmp_path):
     [
         ((), "one of the arguments --workdir --predictions is required"),
         (("--workdir=a", "--predictions=b"), "not allowed with argument"),
-        (("--workdir=a", "--score=2"), "'2' is no score; allowed is 0 to 1"),
-        (("--workdir=a", "--score=nan"), "'nan' is no score; allowed is 0 to 1"),
+        (("--workdir=a", "--score=2"), "'2' is no number from 0 to 1"),
+        (("--workdir=a", "--score=nan"), "'nan' is no number from 0 to 1"),
         (("--workdir=a", "--first=0"), "'0' is no whole number from 1 on"),
         (("--workdir=a", "--output=a.txt"), "'a.txt' must end in .csv or .jsonl"),
     ],

@@ -401,7 +401,7 @@ def test_a_port_in_use_is_one_line(path, capsys):
 @pytest.mark.parametrize(
     ("flags", "told"),
     [
-        (["--port=65536"], "'65536' is no port; allowed is 0 to 65535"),
+        (["--port=65536"], "'65536' is no whole number from 0 to 65,535"),
         (["--as= "], "is no name of 1 to 100 characters"),
         (["--host=192.0.2.1", "--port=0"], "port 0 of 192.0.2.1 can't be listened at: "),
         (["--images=/nowhere", "--port=0"], "there is no folder /nowhere with the images of "),

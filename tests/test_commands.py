@@ -1,6 +1,8 @@
 """The list of the commands, and what all of them say to errors."""
 
+import argparse
 import importlib.util
+import re
 import runpy
 import sys
 import tomllib
@@ -76,6 +78,37 @@ def test_a_command_line_that_does_not_fit_is_told_in_one_line(capsys):
     told = capsys.readouterr().err
     assert (ended.value.code, told.count("\n")) == (2, 1)
     assert told.startswith("jaxvision: argument --count: invalid int value: 'x' (python -m jaxvision.main --help")
+
+
+@pytest.mark.parametrize(
+    ("read", "taken", "refused"),
+    [
+        (
+            commands.positive,
+            {"1": 1, "007": 7},
+            dict.fromkeys(("0", "-1", "1.0", "²", ""), "no whole number from 1 on"),
+        ),
+        (commands.whole_number(2, 1_000), {"2": 2, "1000": 1000}, {"1": "from 2 to 1,000", "1001": "from 2 to 1,000"}),
+        (
+            commands.fraction,
+            {"0": 0, "1": 1, ".5": 0.5},
+            dict.fromkeys(("1.01", "-1", "nan", "x"), "no number from 0 to 1"),
+        ),
+        (commands.names, {"a": ("a",), "a, b c": ("a", "b c")}, {"": "an empty name", "a,,b": "an empty name"}),
+        (
+            commands.output_ending(".a", ".b"),
+            {"x.a": Path("x.a")},
+            {"x.A": "must end in .a or .b", "no/x.a": "no folder"},
+        ),
+        (commands.output_ending(".a", any_case=True), {"x.A": Path("x.A")}, {"x.b": "must end in .a"}),
+        (commands.read_by(int), {"3": 3}, {"x": "invalid literal for int() with base 10: 'x'"}),
+    ],
+)
+def test_what_a_flag_takes_and_what_it_refuses(read, taken, refused):
+    assert {text: read(text) for text in taken} == taken
+    for text, message in refused.items():
+        with pytest.raises(argparse.ArgumentTypeError, match=re.escape(message)):
+            read(text)
 
 
 def test_what_takes_a_while_is_told_on_a_terminal_alone(capsys, monkeypatch):

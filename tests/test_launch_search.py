@@ -202,8 +202,8 @@ def test_a_description_that_was_changed_or_a_sweep_is_refused(tmp_path):
 @pytest.mark.parametrize(
     ("flags", "says"),
     [
-        (["--trials=0", "--search.steps=1,2"], "--trials: '0' is no number of trials; allowed are 1 and more"),
-        (["--search.steps=1,2", "--seed=-1"], "'-1' is no seed"),
+        (["--trials=0", "--search.steps=1,2"], "--trials: '0' is no whole number from 1 on"),
+        (["--search.steps=1,2", "--seed=-1"], "'-1' is no whole number from 0 on"),
         ([], "the search has no field"),
         (["--search.learning_rat=1,2"], "config has no field 'learning_rat'; did you mean 'learning_rate'?"),
         (["--search.steps=1,2", "--config.steps=3"], "--search.steps and --config.steps are both given"),

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from jaxvision.annotate import doubt_table, doubts, folds, listed
-from jaxvision.annotate.doubts import DoubtKind
+from jaxvision.annotate.doubts import Doubt, DoubtKind
 from jaxvision.errors import ConfigError, DataError, amount, nearest, raised_as
 from jaxvision.formats import opening
 from jaxvision.formats.annotation import Listing
@@ -55,11 +55,7 @@ def write(
       DataError: for a dataset or predictions that can't be read.
       ConfigError: for a model that does not find objects of these classes.
     """
-    with raised_as(DataError):
-        listing = opening.open(dataset, split, images=images)
-    listing = opening.without_root_category(listing)
-    if not listing.images:
-        raise DataError(f"{dataset} has no image")
+    listing = _opened(dataset, split, images)
     if workdirs:
         found = folds.predictions_by(
             workdirs, listing.images, score, lambda file, error: complain(f"skipped {file}: {error}")
@@ -75,9 +71,22 @@ def write(
     if folder is not None:
         files = {image.name: image.file for image in listing.images}
         faulty += doubt_table.draw(folder, ranked, files, first)
+    return DoubtReport(_line(ranked), faulty)
+
+
+def _opened(dataset: str | Path, split: str | None, images: str | Path | None) -> Listing:
+    with raised_as(DataError):
+        listing = opening.open(dataset, split, images=images)
+    if not listing.images:
+        raise DataError(f"{dataset} has no image")
+    return opening.without_root_category(listing)
+
+
+def _line(ranked: Sequence[Doubt]) -> str:
+    """How many doubts there are, and how many likely ones of each kind."""
     counts = Counter(each.kind for each in ranked if each.score >= 0.5)
     told = ", ".join(f"{counts[kind]:,} {kind}" for kind in DoubtKind)
-    return DoubtReport(f"{amount(len(ranked), 'doubt')}, with a score of 0.5 or more {told}", faulty)
+    return f"{amount(len(ranked), 'doubt')}, with a score of 0.5 or more {told}"
 
 
 def _of_classes(found: Predictions, listing: Listing, score: float, complain: Callable[[str], None]) -> Predictions:

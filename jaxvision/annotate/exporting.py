@@ -7,14 +7,12 @@ from typing import NamedTuple, get_args
 
 from jaxvision.annotate.exchange import exchange
 from jaxvision.annotate.records import Annotation, ImageRecord, State
-from jaxvision.annotate.store import Store
+from jaxvision.annotate.store import Store, file_of
 from jaxvision.formats import converting
 from jaxvision.formats.converting import Format, Masks
 from jaxvision.formats.labelled import Dataset, Loss
 from jaxvision.formats.losses import told
 
-STORE = "annotations.sqlite"
-"""Name of the store in the folder that `label` writes."""
 STATES: tuple[State, ...] = get_args(State)
 
 
@@ -45,11 +43,6 @@ class Exported(NamedTuple):
     """What the format has no place for."""
     left_out: list[Loss]
     """What of the store was not wanted, or can't be."""
-
-
-def file_of(store: Path) -> Path:
-    """The file of a store, which may be named by its folder."""
-    return store / STORE if store.is_dir() else store
 
 
 def export(

@@ -128,11 +128,6 @@ def opened(output: Path, images: Path, worker: Worker) -> Store:
     return store
 
 
-def store_name(worker: Worker) -> str:
-    """Name of the file of a worker's store."""
-    return STORE if worker == ALONE else f"annotations.{worker.index}-of-{worker.count}.sqlite"
-
-
 def keep(store: Store, key: str, value: Any) -> None:
     """Keeps a setting; nothing is written if the store has it."""
     text = json.dumps(value, ensure_ascii=False, sort_keys=True)

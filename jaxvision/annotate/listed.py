@@ -16,6 +16,9 @@ from jaxvision.masks.runs import of_coco
 def images_of(listing: Listing) -> Iterator[LabelledImage]:
     """The images of a listing with their objects, boxes and masks in pixels.
 
+    Their names and order are those of a source of the listing, by which folds are made (`annotate.folds`) and files found;
+    `formats.converting.read` names and orders images as the file does, knows no split and no image files, and refuses more.
+
     Raises:
       DataError: for an image whose size neither its annotations nor the file tell.
     """

@@ -18,9 +18,16 @@ from jaxvision.annotate.records import Event, ImageRecord
 from jaxvision.annotate.rows import COLUMNS, Row
 from jaxvision.errors import DataError
 
-__all__ = ["Change", "Conflict", "ImageChanged", "Store"]
+__all__ = ["Change", "Conflict", "ImageChanged", "Store", "file_of"]
+NAME = "annotations.sqlite"
+"""Name of the store in the folder that `label` writes."""
 PAGE = 64
 """Records that are read at once."""
+
+
+def file_of(store: Path) -> Path:
+    """The file of a store, which may be named by its folder."""
+    return store / NAME if store.is_dir() else store
 
 
 class Store(Database):

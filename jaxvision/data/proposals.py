@@ -7,7 +7,6 @@ OpenCV returns the same regions in another order every time. Here they are sorte
 first N is a function of the image and the settings.
 """
 
-import sys
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -170,7 +169,7 @@ class Flags(NamedTuple):
     traceback: bool
 
 
-def parse(argv: Sequence[str]) -> Flags:
+def parse(argv: Sequence[str] | None) -> Flags:
     """The flags."""
     parser = commands.new_parser(
         "data.proposals",
@@ -184,7 +183,7 @@ def parse(argv: Sequence[str]) -> Flags:
     )
     parser.add_argument(
         "--classes",
-        type=lambda text: tuple(text.split(",")),
+        type=commands.names,
         default=(),
         metavar="A,B,...",
         help="of a VOC folder (default: those of Pascal VOC), or of a YOLO folder without data.yaml and classes.txt",
@@ -205,7 +204,7 @@ def parse(argv: Sequence[str]) -> Flags:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs the command line; returns the exit status."""
-    flags = parse(list(sys.argv[1:] if argv is None else argv))
+    flags = parse(argv)
     return commands.status_of(lambda: run(flags), flags.traceback)
 
 

@@ -83,14 +83,11 @@ def objects(rows: int, *, masks: object_masks.Form | None = None, weights: bool 
             raise ValueError("the source has no objects, only labels of whole images")
         contents: dict[int, Any] = {}
         if layout is None:
-            found, kept = placed(example.objects, placement)
+            found, shown = placed(example.objects, placement)
         else:
             found, contents = _placed_with_masks(example.objects, placement, layout)
-            kept = np.fromiter(contents, np.int64)
-        left_out = max(len(kept) - rows, 0)
-        if left_out:
-            first = np.lexsort((-found.area[kept], found.ignore[kept]))[:rows]
-            kept = kept[np.sort(first)]
+            shown = np.fromiter(contents, np.int64)
+        kept = _largest(found, shown, rows)
         n = len(kept)
         for name in ("boxes", "labels", "ignore", "area"):
             getattr(target, name)[row, :n] = getattr(found, name)[kept]
@@ -100,13 +97,26 @@ def objects(rows: int, *, masks: object_masks.Form | None = None, weights: bool 
         if layout is not None:
             for place, number in enumerate(kept.tolist()):
                 layout.write(target.masks, row, place, contents[number])
-        count = n + left_out
-        text = (
-            f"{amount(count, 'object')}, but rows for {rows}: {left_out} left out; target.objects({count}) holds them"
-        )
-        return text if left_out else None
+        return _left_out(len(shown), rows)
 
     return TargetForm(empty, fill)
+
+
+def _largest(found: Annotations, shown: np.ndarray, rows: int) -> np.ndarray:
+    """The numbers of those objects that have rows, in their order: the largest of those shown, those to ignore last."""
+    if len(shown) <= rows:
+        return shown
+    first = np.lexsort((-found.area[shown], found.ignore[shown]))[:rows]
+    return shown[np.sort(first)]
+
+
+def _left_out(count: int, rows: int) -> str | None:
+    """What to say of objects that have no row; None where all have one."""
+    if count <= rows:
+        return None
+    return (
+        f"{amount(count, 'object')}, but rows for {rows}: {count - rows} left out; target.objects({count}) holds them"
+    )
 
 
 def class_map() -> TargetForm:

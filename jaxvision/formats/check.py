@@ -8,7 +8,6 @@ python -m jaxvision.formats.check PATH [--images DIR] [--repaired OUT]
 import argparse
 import json
 import math
-import sys
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -42,7 +41,7 @@ class Flags(NamedTuple):
     traceback: bool
 
 
-def parse(argv: Sequence[str]) -> Flags:
+def parse(argv: Sequence[str] | None) -> Flags:
     """The flags."""
     parser = commands.new_parser(
         "formats.check",
@@ -85,9 +84,9 @@ def parse(argv: Sequence[str]) -> Flags:
 
 
 def _classes(text: str) -> tuple[str, ...]:
-    names = tuple(name.strip() for name in text.split(","))
-    if repeated(names) or not all(names):
-        raise argparse.ArgumentTypeError(f"{text!r}; allowed are names, each of them once, with commas between")
+    names = commands.names(text)
+    if repeated(names):
+        raise argparse.ArgumentTypeError(f"{text!r} has a name twice; allowed are names, each of them once")
     return names
 
 
@@ -101,7 +100,7 @@ def _values(text: str) -> dict[int, int | None]:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs the command line; returns the exit status."""
-    flags = parse(list(sys.argv[1:] if argv is None else argv))
+    flags = parse(argv)
     return commands.status_of(lambda: run(flags), flags.traceback)
 
 

@@ -13,25 +13,10 @@ from jaxvision.formats import coco, decimals, destination, json_file, segmentati
 from jaxvision.formats.annotation import AnnotatedImage, AnnotatedObject, Listing, repeated
 from jaxvision.formats.image_file import Size, upright_size
 from jaxvision.formats.labelled import Dataset, LabelledImage, LabelledObject, Loss, Segmentation
-from jaxvision.formats.losses import Opened, Place, Tally, attributes_of, listed, numbered, score_of, unplaced
+from jaxvision.formats.losses import EVERY_PLACE, Opened, Tally, attributes_of, listed, numbered, score_of, unplaced
 from jaxvision.masks.runs import Runs
 
 NAME = "COCO"
-PLACES: tuple[Place, ...] = (
-    *(
-        "score",
-        "model",
-        "attributes",
-        "attributes of images",
-        "crowd",
-        "difficult",
-        "ids",
-        "category ids",
-        "classes",
-        "mask",
-    ),
-    "box",
-)
 OF_IMAGES = ("id", "file_name", "height", "width", "attributes")
 OF_OBJECTS = (
     "id",
@@ -64,7 +49,7 @@ def write(dataset: Dataset, json: Path, replace: bool = False) -> list[Loss]:
 def content(dataset: Dataset) -> tuple[dict[str, Any], list[Loss]]:
     """The content of the file, and what it has no place for. Raises DataError for a dataset that is not sound."""
     soundness.check(dataset)
-    tally = unplaced(dataset, PLACES)
+    tally = unplaced(dataset, EVERY_PLACE)
     ids = dataset.category_ids or tuple(range(1, len(dataset.classes) + 1))
     category = dict(zip(dataset.classes, ids, strict=True))
     image_ids = _ids([image.id for image in dataset.images], "id of an image", 0, tally)

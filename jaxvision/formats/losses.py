@@ -2,7 +2,7 @@
 
 from collections import Counter
 from collections.abc import Iterable, Mapping
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, get_args
 
 from jaxvision.errors import DataError, amount, cut, printable, shown
 from jaxvision.formats.annotation import number
@@ -23,6 +23,7 @@ Place = Literal[
     "box",
 ]
 """What a format may have a place for; "classes" for those without an object, "box" for one that differs from its mask's."""
+EVERY_PLACE: tuple[Place, ...] = get_args(Place)
 LONGEST = 60
 """Characters of the name of an attribute or a field that are told."""
 
@@ -68,19 +69,15 @@ def _counted(loss: Loss) -> str:
 
 def unplaced(dataset: Dataset, places: Iterable[Place]) -> Tally:
     """What of a dataset a format with these places can't hold."""
-    tally, missing = (
-        Tally(),
-        {"score", "model", "attributes", "attributes of images", "crowd", "difficult", "ids", "mask", "box"},
-    )
-    missing -= set(places)
+    tally, missing = Tally(), set(EVERY_PLACE) - set(places)
     for image in dataset.images:
         _note_image(image, missing, tally)
         for each in image.objects:
             _note_object(each, missing, tally)
-    if "classes" not in places:
+    if "classes" in missing:
         used = {each.label for image in dataset.images for each in image.objects}
         tally.note("class without an object", len(set(dataset.classes) - used))
-    if "category ids" not in places and numbered(dataset.category_ids) is not None:
+    if "category ids" in missing and numbered(dataset.category_ids) is not None:
         tally.note("id of a category", len(dataset.classes))
     return tally
 
@@ -90,7 +87,7 @@ def numbered(category_ids: tuple[int, ...] | None) -> tuple[int, ...] | None:
     return None if category_ids is None or list(category_ids) == list(range(1, len(category_ids) + 1)) else category_ids
 
 
-def _note_image(image: LabelledImage, missing: set[str], tally: Tally) -> None:
+def _note_image(image: LabelledImage, missing: set[Place], tally: Tally) -> None:
     if "ids" in missing:
         tally.note("id of an image", image.id is not None)
     if "attributes of images" in missing:
@@ -98,7 +95,7 @@ def _note_image(image: LabelledImage, missing: set[str], tally: Tally) -> None:
             tally.note(f"attribute {cut(name, LONGEST)} of an image")
 
 
-def _note_object(each: LabelledObject, missing: set[str], tally: Tally) -> None:
+def _note_object(each: LabelledObject, missing: set[Place], tally: Tally) -> None:
     present = {
         "score": each.score is not None,
         "model": each.model is not None,

@@ -1,6 +1,7 @@
 """Objects as the connected parts of a map of classes: instance segmentation by a semantic segmenter."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import cache
 from typing import Any, NamedTuple
 
 import jax.numpy as jnp
@@ -48,7 +49,7 @@ def components(
       score: for precision, recall and F1 of boxes.
     """
     of_instances, names = instances(classes, truth, score=score), class_names(classes)
-    opened: list[Readable] = []
+    source = cache(truth)
 
     def observe(scores: PixelScores, batch: Batch) -> Rows:
         if scores.logits.shape[-1] != len(names) + 1:
@@ -61,11 +62,9 @@ def components(
         return {"logits": scores.logits, "canvas": canvas, "index": batch.index, **sizes}
 
     def condense(rows: Rows) -> Mapping[str, np.ndarray]:
-        if not opened:
-            opened.append(truth())
         count = len(rows["index"])
         found = [_best(_parts(rows, row, smallest), most) for row in range(count)]
-        true = [truth_of_source(rows, row, opened[0]) for row in range(count)]
+        true = [truth_of_source(rows, row, source()) for row in range(count)]
         objects, annotated = zip(*true, strict=True)
         columns = {"true_objects": file_masks.column(objects), "true_masks": file_masks.column(annotated)}
         masks = file_masks.column([packing.pack(each.mask for each in parts) for parts in found])

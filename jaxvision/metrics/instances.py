@@ -1,6 +1,7 @@
 """Metrics of instance segmentation."""
 
 from collections.abc import Callable, Mapping, Sequence
+from functools import cache
 from typing import Any
 
 import jax.numpy as jnp
@@ -49,15 +50,13 @@ def instances(
     names = class_names(classes)
     named = len(names) <= FEW_CLASSES if per_class is None else per_class
     of_boxes = detection.detection(classes, score=score, per_class=per_class, errors=errors)
-    opened: list[Readable] = []
+    source = None if truth is None else cache(truth)
 
     def observe(found: Detections, batch: Batch) -> Rows:
         return _observe(found, batch, from_target=truth is None)
 
     def condense(rows: Rows) -> Mapping[str, np.ndarray]:
-        if truth is not None and not opened:
-            opened.append(truth())
-        return _condense(rows, opened[0] if opened else None)
+        return _condense(rows, None if source is None else source())
 
     def compute(rows: Mapping[str, np.ndarray]) -> dict[str, float]:
         found = tables(rows, len(names))

@@ -1,6 +1,7 @@
 """Metrics of panoptic segmentation."""
 
 from collections.abc import Callable, Mapping, Sequence
+from functools import cache
 from typing import Any, NamedTuple
 
 import jax
@@ -75,18 +76,16 @@ def panoptic(
             f"panoptic has {amount(len(names), 'class')}, but says of {len(things)} whether they are things"
         )
     named = len(names) <= FEW_CLASSES if per_class is None else per_class
-    opened: list[Readable] = []
+    source = None if truth is None else cache(truth)
 
     def observe(found: Detections, batch: Batch) -> Rows:
         return _observe(found, batch, from_target=truth is None)
 
     def condense(rows: Rows) -> Mapping[str, np.ndarray]:
-        if truth is not None and not opened:
-            opened.append(truth())
         each, maps = [], np.empty(len(rows["index"]), object)
         for row in range(len(maps)):
             found = predicted_map(rows, row, things, threshold, smallest)
-            true = _of_target(rows, row) if truth is None else _of_source(rows, row, opened[0])
+            true = _of_target(rows, row) if source is None else _of_source(rows, row, source())
             each.append(quality(found, true, len(names)))
             maps[row] = packed(found, *true)
         iou, counts = zip(*each, strict=True)

@@ -14,7 +14,7 @@ from jaxvision.errors import ConfigError, amount
 from jaxvision.experiment import Output, Record, Selection
 from jaxvision.masks import runs
 from jaxvision.masks.class_map import class_map
-from jaxvision.masks.panoptic import merge
+from jaxvision.masks.panoptic import PanopticMap, merge
 from jaxvision.masks.runs import Runs
 from jaxvision.run.coco_masks import mask_of, segmentation
 from jaxvision.types import Canvas, Detections, MapMasks, PixelScores, Prediction
@@ -136,19 +136,7 @@ def panoptic(things: Sequence[bool], *, threshold: float = 0.85, smallest: int =
         scores: Any = np.asarray(of.scores, np.float64)[valid]
         masks = of.masks.replace(logits=np.asarray(of.masks.logits)[valid])
         map = merge(labels, scores, masks, canvas, things=things, threshold=threshold, smallest=smallest)
-        segments = []
-        for each in map.segments:
-            mask = runs.encode(map.ids == each.id)
-            told = {"id": each.id, "label": selection.classes[each.label], "category_id": each.label + 1}
-            told |= {"isthing": int(things[each.label]), "score": each.score, "area": each.area}
-            segments.append(
-                {
-                    **told,
-                    "box": runs.box(mask).tolist(),
-                    "segmentation": segmentation(mask, polygons=selection.polygons),
-                }
-            )
-        return {"height": map.ids.shape[0], "width": map.ids.shape[1], "segments": segments}
+        return segments_record(map, things, selection)
 
     def check(shapes: Prediction, classes: Sequence[str]) -> None:
         if not isinstance(shapes, Detections) or not isinstance(shapes.masks, MapMasks):
@@ -165,6 +153,18 @@ def panoptic(things: Sequence[bool], *, threshold: float = 0.85, smallest: int =
     return Output(
         record, segments_columns, segments_lines, segments_annotations, draw_segments, segments_map, categories, check
     )
+
+
+def segments_record(map: PanopticMap, things: Sequence[bool], selection: Selection) -> Record:
+    """The segments of a map in the order of their ids, with their masks."""
+    segments = []
+    for each in map.segments:
+        mask = runs.encode(map.ids == each.id)
+        told = {"id": each.id, "label": selection.classes[each.label], "category_id": each.label + 1}
+        told |= {"isthing": int(things[each.label]), "score": each.score, "area": each.area}
+        masked = {"box": runs.box(mask).tolist(), "segmentation": segmentation(mask, polygons=selection.polygons)}
+        segments.append({**told, **masked})
+    return {"height": map.ids.shape[0], "width": map.ids.shape[1], "segments": segments}
 
 
 def segments_columns(selection: Selection) -> list[str]:

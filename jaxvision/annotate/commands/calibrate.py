@@ -1,7 +1,6 @@
 """`python -m jaxvision.annotate calibrate STORE --truth=FILE`: probabilities from scores, and what is promised of them."""
 
 import argparse
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -25,7 +24,7 @@ class Flags(NamedTuple):
     traceback: bool
 
 
-def parse(argv: Sequence[str]) -> Flags:
+def parse(argv: Sequence[str] | None) -> Flags:
     """The flags."""
     parser = commands.new_parser(
         "annotate calibrate",
@@ -50,7 +49,7 @@ def parse(argv: Sequence[str]) -> Flags:
     parser.add_argument(
         "--accept", action="store_true", help="accept and reject guesses, and images with nothing to review"
     )
-    return Flags(**vars(commands.parsed(parser, list(argv))[0]))
+    return Flags(**vars(commands.parsed(parser, argv)[0]))
 
 
 def _inside(text: str) -> float:
@@ -65,7 +64,7 @@ def _inside(text: str) -> float:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs the command line; returns the exit status."""
-    flags = parse(list(sys.argv[1:] if argv is None else argv))
+    flags = parse(argv)
     return commands.status_of(lambda: run(flags), flags.traceback)
 
 

@@ -8,7 +8,6 @@ The format of the source is recognised: COCO, VOC, YOLO, labelme, CVAT for image
 not copied. What is there already is refused, unless --replace says otherwise, and then, too, where it is of something else.
 """
 
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -33,7 +32,7 @@ class Flags(NamedTuple):
     traceback: bool
 
 
-def parse(argv: Sequence[str]) -> Flags:
+def parse(argv: Sequence[str] | None) -> Flags:
     """The flags."""
     parser = commands.new_parser(
         "annotate convert",
@@ -47,10 +46,7 @@ def parse(argv: Sequence[str]) -> Flags:
     parser.add_argument(
         "--images", type=commands.expanded, metavar="DIR", help="the folder of the images, where it is not found"
     )
-    flags, overrides = commands.parsed(parser, list(argv), intermixed=True)
-    if overrides:
-        parser.error(f"--config.{next(iter(overrides))}: convert sets no field of a config")
-    known = vars(flags)
+    known = vars(commands.flags_of(parser, argv, intermixed=True))
     return Flags(format=Format(known.pop("format")), **known)
 
 
@@ -74,7 +70,7 @@ def add_output_flags(parser) -> None:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs the command line; returns the exit status."""
-    flags = parse(list(sys.argv[1:] if argv is None else argv))
+    flags = parse(argv)
     return commands.status_of(lambda: run(flags), flags.traceback)
 
 

@@ -9,7 +9,6 @@ the mistakes. Of several `--workdir` the first predicts the images of fold 0, an
 files of `python -m jaxvision.predict --output=FILE --score=0.05`.
 """
 
-import argparse
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -33,7 +32,7 @@ class Flags(NamedTuple):
     traceback: bool
 
 
-def parse(argv: list[str]) -> Flags:
+def parse(argv: Sequence[str] | None) -> Flags:
     """The flags."""
     parser = commands.new_parser("annotate doubts", "Rank the objects of a dataset by how likely they are wrong.")
     parser.add_argument("dataset", type=commands.expanded, metavar="DATASET", help="COCO, VOC or YOLO, file or folder")
@@ -44,38 +43,26 @@ def parse(argv: list[str]) -> Flags:
     source.add_argument(
         "--predictions", action="append", default=[], type=commands.expanded, metavar="FILE", help=".jsonl or .json"
     )
-    parser.add_argument("--output", required=True, type=_output, metavar="FILE", help="table to write: .csv or .jsonl")
+    parser.add_argument(
+        "--output",
+        required=True,
+        type=commands.output_ending(".csv", ".jsonl"),
+        metavar="FILE",
+        help="table to write: .csv or .jsonl",
+    )
     parser.add_argument("--draw", type=commands.output_folder, metavar="DIR", help="draw the first doubts into it")
-    parser.add_argument("--first", type=_positive, default=50, metavar="N", help="how many to draw (50)")
-    parser.add_argument("--score", type=_score, default=0.05, metavar="T", help="lowest score of a prediction (0.05)")
+    parser.add_argument("--first", type=commands.positive, default=50, metavar="N", help="how many to draw (50)")
+    parser.add_argument(
+        "--score", type=commands.fraction, default=0.05, metavar="T", help="lowest score of a prediction (0.05)"
+    )
     known = vars(commands.parsed(parser, argv, intermixed=True)[0])
     known |= {name: tuple(known[name]) for name in ("workdir", "predictions")}
     return Flags(**known)
 
 
-def _output(text: str) -> Path:
-    path = commands.output(text)
-    if path.suffix not in (".csv", ".jsonl"):
-        raise argparse.ArgumentTypeError(f"{text!r} must end in .csv or .jsonl")
-    return path
-
-
-def _positive(text: str) -> int:
-    if not text.isascii() or not text.isdecimal() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"{text!r} is no whole number from 1 on")
-    return int(text)
-
-
-def _score(text: str) -> float:
-    number = float(text)
-    if not 0 <= number <= 1:
-        raise argparse.ArgumentTypeError(f"{text!r} is no score; allowed is 0 to 1")
-    return number
-
-
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs the command line; returns the exit status."""
-    flags = parse(list(sys.argv[1:] if argv is None else argv))
+    flags = parse(argv)
     return commands.status_of(lambda: run(flags), flags.traceback)
 
 

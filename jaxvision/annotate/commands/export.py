@@ -8,7 +8,6 @@ whatever its score. The same records make the same files, byte for byte.
 """
 
 import argparse
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -37,7 +36,7 @@ class Flags(NamedTuple):
     traceback: bool
 
 
-def parse(argv: Sequence[str]) -> Flags:
+def parse(argv: Sequence[str] | None) -> Flags:
     """The flags."""
     parser = commands.new_parser(
         "annotate export",
@@ -54,19 +53,20 @@ def parse(argv: Sequence[str]) -> Flags:
         help=f"images in these states: {', '.join(STATES)} (all)",
     )
     parser.add_argument(
-        "--least-score", type=_part, default=0.0, metavar="T", help="leave out guesses with a lower score (0)"
+        "--least-score",
+        type=commands.fraction,
+        default=0.0,
+        metavar="T",
+        help="leave out guesses with a lower score (0)",
     )
     parser.add_argument(
         "--least-probability",
-        type=_part,
+        type=commands.fraction,
         default=0.0,
         metavar="P",
         help="leave out guesses with a lower calibrated probability, above 0 also those without one (0)",
     )
-    flags, overrides = commands.parsed(parser, list(argv), intermixed=True)
-    if overrides:
-        parser.error(f"--config.{next(iter(overrides))}: export sets no field of a config")
-    known = vars(flags)
+    known = vars(commands.flags_of(parser, argv, intermixed=True))
     return Flags(format=Format(known.pop("format")), **known)
 
 
@@ -78,19 +78,9 @@ def _states(text: str) -> tuple[State, ...]:
     return tuple(state for state in STATES if state in names)
 
 
-def _part(text: str) -> float:
-    try:
-        value = float(text)
-    except ValueError:
-        value = -1.0
-    if not 0 <= value <= 1:
-        raise argparse.ArgumentTypeError(f"{text!r}; allowed is 0 to 1")
-    return value
-
-
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs the command line; returns the exit status."""
-    flags = parse(list(sys.argv[1:] if argv is None else argv))
+    flags = parse(argv)
     return commands.status_of(lambda: run(flags), flags.traceback)
 
 

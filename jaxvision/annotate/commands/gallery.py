@@ -3,17 +3,15 @@
 python -m jaxvision.annotate gallery labelled/annotations.sqlite --output=gallery.html
 """
 
-import argparse
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 from jaxvision import commands
-from jaxvision.annotate.commands.review import store_of
 from jaxvision.annotate.gallery import PER_PAGE, SIDE, gallery
 from jaxvision.annotate.previews import images_of
-from jaxvision.annotate.store import Store
+from jaxvision.annotate.store import Store, file_of
 from jaxvision.errors import amount
 
 
@@ -28,27 +26,27 @@ class Flags(NamedTuple):
     traceback: bool
 
 
-def parse(argv: list[str]) -> Flags:
+def parse(argv: Sequence[str] | None) -> Flags:
     """The flags."""
     parser = commands.new_parser(
         "annotate gallery",
         description="Draw the images of a store with their objects as HTML pages that need nothing else.",
     )
-    parser.add_argument("store", type=store_of, metavar="STORE", help="file of the store, or its folder")
+    parser.add_argument("store", type=commands.expanded, metavar="STORE", help="file of the store, or its folder")
     parser.add_argument(
         "--output",
         required=True,
-        type=_page,
+        type=commands.output_ending(".html", ".htm", any_case=True),
         metavar="FILE",
         help="to write, or replace: .html; further pages beside it",
     )
     parser.add_argument("--images", type=commands.expanded, metavar="DIR", help="folder of the images (the store's)")
     parser.add_argument(
-        "--per-page", type=_within(1, 1_000), default=PER_PAGE, metavar="N", help="images (%(default)s)"
+        "--per-page", type=commands.whole_number(1, 1_000), default=PER_PAGE, metavar="N", help="images (%(default)s)"
     )
     parser.add_argument(
         "--size",
-        type=_within(64, 1_024),
+        type=commands.whole_number(64, 1_024),
         default=SIDE,
         metavar="N",
         help="pixels of a picture's longer side (%(default)s)",
@@ -57,31 +55,15 @@ def parse(argv: list[str]) -> Flags:
     return Flags(**vars(flags))
 
 
-def _page(text: str) -> Path:
-    path = commands.output(text)
-    if path.suffix.lower() not in (".html", ".htm"):
-        raise argparse.ArgumentTypeError(f"{text!r} must end in .html")
-    return path
-
-
-def _within(low: int, high: int):
-    def number(text: str) -> int:
-        if not text.isascii() or not text.isdecimal() or not low <= int(text) <= high:
-            raise argparse.ArgumentTypeError(f"{text!r} is no whole number from {low} to {high:,}")
-        return int(text)
-
-    return number
-
-
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs the command line; returns the exit status."""
-    flags = parse(list(sys.argv[1:] if argv is None else argv))
+    flags = parse(argv)
     return commands.status_of(lambda: write(flags), flags.traceback)
 
 
 def write(flags: Flags) -> int:
     """Writes the pages; returns the exit status, 1 where an image can't be shown."""
-    with Store(flags.store, readonly=True) as store:
+    with Store(file_of(flags.store), readonly=True) as store:
         images = images_of(store, flags.images)
         found = gallery(store, images, flags.output, per_page=flags.per_page, side=flags.size)
     for name, why in found.failures.items():

@@ -12,11 +12,10 @@ others are.
 """
 
 import argparse
-import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import NamedTuple, TypeVar
+from typing import NamedTuple
 
 from tqdm import tqdm
 
@@ -25,11 +24,11 @@ from jaxvision.annotate.labelling import STORE, file_name, label
 from jaxvision.annotate.listing import ALONE, Worker, worker
 from jaxvision.annotate.streaming import Progress
 from jaxvision.annotate.vocabulary import read_map
-from jaxvision.errors import ConfigError
 from jaxvision.run import devices
 from jaxvision.run.tiles import Tiling, checked
 
-T = TypeVar("T")
+SIZE = commands.whole_number(1, 65_535)
+"""Reads how many pixels a tile has a side, or how many images a batch has."""
 
 
 class Flags(NamedTuple):
@@ -51,7 +50,7 @@ class Flags(NamedTuple):
     traceback: bool
 
 
-def parse(argv: list[str]) -> Flags:
+def parse(argv: Sequence[str] | None) -> Flags:
     """The flags."""
     parser = commands.new_parser(
         "annotate label",
@@ -67,43 +66,30 @@ def parse(argv: list[str]) -> Flags:
         metavar="DIR",
         help="a folder outside of it, for the store and the summary",
     )
-    model = {"action": "append", "dest": "models", "default": []}
-    parser.add_argument("--workdir", metavar="RUN", help="the folder of a run; again for each further model", **model)
+    _add_model_flags(parser)
     parser.add_argument(
-        "--weights", metavar="NAME", help="published weights, such as ssd_mobilenet_v2; again for further ones", **model
+        "--score", type=commands.fraction, default=0.3, metavar="T", help="leave out what is found below it (0.3)"
     )
-    parser.add_argument("--masks", metavar="NAME", help="cut objects without a mask out by this network: u2netp")
-    parser.add_argument(
-        "--attributes",
-        type=_listed,
-        default=(),
-        metavar="NAME,...",
-        help="colour, shape, text, or the folder of a run that learned attributes",
-    )
-    parser.add_argument("--tta", action="store_true", help="show each model the images mirrored, too, and fuse")
-    parser.add_argument(
-        "--tiles", type=_tiles, metavar="SIZE", help="cut images into overlapping squares of SIZE pixels"
-    )
-    parser.add_argument("--score", type=_score, default=0.3, metavar="T", help="leave out what is found below it (0.3)")
     parser.add_argument(
         "--map",
         dest="renamed",
-        type=_raising(read_map),
+        type=commands.read_by(read_map),
         metavar="FILE|CLASS=CLASS,...",
         help="new names of classes, a JSON object or pairs; an empty one leaves a class out",
     )
-    parser.add_argument("--classes", type=_listed, metavar="CLASS,...", help="the classes to write (all)")
-    parser.add_argument("--batch-size", type=_positive, metavar="N", help="images at once (as the run's evaluation)")
+    parser.add_argument("--classes", type=commands.names, metavar="CLASS,...", help="the classes to write (all)")
+    parser.add_argument("--batch-size", type=SIZE, metavar="N", help="images at once (as the run's evaluation)")
     parser.add_argument(
-        "--worker", type=_raising(worker), default=ALONE, metavar="K/N", help="label the K-th of N parts, from 0/N on"
+        "--worker",
+        type=commands.read_by(worker),
+        default=ALONE,
+        metavar="K/N",
+        help="label the K-th of N parts, from 0/N on",
     )
     parser.add_argument(
         "--redo", action="store_true", help="label all anew, what a person touched too; copies the store before"
     )
-    flags, overrides = commands.parsed(parser, argv)
-    known = vars(flags)
-    if overrides:
-        parser.error(f"--config.{next(iter(overrides))}: label sets no field of a config")
+    known = vars(commands.flags_of(parser, argv))
     images = known.pop("images")
     if len(images) > 1:
         parser.error(
@@ -114,49 +100,37 @@ def parse(argv: list[str]) -> Flags:
     return Flags(images=images[0], models=tuple(known.pop("models")), **known)
 
 
-def _listed(text: str) -> tuple[str, ...]:
-    names = tuple(part.strip() for part in text.split(","))
-    if not all(names):
-        raise argparse.ArgumentTypeError(f"{text!r} has an empty name")
-    return names
-
-
-def _raising(read: Callable[[str], T]) -> Callable[[str], T]:
-    """The reader of a flag; what it refuses is an error of the command line."""
-
-    def value(text: str) -> T:
-        try:
-            return read(text)
-        except ConfigError as error:
-            raise argparse.ArgumentTypeError(str(error)) from None
-
-    return value
+def _add_model_flags(parser: argparse.ArgumentParser) -> None:
+    """The flags of the models, and of what they are shown."""
+    model = {"action": "append", "dest": "models", "default": []}
+    parser.add_argument("--workdir", metavar="RUN", help="the folder of a run; again for each further model", **model)
+    parser.add_argument(
+        "--weights", metavar="NAME", help="published weights, such as ssd_mobilenet_v2; again for further ones", **model
+    )
+    parser.add_argument("--masks", metavar="NAME", help="cut objects without a mask out by this network: u2netp")
+    parser.add_argument(
+        "--attributes",
+        type=commands.names,
+        default=(),
+        metavar="NAME,...",
+        help="colour, shape, text, or the folder of a run that learned attributes",
+    )
+    parser.add_argument("--tta", action="store_true", help="show each model the images mirrored, too, and fuse")
+    parser.add_argument(
+        "--tiles",
+        type=commands.read_by(_tiles),
+        metavar="SIZE",
+        help="cut images into overlapping squares of SIZE pixels",
+    )
 
 
 def _tiles(text: str) -> Tiling:
-    size = _positive(text)
-    try:
-        return checked(size)
-    except ConfigError as error:
-        raise argparse.ArgumentTypeError(str(error)) from None
-
-
-def _positive(text: str) -> int:
-    if not text.isascii() or not text.isdecimal() or not 1 <= int(text) <= 65_535:
-        raise argparse.ArgumentTypeError(f"{text!r} is no whole number from 1 to 65535")
-    return int(text)
-
-
-def _score(text: str) -> float:
-    number = float(text)
-    if not 0 <= number <= 1:
-        raise argparse.ArgumentTypeError(f"{text!r} is no score; allowed is 0 to 1")
-    return number
+    return checked(SIZE(text))
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs the command line; returns the exit status."""
-    flags = parse(list(sys.argv[1:] if argv is None else argv))
+    flags = parse(argv)
     return commands.status_of(lambda: write(flags), flags.traceback)
 
 

@@ -6,7 +6,6 @@ A line an image, its name and the errors that are expected among its findings, t
 looked at all of are left out, and so are those that look like them.
 """
 
-import argparse
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -24,33 +23,27 @@ class Flags(NamedTuple):
     traceback: bool
 
 
-def parse(argv: list[str]) -> Flags:
+def parse(argv: Sequence[str] | None) -> Flags:
     """The flags."""
     parser = commands.new_parser("annotate next", "Choose the images to review next.")
     parser.add_argument("store", type=commands.expanded, metavar="STORE", help="the store, or the folder that has it")
-    parser.add_argument("--count", type=_positive, default=40, metavar="N", help="how many (40)")
+    parser.add_argument("--count", type=commands.positive, default=40, metavar="N", help="how many (40)")
     parser.add_argument(
         "--images", type=commands.expanded, metavar="DIR", help="folder of the images (as the store has it)"
     )
     return Flags(**vars(commands.parsed(parser, argv, intermixed=True)[0]))
 
 
-def _positive(text: str) -> int:
-    if not text.isascii() or not text.isdecimal() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"{text!r} is no whole number from 1 on")
-    return int(text)
-
-
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs the command line; returns the exit status."""
-    flags = parse(list(sys.argv[1:] if argv is None else argv))
+    flags = parse(argv)
     return commands.status_of(lambda: run(flags), flags.traceback)
 
 
 def run(flags: Flags) -> int:
     """Prints the images; returns the exit status, 1 where one could not be read."""
     from jaxvision.annotate import choosing
-    from jaxvision.annotate.store import Store
+    from jaxvision.annotate.store import Store, file_of
     from jaxvision.errors import ConfigError, printable
 
     failed: list[str] = []
@@ -59,7 +52,7 @@ def run(flags: Flags) -> int:
         failed.append(text)
         print(commands.one_line(f"jaxvision: {text}"), file=sys.stderr)
 
-    path = flags.store / "annotations.sqlite" if flags.store.is_dir() else flags.store
+    path = file_of(flags.store)
     with Store(path, readonly=True) as store:
         folder = flags.images or choosing.folder_of(store.settings)
         if folder is None:

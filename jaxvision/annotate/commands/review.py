@@ -12,9 +12,7 @@ from typing import NamedTuple
 
 from jaxvision import commands
 from jaxvision.annotate.review import server
-
-NAME = "annotations.sqlite"
-"""Name of the store in the output folder of `annotate label`."""
+from jaxvision.annotate.store import file_of
 
 
 class Flags(NamedTuple):
@@ -28,35 +26,29 @@ class Flags(NamedTuple):
     traceback: bool
 
 
-def parse(argv: list[str]) -> Flags:
+def parse(argv: Sequence[str] | None) -> Flags:
     """The flags."""
     parser = commands.new_parser(
         "annotate review",
         description="Review annotations in a browser, what is likely wrong first. Every action is stored at once.",
         epilog="Needs the extra review. On another machine: ssh -L 8017:localhost:8017 MACHINE, and open the address here.",
     )
-    parser.add_argument("store", type=store_of, metavar="STORE", help="file of the store, or its folder")
+    parser.add_argument("store", type=commands.expanded, metavar="STORE", help="file of the store, or its folder")
     parser.add_argument("--images", type=commands.expanded, metavar="DIR", help="folder of the images (the store's)")
     parser.add_argument(
         "--host", default="127.0.0.1", help="address to listen at (127.0.0.1: this machine alone reaches it)"
     )
-    parser.add_argument("--port", type=_port, default=server.PORT, metavar="N", help="0 for any (%(default)s)")
+    parser.add_argument(
+        "--port",
+        type=commands.whole_number(0, 65_535),
+        default=server.PORT,
+        metavar="N",
+        help="0 for any (%(default)s)",
+    )
     parser.add_argument("--as", dest="who", type=_name, metavar="NAME", help="who reviews (the user's name)")
     flags, _ = commands.parsed(parser, argv)
     known = vars(flags)
     return Flags(**{**known, "who": known["who"] or _user()})
-
-
-def store_of(text: str) -> Path:
-    """The file of a store that a flag names, itself or by its folder."""
-    path = commands.expanded(text)
-    return path / NAME if path.is_dir() else path
-
-
-def _port(text: str) -> int:
-    if not text.isascii() or not text.isdecimal() or int(text) > 65_535:
-        raise argparse.ArgumentTypeError(f"{text!r} is no port; allowed is 0 to 65535")
-    return int(text)
 
 
 def _name(text: str) -> str:
@@ -74,7 +66,7 @@ def _user() -> str:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs the command line; returns the exit status."""
-    flags = parse(list(sys.argv[1:] if argv is None else argv))
+    flags = parse(argv)
     return commands.status_of(lambda: serve(flags), flags.traceback)
 
 
@@ -86,5 +78,5 @@ def serve(flags: Flags) -> int:
             print("jaxvision: other machines reach this server; what is sent is not encrypted", file=sys.stderr)
         print(f"Review as {flags.who}: {address}", flush=True)
 
-    server.review(flags.store, images=flags.images, host=flags.host, port=flags.port, who=flags.who, told=told)
+    server.review(file_of(flags.store), images=flags.images, host=flags.host, port=flags.port, who=flags.who, told=told)
     return 0

@@ -120,63 +120,72 @@ def address(host: str, port: int, token: str) -> str:
 def application(desk: Desk, door: Door) -> Guard:
     """The server as an ASGI application, behind its door."""
     from starlette.applications import Starlette
-    from starlette.requests import Request
-    from starlette.responses import Response
     from starlette.routing import Route
 
     storing, seeing = ThreadPoolExecutor(1, "store"), ThreadPoolExecutor(2, "pictures")
+    routes = [
+        Route("/", _static),
+        Route("/static/{name}", _static),
+        Route("/image/{number:int}", _picture(seeing, desk)),
+        Route("/api/session", _asked(storing, lambda request: desk.session())),
+        Route("/api/queue", _asked(storing, lambda request: desk.queue(request.query_params))),
+        Route("/api/record/{number:int}", _asked(storing, lambda request: desk.record(request.path_params["number"]))),
+        Route("/api/file/{number:int}", _asked(seeing, lambda request: desk.file(request.path_params["number"]))),
+        *(Route(f"/api/{action}", _done(storing, desk, action), methods=["POST"]) for action in ACTIONS),
+    ]
+    return Guard(Starlette(routes=routes), door)  # pyright: ignore[reportArgumentType]
 
-    async def run(pool: ThreadPoolExecutor, function: Callable[..., Any], *arguments: Any) -> Any:
-        return await asyncio.get_running_loop().run_in_executor(pool, function, *arguments)
 
-    def asked(function: Callable[["Request"], Any], pool: ThreadPoolExecutor = storing) -> Callable:
-        async def answer(request: Request) -> "Response":
-            try:
-                return _json(await run(pool, function, request))
-            except UserError as error:
-                return _failure(error)
+async def _run(pool: ThreadPoolExecutor, function: Callable[..., Any], *arguments: Any) -> Any:
+    return await asyncio.get_running_loop().run_in_executor(pool, function, *arguments)
 
-        return answer
 
-    def done(action: str) -> Callable:
-        async def answer(request: Request) -> "Response":
-            try:
-                return _json(await run(storing, desk.once, action, _body(await request.body())))
-            except TooLarge:
-                return _json({"error": "the body is too large"}, 413)
-            except UserError as error:
-                return _failure(error)
+def _asked(pool: ThreadPoolExecutor, function: Callable[["Request"], Any]) -> Callable:
+    """The endpoint that answers with what the function, in a thread of the pool, says of a request."""
 
-        return answer
-
-    async def picture(request: Request) -> "Response":
+    async def answer(request: "Request") -> "Response":
         try:
-            found = await run(seeing, desk.picture, request.path_params["number"])
+            return _json(await _run(pool, function, request))
+        except UserError as error:
+            return _failure(error)
+
+    return answer
+
+
+def _done(pool: ThreadPoolExecutor, desk: Desk, action: str) -> Callable:
+    """The endpoint of an action, of which the body of the request says more."""
+
+    async def answer(request: "Request") -> "Response":
+        try:
+            return _json(await _run(pool, desk.once, action, _body(await request.body())))
+        except TooLarge:
+            return _json({"error": "the body is too large"}, 413)
+        except UserError as error:
+            return _failure(error)
+
+    return answer
+
+
+def _picture(pool: ThreadPoolExecutor, desk: Desk) -> Callable:
+    """The endpoint of the images."""
+    from starlette.responses import Response
+
+    async def answer(request: "Request") -> "Response":
+        try:
+            found = await _run(pool, desk.picture, request.path_params["number"])
         except UserError as error:
             return _failure(error)
         kept = "private, max-age=31536000, immutable" if request.query_params.get("v") else "no-store"
         return Response(found.data, headers={"content-type": found.type, "cache-control": kept})
 
-    async def static(request: Request) -> "Response":
-        return _static(request.path_params.get("name", "page.html"))
-
-    routes = [
-        Route("/", static),
-        Route("/static/{name}", static),
-        Route("/image/{number:int}", picture),
-        Route("/api/session", asked(lambda request: desk.session())),
-        Route("/api/queue", asked(lambda request: desk.queue(request.query_params))),
-        Route("/api/record/{number:int}", asked(lambda request: desk.record(request.path_params["number"]))),
-        Route("/api/file/{number:int}", asked(lambda request: desk.file(request.path_params["number"]), seeing)),
-        *(Route(f"/api/{action}", done(action), methods=["POST"]) for action in ACTIONS),
-    ]
-    return Guard(Starlette(routes=routes), door)  # pyright: ignore[reportArgumentType]
+    return answer
 
 
-def _static(name: str) -> "Response":
+async def _static(request: "Request") -> "Response":
     """A file that the page is made of."""
     from starlette.responses import Response
 
+    name = request.path_params.get("name", "page.html")
     file = files("jaxvision.annotate.review") / "static" / name
     suffix = Path(name).suffix
     if suffix not in TYPES or "/" in name or "\\" in name or not file.is_file():
