@@ -3,8 +3,9 @@
     python experiments/benchmarks/self_training.py --workdir=runs/self_training --seeds=0,1,2
 
 The teacher, a detector of `experiments/shapes.py`, is trained on a tenth of the images; it guesses the objects of the rest.
-The student, as large and trained as long from new weights, sees all images: confident guesses count by their probability,
-unsure ones are to be ignored, so that they are neither objects nor background (pseudo-labels: arXiv:2005.04757). Finished
+The student, as large and trained as long from new weights, sees all images, one with labels as often as one without:
+confident guesses count by their probability, unsure ones are to be ignored, so that they are neither objects nor background
+(pseudo-labels: arXiv:2005.04757). Finished
 runs are kept, so the same command goes on where it stopped. `--config.FIELD=VALUE` is for every run. Prints a table; results
 are in RESULTS.md beside this file.
 """
@@ -83,13 +84,14 @@ def trained(config, learned: Callable[[], Source], workdir: Path) -> tuple[float
 
 
 def guessed(shapes: Source, known: np.ndarray, teacher: Model) -> Source:
-    """All images: the known ones with their objects, the others with guesses."""
+    """All images: the known ones with their objects, as often as there are others, and the others with guesses."""
     images = labelled(shapes)
     others = np.setdiff1d(np.arange(shapes.length), known)
+    repeated = np.tile(known, len(others) // len(known))
     records = teacher.predict([each.image for each in shapes.read(others)], score_threshold=UNSURE)
     for number, record in zip(others.tolist(), records, strict=True):
         images[number] = images[number]._replace(objects=guesses(record))
-    return relabelled(shapes, images)
+    return subset(relabelled(shapes, images), np.concatenate([repeated, others]))
 
 
 def guesses(record: Record) -> tuple[LabelledObject, ...]:

@@ -61,7 +61,10 @@ def _class_fault(name: str) -> str | None:
 
 
 def description(classes: Sequence[str]) -> str:
-    """The text of `data.yaml`: without `path`, so that it holds wherever the folder is moved."""
+    """The text of `data.yaml`: without `path`, so that it holds wherever the folder is moved.
+
+    Ultralytics wants a `val`; it is the same folder, which `opening.splits` takes for no split of its own.
+    """
     import yaml
 
     text = io.StringIO()

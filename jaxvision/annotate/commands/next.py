@@ -25,7 +25,12 @@ class Flags(NamedTuple):
 
 def parse(argv: Sequence[str] | None) -> Flags:
     """The flags."""
-    parser = commands.new_parser("annotate next", "Choose the images to review next.")
+    parser = commands.new_parser(
+        "annotate next",
+        "Choose the images to review next.",
+        epilog="A line an image, the first first: its name, a tab, and how many errors are expected among its findings. "
+        "The order also weighs how unlike an image is to those before it, and to those that were reviewed.",
+    )
     parser.add_argument("store", type=commands.expanded, metavar="STORE", help="the store, or the folder that has it")
     parser.add_argument("--count", type=commands.positive, default=40, metavar="N", help="how many (40)")
     parser.add_argument(
