@@ -134,6 +134,16 @@ def test_reviewed_records_are_a_source_with_weights(photos):
     np.testing.assert_array_equal(both.read(np.asarray([0]))[0].objects.weight, [1, 1])
 
 
+def test_a_note_alone_makes_no_guess_a_certain_one(photos):
+    folder, digests = photos
+    noted = {"human": True, "attributes": {"note": "a cup?"}, "probability": 0.3}
+    objects = guess(verdict="accepted", probability=0.9), guess("tie", 12.0, **noted)
+    made = source([record(*objects, state="accepted")._replace(sha256=digests["a.png"])], folder)
+    (listed,) = made.objects()
+    assert listed.weight.tolist() == pytest.approx([0.9, 0.3])
+    assert listed.ignore.tolist() == [False, True]
+
+
 def test_weights_reach_the_batch(photos):
     folder, digests = photos
     objects = [guess("cup", 2.0, 0.25, verdict="accepted"), guess("tie", 12.0, 0.75, verdict="accepted")]

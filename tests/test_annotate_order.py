@@ -7,7 +7,9 @@ import numpy as np
 import pytest
 
 from jaxvision.annotate import findings, order
+from jaxvision.annotate.changes import Change, changed
 from jaxvision.annotate.records import Annotation, ImageRecord
+from jaxvision.annotate.rows import Row
 
 BOX = (0.0, 0.0, 10.0, 10.0)
 ASIDE = (50.0, 50.0, 60.0, 60.0)
@@ -64,9 +66,19 @@ def test_an_image_of_thousands_of_guesses_is_doubted_in_a_moment():
 
 
 def test_what_was_decided_is_not_shown():
-    decided = [guess(0.1, human=True), guess(0.1, verdict="rejected")]
+    decided = [guess(0.1, human=True, verdict="accepted"), guess(0.1, verdict="rejected")]
     assert order.objects([record("a", *decided), record("b", guess(0.5), state="reviewed")]) == []
     assert order.images([record("a", *decided), record("b", guess(0.5), state="reviewed"), record("c")]) == []
+
+
+@pytest.mark.parametrize("change", [Change("note", 1, "a cup?"), Change("attribute", 1, ("colour", "red"))])
+def test_who_notes_something_has_not_decided(change):
+    before = record("a", guess(0.3), guess(0.6, ASIDE))
+    after = changed(Row(before, 3), change).record
+    assert after.objects[0].human
+    assert not after.objects[0].decided
+    assert order.objects([after]) == order.objects([before])
+    assert changed(Row(after, 3), Change("accept", 1)).record.objects[0].decided
 
 
 def test_images_with_the_most_expected_errors_come_first():

@@ -1,8 +1,8 @@
 """Order of review: guesses and images first that are most likely wrong.
 
 A guess is doubted by its calibrated probability, without a calibration by its score; and more, the more it lies on a surer
-guess of its image: it may be a second box of one object, or another name for it. What a person has touched and what was
-rejected is not in the order: nothing is left to decide.
+guess of its image: it may be a second box of one object, or another name for it. What a person has decided and what was
+rejected is not in the order; a note, or an attribute, decides nothing.
 """
 
 from collections.abc import Iterable, Sequence
@@ -63,7 +63,7 @@ def undecided(record: ImageRecord) -> list[Annotation]:
     """Guesses of an image that wait for a person; none of an image that was reviewed."""
     if record.state == "reviewed":
         return []
-    return [each for each in record.objects if not each.human and each.verdict != "rejected"]
+    return [each for each in record.objects if not each.decided and each.verdict != "rejected"]
 
 
 def objects(records: Iterable[ImageRecord]) -> list[Place]:

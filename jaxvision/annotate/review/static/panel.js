@@ -120,7 +120,7 @@ export function showObject(object, record, session, change) {
   if (object.probability !== null) facts.push(fact("Probability", percent(object.probability)));
   if (object.score !== null && object.score !== object.probability) facts.push(fact("Score", percent(object.score)));
   facts.push(fact("Found by", object.sources.length ? object.sources.join(", ") : "a person"));
-  facts.push(fact("Verdict", { new: "not decided", accepted: "accepted", rejected: "rejected" }[object.verdict] + (object.human ? " by a person" : "")));
+  facts.push(fact("Verdict", { new: "not decided", accepted: "accepted", rejected: "rejected" }[object.verdict] + (!object.human ? "" : object.verdict === "new" ? ", touched by a person" : " by a person")));
   facts.push(fact("Box", `${box[0]}, ${box[1]} · ${box[2] - box[0]} × ${box[3] - box[1]}`));
   $("facts").replaceChildren(...facts.flat());
   if ($("attributes").contains(document.activeElement) && $("attributes").dataset.of === of) return;
