@@ -245,6 +245,18 @@ def test_filters_by_class_source_probability_attribute_verdict_and_state(tmp_pat
     assert index.attributes() == {"colour": ["blue", "red"]}
 
 
+def test_a_guess_with_a_note_waits_with_the_doubt_that_it_had(page, opened):
+    before, unsure = entries(page), {"verdict": "new", "low": 0.99}
+    (number, object), surest = before[0], entries(page, **unsure)
+    wrong = lambda: {each["id"]: each["wrong"] for each in page.get(f"/api/record/{number}").json()["objects"]}
+    doubts = wrong()
+    assert change(page, number, ("note", object, "is this a cup??")).status == 200
+    assert opened.get(opened.names()[number]).objects[object - 1].human
+    assert entries(page) == before
+    assert wrong() == doubts
+    assert entries(page, **unsure) == surest  # "accept all that are sure" does not take it
+
+
 def test_what_another_process_stores_is_followed(page, path):
     before = len(entries(page, verdict="new"))
     with Store(path) as other:
@@ -346,7 +358,7 @@ def test_many_at_once_are_one_step(page, opened):
     assert count > 1
     body = {"key": "1", "filters": filters, "action": "accept", "count": count + 1}
     assert page.post("/api/many", body).status == 409
-    assert page.post("/api/many", {**body, "key": "2", "count": count}).json() == {"count": count}
+    assert page.post("/api/many", {**body, "key": "2", "count": count}).json() == {"count": count, "left": 0}
     assert not fitting()
     assert page.post("/api/undo", {"key": "3"}).json()["several"]
     assert len(fitting()) == count

@@ -69,7 +69,11 @@ def object_of(record: ImageRecord, number: int) -> Annotation:
 
 def with_objects(record: ImageRecord, others: Mapping[int, Annotation | None]) -> ImageRecord:
     """The record with these objects in place of those with the same ids, in order of ids; None removes one."""
-    objects: dict[int, Annotation | None] = {**{each.id: each for each in record.objects}, **others}
+    known = [each.id for each in record.objects]
+    if others.keys() <= set(known):
+        kept = [others.get(number, each) for number, each in zip(known, record.objects, strict=True)]
+        return record._replace(objects=tuple(each for each in kept if each is not None))
+    objects: dict[int, Annotation | None] = {**dict(zip(known, record.objects, strict=True)), **others}
     return record._replace(objects=tuple(each for _, each in sorted(objects.items()) if each is not None))
 
 

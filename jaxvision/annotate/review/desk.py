@@ -102,7 +102,8 @@ class Desk:
     def _view(self, name: str) -> Answer:
         record = self.store.get(name)
         assert record is not None  # no image leaves a store
-        return record_view(record, self.index.numbers[name])
+        number = self.index.numbers[name]
+        return record_view(record, number, self.index.wrong[number])
 
     def picture(self, number: int) -> Preview:
         """The image on a screen. Raises BadImage if it can't be read."""
@@ -140,6 +141,8 @@ class Desk:
     def many(self, body: Answer) -> Answer:
         """Does one thing to all objects that filters let through: `{key, filters, action, value, count}`, as one step.
 
+        Images that another process changes meanwhile are left as they are; `left` is how many.
+
         Raises:
           Outdated: if they are not `count` any more, as the person was asked.
         """
@@ -158,12 +161,10 @@ class Desk:
             (record.name, one._replace(object=each.id), record.version) for record, objects in found for each in objects
         ]
         try:
-            self.store.apply_all(changes, self.who)
-        except Conflict as error:
-            raise Outdated(str(error), None) from error
+            left = self.store.apply_in_portions(changes, self.who)
         finally:
             self.index.follow()
-        return {"count": count}
+        return {"count": count - sum(name in left for name, *_ in changes), "left": len(left)}
 
     def undo(self, body: Answer) -> Answer:
         """Takes back what this person did last; also before a restart."""

@@ -377,7 +377,8 @@ function onStored(job, answer, more) {
   if (answer.nothing) return tell(job.path.endsWith("undo") ? "Nothing is left to undo." : "Nothing is left to redo.");
   if (job.path === "/api/many") {
     records.clear();
-    tell(`Stored: ${amount(answer.count, "object")}.`);
+    const left = answer.left ? ` ${amount(answer.left, "image")} changed meanwhile, and left as before.` : "";
+    tell(`Stored: ${amount(answer.count, "object")}.${left}`);
     return reload();
   }
   if (more || !answer.record) return;
