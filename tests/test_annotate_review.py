@@ -287,6 +287,14 @@ def filled(polygons, shape):
     return inside % 2 == 1
 
 
+def test_a_mask_that_can_not_be_is_not_drawn_and_the_page_is_there(page, opened):
+    broken = {"box": (0.0, 0.0, 9.0, 9.0), "segmentation": runs.Runs((9, 9), b"51")}
+    opened.put(ImageRecord("zebra.png", "", (9, 9), objects({"label": "zebra", **broken})), who="m")
+    page.get("/api/queue")
+    (shown,) = page.get("/api/record/4").json()["objects"]
+    assert not shown["path"]
+
+
 def test_a_large_mask_is_outlined_on_a_coarser_grid():
     mask = np.zeros((3000, 4000), bool)
     mask[400:1200, 800:2000] = True
