@@ -189,6 +189,24 @@ def test_an_image_that_is_another_now_or_missing_is_told(page, opened, tmp_path)
     assert "there is no file" in table.file(1)["failure"]
 
 
+def test_a_changed_image_has_another_address_and_only_what_it_names_is_kept(opened, tmp_path):
+    folder = tmp_path / "images"
+    folder.mkdir()
+    Image.new("RGB", (8, 8), "red").save(folder / "shapes 000.png")
+    page = Client(server.application(desk.Desk(opened, folder, "ann"), DOOR), host=HOST, origin=ORIGIN)
+    page.get(f"/?token={TOKEN}")
+    first = page.get("/api/record/0").json()["picture"]
+    assert "immutable" in page.get(first).headers["cache-control"]
+    Image.new("RGB", (8, 8), "blue").save(folder / "shapes 000.png", compress_level=0)
+    second = page.get("/api/record/0").json()["picture"]
+    assert second != first
+    assert page.get(first).headers["cache-control"] == page.get("/image/0").headers["cache-control"] == "no-store"
+    answer = page.get(second)
+    assert "immutable" in answer.headers["cache-control"]
+    assert Image.open(io.BytesIO(answer.content)).getpixel((4, 4)) == (0, 0, 255)
+    assert page.get("/api/record/1").json()["picture"] == "/image/1?v="  # there is no file
+
+
 # What is shown
 
 
@@ -352,6 +370,11 @@ def test_undo_and_redo_after_a_restart(page, path, opened):
         assert again.get("shapes 000.png").objects == after
         client.post("/api/undo", {"key": "3"})
         assert client.post("/api/undo", {"key": "4"}).json() == {"nothing": True}
+
+
+def test_filters_that_nest_too_deeply_are_refused(page):
+    answer = page.get("/api/queue", {"attribute": "[" * 20_000})
+    assert (answer.status, "filters can't be read" in answer.json()["error"]) == (400, True)
 
 
 def test_many_at_once_are_one_step(page, opened):

@@ -103,16 +103,17 @@ class Desk:
         record = self.store.get(name)
         assert record is not None  # no image leaves a store
         number = self.index.numbers[name]
-        return record_view(record, number, self.index.wrong[number])
-
-    def picture(self, number: int) -> Preview:
-        """The image on a screen. Raises BadImage if it can't be read."""
-        path = file_of(self.folder, self._record(number).name)
         try:
-            changed = path.stat().st_mtime_ns
-        except OSError as error:
-            raise BadImage(f"{path.name}: {error.strerror or error}") from None
-        return self.previews.get((number, changed), lambda: preview(read(path), SIDE))
+            version = version_of(file_of(self.folder, name))
+        except BadImage:
+            version = ""
+        return record_view(record, number, self.index.wrong[number], version)
+
+    def picture(self, number: int) -> tuple[Preview, str]:
+        """The image on a screen, and the version of its file. Raises BadImage if it can't be read."""
+        path = file_of(self.folder, self._record(number).name)
+        version = version_of(path)
+        return self.previews.get((number, version), lambda: preview(read(path), SIDE)), version
 
     def file(self, number: int) -> Answer:
         """Whether the file of an image is another than the one that was annotated, or can't be read."""
@@ -198,6 +199,15 @@ class Desk:
         return self._answers[key]
 
 
+def version_of(file: Path) -> str:
+    """What is another when a file has changed: its time and its size. Raises BadImage where there is none."""
+    try:
+        found = file.stat()
+    except OSError as error:
+        raise BadImage(f"{file.name}: {error.strerror or error}") from None
+    return f"{found.st_mtime_ns:x}-{found.st_size:x}"
+
+
 def change_of(found: Any) -> Change:
     """The change that the page tells: `{action, object, value}`; the store checks the value."""
     if not isinstance(found, dict) or not isinstance(found.get("action"), str):
@@ -226,7 +236,7 @@ def filters_of(query: Mapping[str, Any]) -> Filters:
         if attribute is not None:
             key, value = attribute
             attribute = str(key), tuple(value) if isinstance(value, list) else value
-    except (TypeError, ValueError) as error:
+    except (TypeError, ValueError, RecursionError) as error:
         raise DataError(f"the filters can't be read: {error}") from None
     text = {key: query.get(key) or None for key in ("label", "source", "verdict", "state")}
     return Filters(low=low, high=high, attribute=attribute, **text)

@@ -172,10 +172,10 @@ def _picture(pool: ThreadPoolExecutor, desk: Desk) -> Callable:
 
     async def answer(request: "Request") -> "Response":
         try:
-            found = await _run(pool, desk.picture, request.path_params["number"])
+            found, version = await _run(pool, desk.picture, request.path_params["number"])
         except UserError as error:
             return _failure(error)
-        kept = "private, max-age=31536000, immutable" if request.query_params.get("v") else "no-store"
+        kept = "private, max-age=31536000, immutable" if request.query_params.get("v") == version else "no-store"
         return Response(found.data, headers={"content-type": found.type, "cache-control": kept})
 
     return answer

@@ -8,12 +8,12 @@ from jaxvision.annotate.records import Annotation, ImageRecord
 from jaxvision.masks.runs import Runs
 
 
-def record_view(record: ImageRecord, number: int, wrong: Mapping[int, float]) -> dict[str, Any]:
-    """What the page is told of an image, and how probably each object, by its id, is wrong."""
+def record_view(record: ImageRecord, number: int, wrong: Mapping[int, float], version: str) -> dict[str, Any]:
+    """What the page is told of an image: the version of its file, and how probably each object, by its id, is wrong."""
     return {
         "number": number,
         "name": record.name,
-        "picture": f"/image/{number}?v={record.sha256[:16]}",
+        "picture": f"/image/{number}?v={version}",
         "size": list(record.size),
         "state": record.state,
         "failure": record.failure,
