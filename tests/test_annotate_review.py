@@ -12,12 +12,12 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from jaxvision.annotate import __main__ as annotate
-from jaxvision.annotate import drawing, order, previews
+from jaxvision.annotate import drawing, order, previews, schema
 from jaxvision.annotate.records import Annotation, ImageRecord, Source
 from jaxvision.annotate.review import desk, security, server
 from jaxvision.annotate.review.queue import ORDERS, Filters, Index
 from jaxvision.annotate.store import Change, Store
-from jaxvision.errors import ConfigError
+from jaxvision.errors import ConfigError, DataError, WorkdirError
 from jaxvision.masks import runs
 from jaxvision.masks.polygons import edges
 
@@ -354,6 +354,52 @@ def test_what_is_sent_twice_is_done_once(page, opened):
     first, second = (change(page, 0, ("accept", 1), version=version, key="tab-1") for _ in range(2))
     assert first.json() == second.json()
     assert opened.get("shapes 000.png").version == version + 1
+
+
+def test_while_another_process_writes_the_page_is_told_to_send_it_again(path, monkeypatch):
+    monkeypatch.setattr(schema, "PATIENCE", 0.05)
+    with Store(path) as store, Store(path) as other:
+        client = opened_page(store)
+        version = store.get("shapes 000.png").version
+        with other.together():
+            refused = change(client, 0, ("accept", 1), version=version, key="tab-1")
+        assert (refused.status, "another process has been writing" in refused.json()["error"]) == (503, True)
+        assert store.get("shapes 000.png").version == version
+        assert change(client, 0, ("accept", 1), version=version, key="tab-1").status == 200
+        assert store.get("shapes 000.png").objects[0].verdict == "accepted"
+
+
+@pytest.mark.parametrize("action", ["change", "undo", "many"])
+def test_what_was_done_but_not_answered_is_answered_when_it_is_sent_again(page, opened, monkeypatch, action):
+    change(page, 0, ("accept", 1), key="before")
+    version, follow, history = opened.get("shapes 000.png").version, Index.follow, len(opened.history())
+    body = {"key": "1", "number": 0, "version": version, "changes": [{"action": "reject", "object": 2}]}
+    body |= {"filters": {"verdict": "human"}, "action": "reject", "count": 1}
+
+    def unreadable(index):
+        if len(opened.history()) > history:
+            raise WorkdirError("the disk failed")
+        return follow(index)
+
+    monkeypatch.setattr(Index, "follow", unreadable)
+    assert page.post(f"/api/{action}", body).status == 503
+    monkeypatch.setattr(Index, "follow", follow)
+    assert page.post(f"/api/{action}", body).status == 200
+    assert len(opened.history()) == history + 1
+
+
+@pytest.mark.parametrize(
+    ("error", "status"),
+    [(WorkdirError("full"), 503), (schema.Busy("busy"), 503), (DataError("none"), 400), (ConfigError("port"), 500)],
+)
+def test_what_may_succeed_later_has_a_status_of_its_own(page, monkeypatch, error, status):
+    monkeypatch.setattr(desk.Desk, "undo", lambda self, body: raise_(error))
+    answer = page.post("/api/undo", {"key": "1"})
+    assert (answer.status, answer.json()) == (status, {"error": str(error)})
+
+
+def raise_(error):
+    raise error
 
 
 def test_undo_and_redo_after_a_restart(page, path, opened):
