@@ -53,9 +53,9 @@ def _covered(boxes: Float[np.ndarray, "n 4"]) -> Float[np.ndarray, "n"]:
     """The largest IoU of each box with one of those before it; 0 of the first."""
     found = np.zeros(len(boxes))
     for start in range(0, len(boxes), AT_ONCE):
-        some = boxes[start : start + AT_ONCE]
-        overlaps = np.tril(iou(some, boxes[: start + len(some)]), start - 1)
-        found[start : start + len(some)] = overlaps.max(1)
+        block = boxes[start : start + AT_ONCE]
+        ious = np.tril(iou(block, boxes[: start + len(block)]), start - 1)
+        found[start : start + len(block)] = ious.max(1)
     return found
 
 

@@ -223,7 +223,7 @@ def _failure(error: UserError) -> "Response":
     """
     if isinstance(error, Outdated):
         return _json({"error": str(error), "record": error.record}, 409)
-    for kinds, status in STATUS.items():
-        if isinstance(error, kinds):
+    for error_type, status in STATUS.items():
+        if isinstance(error, error_type):
             return _json({"error": str(error)}, status)
     return _json({"error": str(error)}, 500)
