@@ -165,9 +165,7 @@ def _free(place: tuple[float, float], places: list[tuple[float, float]]) -> tupl
 def _told(each: Annotation) -> str:
     """What is known of an object."""
     known = ", ".join(f"{key}: {_text(value)}" for key, value in each.attributes.items())
-    return (
-        f"{each.label} {'by a person' if each.human else f'{100 * _sure(each):.0f} %'}{f' ({known})' if known else ''}"
-    )
+    return f"{each.label} {'by a person' if each.decided else f'{100 * _sure(each):.0f} %'}{f' ({known})' if known else ''}"
 
 
 def _filled(mask: Segmentation, scale: float) -> str:
