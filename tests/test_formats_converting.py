@@ -443,6 +443,67 @@ def test_tasks_that_label_studio_exports(tmp_path):
     assert told(left_out) == told_of
 
 
+def label_studio_box(id="r", **more):
+    value = {"x": 50, "y": 50, "width": 40, "height": 10, "rotation": 0, "rectanglelabels": ["cup"]}
+    side = {"original_width": 200, "original_height": 100}
+    return {"id": id, "from_name": "b", "to_name": "image", "type": "rectanglelabels", **side, "value": value | more}
+
+
+def label_studio_choice(id, value):
+    return {"id": id, "from_name": "colour", "to_name": "image", "type": "choices", "value": {"choices": [value]}}
+
+
+def read_tasks(tmp_path, *tasks):
+    (tmp_path / "export.json").write_text(json.dumps([{"data": {"image": "a.jpg"}, **each} for each in tasks]))
+    dataset, left_out = converting.read(tmp_path / "export.json")[1]
+    return dataset.images[0].objects, told(left_out)
+
+
+@pytest.mark.parametrize(
+    ("degrees", "corners"),
+    [
+        (90, [100, 50, 100, 130, 90, 130, 90, 50]),
+        (180, [100, 50, 20, 50, 20, 40, 100, 40]),
+        (-90, [100, 50, 100, -30, 110, -30, 110, 50]),
+        (450, [100, 50, 100, 130, 90, 130, 90, 50]),
+    ],
+)
+def test_boxes_that_label_studio_has_turned_about_their_top_left_corner_are_polygons(tmp_path, degrees, corners):
+    (found,), left_out = read_tasks(tmp_path, {"annotations": [{"result": [label_studio_box(rotation=degrees)]}]})
+    assert (list(found.segmentation[0]), left_out) == (corners, "")
+    assert found.box == (min(corners[::2]), min(corners[1::2]), max(corners[::2]), max(corners[1::2]))
+    assert (found.label, found.segmentation) == ("cup", (tuple(map(float, corners)),))
+
+
+def test_boxes_of_label_studio_that_are_turned_by_nothing_stay_boxes_and_turns_are_numbers(tmp_path):
+    plain = (100, 50, 180, 60)
+    for degrees in (0, 360, None):
+        (found,), _ = read_tasks(tmp_path, {"annotations": [{"result": [label_studio_box(rotation=degrees)]}]})
+        assert (found.box, found.segmentation) == (plain, None)
+    turned = label_studio_box() | {"image_rotation": 90}
+    (found,), left_out = read_tasks(tmp_path, {"annotations": [{"result": [turned]}]})
+    assert (found.box, left_out) == (plain, "1 rotation of the image of a region")
+    with pytest.raises(DataError, match="annotation: result 1: rotation is 'up'; allowed is a finite number"):
+        read_tasks(tmp_path, {"annotations": [{"result": [label_studio_box(rotation="up")]}]})
+
+
+def test_regions_of_two_predictions_of_label_studio_keep_apart_though_their_ids_are_the_same(tmp_path):
+    def prediction(model, label, colour):
+        box = label_studio_box("1", rectanglelabels=[label])
+        return {"model_version": model, "result": [box, label_studio_choice("1", colour)]}
+
+    predictions = [prediction("A", "cup", "red"), prediction("B", "cat", "black")]
+    found, left_out = read_tasks(tmp_path, {"predictions": predictions})
+    assert [(each.label, each.model, each.attributes) for each in found] == [
+        ("cup", "A", {"colour": "red"}),
+        ("cat", "B", {"colour": "black"}),
+    ]
+    drawn = [{"result": [label_studio_box("1"), label_studio_choice("1", "red")]}]
+    found, _ = read_tasks(tmp_path, {"annotations": drawn, "predictions": predictions[1:]})
+    assert [(each.model, each.attributes) for each in found] == [(None, {"colour": "red"}), ("B", {"colour": "black"})]
+    assert left_out == ""
+
+
 def test_labelme_of_others(tmp_path):
     shapes = [
         {"label": "cat", "points": [[9, 8], [1, 2]], "shape_type": "rectangle", "group_id": 4},

@@ -1,5 +1,6 @@
 """Masks as they are annotated, polygons or run lengths: the box around one, its area, and one made of the other."""
 
+import math
 from collections.abc import Sequence
 
 import numpy as np
@@ -22,6 +23,15 @@ def around(segmentation: Segmentation) -> Box:
     xs = [x for polygon in segmentation for x in polygon[::2]]
     ys = [y for polygon in segmentation for y in polygon[1::2]]
     return min(xs), min(ys), max(xs), max(ys)
+
+
+def turned(box: Box, degrees: float, about: tuple[float, float]) -> tuple[float, ...]:
+    """The corners `x y x y ...` of a box that is turned clockwise about a point, to a billionth of a pixel."""
+    x0, y0, x1, y1 = box
+    corners = np.array([[x0, y0], [x1, y0], [x1, y1], [x0, y1]]) - about
+    cos, sin = math.cos(math.radians(degrees)), math.sin(math.radians(degrees))
+    found = corners @ np.array([[cos, sin], [-sin, cos]]) + about
+    return tuple((found.round(9) + 0.0).reshape(-1).tolist())
 
 
 def clamped(points: Sequence[float], size: Size) -> tuple[float, ...]:
