@@ -527,6 +527,15 @@ def test_labelme_of_others(tmp_path):
     assert converting.read(tmp_path / "a.json", tmp_path.parent / "photos")[1].dataset.images[0].name == "a.jpg"
 
 
+@pytest.mark.skipif(os.name == "nt", reason="there it is a path that leads somewhere")
+@pytest.mark.parametrize("path", ["C:\\photos\\a.jpg", "d:/photos/a.jpg", "\\\\server\\photos\\a.jpg"])
+def test_images_on_a_drive_of_windows_lie_beside_their_files_of_labelme(tmp_path, path):
+    content = {"shapes": [], "imagePath": path, "imageData": None, "imageHeight": 12, "imageWidth": 16}
+    (tmp_path / "night").mkdir()
+    (tmp_path / "night" / "a.json").write_text(json.dumps(content))
+    assert [image.name for image in converting.read(tmp_path)[1].dataset.images] == ["night/a.jpg"]
+
+
 VOC = """<annotation><folder>x</folder><filename>/home/x/other.png</filename><size><width>16</width><height>12</height></size>
 <object><name> cat </name><pose>Left</pose><truncated>1</truncated><difficult>1</difficult><part><name>head</name></part>
 <bndbox><xmin>1</xmin><ymin>2.5</ymin><xmax>8</xmax><ymax>9</ymax></bndbox></object></annotation>"""
