@@ -102,6 +102,26 @@ def test_coco_keeps_ids_with_gaps(tmp_path):
     assert converting.read(output)[1].dataset == everything()
 
 
+def test_an_area_of_coco_that_is_not_that_of_mask_or_box_is_kept_and_lost_by_others_is_told(tmp_path):
+    output, _ = written(tmp_path, Format.COCO)
+    content = json.loads(output.read_text())
+    assert [each["area"] for each in content["annotations"]] == [16, 57, 4]
+    areas = [700.5, 0, 4.0000001]
+    for each, area in zip(content["annotations"], areas, strict=True):
+        each["area"] = area
+    output.write_text(json.dumps(content))
+    dataset, left_out = converting.read(output)[1]
+    assert ([each.area for each in dataset.images[0].objects], left_out) == ([700.5, 0, None], [])
+    assert converting.write(dataset, tmp_path / "again.json", Format.COCO) == []
+    again = json.loads((tmp_path / "again.json").read_text())
+    assert [each["area"] for each in again["annotations"]] == [700.5, 0, 4]
+    for format in set(Format) - {Format.COCO}:
+        losses = converting.write(dataset, tmp_path / f"{format}{converting.SUFFIXES.get(format, '')}", format)
+        assert Loss("area beside its mask or box", 2) in losses
+    with pytest.raises(DataError, match="object 1: area is -1"):
+        converting.write(thing(area=-1.0), tmp_path / "bad.json", Format.COCO)
+
+
 def test_losses_are_told_as_people_count():
     losses = [Loss("score", 212), Loss("attribute colour", 14), Loss("mask with a hole", 1), Loss("mark as crowd", 2)]
     assert told(losses) == "212 scores, 14 attributes colour, 1 mask with a hole, 2 marks as crowd"

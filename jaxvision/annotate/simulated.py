@@ -80,7 +80,7 @@ def _spoilt(
             others = [name for name in classes if name != each.label]
             each = each._replace(label=others[rng.integers(len(others))])
         elif way is Mistake.MISPLACED:
-            each = each._replace(box=_misplaced(each.box, image.size, rng), segmentation=None)
+            each = each._replace(box=_misplaced(each.box, image.size, rng), segmentation=None, area=None)
         if way is not Mistake.MISSING:
             objects.append(each)
     return Spoilt(image._replace(objects=tuple(objects)), tuple(mistakes))

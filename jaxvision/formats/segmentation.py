@@ -6,10 +6,10 @@ from collections.abc import Sequence
 import numpy as np
 
 from jaxvision.errors import DataError
-from jaxvision.formats import rle
+from jaxvision.formats import decimals, rle
 from jaxvision.formats.annotation import Box
 from jaxvision.formats.image_file import Size
-from jaxvision.formats.labelled import Polygons, Segmentation
+from jaxvision.formats.labelled import LabelledObject, Polygons, Segmentation
 from jaxvision.masks import polygons as outlines
 from jaxvision.masks import runs
 from jaxvision.masks.runs import Runs
@@ -45,6 +45,14 @@ def area(segmentation: Segmentation) -> float:
     if isinstance(segmentation, Runs):
         return float(runs.area(segmentation))
     return sum(_inside(np.reshape(polygon, (-1, 2))) for polygon in segmentation)
+
+
+def measured(each: LabelledObject) -> float:
+    """The area of the mask of an object, or of its box where it has none."""
+    if each.segmentation:
+        return area(each.segmentation)
+    x0, y0, x1, y1 = each.box
+    return decimals.span(x0, x1).extent * decimals.span(y0, y1).extent
 
 
 def _inside(points: np.ndarray) -> float:
