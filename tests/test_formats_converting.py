@@ -2,6 +2,7 @@
 
 import json
 import os
+import weakref
 from decimal import Decimal
 from pathlib import Path
 
@@ -11,7 +12,7 @@ import pytest
 from labelled_datasets import hull, write_images
 
 from jaxvision.errors import DataError
-from jaxvision.formats import brush, converting, decimals, destination, opening, voc_file, xml_file
+from jaxvision.formats import brush, converting, decimals, destination, opening, voc_file, voc_folder, xml_file
 from jaxvision.formats.converting import Format
 from jaxvision.formats.labelled import Dataset, LabelledImage, LabelledObject, Loss
 from jaxvision.formats.losses import told
@@ -576,6 +577,28 @@ def test_voc_of_others(tmp_path):
     each = LabelledObject("cat", (0.0, 1.5, 8.0, 9.0), attributes={"pose": "Left", "truncated": True}, difficult=True)
     assert (format, dataset) == (Format.VOC, Dataset(("cat", "owl"), [LabelledImage("a.JPEG", (12, 16), (each,))]))
     assert told(left_out) == "1 field part, 1 map of objects, 2 splits"
+
+
+def test_of_voc_a_folder_is_listed_once_and_one_file_is_in_memory(tmp_path, monkeypatch):
+    for folder in ("Annotations", "JPEGImages"):
+        (tmp_path / folder).mkdir()
+    for number in range(20):
+        (tmp_path / "JPEGImages" / f"{number:02}.png").write_bytes(b"")
+        (tmp_path / "JPEGImages" / f"{number:02}.webp").write_bytes(b"")
+        (tmp_path / "Annotations" / f"{number:02}.xml").write_text(VOC)
+    listed, alive, iterdir, root_of = [], [], Path.iterdir, voc_folder._root
+
+    def root(path):
+        assert [each for each in alive if each() is not None] == []
+        found = root_of(path)
+        alive.append(weakref.ref(found))
+        return found
+
+    monkeypatch.setattr(Path, "iterdir", lambda self: listed.append(self) or iterdir(self))
+    monkeypatch.setattr(voc_folder, "_root", root)
+    dataset, _ = voc_folder.read(tmp_path)
+    assert [image.name for image in dataset.images] == [f"{number:02}.png" for number in range(20)]
+    assert (dataset.classes, len(alive), listed) == (("cat",), 20, [tmp_path / "JPEGImages"])
 
 
 def test_splits_of_yolo_are_told(tmp_path):
