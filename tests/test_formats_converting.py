@@ -2,6 +2,8 @@
 
 import json
 import os
+import subprocess
+import sys
 import weakref
 from decimal import Decimal
 from pathlib import Path
@@ -220,15 +222,92 @@ def snapshot(path):
 @pytest.mark.parametrize("format", [Format.VOC, Format.YOLO, Format.LABELME, Format.LABEL_STUDIO])
 def test_a_folder_with_anything_else_is_never_replaced(tmp_path, format):
     output, _ = written(tmp_path, format)
-    (output / "photo.jpg").write_bytes(b"precious")
+    (output / "thesis.odt").write_bytes(b"precious")
     before = snapshot(output)
-    with pytest.raises(DataError, match=r"has 'photo.jpg', which is none of the files to replace"):
+    with pytest.raises(DataError, match=r"has 'thesis.odt', which is none of the files to replace"):
         written(tmp_path, format, replace=True)
     assert snapshot(output) == before
-    (output / "photo.jpg").rename(tmp_path / "photo.jpg")
+    (output / "thesis.odt").rename(tmp_path / "thesis.odt")
     (output / "link").symlink_to(tmp_path)
     with pytest.raises(DataError, match="has 'link'"):
         written(tmp_path, format, replace=True)
+
+
+IMAGES = {Format.VOC: "JPEGImages", Format.YOLO: "images", Format.LABELME: ""}
+
+
+@pytest.mark.parametrize("linked", [True, False])
+@pytest.mark.parametrize("format", IMAGES)
+def test_images_where_the_format_has_them_stay_when_it_is_written_again(tmp_path, format, linked, monkeypatch):
+    def refused(*arguments):
+        raise PermissionError(*arguments)
+
+    output, _ = written(tmp_path, format)
+    if not linked:
+        monkeypatch.setattr(os, "link", refused)
+    images = output / IMAGES[format]
+    (images / "night").mkdir()
+    for name in ("a.jpg", "night/b.JPG"):
+        (images / name).write_bytes(name.encode())
+    before = snapshot(output)
+    written(tmp_path, format, everything()._replace(images=everything().images[1:]), replace=True)
+    assert snapshot(output) != before
+    written(tmp_path, format, replace=True)
+    assert snapshot(output) == before
+    assert [each.name for each in tmp_path.iterdir()] == ["a"]
+    (images / "thesis.odt").write_bytes(b"precious")
+    with pytest.raises(DataError, match=r"thesis.odt', which is none of the files to replace"):
+        written(tmp_path, format, replace=True)
+
+
+@pytest.mark.parametrize("format", [Format.VOC, Format.YOLO])
+def test_a_link_to_the_images_stays_when_the_format_is_written_again(tmp_path, format):
+    output, _ = written(tmp_path, format)
+    photos = tmp_path / "photos"
+    photos.mkdir()
+    (photos / "a.jpg").write_bytes(b"precious")
+    (output / IMAGES[format]).rmdir()
+    (output / IMAGES[format]).symlink_to("../photos")
+    written(tmp_path, format, replace=True)
+    assert (output / IMAGES[format] / "a.jpg").read_bytes() == b"precious"
+    assert (output / IMAGES[format]).is_symlink()
+
+
+KILLED = """
+import os, sys
+from pathlib import Path
+from jaxvision.formats import destination
+
+def rename(source, target, real=os.rename):
+    if moves.pop() == 0:
+        os._exit(9)
+    real(source, target)
+
+moves = list(range(int(sys.argv[2]) + 1))
+os.rename = rename
+with destination.folder(Path(sys.argv[1]), True, lambda path: True) as partial:
+    (partial / "new.txt").write_text("new")
+"""
+
+
+@pytest.mark.parametrize("moves", [0, 1])
+def test_what_a_killed_process_has_left_in_the_place_of_a_folder_is_the_old_one_at_the_next_call(tmp_path, moves):
+    output, other = tmp_path / "labels", tmp_path / "labels.2"
+    for each in (output, other):
+        each.mkdir()
+        (each / "old.txt").write_text(each.name)
+    done = subprocess.run([sys.executable, "-c", KILLED, str(output), str(moves)], check=False, timeout=120)
+    assert (done.returncode, output.exists()) == (9, moves == 0)
+    with pytest.raises(DataError, match="labels is not empty"), destination.folder(output, False, lambda path: True):
+        pass
+    assert (output / "old.txt").read_text() == "labels"
+    with destination.folder(output, True, lambda path: True) as partial:
+        (partial / "new.txt").write_text("newer")
+    assert snapshot(output) == {"new.txt": b"newer"}
+    assert snapshot(other) == {"old.txt": b"labels.2"}
+    left = sorted(each.name for each in tmp_path.iterdir())
+    assert [each for each in left if not each.endswith(".partial")] == ["labels", "labels.2"]
+    assert len(left) == 3 - moves
 
 
 def test_a_folder_is_written_whole_or_not_at_all(tmp_path):
