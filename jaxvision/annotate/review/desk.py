@@ -225,7 +225,7 @@ def filters_of(query: Mapping[str, Any]) -> Filters:
         if attribute is not None:
             key, value = attribute
             attribute = str(key), tuple(value) if isinstance(value, list) else value
-    except (TypeError, ValueError) as error:
+    except (TypeError, ValueError, RecursionError) as error:
         raise DataError(f"the filters can't be read: {error}") from None
     text = {key: query.get(key) or None for key in ("label", "source", "verdict", "state")}
     return Filters(low=low, high=high, attribute=attribute, **text)
