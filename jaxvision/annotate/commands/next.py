@@ -31,7 +31,7 @@ def parse(argv: Sequence[str] | None) -> Flags:
     parser.add_argument(
         "--images", type=commands.expanded, metavar="DIR", help="folder of the images (as the store has it)"
     )
-    return Flags(**vars(commands.parsed(parser, argv, intermixed=True)[0]))
+    return Flags(**vars(commands.flags_of(parser, argv, intermixed=True)))
 
 
 def main(argv: Sequence[str] | None = None) -> int:
