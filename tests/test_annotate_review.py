@@ -1,6 +1,7 @@
 """The review server without a browser: what is let in, what the page is told, what it stores."""
 
 import io
+import json
 import socket
 
 import numpy as np
@@ -465,6 +466,7 @@ def test_many_at_once_are_one_step(page, opened):
         ("many", '{"key": "1"}'),
         ("many", '{"key": "1", "filters": {"low": "x"}}'),
         ("many", '{"key": "1", "filters": {"verdict": "good"}}'),
+        ("many", json.dumps({"key": "1", "filters": {"attribute": "[" * 100_000}})),
         ("undo", "{}"),
     ],
 )

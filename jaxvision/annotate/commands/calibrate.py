@@ -49,7 +49,7 @@ def parse(argv: Sequence[str] | None) -> Flags:
     parser.add_argument(
         "--accept", action="store_true", help="accept and reject guesses, and images with nothing to review"
     )
-    return Flags(**vars(commands.parsed(parser, argv)[0]))
+    return Flags(**vars(commands.flags_of(parser, argv)))
 
 
 def _inside(text: str) -> float:
