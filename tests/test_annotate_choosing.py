@@ -23,10 +23,10 @@ def test_expected_errors_are_those_of_the_better_decision():
         Annotation(2, "cat", BOX, score=0.3),
         Annotation(3, "cat", BOX, probability=0.5),
         Annotation(4, "cat", BOX),
-        Annotation(5, "cat", BOX, score=0.5, human=True),
+        Annotation(5, "cat", BOX, score=0.4, human=True),  # a note decides nothing
         Annotation(6, "cat", BOX, score=0.5, verdict="accepted"),
     ]
-    assert choosing.expected_errors(objects) == pytest.approx(0.1 + 0.3 + 0.5)
+    assert choosing.expected_errors(objects) == pytest.approx(0.1 + 0.3 + 0.5 + 0.4)
     assert choosing.expected_errors([]) == 0
 
 

@@ -32,7 +32,7 @@ def expected_errors(objects: Iterable[Annotation]) -> float:
     with min(p, 1 - p). Without a calibrated probability the score stands for it; what a person has decided counts nothing,
     nor does what has neither.
     """
-    found = (each for each in objects if not each.human and each.verdict == "new")
+    found = (each for each in objects if each.verdict == "new")
     probabilities = (each.score if each.probability is None else each.probability for each in found)
     return float(sum(min(p, 1 - p) for p in probabilities if p is not None))
 

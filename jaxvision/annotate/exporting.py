@@ -28,7 +28,7 @@ class Wanted(NamedTuple):
 
     def has(self, each: Annotation, state: State) -> bool:
         """Whether the object of an image in this state is wanted: in a reviewed one a person let it stand, so it is right."""
-        if each.human or state == "reviewed":
+        if each.decided or state == "reviewed":
             return True
         return (each.score is None or each.score >= self.least_score) and (
             each.probability or 0.0
