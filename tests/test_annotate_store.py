@@ -88,6 +88,34 @@ def test_a_run_replaces_guesses_but_nothing_that_a_person_touched(store):
     ]
 
 
+@pytest.mark.parametrize("more", [{"attributes": {"colour": "red"}}, {"probability": 0.8, "verdict": "accepted"}])
+@pytest.mark.parametrize("numbered", [True, False])
+def test_a_guess_that_was_there_stays_beside_an_object_that_a_person_touched(store, more, numbered):
+    given = (guess("person"), guess("bicycle", 12.0))
+    store.put(record(*given), who="ssd")
+    store.apply("a.jpg", Change("accept", 1), who=ME, version=1)
+    again = store.get("a.jpg").objects if numbered else given
+    store.put(record(*(each if each.human else each._replace(**more) for each in again)), who="ssd")
+    person, bicycle = store.get("a.jpg").objects
+    assert (person.id, person.label, person.human) == (1, "person", True)
+    assert bicycle == given[1]._replace(id=2, **more)
+
+
+def test_a_guess_with_a_score_and_box_of_its_own_is_new_beside_what_a_person_touched(store):
+    store.put(record(guess("person"), guess("bicycle", 12.0)), who="ssd")
+    store.apply("a.jpg", Change("accept", 1), who=ME, version=1)
+    store.put(record(guess("bicycle", 12.0, 0.6), guess("bicycle", 13.0)), who="ssd")
+    assert labels(store) == ["person"]
+
+
+def test_an_old_guess_of_an_object_that_a_person_moved_since_is_not_a_further_one(store):
+    store.put(record(guess()), who="ssd")
+    before = store.get("a.jpg")
+    moved = store.apply("a.jpg", Change("move", 1, (100, 10, 120, 30)), who=ME, version=1)
+    assert not store.put(before, who="calibrate")
+    assert store.get("a.jpg") == moved
+
+
 def test_what_a_person_has_looked_at_stays_and_another_image_is_told(store):
     store.put(record(guess()), who="ssd")
     store.put(record(guess(), sha256="34"), who="ssd")
