@@ -256,6 +256,69 @@ def test_two_workers_are_one(tmp_path):
         assert merged.get("0.jpg").objects[0].verdict == "accepted"
 
 
+def test_a_second_merge_takes_what_is_new_there_and_leaves_what_was_done_here(tmp_path):
+    def of_worker(*given):
+        with Store(tmp_path / "worker", create=True) as worker:
+            for each in given:
+                worker.put(each, who="ssd")
+        with Store(tmp_path / "main", create=True) as main:
+            main.merge(tmp_path / "worker")
+            return {each.name: each for each in main.records()}
+
+    names = ("judged.jpg", "unknown.jpg", "later.jpg", "person.jpg")
+    of_worker(*(record(guess(), name=name, labelling="" if name == "unknown.jpg" else "A") for name in names))
+    with Store(tmp_path / "worker") as worker:
+        worker.apply("person.jpg", Change("accept", 1), who=ME, version=1)
+    of_worker()
+    with Store(tmp_path / "main") as main:
+        for name in names[:2]:
+            (each,) = main.get(name).objects
+            judged = main.get(name)._replace(objects=(each._replace(probability=0.9, verdict="accepted"),))
+            main.put(judged._replace(state="accepted"), who="calibrate")
+        main.put(record(guess("tie"), name="later.jpg", labelling="B"), who="yolo")
+        main.apply("person.jpg", Change("rename", 1, "mug"), who=ME, version=main.get("person.jpg").version)
+        before = {each.name: each for each in main.records()}
+        events = len(main.history())
+    after = of_worker(record(guess(), name="new.jpg", labelling="A"))
+    assert after == {**before, "new.jpg": after["new.jpg"]}
+    with Store(tmp_path / "main") as main:
+        assert len(main.history()) == events + 1
+    # labelled alike once more there, with redo say: the judgement here stays
+    of_worker(record(guess("cat"), name="judged.jpg", labelling="B"))
+    of_worker(record(guess(), name="judged.jpg", labelling="A"))
+    with Store(tmp_path / "main") as main:
+        accepted = main.get("judged.jpg")._replace(state="accepted")
+        main.put(accepted, who="calibrate")
+    with Store(tmp_path / "worker") as worker:
+        worker.put(record(guess(score=0.6), name="judged.jpg", labelling="A"), who="ssd", redo=True)
+    assert of_worker()["judged.jpg"].state == "accepted"
+
+
+def test_ids_that_a_record_had_here_or_there_are_not_used_again(tmp_path):
+    for name, labels in (("main", ("cup", "tie", "cat")), ("worker", ("cup",))):
+        with Store(tmp_path / name, create=True) as store:
+            store.put(record(*(guess(label, 40.0 * k) for k, label in enumerate(labels)), labelling=name), who=name)
+    with Store(tmp_path / "main") as main:
+        main.merge(tmp_path / "worker")
+        main.put(record(guess("dog", 90.0), labelling="third"), who="third")
+        assert [each.id for each in main.get("a.jpg").objects] == [4]
+
+
+def test_a_step_that_was_merged_and_taken_back_there_is_taken_back_here(tmp_path):
+    with Store(tmp_path / "worker", create=True) as worker, Store(tmp_path / "main", create=True) as main:
+        worker.put(record(guess()), who="ssd")
+        worker.apply("a.jpg", Change("accept", 1), who=ME, version=1)
+        worker.undo(ME)
+        main.merge(tmp_path / "worker")
+        worker.redo(ME)
+        main.merge(tmp_path / "worker")
+        assert main.get("a.jpg").objects[0].human
+        assert [each.action for each in main.history()] == ["label", "accept", "undo", "redo"]
+        main.undo(ME)
+        assert not main.get("a.jpg").objects[0].human
+        assert main.undo(ME) is None
+
+
 def test_ids_that_are_given_stay_and_none_is_used_twice(store):
     def ids(*given):
         found = [guess(x=30.0 * k)._replace(id=each) for k, each in enumerate(given)]

@@ -163,7 +163,9 @@ class Store(Database):
     def merge(self, other: Path) -> None:
         """Takes over the records of another store with their history, as if they had been stored here; all or none.
 
-        Of an image that both have, the record that a person touched counts; of two that nobody touched, the other's.
+        Of an image that both have, the record that a person touched counts; of two that nobody touched, the other's, but for
+        one that was labelled alike (`labelling`), whose guesses may have been judged here. What was taken over before and has
+        not changed there since changes nothing here.
 
         Raises:
           Conflict: for an image of which both have a person's work that differs, and a setting that differs.
