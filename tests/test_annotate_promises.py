@@ -174,6 +174,44 @@ def test_a_model_with_enough_guesses_has_a_temperature_of_its_own():
     assert set(found) == {"", "x", "y"}
 
 
+def test_a_promise_holds_in_a_few_simulations(benchmark):
+    ways = {"ours": benchmark.ours, "empirical": benchmark.empirical}
+    found = benchmark.tally(benchmark.simulated(benchmark.World(together=2.5), 40, 60), ways)
+    assert found["ours"].broken <= 0.12
+    assert found["ours"].accepted > 0.1
+    assert found["empirical"].broken > 0.3
+
+
+def test_rare_crowds_are_feared_though_no_checked_image_has_one():
+    rng = np.random.default_rng(0)
+    image, store = np.repeat(np.arange(40), 2), np.repeat(np.arange(2000), np.where(np.arange(2000) < 40, 100, 2))
+    probability, everywhere = (np.round(rng.uniform(0.5, 0.99, len(each)), 6) for each in (image, store))
+    right = np.ones(80, bool)
+    found, more = promises.accepting(image, probability, right, 40, PROMISE, (store, everywhere))
+    assert found is None
+    assert 100 < more < 1000
+    alike = np.repeat(np.arange(2000), 2)
+    found, _ = promises.accepting(image, probability, right, 40, PROMISE, (alike, everywhere[:4000]))
+    assert found == probability.min()
+    assert promises.more_crowded(store, image) == pytest.approx((40 * 100**2 + 1960 * 4) / (40 * 100 + 1960 * 2) / 2)
+    assert promises.more_crowded(image, store) == 1
+
+
+def test_nothing_that_is_accepted_is_dropped():
+    # every guess is right and sure, and a third of the objects may be missed
+    zones = promises.calibrate(guesses(150, sure=4, spread=0.5), Promise(missed=0.4)).zones[0]
+    assert zones.accepted == 600
+    assert (zones.drop, zones.dropped) == (zones.accept, 0)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("world", ["crowds of 100", "crowds of 60"])
+@pytest.mark.parametrize("images", [40, 120])
+def test_promises_hold_in_spite_of_rare_crowds(benchmark, world, images):
+    found = benchmark.tally(benchmark.simulated(benchmark.WORLDS[world], 120, images), {"ours": benchmark.ours})
+    assert found["ours"].broken <= 0.12
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("world", ["alone", "together", "lost images", "both"])
 def test_promises_hold_where_the_empirical_precision_breaks_them(benchmark, world):

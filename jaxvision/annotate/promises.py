@@ -25,6 +25,18 @@ LIKELY = 10
 """Guesses, half as often wrong as is allowed, that stand for what is known before few have been checked."""
 
 
+class Guesses(NamedTuple):
+    """The guesses of all images that a promise is made for, checked or not: how many lie in one image is known of them."""
+
+    models: tuple[str, ...]
+    image: Int[np.ndarray, "n"]
+    """Number of each guess's image, of those here."""
+    label: Int[np.ndarray, "n"]
+    """Number of its class, of those of the checked images."""
+    model: Int[np.ndarray, "n"]
+    score: Float[np.ndarray, "n"]
+
+
 class Promise(NamedTuple):
     """What is to hold."""
 
@@ -114,12 +126,22 @@ def calibrated(calibrated_by: Calibration, label: str, score: float, model: str 
     return float(calibration.probability(np.array([score]), temperatures.get(model, temperatures[""]))[0])
 
 
-def calibrate(checked: Checked, promise: Promise = USUAL) -> Calibration:
-    """Temperatures and zones from the checked images."""
+def calibrate(checked: Checked, promise: Promise = USUAL, guesses: Guesses | None = None) -> Calibration:
+    """Temperatures and zones from the checked images.
+
+    Args:
+      checked: a random sample of the images that the promise is for.
+      promise: what is to hold.
+      guesses: those of all of these images; None: of the checked ones, whose crowds may be too few to tell.
+    """
     temperatures = temperatures_of(checked)
-    probability = probabilities(checked, temperatures)
-    listed = groups(checked, promise)
-    return Calibration(promise, temperatures, tuple(zones(checked, probability, each, promise) for each in listed))
+    everywhere = _of_checked(checked) if guesses is None else guesses
+    found = (zones(checked, everywhere, temperatures, each, promise) for each in groups(checked, promise))
+    return Calibration(promise, temperatures, tuple(found))
+
+
+def _of_checked(checked: Checked) -> Guesses:
+    return Guesses(checked.models, checked.image, checked.label, checked.model, checked.score)
 
 
 def temperatures_of(checked: Checked) -> dict[str, float]:
@@ -133,7 +155,7 @@ def temperatures_of(checked: Checked) -> dict[str, float]:
     return found
 
 
-def probabilities(checked: Checked, temperatures: Mapping[str, float]) -> Float[np.ndarray, "n"]:
+def probabilities(checked: Checked | Guesses, temperatures: Mapping[str, float]) -> Float[np.ndarray, "n"]:
     """Probability of each guess."""
     each = np.array([temperatures.get(name, temperatures[""]) for name in checked.models] or [1.0])
     return calibration.probability(checked.score, each[checked.model])
@@ -161,13 +183,21 @@ def least(promise: Promise) -> int:
     return int(np.ceil(bounds.enough(wrong / 2, wrong, 1 - promise.confidence)))
 
 
-def zones(checked: Checked, probability: Float[np.ndarray, "n"], labels: Sequence[int], promise: Promise) -> Zones:
+def zones(
+    checked: Checked,
+    guesses: Guesses,
+    temperatures: Mapping[str, float],
+    labels: Sequence[int],
+    promise: Promise,
+) -> Zones:
     """Zones of the guesses of these classes."""
-    of = np.isin(checked.label, labels)
-    image, probability, right = checked.image[of], probability[of], checked.right[of]
+    image, probability, of = _of_classes(checked, temperatures, labels)
+    everywhere = _of_classes(guesses, temperatures, labels)[:2]
+    right = checked.right[of]
     objects = np.bincount(checked.true_image[np.isin(checked.true_label, labels)], minlength=checked.images)
-    accept, more = accepting(image, probability, right, checked.images, promise)
-    drop = dropping(image[right], probability[right], objects, probability, promise)
+    accept, more = accepting(image, probability, right, checked.images, promise, everywhere)
+    times = more_crowded(everywhere[0], image)
+    drop = dropping(image[right], probability[right], objects, probability, promise, times)
     if accept is not None and drop is not None:
         drop = min(accept, drop)
     return Zones(
@@ -184,28 +214,65 @@ def zones(checked: Checked, probability: Float[np.ndarray, "n"], labels: Sequenc
     )
 
 
+def _of_classes(
+    found: Checked | Guesses, temperatures: Mapping[str, float], labels: Sequence[int]
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Image and probability of each guess of these classes, and which guesses these are."""
+    of = np.isin(found.label, labels)
+    return found.image[of], probabilities(found, temperatures)[of], of
+
+
+def more_crowded(everywhere: Int[np.ndarray, "n"], checked: Int[np.ndarray, "k"]) -> float:
+    """How many times as many guesses as in the checked images a guess has in its image, over all images; 1 at least.
+
+    Args:
+      everywhere: image of each guess.
+      checked: image of each guess of the checked images.
+    """
+    one, other = (float(bounds.crowd(np.bincount(each).astype(float))) for each in (everywhere, checked))
+    return max(one / other, 1.0) if other else 1.0
+
+
 def accepting(
     image: Int[np.ndarray, "n"],
     probability: Float[np.ndarray, "n"],
     right: Bool[np.ndarray, "n"],
     images: int,
     promise: Promise,
+    everywhere: tuple[Int[np.ndarray, "m"], Float[np.ndarray, "m"]] | None = None,
 ) -> tuple[float | None, int | None]:
     """Least probability to accept, None if none is, and about how many more images would be needed for one.
 
     Thresholds are tested from above. The first leaves enough guesses for a promise; where the others lie depends on the
     probabilities alone.
+
+    Args:
+      image: of each checked guess.
+      probability: of each.
+      right: whether it is.
+      images: how many are checked.
+      promise: what is to hold.
+      everywhere: image and probability of all guesses that it is to hold for; None: the checked ones.
     """
     if not len(image):
         return None, None
     allowed, doubt = 1 - promise.precision, 1 - promise.confidence
     tested = thresholds(-probability, least(promise))
     total, wrong = _found(image, probability, right, tested, images)
-    found = bounds.passed(bounds.chance(total, wrong, allowed, doubt), doubt)
+    everywhere = (image, probability) if everywhere is None else everywhere
+    found = bounds.passed(bounds.chance(total, wrong, allowed, doubt, _crowded(everywhere, tested)), doubt)
     if found:
         return float(-tested[found - 1]), 0
-    total, wrong = _found(image, probability, right, thresholds(-probability, LIKELY), images)
-    return None, _more(total, wrong, images, promise)
+    tested = thresholds(-probability, LIKELY)
+    total, wrong = _found(image, probability, right, tested, images)
+    return None, _more(total, wrong, images, promise, _crowded(everywhere, tested))
+
+
+def _crowded(everywhere: tuple[np.ndarray, np.ndarray], tested: np.ndarray) -> Float[np.ndarray, "t"]:
+    """The crowd (`bounds.crowd`) of the guesses at or above each threshold, which `tested` has negative."""
+    image, probability = everywhere
+    counted = (np.bincount(image[probability >= -limit]).astype(float) for limit in tested)
+    return np.array([bounds.crowd(each) for each in counted])
 
 
 def _found(
@@ -222,6 +289,7 @@ def dropping(
     objects: Int[np.ndarray, "images"],
     guesses: Float[np.ndarray, "n"],
     promise: Promise,
+    times: float = 1.0,
 ) -> float | None:
     """Least probability that is not dropped, None where nothing may be.
 
@@ -231,13 +299,15 @@ def dropping(
       objects: true objects of each image.
       guesses: probabilities of all guesses, by which thresholds lie.
       promise: what is to hold.
+      times: how much more crowded than the checked images those are that it is to hold for (`more_crowded`).
     """
     if not len(guesses) or not objects.sum():
         return None
     doubt = 1 - promise.confidence
     tested = np.append(thresholds(guesses, 1), guesses.max() + 10.0**-calibration.DIGITS)
     lost = counts(image, probability, tested, len(objects), below=True)
-    found = bounds.passed(bounds.chance(np.broadcast_to(objects, lost.shape), lost, promise.missed, doubt), doubt)
+    total, crowded = np.broadcast_to(objects, lost.shape), times * bounds.crowd(objects.astype(float))
+    found = bounds.passed(bounds.chance(total, lost, promise.missed, doubt, crowded), doubt)
     return float(np.round(tested[found - 1], calibration.DIGITS)) if found else None
 
 
@@ -257,10 +327,10 @@ def counts(
     return table[:-1].cumsum(0)
 
 
-def _more(total: np.ndarray, wrong: np.ndarray, images: int, promise: Promise) -> int | None:
+def _more(total: np.ndarray, wrong: np.ndarray, images: int, promise: Promise, crowded: np.ndarray) -> int | None:
     """About how many more images are needed, if the next ones are like these; None if too many guesses are wrong."""
     allowed, doubt = 1 - promise.precision, 1 - promise.confidence
-    objects, count = bounds.effective(total, wrong), total.sum(1)
+    objects, count = bounds.effective(total, wrong, crowded), total.sum(1)
     likely = (wrong.sum(1) + LIKELY * allowed / 2) / (count + LIKELY)
     needed = np.array([bounds.enough(float(each), allowed, doubt) for each in likely])
     times = float(np.min(np.maximum(needed / np.maximum(objects, 1e-9), least(promise) / count)))
