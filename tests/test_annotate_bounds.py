@@ -47,6 +47,17 @@ def test_objects_that_err_together_are_as_one():
     assert bounds.effective(total, alone) == pytest.approx(20_000, rel=0.08)
 
 
+def test_the_most_that_may_be_wrong_is_where_the_chance_meets_the_doubt():
+    rng = np.random.default_rng(2)
+    total = rng.poisson(3, 80).astype(float)
+    for wrong in (np.zeros(80), rng.binomial(total.astype(int), 0.1).astype(float)):
+        found = bounds.most(total, wrong, 0.1)
+        assert bounds.chance(total, wrong, found, 0.1) == pytest.approx(0.1, abs=1e-6)
+    factor = (stats.norm.ppf(0.9) / stats.t.ppf(0.9, 49)) ** 2  # one object an image, none wrong: Clopper and Pearson's
+    assert bounds.most(np.ones(50), np.zeros(50), 0.1) == pytest.approx(1 - 0.1 ** (1 / (50 * factor)), rel=1e-3)
+    assert bounds.most(np.zeros(3), np.zeros(3), 0.1) == 1
+
+
 def test_the_crowd_is_that_of_the_image_of_an_object_taken_at_random():
     sizes = np.array([1, 0, 3, 60.0])
     assert bounds.crowd(sizes) == pytest.approx(np.mean(np.repeat(sizes, sizes.astype(int))))

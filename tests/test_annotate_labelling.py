@@ -16,6 +16,7 @@ from PIL import Image
 from jaxvision.annotate import reading, verdicts
 from jaxvision.annotate.labelling import label
 from jaxvision.annotate.listing import Worker
+from jaxvision.annotate.makers import Makers
 from jaxvision.annotate.promises import USUAL, Calibration
 from jaxvision.annotate.store import Change, Store
 from jaxvision.errors import ConfigError, DataError
@@ -263,14 +264,20 @@ def test_a_model_has_no_say_in_classes_that_it_can_not_find(place):
 def test_guesses_have_the_probabilities_of_a_calibrated_store(place):
     (place / "images" / "0005.png").rename(place / "later.png")
     run(place)
-    calibration = Calibration(USUAL, {"": 2.0}, ())
     with Store(place / "output" / "annotations.sqlite") as store:
+        (made_by,) = {Makers(store.settings).of(record) for record in store.records()}
+        calibration = Calibration(USUAL, {"": 2.0}, (), made_by=made_by)
         verdicts.apply(store, calibration)
     (place / "later.png").rename(place / "images" / "0005.png")
     run(place, worker=Worker(0, 1))
     run(place, worker=Worker(0, 2))
     expected = [1 / (1 + ((1 - score) / score) ** 0.5) for score in SCORES[:2]]
     for record in (*stored(place).values(), *stored(place, name="annotations.0-of-2.sqlite").values()):
+        assert [each.probability for each in record.objects] == pytest.approx(expected, abs=1e-4)
+    run(place, models={"bright": detector(scale=2)})
+    assert {each.probability for record in stored(place).values() for each in record.objects} == {None}
+    run(place, attributes=["colour"])
+    for record in stored(place).values():
         assert [each.probability for each in record.objects] == pytest.approx(expected, abs=1e-4)
 
 

@@ -1,6 +1,7 @@
 """Temperatures, zones and their promises."""
 
 import importlib.util
+import json
 from pathlib import Path
 
 import numpy as np
@@ -126,7 +127,10 @@ def test_a_calibration_survives_as_json():
     score = guesses(20).score
     probability = [promises.calibrated(again, "a", float(each), "m") for each in score]
     np.testing.assert_array_equal(probability, calibration.probability(score, found.temperatures["m"]))
-    for text in ("", "{}", "[]", '{"version": 2}'):
+    first = json.loads(found.as_json())
+    old = {key: first[key] for key in ("promise", "temperatures", "zones")}
+    assert promises.of_json(json.dumps({"version": 1, **old})).made_by == ""
+    for text in ("", "{}", "[]", '{"version": 3}'):
         with pytest.raises(DataError, match="calibration"):
             promises.of_json(text)
 

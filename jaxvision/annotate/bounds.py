@@ -47,6 +47,21 @@ def chance(
     return tail(objects, wrong.sum(-1) / np.maximum(count, 1), allowed)
 
 
+def most(total: Float[np.ndarray, "n"], wrong: Float[np.ndarray, "n"], doubt: float, crowded: float = 0.0) -> float:
+    """Largest fraction of wrong objects that is not refuted: more are wrong with at most the chance `doubt`; 1 of none.
+
+    Arguments as those of `chance`.
+    """
+    low, high = 0.0, 1.0
+    if not total.any():
+        return high
+    for _ in range(40):
+        middle = (low + high) / 2
+        refuted = chance(total, wrong, middle, doubt, crowded) <= doubt
+        low, high = (low, middle) if refuted else (middle, high)
+    return high
+
+
 def tail(objects: np.ndarray | float, fraction: np.ndarray | float, allowed: float) -> np.ndarray:
     """Chance of at most `fraction * objects` of independent objects being wrong, if `allowed` of all are.
 

@@ -2,7 +2,9 @@
 
 Guesses at or above `accept` are right in at least the fraction `precision`; below `drop` lie at most the fraction `missed` of
 the objects; a person reviews what is between. Each promise of each group of classes is kept with at least the probability
-`confidence` over the checked images, as long as these are a random sample of the images that it is made for.
+`confidence` over the checked images, as long as these are a random sample of the images that it is made for, all labelled by
+the same models. What no model has found is in no zone: how much that is in images of which nothing is left to review, the
+checked ones tell (`Unseen`).
 """
 
 import json
@@ -17,7 +19,7 @@ from jaxvision.annotate.checked import Checked
 from jaxvision.errors import DataError
 
 Where = Literal["accept", "review", "drop"]
-VERSION = 1
+VERSION = 2
 """Version of the JSON text."""
 THRESHOLDS = 60
 """Most thresholds that are tested."""
@@ -75,6 +77,20 @@ class Zones(NamedTuple):
     """About how many more images must be checked until guesses are accepted; None where no number seems to do."""
 
 
+class Unseen(NamedTuple):
+    """Objects of the checked images with nothing left to review: each guess is accepted or dropped, one accepted at least."""
+
+    images: int = 0
+    objects: int = 0
+    missed: int = 0
+    """Objects that no accepted guess has found."""
+    bound: float = 1.0
+    """Largest fraction that is missed in such images, with the probability of the promise; 1 where nothing is known.
+
+    A little too small, since the zones come from the same images.
+    """
+
+
 class Calibration(NamedTuple):
     """All that is known from the checked images; `as_json` and `of_json` keep it as a setting of a store."""
 
@@ -82,6 +98,14 @@ class Calibration(NamedTuple):
     temperatures: Mapping[str, float]
     """By the name of the model; that of "" for every other."""
     zones: tuple[Zones, ...]
+    unseen: Unseen = Unseen()
+    made_by: str = ""
+    """Digest of the models and settings whose guesses it is of (`makers`); it says nothing of others."""
+
+    @property
+    def complete(self) -> bool:
+        """Whether in images with nothing left to review no more objects are missed than was promised."""
+        return self.unseen.bound <= self.promise.missed
 
     def zone(self, label: str, probability: float) -> Where:
         """Zone of a guess; a class that the checked images have not is reviewed."""
@@ -96,17 +120,22 @@ class Calibration(NamedTuple):
         """The JSON text."""
         zones = [each._asdict() for each in self.zones]
         content = {"promise": self.promise._asdict(), "temperatures": dict(self.temperatures), "zones": zones}
+        content |= {"unseen": self.unseen._asdict(), "made_by": self.made_by}
         return json.dumps({"version": VERSION, **content}, ensure_ascii=False, sort_keys=True)
 
 
 def of_json(text: str) -> Calibration:
-    """The calibration of a JSON text; raises DataError for one that is none, or of a newer version."""
+    """The calibration of a JSON text; raises DataError for one that is none, or of a newer version.
+
+    Version 1 did not know of which models it was: it says nothing of any.
+    """
     try:
         found = json.loads(text)
         if found["version"] > VERSION:
             raise DataError(f"the calibration has version {found['version']}, this program reads up to {VERSION}")
         zones = tuple(Zones(**{**each, "classes": tuple(each["classes"])}) for each in found["zones"])
-        return Calibration(Promise(**found["promise"]), found["temperatures"], zones)
+        unseen = Unseen(**found.get("unseen", {}))
+        return Calibration(Promise(**found["promise"]), found["temperatures"], zones, unseen, found.get("made_by", ""))
     except (ValueError, TypeError, LookupError) as error:
         if isinstance(error, DataError):
             raise
@@ -137,7 +166,8 @@ def calibrate(checked: Checked, promise: Promise = USUAL, guesses: Guesses | Non
     temperatures = temperatures_of(checked)
     everywhere = _of_checked(checked) if guesses is None else guesses
     found = (zones(checked, everywhere, temperatures, each, promise) for each in groups(checked, promise))
-    return Calibration(promise, temperatures, tuple(found))
+    calibration = Calibration(promise, temperatures, tuple(found))
+    return calibration._replace(unseen=unseen(checked, calibration, more_crowded(everywhere.image, checked.image)))
 
 
 def _of_checked(checked: Checked) -> Guesses:
@@ -231,6 +261,33 @@ def more_crowded(everywhere: Int[np.ndarray, "n"], checked: Int[np.ndarray, "k"]
     """
     one, other = (float(bounds.crowd(np.bincount(each).astype(float))) for each in (everywhere, checked))
     return max(one / other, 1.0) if other else 1.0
+
+
+def unseen(checked: Checked, found: Calibration, times: float = 1.0) -> Unseen:
+    """What is missed in the checked images of which nothing is left to review.
+
+    Args:
+      checked: the images.
+      found: from them.
+      times: how much more crowded other images are (`more_crowded`).
+    """
+    listed = zip(checked.label, probabilities(checked, found.temperatures), strict=True)
+    zone = np.array([found.zone(checked.classes[label], float(each)) for label, each in listed], object)
+    accepted, review = (zone == where for where in ("accept", "review"))
+    count = [
+        np.bincount(each, minlength=checked.images).astype(float)
+        for each in (
+            checked.true_image,
+            checked.image[accepted & checked.right],
+            checked.image[accepted],
+            checked.image[review],
+        )
+    ]
+    clear = (count[2] > 0) & (count[3] == 0)
+    objects = count[0][clear]
+    missed = objects - count[1][clear]
+    bound = bounds.most(objects, missed, 1 - found.promise.confidence, times * float(bounds.crowd(objects)))
+    return Unseen(int(clear.sum()), int(objects.sum()), int(missed.sum()), bound)
 
 
 def accepting(
