@@ -165,6 +165,26 @@ def test_what_a_person_touched_stays(place):
         assert copy.get(names[0]) == after[names[0]]
 
 
+def test_what_a_person_does_during_a_redo_stays_and_is_told(place):
+    run(place)
+    first, last = sorted(stored(place))[0], sorted(stored(place))[-1]
+    with Store(place / "output" / "annotations.sqlite") as store:
+        store.apply(first, Change("reviewed"), who="human:a", version=1)
+
+        def progress(count):
+            if store.get(last).version == 1:
+                store.apply(last, Change("accept", 1), who="human:a", version=1)
+
+        models = {"bright": detector(scale=2)}
+        told = label(place / "images", place / "output", models, redo=True, started=lambda total: progress)
+        work = store.get(last)
+    assert list(told.problems) == [last]
+    assert "a person has worked on its record meanwhile" in told.problems[last]
+    assert (work.version, work.objects[0].human) == (2, True)
+    assert len(told.backups) == 1
+    assert stored(place)[first].state == "new"
+
+
 def bad_files(folder):
     """Files that are no images, or odd ones, by name; the reason that is told where they can't be read."""
     red = np.zeros((30, 40, 3), np.uint8)

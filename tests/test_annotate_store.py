@@ -144,6 +144,26 @@ def test_redo_makes_a_copy_first(store):
     assert store.redo(ME) is None  # the step is lost
 
 
+def test_redo_takes_nothing_back_of_which_there_is_no_copy(store, tmp_path):
+    for name in ("a.jpg", "b.jpg"):
+        store.put(record(guess(), name=name), who="ssd")
+    store.apply("a.jpg", Change("accept", 1), who=ME, version=1)
+    store.backup()  # as a run does at its start, when both have a version
+    with Store(store.path) as other:
+        other.apply("b.jpg", Change("rename", 1, "bowl"), who=ME, version=1)
+    with store.together():
+        store.put(record(guess("tie")), who="yolo", redo=True, version=2)
+        with pytest.raises(Conflict, match="b.jpg: a person has worked on its record meanwhile, which stays"):
+            store.put(record(guess("tie"), name="b.jpg"), who="yolo", redo=True, version=1)
+        with pytest.raises(ConfigError, match="a copy can't be made inside a block of changes"):
+            store.put(record(guess("tie"), name="b.jpg"), who="yolo", redo=True)
+    assert (labels(store), labels(store, "b.jpg"), len(store.backups)) == (["tie"], ["bowl"], 1)
+    store.put(record(guess("tie"), name="b.jpg"), who="yolo", redo=True)
+    assert labels(store, "b.jpg") == ["tie"]
+    with Store(store.backups[1], readonly=True) as copy:
+        assert labels(copy, "b.jpg") == ["bowl"]
+
+
 def test_undo_and_redo_work_after_a_restart_and_for_each_person(store):
     store.put(record(guess(), guess("tie", 60.0)), who="ssd")
     store.apply("a.jpg", Change("rename", 1, "bowl"), who=ME, version=1)
