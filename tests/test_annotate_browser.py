@@ -20,6 +20,7 @@ from PIL import Image
 
 from jaxvision.annotate.records import Annotation, ImageRecord
 from jaxvision.annotate.store import Store
+from jaxvision.masks import runs
 
 pytestmark = pytest.mark.browser
 SIZE = (1280, 800)
@@ -314,6 +315,102 @@ def test_two_tabs_can_not_overwrite_each_other(browser, serve, tmp_path):
     page.keys("a")
     page.stored()
     assert objects_of(path, "shapes 000.png")[number].verdict == "accepted"
+
+
+def test_what_the_server_can_not_store_now_waits_and_is_stored(browser, serve, tmp_path):
+    path = make_store(tmp_path / "shapes", 1, masks=False)
+    page = Page(browser, serve(path).address)
+    number = page.selected()
+    page.js("""const plain = window.fetch, full = { error: "annotations.sqlite: the disk is full" };
+        window.failing = 503;
+        window.fetch = async (...all) => window.failing && all[1]?.method === "POST"
+          ? new Response(JSON.stringify(full), { status: window.failing }) : plain(...all);""")
+    page.keys("a")
+    page.until("document.getElementById('stored').className === 'gone'")
+    waits = "annotations.sqlite: the disk is full: 1 action not stored yet"
+    assert waits in page.notice()
+    page.keys("x")  # nothing more can be done
+    assert "nothing can be done" in page.notice()
+    page.js("window.failing = 500")
+    page.until(f"document.getElementById('notice').textContent.includes('{waits}')")  # again, after the other notice
+    assert not objects_of(path, "shapes 000.png")[number].human
+    page.js("window.failing = 0")
+    page.stored()
+    assert page.notice() == ""
+    found = objects_of(path, "shapes 000.png")
+    assert [each.id for each in found.values() if each.human] == [number]
+    assert found[number].verdict == "accepted"
+
+
+def small_store(folder, **more):
+    """An image with one object."""
+    images = folder / "images"
+    images.mkdir()
+    Image.new("RGB", (64, 64)).save(images / "small.png")
+    found = Annotation(0, "sign", (5, 5, 40, 40), score=0.5, sources=(MODEL,), **more)
+    with Store(folder / "s.sqlite", create=True) as store:
+        store.settings["images"] = json.dumps(str(images))
+        store.put(ImageRecord("small.png", "", (64, 64), (found,)), who="m")
+    return folder / "s.sqlite"
+
+
+TYPE = """
+const [key, place, text] = arguments;
+const label = [...document.querySelectorAll('#attributes label')].find((each) => each.innerText.startsWith(key));
+const input = label.querySelectorAll('input')[place];
+input.value = text;
+input.dispatchEvent(new Event('change', { bubbles: true }));
+return [...label.querySelectorAll('input')].map((each) => each.value);
+"""
+
+
+def test_attributes_keep_their_type_and_texts_their_commas(browser, serve, tmp_path):
+    attributes = {"lines": ("Hello, world", "42"), "lit": True, "count": 3, "colour": "red"}
+    path = small_store(tmp_path, attributes=attributes)
+    page = Page(browser, serve(path).address)
+
+    def typed(key, place, text, **expected):
+        shown = page.js(TYPE, key, place, text)
+        page.stored()
+        attributes.update(expected)
+        assert objects_of(path, "small.png")[1].attributes == attributes
+        return shown
+
+    assert typed("lines", 1, "43", lines=("Hello, world", "43")) == ["Hello, world", "43", ""]
+    typed("lines", 2, "a, b", lines=("Hello, world", "43", "a, b"))
+    typed("lines", 1, "", lines=("Hello, world", "a, b"))
+    assert typed("lit", 0, "maybe") == ["true"]
+    assert "lit is as it was; allowed are true and false" in page.notice()
+    typed("lit", 0, "no", lit=False)
+    assert typed("count", 0, "three") == ["3"]
+    assert "allowed are numbers" in page.notice()
+    typed("count", 0, "4", count=4)
+    typed("colour", 0, "very, very red", colour="very, very red")
+    typed("colour", 0, "red", colour="red")
+    page.js(
+        "const it = document.getElementById('new-attribute'); it.value = arguments[0]; it.dispatchEvent(new Event('change'))",
+        'lines = ["x, y", "z"]',
+    )
+    page.stored()
+    assert objects_of(path, "small.png")[1].attributes["lines"] == ("x, y", "z")
+
+
+@pytest.mark.parametrize("polygon", [True, False])
+def test_a_mask_that_can_not_follow_its_box_is_told(browser, serve, tmp_path, polygon):
+    from selenium.webdriver.common.keys import Keys
+
+    pixels = np.zeros((64, 64), bool)
+    pixels[5:40, 5:40] = True
+    mask = ((5.0, 5.0, 40.0, 5.0, 40.0, 40.0),) if polygon else runs.encode(pixels)
+    path = small_store(tmp_path, segmentation=mask)
+    page = Page(browser, serve(path).address)
+    page.keys(Keys.ARROW_RIGHT, held=[Keys.SHIFT])
+    page.stored()
+    assert objects_of(path, "small.png")[1].box == (5, 5, 41, 40)
+    assert ("is removed" in page.notice()) != polygon
+    page.keys("u")
+    page.stored()
+    assert objects_of(path, "small.png")[1].segmentation == mask
 
 
 def test_names_can_not_become_script(browser, serve, tmp_path):

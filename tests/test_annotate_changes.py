@@ -12,6 +12,7 @@ from jaxvision.annotate.changes import Change, changed
 from jaxvision.annotate.records import Annotation, ImageRecord, Source
 from jaxvision.annotate.rows import Row
 from jaxvision.errors import DataError
+from jaxvision.masks import runs
 from jaxvision.masks.runs import Runs
 
 POLYGON = ((10.0, 10.0, 30.0, 10.0, 20.0, 40.0),)
@@ -39,8 +40,8 @@ def test_what_each_action_does():
     assert after("attribute", value=["colour", None])[4] == kept._replace(attributes={})
     assert after("note", value="look again")[4].attributes["note"] == "look again"
     assert after("segmentation", value=None)[4] == corrected._replace(segmentation=None)
-    lengths = {"size": [100, 200], "counts": "0d1"}
-    assert after("segmentation", value=lengths)[4] == corrected._replace(segmentation=Runs((100, 200), b"0d1"))
+    mask = runs.encode(np.arange(20_000).reshape(100, 200) % 7 < 3)
+    assert after("segmentation", value=mask.coco())[4] == corrected._replace(segmentation=mask)
     assert after("delete") == {2: DRAWN, 4: kept._replace(verdict="rejected")}
     assert after("delete", 2) == {4: FOUND}
     added = after("add", None, {"label": "tie", "box": [1, 2, 3, 4], "attributes": {"n": 3}})
@@ -80,12 +81,41 @@ def test_the_state_and_the_note_of_an_image():
         ),
         *(("attribute", 4, value) for value in (None, ["a"], ["a", {}], ["a", float("inf")], [3, "a"])),
         *(("segmentation", 4, value) for value in ([[1, 2]], [[1, 2, 3, 4, 5]], {"size": [1]}, "abc", 3)),
+        ("segmentation", 4, [[0, 0, 1e300, 0, 0, 9]]),
+        ("move", 4, [0, 0, 1e30, 9]),
+        ("move", 4, [0, 0, 1e25, 9]),  # its polygon would have an outline that nobody can fill
         *(("reviewed", 4, None), ("accept", None, None), ("accept", 3, None), ("admire", 4, None)),
     ],
 )
 def test_what_does_not_fit_is_refused(action, number, value):
     with pytest.raises(DataError, match="a: |there is no action 'admire'"):
         after(action, number, value)
+
+
+@pytest.mark.parametrize(
+    ("lengths", "told"),
+    [
+        ({"size": [10, 10], "counts": "T3"}, r"a: segmentation is of \[10, 10\] pixels, the image of \[100, 200\]"),
+        ({"size": [200, 100], "counts": "T3"}, "it is transposed"),
+        ({"size": [100, 200], "counts": "51"}, "allowed are lengths from 0, 20,000 together"),
+        ({"size": [100, 200], "counts": "zzzz~~"}, "COCO's text of run lengths"),
+        ({"size": [100, 200], "counts": ""}, "allowed are lengths from 0, 20,000 together"),
+        ({"size": [100, 200], "counts": "é"}, "COCO's text of run lengths"),
+    ],
+)
+def test_run_lengths_that_are_none_of_the_image_are_refused_with_both_sizes(lengths, told):
+    with pytest.raises(DataError, match=told):
+        after("segmentation", value=lengths)
+    with pytest.raises(DataError, match=told):
+        after("add", None, {"label": "tie", "box": [1, 2, 3, 4], "segmentation": lengths})
+
+
+@pytest.mark.parametrize("mask", [{"size": [9], "counts": "1"}, {"counts": "1"}, {"size": [9, 9], "counts": "é"}, 5])
+def test_an_object_that_can_not_be_read_is_named(mask):
+    plain = rows.plain(FOUND) | {"segmentation": mask}
+    values = rows.values(Row(ImageRecord("b.jpg", "12", (9, 9))))
+    with pytest.raises(DataError, match="b.jpg: object 4 can't be read"):
+        rows.row_of((*values[:-1], json.dumps([plain])))
 
 
 text = st.text('aé"\\\n\0中😀', max_size=4)

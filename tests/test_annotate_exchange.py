@@ -65,6 +65,15 @@ def test_what_an_export_can_not_say_is_refused():
         dataset([record(), record()])
 
 
+def test_a_mask_that_is_none_of_the_image_is_named_by_the_id_of_its_object():
+    objects = (
+        guess(score=0.4)._replace(id=8, segmentation=runs.Runs((20, 30), b"51")),
+        guess("tie", 12.0)._replace(id=9),
+    )
+    with pytest.raises(DataError, match=r"a\.png: object 8: segmentation: counts are '51', which stand for"):
+        exchange([record()._replace(objects=objects)])
+
+
 @settings(max_examples=40, deadline=None)
 @given(st.permutations(range(6)), st.permutations(range(6)))
 def test_an_export_depends_on_neither_the_order_of_images_nor_that_of_objects(images, places):
@@ -132,6 +141,16 @@ def test_reviewed_records_are_a_source_with_weights(photos):
     ]
     both = subset(concatenate(made, made), np.asarray([3, 0]))
     np.testing.assert_array_equal(both.read(np.asarray([0]))[0].objects.weight, [1, 1])
+
+
+def test_a_note_alone_makes_no_guess_a_certain_one(photos):
+    folder, digests = photos
+    noted = {"human": True, "attributes": {"note": "a cup?"}, "probability": 0.3}
+    objects = guess(verdict="accepted", probability=0.9), guess("tie", 12.0, **noted)
+    made = source([record(*objects, state="accepted")._replace(sha256=digests["a.png"])], folder)
+    (listed,) = made.objects()
+    assert listed.weight.tolist() == pytest.approx([0.9, 0.3])
+    assert listed.ignore.tolist() == [False, True]
 
 
 def test_weights_reach_the_batch(photos):

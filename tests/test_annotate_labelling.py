@@ -4,6 +4,7 @@ import hashlib
 import json
 import os
 import struct
+import threading
 import zlib
 
 import numpy as np
@@ -13,13 +14,14 @@ from finished_run import save
 from labelled_scenes import SIDE, detector, scenes
 from PIL import Image
 
-from jaxvision.annotate import reading, verdicts
+from jaxvision.annotate import reading, schema, streaming, verdicts
 from jaxvision.annotate.labelling import label
 from jaxvision.annotate.listing import Worker
 from jaxvision.annotate.makers import Makers
 from jaxvision.annotate.promises import USUAL, Calibration
+from jaxvision.annotate.records import ImageRecord
 from jaxvision.annotate.store import Change, Store
-from jaxvision.errors import ConfigError, DataError
+from jaxvision.errors import ConfigError, DataError, WorkdirError
 
 
 @pytest.fixture
@@ -118,6 +120,30 @@ def test_a_run_that_was_stopped_goes_on(place, monkeypatch):
     assert told.labelled + told.passed == 6 > told.labelled
     assert stored(place) == stored(place, "whole")
     assert (place / "output" / "summary.json").read_text() == (place / "whole" / "summary.json").read_text()
+
+
+def test_a_run_waits_for_another_process_that_writes_for_long(place, monkeypatch):
+    monkeypatch.setattr(schema, "PATIENCE", 0.05)
+    monkeypatch.setattr(streaming, "ATTEMPTS", 10_000)
+    with Store(place / "store", create=True) as store, Store(place / "store") as other:
+        run = streaming.Run(store, streaming.labelling([], None, []), False, lambda count: None)
+        run._waiting = [ImageRecord(f"{number}.png", "12", (9, 9)) for number in range(3)]
+        with other.together():
+            thread = threading.Thread(target=run._write)
+            thread.start()
+            thread.join(0.5)
+            assert thread.is_alive()
+        thread.join(60)
+        assert (store.names(), run.labelled, run._waiting) == (["0.png", "1.png", "2.png"], 3, [])
+
+
+def test_a_run_gives_up_at_last(place, monkeypatch):
+    monkeypatch.setattr(schema, "PATIENCE", 0.01)
+    with Store(place / "store", create=True) as store, Store(place / "store") as other:
+        run = streaming.Run(store, streaming.labelling([], None, []), False, lambda count: None)
+        run._waiting = [ImageRecord("0.png", "12", (9, 9))]
+        with other.together(), pytest.raises(WorkdirError, match="another process has been writing"):
+            run._write()
 
 
 def test_workers_merged_are_one(place):

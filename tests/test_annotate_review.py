@@ -1,6 +1,7 @@
 """The review server without a browser: what is let in, what the page is told, what it stores."""
 
 import io
+import json
 import socket
 
 import numpy as np
@@ -12,12 +13,12 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from jaxvision.annotate import __main__ as annotate
-from jaxvision.annotate import drawing, order, previews
+from jaxvision.annotate import drawing, order, previews, schema
 from jaxvision.annotate.records import Annotation, ImageRecord, Source
 from jaxvision.annotate.review import desk, security, server
 from jaxvision.annotate.review.queue import ORDERS, Filters, Index
 from jaxvision.annotate.store import Change, Store
-from jaxvision.errors import ConfigError
+from jaxvision.errors import ConfigError, DataError, WorkdirError
 from jaxvision.masks import runs
 from jaxvision.masks.polygons import edges
 
@@ -189,6 +190,24 @@ def test_an_image_that_is_another_now_or_missing_is_told(page, opened, tmp_path)
     assert "there is no file" in table.file(1)["failure"]
 
 
+def test_a_changed_image_has_another_address_and_only_what_it_names_is_kept(opened, tmp_path):
+    folder = tmp_path / "images"
+    folder.mkdir()
+    Image.new("RGB", (8, 8), "red").save(folder / "shapes 000.png")
+    page = Client(server.application(desk.Desk(opened, folder, "ann"), DOOR), host=HOST, origin=ORIGIN)
+    page.get(f"/?token={TOKEN}")
+    first = page.get("/api/record/0").json()["picture"]
+    assert "immutable" in page.get(first).headers["cache-control"]
+    Image.new("RGB", (8, 8), "blue").save(folder / "shapes 000.png", compress_level=0)
+    second = page.get("/api/record/0").json()["picture"]
+    assert second != first
+    assert page.get(first).headers["cache-control"] == page.get("/image/0").headers["cache-control"] == "no-store"
+    answer = page.get(second)
+    assert "immutable" in answer.headers["cache-control"]
+    assert Image.open(io.BytesIO(answer.content)).getpixel((4, 4)) == (0, 0, 255)
+    assert page.get("/api/record/1").json()["picture"] == "/image/1?v="  # there is no file
+
+
 # What is shown
 
 
@@ -245,6 +264,18 @@ def test_filters_by_class_source_probability_attribute_verdict_and_state(tmp_pat
     assert index.attributes() == {"colour": ["blue", "red"]}
 
 
+def test_a_guess_with_a_note_waits_with_the_doubt_that_it_had(page, opened):
+    before, unsure = entries(page), {"verdict": "new", "low": 0.99}
+    (number, object), surest = before[0], entries(page, **unsure)
+    wrong = lambda: {each["id"]: each["wrong"] for each in page.get(f"/api/record/{number}").json()["objects"]}
+    doubts = wrong()
+    assert change(page, number, ("note", object, "is this a cup??")).status == 200
+    assert opened.get(opened.names()[number]).objects[object - 1].human
+    assert entries(page) == before
+    assert wrong() == doubts
+    assert entries(page, **unsure) == surest  # "accept all that are sure" does not take it
+
+
 def test_what_another_process_stores_is_followed(page, path):
     before = len(entries(page, verdict="new"))
     with Store(path) as other:
@@ -273,6 +304,14 @@ def filled(polygons, shape):
             if x == u:
                 inside[min(y, v) : max(y, v), x:] += 1
     return inside % 2 == 1
+
+
+def test_a_mask_that_can_not_be_is_not_drawn_and_the_page_is_there(page, opened):
+    broken = {"box": (0.0, 0.0, 9.0, 9.0), "segmentation": runs.Runs((9, 9), b"51")}
+    opened.put(ImageRecord("zebra.png", "", (9, 9), objects({"label": "zebra", **broken})), who="m")
+    page.get("/api/queue")
+    (shown,) = page.get("/api/record/4").json()["objects"]
+    assert not shown["path"]
 
 
 def test_a_large_mask_is_outlined_on_a_coarser_grid():
@@ -318,6 +357,52 @@ def test_what_is_sent_twice_is_done_once(page, opened):
     assert opened.get("shapes 000.png").version == version + 1
 
 
+def test_while_another_process_writes_the_page_is_told_to_send_it_again(path, monkeypatch):
+    monkeypatch.setattr(schema, "PATIENCE", 0.05)
+    with Store(path) as store, Store(path) as other:
+        client = opened_page(store)
+        version = store.get("shapes 000.png").version
+        with other.together():
+            refused = change(client, 0, ("accept", 1), version=version, key="tab-1")
+        assert (refused.status, "another process has been writing" in refused.json()["error"]) == (503, True)
+        assert store.get("shapes 000.png").version == version
+        assert change(client, 0, ("accept", 1), version=version, key="tab-1").status == 200
+        assert store.get("shapes 000.png").objects[0].verdict == "accepted"
+
+
+@pytest.mark.parametrize("action", ["change", "undo", "many"])
+def test_what_was_done_but_not_answered_is_answered_when_it_is_sent_again(page, opened, monkeypatch, action):
+    change(page, 0, ("accept", 1), key="before")
+    version, follow, history = opened.get("shapes 000.png").version, Index.follow, len(opened.history())
+    body = {"key": "1", "number": 0, "version": version, "changes": [{"action": "reject", "object": 2}]}
+    body |= {"filters": {"verdict": "human"}, "action": "reject", "count": 1}
+
+    def unreadable(index):
+        if len(opened.history()) > history:
+            raise WorkdirError("the disk failed")
+        return follow(index)
+
+    monkeypatch.setattr(Index, "follow", unreadable)
+    assert page.post(f"/api/{action}", body).status == 503
+    monkeypatch.setattr(Index, "follow", follow)
+    assert page.post(f"/api/{action}", body).status == 200
+    assert len(opened.history()) == history + 1
+
+
+@pytest.mark.parametrize(
+    ("error", "status"),
+    [(WorkdirError("full"), 503), (schema.Busy("busy"), 503), (DataError("none"), 400), (ConfigError("port"), 500)],
+)
+def test_what_may_succeed_later_has_a_status_of_its_own(page, monkeypatch, error, status):
+    monkeypatch.setattr(desk.Desk, "undo", lambda self, body: raise_(error))
+    answer = page.post("/api/undo", {"key": "1"})
+    assert (answer.status, answer.json()) == (status, {"error": str(error)})
+
+
+def raise_(error):
+    raise error
+
+
 def test_undo_and_redo_after_a_restart(page, path, opened):
     before = opened.get("shapes 000.png").objects
     change(page, 0, ("accept", 1), ("reject", 2))
@@ -334,6 +419,11 @@ def test_undo_and_redo_after_a_restart(page, path, opened):
         assert client.post("/api/undo", {"key": "4"}).json() == {"nothing": True}
 
 
+def test_filters_that_nest_too_deeply_are_refused(page):
+    answer = page.get("/api/queue", {"attribute": "[" * 20_000})
+    assert (answer.status, "filters can't be read" in answer.json()["error"]) == (400, True)
+
+
 def test_many_at_once_are_one_step(page, opened):
     filters = {"label": "square", "low": 0.6, "verdict": "new"}
     fitting = lambda: [
@@ -346,7 +436,7 @@ def test_many_at_once_are_one_step(page, opened):
     assert count > 1
     body = {"key": "1", "filters": filters, "action": "accept", "count": count + 1}
     assert page.post("/api/many", body).status == 409
-    assert page.post("/api/many", {**body, "key": "2", "count": count}).json() == {"count": count}
+    assert page.post("/api/many", {**body, "key": "2", "count": count}).json() == {"count": count, "left": 0}
     assert not fitting()
     assert page.post("/api/undo", {"key": "3"}).json()["several"]
     assert len(fitting()) == count
@@ -376,6 +466,7 @@ def test_many_at_once_are_one_step(page, opened):
         ("many", '{"key": "1"}'),
         ("many", '{"key": "1", "filters": {"low": "x"}}'),
         ("many", '{"key": "1", "filters": {"verdict": "good"}}'),
+        ("many", json.dumps({"key": "1", "filters": {"attribute": "[" * 100_000}})),
         ("undo", "{}"),
     ],
 )

@@ -7,6 +7,7 @@ import time
 
 import pytest
 
+from jaxvision.annotate import store as stores
 from jaxvision.annotate.records import Annotation, ImageRecord, Source
 from jaxvision.annotate.store import Change, Conflict, ImageChanged, Store
 from jaxvision.errors import ConfigError, DataError
@@ -199,6 +200,44 @@ def test_many_changes_are_one_step_or_none(store):
     assert [each.verdict for one in store.records() for each in one.objects] == ["accepted"] * 3 + ["new"]
     store.undo(ME)
     assert not any(each.human for one in store.records() for each in one.objects)
+
+
+def test_many_changes_of_an_image_take_no_time_of_each_other(store):
+    count = 300
+    store.put(record(*(guess(x=float(k)) for k in range(count))), who="ssd")
+    accepted = [("a.jpg", Change("accept", number), 1) for number in range(1, count + 1)]
+    before = time.process_time()
+    after = store.apply_all(accepted, ME)
+    assert time.process_time() - before < 1  # seconds; 3 where the record is written after each
+    assert store.get("a.jpg") == after[-1]
+    assert [each.version for each in after] == list(range(2, count + 2))
+    assert [event.object for event in store.history("a.jpg")[1:]] == list(range(1, count + 1))
+    assert store.undo(ME).objects == tuple(each._replace(verdict="new", human=False) for each in after[-1].objects)
+
+
+def test_many_changes_in_portions_are_one_step_and_let_others_write(store, monkeypatch):
+    monkeypatch.setattr(stores, "PORTION", 2)
+    for name in "abcd":
+        store.put(record(guess(), guess("tie", 60.0), guess("cat", 100.0), name=name), who="ssd")
+    listed = [(name, Change("accept", number), 1) for name in "abcd" for number in (1, 2, 3)]
+    others = []
+
+    def write_elsewhere(seconds):
+        with Store(store.path) as other:
+            name = "bca"[len(others)]
+            others.append(
+                other.apply(name, Change("note", None, "mine"), who="human:you", version=other.get(name).version)
+            )
+
+    monkeypatch.setattr(stores.time, "sleep", write_elsewhere)
+    assert store.apply_in_portions(listed, ME) == ["b", "c"]  # changed before it came to them
+    assert len(others) == 3
+    accepted = lambda: [one.name for one in store.records() if any(each.human for each in one.objects)]
+    assert accepted() == ["a", "d"]
+    assert store.undo("human:you")
+    store.undo(ME)
+    assert accepted() == []
+    assert store.undo(ME) is None
 
 
 def test_a_step_may_change_an_object_twice(store):

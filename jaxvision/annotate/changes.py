@@ -7,7 +7,7 @@ from jaxvision.annotate import rows
 from jaxvision.annotate.records import Annotation, ImageRecord
 from jaxvision.annotate.rows import Row
 from jaxvision.errors import DataError, nearest, shown
-from jaxvision.formats.annotation import Box
+from jaxvision.formats.annotation import FAR, Box
 from jaxvision.formats.labelled import Segmentation
 from jaxvision.masks.runs import Runs
 
@@ -23,8 +23,8 @@ class Change(NamedTuple):
 
     `value` is by `action`: accept, reject, delete: None; rename: the label; move: the box; add: an `Annotation` or a mapping
     with `label` and `box`, perhaps `segmentation` and `attributes`; attribute: `(key, value)`, None as value removes it;
-    segmentation: polygons, run lengths or None; reviewed: False takes it back; note: the text. What JSON makes of
-    these (lists, `{"size", "counts"}`) is good too. A note of an object is its attribute "note".
+    segmentation: polygons, run lengths of the image's size, or None; reviewed: False takes it back; note: the text. What
+    JSON makes of these (lists, `{"size", "counts"}`) is good too. A note of an object is its attribute "note".
     """
 
     action: Action
@@ -47,12 +47,12 @@ def changed(row: Row, change: Change) -> Row:
     record = row.record._replace(version=row.record.version + 1)
     try:
         if change.action == "add":
-            new = _added(change.value)._replace(id=row.next)
+            new = _added(change.value, record)._replace(id=row.next)
             return row._replace(record=with_objects(record, {new.id: new}), next=row.next + 1)
         if change.object is None:
             return _changed_image(row._replace(record=record), change)
         old = object_of(record, change.object)
-        return row._replace(record=with_objects(record, {old.id: _changed_object(old, change)}))
+        return row._replace(record=with_objects(record, {old.id: _changed_object(old, change, record)}))
     except (TypeError, ValueError, KeyError, IndexError, AttributeError) as error:
         if isinstance(error, DataError):
             raise
@@ -69,7 +69,11 @@ def object_of(record: ImageRecord, number: int) -> Annotation:
 
 def with_objects(record: ImageRecord, others: Mapping[int, Annotation | None]) -> ImageRecord:
     """The record with these objects in place of those with the same ids, in order of ids; None removes one."""
-    objects: dict[int, Annotation | None] = {**{each.id: each for each in record.objects}, **others}
+    known = [each.id for each in record.objects]
+    if others.keys() <= set(known):
+        kept = [others.get(number, each) for number, each in zip(known, record.objects, strict=True)]
+        return record._replace(objects=tuple(each for each in kept if each is not None))
+    objects: dict[int, Annotation | None] = {**dict(zip(known, record.objects, strict=True)), **others}
     return record._replace(objects=tuple(each for _, each in sorted(objects.items()) if each is not None))
 
 
@@ -81,8 +85,11 @@ def _changed_image(row: Row, change: Change) -> Row:
     raise DataError(f"{row.record.name}: {change.action} needs the number of an object")
 
 
-def _changed_object(old: Annotation, change: Change) -> Annotation | None:
-    return _CHANGES[change.action](old._replace(human=True), change.value)
+def _changed_object(old: Annotation, change: Change, record: ImageRecord) -> Annotation | None:
+    new = _CHANGES[change.action](old._replace(human=True), change.value)
+    if new is None or new.segmentation == old.segmentation:
+        return new
+    return new._replace(segmentation=_mask(new.segmentation, record))
 
 
 def _renamed(old: Annotation, value: Any) -> Annotation:
@@ -123,17 +130,17 @@ _CHANGES: Mapping[str, Callable[[Annotation, Any], Annotation | None]] = {
     "move": _moved,
     "delete": lambda old, value: old._replace(verdict="rejected") if old.sources else None,
     "attribute": _with_attribute,
-    "segmentation": lambda old, value: _corrected(old)._replace(segmentation=_mask(value)),
+    "segmentation": lambda old, value: _corrected(old)._replace(segmentation=value),
     "note": lambda old, value: _with_attribute(old, ("note", value or None)),
     "reviewed": _no_image,
 }
 
 
-def _added(value: Any) -> Annotation:
+def _added(value: Any, record: ImageRecord) -> Annotation:
     """The object that a person drew."""
     given = value._asdict() if isinstance(value, Annotation) else value
     new = Annotation(0, _text(given["label"]), box_of(given["box"]), verdict="accepted", human=True)
-    new = new._replace(segmentation=_mask(given.get("segmentation")))
+    new = new._replace(segmentation=_mask(given.get("segmentation"), record))
     for each in given.get("attributes", {}).items():
         new = _with_attribute(new, each)
     if not new.label:
@@ -148,19 +155,17 @@ def _text(value: object) -> str:
     return value
 
 
-def _mask(value: Any) -> Segmentation | None:
-    mask = value if isinstance(value, Runs) else rows.mask_of(value)
-    if isinstance(mask, tuple) and not isinstance(mask, Runs):
-        if any(len(each) < 6 or len(each) % 2 or not all(map(rows.finite, each)) for each in mask):
-            raise ValueError
-        return mask or None
-    return mask
+def _mask(value: Any, record: ImageRecord) -> Segmentation | None:
+    try:
+        return rows.mask_for(value, record.size)
+    except ValueError as error:
+        raise DataError(f"{record.name}: {error}") from error
 
 
 def box_of(value: Any) -> Box:
-    """The box of four numbers; raises ValueError for anything else, and a box without extent."""
+    """The box of four numbers; raises ValueError for anything else, and a box without extent, or far away."""
     x0, y0, x1, y1 = map(float, value)
-    if not all(map(rows.finite, (x0, y0, x1, y1))) or x1 <= x0 or y1 <= y0:
+    if not all(abs(side) < FAR for side in (x0, y0, x1, y1)) or x1 <= x0 or y1 <= y0:
         raise ValueError
     return x0, y0, x1, y1
 

@@ -86,7 +86,7 @@ def _line(ranked: Sequence[Doubt]) -> str:
     """How many doubts there are, and how many likely ones of each kind."""
     counts = Counter(each.kind for each in ranked if each.score >= 0.5)
     told = ", ".join(f"{counts[kind]:,} {kind}" for kind in DoubtKind)
-    return f"{amount(len(ranked), 'doubt')}, with a score of 0.5 or more {told}"
+    return f"{amount(len(ranked), 'doubt')}, of which likely (0.5 or more): {told}"
 
 
 def _of_classes(found: Predictions, listing: Listing, score: float, complain: Callable[[str], None]) -> Predictions:

@@ -25,6 +25,8 @@ COLUMNS = (
     *("predicted", "probability", *(f"predicted_{corner}" for corner in CORNERS), "iou"),
 )
 """Columns of the table: what is annotated, then what was predicted; boxes in pixels, objects counted from 0."""
+LEAST_SIDE = 480
+"""Pixels of the longer side that a picture has at least about: names must fit it."""
 
 
 def write(path: Path, doubts: Sequence[Doubt]) -> None:
@@ -80,12 +82,14 @@ def draw(folder: Path, doubts: Sequence[Doubt], files: Mapping[str, Path], first
 
 
 def picture(pixels: np.ndarray, doubt: Doubt) -> Image.Image:
-    """The image, `h w 3` or `h w`, with the annotated box and the predicted one."""
+    """The image, `h w 3` or `h w`, with the annotated box and the predicted one; a small one enlarged."""
     pixels = pixels if pixels.ndim == 3 else np.repeat(pixels[..., None], 3, axis=2)
+    times = max(1, LEAST_SIDE // max(pixels.shape[:2]))
+    pixels = pixels.repeat(times, 0).repeat(times, 1)
     parts = [
         (doubt.annotated, VERMILLION, f"{doubt.kind} {doubt.score:.2f}: "),
         (doubt.predicted, GREEN, "predicted: "),
     ]
     labels = [(each, colour, f"{says}{each.label}") for each, colour, says in parts if each is not None]
-    boxes = np.asarray([each.box for each, _, _ in labels], np.float64)
+    boxes = np.asarray([each.box for each, _, _ in labels], np.float64) * times
     return with_boxes(pixels, boxes, [text for _, _, text in labels], [colour for _, colour, _ in labels])

@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 
+from jaxvision.formats import rle
 from jaxvision.formats.labelled import Segmentation
 from jaxvision.masks import runs
 from jaxvision.masks.polygons import edges
@@ -37,10 +38,16 @@ def path(mask: Segmentation) -> Path:
 def outlines(mask: Runs, longest: int = LONGEST_SIDE) -> list[list[float]]:
     """Closed outlines of a mask in pixels of its image, holes too; of a large image not every pixel is seen.
 
+    Of run lengths that do not add up to the image there is none.
+
     Args:
       mask: to be outlined.
       longest: pixels of the longer side of the grid of pixels that are seen.
     """
+    try:
+        rle.runs(mask.coco(), mask.size)
+    except ValueError:
+        return []
     x0, y0, x1, y1 = map(int, runs.box(mask))
     step = -(-max(mask.size) // longest)
     pixels = runs.columns(mask, x0, x1)[y0:y1:step, ::step]

@@ -6,6 +6,7 @@ from typing import NamedTuple
 from jaxvision.annotate import rows
 from jaxvision.annotate.records import Annotation, ImageRecord, Source
 from jaxvision.errors import DataError
+from jaxvision.formats.image_file import Size
 from jaxvision.formats.labelled import Dataset, LabelledImage, LabelledObject, Value
 
 DIGITS = 12
@@ -41,7 +42,8 @@ def exchange(records: Iterable[ImageRecord], classes: Sequence[str] = (), *, rej
       rejected: whether what persons rejected is there, too, with an attribute `rejected`, for training with negatives.
 
     Raises:
-      DataError: for two records of one name, and an attribute `probability` that contradicts the calibrated probability.
+      DataError: for two records of one name, a mask that is none of its image, and an attribute `probability` that
+        contradicts the calibrated probability.
     """
     images, failures, left_out, labels = [], [], 0, set()
     for record in sorted(records, key=lambda record: record.name):
@@ -53,10 +55,19 @@ def exchange(records: Iterable[ImageRecord], classes: Sequence[str] = (), *, rej
         kept = [each for each in record.objects if rejected or each.verdict != "rejected"]
         left_out += len(record.objects) - len(kept)
         labels |= {each.label for each in kept}
+        _check_masks(record.name, record.size, kept)
         objects = tuple(labelled(each) for each in sorted(kept, key=_place))
         images.append(LabelledImage(record.name, record.size, objects))
     more = sorted(labels.difference(classes))
     return Exchange(Dataset((*classes, *more), images), tuple(failures), left_out)
+
+
+def _check_masks(name: str, size: Size, objects: Sequence[Annotation]) -> None:
+    for each in objects:
+        try:
+            rows.mask_for(each.segmentation, size)
+        except ValueError as error:
+            raise DataError(f"{name}: object {each.id}: {error}") from error
 
 
 def _place(each: Annotation) -> tuple[bool, float, str]:

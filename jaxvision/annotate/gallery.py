@@ -25,6 +25,8 @@ SIDE = 320
 """Pixels of the longer side of a picture."""
 MOST_OBJECTS = 100
 """Objects of an image that are drawn; of more, those with the highest probabilities."""
+LINE, NEAR = 11, 50
+"""Pixels between two lines of text, and from the start of one to that of another that it would meet."""
 MOST_CORNERS = 120
 """Corners of a polygon that are drawn; of more, every second, third, ... one."""
 
@@ -88,9 +90,9 @@ def _page(
 <meta name="viewport" content="width=device-width, initial-scale=1"><title>Gallery</title><style>{style}</style></head><body>
 <header><h1>{amount(summary.images, "image")}</h1><form>
 <label>Class <select id="label"><option value="">any</option></select></label>
-<label>Probability from <input id="low" type="number" min="0" max="1" step="0.05" value="0"></label>
+<label>Score or probability from <input id="low" type="number" min="0" max="1" step="0.05" value="0"></label>
 <label>to <input id="high" type="number" min="0" max="1" step="0.05" value="1"></label>
-<label><input id="alone" type="checkbox" checked> only images that have one</label></form><p id="count"></p>
+<label><input id="alone" type="checkbox"> only images with such an object</label></form><p id="count"></p>
 {_links(summary.pages, number)}</header><main>
 """
     for record in records:
@@ -115,10 +117,11 @@ def _figure(record: ImageRecord, images: Path, side: int, summary: Summary, numb
     except BadImage as error:
         summary.failures[record.name] = str(error)
         return f'<figure class="failed"><p>{escape(str(error))}</p><figcaption title="{name}">{name}</figcaption></figure>\n'
-    height, width = shown.size
+    height, width = (part * _enlarged(shown.size, side) for part in shown.size)
     objects = sorted((each for each in record.objects if each.verdict != "rejected"), key=_sure, reverse=True)
-    scale = max(shown.size) / max(*record.size, 1)
-    pieces = "".join(_object(each, scale, numbers) for each in objects[:MOST_OBJECTS])
+    scale = max(height, width) / max(*record.size, 1)
+    places: list[tuple[float, float]] = []
+    pieces = "".join(_object(each, scale, numbers, places) for each in objects[:MOST_OBJECTS])
     more = f"<small>{len(objects) - MOST_OBJECTS:,} more</small>" if len(objects) > MOST_OBJECTS else ""
     return (
         f'<figure><svg viewBox="0 0 {width} {height}" width="{width}" height="{height}">'
@@ -127,28 +130,42 @@ def _figure(record: ImageRecord, images: Path, side: int, summary: Summary, numb
     )
 
 
+def _enlarged(size: tuple[int, int], side: int) -> int:
+    """How many times a small picture is enlarged, so that the names of objects fit it."""
+    return max(1, side // max(size))
+
+
 def _inline(shown: Preview) -> str:
     return f"data:{shown.type};base64,{base64.b64encode(shown.data).decode()}"
 
 
-def _object(each: Annotation, scale: float, numbers: dict[str, int]) -> str:
+def _object(each: Annotation, scale: float, numbers: dict[str, int], places: list[tuple[float, float]]) -> str:
     x0, y0, x1, y1 = (side * scale for side in each.box)
     label, mask = escape(printable(each.label)), each.segmentation
+    x, y = _free((max(x0, 0) + 3, max(y0, 0) + LINE), places)
+    sure = "" if each.human or each.score is None else f" {100 * _sure(each):.0f} %"
     rect = f'x="{x0:.1f}" y="{y0:.1f}" width="{max(x1 - x0, 0):.1f}" height="{max(y1 - y0, 0):.1f}"'
     return (
         f'<g data-label="{label}" data-sure="{_sure(each):.4f}" color="{colour(numbers[each.label])}">'
         f"{'' if mask is None else _filled(mask, scale)}"
         f'<rect class="halo" {rect}/><rect {rect}><title>{escape(printable(_told(each)))}</title></rect>'
-        f'<text x="{max(x0, 0) + 3:.1f}" y="{max(y0, 0) + 11:.1f}">{label}</text></g>'
+        f'<text x="{x:.1f}" y="{y:.1f}">{label}{sure}</text></g>'
     )
+
+
+def _free(place: tuple[float, float], places: list[tuple[float, float]]) -> tuple[float, float]:
+    """The place, or the first below it that no other text is near; it is added to the places."""
+    x, y = place
+    while any(abs(x - other) < NEAR and abs(y - line) < LINE for other, line in places):
+        y += LINE
+    places.append((x, y))
+    return x, y
 
 
 def _told(each: Annotation) -> str:
     """What is known of an object."""
     known = ", ".join(f"{key}: {_text(value)}" for key, value in each.attributes.items())
-    return (
-        f"{each.label} {'by a person' if each.human else f'{100 * _sure(each):.0f} %'}{f' ({known})' if known else ''}"
-    )
+    return f"{each.label} {'by a person' if each.decided else f'{100 * _sure(each):.0f} %'}{f' ({known})' if known else ''}"
 
 
 def _filled(mask: Segmentation, scale: float) -> str:

@@ -17,6 +17,7 @@ from jaxvision.annotate.vocabulary import Vocabulary, vocabulary
 from jaxvision.errors import ConfigError
 from jaxvision.experiment import Selection
 from jaxvision.formats.image_file import Size
+from jaxvision.pretrained import coco
 from jaxvision.run import hashes, prediction
 from jaxvision.run.prediction import Model
 from jaxvision.run.tiles import Tiling
@@ -117,8 +118,9 @@ def _loaded(names: Sequence[str], batch_size: int | None) -> dict[str, Model]:
 
 
 def found_classes(model: Model) -> tuple[str, ...]:
-    """The classes that a model finds: all but one called background."""
-    return tuple(name for name in model.classes if name != predictions.BACKGROUND)
+    """The classes that a model finds: all but one called background, and numbers that COCO has no category for."""
+    nothing = {predictions.BACKGROUND, *coco.UNUSED}
+    return tuple(name for name in model.classes if name not in nothing)
 
 
 def digest(model: Model) -> str:

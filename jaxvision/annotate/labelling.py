@@ -14,7 +14,7 @@ from typing import Any
 from jaxvision.annotate import cutting, makers, streaming, verdicts
 from jaxvision.annotate.attributes import finders
 from jaxvision.annotate.labeller import labellers
-from jaxvision.annotate.listing import ALONE, Worker, listing
+from jaxvision.annotate.listing import ALONE, Listing, Worker, listing
 from jaxvision.annotate.promises import Calibration
 from jaxvision.annotate.store import Store
 from jaxvision.annotate.streaming import Labelling, Progress, Run
@@ -72,13 +72,15 @@ def label(
       The summary of the store.
 
     Raises:
-      ConfigError: for folders, models, classes or names that don't fit.
+      ConfigError: for folders, models, classes or names that don't fit, and a folder without an image.
       WorkdirError: for an output that can't be written, or a disk that is full; the store is sound.
       DataError: for a store that is none or of a newer version.
     """
     with raised_as(ConfigError):
         media.check_outside(output, [images])
     listed, attributed = listing(images, worker), finders(attributes)
+    if worker == ALONE and not listed.names and not listed.problems:
+        raise ConfigError(f"{images}: no image is in it or below it{_beside(listed)}")
     with opened(output, images, worker) as store:
         found, words = labellers(
             models, renamed=renamed, classes=classes, score=score, tta=tta, tiling=tiling, batch_size=batch_size
@@ -98,6 +100,13 @@ def label(
     with raised_as(WorkdirError):
         result.write(output / file_name(SUMMARY, ".json", worker))
     return result
+
+
+def _beside(listed: Listing) -> str:
+    """What a folder without an image has instead."""
+    if not listed.left_out:
+        return ""
+    return f"; there are {', '.join(f'{count:,} {suffix}' for suffix, count in listed.left_out.items())}"
 
 
 def file_name(name: str, ending: str, worker: Worker) -> str:

@@ -1,15 +1,17 @@
 """Order of review: guesses and images first that are most likely wrong.
 
 A guess is doubted by its calibrated probability, without a calibration by its score; and more, the more it lies on a surer
-guess of its image: it may be a second box of one object, or another name for it. What a person has touched and what was
-rejected is not in the order: nothing is left to decide.
+guess of its image: it may be a second box of one object, or another name for it. What a person has decided and what was
+rejected is not in the order; a note, or an attribute, decides nothing.
 """
 
-import math
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
-from jaxvision.annotate.findings import iou
+import numpy as np
+from jaxtyping import Float
+
+from jaxvision.annotate.agreement import iou
 from jaxvision.annotate.records import Annotation, ImageRecord
 
 UNKNOWN = 0.5
@@ -17,6 +19,8 @@ UNKNOWN = 0.5
 CROWDED = 2.0
 """Logits that lying wholly on a surer guess takes; on shapes 1 to 6 are as good, and 0 a little worse."""
 CLOSEST = 1e-6
+AT_ONCE = 256
+"""Boxes that are compared with all before them at once, so that memory stays bounded."""
 
 
 class Place(NamedTuple):
@@ -36,24 +40,30 @@ def sureness(each: Annotation) -> float:
 
 def doubts(guesses: Sequence[Annotation]) -> list[float]:
     """How likely each guess of one image is wrong."""
-    found = []
-    for place, each in enumerate(guesses):
-        surer = (other for number, other in enumerate(guesses) if _before(other, number, each, place))
-        covered = max((iou(each.box, other.box) for other in surer), default=0.0)
-        right = min(max(sureness(each), CLOSEST), 1 - CLOSEST)
-        found.append(1 / (1 + math.exp(math.log(right / (1 - right)) - CROWDED * covered)))
+    sure = np.asarray([sureness(each) for each in guesses], np.float64)
+    surest_first = np.argsort(-sure, kind="stable")
+    boxes = np.asarray([each.box for each in guesses], np.float64).reshape(-1, 4)[surest_first]
+    covered = np.zeros(len(boxes))
+    covered[surest_first] = _covered(boxes)
+    right = np.clip(sure, CLOSEST, 1 - CLOSEST)
+    return (1 / (1 + np.exp(np.log(right / (1 - right)) - CROWDED * covered))).tolist()
+
+
+def _covered(boxes: Float[np.ndarray, "n 4"]) -> Float[np.ndarray, "n"]:
+    """The largest IoU of each box with one of those before it; 0 of the first."""
+    found = np.zeros(len(boxes))
+    for start in range(0, len(boxes), AT_ONCE):
+        block = boxes[start : start + AT_ONCE]
+        ious = np.tril(iou(block, boxes[: start + len(block)]), start - 1)
+        found[start : start + len(block)] = ious.max(1)
     return found
-
-
-def _before(one: Annotation, number: int, other: Annotation, place: int) -> bool:
-    return (-sureness(one), number) < (-sureness(other), place)
 
 
 def undecided(record: ImageRecord) -> list[Annotation]:
     """Guesses of an image that wait for a person; none of an image that was reviewed."""
     if record.state == "reviewed":
         return []
-    return [each for each in record.objects if not each.human and each.verdict != "rejected"]
+    return [each for each in record.objects if not each.decided and each.verdict != "rejected"]
 
 
 def objects(records: Iterable[ImageRecord]) -> list[Place]:

@@ -45,7 +45,12 @@ class Annotation(NamedTuple):
     """Models that found it, all that were fused; none: a person drew it."""
     verdict: Verdict = "new"
     human: bool = False
-    """Whether a person drew it, changed it, accepted or rejected it: no model changes it from then on."""
+    """Whether a person drew, changed, noted, accepted or rejected it: no model changes it from then on."""
+
+    @property
+    def decided(self) -> bool:
+        """Whether a person has said that it is right or wrong. Who touched a guess by a note or an attribute has not."""
+        return self.human and self.verdict != "new"
 
 
 class ImageRecord(NamedTuple):

@@ -9,6 +9,8 @@ from jaxvision.annotate.verdicts import Applied
 from jaxvision.errors import amount
 
 PICTURE = "reliability.png"
+FEW = 20
+"""Checked images below which temperatures and promises are told to rest on too few."""
 
 
 def lines(checked: Checked, found: Calibration, applied: Applied) -> list[str]:
@@ -18,6 +20,7 @@ def lines(checked: Checked, found: Calibration, applied: Applied) -> list[str]:
     told = [
         f"checked: {amount(checked.images, 'image')}, {amount(len(checked.score), 'guess')}, "
         f"{amount(len(checked.true_label), 'object')}, {amount(found_objects(checked), 'object')} found",
+        *few(checked.images),
         f"calibration error: {before:.3f} before, {after:.3f} after (temperature {temperatures(found)})",
         f"promised with probability {promise.confidence:g}: accepted guesses are right in {promise.precision:g}, "
         f"at most {promise.missed:g} of the objects are dropped",
@@ -48,6 +51,13 @@ def clear_line(found: Calibration, applied: Applied) -> str:
         return f"{images} need no look: {checked}, at most {unseen.bound:.1%} missed"
     missed = f"up to {unseen.bound:.0%} may be missed, more than the {found.promise.missed:g} allowed"
     return f"{images} have nothing to review, but need a look for what was not found: {checked}, {missed}"
+
+
+def few(images: int) -> list[str]:
+    """A warning of so few checked images that nothing can be learned of them."""
+    return (
+        [f"{amount(images, 'image')} {'is' if images == 1 else 'are'} few: check {FEW} or more"] if images < FEW else []
+    )
 
 
 def found_objects(checked: Checked) -> int:

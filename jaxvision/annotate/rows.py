@@ -7,6 +7,8 @@ from typing import Any, NamedTuple
 
 from jaxvision.annotate.records import Annotation, ImageRecord, Source
 from jaxvision.errors import DataError, shown
+from jaxvision.formats import rle
+from jaxvision.formats.image_file import Size
 from jaxvision.formats.labelled import Segmentation, Value
 from jaxvision.masks.runs import Runs
 
@@ -33,11 +35,19 @@ def values(row: Row) -> tuple[Any, ...]:
 
 
 def row_of(found: tuple[Any, ...]) -> Row:
-    """The row of its values."""
+    """The row of its values. Raises DataError that names image and object for an object that is none."""
     name, sha256, height, width, state, failure, note, version, following, labelling, objects = found
-    listed = tuple(map(annotation_of, json.loads(objects)))
+    listed = tuple(_read(each, name) for each in json.loads(objects))
     record = ImageRecord(name, sha256, (height, width), listed, state, failure, version, labelling)
     return Row(record, following, note)
+
+
+def _read(found: Mapping[str, Any], name: str) -> Annotation:
+    try:
+        return annotation_of(found)
+    except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
+        number = found.get("id") if isinstance(found, Mapping) else None
+        raise DataError(f"{name}: object {shown(number)} can't be read: {shown(error)}") from error
 
 
 def dumps(value: object) -> str:
@@ -107,6 +117,22 @@ def mask_of(found: Any) -> Segmentation | None:
     if isinstance(found, Mapping):
         return Runs((int(found["size"][0]), int(found["size"][1])), found["counts"].encode("ascii"))
     return tuple(tuple(map(float, polygon)) for polygon in found)
+
+
+def mask_for(found: Any, size: Size) -> Segmentation | None:
+    """The mask of JSON, or one that is a mask already, of an image of this height and width.
+
+    Raises:
+      ValueError: for run lengths of another size or that do not add up to it, and for what is no polygon.
+    """
+    if isinstance(found, Runs):
+        found = found.coco()
+    if isinstance(found, Mapping) and "counts" in found:
+        return rle.runs(found, size)
+    if found is None or not len(found):
+        return None
+    rle.compact([list(polygon) for polygon in found])
+    return mask_of(found)
 
 
 def value_of(found: Any) -> Value:

@@ -37,6 +37,10 @@ TABLES = (
 )
 
 
+class Busy(WorkdirError):
+    """Another process has been writing all the while: nothing is done, and the same may succeed a moment later."""
+
+
 @contextmanager
 def speaking(path: Path) -> Iterator[None]:
     """Inside this block an error of SQLite becomes one line that names the store and says what to do."""
@@ -52,6 +56,7 @@ def _spoken(path: Path, error: sqlite3.Error) -> DataError | WorkdirError:
         return WorkdirError(f"{path}: a change was cut off; open the store once where it can be written")
     code = whole & 0xFF
     no_store = f"{path}: it is no store of annotations"
+    busy = Busy(f"{path}: another process has been writing for {PATIENCE:.0f} s; try again")
     told: Mapping[int, DataError | WorkdirError] = {
         sqlite3.SQLITE_NOTADB: DataError(no_store),
         sqlite3.SQLITE_CORRUPT: DataError(f"{path}: the store is damaged ({error})"),
@@ -59,7 +64,9 @@ def _spoken(path: Path, error: sqlite3.Error) -> DataError | WorkdirError:
         sqlite3.SQLITE_IOERR: WorkdirError(f"{path}: the disk failed or is full ({error}); the store is as it was"),
         sqlite3.SQLITE_READONLY: WorkdirError(f"{path}: the store or its folder is read-only"),
         sqlite3.SQLITE_CANTOPEN: WorkdirError(f"{path}: the store can't be opened, or nothing written beside it"),
-        sqlite3.SQLITE_BUSY: WorkdirError(f"{path}: another process has been writing for {PATIENCE:.0f} s; try again"),
+        sqlite3.SQLITE_BUSY: busy,
+        sqlite3.SQLITE_LOCKED: busy,
+        sqlite3.SQLITE_PROTOCOL: busy,
         sqlite3.SQLITE_TOOBIG: DataError(f"{path}: a record is too large"),
     }
     return told.get(code, DataError(f"{path}: {error}"))

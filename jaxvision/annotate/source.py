@@ -29,7 +29,7 @@ def source(
     An image is accepted only where of the objects of such images no more are missed than was promised
     (`promises.Calibration.complete`): what is missed is background here.
 
-    An object's weight is 1 where a person touched it, or looked at all of its image and let it stand; that of an accepted
+    An object's weight is 1 where a person decided on it, or looked at all of its image and let it stand; that of an accepted
     guess is its probability, or its score where nothing was calibrated. Rejected objects are not there; a guess of an
     accepted image that nobody accepted is to be ignored. An image that has changed since has a fault.
 
@@ -69,7 +69,7 @@ def _notes(left_out: int, total: int, weights: Sequence[np.ndarray]) -> tuple[st
 
 def weight(record: ImageRecord, each: Annotation) -> float:
     """The weight of an object in training, from 0 to 1."""
-    if each.human or record.state == "reviewed":
+    if each.decided or record.state == "reviewed":
         return 1.0
     known = (value for value in (each.probability, each.score, 1.0) if value is not None)
     return min(max(next(known), 0.0), 1.0)
@@ -98,7 +98,7 @@ def _listing(
 def _annotated(record: ImageRecord, each: Annotation, labels: Mapping[str, int]) -> AnnotatedObject:
     if each.label not in labels:
         raise DataError(f"{record.name}: the label {each.label!r} is no class{nearest(each.label, list(labels))}")
-    undecided = record.state == "accepted" and not each.human and each.verdict == "new"
+    undecided = record.state == "accepted" and each.verdict == "new"
     return AnnotatedObject(f"object {each.id}", labels[each.label], each.box, ignore=undecided, id=each.id)
 
 

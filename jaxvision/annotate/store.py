@@ -23,6 +23,10 @@ NAME = "annotations.sqlite"
 """Name of the store in the folder that `label` writes."""
 PAGE = 64
 """Records that are read at once."""
+PORTION = 1000
+"""Changes of one transaction, about, where many are done."""
+PAUSE = 0.15
+"""Seconds between such transactions: who waits to write looks every tenth of a second whether it can."""
 
 
 def file_of(store: Path) -> Path:
@@ -128,27 +132,62 @@ class Store(Database):
         Each is `(name, change, version)`; all of one image name the version that it had before the first.
         """
         with self.together():
-            step = steps.begun(self, who) if listed else 0
-            versions: dict[str, int] = {}
-            done = []
-            for name, change, version in listed:
-                row = self.row(name)
-                if row is None:
-                    raise DataError(f"there is no record of {name!r}")
-                if version != versions.setdefault(name, row.record.version):
-                    raise Conflict(
-                        f"{name}: the record has version {versions[name]}, the change was made of {version}; load it again"
-                    )
-                done.append(self._apply(row, change, who, step))
-            return done
+            return self._apply_all(listed, who, steps.begun(self, who)) if listed else []
 
-    def _apply(self, row: Row, change: Change, who: str, step: int) -> ImageRecord:
+    def apply_in_portions(self, listed: Sequence[tuple[str, Change, int]], who: str) -> list[str]:
+        """`apply_all` of many images, those of each one after another: one step to undo, but several transactions.
+
+        So nobody else who writes waits longer than for about `PORTION` changes. An image that has another version by now is
+        left as it is; the names of such.
+
+        Raises:
+          DataError: for a change that does not fit; what came before it is done.
+        """
+        left, step = [], None
+        for number, portion in enumerate(_portions(listed)):
+            if number:
+                time.sleep(PAUSE)
+            with self.together():
+                names = {name: version for name, _, version in portion}
+                stale = {name for name, version in names.items() if self._version(name) != version}
+                fresh = [each for each in portion if each[0] not in stale]
+                left += sorted(stale)
+                if fresh:
+                    begun = steps.begun(self, who) if step is None else step
+                    self._apply_all(fresh, who, begun)
+                    step = begun
+        return left
+
+    def _version(self, name: str) -> int | None:
+        found = self.ask("SELECT version FROM images WHERE name = ?", (name,))
+        return found[0][0] if found else None
+
+    def _apply_all(self, listed: Sequence[tuple[str, Change, int]], who: str, step: int) -> list[ImageRecord]:
+        """Does changes, inside `together`; each record is written once, after its last."""
+        found: dict[str, Row] = {}
+        versions: dict[str, int] = {}
+        done = []
+        for name, change, version in listed:
+            row = found.get(name) or self.row(name)
+            if row is None:
+                raise DataError(f"there is no record of {name!r}")
+            if version != versions.setdefault(name, row.record.version):
+                raise Conflict(
+                    f"{name}: the record has version {versions[name]}, the change was made of {version}; load it again"
+                )
+            found[name] = self._apply(row, change, who, step)
+            done.append(found[name].record)
+        for row in found.values():
+            self.keep(row)
+        return done
+
+    def _apply(self, row: Row, change: Change, who: str, step: int) -> Row:
+        """The record after a change, of which the history is told."""
         new = changes.changed(row, change)
         number = row.next if change.action == "add" else change.object
         before, after = (steps.told(each, change.action, number) for each in (row, new))
-        self.keep(new)
         self.tell(step, Event(0, row.record.name, who, change.action, time.time(), number, before, after))
-        return new.record
+        return new
 
     def undo(self, who: str) -> ImageRecord | None:
         """Takes back this person's last step that stands; returns the (first) record of it, None where there is no step.
@@ -200,6 +239,18 @@ class Store(Database):
         fields = ", ".join(Event._fields[1:])
         marks = ", ".join("?" * len(Event._fields))
         self.run(f"INSERT INTO events (step, {fields}) VALUES ({marks})", (step, *event[1:]))
+
+
+def _portions(listed: Sequence[tuple[str, Change, int]]) -> Iterator[Sequence[tuple[str, Change, int]]]:
+    """The changes in portions of about `PORTION`, those of one image together."""
+    portion: list[tuple[str, Change, int]] = []
+    for each in listed:
+        if len(portion) >= PORTION and each[0] != portion[-1][0]:
+            yield portion
+            portion = []
+        portion.append(each)
+    if portion:
+        yield portion
 
 
 def check_name(name: str) -> None:

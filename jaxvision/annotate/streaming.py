@@ -15,6 +15,7 @@ from jaxvision.annotate.labeller import DIGITS, Labeller, View, together
 from jaxvision.annotate.promises import Calibration
 from jaxvision.annotate.reading import ImageRead, Known
 from jaxvision.annotate.records import Annotation, ImageRecord
+from jaxvision.annotate.schema import Busy
 from jaxvision.annotate.store import Store
 from jaxvision.annotate.verdicts import judged
 from jaxvision.data.prefetch import prefetch
@@ -24,6 +25,8 @@ WINDOW = 16
 """Images of a window at least; four batches where that is more."""
 SECONDS, RECORDS = 1.0, 256
 """So long, and so many records, are kept back until they are written together."""
+ATTEMPTS = 10
+"""So often it is tried to write them, each time for as long as a writer waits (`schema.PATIENCE`)."""
 Progress = Callable[[int], object]
 """Hears how many more images are done."""
 
@@ -150,12 +153,23 @@ class Run:
         return record if self.how.calibration is None else judged(record, self.how.calibration)
 
     def _write(self) -> None:
-        """Writes the records that wait, all in one transaction."""
+        """Writes the records that wait, all in one transaction; where another process writes all the while, once more."""
+        for attempt in range(1, ATTEMPTS + 1):
+            labelled = self.labelled
+            try:
+                self._put_all()
+                break
+            except Busy:
+                self.labelled = labelled
+                if attempt == ATTEMPTS:
+                    raise
+        self._waiting, self._written = [], time.monotonic()
+
+    def _put_all(self) -> None:
         if self._waiting:
             with self.store.together():
                 for record in self._waiting:
                     self._put(record)
-        self._waiting, self._written = [], time.monotonic()
 
     def _put(self, record: ImageRecord) -> None:
         version = self._versions.get(record.name, 0) if self.redo else None

@@ -65,7 +65,8 @@ class Summary(NamedTuple):
         """What to print."""
         count = sum(self.objects.values())
         yield f"{amount(self.images, 'image')} with {amount(count, 'object')}, {self.without_objects:,} without any"
-        yield f"{self.labelled:,} labelled now, {self.passed:,} passed over: labelled before by the same models and settings"
+        why = "labelled before by the same models and settings, or reviewed"
+        yield f"{self.labelled:,} labelled now, {self.passed:,} passed over: {why}"
         for name, number in self.objects.items():
             yield f"  {printable(name)}: {number:,}"
         if self.left_out:

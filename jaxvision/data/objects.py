@@ -205,7 +205,8 @@ def file_sizes(images: Sequence[AnnotatedImage]) -> list[int]:
         first = missing[0]
         raise FileNotFoundError(
             f"{first.annotation_file}: image {first.id}: there is no file {first.file} ({len(missing)} of {len(images)} are"
-            " missing; python -m jaxvision.formats.check names them all)"
+            " missing; where they lie elsewhere, --config.images=DIR says so; python -m jaxvision.formats.check names them"
+            " all)"
         )
     return sizes
 

@@ -87,7 +87,7 @@ def _draw_counts(axes: Axes, curves: Sequence[Reliability]) -> None:
         axes.yaxis.set_major_formatter(FuncFormatter(lambda count, _: f"{count:,.0f}"))
         axes.yaxis.set_minor_locator(NullLocator())
     axes.set_ylim(bottom=0.8)
-    axes.set_ylabel("guesses", fontsize=9, color=INK)
+    axes.set_ylabel("guesses (log scale)" if axes.get_yscale() == "log" else "guesses", fontsize=9, color=INK)
     axes.set_xlabel("probability", fontsize=9, color=INK)
     axes.xaxis.set_major_formatter(PercentFormatter(1, decimals=0))
 

@@ -197,7 +197,9 @@ def lines(output: Path, format: Format, dataset: Dataset, losses: Sequence[Loss]
     """What to tell of a dataset that was written, and what its format has no place for."""
     objects = sum(len(image.objects) for image in dataset.images)
     written = f"{output}: {NAMES[format]}, {amount(len(dataset.images), 'image')}, {amount(objects, 'object')}"
-    return [written, *([f"{NAMES[format]} has no place for: {told(losses)}"] if losses else [])]
+    where = {Format.YOLO: "images", Format.VOC: "JPEGImages"}.get(format)
+    beside = [f"the images are not copied: put or link them into {output / where}"] if where else []
+    return [written, *beside, *([f"{NAMES[format]} has no place for: {told(losses)}"] if losses else [])]
 
 
 def with_masks(dataset: Dataset, masks: Masks | None) -> tuple[Dataset, Tally]:

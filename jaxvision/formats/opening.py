@@ -1,6 +1,6 @@
 """A dataset of objects from its path alone: COCO JSON, a Pascal VOC folder, a data.yaml or a folder of YOLO."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from enum import StrEnum
 from os import PathLike
 from pathlib import Path
@@ -91,12 +91,17 @@ def splits(path: str | PathLike) -> tuple[str, ...]:
             found = coco_files(path)
             return tuple(found) if len(found) > 1 else ()
         case Layout.YOLO_YAML:
-            return tuple(yolo.read_yaml(path).splits)
+            return _apart(yolo.read_yaml(path).splits)
         case Layout.YOLO_FOLDER:
             return _yolo_splits(path)
         case Layout.VOC:
             return tuple(voc.splits(path))
     return ()
+
+
+def _apart(places: Mapping[str, list[Path]]) -> tuple[str, ...]:
+    """The splits that are not the folders of one before them again, as Ultralytics' `val` often is."""
+    return tuple(name for place, name in enumerate(places) if places[name] not in list(places.values())[:place])
 
 
 def _yolo_splits(folder: Path) -> tuple[str, ...]:

@@ -20,6 +20,8 @@ IDS = tuple(number for number, name in enumerate(_BY_ID, 1) if name)
 CLASSES = tuple(name for name in _BY_ID if name)
 BY_ID = tuple(name or f"(id {number})" for number, name in enumerate(_BY_ID, 1))
 """Names for networks whose labels are the ids less one, all 90."""
+UNUSED = frozenset(("(id 0)", *BY_ID)) - frozenset(CLASSES)
+"""Names of the ids that no category has."""
 
 # fmt: off
 _STUFF = {

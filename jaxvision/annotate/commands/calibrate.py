@@ -31,7 +31,7 @@ def parse(argv: Sequence[str] | None) -> Flags:
         description="Calibrate the probabilities of a store by checked images, and find which guesses need no look.",
         epilog="The checked images must be a random sample of those of the store, and all of their objects annotated.",
     )
-    parser.add_argument("store", type=commands.expanded, metavar="STORE", help="the file of annotations")
+    parser.add_argument("store", type=commands.expanded, metavar="STORE", help="the store, or the folder that has it")
     parser.add_argument(
         "--truth", required=True, type=commands.expanded, metavar="PATH", help="the checked images: COCO, VOC or YOLO"
     )
@@ -53,7 +53,7 @@ def parse(argv: Sequence[str] | None) -> Flags:
     parser.add_argument(
         "--accept", action="store_true", help="accept and reject guesses, and images with nothing to review"
     )
-    return Flags(**vars(commands.parsed(parser, argv)[0]))
+    return Flags(**vars(commands.flags_of(parser, argv)))
 
 
 def _inside(text: str) -> float:
@@ -76,11 +76,11 @@ def run(flags: Flags) -> int:
     """Calibrates the store, draws the report; returns the exit status: 1 if nothing could be promised."""
     from jaxvision.annotate import report, verdicts
     from jaxvision.annotate.promises import Promise
-    from jaxvision.annotate.store import Store
+    from jaxvision.annotate.store import Store, file_of
     from jaxvision.formats import opening
 
     promise = Promise(flags.precision, flags.confidence, flags.missed)
-    with Store(flags.store) as store:
+    with Store(file_of(flags.store)) as store:
         with raised_as(DataError):
             truth = opening.open(flags.truth, flags.split)
         found, calibration, applied = verdicts.calibrate(store, truth, promise, accept=flags.accept)

@@ -6,10 +6,12 @@ Of the methods that touch the store one runs at a time; `picture` and `file` may
 import hashlib
 import json
 from collections import OrderedDict
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from functools import cache
 from pathlib import Path
 from typing import Any, get_args
 
+from jaxvision.annotate import steps
 from jaxvision.annotate.drawing import colour
 from jaxvision.annotate.previews import Cache, Preview, file_of, preview
 from jaxvision.annotate.records import ImageRecord, State, Verdict
@@ -31,6 +33,8 @@ DIGITS = 9
 COLOURS = 256
 """Colours that the page is told; classes of higher numbers begin with the first again."""
 Answer = dict[str, Any]
+Answering = Callable[[], Answer]
+"""What an action that is done is answered with; asked again where the store could not be read."""
 
 
 class Missing(UserError, LookupError):
@@ -58,7 +62,7 @@ class Desk:
         self.store, self.folder, self.who = store, images, f"human:{who}"
         self.index = Index(store)
         self.previews = Cache()
-        self._answers: OrderedDict[str, Answer] = OrderedDict()
+        self._answers: OrderedDict[str, Answering] = OrderedDict()
 
     def session(self) -> Answer:
         """What the page has to know first."""
@@ -102,16 +106,18 @@ class Desk:
     def _view(self, name: str) -> Answer:
         record = self.store.get(name)
         assert record is not None  # no image leaves a store
-        return record_view(record, self.index.numbers[name])
-
-    def picture(self, number: int) -> Preview:
-        """The image on a screen. Raises BadImage if it can't be read."""
-        path = file_of(self.folder, self._record(number).name)
+        number = self.index.numbers[name]
         try:
-            changed = path.stat().st_mtime_ns
-        except OSError as error:
-            raise BadImage(f"{path.name}: {error.strerror or error}") from None
-        return self.previews.get((number, changed), lambda: preview(read(path), SIDE))
+            version = version_of(file_of(self.folder, name))
+        except BadImage:
+            version = ""
+        return record_view(record, number, self.index.wrong[number], version)
+
+    def picture(self, number: int) -> tuple[Preview, str]:
+        """The image on a screen, and the version of its file. Raises BadImage if it can't be read."""
+        path = file_of(self.folder, self._record(number).name)
+        version = version_of(path)
+        return self.previews.get((number, version), lambda: preview(read(path), SIDE)), version
 
     def file(self, number: int) -> Answer:
         """Whether the file of an image is another than the one that was annotated, or can't be read."""
@@ -122,7 +128,7 @@ class Desk:
             return {"failure": str(error).replace(str(self.folder), "").lstrip("/")}
         return {"changed": record.sha256 not in ("", hashlib.sha256(data).hexdigest())}
 
-    def change(self, body: Answer) -> Answer:
+    def change(self, body: Answer) -> Answering:
         """Does what a person did to an image: `{key, number, version, changes: [{action, object, value}]}`, as one step."""
         number, version, listed = body.get("number"), body.get("version"), body.get("changes")
         if not isinstance(number, int) or not isinstance(version, int) or not isinstance(listed, list) or not listed:
@@ -132,13 +138,18 @@ class Desk:
         try:
             self.store.apply_all(changes, self.who)
         except Conflict as error:
-            raise Outdated(str(error), self._view(name)) from error
-        finally:
             self.index.follow()
+            raise Outdated(str(error), self._view(name)) from error
+        return lambda: self._changed(name)
+
+    def _changed(self, name: str) -> Answer:
+        self.index.follow()
         return {"record": self._view(name)}
 
-    def many(self, body: Answer) -> Answer:
+    def many(self, body: Answer) -> Answering:
         """Does one thing to all objects that filters let through: `{key, filters, action, value, count}`, as one step.
+
+        Images that another process changes meanwhile are left as they are; `left` is how many.
 
         Raises:
           Outdated: if they are not `count` any more, as the person was asked.
@@ -157,44 +168,57 @@ class Desk:
         changes = [
             (record.name, one._replace(object=each.id), record.version) for record, objects in found for each in objects
         ]
-        try:
-            self.store.apply_all(changes, self.who)
-        except Conflict as error:
-            raise Outdated(str(error), None) from error
-        finally:
-            self.index.follow()
-        return {"count": count}
+        left = self.store.apply_in_portions(changes, self.who)
+        answer = {"count": count - sum(name in left for name, *_ in changes), "left": len(left)}
+        return lambda: self._followed(answer)
 
-    def undo(self, body: Answer) -> Answer:
+    def _followed(self, answer: Answer) -> Answer:
+        self.index.follow()
+        return answer
+
+    def undo(self, body: Answer) -> Answering:
         """Takes back what this person did last; also before a restart."""
         return self._travelled("undo")
 
-    def redo(self, body: Answer) -> Answer:
+    def redo(self, body: Answer) -> Answering:
         """Does again what was taken back last."""
         return self._travelled("redo")
 
-    def _travelled(self, direction: str) -> Answer:
+    def _travelled(self, way: steps.Way) -> Answering:
         self.index.follow()
         try:
-            record = getattr(self.store, direction)(self.who)
+            name = steps.travel(self.store, self.who, way)
         except Conflict as error:
             raise Outdated(str(error), None) from error
-        names = self.index.follow()
-        if record is None:
-            return {"nothing": True}
-        last = [event.object for event in self.store.history(record.name)[-1:]]
-        return {"record": self._view(record.name), "object": last[0] if last else None, "several": len(names) > 1}
+        return lambda: {"nothing": True} if name is None else self._turned(name)
+
+    def _turned(self, name: str) -> Answer:
+        several = len(self.index.follow()) > 1
+        last = [event.object for event in self.store.history(name)[-1:]]
+        return {"record": self._view(name), "object": last[0] if last else None, "several": several}
 
     def once(self, action: str, body: Answer) -> Answer:
-        """Does an action of the page, `change`, `many`, `undo` or `redo`, unless its key says that it has been done."""
+        """Does an action of the page, `change`, `many`, `undo` or `redo`, unless its key says that it has been done.
+
+        An action that was done, but whose answer could not be made, is answered when it is sent again.
+        """
         key = body.get("key")
         if not isinstance(key, str) or not 0 < len(key) <= 64:
             raise DataError("an action needs a key of up to 64 characters")
         if key not in self._answers:
-            self._answers[key] = getattr(self, action)(body)
+            self._answers[key] = cache(getattr(self, action)(body))
             while len(self._answers) > REMEMBERED:
                 self._answers.popitem(last=False)
-        return self._answers[key]
+        return self._answers[key]()
+
+
+def version_of(file: Path) -> str:
+    """What is another when a file has changed: its time and its size. Raises BadImage where there is none."""
+    try:
+        found = file.stat()
+    except OSError as error:
+        raise BadImage(f"{file.name}: {error.strerror or error}") from None
+    return f"{found.st_mtime_ns:x}-{found.st_size:x}"
 
 
 def change_of(found: Any) -> Change:
@@ -225,7 +249,7 @@ def filters_of(query: Mapping[str, Any]) -> Filters:
         if attribute is not None:
             key, value = attribute
             attribute = str(key), tuple(value) if isinstance(value, list) else value
-    except (TypeError, ValueError) as error:
+    except (TypeError, ValueError, RecursionError) as error:
         raise DataError(f"the filters can't be read: {error}") from None
     text = {key: query.get(key) or None for key in ("label", "source", "verdict", "state")}
     return Filters(low=low, high=high, attribute=attribute, **text)

@@ -16,7 +16,7 @@ MOST_VALUES = 50
 
 
 def wrongness(record: ImageRecord) -> list[float]:
-    """How likely each object of an image is wrong (`order.doubts`); 0 where a person has looked, or it is rejected."""
+    """How likely each object of an image is wrong (`order.doubts`); 0 where a person has decided, or it is rejected."""
     open_ones = order.undecided(record._replace(state="new"))
     doubts = dict(zip((each.id for each in open_ones), order.doubts(open_ones), strict=True))
     return [doubts.get(each.id, 0.0) for each in record.objects]
@@ -39,7 +39,7 @@ class Filters(NamedTuple):
     source: str | None = None
     """Name of a model."""
     low: float = 0.0
-    """Least probability, or score where there is none (`order.sureness`); a person's objects have 1."""
+    """Least probability, or score where there is none (`order.sureness`); what a person has decided has 1."""
     high: float = 1.0
     attribute: tuple[str, Value] | None = None
     """Key and value, or one of the texts where it has several."""
@@ -50,7 +50,7 @@ class Filters(NamedTuple):
 
     def fits(self, each: Annotation) -> bool:
         """Whether an object is shown, whatever its image."""
-        sure = 1.0 if each.human else order.sureness(each)
+        sure = 1.0 if each.decided else order.sureness(each)
         return (
             (self.label is None or each.label == self.label)
             and (self.source is None or any(source.model == self.source for source in each.sources))

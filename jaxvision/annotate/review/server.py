@@ -6,7 +6,7 @@ import ipaddress
 import json
 import secrets
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from importlib.resources import files
 from pathlib import Path
@@ -16,7 +16,7 @@ from jaxvision.annotate.previews import images_of
 from jaxvision.annotate.review.desk import Desk, Missing, Outdated
 from jaxvision.annotate.review.security import LOOPBACK, Door, Guard, TooLarge
 from jaxvision.annotate.store import Store
-from jaxvision.errors import ConfigError, DataError, UserError
+from jaxvision.errors import ConfigError, DataError, UserError, WorkdirError
 from jaxvision.formats.image_file import BadImage
 
 if TYPE_CHECKING:
@@ -28,6 +28,9 @@ TYPES = {".html": "text/html", ".js": "text/javascript", ".css": "text/css", ".s
 """Types of the files that the page is made of."""
 ACTIONS = ("change", "many", "undo", "redo")
 """What a person can do, each a method of `Desk`."""
+
+STATUS: Mapping[Any, int] = {Missing: 404, BadImage: 404, WorkdirError: 503, DataError: 400}
+"""Status of an answer by the error that it tells, the first that fits."""
 
 
 def check_installed() -> None:
@@ -172,10 +175,10 @@ def _picture(pool: ThreadPoolExecutor, desk: Desk) -> Callable:
 
     async def answer(request: "Request") -> "Response":
         try:
-            found = await _run(pool, desk.picture, request.path_params["number"])
+            found, version = await _run(pool, desk.picture, request.path_params["number"])
         except UserError as error:
             return _failure(error)
-        kept = "private, max-age=31536000, immutable" if request.query_params.get("v") else "no-store"
+        kept = "private, max-age=31536000, immutable" if request.query_params.get("v") == version else "no-store"
         return Response(found.data, headers={"content-type": found.type, "cache-control": kept})
 
     return answer
@@ -214,8 +217,13 @@ def _json(answer: dict[str, Any], status: int = 200) -> "Response":
 
 
 def _failure(error: UserError) -> "Response":
-    """What the page is told of an error: 409 for what has changed meanwhile, with the record as it is now."""
+    """What the page is told of an error: 409 for what has changed meanwhile, with the record as it is now.
+
+    503 says that the action was right, but the store can't be used now: the page sends it again.
+    """
     if isinstance(error, Outdated):
         return _json({"error": str(error), "record": error.record}, 409)
-    status = 404 if isinstance(error, Missing | BadImage) else 400 if isinstance(error, DataError) else 500
-    return _json({"error": str(error)}, status)
+    for error_type, status in STATUS.items():
+        if isinstance(error, error_type):
+            return _json({"error": str(error)}, status)
+    return _json({"error": str(error)}, 500)

@@ -1,24 +1,24 @@
 """Views: a record as the page is told it, its masks as SVG paths."""
 
+from collections.abc import Mapping
 from typing import Any
 
 from jaxvision.annotate.drawing import path
 from jaxvision.annotate.records import Annotation, ImageRecord
-from jaxvision.annotate.review.queue import wrongness
 from jaxvision.masks.runs import Runs
 
 
-def record_view(record: ImageRecord, number: int) -> dict[str, Any]:
-    """What the page is told of an image."""
+def record_view(record: ImageRecord, number: int, wrong: Mapping[int, float], version: str) -> dict[str, Any]:
+    """What the page is told of an image: the version of its file, and how probably each object, by its id, is wrong."""
     return {
         "number": number,
         "name": record.name,
-        "picture": f"/image/{number}?v={record.sha256[:16]}",
+        "picture": f"/image/{number}?v={version}",
         "size": list(record.size),
         "state": record.state,
         "failure": record.failure,
         "version": record.version,
-        "objects": list(map(object_view, record.objects, wrongness(record))),
+        "objects": [object_view(each, wrong.get(each.id, 0.0)) for each in record.objects],
     }
 
 

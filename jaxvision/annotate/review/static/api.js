@@ -24,7 +24,8 @@ export const post = (path, body) =>
 
 const RETRY = 1000; // milliseconds
 
-// What a person did, to be stored in order. Calls `told` with "storing", "stored", "gone" or "locked" whenever that changes.
+// What a person did, to be stored in order. Calls `told` with "storing", "stored", "gone" or "locked" whenever that changes,
+// with how many actions wait, and what the server says where it is there but can't store (5xx): those are sent again, too.
 export class Outbox {
   constructor({ told, stored, conflict, refused }) {
     Object.assign(this, { told, stored, conflict, refused });
@@ -32,6 +33,7 @@ export class Outbox {
     this.versions = new Map(); // by number of the image
     this.ids = new Map(); // of objects drawn here: what the page called them to what the store does
     this.state = "stored";
+    this.reason = "";
     this.busy = false;
     this.tab = Math.random().toString(36).slice(2); // with a count, the name of an action: sent twice, it is done once
     this.count = 0;
@@ -54,8 +56,8 @@ export class Outbox {
     this.run();
   }
 
-  tell(state) {
-    if (state !== this.state) this.told((this.state = state), this.waiting.length);
+  tell(state, reason = "") {
+    if (state !== this.state || reason !== this.reason) this.told((this.state = state), this.waiting.length, (this.reason = reason));
   }
 
   body(job) {
@@ -74,8 +76,8 @@ export class Outbox {
         const answer = await post(job.path, this.body(job));
         this.done(job, answer);
       } catch (error) {
-        if (!(error instanceof Refused)) {
-          this.tell("gone");
+        if (!(error instanceof Refused) || error.status >= 500) {
+          this.tell("gone", error instanceof Refused ? error.message : "");
           await new Promise((resume) => setTimeout(resume, RETRY));
         } else if (error.status === 403) {
           this.tell("locked");

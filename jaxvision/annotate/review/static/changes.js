@@ -39,13 +39,23 @@ export function applied(record, { action, object: id, value, drawn }) {
   return { ...record, objects };
 }
 
-// The value of an attribute from its text: of the same type as the value before it.
+// The value of an attribute from its text: of the same type as the value before it, or undefined if it can't be. A list is
+// JSON, any other text one value of it.
 export function valueOf(text, before) {
   text = text.trim();
-  if (Array.isArray(before)) return text.split(",").map((each) => each.trim()).filter(Boolean);
-  if (typeof before === "boolean") return /^(true|yes|1)$/i.test(text);
-  if (typeof before === "number" && text !== "" && Number.isFinite(Number(text))) return Number(text);
+  if (Array.isArray(before)) return listOf(text);
+  if (typeof before === "boolean") return /^(true|yes|1)$/i.test(text) ? true : /^(false|no|0)$/i.test(text) ? false : undefined;
+  if (typeof before === "number") return text !== "" && Number.isFinite(Number(text)) ? Number(text) : undefined;
   return text;
 }
 
-export const textOf = (value) => (Array.isArray(value) ? value.join(", ") : String(value));
+function listOf(text) {
+  let found;
+  try { found = JSON.parse(text); } catch { /* one value */ }
+  return Array.isArray(found) ? found.map(String) : text === "" ? [] : [text];
+}
+
+export const textOf = (value) => (Array.isArray(value) ? JSON.stringify(value) : String(value));
+
+// What may be typed in place of a value.
+export const allowed = (before) => (typeof before === "boolean" ? "true and false" : "numbers");

@@ -2,7 +2,6 @@ const label = document.getElementById("label"), low = document.getElementById("l
 const alone = document.getElementById("alone"), objects = [...document.querySelectorAll("g")], figures = [...document.querySelectorAll("figure")];
 for (const name of [...new Set(objects.map((each) => each.dataset.label))].sort()) label.append(new Option(name, name));
 function show() {
-  const asks = label.value !== "" || Number(low.value) > 0 || Number(high.value) < 1;
   let count = 0, images = 0;
   for (const each of objects) {
     const sure = Number(each.dataset.sure);
@@ -11,7 +10,7 @@ function show() {
     count += fits;
   }
   for (const each of figures) {
-    each.hidden = asks && alone.checked && !each.querySelector("g:not(.out)");
+    each.hidden = alone.checked && !each.querySelector("g:not(.out)");
     images += !each.hidden;
   }
   document.getElementById("count").textContent = `${count} object${count === 1 ? "" : "s"} in ${images} image${images === 1 ? "" : "s"} of this page`;

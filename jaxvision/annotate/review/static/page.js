@@ -1,7 +1,7 @@
 // The page: what a key or a button does, and which object comes next.
 
 import { get, Outbox } from "./api.js";
-import { applied, valueOf } from "./changes.js";
+import { allowed, applied, valueOf } from "./changes.js";
 import { $, amount, fillFilters, inOrder, made, ObjectList, readFilters, showClasses, showObject } from "./panel.js";
 import { paint, Stage } from "./stage.js";
 
@@ -11,7 +11,7 @@ let drawings = 0, lastLabel = null, coming = 0; // how many records are waited f
 const records = new Map(), finished = new Set();
 
 const outbox = new Outbox({ told: tellStored, stored: onStored, conflict: onConflict, refused: onRefused });
-const stage = new Stage({ select, draw, seen: lookAtFile, move: (id, box) => act([{ action: "move", object: id, value: box }]) });
+const stage = new Stage({ select, draw, seen: lookAtFile, move });
 const list = new ObjectList(select);
 
 // Records -------------------------------------------------------------------------------------------------------------
@@ -148,7 +148,7 @@ function select(id) {
   stage.select(id);
   list.select(id);
   const object = chosen();
-  showObject(object, record, session, (key, value) => act([{ action: "attribute", object: id, value: [key, value] }]));
+  showObject(object, record, session, (key, value) => setAttribute(id, key, value));
   showClasses(session.classes, (name) => rename(name), object?.label ?? lastLabel);
 }
 
@@ -157,7 +157,7 @@ const chosen = () => record?.objects.find((each) => each.id === selected) ?? nul
 // Draws what is done at once and hands it on to be stored. Nothing can be done while the server is away.
 function act(changes) {
   if (coming) return;
-  if (outbox.state === "gone" || outbox.state === "locked") return tell("Nothing is stored while the server is away.");
+  if (outbox.state === "gone" || outbox.state === "locked") return tell(AWAY);
   outbox.change(record.number, changes);
   const after = changes.reduce(applied, record);
   records.set(after.number, after);
@@ -187,6 +187,17 @@ function rename(label) {
   const object = chosen();
   if (object && object.label !== label) act([{ action: "rename", object: object.id, value: label }]);
   else if (!object) select(null);
+}
+
+function move(id, box) {
+  const object = record.objects.find((each) => each.id === id), loses = object?.path && !object.follows;
+  if (act([{ action: "move", object: id, value: box }]) && loses) tell("Its mask, of pixels, can't follow the box, and is removed. U brings box and mask back.");
+}
+
+function setAttribute(id, key, value) {
+  const object = record.objects.find((each) => each.id === id);
+  if (value === undefined) return tell(`${key} is as it was; allowed are ${allowed(object?.attributes[key])}.`);
+  if (object) act([{ action: "attribute", object: id, value: [key, value] }]);
 }
 
 function draw(box) {
@@ -281,7 +292,7 @@ function letGo() {
   const box = nudged, object = chosen();
   nudged = stage.dragged = null;
   stage.restore();
-  if (object && String(object.box) !== String(box)) act([{ action: "move", object: object.id, value: box }]);
+  if (object && String(object.box) !== String(box)) move(object.id, box);
 }
 
 // Keys ----------------------------------------------------------------------------------------------------------------
@@ -294,7 +305,7 @@ const KEYS = [
   ["1–9", "class by its number", null, true],
   ["C", "class by its first letters", () => choose(rename), true],
   ["D", "draw an object: drag, or move with arrows and press Enter", startDrawing, true],
-  ["← ↑ → ↓", "move the box; with Shift resize it, with Ctrl in large steps", null, true],
+  ["← ↑ → ↓", "move the box; with Shift resize it, with Ctrl in large steps. A mask of polygons follows, one of pixels is removed", null, true],
   ["T", "attributes of the object", editAttributes, true],
   ["Y", "accept all of this image that are not decided", acceptImage],
   ["Enter", "image is reviewed; go on to the next", () => (stage.pencil ? pencilled() : reviewed()), true],
@@ -347,7 +358,7 @@ function keyOf(event) {
 }
 
 function step(direction) {
-  if (outbox.state === "gone" || outbox.state === "locked") return tell("Nothing is stored while the server is away.");
+  if (outbox.state === "gone" || outbox.state === "locked") return tell(AWAY);
   outbox.step(direction);
 }
 
@@ -377,7 +388,8 @@ function onStored(job, answer, more) {
   if (answer.nothing) return tell(job.path.endsWith("undo") ? "Nothing is left to undo." : "Nothing is left to redo.");
   if (job.path === "/api/many") {
     records.clear();
-    tell(`Stored: ${amount(answer.count, "object")}.`);
+    const left = answer.left ? ` ${amount(answer.left, "image")} changed meanwhile, and left as before.` : "";
+    tell(`Stored: ${amount(answer.count, "object")}.${left}`);
     return reload();
   }
   if (more || !answer.record) return;
@@ -406,28 +418,38 @@ function onConflict(error, dropped, job) {
   tell(error.answer.record ? `Changed elsewhere meanwhile: ${amount(dropped, "action")} not stored. This is how it is now.` : error.message);
 }
 
-function onRefused(error) {
-  tell(error.message);
+function onRefused(error, dropped) {
+  tell(`${error.message} (${amount(dropped, "action")} not stored)`);
   records.clear();
   if (record) load(record.number).then(adopt).catch(() => {});
 }
 
-function tellStored(state, count) {
+const AWAY = "The server is away, or can't store: nothing can be done until what waits is stored.";
+
+function tellStored(state, count, reason = "") {
+  const gone = reason ? "can't store now" : "server is away", wait = `${amount(count, "action")} not stored yet`;
   $("stored").className = state;
-  $("stored").textContent = { storing: "storing…", stored: "all stored", gone: "server is away", locked: "server is another" }[state];
-  if (state === "gone") tell(`The server does not answer: ${amount(count, "action")} not stored yet. Nothing more can be done until it is back.`, true);
+  $("stored").textContent = { storing: "storing…", stored: "all stored", gone, locked: "server is another" }[state];
+  if (state === "gone") tell(`${reason || "The server does not answer"}: ${wait}. The page goes on trying; nothing more can be done until then.`, true);
   else if (state === "locked") tell(`The server was started anew: open the address that it prints. ${amount(count, "action")} of this page not stored.`, true);
-  else if (stage.main.dataset.away) { delete stage.main.dataset.away; $("notice").hidden = true; }
+  else if (state === "storing" && standing) tell(`The server is back: ${wait}.`, true);
+  else if (standing) unsay();
 }
 
-let fading;
+let fading, standing = "";
 
+// Says something for some seconds, or until `unsay`.
 function tell(text, stays = false) {
+  if (stays) standing = text;
   $("notice").textContent = text;
   $("notice").hidden = false;
-  if (stays) stage.main.dataset.away = "yes";
   clearTimeout(fading);
-  if (!stays) fading = setTimeout(() => { $("notice").hidden = !stage.main.dataset.away; }, 6000);
+  if (!stays) fading = setTimeout(() => { $("notice").textContent = standing; $("notice").hidden = !standing; }, 6000);
+}
+
+function unsay() {
+  if ($("notice").textContent === standing) $("notice").hidden = true;
+  standing = "";
 }
 
 // Beginning -----------------------------------------------------------------------------------------------------------
@@ -458,7 +480,7 @@ function listen() {
     event.target.value = "";
     if (!object || !key.trim()) return;
     const value = rest.length ? valueOf(rest.join("="), object.attributes[key.trim()]) : true;
-    act([{ action: "attribute", object: object.id, value: [key.trim(), value] }]);
+    setAttribute(object.id, key.trim(), value);
   });
 }
 

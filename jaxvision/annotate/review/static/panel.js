@@ -120,7 +120,7 @@ export function showObject(object, record, session, change) {
   if (object.probability !== null) facts.push(fact("Probability", percent(object.probability)));
   if (object.score !== null && object.score !== object.probability) facts.push(fact("Score", percent(object.score)));
   facts.push(fact("Found by", object.sources.length ? object.sources.join(", ") : "a person"));
-  facts.push(fact("Verdict", { new: "not decided", accepted: "accepted", rejected: "rejected" }[object.verdict] + (object.human ? " by a person" : "")));
+  facts.push(fact("Verdict", { new: "not decided", accepted: "accepted", rejected: "rejected" }[object.verdict] + (!object.human ? "" : object.verdict === "new" ? ", touched by a person" : " by a person")));
   facts.push(fact("Box", `${box[0]}, ${box[1]} · ${box[2] - box[0]} × ${box[3] - box[1]}`));
   $("facts").replaceChildren(...facts.flat());
   if ($("attributes").contains(document.activeElement) && $("attributes").dataset.of === of) return;
@@ -128,22 +128,35 @@ export function showObject(object, record, session, change) {
   $("attributes").replaceChildren(...Object.entries(object.attributes).map(([key, value]) => attribute(key, value, session, change)));
 }
 
+// An attribute that can be typed anew: an input, of a list one each value and one more. Calls `change` with the key and the new
+// value, null if there is none, undefined if it can't be one.
 function attribute(key, value, session, change) {
-  const input = made("input", { value: textOf(value), autocomplete: "off", maxLength: 1000 });
-  const known = new Map(session.attributes).get(key) ?? [];
-  if (known.length) {
-    const list = made("datalist", { id: `values-of-${session.attributes.findIndex(([name]) => name === key)}` });
-    list.append(...known.map((each) => made("option", { value: textOf(each) })));
-    input.setAttribute("list", list.id);
-    input.append(list);
-  }
-  const store = () => {
-    const text = input.value.trim();
-    if (text !== textOf(value)) change(key, text === "" ? null : valueOf(text, value));
+  const several = Array.isArray(value), before = several ? [...value, ""] : [textOf(value)];
+  const inputs = before.map((text) => made("input", { value: text, autocomplete: "off", maxLength: 1000 }));
+  if (several) inputs.forEach((input, k) => { input.ariaLabel = `${key} ${k + 1}`; input.placeholder = k === value.length ? "one more" : ""; });
+  const shown = inputs.map((input) => input.value); // without line breaks, say: what was not typed stays as it is
+  const typed = () => {
+    if (several) return inputs.map((input, k) => (input.value === shown[k] ? before[k] : input.value.trim())).filter((each) => each !== "");
+    return inputs[0].value === shown[0] ? value : valueOf(inputs[0].value, value);
   };
-  input.addEventListener("change", store);
-  const label = made("label", {}, made("span", { textContent: key, title: key }), input);
-  const datalist = input.querySelector("datalist");
-  if (datalist) label.append(datalist);
-  return label;
+  let stored = JSON.stringify(value);
+  const store = () => {
+    const now = typed(), none = several ? !now.length : inputs[0].value.trim() === "";
+    if (now === undefined && !none) inputs[0].value = shown[0]; // and below the page says why
+    else if (JSON.stringify(none ? null : now) === stored) return;
+    else stored = JSON.stringify(none ? null : now);
+    change(key, none ? null : now);
+  };
+  inputs.forEach((input) => input.addEventListener("change", store));
+  return made("label", {}, made("span", { textContent: key, title: key }), ...inputs, ...suggestions(key, session, inputs));
+}
+
+// What other objects have there, as a list under the inputs; none if there is nothing.
+function suggestions(key, session, inputs) {
+  const at = session.attributes.findIndex(([name]) => name === key);
+  if (at < 0 || !session.attributes[at][1].length) return [];
+  const list = made("datalist", { id: `values-of-${at}` });
+  list.append(...session.attributes[at][1].map((each) => made("option", { value: textOf(each) })));
+  inputs.forEach((input) => input.setAttribute("list", list.id));
+  return [list];
 }
