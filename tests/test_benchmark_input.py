@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 
 from experiments.benchmarks import run
-from experiments.benchmarks.speed import contest, loader, loader_decoder, loader_ours, photographs
+from experiments.benchmarks.speed import contest, loader, loader_decoder, loader_ours, photographs, weight_files
 from jaxvision.formats.image_file import upright_size
 
 
@@ -39,8 +39,17 @@ def test_all_cut_the_same_crops():
     assert 0 < contest.apart(photographs.means(seen)[4:], of_first) < loader.TOLERANCE
 
 
+def test_weights_of_a_detector_have_background_before_all_classes():
+    bias, scale = "head.classification_head.module_list.0.bias", "backbone.scale_weight"
+    weight_files.write("some", {bias: (4 * 91,), "a.weight": (8, 4, 3, 3), scale: (512,)}, gain=2.0)
+    found = weight_files.read("some")
+    assert found[bias].reshape(4, 91).mean(0).argmax() == 0
+    assert found["a.weight"].std() == pytest.approx(2 / np.sqrt(36), rel=0.1)
+    assert found[scale].mean() == pytest.approx(20, rel=0.1)
+
+
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["loader"])
+@pytest.mark.parametrize("name", ["end_to_end", "inference", "loader"])
 def test_a_benchmark_runs_small(name, capsys):
     assert run.main([name, "--small"]) == 0
     assert "ours" in capsys.readouterr().out

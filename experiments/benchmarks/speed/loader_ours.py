@@ -24,16 +24,16 @@ def tf_data(count: int, batch: int, side: int) -> Work:
     return _work(readers.tf_data(), count, batch, side)
 
 
+def plan(count: int, batch: int, side: int) -> readers.Plan:
+    """Random crops of so many photographs, in a random order."""
+    opened = opener(lambda: folder.source(photographs.folder(count)), order.shuffled(SEED))
+    return readers.Plan(opened, loading(placement.random_resized_crop(side), 3, SEED, "raise"), batch)
+
+
 def _work(reader: readers.Reader, count: int, batch: int, side: int) -> Work:
-    source = folder.source(photographs.folder(count))
-    placer = placement.random_resized_crop(side)
-    opened = opener(lambda: source, order.shuffled(SEED))
-    read = reader(readers.Plan(opened, loading(placer, 3, SEED, "raise"), batch))
-    positions = np.arange(count)
-    sizes = photographs.HEIGHT, photographs.WIDTH
-    boxes = [placer.place(np.random.Generator(philox(SEED, Purpose.PLACE, int(at))), sizes).box for at in positions]
-    paths = [f"{source.root}/{source.name(int(index))}" for index in opened()[1](positions)]
-    photographs.write_crops(count, photographs.Crops(paths, np.asarray(boxes)))
+    given = plan(count, batch, side)
+    write_crops(given, count)
+    read = reader(given)
 
     def batches(images: int) -> Iterator[Batch]:
         return read(range(batch), 0, max(images // batch, 1))
@@ -43,3 +43,13 @@ def _work(reader: readers.Reader, count: int, batch: int, side: int) -> Work:
             pass
 
     return Work(run, lambda: photographs.means(np.asarray(next(batches(batch)).image)))
+
+
+def write_crops(given: readers.Plan, count: int) -> None:
+    """Tells the other sides what stands at each position."""
+    source, indices = given.opened()
+    positions, place = np.arange(count), given.how.placer.place
+    size = photographs.HEIGHT, photographs.WIDTH
+    boxes = [place(np.random.Generator(philox(SEED, Purpose.PLACE, int(at))), size).box for at in positions]
+    paths = [f"{source.root}/{source.name(int(index))}" for index in indices(positions)]
+    photographs.write_crops(count, photographs.Crops(paths, np.asarray(boxes)))
