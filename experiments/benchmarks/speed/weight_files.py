@@ -12,6 +12,9 @@ CLASSES = 90
 BACKGROUND = 4.0
 """What background has more than other classes, so that a detector finds as little as a trained one."""
 
+FIRST, DEVIATION = "backbone.features.0.weight", 60.0
+"""A kernel that sees pixels which are not normalised, and their deviation."""
+
 
 def path(name: str) -> Path:
     """The place of the file of a network's weights."""
@@ -42,6 +45,8 @@ def scaled(name: str, normal: np.ndarray, gain: float) -> np.ndarray:
         return np.exp(0.1 * normal)
     if name.endswith("scale_weight"):
         return 20 + normal
+    if name == FIRST:
+        return gain * normal / np.sqrt(normal[0].size) / DEVIATION
     if normal.ndim > 1:
         return gain * normal / np.sqrt(normal[0].size)
     return 0.1 * normal + (1 if name.endswith("weight") else 0)
