@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 CLASSES = 90
-"""Of a detector, without background."""
+"""Classes of a detector, without background."""
 BACKGROUND = 4.0
 """What background has more than other classes, so that a detector finds as little as a trained one."""
 
