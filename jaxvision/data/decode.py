@@ -94,10 +94,7 @@ def _pixels(
 ) -> np.ndarray:
     """The box of the image in its size on the canvas; 1 channel for a grey image, which spreads over all of the canvas."""
     window = _jpeg_window(image, placement, interpolation, data)
-    whole_pixels = all(
-        side == int(side) for side in placement.box
-    )  # others, moved to the cut's corner, would be rounded
-    cut = _cut_jpeg(data, window, image) if window is not None and whole_pixels else None
+    cut = None if window is None else _cut_jpeg(data, window, image)
     if cut is None:
         upper = image if window is None else _upper_rows(data, window[3], image)
         return _resized(_converted(upper, channels), placement, interpolation)
