@@ -200,22 +200,6 @@ def test_cutting_a_jpeg_before_decoding_changes_no_bit(channels, monkeypatch):
     np.testing.assert_array_equal(quick, slow)
 
 
-@pytest.mark.parametrize("channels", [1, 3])
-def test_decoding_the_upper_rows_of_a_jpeg_changes_no_bit(channels, monkeypatch):
-    monkeypatch.setattr(decoding, "loaded", lambda: None)
-    upper, decoded = [], decoding._upper_rows
-    monkeypatch.setattr(decoding, "_upper_rows", lambda *args: upper.append(decoded(*args)) or upper[-1])
-    placer = placement.random_resized_crop(48, area=(0.02, 0.7))
-    files = list(jpegs())
-    some = [decode(data, placer, np.random.default_rng(k), channels=channels).image for data in files for k in range(8)]
-    assert sum(each.height not in (677, 900) for each in upper) > 40
-    monkeypatch.setattr(decoding, "_upper_rows", lambda data, bottom, image: image)
-    whole = [
-        decode(data, placer, np.random.default_rng(k), channels=channels).image for data in files for k in range(8)
-    ]
-    np.testing.assert_array_equal(some, whole)
-
-
 def test_a_truncated_jpeg_is_bad_wherever_the_crop_lies():
     host_tensorflow.tensorflow()
     data = next(jpegs())

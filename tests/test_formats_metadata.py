@@ -14,7 +14,6 @@ from jaxvision.data import objects
 from jaxvision.data.decode import decode
 from jaxvision.data.placement import keep
 from jaxvision.formats.image_file import BadImage, decoded_size, upright_size
-from jaxvision.formats.metadata import baseline_height
 
 COLOUR = smooth(40, 60)
 PNG, JPEG = encoded(COLOUR), encoded(COLOUR, "JPEG")
@@ -125,19 +124,3 @@ def test_the_adobe_segment_that_says_what_the_channels_mean_stays():
     cmyk = encoded(Image.fromarray(COLOUR).convert("CMYK"), "JPEG")
     broken = cmyk[:2] + b"\xff\xee\0\7Adobe" + cmyk[2:]
     np.testing.assert_array_equal(content(broken), np.asarray(Image.open(io.BytesIO(cmyk)).convert("RGB")))
-
-
-@pytest.mark.parametrize("options", [{}, {"subsampling": 0}, {"exif": exif(TURNED)}, {"comment": b"\xff\xc0"}])
-def test_the_height_of_a_jpeg_has_its_place(options):
-    data = encoded(COLOUR, "JPEG", **options)
-    place = baseline_height(data)
-    assert place is not None
-    lower = data[:place] + (16).to_bytes(2) + data[place + 2 :]
-    assert Image.open(io.BytesIO(lower)).size == (60, 16)
-
-
-def test_no_other_file_has_a_height_that_could_be_lowered():
-    scan = JPEG.index(b"\xff\xda") + 4
-    one_channel_a_scan = JPEG[:scan] + b"\x01" + JPEG[scan + 1 :]
-    for data in (encoded(COLOUR, "JPEG", progressive=True), one_channel_a_scan, PNG, JPEG[:100], b""):
-        assert baseline_height(data) is None

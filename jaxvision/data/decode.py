@@ -1,8 +1,6 @@
 """From an encoded image to pixels on a canvas: the same pixels for the same bytes, placement and channels."""
 
-import io
-import math
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from PIL import Image
@@ -12,7 +10,6 @@ from jaxvision.data.interpolation import Resampling
 from jaxvision.data.placement import Placement, Placer
 from jaxvision.formats.image_file import MAX_PIXELS, BadImage, Size, guarded, opened
 from jaxvision.formats.image_file import upright as upright_image
-from jaxvision.formats.metadata import baseline_height
 from jaxvision.types import Canvas
 
 GREY_MODES = ("1", "L", "LA", "La")
@@ -20,8 +17,6 @@ WORTH_SKIPPING = 150_000
 """Pixels: decoding a part of a JPEG has a price, which skipping fewer than these does not repay."""
 UPSAMPLING_REACH = 16
 """Chroma upsampling reads over the border of a JPEG crop: cut this many pixels wider, and the crop is exact."""
-WORTH_STOPPING = 10_000
-"""Pixels: opening a JPEG anew, to decode only the rows above these, has a price, which fewer do not repay."""
 
 
 class Decoded(NamedTuple):
@@ -80,8 +75,6 @@ def _on_canvas(
     original = upright.height, upright.width
     placement = placer.place(rng, original)
     pixels = guarded(lambda: _pixels(upright, placement, placer.interpolation, channels, data))
-    if pixels.shape == (*placer.canvas, channels) and not any(placement.padding):
-        return Decoded(pixels, placement.content, original, placement)
     canvas = np.zeros((*placer.canvas, channels), np.uint8)
     height, width = placement.content
     canvas[:height, :width] = placer.fill
@@ -93,11 +86,9 @@ def _pixels(
     image: Image.Image, placement: Placement, interpolation: Resampling, channels: int, data: bytes
 ) -> np.ndarray:
     """The box of the image in its size on the canvas; 1 channel for a grey image, which spreads over all of the canvas."""
-    window = _jpeg_window(image, placement, interpolation, data)
-    cut = None if window is None else _cut_jpeg(data, window, image)
+    cut = _jpeg_window(image, placement, interpolation, data)
     if cut is None:
-        upper = image if window is None else _upper_rows(data, window[3], image)
-        return _resized(_converted(upper, channels), placement, interpolation)
+        return _resized(_converted(image, channels), placement, interpolation)
     pixels, (x, y) = cut
     x0, y0, x1, y1 = placement.box
     shifted = placement._replace(box=(x0 - x, y0 - y, x1 - x, y1 - y))
@@ -134,43 +125,30 @@ def _converted(image: Image.Image, channels: int) -> Image.Image:
 
 def _jpeg_window(
     image: Image.Image, placement: Placement, interpolation: Resampling, data: bytes
-) -> tuple[int, int, int, int] | None:
-    """The part of a plain JPEG that is read for a box: left, top, right, bottom; None where all of it has to be decoded."""
-    if not _plain_jpeg(image, data):
-        return None
-    x0, y0, x1, y1 = placement.box
-    across, down = (
-        interpolation.reach(length, size)
-        for length, size in ((x1 - x0, placement.size[1]), (y1 - y0, placement.size[0]))
-    )
-    left, right = max(0, math.floor(x0) - across), min(image.width, math.ceil(x1) + across)
-    top, bottom = max(0, math.floor(y0) - down), min(image.height, math.ceil(y1) + down)
-    return left, top, right, bottom
-
-
-def _upper_rows(data: bytes, bottom: int, image: Image.Image) -> Image.Image:
-    """The image without what lies below, or all of it where that saves little.
-
-    The height in the file's header is lowered, so that the decoder ends there; the rows above are those of the whole image.
-    """
-    height = bottom + UPSAMPLING_REACH
-    place = baseline_height(data) if (image.height - height) * image.width >= WORTH_STOPPING else None
-    if place is None or data[place : place + 2] != image.height.to_bytes(2):
-        return image
-    return Image.open(io.BytesIO(b"".join([data[:place], height.to_bytes(2), data[place + 2 :]])), formats=("JPEG",))
-
-
-def _cut_jpeg(
-    data: bytes, window: tuple[int, int, int, int], image: Image.Image
 ) -> tuple[np.ndarray, tuple[int, int]] | None:
-    """The pixels of a window and its left top corner, by TensorFlow, if it is loaded; None to decode by PIL.
+    """The part of a plain JPEG that a box of whole pixels needs, and its left top corner; None to decode all of it.
 
     Bit for bit what decoding the whole image gives, so that pixels don't depend on whether TensorFlow is there.
     """
     tf = loaded()
-    left, top, right, bottom = window
-    if tf is None or image.width * image.height - (right - left) * (bottom - top) < WORTH_SKIPPING:
+    if tf is None or not _plain_jpeg(image, data) or any(side != int(side) for side in placement.box):
         return None
+    x0, y0, x1, y1 = (int(side) for side in placement.box)
+    across, down = (
+        interpolation.reach(length, size)
+        for length, size in ((x1 - x0, placement.size[1]), (y1 - y0, placement.size[0]))
+    )
+    left, right = max(0, x0 - across), min(image.width, x1 + across)
+    top, bottom = max(0, y0 - down), min(image.height, y1 + down)
+    if image.width * image.height - (right - left) * (bottom - top) < WORTH_SKIPPING:
+        return None
+    return _cut_jpeg(tf, data, (left, top, right, bottom), image)
+
+
+def _cut_jpeg(
+    tf: Any, data: bytes, window: tuple[int, int, int, int], image: Image.Image
+) -> tuple[np.ndarray, tuple[int, int]] | None:
+    left, top, right, bottom = window
     wide = max(0, left - UPSAMPLING_REACH), max(0, top - UPSAMPLING_REACH)
     end = min(image.width, right + UPSAMPLING_REACH), min(image.height, bottom + UPSAMPLING_REACH)
     try:

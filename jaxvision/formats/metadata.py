@@ -82,21 +82,6 @@ def bare_jpeg(data: bytes) -> bytes:
     return b"".join([*kept, data[place:]])
 
 
-def baseline_height(data: bytes) -> int | None:
-    """The place of the two bytes that tell the height of a sequential JPEG of one scan; None for any other."""
-    place, height, channels = len(JPEG), None, 0
-    while place + 10 <= len(data) and data[place] == 0xFF:
-        marker, end = data[place + 1], place + 2 + int.from_bytes(data[place + 2 : place + 4])
-        if marker == 0xDA:  # the scan begins
-            return height if data[place + 4] == channels else None
-        if marker == 0xFF:  # a fill byte
-            end = place + 1
-        elif marker in (0xC0, 0xC1):
-            height, channels = place + 5, data[place + 9]
-        place = end
-    return None
-
-
 def _is_metadata(segment: bytes) -> bool:
     """Whether a segment is a comment, or an application's other than JFIF, Adobe or EXIF."""
     marker, content = segment[1], segment[4:]
