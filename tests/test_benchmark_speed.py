@@ -1,12 +1,14 @@
 """The benchmarks beside peers: turns, agreement, missing peers, memory, tables."""
 
 import os
+import subprocess
+import sys
 import time
 
 import pytest
 
 from experiments.benchmarks import run
-from experiments.benchmarks.speed import contest, table
+from experiments.benchmarks.speed import contest, table, worker
 from experiments.benchmarks.speed.contest import Block, Contest, Missing, Side, Spread, Told, Work, hold
 
 HERE = "tests.test_benchmark_speed"
@@ -19,6 +21,11 @@ def sleeping(seconds: float, outcome: float = 1.0) -> Work:
 
 def filling(megabytes: int) -> Work:
     return Work(lambda units: sum(bytearray(b"1" * (megabytes * MB))[:: 100 * MB]))
+
+
+def elsewhere(seconds: float) -> Work:
+    program = f"import time\nwhile time.process_time() < {seconds}: pass"
+    return Work(lambda units: subprocess.run([sys.executable, "-c", program], check=True))
 
 
 def cores() -> Work:
@@ -74,6 +81,20 @@ def test_memory_is_what_the_work_adds():
     assert all(200 * MB < block.bytes < 500 * MB for block in told.blocks)
 
 
+def test_processor_time_is_also_that_of_processes_that_were_started():
+    (block,) = hold(Contest("work", (Side("ours", f"{HERE}:elsewhere", {"seconds": 0.2}),), blocks=1))["ours"].blocks
+    assert 0.15 <= block.processor_seconds < 1
+
+
+def test_living_processes_count_too():
+    before = worker.processor_seconds()
+    program = "import time\nwhile time.process_time() < 0.2: pass\nprint(flush=True)\ninput()"
+    with subprocess.Popen([sys.executable, "-c", program], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
+        process.stdout.readline()
+        assert 0.15 <= worker.processor_seconds() - before < 1
+        process.communicate(b"\n")
+
+
 def test_cores_are_limited_before_anything_is_imported():
     told = hold(Contest("cores", (Side("ours", f"{HERE}:cores"),), blocks=1, cores=1))["ours"]
     assert told.outcome == (1.0, 1.0)
@@ -112,6 +133,15 @@ def test_readme_table_has_the_newest_row_of_each(tmp_path):
     before = readme.read_text()
     run.write_readme(readme, file)
     assert readme.read_text() == before
+
+
+def test_a_whole_is_compared_with_its_slowest_part_in_each_turn():
+    parts = {"whole": [2.0, 2.0], "first": [1.0, 1.9], "second": [1.8, 1.0]}
+    told: dict = {name: Told(tuple(Block(s, s, 0.0) for s in blocks), ()) for name, blocks in parts.items()}
+    assert [block.seconds for block in contest.slowest({**told, "third": Missing("")}).blocks] == [1.8, 1.9]
+    sides = tuple(Side(name, "") for name in parts)
+    *_, last = table.lines(Contest("all", sides, slowest=0.95), told, (1.0, 1.0))
+    assert last == "| all | all | the slowest part | | | | 0.93 (0.91 to 0.94), aim 0.95: **missed** | | |"
 
 
 def test_every_benchmark_gives_contests_whose_first_side_is_ours():

@@ -21,6 +21,9 @@ from experiments.benchmarks.speed.contest import ROOT, Contest, hold
 from experiments.benchmarks.speed.place import place
 
 BENCHMARKS = {
+    "end_to_end": "experiments.benchmarks.speed.end_to_end",
+    "inference": "experiments.benchmarks.speed.inference",
+    "loader": "experiments.benchmarks.speed.loader",
     "nms": "experiments.benchmarks.speed.nms",
 }
 """Modules by the name of their benchmark; each has `rows(small)`, which gives contests and figures."""

@@ -71,6 +71,8 @@ class Contest(NamedTuple):
     """Arithmetic of a unit, for the share of what the machine can do."""
     gigabyte: float | None = None
     """Memory that a unit reads and writes at least."""
+    slowest: float | None = None
+    """The aim where the other sides are parts of what the first does: least time of the slowest of them by the first's."""
 
 
 class Block(NamedTuple):
@@ -231,6 +233,13 @@ def spread(numbers: Sequence[float]) -> Spread:
         return Spread(numbers[0], numbers[0], numbers[0])
     low, median, high = statistics.quantiles(numbers, n=4, method="inclusive")
     return Spread(median, low, high)
+
+
+def slowest(results: Results) -> Told:
+    """The blocks of the others than the first, of each turn the one that took longest; one of them took part at least."""
+    others = [told.blocks for told in list(results.values())[1:] if isinstance(told, Told)]
+    turns = (max(turn, key=lambda block: block.seconds) for turn in zip(*others, strict=True))
+    return Told(tuple(turns), ())
 
 
 def ratio(theirs: Told, ours: Told, field: Callable[[Block], float] = lambda block: block.seconds) -> Spread:
