@@ -27,6 +27,7 @@ from jaxvision.tasks.detr import detr, detr_resnet50
 from jaxvision.types import About, Batch, Stream, Task
 
 GATHERED = re.compile(r"^\s*(?:ROOT )?%?([\w.-]+) = (\S+) all-gather\(")
+EXCHANGE = re.compile(r" (?:all-reduce|all-gather|reduce-scatter|all-to-all|collective-permute)(?:-start)?\(")
 INSTRUCTION = re.compile(r"^\s*(?:ROOT )?%?([\w.-]+) = ")
 OPERAND = re.compile(r"%([\w.-]+)")
 OPTIONS = {"xla_backend_optimization_level": 0, "xla_cpu_scheduler_type": "CPU_SCHEDULER_TYPE_MEMORY_OPTIMIZED"}
@@ -72,7 +73,7 @@ def main() -> None:
 
 def facts(compiled, like) -> dict[str, float]:
     """What is exchanged and held in one call, in bytes, and the number of parameters."""
-    text, memory = compiled.as_text(), compiled.memory_analysis()
+    text, memory, cost = compiled.as_text(), compiled.memory_analysis(), compiled.cost_analysis()
     exchanged = devices.collectives(text)
     sizes = [prod(each.shape) for each in jax.tree.leaves(like.params)]
     gradients, others = 0, 0
@@ -90,6 +91,9 @@ def facts(compiled, like) -> dict[str, float]:
         "others": others,
         "gathered": sum(each.bytes for each in exchanged if each.kind == "all-gather"),
         "gathered at once": gathered_at_once(text),
+        "exchanges": len(EXCHANGE.findall(text)),
+        "flop": cost["flops"],
+        "moved": cost["bytes accessed"],
         "state": memory.argument_size_in_bytes,
         "temporary": memory.temp_size_in_bytes,
     }
