@@ -3,6 +3,7 @@
 import json
 import os
 import resource
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -25,13 +26,16 @@ def process(module: str, arguments: Sequence[str] = (), cache: Literal["fresh", 
 
     Its last line is JSON, the outcome: what it trains.
     """
-    kept = tempfile.TemporaryDirectory()
+    kept = Path(
+        tempfile.gettempdir(), f"jaxvision-{module}"
+    )  # this process is killed in the end: the next one clears it
+    shutil.rmtree(kept, ignore_errors=True)
     told: list[str] = []
 
     def run(units: int) -> None:
         for _ in range(units):
             with tempfile.TemporaryDirectory() as folder:
-                told[:] = started(module, arguments, folder, {"fresh": folder, "kept": kept.name, "none": ""}[cache])
+                told[:] = started(module, arguments, folder, {"fresh": folder, "kept": str(kept), "none": ""}[cache])
 
     def outcome() -> list[float]:
         run(1)
@@ -44,6 +48,7 @@ def started(module: str, arguments: Sequence[str], folder: str, cache: str) -> l
     """The lines that the program wrote, started with this folder to write into; raises RuntimeError where it failed."""
     environment = {name: value for name, value in os.environ.items() if name != VARIABLE}
     if cache:
+        Path(cache).mkdir(exist_ok=True)
         environment |= {VARIABLE: str(Path(cache, "compilations")), "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0.5"}
     given = arguments or [f"--workdir={Path(folder, 'run')}"]
     ended = subprocess.run(
