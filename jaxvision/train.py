@@ -11,6 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 from flax import struct
+from jax.core import Tracer
 from jaxtyping import Array, PyTree
 
 from jaxvision.errors import UserError
@@ -149,7 +150,7 @@ def init_state(
 
     def placed(make: Callable, *inputs: PyTree) -> PyTree:
         shardings = layout(jax.eval_shape(make, *inputs))
-        options = None if isinstance(key, jax.core.Tracer) else _for_one_call()
+        options = None if isinstance(key, Tracer) else _for_one_call()
         return jax.jit(make, out_shardings=shardings, compiler_options=options)(*inputs)
 
     variables = placed(init, init_key)

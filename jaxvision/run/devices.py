@@ -15,7 +15,9 @@ import os
 import re
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from typing import Any, NamedTuple
+from concurrent.futures import ThreadPoolExecutor, wait
+from contextlib import contextmanager
+from typing import Any, NamedTuple, cast
 
 import jax
 import numpy as np
@@ -155,6 +157,28 @@ def step_on(mesh: Mesh, experiment: Experiment) -> tuple[TrainStep, TrainState]:
     )
     step.eval_shape(like, batch_on(mesh, experiment.train.spec))
     return step, like
+
+
+@contextmanager
+def compiling(step: TrainStep, like: TrainState, batch: Batch) -> Iterator[TrainStep]:
+    """The jitted step, which a thread compiles for these shapes meanwhile; its first call waits for that.
+
+    So does the end of the block, as nothing ends a compilation. Several processes each compile when they call it: there it
+    is the step as it is.
+    """
+    if jax.process_count() > 1:
+        yield step
+        return
+    lowered = cast(jax.stages.Wrapped, step).lower(like, batch)
+    with ThreadPoolExecutor(1, "compiling") as threads:
+        compiled = threads.submit(lowered.compile)
+
+        def waiting(state: TrainState, batch: Batch) -> tuple[TrainState, dict[str, Scalar]]:
+            if not compiled.done():
+                wait([compiled])  # where it failed, the call fails too, and says why
+            return step(state, batch)
+
+        yield waiting
 
 
 def task_on(mesh: Mesh, experiment: Experiment) -> Task:

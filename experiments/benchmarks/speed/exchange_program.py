@@ -12,12 +12,13 @@ import re
 import sys
 from collections.abc import Callable
 from math import prod
+from typing import Any
 
 import jax
 import optax
 
 from jaxvision.data.loading import spec
-from jaxvision.data.target import objects
+from jaxvision.data.target import LABELS, TargetForm, objects
 from jaxvision.experiment import Experiment
 from jaxvision.nn.resnet import resnet50
 from jaxvision.nn.vit import vit_large
@@ -36,17 +37,16 @@ SAME_BYTES = re.compile(r" (?:bitcast|copy|get-tuple-element|opt-barrier|tuple)\
 """Instructions whose result may be what they are given."""
 
 
-def images(side: int | tuple[int, int], target: Callable | None = None) -> Batch:
+def images(canvas: tuple[int, int], target: TargetForm = LABELS) -> Batch:
     """One image for each device."""
-    canvas = (side, side) if isinstance(side, int) else side
-    return spec(jax.device_count(), canvas, 3) if target is None else spec(jax.device_count(), canvas, 3, target)
+    return spec(jax.device_count(), canvas, 3, target)
 
 
 def networks(small: bool) -> dict[str, Callable[[], tuple[Task, optax.GradientTransformation, Batch]]]:
     """Task, optimizer and batch of each network; small ones have few layers and small images."""
-    side = 32 if small else 224
+    side = (32, 32) if small else (224, 224)
     vit = {"depth": 2} if small else {}
-    layers = {"encoder_layers": 1, "decoder_layers": 1} if small else {}
+    layers: dict[str, Any] = {"encoder_layers": 1, "decoder_layers": 1} if small else {}
     canvas = (64, 64) if small else (800, 1333)
     sgd = optax.sgd(0.1, momentum=0.9, nesterov=True)
     return {
