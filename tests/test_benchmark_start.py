@@ -85,7 +85,7 @@ def test_scale_writes_its_tables_between_the_marks(tmp_path, monkeypatch):
     file, programs = tmp_path / "SCALE.md", tmp_path / "programs.json"
     monkeypatch.setattr(scale, "FILE", file)
     asked = []
-    monkeypatch.setattr(scale, "program", lambda name, small, fsdp: asked.append((name, fsdp)) or FACTS)
+    monkeypatch.setattr(scale, "program", lambda name, small, fsdp, *more: asked.append((name, fsdp)) or FACTS)
     file.write_text(f"before\n{scale.BEGIN}\nold\n{scale.END}\nafter\n")
     for _ in range(2):
         scale.main([f"--programs={programs}"])

@@ -37,17 +37,11 @@ def figures(name: str, small: bool) -> list[Figure]:
     ]
 
 
-def program(name: str, small: bool, fsdp: int, devices: int = 8) -> Mapping[str, float]:
-    """Facts of the step of a network, compiled in a process of its own for so many simulated devices."""
-    flags = f"{os.environ.get('XLA_FLAGS', '')} --xla_force_host_platform_device_count={devices}"
-    command = [
-        sys.executable,
-        "-m",
-        f"{HERE}.exchange_program",
-        name,
-        f"--fsdp={fsdp}",
-        *(["--small"] if small else []),
-    ]
+def program(name: str, small: bool, fsdp: int, *more: str) -> Mapping[str, float]:
+    """Facts of the step of a network, compiled in a process of its own for eight simulated devices; `more` are flags."""
+    flags = f"{os.environ.get('XLA_FLAGS', '')} --xla_force_host_platform_device_count=8"
+    command = [sys.executable, "-m", f"{HERE}.exchange_program", name, f"--fsdp={fsdp}", *more]
+    command += ["--small"] if small else []
     environment = {**os.environ, "XLA_FLAGS": flags, "JAX_PLATFORMS": "cpu"}
     ended = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True)
     if ended.returncode:

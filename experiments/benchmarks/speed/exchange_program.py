@@ -61,14 +61,25 @@ def main() -> None:
     parser.add_argument("name", choices=networks(False))
     parser.add_argument("--fsdp", type=int, default=1)
     parser.add_argument("--small", action="store_true")
+    parser.add_argument("--lowered", action="store_true", help="do not compile: tell nothing of what is exchanged")
     flags = parser.parse_args()
     task, optimizer, batch = networks(flags.small)[flags.name]()
     experiment = Experiment(task, optimizer, 1, Stream(batch, lambda *_: iter(()), lambda: About(0, (), str, "")))
     mesh = devices.device_mesh(flags.fsdp)
     step, like = devices.step_on(mesh, experiment)
     lowered = step.lower(like, devices.batch_on(mesh, batch))
-    compiled = lowered.compile(OPTIONS)
-    json.dump(facts(compiled, like), sys.stdout)
+    told = of_lowered(lowered, like) if flags.lowered else facts(lowered.compile(OPTIONS), like)
+    json.dump(told, sys.stdout)
+
+
+def of_lowered(lowered, like) -> dict[str, float]:
+    """What is known of the step before it is compiled: parameters, the state of a device, arithmetic of a device."""
+    arrays = [x for x in jax.tree.leaves(like) if not jax.numpy.issubdtype(x.dtype, jax.dtypes.prng_key)]
+    return {
+        "parameters": sum(prod(each.shape) for each in jax.tree.leaves(like.params)),
+        "state": sum(prod(x.sharding.shard_shape(x.shape)) * x.dtype.itemsize for x in arrays),
+        "flop": lowered.cost_analysis()["flops"] / jax.device_count(),
+    }
 
 
 def facts(compiled, like) -> dict[str, float]:
