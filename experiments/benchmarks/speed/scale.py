@@ -57,7 +57,7 @@ class Load(NamedTuple):
     decoding: float
     """Its decoding, in that of an image of ImageNet."""
     part: float
-    """Of the peak that its arithmetic is assumed to reach."""
+    """The part of the peak that its arithmetic is assumed to reach."""
 
 
 LOADS = {
