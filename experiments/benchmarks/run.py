@@ -25,8 +25,10 @@ BENCHMARKS = {
     "inference": "experiments.benchmarks.speed.inference",
     "loader": "experiments.benchmarks.speed.loader",
     "nms": "experiments.benchmarks.speed.nms",
+    "start": "experiments.benchmarks.speed.start",
+    "exchange": "experiments.benchmarks.speed.exchange",
 }
-"""Modules by the name of their benchmark; each has `rows(small)`, which gives contests and figures."""
+"""Modules by the name of their benchmark; each has `rows(small)`: contests, figures, functions that compute such."""
 BEGIN, END = "<!-- speed: made by python -m experiments.benchmarks.run --readme -->", "<!-- /speed -->"
 
 
@@ -66,7 +68,7 @@ def section(name: str, small: bool, cores: int | None) -> Iterable[str]:
             each = each if each.cores is not None else each._replace(cores=cores)
             rows += table.lines(each, hold(each), machine)
         else:
-            figures.append(table.figure(each))
+            figures += map(table.figure, each() if callable(each) else [each])
     yield f"## Benchmark: {name}"
     yield ""
     yield f"`python -m experiments.benchmarks.run {name}{' --small' if small else ''}`, {date.today()}, {place()}."
