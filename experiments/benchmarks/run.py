@@ -21,7 +21,13 @@ from experiments.benchmarks.speed.contest import ROOT, Contest, hold
 from experiments.benchmarks.speed.place import place
 
 BENCHMARKS = {
+    "augmentation": "experiments.benchmarks.speed.augmentation",
+    "checkpoint": "experiments.benchmarks.speed.checkpoint",
+    "coco_eval": "experiments.benchmarks.speed.coco_eval",
+    "fit": "experiments.benchmarks.speed.fit",
+    "masks": "experiments.benchmarks.speed.masks",
     "nms": "experiments.benchmarks.speed.nms",
+    "roi_align": "experiments.benchmarks.speed.roi_align",
 }
 """Modules by the name of their benchmark; each has `rows(small)`, which gives contests and figures."""
 BEGIN, END = "<!-- speed: made by python -m experiments.benchmarks.run --readme -->", "<!-- /speed -->"
