@@ -1,5 +1,6 @@
 """The benchmarks beside peers: turns, agreement, missing peers, memory, tables."""
 
+import atexit
 import os
 import subprocess
 import sys
@@ -34,6 +35,17 @@ def cores() -> Work:
 
 def broken() -> Work:
     raise ImportError("no module named peer")
+
+
+def leaving(note: str) -> Work:
+    """What settles, and cleans up at its end, says so in a file."""
+
+    def say(what: str) -> None:
+        with open(note, "a") as file:
+            file.write(f"{what}\n")
+
+    atexit.register(say, "left")
+    return Work(lambda units: say(f"ran {units}"), settle=lambda: say("settled"))
 
 
 def noisy() -> Work:
@@ -74,6 +86,12 @@ def test_missing_peer_is_named_and_the_rest_goes_on():
     assert "missing: ImportError: no module named peer" in rows[1]
     with pytest.raises(RuntimeError, match="(?s)some, peer: .*no module named peer"):
         hold(Contest("some", sides[1:]))
+
+
+def test_a_side_settles_after_each_block_and_cleans_up_at_its_end(tmp_path):
+    side = Side("ours", f"{HERE}:leaving", {"note": str(tmp_path / "note")})
+    hold(Contest("leave", (side,), units=3, blocks=2))
+    assert (tmp_path / "note").read_text().split("\n")[:-1] == ["ran 1", "settled", *["ran 3", "settled"] * 2, "left"]
 
 
 def test_memory_is_what_the_work_adds():

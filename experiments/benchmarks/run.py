@@ -21,12 +21,18 @@ from experiments.benchmarks.speed.contest import ROOT, Contest, hold
 from experiments.benchmarks.speed.place import place
 
 BENCHMARKS = {
+    "augmentation": "experiments.benchmarks.speed.augmentation",
+    "checkpoint": "experiments.benchmarks.speed.checkpoint",
+    "coco_eval": "experiments.benchmarks.speed.coco_eval",
     "end_to_end": "experiments.benchmarks.speed.end_to_end",
+    "exchange": "experiments.benchmarks.speed.exchange",
+    "fit": "experiments.benchmarks.speed.fit",
     "inference": "experiments.benchmarks.speed.inference",
     "loader": "experiments.benchmarks.speed.loader",
+    "masks": "experiments.benchmarks.speed.masks",
     "nms": "experiments.benchmarks.speed.nms",
+    "roi_align": "experiments.benchmarks.speed.roi_align",
     "start": "experiments.benchmarks.speed.start",
-    "exchange": "experiments.benchmarks.speed.exchange",
 }
 """Modules by the name of their benchmark; each has `rows(small)`: contests, figures, functions that compute such."""
 BEGIN, END = "<!-- speed: made by python -m experiments.benchmarks.run --readme -->", "<!-- /speed -->"

@@ -22,6 +22,8 @@ from typing import Any, NamedTuple
 ROOT = Path(__file__).parents[3]
 PEERS = ROOT / ".peers"
 """The virtual environment of the peers, which `python -m experiments.benchmarks.peers` makes."""
+LEAVING = 10.0
+"""Seconds that a side has to clean up after the last block."""
 PAUSE = 0.05
 """Seconds before a block, in which threads of the side before fall asleep."""
 NOTHING: Mapping[str, Any] = MappingProxyType({})
@@ -34,6 +36,8 @@ class Work(NamedTuple):
     """Does so many units, and waits until they are done."""
     outcome: Callable[[], Sequence[float]] = tuple
     """Numbers that the other sides must have too, computed before anything is measured."""
+    settle: Callable[[], object] = tuple
+    """Ends what a block leaves under way, after it was measured and before another's turn."""
     device_bytes: Callable[[], float] | None = None
     """The most memory of the device that was used so far; None: the memory of the process counts."""
 
@@ -124,8 +128,11 @@ class Runner:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self.process.kill()
-        self.process.communicate()
+        try:
+            self.process.communicate(timeout=LEAVING)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            self.process.communicate()
         self.wrote.close()
 
     def ask(self, question: Mapping[str, Any]) -> dict:

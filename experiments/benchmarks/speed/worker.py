@@ -28,6 +28,7 @@ def main() -> None:
     work: Work = make(**asked["given"])
     outcome = [float(each) for each in work.outcome()]
     work.run(1)
+    work.settle()
     print(json.dumps({"outcome": outcome}), file=answers, flush=True)
     for line in sys.stdin:
         print(json.dumps(measured(work, json.loads(line)["units"], before)), file=answers, flush=True)
@@ -40,6 +41,7 @@ def measured(work: Work, units: int, before: float) -> dict[str, Any]:
     work.run(units)
     seconds = time.perf_counter() - clock
     used = processor_seconds() - processor
+    work.settle()
     added = work.device_bytes() if work.device_bytes else memory("VmHWM") - before
     return {"seconds": seconds / units, "processor_seconds": used / units, "bytes": added}
 
