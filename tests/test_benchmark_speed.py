@@ -1,6 +1,7 @@
 """The benchmarks beside peers: turns, agreement, missing peers, memory, tables."""
 
 import os
+import signal
 import time
 
 import pytest
@@ -27,6 +28,11 @@ def cores() -> Work:
 
 def broken() -> Work:
     raise ImportError("no module named peer")
+
+
+def waiting() -> Work:
+    time.sleep(600)
+    return sleeping(0.0)
 
 
 def noisy() -> Work:
@@ -67,6 +73,19 @@ def test_missing_peer_is_named_and_the_rest_goes_on():
     assert "missing: ImportError: no module named peer" in rows[1]
     with pytest.raises(RuntimeError, match="(?s)some, peer: .*no module named peer"):
         hold(Contest("some", sides[1:]))
+
+
+def test_a_side_that_is_not_ready_in_time_is_missing_and_ended():
+    some = Contest("some", (Side("ours", f"{HERE}:sleeping", {"seconds": 0}), Side("slow", f"{HERE}:waiting")))
+    with contest.Runner(some.sides[1], None) as runner:
+        runner.send(runner.first)
+        told = contest.ready(some, some.sides[1], runner, patience=0.5)
+        assert told == Missing("no answer within 0.5 s")
+        assert runner.process.wait() == -signal.SIGKILL
+    with contest.Runner(some.sides[0], None) as runner:
+        runner.send(runner.first)
+        results = {"ours": contest.ready(some, some.sides[0], runner, patience=60), "slow": told}
+        assert len(contest.turns(some._replace(blocks=2), {"ours": runner}, results)["ours"].blocks) == 2
 
 
 def test_memory_is_what_the_work_adds():
