@@ -22,6 +22,9 @@ from experiments.benchmarks.speed.place import place
 
 BENCHMARKS = {
     "nms": "experiments.benchmarks.speed.nms",
+    "training": "experiments.benchmarks.speed.training",
+    "training_gpu": "experiments.benchmarks.speed.training_gpu",
+    "fashion_gpu": "experiments.benchmarks.speed.fashion_gpu",
 }
 """Modules by the name of their benchmark; each has `rows(small)`, which gives contests and figures."""
 BEGIN, END = "<!-- speed: made by python -m experiments.benchmarks.run --readme -->", "<!-- /speed -->"
