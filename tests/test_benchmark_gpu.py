@@ -72,3 +72,12 @@ def test_all_rows_run_on_a_cpu(tmp_path, monkeypatch, capsys):
     for module in gpu.BENCHMARKS:
         for row in gpu.import_module(module).rows(True):
             assert f"| {row.name} | all | ours |" in text
+
+
+@pytest.mark.parametrize("small", [True, False])
+def test_the_first_side_of_every_row_is_ours(small):
+    found = list(gpu.rows(small))
+    assert len({each.name for each in found}) == len(found)
+    for each in found:
+        assert not each.sides[0].peer
+        assert len({side.name for side in each.sides}) == len(each.sides)

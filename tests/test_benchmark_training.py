@@ -56,10 +56,10 @@ def test_scenes_have_masks_within_their_boxes():
 
 
 def test_the_learning_rate_of_both_sides_rises_and_falls():
-    assert [fashion_files.rate(step, 10) for step in (0, 1, 2, 10)] == [
+    assert [fashion_files.rate(step, 10, 512) for step in (0, 1, 2, 10)] == [
         0,
-        fashion_files.RATE / 2,
-        fashion_files.RATE,
+        0.2,
+        0.4,
         0,
     ]
 

@@ -12,7 +12,8 @@ Every side is a process of its own and takes of the GPU's memory what it needs, 
 the same time, and those of the next row with them; while a row is measured, block by block in turns, the processes of other
 rows are stopped. A row whose outcomes do not agree is measured all the same, and says so. Rows come in the order in which
 they are wanted; what there is no time for is named. After each row the file is written, so that what was measured is kept;
-rows that it has already are left out with `--resume`. The table is printed at the end. `--small` tries all on a CPU.
+rows that it has already are left out with `--resume`. The table is printed at the end. `--small` tries all on a CPU. With
+less than 100 GB of memory on the GPU, `--ahead=0` has the processes of one row there at a time.
 """
 
 import argparse
@@ -95,7 +96,7 @@ def environment(output: Path) -> None:
 def rows(small: bool) -> Iterator[Contest]:
     """All contests, in order."""
     for module in BENCHMARKS:
-        yield from (each for each in import_module(module).rows(small) if isinstance(each, Contest))
+        yield from import_module(module).rows(small)
 
 
 def wanted(name: str, names: Sequence[str], kept: Sequence[str]) -> bool:
@@ -151,7 +152,7 @@ class Row(ExitStack):
         try:
             agree(self.contest, results)
         except AssertionError as error:
-            notes = (str(error),)
+            notes = (str(error).removeprefix(f"{self.contest.name}: "),)
         with stopped(others):
             return turns(self.contest, self.runners, results, block), notes
 
@@ -201,7 +202,7 @@ def told_of(row: Row, machine: tuple[float, float] | None, patience: float, dead
             min(patience, time.monotonic() - row.began + left), min(BLOCK, max(left, 5)), others
         )
     except RuntimeError as error:
-        return Found(contest.name, notes=(f"not measured: {error}".replace("\n", " ")[-600:],))
+        return Found(contest.name, notes=(f"not measured: {str(error).splitlines()[-1]}",))
     ours = results[contest.sides[0].name]
     assert isinstance(ours, Told)
     took = spread([block.seconds for block in ours.blocks]).median

@@ -6,7 +6,8 @@
 Without names it runs all; `--list` names them. The first command makes the environment of the peers, once; a peer that is
 missing is told. Sides take turns, block by block, after a warm-up and after their outcomes were found to agree; each is a
 process of its own. `--small` tries everything at tiny sizes in a minute or two: its times say nothing. `--output` appends to
-a file, `--readme` puts the table of what RESULTS.md holds into the README. Nothing else should run on the machine.
+a file, `--readme` puts the table of what RESULTS.md holds into the README. Nothing else should run on the machine. What
+needs a GPU is in `experiments.benchmarks.gpu`.
 """
 
 import argparse
@@ -23,8 +24,6 @@ from experiments.benchmarks.speed.place import place
 BENCHMARKS = {
     "nms": "experiments.benchmarks.speed.nms",
     "training": "experiments.benchmarks.speed.training",
-    "training_gpu": "experiments.benchmarks.speed.training_gpu",
-    "fashion_gpu": "experiments.benchmarks.speed.fashion_gpu",
 }
 """Modules by the name of their benchmark; each has `rows(small)`, which gives contests and figures."""
 BEGIN, END = "<!-- speed: made by python -m experiments.benchmarks.run --readme -->", "<!-- /speed -->"

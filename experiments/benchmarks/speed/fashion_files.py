@@ -7,8 +7,8 @@ from typing import NamedTuple
 import numpy as np
 
 MEAN, STD = 73.0, 90.0
-RATE, SMOOTHING, DECAY = 0.4, 0.1, 5e-4
-"""The highest learning rate, that of label smoothing and of weight decay; for a batch of 512."""
+RATE, SMOOTHING, DECAY = 0.4 / 512, 0.1, 5e-4
+"""The highest learning rate for each image of a batch, label smoothing, and weight decay."""
 SHIFT = 2
 """Pixels by which images are shifted at most."""
 
@@ -29,7 +29,7 @@ def read(folder: str, split: str, images: int | None = None) -> Split:
     return Split(arrays[0].reshape(-1, 28, 28, 1)[:images], arrays[1][:images].astype(np.int32))
 
 
-def rate(step: int, steps: int) -> float:
+def rate(step: int, steps: int, batch: int) -> float:
     """The learning rate: linear to its highest over the first fifth, then linear to 0."""
     rise = max(steps // 5, 1)
-    return RATE * min(step / rise, (steps - step) / (steps - rise))
+    return batch * RATE * min(step / rise, (steps - step) / (steps - rise))

@@ -32,10 +32,8 @@ def training(
     a_epoch = max(len(fashion_files.read(folder, "train", images).labels) // batch, 1)
     steps = epochs * a_epoch
     rise = max(steps // 5, 1)
-    up, down = (
-        optax.linear_schedule(0, fashion_files.RATE, rise),
-        optax.linear_schedule(fashion_files.RATE, 0, steps - rise),
-    )
+    highest = batch * fashion_files.RATE
+    up, down = optax.linear_schedule(0, highest, rise), optax.linear_schedule(highest, 0, steps - rise)
     sgd = optax.chain(
         optax.add_decayed_weights(fashion_files.DECAY, mask=optimize.kernels),
         optax.sgd(optax.join_schedules([up, down], [rise]), 0.9, nesterov=True),
@@ -47,24 +45,24 @@ def training(
     correct = jax.jit(lambda v, b: ((task.predict(v, b).logits.argmax(-1) == b.target.label) & b.valid).sum())
     seeds = itertools.count()
 
-    def once() -> float:
+    def once() -> None:
         state = start(jax.random.key(next(seeds)))
         batches = train.batches(0)
+        reached = 0.0
         for _ in range(epochs):
             for given in itertools.islice(batches, a_epoch):
                 state, _ = step(state, given)
             found = [(correct(state.current, given), given.valid.sum()) for given in test.batches(0)]
             right, count = np.sum(jax.device_get(found), 0)
-            if right / count >= goal:
-                return 1.0
-        return 0.0
+            if (reached := right / count) >= goal:
+                return
+        raise RuntimeError(f"{reached:.2%} after {epochs} epochs, not {goal:.0%}")
 
     def run(units: int) -> None:
         for _ in range(units):
-            if not once():
-                raise RuntimeError(f"{goal:.0%} was not reached in {epochs} epochs")
+            once()
 
-    return Work(run, lambda: [once()], gpu_bytes if jax.default_backend() == "gpu" else None)
+    return Work(run, device_bytes=gpu_bytes if jax.default_backend() == "gpu" else None)
 
 
 def stream(folder: str, split: str, batch: int, images: int | None) -> Stream:

@@ -41,32 +41,31 @@ def training(
         model.train()
         return right / len(test[1])
 
-    def once() -> float:
+    def once() -> None:
         torch.manual_seed(next(seeds))
         model.load_state_dict(start)
         model.apply(lambda module: module.reset_parameters() if hasattr(module, "reset_parameters") else None)
-        optimizer = sgd(model)
+        optimizer, reached = sgd(model), 0.0
         for epoch in range(epochs):
             places = torch.randperm(len(train[0]), device=DEVICE)
             for number in range(a_epoch):
                 for group in optimizer.param_groups:
-                    group["lr"] = fashion_files.rate(epoch * a_epoch + number, epochs * a_epoch)
+                    group["lr"] = fashion_files.rate(epoch * a_epoch + number, epochs * a_epoch, batch)
                 chosen = places[number * batch : (number + 1) * batch]
                 optimizer.zero_grad()
                 with half:
                     value = loss(augmented(train[0][chosen]), train[1][chosen])
                 value.backward()
                 optimizer.step()
-            if accuracy() >= goal:
-                return 1.0
-        return 0.0
+            if (reached := accuracy()) >= goal:
+                return
+        raise RuntimeError(f"{reached:.2%} after {epochs} epochs, not {goal:.0%}")
 
     def run(units: int) -> None:
         for _ in range(units):
-            if not once():
-                raise RuntimeError(f"{goal:.0%} was not reached in {epochs} epochs")
+            once()
 
-    return Work(run, lambda: [once()], torch.cuda.max_memory_allocated if DEVICE == "cuda" else None)
+    return Work(run, device_bytes=torch.cuda.max_memory_allocated if DEVICE == "cuda" else None)
 
 
 def network(width: int) -> nn.Module:

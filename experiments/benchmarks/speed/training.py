@@ -59,7 +59,10 @@ DETECTOR = (
     ("torchvision", "training_torchvision:step", {}),
     ("torch.compile of the backbone", "training_torchvision:step", COMPILED),
 )
-DETR = (("transformers", "training_transformers:step", {}), ("torch.compile", "training_transformers:step", COMPILED))
+DETR = (
+    ("transformers", "training_transformers:step", {}),
+    ("torch.compile of backbone and encoder", "training_transformers:step", COMPILED),
+)
 
 
 def sized(batch: int, *size: int, **given: Any) -> dict[str, Any]:

@@ -22,14 +22,11 @@ from experiments.benchmarks.speed.torch_step import adamw, load, normalised, on_
 def step(
     batch: int, size: Sequence[int], dtype: str = "float32", compiled=False, backbone: str = "resnet50", layers: int = 6
 ) -> Work:
-    """Training steps with dropout; what is compared is the loss without it."""
-    config = DetrConfig(
-        **{"backbone": backbone, "num_labels": scenes.CLASSES, "auxiliary_loss": False, "use_timm_backbone": True},
-        **{"use_pretrained_backbone": False, "encoder_layers": layers, "decoder_layers": layers},
-    )
-    model: Any = load(DetrForObjectDetection(config), file_name)
+    """Training steps with dropout; what is compared is the loss without it. Compiled are backbone and encoder."""
+    model: Any = load(DetrForObjectDetection(configured(backbone, layers)), file_name)
     if compiled:
-        model.model = torch.compile(model.model, dynamic=False)
+        model.model.backbone = torch.compile(model.model.backbone, dynamic=False)
+        model.model.encoder = torch.compile(model.model.encoder, dynamic=False)
     loss = loss_of(model, scenes.scene(batch, size))
 
     def without_dropout() -> list[torch.Tensor]:
@@ -39,6 +36,16 @@ def step(
         return [value]
 
     return work(model, loss, adamw(model.parameters(), 1e-4), dtype, 0.1, without_dropout)
+
+
+def configured(backbone: str = "resnet50", layers: int = 6) -> DetrConfig:
+    """DETR with the dropout of the authors' code: of what branches add, of attention weights and of hidden units."""
+    dropout = dict.fromkeys(("dropout", "attention_dropout", "activation_dropout"), 0.1)
+    return DetrConfig(
+        **{"backbone": backbone, "num_labels": scenes.CLASSES, "auxiliary_loss": False, "use_timm_backbone": True},
+        **{"use_pretrained_backbone": False, "encoder_layers": layers, "decoder_layers": layers},
+        **dropout,
+    )
 
 
 def file_name(name: str) -> str:
