@@ -26,8 +26,13 @@ def training(
 ) -> Work:
     """Trainings until the goal is reached, each with a seed of its own."""
     network = resnet18(10, width=width, stem="cifar", dtype=jnp.dtype(dtype))
-    smooth = {"label_smoothing": fashion_files.SMOOTHING}
-    task = classification(network, mean=fashion_files.MEAN, std=fashion_files.STD, **smooth, dtype=jnp.dtype(dtype))
+    task = classification(
+        network,
+        mean=fashion_files.MEAN,
+        std=fashion_files.STD,
+        label_smoothing=fashion_files.SMOOTHING,
+        dtype=jnp.dtype(dtype),
+    )
     train, test = stream(folder, "train", batch, images), stream(folder, "t10k", 1000, images)
     a_epoch = max(len(fashion_files.read(folder, "train", images).labels) // batch, 1)
     steps = epochs * a_epoch

@@ -27,7 +27,7 @@ class Network(NamedTuple):
     plain: bool = False
     """Whether there is a plain Flax version."""
     gigaflop: float | None = None
-    """Arithmetic of a step: forward, and both gradients, as `torch.utils.flop_counter` counts the peer's."""
+    """Arithmetic of a step: forward, and both gradients, as `training_flops` counts it in the peer's modules."""
     tolerance: float = 1e-3
     units: int = 1
     blocks: int = 5
@@ -74,18 +74,18 @@ RESNET18 = {"network": "resnet", "depth": 18, "classes": 10, "stem": "cifar"}
 RESNET50 = {"network": "resnet", "depth": 50, "classes": 1000, "stem": "imagenet"}
 VIT = {"network": "vit", "classes": 1000}
 FULL = (
-    Network("ResNet-18, 64 x 32 px", sized(64, 32, 32, **RESNET18), RESNET, True),
+    Network("ResNet-18, 64 x 32 px", sized(64, 32, 32, **RESNET18), RESNET, True, gigaflop=213.3),
     Network(
         "ResNet-50, 16 x 128 px",
         sized(16, 128, 128, **RESNET50),
         (*RESNET, ("timm", TORCH, {"network": "timm_resnet"})),
-        True,
+        *(True, 128.3),
     ),
-    Network("ViT-S, 8 x 224 px", sized(8, 224, 224, **VIT, form="vit_small"), TIMM, True),
-    Network("U-Net, 4 x 128 px", sized(4, 128, 128, network="unet", classes=2, width=64), UNET),
-    Network("SSD300, 2 images", sized(2, 300, 300, network="ssd300"), DETECTOR),
-    Network("Faster R-CNN, 2 x 480 x 640 px", sized(2, 480, 640, network="faster_rcnn"), DETECTOR),
-    Network("RetinaNet, 2 x 480 x 640 px", sized(2, 480, 640, network="retinanet"), DETECTOR),
+    Network("ViT-S, 8 x 224 px", sized(8, 224, 224, **VIT, form="vit_small"), TIMM, True, gigaflop=220.8),
+    Network("U-Net, 4 x 128 px", sized(4, 128, 128, network="unet", classes=2, width=64), UNET, gigaflop=289.0),
+    Network("SSD300, 2 images", sized(2, 300, 300, network="ssd300"), DETECTOR, gigaflop=412.3),
+    Network("Faster R-CNN, 2 x 480 x 640 px", sized(2, 480, 640, network="faster_rcnn"), DETECTOR, gigaflop=779.2),
+    Network("RetinaNet, 2 x 480 x 640 px", sized(2, 480, 640, network="retinanet"), DETECTOR, gigaflop=855.0),
     Network("DETR, 2 x 480 x 640 px", sized(2, 480, 640, network="detr"), DETR),
     Network("Mask R-CNN, 2 x 480 x 640 px", sized(2, 480, 640, network="mask_rcnn"), DETECTOR),
 )

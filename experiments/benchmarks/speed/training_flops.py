@@ -35,7 +35,9 @@ def forward_of(network: str, size: list[int], options: dict[str, Any]) -> Callab
     if network in training_torch.NETWORKS:
         return training_torch.NETWORKS[network](size=size, **options)
     if network == "detr":
-        model = DetrForObjectDetection(configured(**options))
+        config = configured(**options)
+        config._attn_implementation = "eager"  # the others ask for values
+        model = DetrForObjectDetection(config)
         return lambda images: model(images, torch.ones(len(images), *size))
     detector = training_torchvision.NETWORKS[network](size, **options)
     return lambda images: detect(detector, images)
