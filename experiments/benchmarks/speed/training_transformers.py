@@ -20,9 +20,17 @@ from experiments.benchmarks.speed.torch_step import adamw, load, normalised, on_
 
 
 def step(
-    batch: int, size: Sequence[int], dtype: str = "float32", compiled=False, backbone: str = "resnet50", layers: int = 6
+    network: str,
+    batch: int,
+    size: Sequence[int],
+    dtype: str = "float32",
+    compiled: bool = False,
+    backbone: str = "resnet50",
+    layers: int = 6,
 ) -> Work:
     """Training steps with dropout; what is compared is the loss without it. Compiled are backbone and encoder."""
+    if network != "detr":
+        raise ValueError(f"network={network!r}: allowed is 'detr'")
     model: Any = load(DetrForObjectDetection(configured(backbone, layers)), file_name)
     if compiled:
         model.model.backbone = torch.compile(model.model.backbone, dynamic=False)
