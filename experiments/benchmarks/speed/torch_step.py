@@ -80,4 +80,4 @@ def work(
         found = [float(first[0]), float(first[1]), float(second[0])]
         return found if dtype == "float32" else found[:1]
 
-    return Work(run, compared, torch.cuda.max_memory_allocated if DEVICE == "cuda" else None)
+    return Work(run, compared, device_bytes=torch.cuda.max_memory_allocated if DEVICE == "cuda" else None)

@@ -70,7 +70,7 @@ def step(network: str, batch: int, size: Sequence[int], dtype: str = "float32", 
         found = [float(first["loss"]), float(first["gradient_norm"]), float(second["loss"])]
         return found if dtype == "float32" else found[:1]
 
-    return Work(stepped, outcome, gpu_bytes if jax.default_backend() == "gpu" else None)
+    return Work(stepped, outcome, device_bytes=gpu_bytes if jax.default_backend() == "gpu" else None)
 
 
 def gpu_bytes() -> float:
