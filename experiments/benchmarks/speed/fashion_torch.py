@@ -91,7 +91,7 @@ def narrow(model: nn.Module, part: float) -> None:
         elif isinstance(child, nn.Linear):
             setattr(model, name, nn.Linear(int(part * child.in_features), child.out_features))
         else:
-            narrow(child, share)
+            narrow(child, part)
 
 
 def sgd(model: nn.Module) -> torch.optim.Optimizer:
