@@ -2,6 +2,7 @@
 
 import atexit
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -48,6 +49,11 @@ def leaving(note: str) -> Work:
     return Work(lambda units: say(f"ran {units}"), settle=lambda: say("settled"))
 
 
+def waiting() -> Work:
+    time.sleep(600)
+    return sleeping(0.0)
+
+
 def noisy() -> Work:
     print("x" * (1 << 20))  # more than a pipe holds, and not where answers are
     return sleeping(0.0)
@@ -92,6 +98,19 @@ def test_a_side_settles_after_each_block_and_cleans_up_at_its_end(tmp_path):
     side = Side("ours", f"{HERE}:leaving", {"note": str(tmp_path / "note")})
     hold(Contest("leave", (side,), units=3, blocks=2))
     assert (tmp_path / "note").read_text().split("\n")[:-1] == ["ran 1", "settled", *["ran 3", "settled"] * 2, "left"]
+
+
+def test_a_side_that_is_not_ready_in_time_is_missing_and_ended():
+    some = Contest("some", (Side("ours", f"{HERE}:sleeping", {"seconds": 0}), Side("slow", f"{HERE}:waiting")))
+    with contest.Runner(some.sides[1], None) as runner:
+        runner.send(runner.first)
+        told = contest.ready(some, some.sides[1], runner, patience=0.5)
+        assert told == Missing("no answer within 0.5 s")
+        assert runner.process.wait() == -signal.SIGKILL
+    with contest.Runner(some.sides[0], None) as runner:
+        runner.send(runner.first)
+        results = {"ours": contest.ready(some, some.sides[0], runner, patience=60), "slow": told}
+        assert len(contest.turns(some._replace(blocks=2), {"ours": runner}, results)["ours"].blocks) == 2
 
 
 def test_memory_is_what_the_work_adds():

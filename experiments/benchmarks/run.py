@@ -6,7 +6,8 @@
 Without names it runs all; `--list` names them. The first command makes the environment of the peers, once; a peer that is
 missing is told. Sides take turns, block by block, after a warm-up and after their outcomes were found to agree; each is a
 process of its own. `--small` tries everything at tiny sizes in a minute or two: its times say nothing. `--output` appends to
-a file, `--readme` puts the table of what RESULTS.md holds into the README. Nothing else should run on the machine.
+a file, `--readme` puts the table of what RESULTS.md holds into the README. Nothing else should run on the machine. What
+needs a GPU is in `experiments.benchmarks.gpu`.
 """
 
 import argparse
@@ -33,6 +34,7 @@ BENCHMARKS = {
     "nms": "experiments.benchmarks.speed.nms",
     "roi_align": "experiments.benchmarks.speed.roi_align",
     "start": "experiments.benchmarks.speed.start",
+    "training": "experiments.benchmarks.speed.training",
 }
 """Modules by the name of their benchmark; each has `rows(small)`: contests, figures, functions that compute such."""
 BEGIN, END = "<!-- speed: made by python -m experiments.benchmarks.run --readme -->", "<!-- /speed -->"

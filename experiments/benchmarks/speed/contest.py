@@ -8,14 +8,16 @@ what the work adds at most to the process as it was after the imports.
 
 import json
 import os
+import signal
 import statistics
 import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from pathlib import Path
+from threading import TIMEOUT_MAX, Timer
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
@@ -121,6 +123,7 @@ class Runner:
             stdout=subprocess.PIPE,
             stderr=self.wrote,
             text=True,
+            start_new_session=True,
         )
         self.first = {"work": side.work, "given": dict(side.given), "cores": cores}
 
@@ -130,28 +133,46 @@ class Runner:
     def __exit__(self, *_: object) -> None:
         try:
             self.process.communicate(timeout=LEAVING)
+            self.end()  # what it started
         except subprocess.TimeoutExpired:
-            self.process.kill()
+            self.end()
             self.process.communicate()
         self.wrote.close()
 
-    def ask(self, question: Mapping[str, Any]) -> dict:
-        """The answer of the process.
+    def end(self) -> None:
+        """Ends the process, and those that it started."""
+        with suppress(ProcessLookupError):
+            os.killpg(self.process.pid, signal.SIGKILL)
 
-        Raises:
-          RuntimeError: with the end of what the process wrote, where it ended instead.
-        """
+    def ask(self, question: Mapping[str, Any], patience: float | None = None) -> dict:
+        """The answer of the process; for errors see `answer`."""
+        self.send(question)
+        return self.answer(patience)
+
+    def send(self, question: Mapping[str, Any]) -> None:
+        """Asks, and does not wait for the answer."""
         assert self.process.stdin is not None
-        assert self.process.stdout is not None
-        try:
+        with suppress(BrokenPipeError):
             self.process.stdin.write(json.dumps(question) + "\n")
             self.process.stdin.flush()
-            answer = self.process.stdout.readline()
-        except BrokenPipeError:
-            answer = ""
+
+    def answer(self, patience: float | None = None) -> dict:
+        """The answer to the question before; after these seconds the process is ended.
+
+        Raises:
+          RuntimeError: with the end of what the process wrote, where it ended instead; for an answer that did not come.
+        """
+        assert self.process.stdout is not None
+        watch = Timer(TIMEOUT_MAX if patience is None else max(patience, 0), self.end)
+        watch.daemon, began = True, time.monotonic()
+        watch.start()
+        answer = self.process.stdout.readline()
+        watch.cancel()
         if answer:
             return json.loads(answer)
         self.process.wait()
+        if patience is not None and time.monotonic() - began >= patience:
+            raise RuntimeError(f"no answer within {patience:.3g} s")
         self.wrote.seek(0)
         raise RuntimeError(self.wrote.read().strip()[-2000:] or f"it ended with status {self.process.returncode}")
 
@@ -171,27 +192,43 @@ def hold(contest: Contest) -> Results:
     """
     results: Results = {}
     with ExitStack() as stack:
-        runners: dict[str, Runner] = {}
+        runners = {}
         for side in contest.sides:
-            runner = stack.enter_context(Runner(side, contest.cores))
-            try:
-                told = runner.ask(runner.first)
-            except RuntimeError as error:
-                if side is contest.sides[0]:
-                    raise RuntimeError(f"{contest.name}, {side.name}: {error}") from None
-                results[side.name] = Missing(str(error).splitlines()[-1])
-                continue
-            runners[side.name] = runner
-            results[side.name] = Told((), tuple(told["outcome"]))
+            runners[side.name] = runner = stack.enter_context(Runner(side, contest.cores))
+            runner.send(runner.first)
+            results[side.name] = ready(contest, side, runner)
         agree(contest, results)
-        for _ in range(contest.blocks):
-            for name, runner in runners.items():
+        return turns(contest, runners, results)
+
+
+def ready(contest: Contest, side: Side, runner: Runner, patience: float | None = None) -> Told | Missing:
+    """The outcome of a side that was asked to get ready, or why it can't take part.
+
+    Raises:
+      RuntimeError: where the first side fails.
+    """
+    try:
+        return Told((), tuple(runner.answer(patience)["outcome"]))
+    except RuntimeError as error:
+        if side is contest.sides[0]:
+            raise RuntimeError(f"{contest.name}, {side.name}: {error}") from None
+        return Missing(str(error).splitlines()[-1])
+
+
+def turns(contest: Contest, runners: Mapping[str, Runner], results: Results, patience: float | None = None) -> Results:
+    """The results with the blocks of all sides that take part, one after another.
+
+    Raises:
+      RuntimeError: where a side ends.
+    """
+    results = dict(results)
+    for _ in range(contest.blocks):
+        for name, runner in runners.items():
+            if isinstance(told := results[name], Told):
                 time.sleep(PAUSE)
-                answer = runner.ask({"units": contest.units})
-                told = results[name]
-                assert isinstance(told, Told)
+                answer = runner.ask({"units": contest.units}, patience)
                 results[name] = told._replace(blocks=(*told.blocks, Block(**answer)))
-    return {side.name: results[side.name] for side in contest.sides}
+    return results
 
 
 def agree(contest: Contest, results: Results) -> None:
