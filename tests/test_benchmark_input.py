@@ -48,7 +48,7 @@ def test_weights_of_a_detector_have_background_before_all_classes():
     assert found[scale].mean() == pytest.approx(20, rel=0.1)
 
 
-@pytest.mark.slow
+@pytest.mark.benchmark
 @pytest.mark.parametrize("name", ["end_to_end", "inference", "loader"])
 def test_a_benchmark_runs_small(name, capsys):
     assert run.main([name, "--small"]) == 0

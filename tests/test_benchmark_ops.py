@@ -50,8 +50,9 @@ def test_regions_lie_in_the_image():
     assert (regions[:, 2:] > regions[:, :2]).all()
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=pytest.mark.slow if name == "nms" else pytest.mark.benchmark) for name in NAMES]
+)
 def test_a_benchmark_runs_small(name):
     command = [sys.executable, "-m", "experiments.benchmarks.run", name, "--small"]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)

@@ -98,7 +98,7 @@ def test_scale_writes_its_tables_between_the_marks(tmp_path, monkeypatch):
     assert [len({line.count("|") for line in block if line[0] == "|"}) for block in by_table] == [1] * 4
 
 
-@pytest.mark.slow
+@pytest.mark.benchmark
 def test_start_runs_at_a_small_size(capsys):
     assert run.main(["start", "--small"]) == 0
     told = capsys.readouterr().out

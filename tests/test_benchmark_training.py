@@ -64,7 +64,7 @@ def test_the_learning_rate_of_both_sides_rises_and_falls():
     ]
 
 
-@pytest.mark.slow
+@pytest.mark.benchmark
 @pytest.mark.parametrize("network", SMALL, ids=lambda network: network.name)
 def test_small_steps_agree_with_the_peers_that_are_installed(network):
     told = hold(contest(network))

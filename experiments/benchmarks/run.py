@@ -76,7 +76,8 @@ def section(name: str, small: bool, cores: int | None) -> Iterable[str]:
             each = each if each.cores is not None else each._replace(cores=cores)
             rows += table.lines(each, hold(each), machine)
         else:
-            figures += map(table.figure, each() if callable(each) else [each])
+            found: Iterable[table.Figure] = each() if callable(each) else [each]
+            figures += map(table.figure, found)
     yield f"## Benchmark: {name}"
     yield ""
     yield f"`python -m experiments.benchmarks.run {name}{' --small' if small else ''}`, {date.today()}, {place()}."

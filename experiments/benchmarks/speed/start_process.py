@@ -41,7 +41,7 @@ def process(module: str, arguments: Sequence[str] = (), cache: Literal["fresh", 
         run(1)
         return list(json.loads(told[-1]).values()) if told and told[-1].startswith("{") else []
 
-    return Work(run, outcome, lambda: 1024 * resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss)
+    return Work(run, outcome, device_bytes=lambda: 1024 * resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss)
 
 
 def started(module: str, arguments: Sequence[str], folder: str, cache: str) -> list[str]:
