@@ -16,6 +16,7 @@ import sys
 from collections.abc import Iterable, Sequence
 from datetime import date
 from pathlib import Path
+from typing import Any
 
 from experiments.benchmarks.speed import probes, table
 from experiments.benchmarks.speed.contest import ROOT, Contest, hold
@@ -71,7 +72,8 @@ def section(name: str, small: bool, cores: int | None) -> Iterable[str]:
     """A section of RESULTS.md."""
     machine = probes.machine(cores)
     rows, figures = [], []
-    for each in importlib.import_module(BENCHMARKS[name]).rows(small):
+    given: Iterable[Any] = importlib.import_module(BENCHMARKS[name]).rows(small)
+    for each in given:
         if isinstance(each, Contest):
             each = each if each.cores is not None else each._replace(cores=cores)
             rows += table.lines(each, hold(each), machine)
