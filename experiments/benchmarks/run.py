@@ -77,9 +77,10 @@ def section(name: str, small: bool, cores: int | None) -> Iterable[str]:
         if isinstance(each, Contest):
             each = each if each.cores is not None else each._replace(cores=cores)
             rows += table.lines(each, hold(each), machine)
+        elif isinstance(each, table.Figure):
+            figures.append(table.figure(each))
         else:
-            found: Iterable[table.Figure] = each() if callable(each) else [each]
-            figures += map(table.figure, found)
+            figures += map(table.figure, each())
     yield f"## Benchmark: {name}"
     yield ""
     yield f"`python -m experiments.benchmarks.run {name}{' --small' if small else ''}`, {date.today()}, {place()}."
