@@ -460,6 +460,7 @@ def test_all_of_a_class_above_a_probability_at_once(browser, serve, tmp_path):
     assert 1 < fitting < len(objects)
     page.until(f"document.getElementById('count').textContent.startsWith('{fitting} objects')")
     page.click("#accept-all")
+    page.until("document.getElementById('ask').open")
     assert f"Accept: {fitting} objects" in page.text("question")
     page.click("#yes")
     page.until("document.getElementById('count').textContent.startsWith('Nothing')")

@@ -269,7 +269,7 @@ async function many(action, value) {
   let found;
   try { found = await get(`/api/queue?${new URLSearchParams({ ...filters, by: "objects" })}`); } catch (error) { return tell(error.message); }
   const { objects: count, images } = found, kept = queue.objects - count;
-  if (!count) return tell("All of these are decided: to reject accepted ones, filter by the verdict “accepted”.");
+  if (!count) return hint(`All of these are decided by now.${action === "reject" ? " To reject accepted ones, filter by the verdict “accepted”." : ""}`);
   const stay = kept > 0 ? ` ${amount(kept, "decided object")} ${kept === 1 ? "stays as it is" : "stay as they are"}.` : "";
   if (!await ask(`${what}: ${amount(count, "object")} in ${amount(images, "image")}?${stay} One undo takes it back.`, action === "reject")) return;
   outbox.many({ filters, action, value, count });
