@@ -20,7 +20,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Runs the command line; returns the exit status."""
     parser = commands.new_parser("cancel", "End the runs of a plan, saved.", package="launch")
     parser.add_argument("folder", type=commands.expanded, metavar="DIR", help="the folder of the plan and its runs")
-    flags, _ = commands.parsed(parser, argv)
+    flags = commands.flags_of(parser, argv)
     return commands.status_of(lambda: start(flags.folder), flags.traceback)
 
 

@@ -21,7 +21,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         action="store_true",
         help="find the first step and array in which they part, from their checkpoints and by training again from there",
     )
-    flags, _ = commands.parsed(parser, argv)
+    flags = commands.flags_of(parser, argv)
     return commands.status_of(lambda: start(flags), flags.traceback)
 
 

@@ -25,7 +25,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument(
         "--draws", type=int, default=1000, metavar="N", help="resampled test sets (1000); 0 leaves it out"
     )
-    flags, _ = commands.parsed(parser, argv)
+    flags = commands.flags_of(parser, argv)
     return commands.status_of(lambda: start(flags), flags.traceback)
 
 

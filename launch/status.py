@@ -15,7 +15,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Runs the command line; returns the exit status: 0 if all runs are done or pruned, else 1."""
     parser = commands.new_parser("status", "Print where each run of a plan stands.", package="launch")
     parser.add_argument("folder", type=commands.expanded, metavar="DIR", help="the folder of the plan and its runs")
-    flags, _ = commands.parsed(parser, argv)
+    flags = commands.flags_of(parser, argv)
     return commands.status_of(lambda: start(flags), flags.traceback)
 
 

@@ -12,6 +12,7 @@ from jaxvision.annotate import promises, verdicts
 from jaxvision.annotate.changes import Change
 from jaxvision.annotate.checked import checked
 from jaxvision.annotate.commands import calibrate as command
+from jaxvision.annotate.makers import Makers
 from jaxvision.annotate.records import Annotation, ImageRecord, Source
 from jaxvision.annotate.store import Store
 from jaxvision.formats.annotation import AnnotatedImage, AnnotatedObject
@@ -80,12 +81,14 @@ def records(folder):
 
 
 def test_a_store_is_calibrated(folder, capsys):
-    assert run(folder, f"--report={folder / 'report'}", "--accept") == 0
+    assert run(folder, f"--report={folder / 'report'}", "--accept", "--missed=0.3") == 0
     told = capsys.readouterr().out
     assert "checked: 40 images, 200 guesses" in told
     assert "accepted from" in told
     with Store(folder / "s.sqlite", readonly=True) as store:
         found = verdicts.of_store(store)
+    assert found.complete
+    assert "need no look: in the" in told
     zones = found.zones[0]
     right = sum(sum(right) for _, _, right in list(scene())[:CHECKED])
     assert (zones.classes, zones.images, zones.guesses, zones.objects) == (("cup",), 40, 200, right)
@@ -135,6 +138,99 @@ def test_what_a_person_touched_stays_and_counts_as_the_model_made_it(folder):
     record = next(record for record in records(folder) if record.name == name)
     assert [each for each in record.objects if each.human] == touched
     assert all(each.probability is not None for each in record.objects if not each.human)
+
+
+def test_images_need_a_look_where_too_much_may_be_missed(folder, capsys):
+    rows, rest = list(scene())[:CHECKED], {"category_id": 1, "area": 100, "iscrowd": 0}
+    more = [{"id": n, "image_id": n, "bbox": [0, 50, 10, 10], **rest} for n in range(1, CHECKED + 1)]
+    write_truth(folder / "truth.json", rows, more=more)  # an object in each image that no model has found
+    assert run(folder, "--accept", "--missed=0.1") == 0
+    told = capsys.readouterr().out.splitlines()[-1]
+    with Store(folder / "s.sqlite", readonly=True) as store:
+        found = verdicts.of_store(store)
+    unseen = found.unseen
+    zones = [
+        [found.zone("cup", promises.calibrated(found, "cup", each, "net")) for each in score] for _, score, _ in rows
+    ]
+    clear = [n for n, each in enumerate(zones) if "accept" in each and "review" not in each]
+    hits = sum(zone == "accept" and yes for n in clear for zone, yes in zip(zones[n], rows[n][2], strict=True))
+    objects = sum(sum(rows[n][2]) + 1 for n in clear)
+    assert unseen[:3] == (len(clear), objects, objects - hits)
+    assert unseen.missed / unseen.objects < unseen.bound < 0.5
+    assert f"need a look for what was not found: in the {len(clear)} checked ones, {hits} of {objects} objects" in told
+    assert "more than the 0.1 allowed" in told
+    assert {record.state for record in records(folder)} == {"new"}
+    assert "accepted" in {each.verdict for record in records(folder) for each in record.objects}
+
+
+def test_guesses_of_another_model_than_the_checked_ones_stay_in_review(folder, capsys):
+    other = (Source("net", "0b"),)
+    with Store(folder / "s.sqlite") as store:
+        for name, *_ in list(scene())[CHECKED:]:
+            record = store.get(name)
+            store.put(record._replace(objects=tuple(each._replace(sources=other) for each in record.objects)), who="b")
+    assert run(folder, "--accept") == 0
+    count = (IMAGES - CHECKED) * EACH
+    assert (
+        f"{count} guesses of other models or settings than the checked ones, net: to review" in capsys.readouterr().out
+    )
+    for record in records(folder):
+        for each in record.objects:
+            assert (each.probability is None) == (each.sources == other)
+            assert each.verdict == "new" or each.sources == BY
+    assert any(each.verdict == "accepted" for record in records(folder) for each in record.objects)
+
+
+def labelled(store, name, models):
+    digest = models[0].checkpoint
+    store.settings[f"labelling {digest}"] = json.dumps({"models": list(map(list, models)), "names": [{}]})
+    store.put(store.get(name)._replace(labelling=digest), who="b")
+
+
+def test_images_of_an_older_model_are_no_sample_of_those_of_a_newer(folder, capsys):
+    newer, names = (Source("net", "0b"),), [name for name, *_ in scene()]
+    with Store(folder / "s.sqlite") as store:
+        for name in names[:3]:
+            store.apply(name, Change("reviewed"), who="human:x", version=store.get(name).version)
+        first = store.get(names[3]).objects[0].id
+        store.apply(names[3], Change("accept", first), who="human:x", version=store.get(names[3]).version)
+        for name in names[3:]:
+            new = tuple(guess("cup", each.box, each.score)._replace(sources=newer) for each in store.get(name).objects)
+            store.put(store.get(name)._replace(objects=new), who="b")
+            labelled(store, name, newer)
+    assert run(folder) == 0
+    told = capsys.readouterr().out
+    assert "checked: 36 images" in told
+    assert "left out 1 image that a person worked on before other models labelled it" in told
+    assert "left out 3 images that other models or settings labelled" in told
+    with Store(folder / "s.sqlite", readonly=True) as store:
+        assert verdicts.of_store(store).made_by == Makers(store.settings).of(store.get(names[-1]))
+
+
+def test_a_calibration_judges_what_a_person_has_left_by_then(folder):
+    name, number = "a/000.png", 1
+    with Store(folder / "s.sqlite") as store, Store(folder / "s.sqlite") as person:
+        for each in scene():
+            store.put(store.get(each[0])._replace(objects=store.get(each[0]).objects[:1]), who="net")
+        made_by = Makers(store.settings).of(store.get(name))
+        zones = (promises.Zones(("cup",), 0.01, None, 1, 1, 1, 1),)
+        sure = promises.Calibration(promises.USUAL, {"": 1.0}, zones, promises.Unseen(99, 99, 0, 0.01), made_by)
+        together, calls = store.together, []
+
+        def later():
+            calls.append(1)
+            if len(calls) == 2:  # the setting is stored, and the first records may have been read
+                person.apply(name, Change("reject", number), who="human:x", version=person.get(name).version)
+            return together()
+
+        store.together = later
+        verdicts.apply(store, sure, accept=True)
+        states = {
+            record.name: (record.state, record.objects[0].verdict) for record in store.records() if record.objects
+        }
+    assert len(calls) > 2
+    assert states.pop(name) == ("new", "rejected")
+    assert set(states.values()) == {("accepted", "accepted")}
 
 
 def test_each_object_is_found_once_by_the_best_and_crowds_count_nothing():

@@ -5,6 +5,7 @@ import json
 import numpy as np
 import pytest
 from PIL import Image
+from scipy.spatial.distance import cdist
 
 from jaxvision.annotate import __main__ as annotate
 from jaxvision.annotate import choosing
@@ -22,10 +23,10 @@ def test_expected_errors_are_those_of_the_better_decision():
         Annotation(2, "cat", BOX, score=0.3),
         Annotation(3, "cat", BOX, probability=0.5),
         Annotation(4, "cat", BOX),
-        Annotation(5, "cat", BOX, score=0.5, human=True),
+        Annotation(5, "cat", BOX, score=0.4, human=True),  # a note decides nothing
         Annotation(6, "cat", BOX, score=0.5, verdict="accepted"),
     ]
-    assert choosing.expected_errors(objects) == pytest.approx(0.1 + 0.3 + 0.5)
+    assert choosing.expected_errors(objects) == pytest.approx(0.1 + 0.3 + 0.5 + 0.4)
     assert choosing.expected_errors([]) == 0
 
 
@@ -54,6 +55,19 @@ def test_the_choice_is_the_greedy_one(reviewed):
     features[:, 5] = before[:, 5] = 3.0
     found = choosing.choose(errors, features, 15, before if reviewed else None)
     assert found.tolist() == plain(errors, features, 15, before)
+
+
+def test_distances_in_blocks_are_those_of_each_pair(monkeypatch):
+    rng = np.random.default_rng(3)
+    points, centres = rng.normal(size=(50, 7)), rng.normal(size=(9, 7))
+    points[4] = centres[2]
+    expected = cdist(points, centres).min(1)
+    for block in (1, 20, choosing.BLOCK):
+        monkeypatch.setattr(choosing, "BLOCK", block)
+        np.testing.assert_allclose(choosing._nearest(points, centres), expected, rtol=1e-12)
+        assert choosing._nearest(points, centres)[4] == 0
+    assert np.isinf(choosing._nearest(points, centres[:0])).all()
+    assert choosing._nearest(points[:0], centres).shape == (0,)
 
 
 def test_a_choice_is_spread_over_clusters_and_goes_where_errors_are():
@@ -118,6 +132,29 @@ def test_the_command_lists_images_of_each_look_those_with_errors_first(store, ca
     assert annotate.main(["next", str(store.parent), "--count=20"]) == 0
     names = [line.split("\t")[0] for line in capsys.readouterr().out.splitlines()]
     assert sorted(names) == sorted(f"{number}.png" for number in range(9) if number != 6)
+
+
+def test_an_image_is_decoded_once_and_again_when_it_is_another(store, capsys, monkeypatch):
+    def called(count=9):
+        assert annotate.main(["next", str(store), f"--count={count}"]) == 0
+        return capsys.readouterr().out, [decoded.pop() for _ in decoded[:]]
+
+    decoded, pixels_of = [], choosing.pixels_of
+    monkeypatch.setattr(choosing, "pixels_of", lambda data: decoded.append(data) or pixels_of(data))
+    kept, images = store.with_name("annotations.descriptors.npz"), store.parent / "images"
+    first, read = called()
+    assert (len(read), kept.is_file()) == (9, True)
+    assert called() == (first, [])
+    red, green = (images / f"{number}.png" for number in (0, 1))
+    red.write_bytes(green.read_bytes())
+    assert called()[1] == []
+    content = kept.read_bytes()
+    Image.new("RGB", (9, 9)).save(red)
+    assert called()[1] == [red.read_bytes()]
+    for damaged in (content[:100], b"", content.replace(b"form", b"norm"), None):
+        kept.unlink()
+        kept.mkdir() if damaged is None else kept.write_bytes(damaged)
+        assert (len(called()[1]), sorted(each.name for each in store.parent.glob(".*"))) == (9, [])
 
 
 def test_what_can_not_be_read_is_left_out_and_told(store, capsys, tmp_path):

@@ -118,10 +118,11 @@ def test_a_store_is_exported_with_all_that_is_known(tmp_path, store, capsys):
         (["--state=new,accepted"], [("a <é>.jpg", "cat"), ("a <é>.jpg", "cup")]),
         (["--least-score=0.5"], [("a <é>.jpg", "cat"), ("b.jpg", "cat"), ("b.jpg", "cup")]),
         (["--least-probability=0.5"], [("a <é>.jpg", "cat"), ("b.jpg", "cat"), ("b.jpg", "cup")]),
-        (["--least-probability=0.9"], [("b.jpg", "cup")]),
+        (["--least-probability=0.9"], [("b.jpg", "cat"), ("b.jpg", "cup")]),
+        (["--state=reviewed", "--least-score=0.95"], [("b.jpg", "cat"), ("b.jpg", "cup")]),
     ],
 )
-def test_what_is_wanted_is_exported_and_what_a_person_touched_always(tmp_path, store, flags, objects):
+def test_what_is_wanted_is_exported_and_what_a_person_touched_or_let_stand_always(tmp_path, store, flags, objects):
     assert exported(tmp_path, store, *flags)[1] == objects
 
 

@@ -153,6 +153,15 @@ def measured(spoilt, predictions):
     return roc_auc_score(faulty, scores), faulty[first].sum() / faulty.sum()
 
 
+@pytest.mark.parametrize("shape", [(0, 4), (1, 4), (2, 4), (7, 5), (3, 0)])
+def test_the_best_of_the_others_is_that_without_the_row(shape):
+    values = np.random.default_rng(0).integers(0, 4, shape).astype(float)
+    found = doubts.of_others(values)
+    assert found.shape == shape
+    for row in range(len(values)):
+        assert found[row].tolist() == np.delete(values, row, 0).max(0, initial=0).tolist()
+
+
 def test_simulated_mistakes_come_first():
     found = [measured(*simulation(seed)) for seed in range(2)]
     assert np.mean([auroc for auroc, _ in found]) >= 0.85

@@ -17,6 +17,7 @@ from PIL import Image
 from jaxvision.annotate import reading, schema, streaming, verdicts
 from jaxvision.annotate.labelling import label
 from jaxvision.annotate.listing import Worker
+from jaxvision.annotate.makers import Makers
 from jaxvision.annotate.promises import USUAL, Calibration
 from jaxvision.annotate.records import ImageRecord
 from jaxvision.annotate.store import Change, Store
@@ -190,6 +191,26 @@ def test_what_a_person_touched_stays(place):
         assert copy.get(names[0]) == after[names[0]]
 
 
+def test_what_a_person_does_during_a_redo_stays_and_is_told(place):
+    run(place)
+    first, last = sorted(stored(place))[0], sorted(stored(place))[-1]
+    with Store(place / "output" / "annotations.sqlite") as store:
+        store.apply(first, Change("reviewed"), who="human:a", version=1)
+
+        def progress(count):
+            if store.get(last).version == 1:
+                store.apply(last, Change("accept", 1), who="human:a", version=1)
+
+        models = {"bright": detector(scale=2)}
+        told = label(place / "images", place / "output", models, redo=True, started=lambda total: progress)
+        work = store.get(last)
+    assert list(told.problems) == [last]
+    assert "a person has worked on its record meanwhile" in told.problems[last]
+    assert (work.version, work.objects[0].human) == (2, True)
+    assert len(told.backups) == 1
+    assert stored(place)[first].state == "new"
+
+
 def bad_files(folder):
     """Files that are no images, or odd ones, by name; the reason that is told where they can't be read."""
     red = np.zeros((30, 40, 3), np.uint8)
@@ -289,14 +310,20 @@ def test_a_model_has_no_say_in_classes_that_it_can_not_find(place):
 def test_guesses_have_the_probabilities_of_a_calibrated_store(place):
     (place / "images" / "0005.png").rename(place / "later.png")
     run(place)
-    calibration = Calibration(USUAL, {"": 2.0}, ())
     with Store(place / "output" / "annotations.sqlite") as store:
+        (made_by,) = {Makers(store.settings).of(record) for record in store.records()}
+        calibration = Calibration(USUAL, {"": 2.0}, (), made_by=made_by)
         verdicts.apply(store, calibration)
     (place / "later.png").rename(place / "images" / "0005.png")
     run(place, worker=Worker(0, 1))
     run(place, worker=Worker(0, 2))
     expected = [1 / (1 + ((1 - score) / score) ** 0.5) for score in SCORES[:2]]
     for record in (*stored(place).values(), *stored(place, name="annotations.0-of-2.sqlite").values()):
+        assert [each.probability for each in record.objects] == pytest.approx(expected, abs=1e-4)
+    run(place, models={"bright": detector(scale=2)})
+    assert {each.probability for record in stored(place).values() for each in record.objects} == {None}
+    run(place, attributes=["colour"])
+    for record in stored(place).values():
         assert [each.probability for each in record.objects] == pytest.approx(expected, abs=1e-4)
 
 

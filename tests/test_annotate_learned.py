@@ -1,13 +1,15 @@
 """A head of attributes, trained on drawn shapes, finds those of others; what its predictions look like."""
 
 import json
+import types
 
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from experiment_files import ROOT
 
 from jaxvision import main
-from jaxvision.annotate import learned
+from jaxvision.annotate import learned, streaming
 from jaxvision.annotate.attributes import finders
 from jaxvision.annotate.learned import output
 from jaxvision.annotate.records import Annotation
@@ -88,3 +90,12 @@ def test_a_trained_head_finds_the_attributes_of_other_shapes(tmp_path):
                 right[name].append(found.get(name) == values[example.objects.attributes[name][number]])
     found = {name: float(np.mean(each)) for name, each in right.items()}
     assert all(found[name] >= least for name, least in LEAST.items()), found
+
+
+def test_a_head_trained_further_labels_anew(tmp_path, monkeypatch):
+    def digest(weights):
+        head = types.SimpleNamespace(model=types.SimpleNamespace(variables={"kernel": jnp.asarray(weights)}), find=None)
+        monkeypatch.setattr(learned, "Learned", lambda workdir: head)
+        return streaming.labelling([], None, finders([str(tmp_path), "colour"])).digest
+
+    assert digest([0.0, 1.0]) == digest([0.0, 1.0]) != digest([0.0, 2.0])

@@ -174,6 +174,12 @@ def test_a_quarter_of_the_sides_is_seen_around_a_box():
     assert cutting.around((20, 10, 60, 30), (100, 100)) == (10, 5, 70, 35)
     assert cutting.around((0, 0, 100, 100), (100, 100)) == (0, 0, 100, 100)
     assert cutting.window_of((99.9, 99.9, 100, 100), (100, 100)) == (99, 99, 100, 100)
+    assert cutting.window_of((-20.2, -3.0, 30.5, 40), (100, 100)) == (0, 0, 31, 40)
+    assert cutting.around((-20.2, 4, 32, 44), (100, 100)) == (0, 0, 40, 54)
+    assert cutting.window_of((-9, -9, -5, -5), (100, 100)) == (0, 0, 1, 1)
+    for x0 in (-5.2, -20.2):
+        mask = cutting._in_box(np.ones((54, 40), bool), (x0, 4, 32, 44), (100, 100))
+        assert runs.box(mask).tolist() == [0, 4, 32, 44]
     image, boxes = boxes_scene(0)
     for box in boxes:
         assert cutting.seen_around(image, tuple(box)).size > 0

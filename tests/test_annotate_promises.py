@@ -1,6 +1,7 @@
 """Temperatures, zones and their promises."""
 
 import importlib.util
+import json
 from pathlib import Path
 
 import numpy as np
@@ -126,7 +127,10 @@ def test_a_calibration_survives_as_json():
     score = guesses(20).score
     probability = [promises.calibrated(again, "a", float(each), "m") for each in score]
     np.testing.assert_array_equal(probability, calibration.probability(score, found.temperatures["m"]))
-    for text in ("", "{}", "[]", '{"version": 2}'):
+    first = json.loads(found.as_json())
+    old = {key: first[key] for key in ("promise", "temperatures", "zones")}
+    assert promises.of_json(json.dumps({"version": 1, **old})).made_by == ""
+    for text in ("", "{}", "[]", '{"version": 3}'):
         with pytest.raises(DataError, match="calibration"):
             promises.of_json(text)
 
@@ -172,6 +176,44 @@ def test_a_model_with_enough_guesses_has_a_temperature_of_its_own():
     assert found["x"] == pytest.approx(3, rel=0.2)
     assert found["y"] == pytest.approx(1, rel=0.2)
     assert set(found) == {"", "x", "y"}
+
+
+def test_a_promise_holds_in_a_few_simulations(benchmark):
+    ways = {"ours": benchmark.ours, "empirical": benchmark.empirical}
+    found = benchmark.tally(benchmark.simulated(benchmark.World(together=2.5), 40, 60), ways)
+    assert found["ours"].broken <= 0.12
+    assert found["ours"].accepted > 0.1
+    assert found["empirical"].broken > 0.3
+
+
+def test_rare_crowds_are_feared_though_no_checked_image_has_one():
+    rng = np.random.default_rng(0)
+    image, store = np.repeat(np.arange(40), 2), np.repeat(np.arange(2000), np.where(np.arange(2000) < 40, 100, 2))
+    probability, everywhere = (np.round(rng.uniform(0.5, 0.99, len(each)), 6) for each in (image, store))
+    right = np.ones(80, bool)
+    found, more = promises.accepting(image, probability, right, 40, PROMISE, (store, everywhere))
+    assert found is None
+    assert 100 < more < 1000
+    alike = np.repeat(np.arange(2000), 2)
+    found, _ = promises.accepting(image, probability, right, 40, PROMISE, (alike, everywhere[:4000]))
+    assert found == probability.min()
+    assert promises.more_crowded(store, image) == pytest.approx((40 * 100**2 + 1960 * 4) / (40 * 100 + 1960 * 2) / 2)
+    assert promises.more_crowded(image, store) == 1
+
+
+def test_nothing_that_is_accepted_is_dropped():
+    # every guess is right and sure, and a third of the objects may be missed
+    zones = promises.calibrate(guesses(150, sure=4, spread=0.5), Promise(missed=0.4)).zones[0]
+    assert zones.accepted == 600
+    assert (zones.drop, zones.dropped) == (zones.accept, 0)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("world", ["crowds of 100", "crowds of 60"])
+@pytest.mark.parametrize("images", [40, 120])
+def test_promises_hold_in_spite_of_rare_crowds(benchmark, world, images):
+    found = benchmark.tally(benchmark.simulated(benchmark.WORLDS[world], 120, images), {"ours": benchmark.ours})
+    assert found["ours"].broken <= 0.12
 
 
 @pytest.mark.slow

@@ -1,6 +1,7 @@
 """The review server without a browser: what is let in, what the page is told, what it stores."""
 
 import io
+import json
 import socket
 
 import numpy as np
@@ -530,6 +531,7 @@ def test_an_export_tells_of_images_that_nobody_has_marked_as_reviewed(page, open
         ("many", '{"key": "1", "filters": {"low": "x"}}'),
         ("many", '{"key": "1", "filters": {"verdict": "good"}}'),
         ("finish", '{"count": 1}'),
+        ("many", json.dumps({"key": "1", "filters": {"attribute": "[" * 100_000}})),
         ("undo", "{}"),
     ],
 )

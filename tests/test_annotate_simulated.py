@@ -117,6 +117,16 @@ def test_mistakes_are_as_many_as_asked_for_a_third_each_and_told():
     assert found != simulated.spoilt(truth, CLASSES, 0.06, seed=2)
 
 
+def test_boxes_that_no_box_is_near_enough_to_are_left_alone():
+    flat, outside, far = (5.0, 5.0, 5.0, 9.0), (120.0, 5.0, 130.0, 9.0), (-99.0, 20.0, 1.0, 60.0)
+    beyond, whole = (-49.0, 20.0, 51.0, 60.0), (0.0, 0.0, 100.0, 100.0)
+    objects = tuple(LabelledObject("cat", box) for box in (flat, outside, far, beyond, whole) * 6)
+    for seed in range(5):
+        [found] = simulated.spoilt([LabelledImage("a.png", (100, 100), objects)], CLASSES, 1.0, seed)
+        assert sorted(row for _, row in found.mistakes) == [row for row in range(30) if row % 5 > 2]
+        assert Counter(way for way, _ in found.mistakes) == dict.fromkeys(Mistake, 4)
+
+
 def test_what_can_not_be_spoilt_is_refused():
     with pytest.raises(ValueError, match=r"spoilt\(fraction=1.5\), 3 classes: allowed"):
         simulated.spoilt([], CLASSES, 1.5, 0)

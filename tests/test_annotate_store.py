@@ -89,6 +89,34 @@ def test_a_run_replaces_guesses_but_nothing_that_a_person_touched(store):
     ]
 
 
+@pytest.mark.parametrize("more", [{"attributes": {"colour": "red"}}, {"probability": 0.8, "verdict": "accepted"}])
+@pytest.mark.parametrize("numbered", [True, False])
+def test_a_guess_that_was_there_stays_beside_an_object_that_a_person_touched(store, more, numbered):
+    given = (guess("person"), guess("bicycle", 12.0))
+    store.put(record(*given), who="ssd")
+    store.apply("a.jpg", Change("accept", 1), who=ME, version=1)
+    again = store.get("a.jpg").objects if numbered else given
+    store.put(record(*(each if each.human else each._replace(**more) for each in again)), who="ssd")
+    person, bicycle = store.get("a.jpg").objects
+    assert (person.id, person.label, person.human) == (1, "person", True)
+    assert bicycle == given[1]._replace(id=2, **more)
+
+
+def test_a_guess_with_a_score_and_box_of_its_own_is_new_beside_what_a_person_touched(store):
+    store.put(record(guess("person"), guess("bicycle", 12.0)), who="ssd")
+    store.apply("a.jpg", Change("accept", 1), who=ME, version=1)
+    store.put(record(guess("bicycle", 12.0, 0.6), guess("bicycle", 13.0)), who="ssd")
+    assert labels(store) == ["person"]
+
+
+def test_an_old_guess_of_an_object_that_a_person_moved_since_is_not_a_further_one(store):
+    store.put(record(guess()), who="ssd")
+    before = store.get("a.jpg")
+    moved = store.apply("a.jpg", Change("move", 1, (100, 10, 120, 30)), who=ME, version=1)
+    assert not store.put(before, who="calibrate")
+    assert store.get("a.jpg") == moved
+
+
 def test_what_a_person_has_looked_at_stays_and_another_image_is_told(store):
     store.put(record(guess()), who="ssd")
     store.put(record(guess(), sha256="34"), who="ssd")
@@ -115,6 +143,26 @@ def test_redo_makes_a_copy_first(store):
         store.undo(ME)
     assert store.undo(ME) is None
     assert store.redo(ME) is None  # the step is lost
+
+
+def test_redo_takes_nothing_back_of_which_there_is_no_copy(store, tmp_path):
+    for name in ("a.jpg", "b.jpg"):
+        store.put(record(guess(), name=name), who="ssd")
+    store.apply("a.jpg", Change("accept", 1), who=ME, version=1)
+    store.backup()  # as a run does at its start, when both have a version
+    with Store(store.path) as other:
+        other.apply("b.jpg", Change("rename", 1, "bowl"), who=ME, version=1)
+    with store.together():
+        store.put(record(guess("tie")), who="yolo", redo=True, version=2)
+        with pytest.raises(Conflict, match="b.jpg: a person has worked on its record meanwhile, which stays"):
+            store.put(record(guess("tie"), name="b.jpg"), who="yolo", redo=True, version=1)
+        with pytest.raises(ConfigError, match="a copy can't be made inside a block of changes"):
+            store.put(record(guess("tie"), name="b.jpg"), who="yolo", redo=True)
+    assert (labels(store), labels(store, "b.jpg"), len(store.backups)) == (["tie"], ["bowl"], 1)
+    store.put(record(guess("tie"), name="b.jpg"), who="yolo", redo=True)
+    assert labels(store, "b.jpg") == ["tie"]
+    with Store(store.backups[1], readonly=True) as copy:
+        assert labels(copy, "b.jpg") == ["bowl"]
 
 
 def test_undo_and_redo_work_after_a_restart_and_for_each_person(store):
@@ -265,6 +313,69 @@ def test_two_workers_are_one(tmp_path):
         assert [each._replace(version=1) for each in merged.records()] == list(one.records())
         merged.redo(ME)
         assert merged.get("0.jpg").objects[0].verdict == "accepted"
+
+
+def test_a_second_merge_takes_what_is_new_there_and_leaves_what_was_done_here(tmp_path):
+    def of_worker(*given):
+        with Store(tmp_path / "worker", create=True) as worker:
+            for each in given:
+                worker.put(each, who="ssd")
+        with Store(tmp_path / "main", create=True) as main:
+            main.merge(tmp_path / "worker")
+            return {each.name: each for each in main.records()}
+
+    names = ("judged.jpg", "unknown.jpg", "later.jpg", "person.jpg")
+    of_worker(*(record(guess(), name=name, labelling="" if name == "unknown.jpg" else "A") for name in names))
+    with Store(tmp_path / "worker") as worker:
+        worker.apply("person.jpg", Change("accept", 1), who=ME, version=1)
+    of_worker()
+    with Store(tmp_path / "main") as main:
+        for name in names[:2]:
+            (each,) = main.get(name).objects
+            judged = main.get(name)._replace(objects=(each._replace(probability=0.9, verdict="accepted"),))
+            main.put(judged._replace(state="accepted"), who="calibrate")
+        main.put(record(guess("tie"), name="later.jpg", labelling="B"), who="yolo")
+        main.apply("person.jpg", Change("rename", 1, "mug"), who=ME, version=main.get("person.jpg").version)
+        before = {each.name: each for each in main.records()}
+        events = len(main.history())
+    after = of_worker(record(guess(), name="new.jpg", labelling="A"))
+    assert after == {**before, "new.jpg": after["new.jpg"]}
+    with Store(tmp_path / "main") as main:
+        assert len(main.history()) == events + 1
+    # labelled alike once more there, with redo say: the judgement here stays
+    of_worker(record(guess("cat"), name="judged.jpg", labelling="B"))
+    of_worker(record(guess(), name="judged.jpg", labelling="A"))
+    with Store(tmp_path / "main") as main:
+        accepted = main.get("judged.jpg")._replace(state="accepted")
+        main.put(accepted, who="calibrate")
+    with Store(tmp_path / "worker") as worker:
+        worker.put(record(guess(score=0.6), name="judged.jpg", labelling="A"), who="ssd", redo=True)
+    assert of_worker()["judged.jpg"].state == "accepted"
+
+
+def test_ids_that_a_record_had_here_or_there_are_not_used_again(tmp_path):
+    for name, labels in (("main", ("cup", "tie", "cat")), ("worker", ("cup",))):
+        with Store(tmp_path / name, create=True) as store:
+            store.put(record(*(guess(label, 40.0 * k) for k, label in enumerate(labels)), labelling=name), who=name)
+    with Store(tmp_path / "main") as main:
+        main.merge(tmp_path / "worker")
+        main.put(record(guess("dog", 90.0), labelling="third"), who="third")
+        assert [each.id for each in main.get("a.jpg").objects] == [4]
+
+
+def test_a_step_that_was_merged_and_taken_back_there_is_taken_back_here(tmp_path):
+    with Store(tmp_path / "worker", create=True) as worker, Store(tmp_path / "main", create=True) as main:
+        worker.put(record(guess()), who="ssd")
+        worker.apply("a.jpg", Change("accept", 1), who=ME, version=1)
+        worker.undo(ME)
+        main.merge(tmp_path / "worker")
+        worker.redo(ME)
+        main.merge(tmp_path / "worker")
+        assert main.get("a.jpg").objects[0].human
+        assert [each.action for each in main.history()] == ["label", "accept", "undo", "redo"]
+        main.undo(ME)
+        assert not main.get("a.jpg").objects[0].human
+        assert main.undo(ME) is None
 
 
 def test_ids_that_are_given_stay_and_none_is_used_twice(store):

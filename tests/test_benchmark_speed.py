@@ -1,12 +1,16 @@
 """The benchmarks beside peers: turns, agreement, missing peers, memory, tables."""
 
+import atexit
 import os
+import signal
+import subprocess
+import sys
 import time
 
 import pytest
 
 from experiments.benchmarks import run
-from experiments.benchmarks.speed import contest, table
+from experiments.benchmarks.speed import contest, table, worker
 from experiments.benchmarks.speed.contest import Block, Contest, Missing, Side, Spread, Told, Work, hold
 
 HERE = "tests.test_benchmark_speed"
@@ -21,12 +25,33 @@ def filling(megabytes: int) -> Work:
     return Work(lambda units: sum(bytearray(b"1" * (megabytes * MB))[:: 100 * MB]))
 
 
+def elsewhere(seconds: float) -> Work:
+    program = f"import time\nwhile time.process_time() < {seconds}: pass"
+    return Work(lambda units: subprocess.run([sys.executable, "-c", program], check=True))
+
+
 def cores() -> Work:
     return Work(lambda units: None, lambda: [len(os.sched_getaffinity(0)), float(os.environ["OMP_NUM_THREADS"])])
 
 
 def broken() -> Work:
     raise ImportError("no module named peer")
+
+
+def leaving(note: str) -> Work:
+    """What settles, and cleans up at its end, says so in a file."""
+
+    def say(what: str) -> None:
+        with open(note, "a") as file:
+            file.write(f"{what}\n")
+
+    atexit.register(say, "left")
+    return Work(lambda units: say(f"ran {units}"), settle=lambda: say("settled"))
+
+
+def waiting() -> Work:
+    time.sleep(600)
+    return sleeping(0.0)
 
 
 def noisy() -> Work:
@@ -69,9 +94,42 @@ def test_missing_peer_is_named_and_the_rest_goes_on():
         hold(Contest("some", sides[1:]))
 
 
+def test_a_side_settles_after_each_block_and_cleans_up_at_its_end(tmp_path):
+    side = Side("ours", f"{HERE}:leaving", {"note": str(tmp_path / "note")})
+    hold(Contest("leave", (side,), units=3, blocks=2))
+    assert (tmp_path / "note").read_text().split("\n")[:-1] == ["ran 1", "settled", *["ran 3", "settled"] * 2, "left"]
+
+
+def test_a_side_that_is_not_ready_in_time_is_missing_and_ended():
+    some = Contest("some", (Side("ours", f"{HERE}:sleeping", {"seconds": 0}), Side("slow", f"{HERE}:waiting")))
+    with contest.Runner(some.sides[1], None) as runner:
+        runner.send(runner.first)
+        told = contest.ready(some, some.sides[1], runner, patience=0.5)
+        assert told == Missing("no answer within 0.5 s")
+        assert runner.process.wait() == -signal.SIGKILL
+    with contest.Runner(some.sides[0], None) as runner:
+        runner.send(runner.first)
+        results = {"ours": contest.ready(some, some.sides[0], runner, patience=60), "slow": told}
+        assert len(contest.turns(some._replace(blocks=2), {"ours": runner}, results)["ours"].blocks) == 2
+
+
 def test_memory_is_what_the_work_adds():
     told = hold(Contest("fill", (Side("ours", f"{HERE}:filling", {"megabytes": 200}),), blocks=2))["ours"]
     assert all(200 * MB < block.bytes < 500 * MB for block in told.blocks)
+
+
+def test_processor_time_is_also_that_of_processes_that_were_started():
+    (block,) = hold(Contest("work", (Side("ours", f"{HERE}:elsewhere", {"seconds": 0.2}),), blocks=1))["ours"].blocks
+    assert 0.15 <= block.processor_seconds < 1
+
+
+def test_living_processes_count_too():
+    before = worker.processor_seconds()
+    program = "import time\nwhile time.process_time() < 0.2: pass\nprint(flush=True)\ninput()"
+    with subprocess.Popen([sys.executable, "-c", program], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
+        process.stdout.readline()
+        assert 0.15 <= worker.processor_seconds() - before < 1
+        process.communicate(b"\n")
 
 
 def test_cores_are_limited_before_anything_is_imported():
@@ -112,6 +170,15 @@ def test_readme_table_has_the_newest_row_of_each(tmp_path):
     before = readme.read_text()
     run.write_readme(readme, file)
     assert readme.read_text() == before
+
+
+def test_a_whole_is_compared_with_its_slowest_part_in_each_turn():
+    parts = {"whole": [2.0, 2.0], "first": [1.0, 1.9], "second": [1.8, 1.0]}
+    told: dict = {name: Told(tuple(Block(s, s, 0.0) for s in blocks), ()) for name, blocks in parts.items()}
+    assert [block.seconds for block in contest.slowest({**told, "third": Missing("")}).blocks] == [1.8, 1.9]
+    sides = tuple(Side(name, "") for name in parts)
+    *_, last = table.lines(Contest("all", sides, slowest=0.95), told, (1.0, 1.0))
+    assert last == "| all | all | the slowest part | | | | 0.93 (0.91 to 0.94), aim 0.95: **missed** | | |"
 
 
 def test_every_benchmark_gives_contests_whose_first_side_is_ours():

@@ -1,6 +1,7 @@
 """The list of the commands, and what all of them say to errors."""
 
 import argparse
+import importlib
 import importlib.util
 import re
 import runpy
@@ -109,6 +110,35 @@ def test_what_a_flag_takes_and_what_it_refuses(read, taken, refused):
     for text, message in refused.items():
         with pytest.raises(argparse.ArgumentTypeError, match=re.escape(message)):
             read(text)
+
+
+NO_CONFIG = (
+    *("annotate doubts", "annotate next", "annotate gallery", "annotate review", "annotate calibrate"),
+    *("launch.compare", "launch.report", "launch.status", "launch.cancel"),
+)
+
+
+@pytest.mark.parametrize("name", NO_CONFIG)
+def test_commands_without_a_config_refuse_its_fields(name, capsys):
+    package, _, command = name.rpartition(" ")
+    module = importlib.import_module("jaxvision.annotate.__main__" if package else name)
+    with pytest.raises(SystemExit) as ended:
+        module.main([*([command] if package else []), *ARGUMENTS[command], "--config.steps=3"])
+    assert ended.value.code == 2
+    assert f"--config.steps: {command} sets no field of a config" in capsys.readouterr().err
+
+
+ARGUMENTS = {
+    "doubts": ["data", "--workdir=run", "--output=a.csv"],
+    "next": ["labels"],
+    "gallery": ["labels", "--output=a.html"],
+    "review": ["labels"],
+    "calibrate": ["labels", "--truth=data"],
+    "launch.compare": ["one", "other"],
+    "launch.report": ["plan"],
+    "launch.status": ["plan"],
+    "launch.cancel": ["plan"],
+}
 
 
 def test_what_takes_a_while_is_told_on_a_terminal_alone(capsys, monkeypatch):

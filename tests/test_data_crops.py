@@ -86,6 +86,8 @@ def test_values_that_the_first_file_does_not_have_are_unknown(tmp_path):
     found = [each.objects.attributes for each in source.read(np.arange(5))]
     assert [int(each["colour"][0]) for each in found] == [-1, -1, -1, 0, -1]
     assert [each["parts"][0].tolist() for each in found] == [[1], [-1], [-1], [0], [1]]
+    parts = [{"parts": value} for value in (("knob",), ("knob", "lid"), (), "knob", "lid")]
+    assert crops.numbered(parts, known)["parts"].tolist() == [[-1], [1], [0], [-1], [1]]
 
 
 def test_a_file_without_attributes_and_free_texts_are_refused(tmp_path):

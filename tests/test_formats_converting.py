@@ -2,6 +2,9 @@
 
 import json
 import os
+import subprocess
+import sys
+import weakref
 from decimal import Decimal
 from pathlib import Path
 
@@ -11,7 +14,7 @@ import pytest
 from labelled_datasets import hull, write_images
 
 from jaxvision.errors import DataError
-from jaxvision.formats import brush, converting, decimals, destination, opening, voc_file, xml_file
+from jaxvision.formats import brush, converting, decimals, destination, opening, voc_file, voc_folder, xml_file
 from jaxvision.formats.converting import Format
 from jaxvision.formats.labelled import Dataset, LabelledImage, LabelledObject, Loss
 from jaxvision.formats.losses import told
@@ -100,6 +103,26 @@ def test_what_a_format_has_no_place_for_is_told(tmp_path, format):
 def test_coco_keeps_ids_with_gaps(tmp_path):
     output, _ = written(tmp_path, Format.COCO)
     assert converting.read(output)[1].dataset == everything()
+
+
+def test_an_area_of_coco_that_is_not_that_of_mask_or_box_is_kept_and_lost_by_others_is_told(tmp_path):
+    output, _ = written(tmp_path, Format.COCO)
+    content = json.loads(output.read_text())
+    assert [each["area"] for each in content["annotations"]] == [16, 57, 4]
+    areas = [700.5, 0, 4.0000001]
+    for each, area in zip(content["annotations"], areas, strict=True):
+        each["area"] = area
+    output.write_text(json.dumps(content))
+    dataset, left_out = converting.read(output)[1]
+    assert ([each.area for each in dataset.images[0].objects], left_out) == ([700.5, 0, None], [])
+    assert converting.write(dataset, tmp_path / "again.json", Format.COCO) == []
+    again = json.loads((tmp_path / "again.json").read_text())
+    assert [each["area"] for each in again["annotations"]] == [700.5, 0, 4]
+    for format in set(Format) - {Format.COCO}:
+        losses = converting.write(dataset, tmp_path / f"{format}{converting.SUFFIXES.get(format, '')}", format)
+        assert Loss("area beside its mask or box", 2) in losses
+    with pytest.raises(DataError, match="object 1: area is -1"):
+        converting.write(thing(area=-1.0), tmp_path / "bad.json", Format.COCO)
 
 
 def test_losses_are_told_as_people_count():
@@ -199,15 +222,92 @@ def snapshot(path):
 @pytest.mark.parametrize("format", [Format.VOC, Format.YOLO, Format.LABELME, Format.LABEL_STUDIO])
 def test_a_folder_with_anything_else_is_never_replaced(tmp_path, format):
     output, _ = written(tmp_path, format)
-    (output / "photo.jpg").write_bytes(b"precious")
+    (output / "thesis.odt").write_bytes(b"precious")
     before = snapshot(output)
-    with pytest.raises(DataError, match=r"has 'photo.jpg', which is none of the files to replace"):
+    with pytest.raises(DataError, match=r"has 'thesis.odt', which is none of the files to replace"):
         written(tmp_path, format, replace=True)
     assert snapshot(output) == before
-    (output / "photo.jpg").rename(tmp_path / "photo.jpg")
+    (output / "thesis.odt").rename(tmp_path / "thesis.odt")
     (output / "link").symlink_to(tmp_path)
     with pytest.raises(DataError, match="has 'link'"):
         written(tmp_path, format, replace=True)
+
+
+IMAGES = {Format.VOC: "JPEGImages", Format.YOLO: "images", Format.LABELME: ""}
+
+
+@pytest.mark.parametrize("linked", [True, False])
+@pytest.mark.parametrize("format", IMAGES)
+def test_images_where_the_format_has_them_stay_when_it_is_written_again(tmp_path, format, linked, monkeypatch):
+    def refused(*arguments):
+        raise PermissionError(*arguments)
+
+    output, _ = written(tmp_path, format)
+    if not linked:
+        monkeypatch.setattr(os, "link", refused)
+    images = output / IMAGES[format]
+    (images / "night").mkdir()
+    for name in ("a.jpg", "night/b.JPG"):
+        (images / name).write_bytes(name.encode())
+    before = snapshot(output)
+    written(tmp_path, format, everything()._replace(images=everything().images[1:]), replace=True)
+    assert snapshot(output) != before
+    written(tmp_path, format, replace=True)
+    assert snapshot(output) == before
+    assert [each.name for each in tmp_path.iterdir()] == ["a"]
+    (images / "thesis.odt").write_bytes(b"precious")
+    with pytest.raises(DataError, match=r"thesis.odt', which is none of the files to replace"):
+        written(tmp_path, format, replace=True)
+
+
+@pytest.mark.parametrize("format", [Format.VOC, Format.YOLO])
+def test_a_link_to_the_images_stays_when_the_format_is_written_again(tmp_path, format):
+    output, _ = written(tmp_path, format)
+    photos = tmp_path / "photos"
+    photos.mkdir()
+    (photos / "a.jpg").write_bytes(b"precious")
+    (output / IMAGES[format]).rmdir()
+    (output / IMAGES[format]).symlink_to("../photos")
+    written(tmp_path, format, replace=True)
+    assert (output / IMAGES[format] / "a.jpg").read_bytes() == b"precious"
+    assert (output / IMAGES[format]).is_symlink()
+
+
+KILLED = """
+import os, sys
+from pathlib import Path
+from jaxvision.formats import destination
+
+def rename(source, target, real=os.rename):
+    if moves.pop() == 0:
+        os._exit(9)
+    real(source, target)
+
+moves = list(range(int(sys.argv[2]) + 1))
+os.rename = rename
+with destination.folder(Path(sys.argv[1]), True, lambda path: True) as partial:
+    (partial / "new.txt").write_text("new")
+"""
+
+
+@pytest.mark.parametrize("moves", [0, 1])
+def test_what_a_killed_process_has_left_in_the_place_of_a_folder_is_the_old_one_at_the_next_call(tmp_path, moves):
+    output, other = tmp_path / "labels", tmp_path / "labels.2"
+    for each in (output, other):
+        each.mkdir()
+        (each / "old.txt").write_text(each.name)
+    done = subprocess.run([sys.executable, "-c", KILLED, str(output), str(moves)], check=False, timeout=120)
+    assert (done.returncode, output.exists()) == (9, moves == 0)
+    with pytest.raises(DataError, match="labels is not empty"), destination.folder(output, False, lambda path: True):
+        pass
+    assert (output / "old.txt").read_text() == "labels"
+    with destination.folder(output, True, lambda path: True) as partial:
+        (partial / "new.txt").write_text("newer")
+    assert snapshot(output) == {"new.txt": b"newer"}
+    assert snapshot(other) == {"old.txt": b"labels.2"}
+    left = sorted(each.name for each in tmp_path.iterdir())
+    assert [each for each in left if not each.endswith(".partial")] == ["labels", "labels.2"]
+    assert len(left) == 3 - moves
 
 
 def test_a_folder_is_written_whole_or_not_at_all(tmp_path):
@@ -443,6 +543,67 @@ def test_tasks_that_label_studio_exports(tmp_path):
     assert told(left_out) == told_of
 
 
+def label_studio_box(id="r", **more):
+    value = {"x": 50, "y": 50, "width": 40, "height": 10, "rotation": 0, "rectanglelabels": ["cup"]}
+    side = {"original_width": 200, "original_height": 100}
+    return {"id": id, "from_name": "b", "to_name": "image", "type": "rectanglelabels", **side, "value": value | more}
+
+
+def label_studio_choice(id, value):
+    return {"id": id, "from_name": "colour", "to_name": "image", "type": "choices", "value": {"choices": [value]}}
+
+
+def read_tasks(tmp_path, *tasks):
+    (tmp_path / "export.json").write_text(json.dumps([{"data": {"image": "a.jpg"}, **each} for each in tasks]))
+    dataset, left_out = converting.read(tmp_path / "export.json")[1]
+    return dataset.images[0].objects, told(left_out)
+
+
+@pytest.mark.parametrize(
+    ("degrees", "corners"),
+    [
+        (90, [100, 50, 100, 130, 90, 130, 90, 50]),
+        (180, [100, 50, 20, 50, 20, 40, 100, 40]),
+        (-90, [100, 50, 100, -30, 110, -30, 110, 50]),
+        (450, [100, 50, 100, 130, 90, 130, 90, 50]),
+    ],
+)
+def test_boxes_that_label_studio_has_turned_about_their_top_left_corner_are_polygons(tmp_path, degrees, corners):
+    (found,), left_out = read_tasks(tmp_path, {"annotations": [{"result": [label_studio_box(rotation=degrees)]}]})
+    assert (list(found.segmentation[0]), left_out) == (corners, "")
+    assert found.box == (min(corners[::2]), min(corners[1::2]), max(corners[::2]), max(corners[1::2]))
+    assert (found.label, found.segmentation) == ("cup", (tuple(map(float, corners)),))
+
+
+def test_boxes_of_label_studio_that_are_turned_by_nothing_stay_boxes_and_turns_are_numbers(tmp_path):
+    plain = (100, 50, 180, 60)
+    for degrees in (0, 360, None):
+        (found,), _ = read_tasks(tmp_path, {"annotations": [{"result": [label_studio_box(rotation=degrees)]}]})
+        assert (found.box, found.segmentation) == (plain, None)
+    turned = label_studio_box() | {"image_rotation": 90}
+    (found,), left_out = read_tasks(tmp_path, {"annotations": [{"result": [turned]}]})
+    assert (found.box, left_out) == (plain, "1 rotation of the image of a region")
+    with pytest.raises(DataError, match="annotation: result 1: rotation is 'up'; allowed is a finite number"):
+        read_tasks(tmp_path, {"annotations": [{"result": [label_studio_box(rotation="up")]}]})
+
+
+def test_regions_of_two_predictions_of_label_studio_keep_apart_though_their_ids_are_the_same(tmp_path):
+    def prediction(model, label, colour):
+        box = label_studio_box("1", rectanglelabels=[label])
+        return {"model_version": model, "result": [box, label_studio_choice("1", colour)]}
+
+    predictions = [prediction("A", "cup", "red"), prediction("B", "cat", "black")]
+    found, left_out = read_tasks(tmp_path, {"predictions": predictions})
+    assert [(each.label, each.model, each.attributes) for each in found] == [
+        ("cup", "A", {"colour": "red"}),
+        ("cat", "B", {"colour": "black"}),
+    ]
+    drawn = [{"result": [label_studio_box("1"), label_studio_choice("1", "red")]}]
+    found, _ = read_tasks(tmp_path, {"annotations": drawn, "predictions": predictions[1:]})
+    assert [(each.model, each.attributes) for each in found] == [(None, {"colour": "red"}), ("B", {"colour": "black"})]
+    assert left_out == ""
+
+
 def test_labelme_of_others(tmp_path):
     shapes = [
         {"label": "cat", "points": [[9, 8], [1, 2]], "shape_type": "rectangle", "group_id": 4},
@@ -466,6 +627,15 @@ def test_labelme_of_others(tmp_path):
     assert converting.read(tmp_path / "a.json", tmp_path.parent / "photos")[1].dataset.images[0].name == "a.jpg"
 
 
+@pytest.mark.skipif(os.name == "nt", reason="there it is a path that leads somewhere")
+@pytest.mark.parametrize("path", ["C:\\photos\\a.jpg", "d:/photos/a.jpg", "\\\\server\\photos\\a.jpg"])
+def test_images_on_a_drive_of_windows_lie_beside_their_files_of_labelme(tmp_path, path):
+    content = {"shapes": [], "imagePath": path, "imageData": None, "imageHeight": 12, "imageWidth": 16}
+    (tmp_path / "night").mkdir()
+    (tmp_path / "night" / "a.json").write_text(json.dumps(content))
+    assert [image.name for image in converting.read(tmp_path)[1].dataset.images] == ["night/a.jpg"]
+
+
 VOC = """<annotation><folder>x</folder><filename>/home/x/other.png</filename><size><width>16</width><height>12</height></size>
 <object><name> cat </name><pose>Left</pose><truncated>1</truncated><difficult>1</difficult><part><name>head</name></part>
 <bndbox><xmin>1</xmin><ymin>2.5</ymin><xmax>8</xmax><ymax>9</ymax></bndbox></object></annotation>"""
@@ -486,6 +656,28 @@ def test_voc_of_others(tmp_path):
     each = LabelledObject("cat", (0.0, 1.5, 8.0, 9.0), attributes={"pose": "Left", "truncated": True}, difficult=True)
     assert (format, dataset) == (Format.VOC, Dataset(("cat", "owl"), [LabelledImage("a.JPEG", (12, 16), (each,))]))
     assert told(left_out) == "1 field part, 1 map of objects, 2 splits"
+
+
+def test_of_voc_a_folder_is_listed_once_and_one_file_is_in_memory(tmp_path, monkeypatch):
+    for folder in ("Annotations", "JPEGImages"):
+        (tmp_path / folder).mkdir()
+    for number in range(20):
+        (tmp_path / "JPEGImages" / f"{number:02}.png").write_bytes(b"")
+        (tmp_path / "JPEGImages" / f"{number:02}.webp").write_bytes(b"")
+        (tmp_path / "Annotations" / f"{number:02}.xml").write_text(VOC)
+    listed, alive, iterdir, root_of = [], [], Path.iterdir, voc_folder._root
+
+    def root(path):
+        assert [each for each in alive if each() is not None] == []
+        found = root_of(path)
+        alive.append(weakref.ref(found))
+        return found
+
+    monkeypatch.setattr(Path, "iterdir", lambda self: listed.append(self) or iterdir(self))
+    monkeypatch.setattr(voc_folder, "_root", root)
+    dataset, _ = voc_folder.read(tmp_path)
+    assert [image.name for image in dataset.images] == [f"{number:02}.png" for number in range(20)]
+    assert (dataset.classes, len(alive), listed) == (("cat",), 20, [tmp_path / "JPEGImages"])
 
 
 def test_splits_of_yolo_are_told(tmp_path):

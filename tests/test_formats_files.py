@@ -67,3 +67,18 @@ def test_what_is_left_out_is_counted_by_suffix():
     assert files.left_out(10, {".tga": 15, ".heic": 25}) == "left out 40 of 50 files: 25 .heic, 15 .tga"
     many = {f".{letter}": 1 for letter in "abcdefghij"}
     assert files.left_out(0, many).endswith("1 .g, 1 .h, 2 others")
+
+
+@pytest.mark.parametrize("seen", [0, 3, 7, 9])
+def test_all_of_a_file_is_read_whatever_size_it_had_before(seen, tmp_path, monkeypatch):
+    path = tmp_path / "a"
+    path.write_bytes(b"1234567")
+    told = os.fstat
+
+    def earlier(number):
+        fields = list(told(number))
+        fields[6] = seen
+        return os.stat_result(fields)
+
+    monkeypatch.setattr(files.os, "fstat", earlier)
+    assert files.content(path, 100) == b"1234567"

@@ -98,7 +98,12 @@ def test_the_table_has_no_circles():
         above(name)
 
 
-PROGRAMS = {"run.py", "peers.py", *(path.name for path in (CHECKOUT / "experiments/benchmarks/speed").glob("*.py"))}
+PROGRAMS = {
+    "run.py",
+    "peers.py",
+    "gpu.py",
+    *(path.name for path in (CHECKOUT / "experiments/benchmarks/speed").glob("*.py")),
+}
 """Files of the one command of benchmarks, which is run in the checkout as a module."""
 EXPERIMENTS = sorted(path for path in (CHECKOUT / "experiments").rglob("*.py") if path.name not in PROGRAMS)
 

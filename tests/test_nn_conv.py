@@ -9,6 +9,7 @@ from jax import lax
 from numpy.testing import assert_allclose, assert_array_equal
 from scipy.signal import correlate
 
+from jaxvision.nn import conv as module
 from jaxvision.nn.conv import Conv, ConvNormAct, convolve, max_pool, max_pool_rounding_up
 from jaxvision.nn.norm import BatchNorm, group_norm
 
@@ -106,6 +107,48 @@ def test_pointwise_is_a_matrix_product_and_grouped_is_not():
     assert "dot_general" in str(jax.make_jaxpr(convolve)(images, kernel))
     grouped = jax.make_jaxpr(lambda x, k: convolve(x, k, groups=2))(images, kernel[:, :, :2])
     assert "conv_general_dilated" in str(grouped)
+
+
+BANDS = {
+    "plain": ((3, 3), 1, ((1, 1), (1, 1)), 1),
+    "strided": ((3, 3), 2, ((1, 1), (1, 1)), 1),
+    "dilated": ((3, 3), 1, ((2, 2), (2, 2)), 2),
+    "uneven": ((2, 3), 3, ((0, 1), (2, 0)), 1),
+    "more padding than kernel": ((3, 3), 1, ((5, 0), (1, 1)), 1),
+    "pointwise": ((1, 1), 1, ((0, 0), (0, 0)), 1),
+    "pointwise, strided": ((1, 1), 2, ((0, 0), (0, 0)), 1),
+}
+"""Kernel, stride, padding and dilation."""
+
+
+@pytest.mark.parametrize("name", BANDS)
+def test_large_images_have_the_derivatives_of_xlas_own(float64, monkeypatch, name):
+    monkeypatch.setattr(module, "LARGE_BYTES", 0)
+    monkeypatch.setattr(module, "BAND_BYTES", 500)
+    size, stride, pads, dilation = BANDS[name]
+    images, kernel = jnp.asarray(normal(3, 11, 8, 4)), jnp.asarray(normal(*size, 4, 5, seed=1))
+
+    def ours(x, k):
+        return convolve(x, k, stride=stride, padding=pads, dilation=dilation)
+
+    def xla(x, k):
+        return lax.conv_general_dilated(
+            x, k, (stride, stride), pads, rhs_dilation=(dilation, dilation), dimension_numbers=DIMENSIONS
+        )
+
+    def derivatives(function, x, k):
+        def total(x, k):
+            return jnp.sin(function(x, k)).sum()
+
+        forward = jax.jvp(function, (x, k), (x * 2, k + 1))
+        second = jax.jvp(jax.grad(total, (0, 1)), (x, k), (x * 2, k + 1))
+        each = jax.vmap(lambda one: jax.grad(total, 1)(one[None], k))(x)
+        return forward, second, each
+
+    found = jax.jit(lambda x, k: derivatives(ours, x, k))(images, kernel)
+    expected = jax.jit(lambda x, k: derivatives(xla, x, k))(images, kernel)
+    for one, other in zip(jax.tree.leaves(found), jax.tree.leaves(expected), strict=True):
+        assert_allclose(one, other, rtol=1e-11, atol=1e-11)
 
 
 @pytest.mark.parametrize("dtype", [jnp.float32, jnp.bfloat16])

@@ -55,11 +55,14 @@ def test_keeps_what_the_loop_keeps(seed, threshold, kinds):
 def test_block_by_block_keeps_the_same(monkeypatch, threshold):
     monkeypatch.setattr(module, "WHOLE", 16)  # else so few are settled at once
     monkeypatch.setattr(module, "BLOCK", 8)
+    monkeypatch.setattr(module, "STRIP", 16)
     in_blocks = jax.jit(lambda boxes, scores, valid, labels: nms(boxes, scores, valid, threshold, labels))
     for seed in range(5):
         boxes, scores, valid, labels = crowd(seed, 75, 2)
-        found = in_blocks(boxes, scores, valid, labels)
-        np.testing.assert_array_equal(found, greedy(boxes, scores, valid, threshold, labels))
+        expected = greedy(boxes, scores, valid, threshold, labels)
+        np.testing.assert_array_equal(in_blocks(boxes, scores, valid, labels), expected)
+        two = jax.vmap(in_blocks)(*(np.stack([each, each[::-1]]) for each in (boxes, scores, valid, labels)))
+        np.testing.assert_array_equal(two[0], expected)
 
 
 def test_a_chain_settles_one_by_one():

@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import parity_detr
 import pytest
+from flax import linen as nn
 from numpy.testing import assert_allclose
 from parity_networks import UNOPTIMISED, filled, shapes_of
 from scipy.special import softmax
@@ -15,7 +16,8 @@ from jaxvision.nn import positions, resnet
 from jaxvision.nn.norm import FrozenBatchNorm
 from jaxvision.pretrained import strict
 from jaxvision.pretrained.detr import detr_sources
-from jaxvision.tasks.detr import DETR, Attention, detr_resnet50
+from jaxvision.tasks import detr
+from jaxvision.tasks.detr import DETR, Attention, Drop, detr_resnet50
 
 GOLDEN = Path(__file__).parent / "golden" / "detr.npz"
 
@@ -51,9 +53,10 @@ def test_attention_equals_scipy_and_leaves_out_what_is_not_valid(float64):
     random = np.random.RandomState(0)
     q, k, v = (jnp.asarray(random.standard_normal((2, n, 6))) for n in (3, 5, 5))
     valid = np.array([[True, True, False, True, False], [True] * 5])
-    layer = Attention(heads=2, dropout=0.5, dtype=jnp.float64)
-    params = filled(jax.eval_shape(lambda: layer.init(jax.random.key(0), q, k, v, train=False)))
-    run = lambda k, v: layer.apply(params, q, k, v, jnp.asarray(valid), train=False)
+    layer = Attention(heads=2, dtype=jnp.float64)
+    whole = lambda weights: weights
+    params = filled(jax.eval_shape(lambda: layer.init(jax.random.key(0), q, k, v, drop=whole)))
+    run = lambda k, v: layer.apply(params, q, k, v, jnp.asarray(valid), drop=whole)
     loss = lambda k, v: (jnp.square(run(k, v)).sum(), run(k, v))
     (of_key, of_value), found = jax.jit(jax.grad(loss, (0, 1), has_aux=True), compiler_options=UNOPTIMISED)(k, v)
     numbers = jax.tree.map(np.asarray, params["params"])
@@ -99,6 +102,41 @@ def test_dropout_is_drawn_from_the_key():
     one = draw(jax.random.key(1))
     assert not np.allclose(one, draw(jax.random.key(2)))
     assert np.array_equal(one, draw(jax.random.key(1)))
+
+
+def test_dropout_of_each_array_is_of_its_own_numbers():
+    class Layer(nn.Module):
+        @nn.compact
+        def __call__(self, x, y, train):
+            drop = Drop(self, 0.25, 50 * 40 + 300, x, train)
+            return drop(x), drop(y)
+
+    given = jnp.full((2, 50, 40), 3.0), jnp.ones((2, 300))
+    apply = lambda train: Layer().apply({}, *given, train, rngs={"dropout": jax.random.key(0)})
+    for found, was in zip(apply(True), given, strict=True):
+        kept = np.asarray(found) != 0
+        assert_allclose(np.asarray(found)[kept], np.asarray(was)[kept] / 0.75, rtol=1e-6)
+        assert abs(kept.mean() - 0.75) < 4 * np.sqrt(0.75 * 0.25 / kept.size)
+    x, y = (np.asarray(each).reshape(2, -1)[:, :300] != 0 for each in apply(True))
+    assert abs((x == y).mean() - 0.625) < 0.1  # as of two draws
+    assert all(found is was for found, was in zip(apply(False), given, strict=True))
+
+
+def test_each_layer_draws_as_many_numbers_as_it_uses(monkeypatch):
+    made = []
+
+    class Noted(Drop):
+        def __init__(self, *given):
+            super().__init__(*given)
+            made.append(self)
+
+    monkeypatch.setattr(detr, "Drop", Noted)
+    network, given = small(dropout=0.1), inputs()
+    jax.eval_shape(
+        lambda: network.init({name: jax.random.key(0) for name in ("params", "dropout")}, *given, train=True)
+    )
+    assert len(made) == 3
+    assert all(each.drawn.shape == (2, each.used) for each in made)
 
 
 def test_half_precision_keeps_outputs_and_gradients_in_float32():

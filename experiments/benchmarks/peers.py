@@ -20,6 +20,7 @@ PACKAGES = (
     "torchvision==0.29.1",
     "transformers==5.24.0",
     "timm>=1.0",
+    "scipy>=1.13",  # transformers matches by it
     "pillow>=11",
     "numpy>=2.0",
     "pycocotools>=2.0.11",

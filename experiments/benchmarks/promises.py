@@ -2,9 +2,11 @@
 
     python experiments/benchmarks/promises.py --workdir=runs/shapes
 
-Four simulated worlds, 400 calibrations of 120 images each: objects that err alone; images that err together (a common term
-in the logits of all of an image); images of which every guess is wrong, one in 25; and both. A promise of precision 0.9 with
-probability 0.9 is broken if of all guesses above the threshold, in a world of 60,000 images, fewer are right. With
+Six simulated worlds, 400 calibrations of 120 images each: objects that err alone; images that err together (a common term
+in the logits of all of an image); images of which every guess is wrong, one in 25; both; and images with 100 guesses of which
+half are wrong, one in 50, or with 60, three in 100, among others with about two that are nearly all right. A promise of
+precision 0.9 with probability 0.9 is broken if of all guesses above the threshold, in a world of 60,000 images, fewer are
+right. How many guesses the images have that nobody has checked, ours knows from 2,000 of them. With
 `--workdir`, the run of a detector of `experiments/shapes.py`, the same over 200 random splits of 600 further images: 120 to
 calibrate, the other 480 to see whether the promise holds. MAPIE (`pip install 'mapie>=1.6'`) is left out where it is
 missing. `--calibrations=N`, `--images=N` for other sizes. Half a minute of processor time, and a minute more for shapes.
@@ -23,13 +25,13 @@ import numpy as np
 
 from jaxvision.annotate import calibration, order, promises, verdicts
 from jaxvision.annotate.checked import Checked, checked
-from jaxvision.annotate.promises import Promise
+from jaxvision.annotate.promises import Guesses, Promise
 from jaxvision.annotate.records import Annotation, ImageRecord, Source
 from jaxvision.data import synthetic
 from jaxvision.formats.annotation import AnnotatedImage, AnnotatedObject
 
 PROMISE = Promise(precision=0.9, confidence=0.9)
-POPULATION, REST = 60_000, 600
+POPULATION, STORE, REST = 60_000, 2_000, 600
 SPLITS, SEED = 200, 2000
 """Splits of shapes, and the seed of their images: neither that of training nor that of the test."""
 LEAST_SCORE = 0.3
@@ -45,6 +47,11 @@ class World(NamedTuple):
     """Standard deviation of what all objects of an image have in common, in logits."""
     lost: float = 0.0
     """Fraction of the images with only wrong guesses."""
+    sure: float = 1.6
+    """Mean of the logits of what a model says."""
+    crowds: float = 0.0
+    """Fraction of the images with `crowd` guesses, of which half are wrong, however sure."""
+    crowd: int = 0
 
 
 WORLDS = {
@@ -52,35 +59,43 @@ WORLDS = {
     "together": World(guesses=8, together=2.5),
     "lost images": World(lost=0.04),
     "both": World(guesses=8, together=1.5, lost=0.02),
+    "crowds of 100": World(guesses=2, sure=5, crowds=0.02, crowd=100),
+    "crowds of 60": World(guesses=2, sure=5, crowds=0.03, crowd=60),
 }
 
 
 def sample(world: World, images: int, rng: np.random.Generator) -> Checked:
     """Checked images of a world, whose scores are too sure."""
     count = 1 + rng.poisson(world.guesses - 1, images)
+    crowd = rng.random(images) < world.crowds if world.crowds else np.zeros(images, bool)
+    count[crowd] = world.crowd
     image = np.repeat(np.arange(images), count)
-    odds = rng.normal(1.6, 1.6, len(image))
+    odds = rng.normal(world.sure, 1.6, len(image))
     common = rng.normal(0, world.together, images) if world.together else np.zeros(images)
     true_odds = odds * np.sqrt(1 + 0.35 * world.together**2) + common[image]
     right = rng.random(len(image)) < 1 / (1 + np.exp(-true_odds))
     right &= ~(rng.random(images) < world.lost)[image]
+    if world.crowds:
+        right &= ~crowd[image] | (rng.random(len(image)) < 0.5)
     score = 1 / (1 + np.exp(-1.5 * odds))
     zero = np.zeros(len(image), int)
     return Checked(images, ("object",), ("",), image, zero, zero, score, right, image[right], zero[right])
 
 
-Method = Callable[[Checked], float | None]
-"""From checked images to the least score that is accepted; None if none is."""
+Method = Callable[[Checked, Checked], float | None]
+"""From checked images, and what is in a store, to the least score that is accepted; None if none is."""
 
 
-def ours(of: Checked) -> float | None:
-    """Fixed sequence testing, with the bound over images."""
-    found, _ = promises.accepting(of.image, of.score, of.right, of.images, PROMISE)
+def ours(of: Checked, store: Checked) -> float | None:
+    """Fixed sequence testing, with the bound over images; of the store only the guesses are looked at."""
+    everywhere = store.image, store.score
+    found, _ = promises.accepting(of.image, of.score, of.right, of.images, PROMISE, everywhere)
     return found
 
 
-def empirical(of: Checked) -> float | None:
+def empirical(of: Checked, store: Checked) -> float | None:
     """The least score above which the precision is at least as promised, in the checked images."""
+    del store
     order = np.argsort(-of.score)
     hits = np.cumsum(of.right[order])
     good = np.flatnonzero(hits >= PROMISE.precision * np.arange(1, len(hits) + 1))
@@ -95,9 +110,10 @@ def as_given(probability: Any) -> np.ndarray:
 def mapie(method: str) -> Method:
     """MAPIE's precision control, every guess an example of its own; of the thresholds that it allows the lowest."""
 
-    def threshold(of: Checked) -> float | None:
+    def threshold(of: Checked, store: Checked) -> float | None:
         from mapie.risk_control import BinaryClassificationController
 
+        del store
         control = BinaryClassificationController(
             as_given,
             "precision",
@@ -136,12 +152,22 @@ class Tally(NamedTuple):
     """Fraction in which nothing is accepted."""
 
 
-def tally(pairs: Iterator[tuple[Checked, Checked]], ways: Mapping[str, Method]) -> dict[str, Tally]:
-    """The methods on the first of each pair, judged by the second."""
+class Trial(NamedTuple):
+    """A calibration."""
+
+    known: Checked
+    store: Checked
+    """What the store has."""
+    other: Checked
+    """What the promise is held against."""
+
+
+def tally(trials: Iterator[Trial], ways: Mapping[str, Method]) -> dict[str, Tally]:
+    """The methods on what is known, judged by the rest."""
     rows: dict[str, list[tuple[bool, float, bool]]] = {name: [] for name in ways}
-    for known, other in pairs:
+    for known, store, other in trials:
         for name, method in ways.items():
-            rows[name].append(judged(method(known), other))
+            rows[name].append(judged(method(known, store), other))
     return {name: Tally(*np.mean(each, axis=0).tolist()) for name, each in rows.items()}
 
 
@@ -154,20 +180,21 @@ def judged(threshold: float | None, other: Checked) -> tuple[bool, float, bool]:
     return bool(hits < PROMISE.precision * np.count_nonzero(above)), hits / np.count_nonzero(other.right), False
 
 
-def simulated(world: World, calibrations: int, images: int, seed: int = 0) -> Iterator[tuple[Checked, Checked]]:
+def simulated(world: World, calibrations: int, images: int, seed: int = 0) -> Iterator[Trial]:
     """Checked images of a world, each time others, and its population."""
     rng = np.random.default_rng(seed)
     population = sample(world, POPULATION, rng)
+    store = population.of_images(np.arange(STORE))
     for _ in range(calibrations):
-        yield sample(world, images, rng), population
+        yield Trial(sample(world, images, rng), store, population)
 
 
-def splits(of: Checked, count: int, images: int, seed: int = 0) -> Iterator[tuple[Checked, Checked]]:
+def splits(of: Checked, count: int, images: int, seed: int = 0) -> Iterator[Trial]:
     """Random splits of checked images into some to calibrate with and the rest."""
     rng = np.random.default_rng(seed)
     for _ in range(count):
         order = rng.permutation(of.images)
-        yield of.of_images(order[:images]), of.of_images(order[images:])
+        yield Trial(of.of_images(order[:images]), of, of.of_images(order[images:]))
 
 
 class Shapes(NamedTuple):
@@ -206,7 +233,8 @@ def shapes(workdir: str, images: int = REST) -> Shapes:
 def first_fifth(of: Shapes, images: int) -> str:
     """How much of what is wrong the first fifth of the guesses of the rest holds, in order of review, in words."""
     known, rest = of.checked(range(images)), range(images, len(of.truth))
-    found = promises.calibrate(known, PROMISE)
+    whole = of.checked(range(len(of.truth)))
+    found = promises.calibrate(known, PROMISE, Guesses(*(getattr(whole, name) for name in Guesses._fields)))
     records, wrong = [], {}
     for number in rest:
         objects = [each._replace(id=place) for place, each in enumerate(of.guesses[number])]
@@ -229,7 +257,7 @@ def _annotated(number: int, objects) -> AnnotatedImage:
 def errors(of: Checked, images: int, count: int = 20) -> str:
     """Expected calibration error of the rest of random splits, before and after, in words."""
     both = []
-    for known, other in splits(of, count, images, seed=1):
+    for known, _, other in splits(of, count, images, seed=1):
         temperature = calibration.temperature(known.score, known.right)
         probability = calibration.probability(other.score, temperature)
         both.append((calibration.error(other.score, other.right), calibration.error(probability, other.right)))

@@ -6,7 +6,8 @@
 Without names it runs all; `--list` names them. The first command makes the environment of the peers, once; a peer that is
 missing is told. Sides take turns, block by block, after a warm-up and after their outcomes were found to agree; each is a
 process of its own. `--small` tries everything at tiny sizes in a minute or two: its times say nothing. `--output` appends to
-a file, `--readme` puts the table of what RESULTS.md holds into the README. Nothing else should run on the machine.
+a file, `--readme` puts the table of what RESULTS.md holds into the README. Nothing else should run on the machine. What
+needs a GPU is in `experiments.benchmarks.gpu`.
 """
 
 import argparse
@@ -15,15 +16,28 @@ import sys
 from collections.abc import Iterable, Sequence
 from datetime import date
 from pathlib import Path
+from typing import Any
 
 from experiments.benchmarks.speed import probes, table
 from experiments.benchmarks.speed.contest import ROOT, Contest, hold
 from experiments.benchmarks.speed.place import place
 
 BENCHMARKS = {
+    "augmentation": "experiments.benchmarks.speed.augmentation",
+    "checkpoint": "experiments.benchmarks.speed.checkpoint",
+    "coco_eval": "experiments.benchmarks.speed.coco_eval",
+    "end_to_end": "experiments.benchmarks.speed.end_to_end",
+    "exchange": "experiments.benchmarks.speed.exchange",
+    "fit": "experiments.benchmarks.speed.fit",
+    "inference": "experiments.benchmarks.speed.inference",
+    "loader": "experiments.benchmarks.speed.loader",
+    "masks": "experiments.benchmarks.speed.masks",
     "nms": "experiments.benchmarks.speed.nms",
+    "roi_align": "experiments.benchmarks.speed.roi_align",
+    "start": "experiments.benchmarks.speed.start",
+    "training": "experiments.benchmarks.speed.training",
 }
-"""Modules by the name of their benchmark; each has `rows(small)`, which gives contests and figures."""
+"""Modules by the name of their benchmark; each has `rows(small)`: contests, figures, functions that compute such."""
 BEGIN, END = "<!-- speed: made by python -m experiments.benchmarks.run --readme -->", "<!-- /speed -->"
 
 
@@ -58,12 +72,14 @@ def section(name: str, small: bool, cores: int | None) -> Iterable[str]:
     """A section of RESULTS.md."""
     machine = probes.machine(cores)
     rows, figures = [], []
-    for each in importlib.import_module(BENCHMARKS[name]).rows(small):
+    given: Iterable[Any] = importlib.import_module(BENCHMARKS[name]).rows(small)
+    for each in given:
         if isinstance(each, Contest):
             each = each if each.cores is not None else each._replace(cores=cores)
             rows += table.lines(each, hold(each), machine)
         else:
-            figures.append(table.figure(each))
+            found: Iterable[table.Figure] = each() if callable(each) else [each]
+            figures += map(table.figure, found)
     yield f"## Benchmark: {name}"
     yield ""
     yield f"`python -m experiments.benchmarks.run {name}{' --small' if small else ''}`, {date.today()}, {place()}."

@@ -37,6 +37,8 @@ class AttributeFinder(NamedTuple):
     name: str
     find: Callable[[UInt8[np.ndarray, "h w 3"], Sequence[Annotation]], list[Attributes]]
     """Attributes of each object, in order, by name; none where nothing was found. Pixels are those of the upright image."""
+    digest: str = ""
+    """Digest of the variables of a trained head: what is found changes with them."""
 
 
 def finders(names: Sequence[str]) -> list[AttributeFinder]:
@@ -52,9 +54,11 @@ def _finder(name: str) -> AttributeFinder:
     if name in _FINDERS:
         return _FINDERS[name]()
     if Path(name).is_dir():
+        from jaxvision.annotate import labeller
         from jaxvision.annotate.learned import Learned
 
-        return AttributeFinder(name, Learned(name).find)
+        head = Learned(name)
+        return AttributeFinder(name, head.find, labeller.digest(head.model))
     raise ConfigError(f"there are no attributes {name!r}{nearest(name, tuple(_FINDERS))}; or name a workdir")
 
 

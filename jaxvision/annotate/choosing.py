@@ -1,5 +1,6 @@
 """Choice of the images to review next: where the most errors are expected, spread over images that are unlike each other."""
 
+import hashlib
 import json
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
@@ -9,6 +10,8 @@ import numpy as np
 from jaxtyping import Float, Int, UInt8
 from PIL import Image
 
+from jaxvision.annotate import descriptors
+from jaxvision.annotate.descriptors import Descriptors
 from jaxvision.annotate.records import Annotation, ImageRecord
 from jaxvision.data.decode import pixels_of
 
@@ -16,6 +19,8 @@ GRID = 4
 """Cells along each side of an image in `descriptor`."""
 LENGTH = 6 * GRID * GRID
 """Numbers of a descriptor."""
+BLOCK = 1 << 22
+"""Distances that are in memory at once."""
 FLOOR = 1e-6
 """Errors expected of an image without findings: images that are alike in all else still have an order, by their distance."""
 
@@ -27,7 +32,7 @@ def expected_errors(objects: Iterable[Annotation]) -> float:
     with min(p, 1 - p). Without a calibrated probability the score stands for it; what a person has decided counts nothing,
     nor does what has neither.
     """
-    found = (each for each in objects if not each.human and each.verdict == "new")
+    found = (each for each in objects if each.verdict == "new")
     probabilities = (each.score if each.probability is None else each.probability for each in found)
     return float(sum(min(p, 1 - p) for p in probabilities if p is not None))
 
@@ -77,10 +82,8 @@ def choose(
         )
     before = np.zeros((0, features.shape[1])) if reviewed is None else reviewed
     points = _standardised(np.concatenate([before, features]))
-    far = np.full(len(points), np.inf)
-    for number in range(len(before)):
-        far = np.minimum(far, _distances(points, number))
-    points, far = points[len(before) :], far[len(before) :]
+    centres, points = points[: len(before)], points[len(before) :]
+    far = _nearest(points, centres)
     chosen: list[int] = []
     weight = np.asarray(errors, np.float64) + FLOOR
     left = np.ones(len(points), bool)
@@ -101,6 +104,17 @@ def _standardised(features: Float[np.ndarray, "n d"]) -> Float[np.ndarray, "n d"
     return np.divide(centred, deviation, out=np.zeros_like(centred), where=deviation > 1e-9)
 
 
+def _nearest(points: Float[np.ndarray, "n d"], centres: Float[np.ndarray, "m d"]) -> Float[np.ndarray, "n"]:
+    """The distance of each point from the nearest centre; infinite where there is none."""
+    found, lengths = np.full(len(points), np.inf), (centres**2).sum(1)
+    rows = max(BLOCK // max(len(centres), 1), 1)
+    for start in range(0, len(points) if len(centres) else 0, rows):
+        block = points[start : start + rows]
+        nearest = (lengths - 2 * block @ centres.T).argmin(1)
+        found[start : start + rows] = np.linalg.norm(block - centres[nearest], axis=1)
+    return found
+
+
 def _distances(points: Float[np.ndarray, "n d"], number: int) -> Float[np.ndarray, "n"]:
     return np.linalg.norm(points - points[number], axis=1)
 
@@ -114,7 +128,11 @@ class Choice(NamedTuple):
 
 
 def next_images(
-    records: Iterable[ImageRecord], folder: Path, count: int, complain: Callable[[str], object] = lambda text: None
+    records: Iterable[ImageRecord],
+    folder: Path,
+    count: int,
+    complain: Callable[[str], object] = lambda text: None,
+    kept: Path | None = None,
 ) -> list[Choice]:
     """The images whose review teaches most, the first first: `choose` of those that no person has looked at all of.
 
@@ -123,27 +141,42 @@ def next_images(
       folder: of the images; one that can't be read is left out.
       count: 1 or more.
       complain: called with a line for each image that can't be read.
+      kept: file of descriptors (`descriptors.beside`), read and brought up to date; None: all images are decoded.
 
     Raises:
       ValueError: for a count below 1.
     """
     found: dict[bool, list[tuple[Choice, np.ndarray]]] = {True: [], False: []}
+    before = {} if kept is None else descriptors.read(kept, LENGTH)
+    now: Descriptors = {}
     for record in records:
         if record.failure is not None:
             continue
         try:
-            features = descriptor(pixels_of((folder / record.name).read_bytes()))
+            features = _described(folder / record.name, before, now)
         except (OSError, ValueError) as error:
             complain(f"left out {record.name}: {error}")
             continue
         choice = Choice(record.name, expected_errors(record.objects))
         found[record.state == "reviewed"].append((choice, features))
+    if kept is not None and now.keys() != before.keys():
+        descriptors.write(kept, now)
     choices = [choice for choice, _ in found[False]]
     reviewed, features = (
         np.asarray([each for _, each in found[known]], np.float64).reshape(-1, LENGTH) for known in (True, False)
     )
     errors = np.asarray([each.errors for each in choices], np.float64)
     return [choices[number] for number in choose(errors, features, count, reviewed)]
+
+
+def _described(file: Path, before: Descriptors, now: Descriptors) -> Float[np.ndarray, "96"]:
+    """The descriptor of an image file, that from before where its bytes are the same; it is added to those of now."""
+    data = file.read_bytes()
+    digest = hashlib.sha256(data).hexdigest()
+    for known in (now, before):
+        if digest in known:
+            return now.setdefault(digest, known[digest])
+    return now.setdefault(digest, descriptor(pixels_of(data)).astype(np.float32))
 
 
 def folder_of(settings: Mapping[str, str]) -> Path | None:

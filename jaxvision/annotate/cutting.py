@@ -95,9 +95,9 @@ MASKS = Output(_mask_record)
 
 
 def window_of(box: Box, size: Size) -> Window:
-    """The box in whole pixels of an image of this size, one pixel at least."""
+    """The part of the box in an image of this size in whole pixels, one pixel at least."""
     height, width = size
-    x0, y0 = min(int(box[0]), width - 1), min(int(box[1]), height - 1)
+    x0, y0 = (min(max(int(start), 0), side - 1) for start, side in ((box[0], width), (box[1], height)))
     return x0, y0, min(max(int(np.ceil(box[2])), x0 + 1), width), min(max(int(np.ceil(box[3])), y0 + 1), height)
 
 

@@ -27,6 +27,8 @@ class Database:
         """Settings of the store: keys to JSON texts."""
         self.backups: list[Path] = []
         """Copies of the file that `backup` has made."""
+        self.copied = 0
+        """Number of the last event that the last of them has for certain."""
         self._lock = threading.RLock()
         self._depth = 0
         self._connection = schema.opened(self.path, create=create, readonly=readonly)
@@ -87,6 +89,7 @@ class Database:
         with self._lock, schema.speaking(self.path):
             if self._depth:
                 raise ConfigError(f"{self.path}: a copy can't be made inside a block of changes; make it before")
+            ((last,),) = self.ask("SELECT max(number) FROM events")
             number = 1
             while True:
                 copy = self.path.with_name(f"{self.path.name}.backup-{number}")
@@ -97,6 +100,7 @@ class Database:
                 except FileExistsError:
                     number += 1
         self.backups.append(copy)
+        self.copied = last or 0
         return copy
 
     def _copy(self, path: Path) -> None:

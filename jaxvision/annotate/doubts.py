@@ -62,6 +62,8 @@ class Evidence(NamedTuple):
     """1 where they are of one class, else 0."""
     confidence: Float[np.ndarray, "m"]
     """Probability of each prediction, or its score where there is none."""
+    others: Float[np.ndarray, "n m"]
+    """How well the best other annotation of its class is placed where each prediction is, from 0 to 1."""
 
 
 def doubts_of(image: LabelledImage, found: Sequence[LabelledObject]) -> list[Doubt]:
@@ -96,7 +98,16 @@ def doubts_of(image: LabelledImage, found: Sequence[LabelledObject]) -> list[Dou
 def _evidence(annotated: Sequence[LabelledObject], found: Sequence[LabelledObject], image: LabelledImage) -> Evidence:
     names = [np.asarray([each.label for each in objects], object) for objects in (annotated, found)]
     same = (names[0][:, None] == names[1][None]).astype(np.float64).reshape(len(annotated), len(found))
-    return Evidence(overlap(annotated, found, image.size), same, np.asarray([confidence(each) for each in found]))
+    iou, sure = overlap(annotated, found, image.size), np.asarray([confidence(each) for each in found])
+    return Evidence(iou, same, sure, of_others(same * ramp(iou, PLACED)))
+
+
+def of_others(values: Float[np.ndarray, "n m"]) -> Float[np.ndarray, "n m"]:
+    """The largest value, 0 or more, that any other row has in each column."""
+    if len(values) < 2:
+        return np.zeros_like(values)
+    second, first = np.partition(values, -2, axis=0)[-2:]
+    return np.where(np.arange(len(values))[:, None] == values.argmax(0), second, first)
 
 
 def confidence(each: LabelledObject) -> float:
@@ -111,8 +122,7 @@ def _doubt(evidence: Evidence, row: int) -> tuple[DoubtKind, float, int | None]:
     at = sure * ramp(iou, AT)
     named, other = same * at, (1 - same) * at
     right = (same * sure * ramp(iou, PLACED)).max(initial=0)
-    others = np.delete(evidence.same * ramp(evidence.iou, PLACED), row, 0).max(0, initial=0)
-    beside = same * sure * ramp(iou, NEAR) * (1 - others)
+    beside = same * sure * ramp(iou, NEAR) * (1 - evidence.others[row])
     candidates = (
         (DoubtKind.MISNAMED, other * (1 - named.max(initial=0))),
         (DoubtKind.MISPLACED, beside * (1 - right)),

@@ -26,13 +26,13 @@ class Wanted(NamedTuple):
     states: tuple[State, ...] = STATES
     """Images in one of these."""
     least_score: float = 0.0
-    """Guesses with at least this score; what a person touched is exported whatever its score."""
+    """Guesses with at least this score, those that a person touched or saw in a reviewed image whatever their score."""
     least_probability: float = 0.0
     """Guesses with at least this calibrated probability; above 0, those without one are left out."""
 
-    def has(self, each: Annotation) -> bool:
-        """Whether the object is wanted."""
-        if each.human:
+    def has(self, each: Annotation, state: State) -> bool:
+        """Whether the object of an image in this state is wanted: in a reviewed one a person let it stand, so it is right."""
+        if each.decided or state == "reviewed":
             return True
         return (each.score is None or each.score >= self.least_score) and (
             each.probability or 0.0
@@ -99,7 +99,7 @@ def _wanted(records: Iterable[ImageRecord], wanted: Wanted, counts: dict[str, in
             counts[what] = counts.get(what, 0) + 1
             counts[COMPLETE] = counts.get(COMPLETE, 0) + ("reviewed" in wanted.states and order.complete(record))
             continue
-        kept = tuple(each for each in record.objects if each.verdict == "rejected" or wanted.has(each))
+        kept = tuple(each for each in record.objects if each.verdict == "rejected" or wanted.has(each, record.state))
         what = "guess below the least score or probability"
         counts[what] = counts.get(what, 0) + len(record.objects) - len(kept)
         yield record._replace(objects=kept)

@@ -26,7 +26,9 @@ def found(old: Row | None, new: ImageRecord, *, redo: bool = False) -> Row:
 
     What a person touched stays as it is: objects, and a record that a person has looked at all of. A guess that was not there
     before is left out where it lies (IoU above `SAME_PLACE`) on an object that a person touched, of whatever class, so that
-    nothing is doubled; or on one of the same class that a person rejected. A guess equal to an old one keeps its id.
+    nothing is doubled; or on one of the same class that a person rejected. A guess that was there before stays and keeps its
+    id: one with the id of an old one, or with its label, box, score and sources. One with the id of an object that a person
+    has touched since is that object, as it was before.
     With `redo` nothing of a person's work is left but its ids, which are never used again.
 
     Raises:
@@ -63,17 +65,17 @@ def _numbered(old: Row | None, new: ImageRecord, human: Sequence[Annotation]) ->
     guesses = {each.id: each for each in before if not each.human}
     equal: dict[str, list[int]] = {}
     for number, each in sorted(guesses.items(), reverse=True):
-        equal.setdefault(rows.content(each), []).append(number)
+        equal.setdefault(_guessed(each), []).append(number)
     kept = {each.id: each for each in human}
-    same = {rows.content(each) for each in human}
+    persons, same = set(kept), {rows.content(each) for each in human}
     waiting = []
     for each in new.objects:
-        if each.human and (each.id in kept or rows.content(each) in same):
+        if each.id in persons or (each.human and rows.content(each) in same):
             continue
-        if numbers := equal.get(rows.content(each)):
-            number = numbers.pop()
+        if numbers := equal.get(_guessed(each)):
+            number = numbers.pop(numbers.index(each.id) if each.id in numbers else -1)
             kept[number] = each._replace(id=number)
-        elif each.human or not any(stands_for(person, each) for person in human):
+        elif each.human or each.id in guesses or not any(stands_for(person, each) for person in human):
             waiting.append(each)
     given = {each.id for each in waiting if each.id >= following or each.id in guesses} - set(kept) - {0}
     following = max([following, *(number + 1 for number in given)])
@@ -85,6 +87,11 @@ def _numbered(old: Row | None, new: ImageRecord, human: Sequence[Annotation]) ->
     objects = tuple(each for _, each in sorted(kept.items()))
     record = new._replace(objects=objects, version=version)
     return Row(record, following, old.note if old is not None else "")
+
+
+def _guessed(each: Annotation) -> str:
+    """What a model guessed of an object, as text: not what was made of it since, nor what else was found of it."""
+    return rows.dumps([each.label, *map(float, each.box), rows.plain_value(each.score), each.sources])
 
 
 def stands_for(person: Annotation, guess: Annotation) -> bool:

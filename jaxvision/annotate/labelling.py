@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from jaxvision.annotate import cutting, streaming, verdicts
+from jaxvision.annotate import cutting, makers, streaming, verdicts
 from jaxvision.annotate.attributes import finders
 from jaxvision.annotate.labeller import labellers
 from jaxvision.annotate.listing import ALONE, Listing, Worker, listing
@@ -87,7 +87,9 @@ def label(
         )
         cutter = cutting.cutter(masks, batch_size) if masks else None
         calibration = of_main(store, output, worker)
-        how = streaming.labelling(found, cutter, attributed)._replace(calibration=calibration)
+        how = streaming.labelling(found, cutter, attributed)
+        if calibration is not None and calibration.made_by == makers.of_description(streaming.description(how)):
+            how = how._replace(calibration=calibration)
         keep_settings(store, how, words)
         if worker == ALONE:
             merge_workers(store, output)

@@ -2,7 +2,9 @@
 
 Guesses at or above `accept` are right in at least the fraction `precision`; below `drop` lie at most the fraction `missed` of
 the objects; a person reviews what is between. Each promise of each group of classes is kept with at least the probability
-`confidence` over the checked images, as long as these are a random sample of the images that it is made for.
+`confidence` over the checked images, as long as these are a random sample of the images that it is made for, all labelled by
+the same models. What no model has found is in no zone: how much that is in images of which nothing is left to review, the
+checked ones tell (`Unseen`).
 """
 
 import json
@@ -17,12 +19,24 @@ from jaxvision.annotate.checked import Checked
 from jaxvision.errors import DataError
 
 Where = Literal["accept", "review", "drop"]
-VERSION = 1
+VERSION = 2
 """Version of the JSON text."""
 THRESHOLDS = 60
 """Most thresholds that are tested."""
 LIKELY = 10
 """Guesses, half as often wrong as is allowed, that stand for what is known before few have been checked."""
+
+
+class Guesses(NamedTuple):
+    """The guesses of all images that a promise is made for, checked or not: how many lie in one image is known of them."""
+
+    models: tuple[str, ...]
+    image: Int[np.ndarray, "n"]
+    """Number of each guess's image, of those here."""
+    label: Int[np.ndarray, "n"]
+    """Number of its class, of those of the checked images."""
+    model: Int[np.ndarray, "n"]
+    score: Float[np.ndarray, "n"]
 
 
 class Promise(NamedTuple):
@@ -63,6 +77,20 @@ class Zones(NamedTuple):
     """About how many more images must be checked until guesses are accepted; None where no number seems to do."""
 
 
+class Unseen(NamedTuple):
+    """Objects of the checked images with nothing left to review: each guess is accepted or dropped, one accepted at least."""
+
+    images: int = 0
+    objects: int = 0
+    missed: int = 0
+    """Objects that no accepted guess has found."""
+    bound: float = 1.0
+    """Largest fraction that is missed in such images, with the probability of the promise; 1 where nothing is known.
+
+    A little too small, since the zones come from the same images.
+    """
+
+
 class Calibration(NamedTuple):
     """All that is known from the checked images; `as_json` and `of_json` keep it as a setting of a store."""
 
@@ -70,6 +98,14 @@ class Calibration(NamedTuple):
     temperatures: Mapping[str, float]
     """By the name of the model; that of "" for every other."""
     zones: tuple[Zones, ...]
+    unseen: Unseen = Unseen()
+    made_by: str = ""
+    """Digest of the models and settings whose guesses it is of (`makers`); it says nothing of others."""
+
+    @property
+    def complete(self) -> bool:
+        """Whether in images with nothing left to review no more objects are missed than was promised."""
+        return self.unseen.bound <= self.promise.missed
 
     def zone(self, label: str, probability: float) -> Where:
         """Zone of a guess; a class that the checked images have not is reviewed."""
@@ -84,17 +120,22 @@ class Calibration(NamedTuple):
         """The JSON text."""
         zones = [each._asdict() for each in self.zones]
         content = {"promise": self.promise._asdict(), "temperatures": dict(self.temperatures), "zones": zones}
+        content |= {"unseen": self.unseen._asdict(), "made_by": self.made_by}
         return json.dumps({"version": VERSION, **content}, ensure_ascii=False, sort_keys=True)
 
 
 def of_json(text: str) -> Calibration:
-    """The calibration of a JSON text; raises DataError for one that is none, or of a newer version."""
+    """The calibration of a JSON text; raises DataError for one that is none, or of a newer version.
+
+    Version 1 did not know of which models it was: it says nothing of any.
+    """
     try:
         found = json.loads(text)
         if found["version"] > VERSION:
             raise DataError(f"the calibration has version {found['version']}, this program reads up to {VERSION}")
         zones = tuple(Zones(**{**each, "classes": tuple(each["classes"])}) for each in found["zones"])
-        return Calibration(Promise(**found["promise"]), found["temperatures"], zones)
+        unseen = Unseen(**found.get("unseen", {}))
+        return Calibration(Promise(**found["promise"]), found["temperatures"], zones, unseen, found.get("made_by", ""))
     except (ValueError, TypeError, LookupError) as error:
         if isinstance(error, DataError):
             raise
@@ -114,12 +155,23 @@ def calibrated(calibrated_by: Calibration, label: str, score: float, model: str 
     return float(calibration.probability(np.array([score]), temperatures.get(model, temperatures[""]))[0])
 
 
-def calibrate(checked: Checked, promise: Promise = USUAL) -> Calibration:
-    """Temperatures and zones from the checked images."""
+def calibrate(checked: Checked, promise: Promise = USUAL, guesses: Guesses | None = None) -> Calibration:
+    """Temperatures and zones from the checked images.
+
+    Args:
+      checked: a random sample of the images that the promise is for.
+      promise: what is to hold.
+      guesses: those of all of these images; None: of the checked ones, whose crowds may be too few to tell.
+    """
     temperatures = temperatures_of(checked)
-    probability = probabilities(checked, temperatures)
-    listed = groups(checked, promise)
-    return Calibration(promise, temperatures, tuple(zones(checked, probability, each, promise) for each in listed))
+    everywhere = _of_checked(checked) if guesses is None else guesses
+    found = (zones(checked, everywhere, temperatures, each, promise) for each in groups(checked, promise))
+    calibration = Calibration(promise, temperatures, tuple(found))
+    return calibration._replace(unseen=unseen(checked, calibration, more_crowded(everywhere.image, checked.image)))
+
+
+def _of_checked(checked: Checked) -> Guesses:
+    return Guesses(checked.models, checked.image, checked.label, checked.model, checked.score)
 
 
 def temperatures_of(checked: Checked) -> dict[str, float]:
@@ -133,7 +185,7 @@ def temperatures_of(checked: Checked) -> dict[str, float]:
     return found
 
 
-def probabilities(checked: Checked, temperatures: Mapping[str, float]) -> Float[np.ndarray, "n"]:
+def probabilities(checked: Checked | Guesses, temperatures: Mapping[str, float]) -> Float[np.ndarray, "n"]:
     """Probability of each guess."""
     each = np.array([temperatures.get(name, temperatures[""]) for name in checked.models] or [1.0])
     return calibration.probability(checked.score, each[checked.model])
@@ -161,13 +213,21 @@ def least(promise: Promise) -> int:
     return int(np.ceil(bounds.enough(wrong / 2, wrong, 1 - promise.confidence)))
 
 
-def zones(checked: Checked, probability: Float[np.ndarray, "n"], labels: Sequence[int], promise: Promise) -> Zones:
+def zones(
+    checked: Checked,
+    guesses: Guesses,
+    temperatures: Mapping[str, float],
+    labels: Sequence[int],
+    promise: Promise,
+) -> Zones:
     """Zones of the guesses of these classes."""
-    of = np.isin(checked.label, labels)
-    image, probability, right = checked.image[of], probability[of], checked.right[of]
+    image, probability, of = _of_classes(checked, temperatures, labels)
+    everywhere = _of_classes(guesses, temperatures, labels)[:2]
+    right = checked.right[of]
     objects = np.bincount(checked.true_image[np.isin(checked.true_label, labels)], minlength=checked.images)
-    accept, more = accepting(image, probability, right, checked.images, promise)
-    drop = dropping(image[right], probability[right], objects, probability, promise)
+    accept, more = accepting(image, probability, right, checked.images, promise, everywhere)
+    times = more_crowded(everywhere[0], image)
+    drop = dropping(image[right], probability[right], objects, probability, promise, times)
     if accept is not None and drop is not None:
         drop = min(accept, drop)
     return Zones(
@@ -184,28 +244,92 @@ def zones(checked: Checked, probability: Float[np.ndarray, "n"], labels: Sequenc
     )
 
 
+def _of_classes(
+    found: Checked | Guesses, temperatures: Mapping[str, float], labels: Sequence[int]
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Image and probability of each guess of these classes, and which guesses these are."""
+    of = np.isin(found.label, labels)
+    return found.image[of], probabilities(found, temperatures)[of], of
+
+
+def more_crowded(everywhere: Int[np.ndarray, "n"], checked: Int[np.ndarray, "k"]) -> float:
+    """How many times as many guesses as in the checked images a guess has in its image, over all images; 1 at least.
+
+    Args:
+      everywhere: image of each guess.
+      checked: image of each guess of the checked images.
+    """
+    one, other = (float(bounds.crowd(np.bincount(each).astype(float))) for each in (everywhere, checked))
+    return max(one / other, 1.0) if other else 1.0
+
+
+def unseen(checked: Checked, found: Calibration, times: float = 1.0) -> Unseen:
+    """What is missed in the checked images of which nothing is left to review.
+
+    Args:
+      checked: the images.
+      found: from them.
+      times: how much more crowded other images are (`more_crowded`).
+    """
+    listed = zip(checked.label, probabilities(checked, found.temperatures), strict=True)
+    zone = np.array([found.zone(checked.classes[label], float(each)) for label, each in listed], object)
+    accepted, review = (zone == where for where in ("accept", "review"))
+    count = [
+        np.bincount(each, minlength=checked.images).astype(float)
+        for each in (
+            checked.true_image,
+            checked.image[accepted & checked.right],
+            checked.image[accepted],
+            checked.image[review],
+        )
+    ]
+    clear = (count[2] > 0) & (count[3] == 0)
+    objects = count[0][clear]
+    missed = objects - count[1][clear]
+    bound = bounds.most(objects, missed, 1 - found.promise.confidence, times * float(bounds.crowd(objects)))
+    return Unseen(int(clear.sum()), int(objects.sum()), int(missed.sum()), bound)
+
+
 def accepting(
     image: Int[np.ndarray, "n"],
     probability: Float[np.ndarray, "n"],
     right: Bool[np.ndarray, "n"],
     images: int,
     promise: Promise,
+    everywhere: tuple[Int[np.ndarray, "m"], Float[np.ndarray, "m"]] | None = None,
 ) -> tuple[float | None, int | None]:
     """Least probability to accept, None if none is, and about how many more images would be needed for one.
 
     Thresholds are tested from above. The first leaves enough guesses for a promise; where the others lie depends on the
     probabilities alone.
+
+    Args:
+      image: of each checked guess.
+      probability: of each.
+      right: whether it is.
+      images: how many are checked.
+      promise: what is to hold.
+      everywhere: image and probability of all guesses that it is to hold for; None: the checked ones.
     """
     if not len(image):
         return None, None
     allowed, doubt = 1 - promise.precision, 1 - promise.confidence
     tested = thresholds(-probability, least(promise))
     total, wrong = _found(image, probability, right, tested, images)
-    found = bounds.passed(bounds.chance(total, wrong, allowed, doubt), doubt)
+    everywhere = (image, probability) if everywhere is None else everywhere
+    found = bounds.passed(bounds.chance(total, wrong, allowed, doubt, _crowded(everywhere, tested)), doubt)
     if found:
         return float(-tested[found - 1]), 0
-    total, wrong = _found(image, probability, right, thresholds(-probability, LIKELY), images)
-    return None, _more(total, wrong, images, promise)
+    tested = thresholds(-probability, LIKELY)
+    total, wrong = _found(image, probability, right, tested, images)
+    return None, _more(total, wrong, images, promise, _crowded(everywhere, tested))
+
+
+def _crowded(everywhere: tuple[np.ndarray, np.ndarray], tested: np.ndarray) -> Float[np.ndarray, "t"]:
+    """The crowd (`bounds.crowd`) of the guesses at or above each threshold, which `tested` has negative."""
+    image, probability = everywhere
+    counted = (np.bincount(image[probability >= -limit]).astype(float) for limit in tested)
+    return np.array([bounds.crowd(each) for each in counted])
 
 
 def _found(
@@ -222,6 +346,7 @@ def dropping(
     objects: Int[np.ndarray, "images"],
     guesses: Float[np.ndarray, "n"],
     promise: Promise,
+    times: float = 1.0,
 ) -> float | None:
     """Least probability that is not dropped, None where nothing may be.
 
@@ -231,13 +356,15 @@ def dropping(
       objects: true objects of each image.
       guesses: probabilities of all guesses, by which thresholds lie.
       promise: what is to hold.
+      times: how much more crowded than the checked images those are that it is to hold for (`more_crowded`).
     """
     if not len(guesses) or not objects.sum():
         return None
     doubt = 1 - promise.confidence
     tested = np.append(thresholds(guesses, 1), guesses.max() + 10.0**-calibration.DIGITS)
     lost = counts(image, probability, tested, len(objects), below=True)
-    found = bounds.passed(bounds.chance(np.broadcast_to(objects, lost.shape), lost, promise.missed, doubt), doubt)
+    total, crowded = np.broadcast_to(objects, lost.shape), times * bounds.crowd(objects.astype(float))
+    found = bounds.passed(bounds.chance(total, lost, promise.missed, doubt, crowded), doubt)
     return float(np.round(tested[found - 1], calibration.DIGITS)) if found else None
 
 
@@ -257,10 +384,10 @@ def counts(
     return table[:-1].cumsum(0)
 
 
-def _more(total: np.ndarray, wrong: np.ndarray, images: int, promise: Promise) -> int | None:
+def _more(total: np.ndarray, wrong: np.ndarray, images: int, promise: Promise, crowded: np.ndarray) -> int | None:
     """About how many more images are needed, if the next ones are like these; None if too many guesses are wrong."""
     allowed, doubt = 1 - promise.precision, 1 - promise.confidence
-    objects, count = bounds.effective(total, wrong), total.sum(1)
+    objects, count = bounds.effective(total, wrong, crowded), total.sum(1)
     likely = (wrong.sum(1) + LIKELY * allowed / 2) / (count + LIKELY)
     needed = np.array([bounds.enough(float(each), allowed, doubt) for each in likely])
     times = float(np.min(np.maximum(needed / np.maximum(objects, 1e-9), least(promise) / count)))

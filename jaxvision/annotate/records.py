@@ -13,7 +13,8 @@ from jaxvision.formats.labelled import Segmentation, Value
 Verdict = Literal["new", "accepted", "rejected"]
 """What was decided of an object: nothing yet, that it is right, that it is wrong. Rejected ones are kept, never exported."""
 State = Literal["new", "accepted", "reviewed"]
-"""How far an image is: new, every object above the threshold of a promise, or a person has looked at all of it."""
+"""How far an image is: new; every guess above the threshold of a promise, and few objects missed in such images; or a person
+has looked at all of it."""
 
 
 class Source(NamedTuple):

@@ -27,12 +27,30 @@ def lines(checked: Checked, found: Calibration, applied: Applied) -> list[str]:
     ]
     told += [zone_line(zones, promise.precision) for zones in found.zones]
     count = applied.guesses
-    fraction = applied.accepted / max(applied.images, 1)
-    return [
-        *told,
+    told.append(
         f"store: {amount(count['accept'], 'guess')} accepted, {count['review']:,} to review, {count['drop']:,} dropped; "
-        f"{applied.accepted:,} of {amount(applied.images, 'image')} ({fraction:.0%}) need no look",
-    ]
+        + clear_line(found, applied)
+    )
+    if applied.others:
+        names = ", ".join(applied.other_models[:4])
+        told.append(
+            f"{amount(applied.others, 'guess')} of other models or settings than the checked ones, {names}: to review, "
+            "since nothing is known of them"
+        )
+    return told
+
+
+def clear_line(found: Calibration, applied: Applied) -> str:
+    """How many images have nothing to review, and whether they need a look: for what no model has found."""
+    fraction = applied.clear / max(applied.images, 1)
+    images = f"{applied.clear:,} of {amount(applied.images, 'image')} ({fraction:.0%})"
+    unseen = found.unseen
+    recall = f"{unseen.objects - unseen.missed:,} of {amount(unseen.objects, 'object')} are found"
+    checked = f"in the {amount(unseen.images, 'checked one')}, {recall}"
+    if found.complete:
+        return f"{images} need no look: {checked}, at most {unseen.bound:.1%} missed"
+    missed = f"up to {unseen.bound:.0%} may be missed, more than the {found.promise.missed:g} allowed"
+    return f"{images} have nothing to review, but need a look for what was not found: {checked}, {missed}"
 
 
 def few(images: int) -> list[str]:

@@ -48,7 +48,8 @@ def spoilt(images: Sequence[LabelledImage], classes: Sequence[str], fraction: fl
     """The images, this fraction of their objects (rounded) spoilt, a third each removed, misplaced and renamed.
 
     A misplaced box is moved or resized, cut at the border of the image, to an IoU in `SPOILT_IOU` with what it was; the
-    objects keep their order. What is spoilt depends on the seed and the images alone.
+    objects keep their order. Boxes without area, and those whose centre is outside of their image, are no part of the
+    fraction and stay as they are. What is spoilt depends on the seed and the images alone.
 
     Raises:
       ValueError: for a fraction outside 0 to 1, or a single class, which nothing can be renamed from.
@@ -58,7 +59,12 @@ def spoilt(images: Sequence[LabelledImage], classes: Sequence[str], fraction: fl
             f"spoilt(fraction={fraction}), {amount(len(classes), 'class')}: allowed are 0 to 1, and two classes or more"
         )
     rng = np.random.default_rng(checked_seed(seed))
-    places = [(number, row) for number, image in enumerate(images) for row in range(len(image.objects))]
+    places = [
+        (number, row)
+        for number, image in enumerate(images)
+        for row, each in enumerate(image.objects)
+        if _can_be_misplaced(each.box, image.size)
+    ]
     chosen = rng.permutation(len(places))[: round(fraction * len(places))]
     ways = {places[place]: tuple(Mistake)[turn % len(Mistake)] for turn, place in enumerate(chosen.tolist())}
     return [_spoilt(number, image, ways, classes, rng) for number, image in enumerate(images)]
@@ -80,10 +86,16 @@ def _spoilt(
             others = [name for name in classes if name != each.label]
             each = each._replace(label=others[rng.integers(len(others))])
         elif way is Mistake.MISPLACED:
-            each = each._replace(box=_misplaced(each.box, image.size, rng), segmentation=None)
+            each = each._replace(box=_misplaced(each.box, image.size, rng), segmentation=None, area=None)
         if way is not Mistake.MISSING:
             objects.append(each)
     return Spoilt(image._replace(objects=tuple(objects)), tuple(mistakes))
+
+
+def _can_be_misplaced(box: Box, size: Size) -> bool:
+    """Whether a box, made smaller and cut at the border of the image, still has an IoU in `SPOILT_IOU` with what it was."""
+    (x0, y0, x1, y1), (height, width) = box, size
+    return x0 < x1 and y0 < y1 and 0 <= x0 + x1 <= 2 * width and 0 <= y0 + y1 <= 2 * height
 
 
 def _misplaced(box: Box, size: Size, rng: np.random.Generator) -> Box:

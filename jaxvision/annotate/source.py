@@ -26,6 +26,9 @@ def source(
 ) -> Source:
     """The images of which all objects are known: those that a person has looked at all of, and those that were accepted.
 
+    An image is accepted only where of the objects of such images no more are missed than was promised
+    (`promises.Calibration.complete`): what is missed is background here.
+
     An object's weight is 1 where a person decided on it, or looked at all of its image and let it stand; that of an accepted
     guess is its probability, or its score where nothing was calibrated. Rejected objects are not there; a guess of an
     accepted image that nobody accepted is to be ignored. An image that has changed since has a fault.

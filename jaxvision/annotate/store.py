@@ -68,7 +68,7 @@ class Store(Database):
         """All records in order of name, in bounded memory."""
         return (row.record for row in self.rows())
 
-    def put(self, record: ImageRecord, *, who: str, redo: bool = False) -> bool:
+    def put(self, record: ImageRecord, *, who: str, redo: bool = False, version: int | None = None) -> bool:
         """Stores what models found in an image in place of the guesses before (`findings.found`), never of what a person did.
 
         Each waits for the disk; a hundred inside `together` wait once.
@@ -76,20 +76,25 @@ class Store(Database):
         Args:
           record: objects with id 0 get one; those of `get` keep theirs.
           who: name of the model.
-          redo: takes back what persons did, too; before the first such record the file is copied (`backup`), unless it was.
+          redo: takes back what persons did, too; before, the file is copied (`backup`), unless a copy has this work.
+          version: of the record whose work is taken back, with `redo`; None: the one there is.
 
         Returns:
           whether anything has changed; if not, no byte of the file has.
 
         Raises:
           ImageChanged: for another image than a person worked on, without `redo`.
+          Conflict: with `redo`, for a record that has another version and a person's work by now; nothing is done.
+          ConfigError: with `redo` inside `together`, for work of which there is no copy yet.
           DataError: for a record that can't be stored.
         """
         check_name(record.name)
-        if redo and not self.backups and self._takes_back(record.name):
-            self.backup()
+        if redo:
+            version = self._copied(record.name, version)
         with self.together():
             old = self.row(record.name)
+            if redo:
+                check_version(old, version)
             new = findings.found(old, record, redo=redo)
             if findings.same(old, new):
                 return False
@@ -97,9 +102,20 @@ class Store(Database):
             self.tell(None, labelled(old, new.record, who))
             return True
 
-    def _takes_back(self, name: str) -> bool:
-        old = self.get(name)
-        return old is not None and findings.touched(old)
+    def _copied(self, name: str, version: int | None) -> int | None:
+        """The version of a record whose work may be taken back: there is a copy of it."""
+        old = self.row(name)
+        if version is None:
+            version = old.record.version if old is not None else None
+        check_version(old, version)
+        if old is not None and findings.touched(old.record) and not self._in_backup(name):
+            self.backup()
+        return version
+
+    def _in_backup(self, name: str) -> bool:
+        """Whether the last copy has all events of an image."""
+        ((last,),) = self.ask("SELECT max(number) FROM events WHERE name = ?", (name,))
+        return bool(self.backups) and (last or 0) <= self.copied
 
     def apply(self, name: str, change: Change, *, who: str, version: int) -> ImageRecord:
         """Does what a person did to the record of this version; one step to undo. Returns the new record.
@@ -202,7 +218,9 @@ class Store(Database):
     def merge(self, other: Path) -> None:
         """Takes over the records of another store with their history, as if they had been stored here; all or none.
 
-        Of an image that both have, the record that a person touched counts; of two that nobody touched, the other's.
+        Of an image that both have, the record that a person touched counts; of two that nobody touched, the other's, but for
+        one that was labelled alike (`labelling`), whose guesses may have been judged here. What was taken over before and has
+        not changed there since changes nothing here.
 
         Raises:
           Conflict: for an image of which both have a person's work that differs, and a setting that differs.
@@ -243,6 +261,14 @@ def check_name(name: str) -> None:
         raise DataError(f"{name!a}: the name of the file is not UTF-8; rename it") from error
     if not name:
         raise DataError("the record has no name")
+
+
+def check_version(old: Row | None, version: int | None) -> None:
+    """Raises Conflict for a record that a person has touched, and that has another version."""
+    if old is not None and findings.touched(old.record) and old.record.version != version:
+        raise Conflict(
+            f"{old.record.name}: a person has worked on its record meanwhile, which stays as it is; redo it again"
+        )
 
 
 def labelled(old: Row | None, new: ImageRecord, who: str) -> Event:

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 
 from jaxvision.annotate import reading
 from jaxvision.annotate.attributes import AttributeFinder
+from jaxvision.annotate.changes import Conflict
 from jaxvision.annotate.cutting import Cutter
 from jaxvision.annotate.findings import ImageChanged, touched
 from jaxvision.annotate.labeller import DIGITS, Labeller, View, together
@@ -75,7 +76,7 @@ def description(how: Labelling) -> dict[str, Any]:
         "models": [[*each.source] for each in how.labellers],
         "names": [dict(each.names) for each in how.labellers],
         "masks": how.cutter and how.cutter.name,
-        "attributes": [each.name for each in how.finders],
+        "attributes": [f"{each.name} {each.digest}".rstrip() for each in how.finders],
     }
 
 
@@ -87,13 +88,14 @@ class Run:
         self.labelled = self.passed = 0
         self.problems: dict[str, str] = {}
         self.remarks: dict[str, str] = {}
+        self._versions: dict[str, int] = {}
         self._waiting: list[ImageRecord] = []
         self._written = time.monotonic()
 
     def label(self, folder: Path, names: Sequence[str]) -> None:
         """Labels the images of these names below a folder."""
-        if self.redo and any(map(touched, self.store.records())):
-            self.store.backup()
+        if self.redo:
+            self._back_up()
         known = {} if self.redo else self._known()
         images = reading.images(folder, names, self.how.views, known, pixels=self.how.keeps_pixels)
         rows = max(each.model.spec.image.shape[0] for each in self.how.labellers)
@@ -105,6 +107,15 @@ class Run:
                     self._take(each)
                     self.progress(1)
         self._write()
+
+    def _back_up(self) -> None:
+        """Notes the version of each record, and copies the store if persons have worked on it."""
+        worked = False
+        for record in self.store.records():
+            self._versions[record.name] = record.version
+            worked = worked or touched(record)
+        if worked:
+            self.store.backup()
 
     def _known(self) -> dict[str, Known]:
         """What is known of the images of the store."""
@@ -161,10 +172,11 @@ class Run:
                     self._put(record)
 
     def _put(self, record: ImageRecord) -> None:
+        version = self._versions.get(record.name, 0) if self.redo else None
         try:
-            self.store.put(record, who=self.how.who, redo=self.redo)
+            self.store.put(record, who=self.how.who, redo=self.redo, version=version)
             self.labelled += record.failure is None
-        except ImageChanged as error:
+        except (ImageChanged, Conflict) as error:
             self.problems[record.name] = str(error).removeprefix(f"{record.name}: ")
 
 

@@ -1,13 +1,17 @@
 """Verdicts: what a calibration says of the records of a store, and the calibration of a store by a truth."""
 
 import json
-from collections.abc import Iterator, Sequence
-from itertools import islice
+from array import array
+from collections import Counter
+from collections.abc import Sequence
 from typing import NamedTuple
+
+import numpy as np
 
 from jaxvision.annotate import promises, rows
 from jaxvision.annotate.checked import Checked, checked, model_of
-from jaxvision.annotate.promises import USUAL, Calibration, Promise
+from jaxvision.annotate.makers import Makers
+from jaxvision.annotate.promises import USUAL, Calibration, Guesses, Promise
 from jaxvision.annotate.records import Annotation, ImageRecord, State, Verdict
 from jaxvision.annotate.store import Store
 from jaxvision.errors import DataError, amount, nearest
@@ -34,6 +38,10 @@ class Found(NamedTuple):
     checked: Checked
     remarks: tuple[str, ...]
     """What was left out, a line each."""
+    guesses: Guesses
+    """Those of all images of the store that the same models labelled."""
+    made_by: str
+    """Digest of these models (`makers`)."""
 
 
 class Applied(NamedTuple):
@@ -42,21 +50,28 @@ class Applied(NamedTuple):
     images: int
     guesses: dict[promises.Where, int]
     """Guesses of each zone, those left out that a person has touched."""
-    accepted: int
-    """Images that need no look: all of their guesses are accepted or dropped, at least one accepted."""
+    clear: int
+    """Images with nothing to review: all of their guesses are accepted or dropped, at least one accepted."""
+    others: int = 0
+    """Guesses of other models or settings than the checked ones: nothing is known of them, so that they stay in review."""
+    other_models: tuple[str, ...] = ()
+    """The names of these models."""
 
 
 def find(store: Store, truth: Listing) -> Found:
     """The checked images: those of the truth that the store has, with the guesses of the models.
 
     Of an object that a person has touched since, it is the guess before that counts. Guesses of classes that the truth does
-    not have are left out: nobody has checked them.
+    not have are left out: nobody has checked them. So are images that other models labelled than those of most of what is to
+    be decided in the store, and those that persons worked on before these models labelled them: what is left there of
+    their guesses is not what they find.
 
     Raises:
       DataError: for a truth without an image or a class of the store, and an image of another size there.
     """
     pairs, remarks = _pairs(store, truth)
-    guesses = [model_guesses(store, pair.record) for pair in pairs]
+    made_by, pairs, guesses, others = _of_the_same(store, pairs)
+    remarks += others
     labels = {each.label for objects in guesses for each in objects}
     unknown = sorted(labels - set(truth.classes))
     if labels and len(unknown) == len(labels):
@@ -66,7 +81,52 @@ def find(store: Store, truth: Listing) -> Found:
         remarks.append(f"left out {amount(count, 'guess')} of class {label!r}, which the truth does not have")
     if not any(guesses):
         raise DataError("the checked images have no guess of a model with a score")
-    return Found(checked(guesses, [_in_pixels(pair, truth.relative) for pair in pairs], truth.classes), tuple(remarks))
+    found = checked(guesses, [_in_pixels(pair, truth.relative) for pair in pairs], truth.classes)
+    return Found(found, tuple(remarks), _everywhere(store, made_by, found), made_by)
+
+
+def _of_the_same(store: Store, pairs: Sequence[Pair]) -> tuple[str, list[Pair], list[list[Annotation]], list[str]]:
+    """Which models are calibrated, the images that they labelled, their guesses there, and remarks on other images."""
+    makers, remarks = Makers(store.settings), []
+    listed = [(makers.of(pair.record), pair, model_guesses(store, pair.record)) for pair in pairs]
+    pure = [each for each in listed if not makers.mixed(each[1].record, each[2])]
+    count = Counter(made_by for made_by, _, guesses in pure if guesses)
+    if len(count) > 1:
+        waiting = Counter(dict.fromkeys(count, 0))
+        for record in store.records():
+            waiting[makers.of(record)] += len(_undecided(record))
+        count = {each: (waiting[each], number) for each, number in count.items()}
+    made_by = max(count, key=lambda each: (count[each], each), default="")
+    of_it = [each for each in pure if each[0] == made_by or not (each[0] or each[2])]
+    if mixed := len(listed) - len(pure):
+        remarks.append(f"left out {amount(mixed, 'image')} that a person worked on before other models labelled it")
+    if other := len(pure) - len(of_it):
+        remarks.append(f"left out {amount(other, 'image')} that other models or settings labelled")
+    return made_by, [pair for _, pair, _ in of_it], [guesses for *_, guesses in of_it], remarks
+
+
+def _undecided(record: ImageRecord) -> list[Annotation]:
+    """The guesses that are for a calibration to decide: no person has."""
+    if record.state == "reviewed":
+        return []
+    return [each for each in record.objects if not each.human and each.score is not None]
+
+
+def _everywhere(store: Store, made_by: str, found: Checked) -> Guesses:
+    """The guesses of these models in the store, of the checked classes."""
+    makers, classes = Makers(store.settings), {name: number for number, name in enumerate(found.classes)}
+    models = {name: number for number, name in enumerate(found.models)}
+    integers, scores = [array("q") for _ in range(3)], array("d")
+    for number, record in enumerate(store.records()):
+        if makers.of(record) == made_by:
+            for each in record.objects:
+                if each.label in classes and each.score is not None and each.sources:
+                    model = models.setdefault(model_of(each), len(models))
+                    for column, value in zip(integers, (number, classes[each.label], model), strict=True):
+                        column.append(value)
+                    scores.append(each.score)
+    image, label, model = (np.array(each, np.int64) for each in integers)
+    return Guesses(tuple(models), np.unique(image, return_inverse=True)[1], label, model, np.array(scores))
 
 
 def _pairs(store: Store, truth: Listing) -> tuple[list[Pair], list[str]]:
@@ -126,16 +186,26 @@ def judged(record: ImageRecord, calibration: Calibration, accept: bool = False) 
 
     Args:
       record: of an image.
-      calibration: of the store.
+      calibration: of the models that labelled it.
       accept: whether guesses are accepted and rejected by their zones, and the image with them: where none is left to
-        review, and one is accepted, its state is accepted.
+        review, and one is accepted, its state is accepted, unless such images may miss more than was promised
+        (`Calibration.complete`).
     """
     if record.state == "reviewed":
         return record
     objects = tuple(_judged_object(each, calibration, accept) for each in record.objects)
     standing = [each.verdict for each in objects if each.verdict != "rejected"]
-    done: State = "accepted" if accept and standing and all(each == "accepted" for each in standing) else "new"
-    return record._replace(objects=objects, state=done)
+    clear = accept and standing and all(each == "accepted" for each in standing)
+    state: State = "accepted" if clear and calibration.complete else "new"
+    return record._replace(objects=objects, state=state)
+
+
+def unjudged(record: ImageRecord) -> ImageRecord:
+    """The record without what any calibration said of it; what a person has touched stays as it is."""
+    if record.state == "reviewed":
+        return record
+    objects = tuple(each if each.human else each._replace(probability=None, verdict="new") for each in record.objects)
+    return record._replace(objects=objects, state="new")
 
 
 def _judged_object(each: Annotation, calibration: Calibration, accept: bool) -> Annotation:
@@ -147,22 +217,37 @@ def _judged_object(each: Annotation, calibration: Calibration, accept: bool) -> 
 
 
 def apply(store: Store, calibration: Calibration, accept: bool = False) -> Applied:
-    """Keeps a calibration in a store and the probabilities that it gives to all guesses."""
-    images, accepted, count = 0, 0, dict.fromkeys(VERDICTS, 0)
+    """Keeps a calibration in a store and the probabilities that it gives to the guesses of its models; others have none."""
+    makers = Makers(store.settings)
+    images, clear, count = 0, 0, dict.fromkeys(VERDICTS, 0)
+    others: Counter[str] = Counter()
     store.settings[SETTING] = calibration.as_json()
-    for records in _portions(store.records()):
-        with store.together():
-            for record in records:
-                new = judged(record, calibration, accept)
-                if new != record:
-                    store.put(new, who=WHO)
-        for record in records:
-            zones = _zones(record, calibration)
+    names = store.names()
+    for first in range(0, len(names), AT_ONCE):
+        for record in _apply(store, names[first : first + AT_ONCE], calibration, accept, makers):
             images += 1
-            accepted += "accept" in zones and "review" not in zones
+            if makers.of(record) != calibration.made_by:
+                others.update(model_of(each) for each in _undecided(record))
+                continue
+            zones = _zones(record, calibration)
+            clear += "accept" in zones and "review" not in zones
             for zone in zones:
                 count[zone] += 1
-    return Applied(images, count, accepted)
+    return Applied(images, count, clear, others.total(), tuple(sorted(others)))
+
+
+def _apply(
+    store: Store, names: Sequence[str], calibration: Calibration, accept: bool, makers: Makers
+) -> list[ImageRecord]:
+    """Judges records, read in the transaction that writes them: a person may be at work. Returns them as they were read."""
+    with store.together():
+        found = [record for record in map(store.get, names) if record is not None]
+        for record in found:
+            fits = makers.of(record) == calibration.made_by
+            new = judged(record, calibration, accept) if fits else unjudged(record)
+            if new != record:
+                store.put(new, who=WHO)
+    return found
 
 
 def _zones(record: ImageRecord, calibration: Calibration) -> list[promises.Where]:
@@ -171,11 +256,6 @@ def _zones(record: ImageRecord, calibration: Calibration) -> list[promises.Where
         each for each in judged(record, calibration).objects if not each.human and each.probability is not None
     ]
     return [calibration.zone(each.label, each.probability) for each in untouched if each.probability is not None]
-
-
-def _portions(records: Iterator[ImageRecord]) -> Iterator[Sequence[ImageRecord]]:
-    while portion := list(islice(records, AT_ONCE)):
-        yield portion
 
 
 def of_store(store: Store) -> Calibration | None:
@@ -199,5 +279,5 @@ def calibrate(
       The checked images, what was learned from them, and what it did.
     """
     found = find(store, truth)
-    calibration = promises.calibrate(found.checked, promise)
+    calibration = promises.calibrate(found.checked, promise, found.guesses)._replace(made_by=found.made_by)
     return found, calibration, apply(store, calibration, accept)

@@ -98,14 +98,21 @@ def groups_of(objects: Iterable[Mapping[str, str | tuple[str, ...]]]) -> Groups:
 
 
 def numbered(objects: Sequence[Mapping[str, str | tuple[str, ...]]], groups: Groups) -> dict[str, np.ndarray]:
-    """The attributes of the objects of an image: int32 `n`, or `n k` of 0 and 1 where there may be several; -1 is unknown."""
+    """The attributes of the objects of an image: int32 `n`, or `n k` of 0 and 1 where there may be several; -1 is unknown.
+
+    A value that a group does not have is unknown, and of several that have none of the group's so are all of them.
+    """
     found = {}
     for name, group in groups.items():
         place = {value: number for number, value in enumerate(group.values)}
         rows = [each.get(name) for each in objects]
         if group.several:
             lists = [(row,) if isinstance(row, str) else row for row in rows]
-            numbers = [[-1 if row is None else int(value in row) for value in group.values] for row in lists]
+            known = [row is not None and (not row or not place.keys().isdisjoint(row)) for row in lists]
+            numbers = [
+                [int(value in (row or ())) if is_known else -1 for value in group.values]
+                for row, is_known in zip(lists, known, strict=True)
+            ]
         else:
             numbers = [place.get(row, -1) if isinstance(row, str) else -1 for row in rows]
         found[name] = np.asarray(numbers, np.int32).reshape(len(rows), *([len(place)] if group.several else []))

@@ -68,13 +68,18 @@ def load(source: Source, indices: Indices, positions: np.ndarray, how: Loading) 
 
     Padding and skipped images are zero, not valid, and as large as the canvas; padding has label 0.
     """
-    index = indices(positions)
     rows = empty_rows(len(positions), how.placer.canvas, how.channels, how.target, how.given)
+    load_into(rows, source, indices, positions, how)
+    return rows
+
+
+def load_into(rows: Rows, source: Source, indices: Indices, positions: np.ndarray, how: Loading) -> None:
+    """Fills rows of padding, which may be views of a larger batch, with those at these positions."""
+    index = indices(positions)
     rows.index[:] = index
     real = np.flatnonzero(index >= 0)
     for row, example in zip(real, source.read(index[real]), strict=True):
         _fill(rows, int(row), example, int(positions[row]), source, how)
-    return rows
 
 
 def empty_rows(

@@ -10,6 +10,7 @@ iterator is dropped or the program ends.
 """
 
 import itertools
+import threading
 from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
@@ -17,7 +18,7 @@ import jax
 import numpy as np
 
 from jaxvision.data.host_tensorflow import tensorflow
-from jaxvision.data.loading import Loading, Rows, as_batch, load, positions
+from jaxvision.data.loading import Loading, Rows, as_batch, empty_rows, load_into, positions
 from jaxvision.data.order import Indices
 from jaxvision.data.prefetch import in_order, prefetch
 from jaxvision.data.source import Source
@@ -65,11 +66,17 @@ def _chunked(mapped: Map) -> Reader:
             source, indices = plan.opened()
             chunk = chunk_size(len(rows))
             per_batch = len(rows) // chunk
+            how = plan.how
+            whole = _Whole(
+                lambda: empty_rows(len(rows), how.placer.canvas, how.channels, how.target, how.given), per_batch
+            )
 
             def load_chunk(number: int) -> Rows:
                 step, block = divmod(number, per_batch)
-                part = positions(step, plan.batch_size, rows[block * chunk : (block + 1) * chunk])
-                return load(source, indices, part, plan.how)
+                batch, part = whole.of(step), slice(block * chunk, (block + 1) * chunk)
+                at = positions(step, plan.batch_size, rows[part])
+                load_into(jax.tree.map(lambda x: x[part], batch), source, indices, at, how)
+                return batch
 
             numbers = first * per_batch, None if end is None else end * per_batch
             return prefetch(_batches(mapped(load_chunk, numbers), per_batch))
@@ -79,9 +86,27 @@ def _chunked(mapped: Map) -> Reader:
     return reader
 
 
+class _Whole:
+    """Batches under way: each is made once, and its chunks are views of it."""
+
+    def __init__(self, make: Callable[[], Rows], chunks: int):
+        self._make, self._chunks = make, chunks
+        self._under_way: dict[int, tuple[Rows, int]] = {}
+        self._lock = threading.Lock()
+
+    def of(self, step: int) -> Rows:
+        """The batch of a step, which each of its chunks asks for once."""
+        with self._lock:
+            batch, asked = self._under_way.pop(step, None) or (self._make(), 0)
+            if asked + 1 < self._chunks:
+                self._under_way[step] = batch, asked + 1
+            return batch
+
+
 def _batches(chunks: Iterator[Rows], per_batch: int) -> Iterator[Batch]:
+    """The batches that chunks are parts of."""
     while parts := list(itertools.islice(chunks, per_batch)):
-        yield as_batch(parts[0] if per_batch == 1 else jax.tree.map(lambda *each: np.concatenate(each), *parts))
+        yield as_batch(parts[0])
 
 
 def _counted(numbers: Numbers) -> Iterator[int]:

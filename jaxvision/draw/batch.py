@@ -1,15 +1,14 @@
 """A batch as a sheet of pictures: the images that the network sees, and their targets."""
 
+from __future__ import annotations
+
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Bool, UInt8
-from matplotlib.axes import Axes
-from matplotlib.colors import to_rgb
-from matplotlib.figure import Figure
 
 from jaxvision.draw import key as legend
 from jaxvision.draw.boxes import colour_of, draw_box
@@ -19,6 +18,10 @@ from jaxvision.draw.style import SKY
 from jaxvision.errors import amount
 from jaxvision.ops.masks import unpacked
 from jaxvision.types import Batch, CutMasks, Labels, Masks, Objects, PackedMasks, SegmentationMap
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
 SHOWN = 40
 PADDING = SKY
@@ -119,6 +122,8 @@ def _picture(image: np.ndarray, size: np.ndarray) -> UInt8[np.ndarray, "h w 3"]:
 def _painted(
     pixels: UInt8[np.ndarray, "h w 3"], where: Bool[np.ndarray, "h w"], colour: str, opacity: float
 ) -> UInt8[np.ndarray, "h w 3"]:
+    from matplotlib.colors import to_rgb
+
     mixed = (1 - opacity) * pixels + opacity * 255 * np.asarray(to_rgb(colour))
     return np.where(where[..., None], np.rint(mixed).astype(np.uint8), pixels)
 

@@ -1,18 +1,21 @@
 """Boxes on images, in a colour for each class: as part of a figure, or in the pixels themselves."""
 
+from __future__ import annotations
+
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from jaxtyping import Float, UInt8
-from matplotlib.axes import Axes
-from matplotlib.patches import Rectangle
 from PIL import Image, ImageDraw
 
 from jaxvision.draw.fonts import drawable
 from jaxvision.draw.lettering import extent, write
 from jaxvision.draw.palette import distinct
 from jaxvision.draw.style import LONGEST, shorten, text_width
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
 
 Label = tuple[float, float, float, float]
 """`x0 y0 x1 y1` of a label."""
@@ -25,7 +28,7 @@ def colour_of(label: Any) -> str:
 
 def draw_box(
     axes: Axes,
-    box: Float[np.ndarray, "4"],
+    box: Float[np.ndarray, " 4"],
     text: str,
     colour: str,
     *,
@@ -48,6 +51,8 @@ def draw_box(
       taken: where labels lie already, in points; a label that would meet one of them is left out, and others are added.
       zorder: boxes of a higher one lie above others.
     """
+    from matplotlib.patches import Rectangle
+
     x0, y0, x1, y1 = np.asarray(box, np.float64) - 0.5  # a pixel is drawn around its number
     line: dict[str, Any] = {"edgecolor": colour, "linestyle": "--" if dashed else "-", "linewidth": 1.2}
     axes.add_patch(Rectangle((x0, y0), x1 - x0, y1 - y0, fill=False, zorder=zorder, **line))
@@ -57,7 +62,7 @@ def draw_box(
 
 def draw_label(
     axes: Axes,
-    box: Float[np.ndarray, "4"],
+    box: Float[np.ndarray, " 4"],
     text: str,
     colour: str,
     *,
@@ -137,7 +142,7 @@ def with_boxes(
 
 
 def _free_place(
-    box: Float[np.ndarray, "4"], label: tuple[float, float], size: tuple[int, int], taken: Sequence[Label]
+    box: Float[np.ndarray, " 4"], label: tuple[float, float], size: tuple[int, int], taken: Sequence[Label]
 ) -> Label:
     """Where a label of this width and height stands: above a corner of the box, in it or below it, all inside the image."""
     (x0, y0, x1, y1), (width, height) = (float(side) for side in box), label

@@ -1,21 +1,23 @@
 """Confusion matrices, from two classes to thousands."""
 
+from __future__ import annotations
+
 import logging
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from jaxtyping import Bool, Float, Int, Num
-from matplotlib import colormaps
-from matplotlib.axes import Axes
-from matplotlib.colors import Colormap, PowerNorm
-from matplotlib.figure import Figure
-from matplotlib.image import AxesImage
-from matplotlib.ticker import FuncFormatter
 
 from jaxvision.draw.fonts import drawable
 from jaxvision.draw.style import BLUE, INK, MUTED, NOTHING, shorten, text_width
 from jaxvision.errors import amount
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.colors import Colormap
+    from matplotlib.figure import Figure
+    from matplotlib.image import AxesImage
 
 logger = logging.getLogger(__name__)
 MOST_CELLS_WRITTEN = 20
@@ -93,6 +95,8 @@ def _fractions(counts: Int[np.ndarray, "k k"]) -> Float[np.ndarray, "k k"]:
 
 def _small(names: Sequence[str], head: float) -> tuple[Figure, Axes]:
     """Cells of a fixed size, with as much room around them as the names and the line above need."""
+    from matplotlib.figure import Figure
+
     side = max(2.4, len(names) * (0.62 if len(names) <= 10 else 0.52))
     room = _room(names, NAME_SIZE)
     left, bottom, top = 0.5 + room, 0.55 + (0.75 * room if _slanted(names) else 0.1), 0.75
@@ -103,6 +107,8 @@ def _small(names: Sequence[str], head: float) -> tuple[Figure, Axes]:
 
 def _large(names: Sequence[str]) -> tuple[Figure, Axes, Axes, Axes]:
     """A square for the matrix, a bar for its colours, a column for the list."""
+    from matplotlib.figure import Figure
+
     side, room = 7.0, _room(names, 7)
     left, bottom, top = 0.55 + room, 0.55 + room, 0.75
     width, height = left + side + 5.0, bottom + side + top
@@ -126,10 +132,14 @@ def _slanted(names: Sequence[str]) -> bool:
 
 
 def _colours() -> Colormap:
+    from matplotlib import colormaps
+
     return colormaps["Blues"].with_extremes(bad=NOTHING)
 
 
 def _draw_matrix(axes: Axes, fractions: Float[np.ndarray, "k k"], names: Sequence[str], *, gamma: float) -> AxesImage:
+    from matplotlib.colors import PowerNorm
+
     k = len(names)
     block = max(1, k // MOST_DOTS)
     norm, extent = (
@@ -202,6 +212,8 @@ def _percent(fraction: float) -> str:
 
 
 def _draw_scale(figure: Figure, axes: Axes, image: AxesImage) -> None:
+    from matplotlib.ticker import FuncFormatter
+
     bar = figure.colorbar(image, cax=axes, ticks=[0, 0.01, 0.05, 0.1, 0.2, 0.5, 1])
     bar.ax.yaxis.set_major_formatter(FuncFormatter(lambda fraction, _: f"{100 * fraction:g}%"))
     bar.ax.tick_params(labelsize=8, colors=MUTED, labelcolor=INK)
@@ -249,7 +261,7 @@ def _summary(counts: Int[np.ndarray, "k k"]) -> str:
     return "  ·  ".join(notes)
 
 
-def percent(correct: Bool[np.ndarray, "n"]) -> str:
+def percent(correct: Bool[np.ndarray, " n"]) -> str:
     """Which part is true, in percent; 100 % only where all are."""
     return _precise(float(np.mean(correct)))
 

@@ -1,18 +1,19 @@
 """Training curves: the metrics of a run against the step."""
 
+from __future__ import annotations
+
 import math
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
-
-from matplotlib.axes import Axes
-from matplotlib.figure import Figure
-from matplotlib.lines import Line2D
-from matplotlib.ticker import EngFormatter, FuncFormatter, MaxNLocator, NullFormatter
+from typing import TYPE_CHECKING, Any
 
 from jaxvision.draw.fonts import drawable
 from jaxvision.draw.panels import TRAINING, Curve, Page, Panel, better, is_constant, page
 from jaxvision.draw.style import BLUE, GREEN, INK, MUTED, ORANGE, PURPLE, RULE, SKY, VERMILLION, shorten
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
 PANEL = 3.5
 """Inches that the text above a panel may take."""
@@ -84,6 +85,8 @@ def _columns(panels: int) -> int:
 
 def _page(panels: int, columns: int, lines: int) -> tuple[Figure, list[Axes]]:
     """A page of panels, with room for `lines` lines above each."""
+    from matplotlib.figure import Figure
+
     rows = math.ceil(panels / columns)
     size = 4.2 * max(columns, 1.2), (2.6 + 0.15 * lines) * rows + 0.45
     figure = Figure(figsize=size, layout="constrained", facecolor="white")
@@ -195,6 +198,8 @@ def _dress(axes: Axes, *, is_lowest: bool) -> None:
 
 def _scale_steps(axes: Axes, steps: Sequence[float]) -> None:
     """Makes the steps of every panel the same."""
+    from matplotlib.ticker import EngFormatter, MaxNLocator
+
     first, last = min(steps), max(steps)
     margin = 0.03 * (last - first) or 1
     axes.set_xlim(first - margin, last + margin)
@@ -205,6 +210,8 @@ def _scale_steps(axes: Axes, steps: Sequence[float]) -> None:
 
 
 def _scale_values(axes: Axes, panel: Panel) -> None:
+    from matplotlib.ticker import FuncFormatter, MaxNLocator, NullFormatter
+
     if _wants_logarithm(panel):
         axes.set_yscale("log")
         axes.yaxis.set_minor_formatter(NullFormatter())
@@ -222,6 +229,8 @@ def _wants_logarithm(panel: Panel) -> bool:
 
 
 def _draw_legend(figure: Figure, colours: Mapping[str, str]) -> None:
+    from matplotlib.lines import Line2D
+
     drawn = {line.get_color() for axes in figure.axes for line in axes.lines}
     used = [(part, colour) for part, colour in colours.items() if colour in drawn]
     handles = [Line2D([], [], color=colour, linewidth=2.2, label=shorten(part, 2, 9)) for part, colour in used]

@@ -1,12 +1,12 @@
 """Pictures of an evaluated detector: predictions beside the ground truth, worst images, precision and recall, confusions."""
 
+from __future__ import annotations
+
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
-from matplotlib.axes import Axes
-from matplotlib.figure import Figure
 
 from jaxvision.draw.boxes import Label, draw_box
 from jaxvision.draw.classification import images_of, spread
@@ -19,6 +19,10 @@ from jaxvision.metrics import coco_ap
 from jaxvision.metrics.matching import Pairs, best_score, confusion_matrix, image_costs, matches, pairs, verdict
 from jaxvision.metrics.tables import Tables, tables
 from jaxvision.types import Stream
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
 SHOWN, COLUMNS = 12, 2
 """Images on a sheet, and how many of them in a row, each of them twice."""
@@ -87,6 +91,8 @@ def pairs_sheet(seen: Seen, numbers: Sequence[int] | np.ndarray, title: str) -> 
 
     Green: true positive; orange: missed; vermillion: false positive; grey and dashed: to ignore, or found in one to ignore.
     """
+    from matplotlib.figure import Figure
+
     index = [int(seen.rows["index"][number]) for number in numbers]
     images = images_of(seen.stream, index)
     about = seen.stream.about()
@@ -163,6 +169,8 @@ def _draw_pair(
 
 def precision_recall(curves: coco_ap.Curves, classes: Sequence[str], heading: str = "") -> Figure:
     """Precision against recall at IoU 0.5 and 0.75: the mean over classes, and each class; up to five have names."""
+    from matplotlib.figure import Figure
+
     figure = Figure(figsize=(9.5, 4.3), layout="constrained", facecolor="white")
     for place, threshold in enumerate((0.5, 0.75)):
         axes = figure.add_subplot(1, 2, place + 1)

@@ -1,11 +1,15 @@
 """Figures as files."""
 
-from pathlib import Path
+from __future__ import annotations
 
-from matplotlib.figure import Figure
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 from jaxvision.draw.fonts import give_fonts
 from jaxvision.errors import replacing
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 
 def save(figure: Figure, path: str | Path, *, dpi: float = 150) -> None:

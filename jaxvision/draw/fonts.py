@@ -1,14 +1,16 @@
 """Fonts that names in any script are drawn with: matplotlib's own, and for what it lacks any other that is installed."""
 
+from __future__ import annotations
+
 import logging
 from functools import cache
 from itertools import groupby
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
-from matplotlib import font_manager
-from matplotlib.figure import Figure
-from matplotlib.ft2font import FT2Font, LoadFlags
-from matplotlib.text import Text
+if TYPE_CHECKING:
+    from matplotlib import font_manager
+    from matplotlib.figure import Figure
+
 
 logger = logging.getLogger(__name__)
 MAIN = "DejaVu Sans"
@@ -50,6 +52,8 @@ def advance(sign: str) -> float:
 
 def give_fonts(figure: Figure) -> None:
     """Lets every text of the figure be drawn with the fonts that its signs need."""
+    from matplotlib.text import Text
+
     for text in figure.findobj(Text):
         families = dict.fromkeys(font.family for font, _ in runs(text.get_text()))
         if [*families] not in ([], [MAIN]):
@@ -70,6 +74,8 @@ def _tell(missing: frozenset[str]) -> None:
 @cache
 def _fonts() -> tuple[Font, ...]:
     """Matplotlib's own font, then the others, upright sans-serif ones first."""
+    from matplotlib import font_manager
+
     others = sorted(font_manager.fontManager.ttflist, key=_plainness)
     known = {each.name: Font(each.name, each.fname) for each in reversed(others)}
     known.pop(MAIN, None)
@@ -85,6 +91,8 @@ def _plainness(entry: font_manager.FontEntry) -> tuple:
 @cache
 def _signs(font: Font) -> frozenset[int]:
     """Code points of a font; none of one that can't be opened, or has only bitmaps."""
+    from matplotlib.ft2font import FT2Font
+
     try:
         opened = FT2Font(font.path)
         return frozenset(opened.get_charmap()) if opened.scalable else frozenset()
@@ -94,6 +102,8 @@ def _signs(font: Font) -> frozenset[int]:
 
 @cache
 def _advance(sign: str, font: Font) -> float:
+    from matplotlib.ft2font import FT2Font, LoadFlags
+
     opened = FT2Font(font.path)
     opened.set_size(100, 72)
     return opened.load_char(ord(sign), LoadFlags.NO_HINTING).linearHoriAdvance / 65536 / 100

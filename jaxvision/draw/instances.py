@@ -1,12 +1,13 @@
 """Pictures of evaluated instance segmentation: ground truth, prediction and errors side by side, worst images, curves."""
 
+from __future__ import annotations
+
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 from jaxtyping import Bool
-from matplotlib.figure import Figure
 
 from jaxvision.draw.classification import images_of, spread
 from jaxvision.draw.confusion import confusion, drawn_of
@@ -25,6 +26,9 @@ from jaxvision.metrics.instances import mask_pairs, masks_of
 from jaxvision.metrics.matching import Pairs, best_score, confusions, image_costs, matches, verdict
 from jaxvision.metrics.tables import Tables, tables
 from jaxvision.types import Stream
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 SHOWN = 12
 """Images on a sheet."""

@@ -1,11 +1,14 @@
 """Keys of pictures: what their colours stand for, in lines below the title."""
 
-from collections.abc import Sequence
+from __future__ import annotations
 
-from matplotlib.figure import Figure
-from matplotlib.patches import Rectangle
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from jaxvision.draw.style import INK, MUTED, shorten, text_width
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 SIZE, LINE, SWATCH = 8.5, 0.19, 0.11
 """Points of the text; inches from one line to the next, and of a side of a patch of colour."""
@@ -40,6 +43,8 @@ def lines(entries: Sequence[Entry], wide: float) -> list[Line]:
 
 def draw(figure: Figure, key: Sequence[Line], left: float, top: float) -> None:
     """Writes the lines, the baseline of the first one this far from the upper left corner of the page, in inches."""
+    from matplotlib.patches import Rectangle
+
     width, height = figure.get_size_inches()
     for number, line in enumerate(key):
         y = top + LINE * number

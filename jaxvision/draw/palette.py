@@ -5,7 +5,6 @@ from collections.abc import Sequence
 
 import numpy as np
 from jaxtyping import UInt8
-from matplotlib.colors import to_rgb
 
 from jaxvision.draw.style import BLUE, GREEN, ORANGE, PURPLE, VERMILLION
 
@@ -40,4 +39,6 @@ def class_colours(classes: Sequence[str]) -> list[str]:
 
 def levels(colours: Sequence[str]) -> UInt8[np.ndarray, "n 3"]:
     """Red, green and blue of each colour, 0-255."""
+    from matplotlib.colors import to_rgb
+
     return np.rint(255 * np.array([to_rgb(colour) for colour in colours])).astype(np.uint8).reshape(-1, 3)

@@ -1,11 +1,13 @@
 """Pictures of evaluated panoptic segmentation: ground truth, prediction and errors side by side, and the worst images."""
 
+from __future__ import annotations
+
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 from jaxtyping import Int, UInt8
-from matplotlib.figure import Figure
 
 from jaxvision.draw.classification import rows_of, spread
 from jaxvision.draw.figure import save
@@ -18,6 +20,9 @@ from jaxvision.errors import amount
 from jaxvision.metrics.panoptic import qualities
 from jaxvision.metrics.panoptic_maps import MapPair, unpacked
 from jaxvision.types import Batch, Canvas, Stream
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 SHOWN = 12
 """Images on a sheet."""
@@ -82,7 +87,7 @@ def sheet(
 def panels(
     image: UInt8[np.ndarray, "h w 3"],
     maps: MapPair,
-    partner: Int[np.ndarray, "_"],
+    partner: Int[np.ndarray, " _"],
     kind: Int[np.ndarray, "h w"],
     classes: Sequence[str],
 ) -> list[Panel]:
@@ -103,7 +108,7 @@ def panels(
     return [Panel(image), *drawn, Panel(with_errors(image, kind))]
 
 
-def matched(maps: MapPair) -> Int[np.ndarray, "_"]:
+def matched(maps: MapPair) -> Int[np.ndarray, " _"]:
     """The true segment that each predicted one matches, by its number; 0 for none, as for number 0, void.
 
     By the pixels that were kept: of large images it may differ from what was counted.
@@ -118,7 +123,7 @@ def matched(maps: MapPair) -> Int[np.ndarray, "_"]:
     return np.where(iou.max(0) > 0.5, iou.argmax(0), 0)
 
 
-def errors(maps: MapPair, partner: Int[np.ndarray, "_"]) -> Int[np.ndarray, "h w"]:
+def errors(maps: MapPair, partner: Int[np.ndarray, " _"]) -> Int[np.ndarray, "h w"]:
     """What each pixel is, of `draw.segmentation`: RIGHT, CONFUSED, MISSED, INVENTED or VOID, where nothing is annotated."""
     crowd = np.append(True, maps.crowd)[maps.true]
     kind = np.where(partner[maps.found] == maps.true, RIGHT, CONFUSED)
@@ -129,7 +134,7 @@ def errors(maps: MapPair, partner: Int[np.ndarray, "_"]) -> Int[np.ndarray, "h w
 
 
 def names(
-    ids: Int[np.ndarray, "h w"], labels: Int[np.ndarray, "n"], colours: Sequence[str], classes: Sequence[str]
+    ids: Int[np.ndarray, "h w"], labels: Int[np.ndarray, " n"], colours: Sequence[str], classes: Sequence[str]
 ) -> list[tuple[np.ndarray, str, str]]:
     """Box, class and colour of the segments that are large enough to bear a name, the largest first."""
     found = []

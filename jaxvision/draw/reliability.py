@@ -1,16 +1,19 @@
 """Reliability: how often guesses of each probability are right, before and after calibration, and where they go."""
 
+from __future__ import annotations
+
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from jaxtyping import Float
-from matplotlib.axes import Axes
-from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter, NullLocator, PercentFormatter
 
 from jaxvision.draw.style import BLUE, GREEN, INK, MUTED, NOTHING, ORANGE, RULE, shorten
 from jaxvision.errors import amount
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
 MOST_BARS = 14
 """Most groups of classes that have a bar."""
@@ -21,10 +24,10 @@ class Reliability(NamedTuple):
     """Bins of probabilities that one curve is drawn through."""
 
     name: str
-    count: Float[np.ndarray, "b"]
+    count: Float[np.ndarray, " b"]
     """Guesses in each bin."""
-    probability: Float[np.ndarray, "b"]
-    right: Float[np.ndarray, "b"]
+    probability: Float[np.ndarray, " b"]
+    right: Float[np.ndarray, " b"]
     """Fraction of them that is right."""
     error: float
     """Expected calibration error."""
@@ -49,6 +52,8 @@ def reliability(curves: Sequence[Reliability], bars: Sequence[Bar], *, summary: 
       bars: up to 14 are drawn, those with most guesses; a line says how many are left out.
       summary: stands above.
     """
+    from matplotlib.figure import Figure
+
     figure = Figure(figsize=(10, 4.9), layout="constrained", facecolor="white")
     figure.get_layout_engine().set(wspace=0.06)  # pyright: ignore[reportOptionalMemberAccess, reportCallIssue]
     grid = figure.add_gridspec(2, 2, height_ratios=(4, 1), width_ratios=(1, 1.25))
@@ -63,6 +68,8 @@ def reliability(curves: Sequence[Reliability], bars: Sequence[Bar], *, summary: 
 
 
 def _draw_curves(axes: Axes, curves: Sequence[Reliability]) -> None:
+    from matplotlib.ticker import PercentFormatter
+
     axes.plot([0, 1], [0, 1], color=MUTED, linewidth=1, linestyle=(0, (4, 3)))
     for curve, colour in zip(curves, COLOURS, strict=False):
         most = max(curve.count.max(initial=0), 1)
@@ -79,6 +86,8 @@ def _draw_curves(axes: Axes, curves: Sequence[Reliability]) -> None:
 
 
 def _draw_counts(axes: Axes, curves: Sequence[Reliability]) -> None:
+    from matplotlib.ticker import FuncFormatter, NullLocator, PercentFormatter
+
     for curve, colour in zip(curves, COLOURS, strict=False):
         axes.vlines(curve.probability, 0, curve.count, color=colour, linewidth=3, alpha=0.75)
     _dress(axes)

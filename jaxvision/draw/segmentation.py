@@ -1,11 +1,13 @@
 """Pictures of an evaluated semantic segmenter: ground truth, prediction and errors side by side, worst images, confusions."""
 
+from __future__ import annotations
+
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 from jaxtyping import Bool, Int, UInt8
-from matplotlib.figure import Figure
 
 from jaxvision.draw import key
 from jaxvision.draw.classification import rows_of, spread
@@ -17,6 +19,9 @@ from jaxvision.draw.side_by_side import Panel, Shown, enlarged, enlargement, sid
 from jaxvision.draw.style import CYAN, INK, RED, YELLOW
 from jaxvision.metrics.segmentation import iou, picture_step, predicted_map, total_confusion
 from jaxvision.types import Batch, Stream
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 SHOWN = 12
 """Images on a sheet."""
@@ -93,7 +98,7 @@ def error_key(found: Collection[int]) -> list[key.Entry]:
 
 
 def errors(
-    truth: Int[np.ndarray, "h w"], found: Int[np.ndarray, "h w"], background: Bool[np.ndarray, "k"]
+    truth: Int[np.ndarray, "h w"], found: Int[np.ndarray, "h w"], background: Bool[np.ndarray, " k"]
 ) -> Int[np.ndarray, "h w"]:
     """What each pixel is: RIGHT, CONFUSED, MISSED, INVENTED or VOID, where the truth is -1."""
     kind = np.where(truth == found, RIGHT, CONFUSED)

@@ -1,18 +1,22 @@
 """Contact sheets: many images on one page."""
 
+from __future__ import annotations
+
 import math
 import textwrap
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from jaxtyping import UInt8
-from matplotlib.figure import Figure
 
 from jaxvision.draw import key as legend
 from jaxvision.draw.fonts import drawable
 from jaxvision.draw.style import GREEN, INK, MUTED, RULE, VERMILLION, shorten, text_width
 from jaxvision.errors import amount
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 CELL = 1.42
 """Width and height of the field of an image, inches."""
@@ -52,6 +56,8 @@ def sheet(
     Raises:
       ValueError: no image, lists of different lengths, no columns, or an image of another type or shape.
     """
+    from matplotlib.figure import Figure
+
     _check(images, captions, correct, columns)
     columns = min(columns, len(images))
     lines = [_lines(caption, marked=correct is not None) for caption in captions]

@@ -1,16 +1,20 @@
 """Sheets of examples, each as several pictures side by side: ground truth, prediction, errors."""
 
+from __future__ import annotations
+
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from jaxtyping import Float, UInt8
-from matplotlib.figure import Figure
 
 from jaxvision.draw import key as legend
 from jaxvision.draw.boxes import Label, draw_label
 from jaxvision.draw.detection import CAPTION, GAP, HEAD, MARGIN, image_axes
 from jaxvision.draw.style import INK, MUTED, shorten
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 CELL = 2.2
 """Width and height of the field of a panel, in inches."""
@@ -24,7 +28,7 @@ class Panel(NamedTuple):
     """One picture of an example."""
 
     image: UInt8[np.ndarray, "h w 3"]
-    labels: Sequence[tuple[Float[np.ndarray, "4"], str, str]] = ()
+    labels: Sequence[tuple[Float[np.ndarray, " 4"], str, str]] = ()
     """Box, text and colour of each label, the first first to have room."""
 
 
@@ -48,6 +52,8 @@ def side_by_side(
       key: lines below the subtitle, each of texts and their colours (none: of no colour), and broken where it is too long.
       columns: examples in a row.
     """
+    from matplotlib.figure import Figure
+
     panels = len(examples[0].panels)
     shapes = [example.panels[0].image.shape[:2] for example in examples]
     widths = [CELL * width / max(height, width) for height, width in shapes]

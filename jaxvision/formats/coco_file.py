@@ -1,9 +1,11 @@
 """COCO instances JSON in and out: boxes, polygons, run lengths, ids, `score` and `attributes`.
 
 `bbox` is `x y width height`, its numbers kept as decimals (`formats.decimals`). `model` and `difficult`, which COCO does not
-know, stand beside them where there are any. `area` is computed: pixels of run lengths, the insides of polygons, else the box.
+know, stand beside them where there are any. `area` is computed, pixels of run lengths, the insides of polygons, else the box;
+but that of a file which says another is kept.
 """
 
+import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -17,6 +19,8 @@ from jaxvision.formats.losses import EVERY_PLACE, Opened, Tally, attributes_of, 
 from jaxvision.masks.runs import Runs
 
 NAME = "COCO"
+SAME_AREA = 1e-6
+"""How far, relatively, an area may be from the computed one and still be that: as far as sums of floats differ."""
 OF_IMAGES = ("id", "file_name", "height", "width", "attributes")
 OF_OBJECTS = (
     "id",
@@ -92,7 +96,7 @@ def _annotation(each: LabelledObject, id: int, image: int, category: int) -> dic
         "image_id": image,
         "category_id": category,
         "bbox": [decimals.brief(side) for side in (x.start, y.start, x.extent, y.extent)],
-        "area": decimals.brief(segmentation.area(each.segmentation) if each.segmentation else x.extent * y.extent),
+        "area": decimals.brief(segmentation.measured(each) if each.area is None else each.area),
         "iscrowd": int(each.crowd),
         "segmentation": written(each.segmentation),
     }
@@ -158,7 +162,7 @@ def _read_object(each: AnnotatedObject, listing: Listing, size: Size, file: str,
     model = raw.get("model")
     with raised_as(DataError):
         attributes = attributes_of(raw.get("attributes") or {}, tally, where)
-    return LabelledObject(
+    found = LabelledObject(
         listing.classes[each.label],
         (x, y, decimals.plus(x, width), decimals.plus(y, height)),
         segmentation.read(raw.get("segmentation"), size, where),
@@ -169,3 +173,5 @@ def _read_object(each: AnnotatedObject, listing: Listing, size: Size, file: str,
         None if model is None else str(model),
         each.id,
     )
+    is_another = each.area is not None and not math.isclose(each.area, segmentation.measured(found), rel_tol=SAME_AREA)
+    return found._replace(area=each.area) if is_another else found

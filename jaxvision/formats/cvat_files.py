@@ -1,7 +1,6 @@
 """CVAT for images 1.1 read: the files of `formats.cvat`, and those that CVAT exports."""
 
 import json
-import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -126,17 +125,8 @@ def _geometry(node: Element, size: Size, where: str) -> tuple[Polygons | Runs | 
     turn = _number(node, "rotation", where) if node.get("rotation") else 0.0
     if not turn:
         return None, (x0, y0, x1, y1)
-    polygons = (_turned((x0, y0, x1, y1), turn),)
+    polygons = (segmentation.turned((x0, y0, x1, y1), turn, ((x0 + x1) / 2, (y0 + y1) / 2)),)
     return polygons, segmentation.around(polygons)
-
-
-def _turned(box: Box, degrees: float) -> tuple[float, ...]:
-    """The corners of a box that is turned clockwise about its centre."""
-    x0, y0, x1, y1 = box
-    corners = np.array([[x0, y0], [x1, y0], [x1, y1], [x0, y1]])
-    cos, sin = math.cos(math.radians(degrees)), math.sin(math.radians(degrees))
-    centre = np.array([x0 + x1, y0 + y1]) / 2
-    return tuple(((corners - centre) @ np.array([[cos, sin], [-sin, cos]]) + centre).reshape(-1).tolist())
 
 
 def _points(node: Element, where: str) -> tuple[float, ...]:

@@ -1,12 +1,13 @@
 """Label Studio's tasks read: those that `formats.label_studio` writes, and those that Label Studio exports.
 
 Of a task that a person submitted, the first annotation that was not cancelled is read, and no prediction: they came before.
+Boxes that are turned, as Label Studio does about their top left corner, are read as polygons.
 """
 
 import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 from urllib.parse import unquote
 
 from jaxvision.errors import DataError, raised_as, shown
@@ -62,7 +63,7 @@ def _image(task: object, where: str, images: Path | None, tally: Tally) -> Label
     results = list(_results(task, where, tally))
     with raised_as(DataError):
         attributes = attributes_of({key: data[key] for key in data.keys() - set(OF_DATA)}, tally, where)
-    stated = [_stated(result) for result, _, _ in results] + [_stated(data, "")]
+    stated = [_stated(each.result) for each in results] + [_stated(data, "")]
     size = next((each for each in stated if each is not None), None) or upright_size((images or Path()) / name)
     if size is None:
         raise DataError(
@@ -85,8 +86,22 @@ def _stated(holder: Mapping[str, Any], prefix: str = "original_") -> Size | None
     return (height, width) if type(height) is int and type(width) is int and is_possible((height, width)) else None
 
 
-Found = tuple[dict[str, Any], str | None, str]
-"""A result, the model that found it, and where it stands."""
+class Found(NamedTuple):
+    """A result of an annotation or a prediction."""
+
+    result: dict[str, Any]
+    model: str | None
+    """The model that found it; None where a person drew it."""
+    holder: int
+    """Number of the prediction that it stands in, 0 for the annotation; in each its id names another region."""
+    where: str
+
+    def key(self, id: object) -> "Key":
+        """The key of the region of this id in its annotation or prediction."""
+        return self.holder, str(id)
+
+
+Key = tuple[int, str]
 
 
 def _results(task: Mapping[str, Any], where: str, tally: Tally) -> Iterator[Found]:
@@ -99,44 +114,47 @@ def _results(task: Mapping[str, Any], where: str, tally: Tally) -> Iterator[Foun
         tally.note("prediction before an annotation", len(predictions))
         predictions = []
     for each in kept[:1]:
-        yield from _each(each, None, f"{where}: annotation")
+        yield from _each(each, None, 0, f"{where}: annotation")
     for place, each in enumerate(predictions, start=1):
         model = each.get("model_version")
-        yield from _each(each, str(model) if model else None, f"{where}: prediction {place}")
+        yield from _each(each, str(model) if model else None, place, f"{where}: prediction {place}")
 
 
-def _each(holder: Mapping[str, Any], model: str | None, where: str) -> Iterator[Found]:
-    results = holder.get("result")
+def _each(found: Mapping[str, Any], model: str | None, holder: int, where: str) -> Iterator[Found]:
+    results = found.get("result")
     if not isinstance(results, list):
         raise DataError(f"{where}: result is {shown(results)}; allowed is a list")
     for place, each in enumerate(results, start=1):
         here = f"{where}: result {place}"
         json_file.field(each, "type", str, here, "a text")
         json_file.field(each, "value", dict, here, "an object") if each["type"] != "relation" else None
-        yield each, model, here
+        yield Found(each, model, holder, here)
 
 
 def _objects(results: list[Found], size: Size, tally: Tally) -> list[LabelledObject]:
     """The objects, in the order of their ids where these are numbers, else as they stand."""
-    regions: dict[str, LabelledObject] = {}
-    for place, (result, model, where) in enumerate(results):
-        if result["type"] in REGIONS:
-            found, id, parent = (
-                _object(result, model, size, where, tally),
-                str(result.get("id", f"#{place}")),
-                result.get("parentID"),
-            )
-            above = regions.get(str(parent))
-            if above is not None and result["type"] == "polygonlabels" and _is_part(found, above):
-                regions[str(parent)] = _together(above, found)
-            else:
-                tally.note("parent of a region", parent is not None)
-                regions[id if id not in regions else f"{id}#{place}"] = found
-    for result, _, where in results:
-        if result["type"] not in REGIONS:
-            _add(result, regions, where, tally)
-    numeric = all(id.isascii() and id.isdecimal() for id in regions)
-    return [regions[id] for id in (sorted(regions, key=int) if numeric else regions)]
+    regions: dict[Key, LabelledObject] = {}
+    for place, each in enumerate(results):
+        if each.result["type"] in REGIONS:
+            _add_region(each, place, regions, size, tally)
+    for each in results:
+        if each.result["type"] not in REGIONS:
+            _add_value(each, regions, tally)
+    ids = [id for _, id in regions]
+    numeric = all(id.isascii() and id.isdecimal() for id in ids) and len(set(ids)) == len(ids)
+    return [regions[key] for key in (sorted(regions, key=lambda key: int(key[1])) if numeric else regions)]
+
+
+def _add_region(each: Found, place: int, regions: dict[Key, LabelledObject], size: Size, tally: Tally) -> None:
+    """Adds the object of a region, or its polygon to the object that it is a part of."""
+    result, found = each.result, _object(each, size, tally)
+    id, parent = result.get("id"), result.get("parentID")
+    key, above = each.key(f"#{place}" if id is None else id), each.key("" if parent is None else parent)
+    if above in regions and result["type"] == "polygonlabels" and _is_part(found, regions[above]):
+        regions[above] = _together(regions[above], found)
+        return
+    tally.note("parent of a region", parent is not None)
+    regions[key if key not in regions else each.key(f"{key[1]}#{place}")] = found
 
 
 def _is_part(found: LabelledObject, above: LabelledObject) -> bool:
@@ -149,16 +167,27 @@ def _together(first: LabelledObject, more: LabelledObject) -> LabelledObject:
     return first._replace(segmentation=polygons, box=segmentation.around(polygons))
 
 
-def _object(result: dict[str, Any], model: str | None, size: Size, where: str, tally: Tally) -> LabelledObject:
+def _object(each: Found, size: Size, tally: Tally) -> LabelledObject:
+    result, where = each.result, each.where
     value, kind = result["value"], result["type"]
     labels = value.get(kind)
     if not isinstance(labels, list) or not labels or not all(isinstance(each, str) for each in labels):
         raise DataError(f"{where}: {kind} is {shown(labels)}; allowed is a list of one name")
     tally.note("label after the first of a region", len(labels) - 1)
-    tally.note("rotation of a region", number(value.get("rotation", 0)) not in (0.0, None))
+    turn = _turn(value, "rotation", where)
+    tally.note("rotation of a region", bool(turn) and kind != "rectanglelabels")
+    tally.note("rotation of the image of a region", bool(_turn(result, "image_rotation", where)))
     mask = _mask(value, kind, size, where)
     box = segmentation.around(mask) if mask is not None else _box(value, size, where)
-    return LabelledObject(labels[0], box, mask, score_of(result.get("score"), where), {}, model=model)
+    if turn and mask is None:
+        mask = (segmentation.turned(box, turn, box[:2]),)
+        box = segmentation.around(mask)
+    return LabelledObject(labels[0], box, mask, score_of(result.get("score"), where), {}, model=each.model)
+
+
+def _turn(holder: Mapping[str, Any], name: str, where: str) -> float:
+    """Degrees of a turn, below 360; 0 where none is said."""
+    return 0.0 if holder.get(name) is None else _number(holder, name, where) % 360
 
 
 def _number(value: Mapping[str, Any], name: str, where: str) -> float:
@@ -205,15 +234,16 @@ def _mask(value: Mapping[str, Any], kind: str, size: Size, where: str) -> Segmen
     return None
 
 
-def _add(result: dict[str, Any], regions: dict[str, LabelledObject], where: str, tally: Tally) -> None:
+def _add_value(each: Found, regions: dict[Key, LabelledObject], tally: Tally) -> None:
     """Gives the value of a control to its region."""
-    id, value, kind = str(result.get("id")), result.get("value", {}), result["type"]
-    if id not in regions or kind not in ("choices", "number", "textarea"):
+    result, key = each.result, each.key(each.result.get("id"))
+    value, kind = result.get("value", {}), result["type"]
+    if key not in regions or kind not in ("choices", "number", "textarea"):
         tally.note(f"result {kind}")
         return
-    name = json_file.field(result, "from_name", str, where, "the name of a control").removeprefix(PREFIX)
-    attributes = dict(regions[id].attributes) | {name: _value(value, kind, where)}
-    regions[id] = regions[id]._replace(attributes=attributes)
+    name = json_file.field(result, "from_name", str, each.where, "the name of a control").removeprefix(PREFIX)
+    attributes = dict(regions[key].attributes) | {name: _value(value, kind, each.where)}
+    regions[key] = regions[key]._replace(attributes=attributes)
 
 
 def _value(value: Mapping[str, Any], kind: str, where: str) -> Value:

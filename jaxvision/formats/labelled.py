@@ -37,6 +37,8 @@ class LabelledObject(NamedTuple):
     """Name and version of the model that found it; None where a person drew it."""
     id: int | None = None
     """Number that the file gives it."""
+    area: float | None = None
+    """COCO's area, by which its metrics tell small from large; None where it is that of the mask or the box."""
 
 
 class LabelledImage(NamedTuple):

@@ -19,6 +19,7 @@ from PIL import Image
 
 from jaxvision.errors import DataError, shown
 from jaxvision.formats import decimals, destination, json_file, segmentation, soundness
+from jaxvision.formats.image_file import SUFFIXES
 from jaxvision.formats.labelled import Dataset, LabelledImage, LabelledObject, Loss, Value
 from jaxvision.formats.losses import Place, listed, unplaced
 from jaxvision.masks import runs
@@ -38,6 +39,11 @@ def belongs(path: PurePosixPath) -> bool:
     return path.suffix == ".json" or path.parts == (LABELS,)
 
 
+def stays(path: PurePosixPath) -> bool:
+    """Whether it is an image, which may lie beside its file: replacing leaves them."""
+    return path.suffix.lower() in SUFFIXES
+
+
 def write(dataset: Dataset, folder: Path, replace: bool = False, images: Path | None = None) -> list[Loss]:
     """Writes a folder of files named as the images; returns what they have no place for.
 
@@ -45,13 +51,14 @@ def write(dataset: Dataset, folder: Path, replace: bool = False, images: Path | 
       dataset: the dataset.
       folder: where to write.
       replace: whether a folder that holds such files is written again.
-      images: the folder of the images, which labelme looks for; None: they are to be put beside the files.
+      images: the folder of the images, which labelme looks for; None: they are to be put beside the files,
+        where `replace` leaves them.
 
     Raises:
       DataError: for a folder that is not empty (`destination.folder`), a dataset that is not sound, and names that are none
         here.
     """
-    destination.check_folder(folder, replace, belongs)
+    destination.check_folder(folder, replace, belongs, stays)
     soundness.check(dataset)
     soundness.check_classes(dataset.classes, soundness.line_fault, NAME)
     files = soundness.places(dataset, ".json", NAME)
@@ -60,7 +67,7 @@ def write(dataset: Dataset, folder: Path, replace: bool = False, images: Path | 
             raise DataError(
                 f"image {shown(image.name)} can't be written as {NAME}, which takes a backslash for a slash"
             )
-    with destination.folder(folder, replace, belongs) as partial:
+    with destination.folder(folder, replace, belongs, stays) as partial:
         (partial / LABELS).write_bytes(
             "".join(f"{name}\n" for name in dataset.classes).encode("utf-8", "surrogatepass")
         )

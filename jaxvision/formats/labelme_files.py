@@ -4,6 +4,7 @@ import base64
 import io
 import mmap
 import os
+import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -25,6 +26,8 @@ from jaxvision.masks.runs import Runs
 
 PLACEHOLDERS = ("__ignore__", "_background_")
 """Lines of `labels.txt` in labelme's examples that are no classes."""
+DRIVE = re.compile("[A-Za-z]:/")
+"""The beginning of a path from the root of one of Windows' drives, with forward slashes."""
 MAX_BYTES = 1 << 28
 """Bytes of a file, which may hold its image; a larger one is refused unread."""
 POLYGONS = ("polygon", "rotation", "oriented_rectangle")
@@ -92,9 +95,9 @@ def _image(file: Path, said: dict[str, Any], folder: Path, images: Path | None, 
 
 def _name(file: Path, path: str, folder: Path, images: Path | None) -> str:
     """The name of an image: from the folder of the images, if it leads there, else it lies as its file does in the folder."""
-    place = file.parent / path
+    place, elsewhere = file.parent / path, os.name != "nt" and DRIVE.match(path) is not None
     for root in (images, folder):
-        if root is not None and is_inside(place, root):
+        if root is not None and not elsewhere and is_inside(place, root):
             return Path(os.path.relpath(os.path.abspath(place), os.path.abspath(root))).as_posix()
     return str(PurePosixPath(file.relative_to(folder).as_posix()).with_name(PurePosixPath(path).name))
 

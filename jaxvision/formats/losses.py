@@ -21,8 +21,12 @@ Place = Literal[
     "classes",
     "mask",
     "box",
+    "area",
 ]
-"""What a format may have a place for; "classes" for those without an object, "box" for one that differs from its mask's."""
+"""What a format may have a place for.
+
+"classes" are those without an object, "box" one that differs from its mask's, "area" one that differs from both.
+"""
 EVERY_PLACE: tuple[Place, ...] = get_args(Place)
 LONGEST = 60
 """Characters of the name of an attribute or a field that are told."""
@@ -104,6 +108,7 @@ def _note_object(each: LabelledObject, missing: set[Place], tally: Tally) -> Non
         "ids": each.id is not None,
         "mask": bool(each.segmentation),
         "box": bool(each.segmentation) and "mask" not in missing and around(each.segmentation) != each.box,
+        "area": each.area is not None,
     }
     for place, what in WHAT.items():
         if place in missing:
@@ -121,6 +126,7 @@ WHAT = {
     "ids": "id of an object",
     "mask": "mask",
     "box": "box beside its mask",
+    "area": "area beside its mask or box",
 }
 
 

@@ -1,14 +1,15 @@
 """Masks as they are annotated, polygons or run lengths: the box around one, its area, and one made of the other."""
 
+import math
 from collections.abc import Sequence
 
 import numpy as np
 
 from jaxvision.errors import DataError
-from jaxvision.formats import rle
+from jaxvision.formats import decimals, rle
 from jaxvision.formats.annotation import Box
 from jaxvision.formats.image_file import Size
-from jaxvision.formats.labelled import Polygons, Segmentation
+from jaxvision.formats.labelled import LabelledObject, Polygons, Segmentation
 from jaxvision.masks import polygons as outlines
 from jaxvision.masks import runs
 from jaxvision.masks.runs import Runs
@@ -24,6 +25,15 @@ def around(segmentation: Segmentation) -> Box:
     return min(xs), min(ys), max(xs), max(ys)
 
 
+def turned(box: Box, degrees: float, about: tuple[float, float]) -> tuple[float, ...]:
+    """The corners `x y x y ...` of a box that is turned clockwise about a point, to a billionth of a pixel."""
+    x0, y0, x1, y1 = box
+    corners = np.array([[x0, y0], [x1, y0], [x1, y1], [x0, y1]]) - about
+    cos, sin = math.cos(math.radians(degrees)), math.sin(math.radians(degrees))
+    found = corners @ np.array([[cos, sin], [-sin, cos]]) + about
+    return tuple((found.round(9) + 0.0).reshape(-1).tolist())
+
+
 def clamped(points: Sequence[float], size: Size) -> tuple[float, ...]:
     """Points `x y x y ...`, those beyond a border of the image moved to it."""
     height, width = size
@@ -35,6 +45,14 @@ def area(segmentation: Segmentation) -> float:
     if isinstance(segmentation, Runs):
         return float(runs.area(segmentation))
     return sum(_inside(np.reshape(polygon, (-1, 2))) for polygon in segmentation)
+
+
+def measured(each: LabelledObject) -> float:
+    """The area of the mask of an object, or of its box where it has none."""
+    if each.segmentation:
+        return area(each.segmentation)
+    x0, y0, x1, y1 = each.box
+    return decimals.span(x0, x1).extent * decimals.span(y0, y1).extent
 
 
 def _inside(points: np.ndarray) -> float:

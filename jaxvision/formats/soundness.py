@@ -45,6 +45,8 @@ def _check_object(each: LabelledObject, image: LabelledImage, where: str) -> Non
         raise DataError(f"{where}: box is {each.box}; allowed are finite x0 y0 x1 y1, no maximum below its minimum")
     if each.score is not None and not 0 <= each.score <= 1:
         raise DataError(f"{where}: score is {each.score}; allowed is 0 to 1")
+    if each.area is not None and not 0 <= each.area < FAR:
+        raise DataError(f"{where}: area is {each.area}; allowed is a finite number, not below 0")
     if isinstance(each.segmentation, Runs):
         if tuple(each.segmentation.size) != tuple(image.size):
             raise DataError(f"{where}: its mask is of {each.segmentation.size} pixels, the image of {image.size}")

@@ -13,6 +13,7 @@ from pathlib import Path, PurePosixPath
 
 from jaxvision.errors import DataError, shown
 from jaxvision.formats import decimals, destination, soundness, voc, xml_file
+from jaxvision.formats.image_file import SUFFIXES
 from jaxvision.formats.labelled import Dataset, LabelledImage, LabelledObject, Loss, Value
 from jaxvision.formats.losses import Place, Tally, unplaced
 from jaxvision.formats.xml_file import escaped, line
@@ -33,19 +34,25 @@ def belongs(path: PurePosixPath) -> bool:
     return inside or path.parts in ((LABELS,), ("ImageSets", "Main", f"{SPLIT}.txt"))
 
 
+def stays(path: PurePosixPath) -> bool:
+    """Whether it is an image, or a link to the folder of the images: replacing leaves them."""
+    return path.parts[0] == "JPEGImages" and (len(path.parts) == 1 or path.suffix.lower() in SUFFIXES)
+
+
 def write(dataset: Dataset, folder: Path, replace: bool = False) -> list[Loss]:
-    """Writes the folder; returns what it has no place for. The images are to be put into its `JPEGImages`.
+    """Writes the folder; returns what it has no place for. The images are to be put into its `JPEGImages`,
+    where `replace` leaves them.
 
     Raises:
       DataError: for a folder that is not empty (`destination.folder`), a dataset that is not sound, and names that XML can't
         hold.
     """
-    destination.check_folder(folder, replace, belongs)
+    destination.check_folder(folder, replace, belongs, stays)
     soundness.check(dataset)
     soundness.check_classes(dataset.classes, _class_fault, NAME)
     files = soundness.places(dataset, ".xml", NAME)
     tally, mapped = _losses(dataset), _mapped(dataset.classes)
-    with destination.folder(folder, replace, belongs) as partial:
+    with destination.folder(folder, replace, belongs, stays) as partial:
         (partial / "JPEGImages").mkdir()
         (partial / "ImageSets" / "Main").mkdir(parents=True)
         (partial / "Annotations").mkdir()

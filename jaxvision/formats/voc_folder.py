@@ -1,7 +1,8 @@
 """Pascal VOC folders read, for another format: those of `formats.voc_file`, and others."""
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
+from functools import cache
 from pathlib import Path, PurePosixPath
 from xml.etree import ElementTree
 
@@ -26,10 +27,9 @@ def read(folder: Path) -> Opened:
     with raised_as(DataError):
         year = voc.year_folder(folder)
     found = sorted(path for path in (year / "Annotations").rglob("*.xml") if not path.name.startswith("."))
-    roots = [(path, _root(path)) for path in found]
-    classes = _classes(year, [root for _, root in roots])
-    labels, tally = {name: label for label, name in enumerate(classes)}, Tally()
-    images = [_image(path, root, year, labels, classes, tally) for path, root in roots]
+    tally, lying = Tally(), cache(_images_in)
+    images = [_image(path, year, lying, tally) for path in found]
+    classes = _classes(year, {each.label for image in images for each in image.objects})
     names = voc.splits(year)
     tally.note("split", len(names) if len(names) > 1 else 0)
     tally.note("map of objects", len(list((year / "SegmentationObject").glob("*.png"))))
@@ -45,14 +45,19 @@ def _root(path: Path) -> ElementTree.Element:
         raise DataError(f"{path} {error}") from None
 
 
-def _classes(year: Path, roots: Iterable[ElementTree.Element]) -> tuple[str, ...]:
+def _images_in(folder: Path) -> Mapping[str, str]:
+    """The image of each name without suffix in a folder, the first of several."""
+    files = sorted(each.name for each in folder.iterdir()) if folder.is_dir() else []
+    return {PurePosixPath(name).stem: name for name in reversed(files) if name.lower().endswith(SUFFIXES)}
+
+
+def _classes(year: Path, used: Collection[str]) -> tuple[str, ...]:
     """The classes of `labelmap.txt`, and after them others that objects have, sorted; an unused background is none."""
-    used = {(node.findtext("name") or "").strip() for root in roots for node in root.findall("object")}
     lines = read_lines(year / LABELS) if (year / LABELS).is_file() else []
     mapped = [each.rsplit(":", 3)[0] for each in lines if each and not each.startswith("#")]
     kept = [name for name in dict.fromkeys(mapped) if name != "background" or name in used]
     kept = list(dict.fromkeys(mapped)) if _is_only_ours(lines) else kept
-    return (*kept, *sorted(used - set(kept) - {""}))
+    return (*kept, *sorted(set(used) - set(kept)))
 
 
 def _is_only_ours(lines: Sequence[str]) -> bool:
@@ -60,16 +65,17 @@ def _is_only_ours(lines: Sequence[str]) -> bool:
     return all(each.startswith("#") or each.endswith(":::") for each in lines)
 
 
-def _image(
-    path: Path, root: ElementTree.Element, year: Path, labels: dict[str, int], classes: Sequence[str], tally: Tally
-) -> LabelledImage:
+def _image(path: Path, year: Path, lying: Callable[[Path], Mapping[str, str]], tally: Tally) -> LabelledImage:
+    """The image of a file; `lying` are the images in a folder by their names without suffix."""
+    root = _root(path)
+    nodes = root.findall("object")
+    classes = sorted({(node.findtext("name") or "").strip() for node in nodes} - {""})
     with raised_as(DataError):
-        objects = voc.objects_in(root, str(path), labels, refuse)
-    name = _name(path, root, year)
+        objects = voc.objects_in(root, str(path), {name: label for label, name in enumerate(classes)}, refuse)
+    name = _name(path, root, year, lying)
     size = voc.stated_size(root) or upright_size(year / "JPEGImages" / name)
     if size is None:
         raise DataError(f"{path}: size is not said, and {year / 'JPEGImages' / name} can't be read")
-    nodes = root.findall("object")
     found = tuple(
         LabelledObject(
             classes[each.label],
@@ -82,17 +88,15 @@ def _image(
     return LabelledImage(name, size, found)
 
 
-def _name(path: Path, root: ElementTree.Element, year: Path) -> str:
+def _name(path: Path, root: ElementTree.Element, year: Path, lying: Callable[[Path], Mapping[str, str]]) -> str:
     """The name of the image: as the file says, if it is named as the file; else that of the image that lies there."""
     said = (root.findtext("filename") or "").replace("\\", "/").rsplit("/", 1)[-1]
     said = said if PurePosixPath(said).stem == path.stem else said.strip()
     below = PurePosixPath(path.relative_to(year / "Annotations").as_posix())
     if PurePosixPath(said).stem == path.stem and said != path.stem:
         return str(below.with_name(said))
-    here = year / "JPEGImages" / below.parent
-    files = sorted(here.iterdir()) if here.is_dir() else []
-    lying = [each.name for each in files if each.stem == path.stem and each.name.lower().endswith(SUFFIXES)]
-    return str(below.with_name(lying[0] if lying else f"{path.stem}{PurePosixPath(said).suffix or '.jpg'}"))
+    image = lying(year / "JPEGImages" / below.parent).get(path.stem)
+    return str(below.with_name(image or f"{path.stem}{PurePosixPath(said).suffix or '.jpg'}"))
 
 
 def _read_attributes(node: ElementTree.Element, where: str, tally: Tally) -> dict[str, Value]:

@@ -14,7 +14,7 @@ from jaxvision.errors import DataError, amount, raised_as
 from jaxvision.formats import decimals, destination, opening, segmentation, soundness, yolo
 from jaxvision.formats.annotation import refuse
 from jaxvision.formats.files import content
-from jaxvision.formats.image_file import Size, upright_size
+from jaxvision.formats.image_file import SUFFIXES, Size, upright_size
 from jaxvision.formats.labelled import Dataset, LabelledImage, LabelledObject, Loss
 from jaxvision.formats.losses import Opened, Place, Tally, unplaced
 from jaxvision.formats.opening import Layout
@@ -31,20 +31,26 @@ def belongs(path: PurePosixPath) -> bool:
     return path.parts == (YAML,) or ("labels" in path.parts[:-1] and path.suffix == ".txt")
 
 
+def stays(path: PurePosixPath) -> bool:
+    """Whether it is an image, or a link to the folder of the images: replacing leaves them."""
+    return path.parts[0] == "images" and (len(path.parts) == 1 or path.suffix.lower() in SUFFIXES)
+
+
 def write(dataset: Dataset, folder: Path, replace: bool = False) -> list[Loss]:
-    """Writes the folder; returns what it has no place for. The images are to be put into its `images`.
+    """Writes the folder; returns what it has no place for. The images are to be put into its `images`, where `replace`
+    leaves them.
 
     Raises:
       DataError: for a folder that is not empty (`destination.folder`), a dataset that is not sound, and two images whose
         names differ in their suffix alone.
     """
-    destination.check_folder(folder, replace, belongs)
+    destination.check_folder(folder, replace, belongs, stays)
     soundness.check(dataset)
     soundness.check_classes(dataset.classes, _class_fault, NAME)
     soundness.places(dataset, ".txt", NAME)
     tally = unplaced(dataset, PLACES)
     numbers = {name: str(number) for number, name in enumerate(dataset.classes)}
-    with destination.folder(folder, replace, belongs) as partial:
+    with destination.folder(folder, replace, belongs, stays) as partial:
         (partial / "images").mkdir()
         (partial / "labels").mkdir()
         (partial / YAML).write_bytes(description(dataset.classes).encode())

@@ -4,13 +4,14 @@ Categories, images and annotations are numbered from 1, as pycocotools needs it:
 """
 
 from collections.abc import Callable, Sequence
+from itertools import chain
 from typing import Any, NamedTuple
 
 import numpy as np
 from jaxtyping import Float
 
 from jaxvision.masks.runs import Runs
-from jaxvision.metrics.tables import Tables
+from jaxvision.metrics.tables import Annotated, Detected, Tables
 
 THRESHOLDS = tuple(np.linspace(0.5, 0.95, 10).round(2).tolist())
 """IoU thresholds that AP is averaged over."""
@@ -56,35 +57,52 @@ MasksOf = Callable[[int], tuple[Sequence[Runs], Sequence[Runs]]]
 """Masks of an image by its number in the tables: those of its detections and of its objects, in the order of the tables."""
 
 
+IMAGES_AT_ONCE = 64
+"""Images whose masks are matched together, by all threads."""
+
+
 def mask_curves(found: Tables, masks: MasksOf) -> Curves:
-    """Precision and recall of every class by masks, matched image after image, so that memory holds the matches alone."""
+    """Precision and recall of every class by masks, matched some images at a time, so that memory holds the matches alone."""
     import hotcoco
 
     categories = [{"id": c, "name": str(c)} for c in range(1, found.classes + 1)]
     streamed = hotcoco.StreamingEval(categories, "segm")
-    detected, annotated = found.detected, found.annotated
-    images = np.arange(found.images + 1)
-    detections, objects = (np.searchsorted(of.image, images) for of in (detected, annotated))
-    for image in range(found.images):
-        both = masks(image)
-        of_found, of_truth = (range(*ends[image : image + 2]) for ends in (detections, objects))
-        results = [
-            _annotation(image, detected.label[i], mask) | {"score": float(detected.score[i])}
-            for i, mask in zip(of_found, both[0], strict=True)
-        ]
-        truth = [
-            _annotation(image, annotated.label[i], mask)
-            | {"id": i + 1, "area": float(annotated.area[i]), "iscrowd": int(annotated.ignore[i])}
-            for i, mask in zip(of_truth, both[1], strict=True)
-        ]
-        streamed.update([{"id": image + 1, "width": 0, "height": 0}], truth, results)
+    for first in range(0, found.images, IMAGES_AT_ONCE):
+        last = min(first + IMAGES_AT_ONCE, found.images)
+        results, objects = (list(chain(*each)) for each in zip(*map(masks, range(first, last)), strict=True))
+        images = [{"id": i + 1, "width": 0, "height": 0} for i in range(first, last)]
+        truth = _objects(found.annotated, first, last, objects)
+        streamed.update(images, truth, _results(found.detected, first, last, results))
     return _accumulated(streamed.finalize())
 
 
-def _annotation(image: int, label: int, mask: Runs) -> dict[str, Any]:
-    """What COCO has of a mask; no box, so that its area is that of the mask."""
-    of = {"size": list(mask.size), "counts": mask.counts}
-    return {"image_id": image + 1, "category_id": int(label) + 1, "segmentation": of}
+def _results(of: Detected, first: int, last: int, masks: Sequence[Runs]) -> list[dict[str, Any]]:
+    """What COCO has of the detections of some images; no box, so that their areas are those of the masks."""
+    rows = slice(*np.searchsorted(of.image, (first, last)))
+    columns = (of.image[rows] + 1, of.label[rows] + 1, of.score[rows])
+    return [
+        {"image_id": i, "category_id": c, "segmentation": {"size": mask.size, "counts": mask.counts}, "score": score}
+        for i, c, score, mask in zip(*(column.tolist() for column in columns), masks, strict=True)
+    ]
+
+
+def _objects(of: Annotated, first: int, last: int, masks: Sequence[Runs]) -> list[dict[str, Any]]:
+    """What COCO has of the objects of some images."""
+    start, end = np.searchsorted(of.image, (first, last)).tolist()
+    rows = slice(start, end)
+    columns = (of.image[rows] + 1, of.label[rows] + 1, of.area[rows], of.ignore[rows].astype(int))
+    ids = range(start + 1, end + 1)
+    return [
+        {
+            "id": number,
+            "image_id": i,
+            "category_id": c,
+            "segmentation": {"size": mask.size, "counts": mask.counts},
+            "area": area,
+            "iscrowd": crowd,
+        }
+        for number, i, c, area, crowd, mask in zip(ids, *(column.tolist() for column in columns), masks, strict=True)
+    ]
 
 
 def _accumulated(evaluation: Any) -> Curves:

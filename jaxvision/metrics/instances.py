@@ -72,14 +72,14 @@ def instances(
 
 def masks_of(rows: Mapping[str, np.ndarray], found: Tables) -> coco_ap.MasksOf:
     """The masks of each image in the order of its tables, which `metrics.tables.tables` made of these rows."""
-    first = np.searchsorted(found.detected.image, np.arange(found.images + 1))
+    first = np.searchsorted(found.detected.image, np.arange(found.images + 1)).tolist()
+    number = np.cumsum(rows["detected"], axis=1) - 1
+    numbers = number[found.detected.image, found.detected.place].tolist()
 
     def of(image: int) -> tuple[list[runs.Runs], list[runs.Runs]]:
         size = file_masks.original_size(rows, image)
         detected, annotated = (packing.unpack(rows[name][image], size) for name in ("masks", "true_masks"))
-        number = np.cumsum(rows["detected"][image]) - 1
-        places = found.detected.place[first[image] : first[image + 1]]
-        return [detected[number[place]] for place in places], annotated
+        return [detected[n] for n in numbers[first[image] : first[image + 1]]], annotated
 
     return of
 

@@ -22,7 +22,9 @@ REMOVED = -1
 WHOLE = 1024
 """Largest number of boxes that are settled at once, all pairs of them compared."""
 BLOCK = 128
-"""Boxes of a block, where there are more: memory grows with BLOCK * n, not with n * n."""
+"""Boxes of a block, where there are more."""
+STRIP = 512
+"""Boxes behind a block that it is compared with at once; whole blocks."""
 
 
 @allowed(threshold=FINITE)
@@ -45,10 +47,12 @@ def nms(
       threshold: an IoU above it removes (torchvision's strict `>`).
       labels: boxes of different labels leave each other alone; None: all compete.
     """
-    order = jnp.argsort(jnp.where(valid, -scores, jnp.inf), stable=True)
-    labels = jnp.zeros_like(order) if labels is None else labels
+    order, n = jnp.argsort(jnp.where(valid, -scores, jnp.inf), stable=True), len(boxes)
+    if labels is None:
+        labels = jnp.zeros_like(order)
+    elif n > WHOLE:
+        order = order[jnp.argsort(labels[order], stable=True)]
     rows = _Rows(boxes[order].T, labels[order])
-    n = len(boxes)
     settle = _at_once if n <= WHOLE else _by_block
     return jnp.zeros(n, bool).at[order].set(settle(rows, valid[order], threshold))
 
@@ -89,15 +93,36 @@ def _at_once(rows: _Rows, valid: Bool[Array, "n"], threshold: float | int) -> Bo
 
 
 def _by_block(rows: _Rows, valid: Bool[Array, "n"], threshold: float | int) -> Bool[Array, "n"]:
-    """Greedy NMS of many boxes: block after block, each first cleared of what earlier blocks remove."""
-    n, padding = len(valid), (0, -len(valid) % BLOCK)
-    rows, alive = _Rows(jnp.pad(rows.sides, ((0, 0), padding)), jnp.pad(rows.label, padding)), jnp.pad(valid, padding)
+    """Greedy NMS of many boxes in order of their labels: block after block, each first cleared of what earlier blocks remove.
+
+    A block is compared with strips of the boxes behind it, as far as its last label goes; under `vmap` with all of them.
+    """
+    n, padding = len(valid), (0, -len(valid) % STRIP)
+    rows = _Rows(jnp.pad(rows.sides, ((0, 0), padding)), jnp.pad(rows.label, padding, "edge"))
+    strips = (n + padding[1]) // STRIP
+
+    def part(start: Array, length: int) -> _Rows:
+        return _Rows(*(jax.lax.dynamic_slice_in_dim(each, start, length, axis=-1) for each in rows))
 
     def block(number: Array, alive: Array) -> Array:
         start = number * BLOCK
-        current = _Rows(*(jax.lax.dynamic_slice_in_dim(each, start, BLOCK, axis=-1) for each in rows))
+        current = part(start, BLOCK)
         kept = _settle(_removes(current, current, threshold), jax.lax.dynamic_slice_in_dim(alive, start, BLOCK))
-        hit = (_removes(current, rows, threshold) & kept[:, None]).any(0) & (jnp.arange(len(alive)) >= start + BLOCK)
-        return jax.lax.dynamic_update_slice_in_dim(alive & ~hit, kept, start, axis=0)
 
-    return jax.lax.fori_loop(0, len(alive) // BLOCK, block, alive)[:n]
+        def clear(alive: Array, others: _Rows, first: Array) -> Array:
+            hit = (_removes(current, others, threshold) & kept[:, None]).any(0)
+            hit &= jnp.arange(STRIP, dtype=first.dtype) + first >= start + BLOCK
+            before = jax.lax.dynamic_slice_in_dim(alive, first, STRIP)
+            return jax.lax.dynamic_update_slice_in_dim(alive, before & ~hit, first, axis=0)
+
+        def strip(number: Array, state: tuple[Array, _Rows]) -> tuple[Array, _Rows]:
+            alive, others = state  # carried: XLA on CPU is several times slower where it slices anew for each pair
+            reached = jnp.where(number * STRIP >= start, others.label[0], current.label[-1]) <= current.label[-1]
+            alive = jax.lax.cond(reached, clear, lambda alive, *_: alive, alive, others, number * STRIP)
+            return alive, part((number + 1) * STRIP, STRIP)
+
+        first = (start + BLOCK) // STRIP
+        alive = jax.lax.dynamic_update_slice_in_dim(alive, kept, start, axis=0)
+        return jax.lax.fori_loop(first, strips, strip, (alive, part(first * STRIP, STRIP)))[0]
+
+    return jax.lax.fori_loop(0, -(-n // BLOCK), block, jnp.pad(valid, padding))[:n]

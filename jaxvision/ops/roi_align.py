@@ -40,18 +40,57 @@ def roi_align(
     height, width, channels = features.shape
     low, extent = _extent(boxes, scale, aligned)
     x, y = (_places(low[:, axis], extent[:, axis] / size, size, samples) for axis in (0, 1))
-    rows, columns = _neighbours(y, height), _neighbours(x, width)
-    wide = adds_up_in(features.dtype)
-    flat = features.reshape(height * width, channels).astype(wide)
-    total = jnp.zeros((len(boxes), size, size, channels), wide)
-    for row, row_weight in rows:
-        for column, column_weight in columns:
-            index = row[:, :, None] * width + column[:, None]
-            weight = (row_weight[:, :, None] * column_weight[:, None]).astype(wide)
-            sampled = jnp.take(flat, index, axis=0) * weight[..., None]
-            cells = sampled.reshape(len(boxes), size, samples, size, samples, channels)
-            total = total + cells.sum((2, 4))
-    return (total / samples**2).astype(features.dtype)
+    rows, columns = _by_sample(_neighbours(y, height), samples), _by_sample(_neighbours(x, width), samples)
+    corners = [(row, column) for row in rows for column in columns]
+    pixels = jnp.stack([row[:, :, None] * width + column[:, None] for (row, _), (column, _) in corners])
+    weights = jnp.stack([row[:, :, None] * column[:, None] for (_, row), (_, column) in corners])
+    weights = weights.astype(adds_up_in(features.dtype)) / samples**2
+    return weighted_sum(features.reshape(height * width, channels), pixels, weights)
+
+
+@jax.custom_vjp
+def weighted_sum(
+    features: Float[Array, "m c"], pixels: Int[Array, "k *b"], weights: Float[Array, "k *b"]
+) -> Float[Array, "*b c"]:
+    """The sum of `k` pixels, each times its weight. Gradients are added up in one place: on CPU in a fifth of the time, and
+    much less memory, than the derivative of the gathers takes.
+    """
+
+    def add(total: Array, one: tuple[Array, Array]) -> tuple[Array, None]:
+        pixel, weight = one
+        return total + _taken(features, pixel).astype(total.dtype) * weight[..., None], None
+
+    total = jnp.zeros((*pixels.shape[1:], features.shape[-1]), weights.dtype)
+    return jax.lax.scan(add, total, (pixels, weights), unroll=FUSED)[0].astype(features.dtype)
+
+
+FUSED = 16
+"""Pixels that are summed in one loop; more would only take longer to compile."""
+
+
+def _weighted_sum_forward(features: Array, pixels: Array, weights: Array) -> tuple[Array, tuple[Array, Array, Array]]:
+    return weighted_sum(features, pixels, weights), (features, pixels, weights)
+
+
+def _weighted_sum_backward(kept: tuple[Array, Array, Array], gradient: Array) -> tuple[Array, None, Array]:
+    """That of the weights in a loop of its own, which a compiler leaves out where nobody wants it."""
+    features, pixels, weights = kept
+    gradient = gradient.astype(weights.dtype)
+
+    def add(total: Array, one: tuple[Array, Array]) -> tuple[Array, None]:
+        pixel, weight = one
+        return total.at[pixel].add(gradient * weight[..., None], mode="promise_in_bounds"), None
+
+    total, _ = jax.lax.scan(add, jnp.zeros(features.shape, weights.dtype), (pixels, weights))
+    of_weights = jax.lax.map(lambda pixel: (_taken(features, pixel).astype(gradient.dtype) * gradient).sum(-1), pixels)
+    return total.astype(features.dtype), None, of_weights
+
+
+weighted_sum.defvjp(_weighted_sum_forward, _weighted_sum_backward)
+
+
+def _taken(features: Float[Array, "m c"], pixel: Int[Array, "*b"]) -> Float[Array, "*b c"]:
+    return features.at[pixel].get(mode="promise_in_bounds")
 
 
 @allowed(size=COUNT, scale=POSITIVE)
@@ -166,6 +205,17 @@ def _neighbours(at: Float[Array, "n p"], limit: int) -> list[tuple[Int[Array, "n
     upper = at - low
     known = lambda pixel: jnp.where(jnp.isnan(pixel), 0, pixel).astype(jnp.int32)
     return [(known(low), jnp.where(outside, 0, 1 - upper)), (known(high), jnp.where(outside, 0, upper))]
+
+
+def _by_sample(
+    neighbours: list[tuple[Int[Array, "n p"], Float[Array, "n p"]]], samples: int
+) -> list[tuple[Int[Array, "n s"], Float[Array, "n s"]]]:
+    """Pixels and weights of the first sample of every cell, then of the second, and so on."""
+    return [
+        (pixel[:, sample::samples], weight[:, sample::samples])
+        for sample in range(samples)
+        for pixel, weight in neighbours
+    ]
 
 
 def _round_half_away(x: Array) -> Array:

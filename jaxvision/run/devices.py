@@ -1,8 +1,8 @@
 """Devices: the mesh, where arrays live on it, how the host feeds it, what crosses it.
 
 There is one mesh, of the axes `data` and `fsdp`. A batch is split over both; parameters and optimizer state are split over
-`fsdp` and copied along `data`; during a step the parameters are gathered whole. `jit` over it does the rest: a sum over the
-batch is a sum over all devices.
+`fsdp` and copied along `data`; during a step each parameter is gathered where it is used, and again for its gradient, so that
+no device holds all of them at once. `jit` over it does the rest: a sum over the batch is a sum over all devices.
 
 Why `jax.jit` over a mesh and not `jax.pmap`: the step is written for the whole batch, so that no loss has an `axis_name` and
 nothing is synchronised by hand, and where an array lies is separate from what is computed; `pmap` is in maintenance, and
@@ -15,10 +15,14 @@ import os
 import re
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from typing import NamedTuple
+from concurrent.futures import ThreadPoolExecutor, wait
+from contextlib import contextmanager
+from typing import Any, NamedTuple, cast
 
 import jax
 import numpy as np
+from jax.ad_checkpoint import checkpoint_name
+from jax.extend.core import Primitive
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 from jaxtyping import PyTree
 
@@ -27,10 +31,21 @@ from jaxvision.experiment import Experiment, first_state_of, task_of, train_step
 from jaxvision.machine import folders
 from jaxvision.machine.limits import memory
 from jaxvision.train import TrainState, TrainStep
-from jaxvision.types import Batch, Task, Variables
+from jaxvision.types import Batch, Key, LossOutput, Scalar, Task, Variables
 
 logger = logging.getLogger(__name__)
 AXES = ("data", "fsdp")
+GATHERED = "gathered parameters"
+RESHAPING = (
+    "sharding_constraint",
+    "convert_element_type",
+    "reshape",
+    "squeeze",
+    "slice",
+    "transpose",
+    "broadcast_in_dim",
+)
+"""Primitives that change no number of a parameter but its type."""
 SMALL = 1024
 """Arrays of fewer elements are not worth splitting."""
 
@@ -84,29 +99,48 @@ def with_layout(mesh: Mesh, shapes: PyTree) -> PyTree:
 def gathering(task: Task, mesh: Mesh) -> Task:
     """The task on parameters that are split over `fsdp`: they are gathered where they are used.
 
-    Without this the compiler may move the images instead. Each gradient is split again where it arises. The task as it
-    is, where nothing is split.
+    Without this the compiler may move the images instead. Each gradient is split again where it arises. A parameter that was
+    gathered is not kept for the backward pass but gathered again: a device never holds more of them than the layers at work
+    need. The task as it is, where nothing is split.
     """
     if mesh.shape["fsdp"] == 1:
         return task
 
-    @jax.custom_vjp
-    def gather(params: PyTree) -> PyTree:
-        return jax.lax.with_sharding_constraint(params, replicated(mesh))
+    def gathered(params: PyTree) -> PyTree:
+        held = jax.lax.with_sharding_constraint(params, layout(mesh, params))  # or else what is kept would be whole
+        return jax.lax.with_sharding_constraint(held, replicated(mesh))
 
     def split(_, gradient: PyTree) -> tuple[PyTree]:
         return (jax.lax.with_sharding_constraint(gradient, layout(mesh, gradient)),)
 
-    gather.defvjp(lambda params: (gather(params), None), split)
+    gather = jax.custom_vjp(gathered)
+    gather.defvjp(lambda params: (gathered(params), None), split)
 
     def whole(variables: Variables) -> Variables:
-        return {**variables, "params": gather(variables["params"])}
+        return {**variables, "params": checkpoint_name(gather(variables["params"]), GATHERED)}
 
-    return Task(
-        task.init,
-        lambda variables, batch, key: task.loss(whole(variables), batch, key),
-        lambda variables, batch: task.predict(whole(variables), batch),
-    )
+    def loss(variables: Variables, batch: Batch, key: Key) -> tuple[Scalar, LossOutput]:
+        again = jax.checkpoint(
+            lambda params: task.loss(whole({**variables, "params": params}), batch, key),
+            policy=_but_gathered({x.shape for x in jax.tree.leaves(variables["params"])}),
+        )
+        return again(variables["params"])
+
+    return Task(task.init, loss, lambda variables, batch: task.predict(whole(variables), batch))
+
+
+def _but_gathered(shapes: set[tuple[int, ...]]) -> Callable[..., bool]:
+    """A policy of `jax.checkpoint`: all is kept for the backward pass but parameters of these shapes that were gathered.
+
+    Nor is what they become by another type or shape alone, such as bfloat16.
+    """
+
+    def kept(primitive: Primitive, *arrays: Any, **params: Any) -> bool:
+        if params.get("name") == GATHERED:
+            return False
+        return not (primitive.name in RESHAPING and arrays and arrays[0].shape in shapes)
+
+    return kept
 
 
 def step_on(mesh: Mesh, experiment: Experiment) -> tuple[TrainStep, TrainState]:
@@ -123,6 +157,28 @@ def step_on(mesh: Mesh, experiment: Experiment) -> tuple[TrainStep, TrainState]:
     )
     step.eval_shape(like, batch_on(mesh, experiment.train.spec))
     return step, like
+
+
+@contextmanager
+def compiling(step: TrainStep, like: TrainState, batch: Batch) -> Iterator[TrainStep]:
+    """The jitted step, which a thread compiles for these shapes meanwhile; its first call waits for that.
+
+    So does the end of the block, as nothing ends a compilation. Several processes each compile when they call it: there it
+    is the step as it is.
+    """
+    if jax.process_count() > 1:
+        yield step
+        return
+    lowered = cast(jax.stages.Wrapped, step).lower(like, batch)
+    with ThreadPoolExecutor(1, "compiling") as threads:
+        compiled = threads.submit(lowered.compile)
+
+        def waiting(state: TrainState, batch: Batch) -> tuple[TrainState, dict[str, Scalar]]:
+            if not compiled.done():
+                wait([compiled])  # where it failed, the call fails too, and says why
+            return step(state, batch)
+
+        yield waiting
 
 
 def task_on(mesh: Mesh, experiment: Experiment) -> Task:

@@ -17,7 +17,6 @@ from jaxvision.data.placement import Placer
 from jaxvision.errors import ConfigError, DataError, WorkdirError, amount, raised_as
 from jaxvision.experiment import Evaluation, Experiment, Output, Record, Selection
 from jaxvision.machine.folders import local
-from jaxvision.pretrained import catalogue
 from jaxvision.pretrained.published import Published
 from jaxvision.pretrained.published_task import PublishedTask
 from jaxvision.run import devices, records, restore, tiles
@@ -239,6 +238,8 @@ def load(
 
 def _found(name: str) -> Published | PublishedTask:
     """Published weights by name; the message for another speaks of a folder first, which is what most names are."""
+    from jaxvision.pretrained import catalogue
+
     try:
         return catalogue.find(name)
     except ValueError as error:
@@ -247,6 +248,8 @@ def _found(name: str) -> Published | PublishedTask:
 
 def _published(weights: Published | PublishedTask, batch_size: int | None, mesh: Mesh) -> Model:
     """The model of published weights, every device with all of them."""
+    from jaxvision.pretrained import catalogue
+
     loaded = catalogue.load(weights)
     placer = loaded.preprocessing.placer()
     rows, (height, width) = batch_size or mesh.size, placer.canvas

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from functools import partial
 from pathlib import Path
 from typing import NamedTuple
@@ -130,6 +130,8 @@ def train(
                 stack.enter_context(leaving.saying(lease.left))
         stack.enter_context(peers.naming_lost())  # once more, so that the lease says which process was lost
         processes.check_reached(place.path)
+        if step_on is devices.step_on:
+            plan = stack.enter_context(compiling(plan, place))
         checkpoints = stack.enter_context(Checkpoints(place.checkpoints, experiment.keep))
         progress, mark = first_progress(plan, checkpoints)
         book = Logbook(
@@ -172,6 +174,22 @@ def prepare(experiment: Experiment, fsdp: int = 1, step_on: StepOn = devices.ste
         step, like = step_on(mesh, experiment)
         devices.check_memory(mesh, like)
         return Plan(experiment, abouts, mesh, step, like, remarks_on(experiment, abouts, mesh, like))
+
+
+@contextmanager
+def compiling(plan: Plan, workdir: Workdir) -> Iterator[Plan]:
+    """The plan with a step that is compiled while the first state and the data get ready.
+
+    It is compiled when it is called where there is no step to do, or where weights are still to be read: an error in them is
+    told at once.
+    """
+    experiment = plan.experiment
+    if experiment.start is not None or workdir.newest_step() >= experiment.steps:
+        yield plan
+        return
+    batch = devices.batch_on(plan.mesh, experiment.train.spec)
+    with devices.compiling(plan.step, plan.like, batch) as step:
+        yield plan._replace(step=step)
 
 
 def remarks_on(experiment: Experiment, abouts: Mapping[str, About], mesh: Mesh, like: TrainState) -> list[str]:

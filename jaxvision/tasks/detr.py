@@ -1,6 +1,7 @@
 """DETR (arXiv:2005.12872): every object is matched to one of the queries, and no NMS is needed."""
 
-from collections.abc import Sequence
+import math
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -55,14 +56,43 @@ class Seen(NamedTuple):
     """What the last layer of the decoder found for each query, normalised."""
 
 
+class Drop:
+    """Dropout of the arrays of a layer, `b ...` each, by one draw of random numbers for all.
+
+    XLA on CPU compiles each draw for about a fifth of a second, and a layer would have four to six.
+    """
+
+    def __init__(self, layer: nn.Module, rate: float, values: int, like: Array, train: bool):
+        """Draws.
+
+        Args:
+          layer: whose rng named "dropout" is asked.
+          rate: the part that is dropped.
+          values: of an image, in all arrays.
+          like: an array `b ...`.
+          train: whether anything is dropped.
+        """
+        self.keep, self.drawn, self.used = 1 - rate, None, 0
+        if train and rate:
+            self.drawn = jax.random.bernoulli(layer.make_rng("dropout"), self.keep, (len(like), values))
+
+    def __call__(self, x: Float[Array, "b *n"]) -> Float[Array, "b *n"]:
+        """The array with some values 0 and the others larger, so that its expectation stays."""
+        if self.drawn is None:
+            return x
+        size = math.prod(x.shape[1:])
+        kept = self.drawn[:, self.used : self.used + size].reshape(x.shape)
+        self.used += size
+        return jnp.where(kept, x / self.keep, 0)
+
+
 class Attention(nn.Module):
     """Attention of several heads: queries ask those of the keys that are `valid`.
 
-    Dropout falls on the weights as in PyTorch's layer; needs an rng named "dropout" while training then.
+    Dropout, `drop`, falls on the weights as in PyTorch's layer.
     """
 
     heads: int
-    dropout: float
     dtype: DTypeLike
 
     @nn.compact
@@ -73,7 +103,7 @@ class Attention(nn.Module):
         value: Float[Array, "b k d"],
         valid: Bool[Array, "b k"] | None = None,
         *,
-        train: bool,
+        drop: Callable[[Array], Array],
     ) -> Float[Array, "b q d"]:
         """Attend.
 
@@ -92,7 +122,7 @@ class Attention(nn.Module):
         logits = jnp.einsum("bqhd,bkhd->bhqk", asked, split("key", key)).astype(wide)
         if valid is not None:
             logits = jnp.where(valid[:, None, None], logits, jnp.finfo(wide).min)
-        weights = nn.Dropout(self.dropout, deterministic=not train)(nn.softmax(logits)).astype(self.dtype)
+        weights = drop(nn.softmax(logits)).astype(self.dtype)
         attended = jnp.einsum("bhqk,bkhd->bqhd", weights, split("value", value)).reshape(query.shape)
         return _dense("output", width, self.dtype, xavier)(attended)
 
@@ -111,8 +141,11 @@ class EncoderLayer(nn.Module):
         self, x: Float[Array, "b n d"], place: Float[Array, "b n d"], valid: Bool[Array, "b n"], *, train: bool
     ) -> Float[Array, "b n d"]:
         """Run the layer, in float32 or better; positions are added to what asks and is asked, not to what is found."""
-        x = _attend(self, "attention", "norm1", x, x + place, x + place, x, valid, train)
-        return _feed_forward(self, "norm2", x, train)
+        tokens, width = x.shape[1:]
+        values = tokens * (self.heads * tokens + width + self.hidden + width)
+        drop = Drop(self, self.dropout, values, x, train)
+        x = _attend(self, "attention", "norm1", x, x + place, x + place, x, valid, drop)
+        return _feed_forward(self, "norm2", x, drop)
 
 
 class DecoderLayer(nn.Module):
@@ -135,9 +168,12 @@ class DecoderLayer(nn.Module):
         train: bool,
     ) -> Float[Array, "b q d"]:
         """Run the layer as one of the encoder; the learned `queries` are the positions of `x`."""
-        x = _attend(self, "attention", "norm1", x, x + queries, x + queries, x, None, train)
-        x = _attend(self, "cross_attention", "norm2", x, x + queries, memory + place, memory, valid, train)
-        return _feed_forward(self, "norm3", x, train)
+        count, width = x.shape[1:]
+        values = count * (self.heads * (count + memory.shape[1]) + 3 * width + self.hidden)
+        drop = Drop(self, self.dropout, values, x, train)
+        x = _attend(self, "attention", "norm1", x, x + queries, x + queries, x, None, drop)
+        x = _attend(self, "cross_attention", "norm2", x, x + queries, memory + place, memory, valid, drop)
+        return _feed_forward(self, "norm3", x, drop)
 
 
 def _attend(
@@ -149,14 +185,13 @@ def _attend(
     key: Array,
     value: Array,
     valid: Array | None,
-    train: bool,
+    drop: Drop,
 ) -> Array:
-    found = Attention(layer.heads, layer.dropout, layer.dtype, name=name)(query, key, value, valid, train=train)
-    return _norm(norm, x + nn.Dropout(layer.dropout, deterministic=not train)(found).astype(x.dtype))
+    found = Attention(layer.heads, layer.dtype, name=name)(query, key, value, valid, drop=drop)
+    return _norm(norm, x + drop(found).astype(x.dtype))
 
 
-def _feed_forward(layer: EncoderLayer | DecoderLayer, norm: str, x: Array, train: bool) -> Array:
-    drop = nn.Dropout(layer.dropout, deterministic=not train)
+def _feed_forward(layer: EncoderLayer | DecoderLayer, norm: str, x: Array, drop: Drop) -> Array:
     hidden = drop(nn.relu(_dense("dense1", layer.hidden, layer.dtype, xavier)(x)))
     found = drop(_dense("dense2", x.shape[-1], layer.dtype, xavier)(hidden))
     return _norm(norm, x + found.astype(x.dtype))

@@ -8,20 +8,24 @@ what the work adds at most to the process as it was after the imports.
 
 import json
 import os
+import signal
 import statistics
 import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from pathlib import Path
+from threading import TIMEOUT_MAX, Timer
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
 ROOT = Path(__file__).parents[3]
 PEERS = ROOT / ".peers"
 """The virtual environment of the peers, which `python -m experiments.benchmarks.peers` makes."""
+LEAVING = 10.0
+"""Seconds that a side has to clean up after the last block."""
 PAUSE = 0.05
 """Seconds before a block, in which threads of the side before fall asleep."""
 NOTHING: Mapping[str, Any] = MappingProxyType({})
@@ -34,6 +38,8 @@ class Work(NamedTuple):
     """Does so many units, and waits until they are done."""
     outcome: Callable[[], Sequence[float]] = tuple
     """Numbers that the other sides must have too, computed before anything is measured."""
+    settle: Callable[[], object] = tuple
+    """Ends what a block leaves under way, after it was measured and before another's turn."""
     device_bytes: Callable[[], float] | None = None
     """The most memory of the device that was used so far; None: the memory of the process counts."""
 
@@ -71,6 +77,8 @@ class Contest(NamedTuple):
     """Arithmetic of a unit, for the share of what the machine can do."""
     gigabyte: float | None = None
     """Memory that a unit reads and writes at least."""
+    slowest: float | None = None
+    """The aim where the other sides are parts of what the first does: least time of the slowest of them by the first's."""
 
 
 class Block(NamedTuple):
@@ -115,6 +123,7 @@ class Runner:
             stdout=subprocess.PIPE,
             stderr=self.wrote,
             text=True,
+            start_new_session=True,
         )
         self.first = {"work": side.work, "given": dict(side.given), "cores": cores}
 
@@ -122,27 +131,48 @@ class Runner:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self.process.kill()
-        self.process.communicate()
+        try:
+            self.process.communicate(timeout=LEAVING)
+            self.end()  # what it started
+        except subprocess.TimeoutExpired:
+            self.end()
+            self.process.communicate()
         self.wrote.close()
 
-    def ask(self, question: Mapping[str, Any]) -> dict:
-        """The answer of the process.
+    def end(self) -> None:
+        """Ends the process, and those that it started."""
+        with suppress(ProcessLookupError):
+            os.killpg(self.process.pid, signal.SIGKILL)
 
-        Raises:
-          RuntimeError: with the end of what the process wrote, where it ended instead.
-        """
+    def ask(self, question: Mapping[str, Any], patience: float | None = None) -> dict:
+        """The answer of the process; for errors see `answer`."""
+        self.send(question)
+        return self.answer(patience)
+
+    def send(self, question: Mapping[str, Any]) -> None:
+        """Asks, and does not wait for the answer."""
         assert self.process.stdin is not None
-        assert self.process.stdout is not None
-        try:
+        with suppress(BrokenPipeError):
             self.process.stdin.write(json.dumps(question) + "\n")
             self.process.stdin.flush()
-            answer = self.process.stdout.readline()
-        except BrokenPipeError:
-            answer = ""
+
+    def answer(self, patience: float | None = None) -> dict:
+        """The answer to the question before; after these seconds the process is ended.
+
+        Raises:
+          RuntimeError: with the end of what the process wrote, where it ended instead; for an answer that did not come.
+        """
+        assert self.process.stdout is not None
+        watch = Timer(TIMEOUT_MAX if patience is None else max(patience, 0), self.end)
+        watch.daemon, began = True, time.monotonic()
+        watch.start()
+        answer = self.process.stdout.readline()
+        watch.cancel()
         if answer:
             return json.loads(answer)
         self.process.wait()
+        if patience is not None and time.monotonic() - began >= patience:
+            raise RuntimeError(f"no answer within {patience:.3g} s")
         self.wrote.seek(0)
         raise RuntimeError(self.wrote.read().strip()[-2000:] or f"it ended with status {self.process.returncode}")
 
@@ -162,27 +192,43 @@ def hold(contest: Contest) -> Results:
     """
     results: Results = {}
     with ExitStack() as stack:
-        runners: dict[str, Runner] = {}
+        runners = {}
         for side in contest.sides:
-            runner = stack.enter_context(Runner(side, contest.cores))
-            try:
-                told = runner.ask(runner.first)
-            except RuntimeError as error:
-                if side is contest.sides[0]:
-                    raise RuntimeError(f"{contest.name}, {side.name}: {error}") from None
-                results[side.name] = Missing(str(error).splitlines()[-1])
-                continue
-            runners[side.name] = runner
-            results[side.name] = Told((), tuple(told["outcome"]))
+            runners[side.name] = runner = stack.enter_context(Runner(side, contest.cores))
+            runner.send(runner.first)
+            results[side.name] = ready(contest, side, runner)
         agree(contest, results)
-        for _ in range(contest.blocks):
-            for name, runner in runners.items():
+        return turns(contest, runners, results)
+
+
+def ready(contest: Contest, side: Side, runner: Runner, patience: float | None = None) -> Told | Missing:
+    """The outcome of a side that was asked to get ready, or why it can't take part.
+
+    Raises:
+      RuntimeError: where the first side fails.
+    """
+    try:
+        return Told((), tuple(runner.answer(patience)["outcome"]))
+    except RuntimeError as error:
+        if side is contest.sides[0]:
+            raise RuntimeError(f"{contest.name}, {side.name}: {error}") from None
+        return Missing(str(error).splitlines()[-1])
+
+
+def turns(contest: Contest, runners: Mapping[str, Runner], results: Results, patience: float | None = None) -> Results:
+    """The results with the blocks of all sides that take part, one after another.
+
+    Raises:
+      RuntimeError: where a side ends.
+    """
+    results = dict(results)
+    for _ in range(contest.blocks):
+        for name, runner in runners.items():
+            if isinstance(told := results[name], Told):
                 time.sleep(PAUSE)
-                answer = runner.ask({"units": contest.units})
-                told = results[name]
-                assert isinstance(told, Told)
+                answer = runner.ask({"units": contest.units}, patience)
                 results[name] = told._replace(blocks=(*told.blocks, Block(**answer)))
-    return {side.name: results[side.name] for side in contest.sides}
+    return results
 
 
 def agree(contest: Contest, results: Results) -> None:
@@ -231,6 +277,13 @@ def spread(numbers: Sequence[float]) -> Spread:
         return Spread(numbers[0], numbers[0], numbers[0])
     low, median, high = statistics.quantiles(numbers, n=4, method="inclusive")
     return Spread(median, low, high)
+
+
+def slowest(results: Results) -> Told:
+    """The blocks of the others than the first, of each turn the one that took longest; one of them took part at least."""
+    others = [told.blocks for told in list(results.values())[1:] if isinstance(told, Told)]
+    turns = (max(turn, key=lambda block: block.seconds) for turn in zip(*others, strict=True))
+    return Told(tuple(turns), ())
 
 
 def ratio(theirs: Told, ours: Told, field: Callable[[Block], float] = lambda block: block.seconds) -> Spread:

@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple
 
-from experiments.benchmarks.speed.contest import Contest, Missing, Results, Side, Spread, Told, ratio, spread
+from experiments.benchmarks.speed.contest import Contest, Missing, Results, Side, Spread, Told, ratio, slowest, spread
 
 COLUMNS = (
     *("what", "cores", "program", "time", "processor time", "memory, MB", "theirs / ours", "memory, ours / theirs"),
@@ -76,6 +76,10 @@ def lines(contest: Contest, results: Results, machine: tuple[float, float]) -> I
             *compared,
             share(contest, told, machine),
         )
+    if contest.slowest is not None:
+        name = "the slowest part"
+        compared = aimed(ratio(slowest(results), ours), Side(name, "", least=contest.slowest))
+        yield row(contest.name, cores, name, "", "", "", compared, "", "")
 
 
 def memory(ours: Told, theirs: Told, side: Side) -> str:

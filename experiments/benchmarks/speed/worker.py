@@ -4,6 +4,7 @@ The first question names the function that makes the work, and its arguments; it
 Each further one asks for so many units. Imports nothing but the standard library before it knows the cores it may use.
 """
 
+import contextlib
 import importlib
 import json
 import os
@@ -27,6 +28,7 @@ def main() -> None:
     work: Work = make(**asked["given"])
     outcome = [float(each) for each in work.outcome()]
     work.run(1)
+    work.settle()
     print(json.dumps({"outcome": outcome}), file=answers, flush=True)
     for line in sys.stdin:
         print(json.dumps(measured(work, json.loads(line)["units"], before)), file=answers, flush=True)
@@ -35,12 +37,37 @@ def main() -> None:
 def measured(work: Work, units: int, before: float) -> dict[str, Any]:
     """Times for each unit, and the most memory that was added."""
     Path("/proc/self/clear_refs").write_text("5")  # forgets the peak so far
-    processor, clock = time.process_time(), time.perf_counter()
+    processor, clock = processor_seconds(), time.perf_counter()
     work.run(units)
     seconds = time.perf_counter() - clock
-    used = time.process_time() - processor
+    used = processor_seconds() - processor
+    work.settle()
     added = work.device_bytes() if work.device_bytes else memory("VmHWM") - before
     return {"seconds": seconds / units, "processor_seconds": used / units, "bytes": added}
+
+
+def processor_seconds() -> float:
+    """Processor time of this process and of all that it started, those that ended included."""
+    ended = os.times()
+    return time.process_time() + ended.children_user + ended.children_system + sum(_used(each) for each in _started())
+
+
+def _started() -> list[list[str]]:
+    """What Linux tells of each living process that this one started, or one of those, from its state on."""
+    told = {}
+    for path in Path("/proc").glob("[0-9]*/stat"):
+        with contextlib.suppress(OSError):
+            told[path.parent.name] = path.read_text(encoding="utf-8", errors="replace").rpartition(")")[2].split()
+    found, parents = [], {str(os.getpid())}
+    while parents:
+        children = {number: fields for number, fields in told.items() if fields[1] in parents}
+        found, parents = [*found, *children.values()], set(children)
+    return found
+
+
+def _used(fields: list[str]) -> float:
+    """Seconds of the process itself, and of those that it started and that ended."""
+    return sum(map(int, fields[11:15])) / os.sysconf("SC_CLK_TCK")
 
 
 def memory(field: str) -> float:

@@ -41,7 +41,11 @@ def parse(argv: Sequence[str] | None) -> Flags:
     )
     parser.add_argument("--confidence", type=_inside, default=0.9, metavar="C", help="with this probability (0.9)")
     parser.add_argument(
-        "--missed", type=_inside, default=0.05, metavar="M", help="at most M of the objects are dropped (0.05)"
+        "--missed",
+        type=_inside,
+        default=0.05,
+        metavar="M",
+        help="at most M of the objects are dropped, or not found in images that need no look (0.05)",
     )
     parser.add_argument(
         "--report", type=commands.output_folder, metavar="DIR", help="draw the reliability into this folder"
@@ -49,7 +53,7 @@ def parse(argv: Sequence[str] | None) -> Flags:
     parser.add_argument(
         "--accept", action="store_true", help="accept and reject guesses, and images with nothing to review"
     )
-    return Flags(**vars(commands.parsed(parser, argv)[0]))
+    return Flags(**vars(commands.flags_of(parser, argv)))
 
 
 def _inside(text: str) -> float:

@@ -55,7 +55,7 @@ def parse(argv: Sequence[str] | None) -> Flags:
     parser.add_argument(
         "--score", type=commands.fraction, default=0.05, metavar="T", help="lowest score of a prediction (0.05)"
     )
-    known = vars(commands.parsed(parser, argv, intermixed=True)[0])
+    known = vars(commands.flags_of(parser, argv, intermixed=True))
     known |= {name: tuple(known[name]) for name in ("workdir", "predictions")}
     return Flags(**known)
 

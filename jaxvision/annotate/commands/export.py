@@ -3,8 +3,8 @@
 python -m jaxvision.annotate export labels --output=reviewed.json --format=coco --state=reviewed
 python -m jaxvision.annotate export labels/annotations.sqlite --output=yolo --format=yolo --least-probability=0.8
 
-Rejected objects are left out, and images that can't be read; images without objects are not. What a person touched is written
-whatever its score. The same records make the same files, byte for byte.
+Rejected objects are left out, and images that can't be read; images without objects are not. What a person touched, and what
+stands in a reviewed image, is written whatever its score. The same records make the same files, byte for byte.
 """
 
 import argparse

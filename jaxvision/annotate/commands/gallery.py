@@ -51,7 +51,7 @@ def parse(argv: Sequence[str] | None) -> Flags:
         metavar="N",
         help="pixels of a picture's longer side (%(default)s)",
     )
-    flags, _ = commands.parsed(parser, argv)
+    flags = commands.flags_of(parser, argv)
     return Flags(**vars(flags))
 
 

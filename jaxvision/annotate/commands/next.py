@@ -3,7 +3,8 @@
 python -m jaxvision.annotate next output/annotations.sqlite --count=40 > next.txt
 
 A line an image, its name and the errors that are expected among its findings, the first first. Images that a person has
-looked at all of are left out, and so are those that look like them.
+looked at all of are left out, and so are those that look like them. What images look like is kept beside the store, in
+NAME.descriptors.npz: later calls decode new images alone.
 """
 
 import sys
@@ -36,7 +37,7 @@ def parse(argv: Sequence[str] | None) -> Flags:
     parser.add_argument(
         "--images", type=commands.expanded, metavar="DIR", help="folder of the images (as the store has it)"
     )
-    return Flags(**vars(commands.parsed(parser, argv, intermixed=True)[0]))
+    return Flags(**vars(commands.flags_of(parser, argv, intermixed=True)))
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -47,7 +48,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def run(flags: Flags) -> int:
     """Prints the images; returns the exit status, 1 where one could not be read."""
-    from jaxvision.annotate import choosing
+    from jaxvision.annotate import choosing, descriptors
     from jaxvision.annotate.store import Store, file_of
     from jaxvision.errors import ConfigError, printable
 
@@ -62,6 +63,7 @@ def run(flags: Flags) -> int:
         folder = flags.images or choosing.folder_of(store.settings)
         if folder is None:
             raise ConfigError(f"{path} does not say where its images are; --images=DIR does")
-        for each in choosing.next_images(store.records(), folder, flags.count, complain):
+        kept = descriptors.beside(path)
+        for each in choosing.next_images(store.records(), folder, flags.count, complain, kept):
             print(printable(f"{each.name}\t{each.errors:.2f}"))
     return 1 if failed else 0

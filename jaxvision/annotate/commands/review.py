@@ -46,7 +46,7 @@ def parse(argv: Sequence[str] | None) -> Flags:
         help="0 for any (%(default)s)",
     )
     parser.add_argument("--as", dest="who", type=_name, metavar="NAME", help="who reviews (the user's name)")
-    flags, _ = commands.parsed(parser, argv)
+    flags = commands.flags_of(parser, argv)
     known = vars(flags)
     return Flags(**{**known, "who": known["who"] or _user()})
 
