@@ -226,6 +226,7 @@ def test_what_was_done_is_what_the_store_holds_though_the_server_was_killed(brow
 
     page.keys("d")
     page.drag((20, 30), (60, 50))
+    page.keys(Keys.ENTER)  # the class that stands there: the one set last
     page.stored()
     new = max(objects_of(path, name))
     drawn = objects_of(path, name)[new]
@@ -264,7 +265,7 @@ def test_what_was_done_is_what_the_store_holds_though_the_server_was_killed(brow
     page.stored()
     del expected[new]
     assert objects_of(path, name) == expected
-    page.keys(Keys.ENTER)
+    page.keys(Keys.ENTER, Keys.ENTER)  # once more, for the guesses that are not decided
     page.stored()
     with Store(path, readonly=True) as store:
         assert store.get(name).state == "reviewed"
@@ -459,6 +460,7 @@ def test_all_of_a_class_above_a_probability_at_once(browser, serve, tmp_path):
     assert 1 < fitting < len(objects)
     page.until(f"document.getElementById('count').textContent.startsWith('{fitting} objects')")
     page.click("#accept-all")
+    page.until("document.getElementById('ask').open")
     assert f"Accept: {fitting} objects" in page.text("question")
     page.click("#yes")
     page.until("document.getElementById('count').textContent.startsWith('Nothing')")
@@ -483,6 +485,183 @@ def test_a_box_is_drawn_by_keys_alone(browser, serve, tmp_path):
     page.stored()
     new = list(objects_of(path, "shapes 000.png").values())[-1]
     assert (new.label, new.box) == ("square", (71, 71, 92, 91))
+
+
+def states_of(path):
+    with Store(path, readonly=True) as store:
+        return [record.state for record in store.records()]
+
+
+def count_of(path):
+    with Store(path, readonly=True) as store:
+        return sum(len(record.objects) for record in store.records())
+
+
+@pytest.mark.parametrize("by", ["objects", "images"])
+def test_an_image_whose_objects_are_all_decided_waits_for_the_word_that_none_is_missing(browser, serve, tmp_path, by):
+    from selenium.webdriver.common.keys import Keys
+
+    path = make_store(tmp_path / "shapes", 4, masks=False)
+    page = Page(browser, serve(path).address)
+    page.js("document.querySelector(`[value=${arguments[0]}]`).click()", by)
+    page.until(f"document.getElementById('place').textContent.startsWith('{by[:-1]}')")
+    halts, pressed = 0, 0
+    while "last one" not in page.notice():
+        shown = page.text("name")
+        page.keys("a")
+        pressed += 1
+        page.stored()
+        if page.notice().startswith("All objects of this image are decided. Enter"):
+            halts += 1
+            assert page.text("name") == shown
+            assert all(each.verdict == "accepted" for each in objects_of(path, shown).values())
+            page.keys("x")
+            assert all(each.verdict == "accepted" for each in objects_of(path, shown).values())
+            if halts == 1:
+                page.keys(Keys.ENTER)
+                page.stored()
+    assert halts == 4
+    assert pressed == count_of(path) + 3  # one more for each image that was left unmarked
+    assert sorted(states_of(path)) == ["new"] * 3 + ["reviewed"]
+    assert "All objects of 3 images are decided, but they are not marked as reviewed" in page.notice()
+    page.keys("v")
+    assert "Mark 3 images as reviewed: all their objects are decided." in page.text("question")
+    page.click("#yes")
+    page.until("document.getElementById('notice').textContent.includes('Reviewed: 3 images')")
+    assert states_of(path) == ["reviewed"] * 4
+    assert page.js("return document.getElementById('finish').hidden")
+    page.keys("u")
+    page.stored()
+    assert sorted(states_of(path)) == ["new"] * 3 + ["reviewed"]
+
+
+@pytest.mark.parametrize("by", ["objects", "images"])
+def test_enter_asks_once_where_a_guess_is_not_decided(browser, serve, tmp_path, by):
+    from selenium.webdriver.common.keys import Keys
+
+    path = small_store(tmp_path)
+    page = Page(browser, serve(path).address)
+    page.js("document.querySelector(`[value=${arguments[0]}]`).click()", by)
+    page.until(f"document.getElementById('place').textContent.startsWith('{by[:-1]}')")
+    page.keys(Keys.ENTER)
+    assert page.notice() == "1 object is undecided: sign 50 %. Enter again lets it stand, X rejects it."
+    page.keys("m")  # something else meanwhile: it asks again
+    page.keys(Keys.ENTER)
+    assert "undecided" in page.notice()
+    assert states_of(path) == ["new"]
+    page.keys(Keys.ENTER)
+    page.stored()
+    assert states_of(path) == ["reviewed"]
+    page.keys("u")
+    page.stored()
+    page.keys(Keys.ENTER, "x")
+    page.stored()
+    assert "All objects of this image are decided" in page.notice()
+    page.keys(Keys.ENTER)
+    page.stored()
+    assert states_of(path) == ["reviewed"]
+    assert objects_of(path, "small.png")[1].verdict == "rejected"
+
+
+def test_a_drawn_box_has_the_class_that_is_chosen_for_it(browser, serve, tmp_path):
+    from selenium.webdriver.common.keys import Keys
+
+    path = make_store(tmp_path / "shapes", 2, masks=False)
+    page = Page(browser, serve(path).address)
+    page.until("document.getElementById('picture').naturalWidth")
+    name, before = first(page, path)
+    drawn = lambda: [each.label for number, each in objects_of(path, name).items() if number not in before]
+    sketched = lambda: page.js("return document.querySelectorAll('.sketch').length")
+    page.keys("d")
+    assert "Drag a box" in page.notice()
+    page.keys(Keys.ESCAPE)
+    assert page.notice() == ""
+    page.keys("d")
+    page.drag((20, 30), (60, 50))
+    assert (page.notice(), sketched()) == ("", 1)
+    assert page.js("return document.getElementById('chooser').open")
+    page.keys(Keys.ESCAPE)  # without a class
+    page.stored()
+    assert (drawn(), sketched()) == ([], 0)
+    for keys in (("3",), (Keys.ENTER,), ("squ", Keys.ENTER)):
+        page.keys("d")
+        page.drag((20, 30), (60, 50))
+        page.keys(*keys)
+        page.stored()
+        page.keys("n", "p")  # something else is selected, and says nothing of the next class
+    assert drawn() == ["triangle", "triangle", "square"]
+    page.keys("d", Keys.PAGE_DOWN)
+    page.until(f"document.getElementById('name').textContent !== {json.dumps(name)}")
+    assert (page.notice(), page.js("return document.querySelectorAll('.drawing').length")) == ("", 0)
+    page.keys(Keys.ESCAPE, "a")
+    assert page.notice() == "No object is selected."
+    page.keys("m")
+    assert page.notice() == ""
+    assert page.js("return getComputedStyle(document.getElementById('stage')).userSelect") == "none"
+
+
+def test_all_that_are_this_sure_are_not_those_that_are_less(browser, serve, tmp_path):
+    folder = tmp_path / "images"
+    folder.mkdir()
+    Image.new("RGB", (64, 64)).save(folder / "small.png")
+    sures = (0.0234, 0.0233, 0.02, 0.3)
+    found = [Annotation(0, "sign", (k, k, 40, 40), score=sure, sources=(MODEL,)) for k, sure in enumerate(sures)]
+    with Store(tmp_path / "s.sqlite", create=True) as store:
+        store.settings["images"] = json.dumps(str(folder))
+        store.put(ImageRecord("small.png", "", (64, 64), tuple(found)), who="m")
+    page = Page(browser, serve(tmp_path / "s.sqlite").address)
+    page.click("#objects [data-id='1']")
+    page.keys("l")
+    page.until("document.getElementById('count').textContent.startsWith('2 objects')")
+    assert page.js("return document.forms[0].elements.low.value") == "0.0234"
+
+
+def test_rejecting_all_warns_and_leaves_what_is_accepted(browser, serve, tmp_path):
+    path = make_store(tmp_path / "shapes", 2, masks=False)
+    page = Page(browser, serve(path).address)
+    name, accepted = page.text("name"), page.selected()
+    page.keys("a")
+    page.stored()
+    page.js("document.forms[0].elements.verdict.value = ''; document.forms[0].dispatchEvent(new Event('change'))")
+    count = count_of(path)
+    page.until(f"document.getElementById('count').textContent.startsWith('{count} objects')")
+    page.click("#reject-all")
+    page.until("document.getElementById('ask').open")
+    assert f"Reject: {count - 1} objects in 2 images? 1 decided object stays as it is." in page.text("question")
+    assert page.js("return document.getElementById('yes').className") == "bad"
+    page.click("#yes")
+    page.until("document.getElementById('notice').textContent.startsWith('Stored')")
+    verdicts = {
+        (each, object.id): object.verdict
+        for each in ("shapes 000.png", "shapes 001.png")
+        for object in objects_of(path, each).values()
+    }
+    assert verdicts.pop((name, accepted)) == "accepted"
+    assert set(verdicts.values()) == {"rejected"}
+
+
+CUT = """
+const parts = ['button', 'input', 'dd', 'span', 'select', 'label'].map((name) => `aside ${name}`);
+return [...document.querySelectorAll(parts)].filter((each) => {
+  const place = each.getBoundingClientRect(), side = each.closest('aside').getBoundingClientRect();
+  return place.width && !each.closest('fieldset, #classes') && each.scrollWidth > each.clientWidth + 1 && each.clientWidth
+    || place.right > side.right;
+}).map((each) => each.outerHTML.slice(0, 80));
+"""
+
+
+@pytest.mark.parametrize("width", [1280, 700])
+def test_nothing_at_the_sides_is_cut(browser, serve, tmp_path, width):
+    attributes = {"colour": "orange", "colours": ("orange 0.33", "brown 0.18", "black 0.17", "purple 0.12")}
+    path = small_store(tmp_path, attributes=attributes)
+    page = Page(browser, serve(path).address)
+    metrics = {"width": width, "height": 800, "deviceScaleFactor": 1, "mobile": False}
+    browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", metrics)
+    try:
+        page.js("document.querySelector('#facts dd').textContent = 'accepted, touched by a person'")
+        assert page.js(CUT) == []
+    finally:
+        browser.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
 
 
 LATENCY = """

@@ -264,6 +264,32 @@ def test_filters_by_class_source_probability_attribute_verdict_and_state(tmp_pat
     assert index.attributes() == {"colour": ["blue", "red"]}
 
 
+def test_colours_are_filtered_by_name_and_other_texts_as_they_are(tmp_path):
+    described = (
+        {"label": "cup", "attributes": {"colours": ("black 0.62", "grey 0.30"), "text": ("Exit 0.5", "42")}},
+        {"label": "cup", "attributes": {"colours": ("grey 0.90", "white 0.10"), "text": "grey 0.90"}},
+        {"label": "cup", "attributes": {"colours": ("dark grey",)}},
+    )
+    with Store(tmp_path / "s", create=True) as store:
+        store.put(ImageRecord("a", "", (9, 9), objects(*described)), who="one")
+        index = Index(store)
+    assert index.attributes() == {
+        "colours": ["black", "dark grey", "grey", "white"],
+        "text": ["42", "Exit 0.5", "grey 0.90"],
+    }
+    shown = lambda *pair: sorted(each for _, each in index.objects(Filters(attribute=pair), abs).entries)
+    assert shown("colours", "grey") == [1, 2]
+    assert shown("colours", "black") == [1]
+    assert shown("text", "Exit 0.5") == [1]
+
+
+def test_images_without_an_object_count_as_images_of_the_queue(page, opened):
+    opened.put(ImageRecord("empty.png", "", (9, 9)), who="m")
+    found = page.get("/api/queue", {"by": "images"}).json()
+    assert (found["total"], found["images"]) == (5, 5)
+    assert page.get("/api/queue").json()["images"] == 4
+
+
 def test_a_guess_with_a_note_waits_with_the_doubt_that_it_had(page, opened):
     before, unsure = entries(page), {"verdict": "new", "low": 0.99}
     (number, object), surest = before[0], entries(page, **unsure)
@@ -436,10 +462,48 @@ def test_many_at_once_are_one_step(page, opened):
     assert count > 1
     body = {"key": "1", "filters": filters, "action": "accept", "count": count + 1}
     assert page.post("/api/many", body).status == 409
-    assert page.post("/api/many", {**body, "key": "2", "count": count}).json() == {"count": count, "left": 0}
+    answer = page.post("/api/many", {**body, "key": "2", "count": count}).json()
+    assert (answer["count"], answer["left"]) == (count, 0)
     assert not fitting()
     assert page.post("/api/undo", {"key": "3"}).json()["several"]
     assert len(fitting()) == count
+
+
+def test_images_whose_objects_are_all_decided_are_counted_and_marked_in_one_step(page, opened):
+    empty, noted = ImageRecord("empty.png", "", (9, 9)), objects({"label": "cup", "score": 0.4})
+    for record in (empty, empty._replace(name="noted.png", objects=noted)):
+        opened.put(record, who="m")
+    page.get("/api/queue")
+    change(page, 5, ("note", 1, "a mug?"))  # touched, not decided
+    complete = lambda: page.get("/api/queue").json()["complete"]
+    names = [*(f"shapes {number:03}.png" for number in range(4)), "empty.png", "noted.png"]
+    states = lambda: [opened.get(name).state for name in names]
+    assert complete() == 0
+    for number in range(1, 4):
+        *others, last = (each.id for each in opened.get(names[number]).objects)
+        change(page, number, *(("accept", each) for each in others))
+        assert complete() == number - 1
+        assert change(page, number, ("reject", last)).json()["complete"] == complete() == number
+    change(page, 3, ("reviewed",))
+    assert complete() == 2
+    assert page.post("/api/finish", {"key": "1", "count": 3}).status == 409
+    assert states() == ["new", "new", "new", "reviewed", "new", "new"]
+    assert page.post("/api/finish", {"key": "2", "count": 2}).json() == {"count": 2, "left": 0, "complete": 0}
+    assert states() == ["new", "reviewed", "reviewed", "reviewed", "new", "new"]
+    assert page.post("/api/undo", {"key": "3"}).json()["complete"] == 2
+    assert states() == ["new", "new", "new", "reviewed", "new", "new"]
+
+
+@pytest.mark.parametrize("state", ["reviewed", "accepted"])
+def test_an_export_tells_of_images_that_nobody_has_marked_as_reviewed(page, opened, tmp_path, capsys, state):
+    for number, name in enumerate(opened.names()[:2]):
+        change(page, number, *(("accept", each.id) for each in opened.get(name).objects))
+    change(page, 0, ("reviewed",))
+    flags = [f"--output={tmp_path / 'x.json'}", "--format=coco", f"--state={state}"]
+    assert annotate.main(["export", str(opened.path), *flags]) == 0
+    told = capsys.readouterr().out
+    assert ("of 1 image left out all objects are decided" in told) == (state == "reviewed")
+    assert "3 images of state new" in told
 
 
 @pytest.mark.parametrize(
@@ -466,6 +530,7 @@ def test_many_at_once_are_one_step(page, opened):
         ("many", '{"key": "1"}'),
         ("many", '{"key": "1", "filters": {"low": "x"}}'),
         ("many", '{"key": "1", "filters": {"verdict": "good"}}'),
+        ("finish", '{"count": 1}'),
         ("many", json.dumps({"key": "1", "filters": {"attribute": "[" * 100_000}})),
         ("undo", "{}"),
     ],

@@ -5,15 +5,19 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import NamedTuple, get_args
 
+from jaxvision.annotate import order
 from jaxvision.annotate.exchange import exchange
 from jaxvision.annotate.records import Annotation, ImageRecord, State
 from jaxvision.annotate.store import Store, file_of
+from jaxvision.errors import amount
 from jaxvision.formats import converting
 from jaxvision.formats.converting import Format, Masks
 from jaxvision.formats.labelled import Dataset, Loss
 from jaxvision.formats.losses import told
 
 STATES: tuple[State, ...] = get_args(State)
+COMPLETE = "complete"
+"""Counts the images of `Exported.complete` beside what is left out."""
 
 
 class Wanted(NamedTuple):
@@ -43,6 +47,8 @@ class Exported(NamedTuple):
     """What the format has no place for."""
     left_out: list[Loss]
     """What of the store was not wanted, or can't be."""
+    complete: int = 0
+    """Images that were left out since nobody marked them as reviewed, though all their objects are decided."""
 
 
 def export(
@@ -68,20 +74,21 @@ def export(
       DataError: for no store, for what is there already, and for what the format can't hold at all.
     """
     with Store(file_of(store), readonly=True) as opened:
-        found, left_out = chosen(opened, wanted or Wanted())
+        found, left_out, complete = chosen(opened, wanted or Wanted())
         images = _folder(opened)
     losses = converting.write(found, output, format, replace=replace, images=images, masks=masks)
-    return Exported(found, losses, left_out)
+    return Exported(found, losses, left_out, complete)
 
 
-def chosen(store: Store, wanted: Wanted) -> tuple[Dataset, list[Loss]]:
-    """The dataset of the records that are wanted, and what is left out of it."""
+def chosen(store: Store, wanted: Wanted) -> tuple[Dataset, list[Loss], int]:
+    """The dataset of the records that are wanted, what is left out of it, and `Exported.complete`."""
     counts: dict[str, int] = {}
     classes = json.loads(store.settings.get("classes", "[]"))
     found = exchange(_wanted(store.records(), wanted, counts), classes)
     counts["image that can't be read"] = len(found.failures)
     counts["rejected object"] = found.rejected
-    return found.dataset, [Loss(what, count) for what, count in counts.items() if count]
+    complete = counts.pop(COMPLETE, 0)
+    return found.dataset, [Loss(what, count) for what, count in counts.items() if count], complete
 
 
 def _wanted(records: Iterable[ImageRecord], wanted: Wanted, counts: dict[str, int]) -> Iterator[ImageRecord]:
@@ -90,6 +97,7 @@ def _wanted(records: Iterable[ImageRecord], wanted: Wanted, counts: dict[str, in
         if record.state not in wanted.states:
             what = f"image of state {record.state}"
             counts[what] = counts.get(what, 0) + 1
+            counts[COMPLETE] = counts.get(COMPLETE, 0) + ("reviewed" in wanted.states and order.complete(record))
             continue
         kept = tuple(each for each in record.objects if each.verdict == "rejected" or wanted.has(each, record.state))
         what = "guess below the least score or probability"
@@ -106,4 +114,9 @@ def _folder(store: Store) -> Path | None:
 def lines(store: Path, output: Path, format: Format, exported: Exported) -> list[str]:
     """What to tell of an export."""
     left_out = [f"left out of {store}: {told(exported.left_out)}"] if exported.left_out else []
+    if exported.complete:
+        left_out.append(
+            f"of {amount(exported.complete, 'image')} left out all objects are decided: if none is missing, mark as "
+            f"reviewed in `annotate review` (Enter, or V for all of them), and export again"
+        )
     return [*converting.lines(output, format, exported.dataset, exported.losses), *left_out]

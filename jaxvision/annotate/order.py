@@ -66,6 +66,11 @@ def undecided(record: ImageRecord) -> list[Annotation]:
     return [each for each in record.objects if not each.decided and each.verdict != "rejected"]
 
 
+def complete(record: ImageRecord) -> bool:
+    """Whether all objects of an image are decided, but nobody has said yet that none is missing: it is not reviewed."""
+    return record.state != "reviewed" and any(each.decided for each in record.objects) and not undecided(record)
+
+
 def objects(records: Iterable[ImageRecord]) -> list[Place]:
     """All undecided guesses, the most doubtful first; of equal ones in order of name and id."""
     found = []

@@ -92,7 +92,8 @@ class Desk:
         find = self.index.images if query.get("by") == "images" else self.index.objects
         found = find(filters_of(query), order)
         entries = [list(each) for each in found.entries[:MOST_ENTRIES]]
-        return {"entries": entries, "total": len(found.entries), "images": found.images, "objects": found.objects}
+        counts = {"total": len(found.entries), "images": found.images, "objects": found.objects}
+        return {"entries": entries, **counts, "complete": len(self.index.complete)}
 
     def record(self, number: int) -> Answer:
         """All that is known of an image."""
@@ -144,7 +145,7 @@ class Desk:
 
     def _changed(self, name: str) -> Answer:
         self.index.follow()
-        return {"record": self._view(name)}
+        return {"record": self._view(name), "complete": len(self.index.complete)}
 
     def many(self, body: Answer) -> Answering:
         """Does one thing to all objects that filters let through: `{key, filters, action, value, count}`, as one step.
@@ -168,13 +169,31 @@ class Desk:
         changes = [
             (record.name, one._replace(object=each.id), record.version) for record, objects in found for each in objects
         ]
+        return self._applied(changes)
+
+    def finish(self, body: Answer) -> Answering:
+        """Marks the images whose objects are all decided as reviewed: `{key, count}`, as one step.
+
+        Images that another process changes meanwhile are left as they are; `left` is how many.
+
+        Raises:
+          Outdated: if they are not `count` any more, as the person was asked.
+        """
+        self.index.follow()
+        records = [self.index.records[number] for number in sorted(self.index.complete)]
+        if len(records) != body.get("count"):
+            raise Outdated(f"by now these are {amount(len(records), 'image')}: look again, and decide then", None)
+        return self._applied([(record.name, Change("reviewed"), record.version) for record in records])
+
+    def _applied(self, changes: list[tuple[str, Change, int]]) -> Answering:
+        """Changes many images; the answer counts the changes, and the images that were left."""
         left = self.store.apply_in_portions(changes, self.who)
-        answer = {"count": count - sum(name in left for name, *_ in changes), "left": len(left)}
+        answer = {"count": sum(name not in left for name, *_ in changes), "left": len(left)}
         return lambda: self._followed(answer)
 
     def _followed(self, answer: Answer) -> Answer:
         self.index.follow()
-        return answer
+        return {**answer, "complete": len(self.index.complete)}
 
     def undo(self, body: Answer) -> Answering:
         """Takes back what this person did last; also before a restart."""
@@ -195,10 +214,11 @@ class Desk:
     def _turned(self, name: str) -> Answer:
         several = len(self.index.follow()) > 1
         last = [event.object for event in self.store.history(name)[-1:]]
-        return {"record": self._view(name), "object": last[0] if last else None, "several": several}
+        answer = {"record": self._view(name), "object": last[0] if last else None, "several": several}
+        return {**answer, "complete": len(self.index.complete)}
 
     def once(self, action: str, body: Answer) -> Answer:
-        """Does an action of the page, `change`, `many`, `undo` or `redo`, unless its key says that it has been done.
+        """Does an action of the page (`change`, `many`, `finish`, `undo`, `redo`), unless its key says that it has been done.
 
         An action that was done, but whose answer could not be made, is answered when it is sent again.
         """

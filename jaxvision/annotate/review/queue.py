@@ -3,6 +3,7 @@
 `Index` keeps what is known of all images but the masks, and follows what is stored, by this process or another.
 """
 
+import re
 from collections.abc import Callable, Mapping
 from typing import Literal, NamedTuple
 
@@ -13,6 +14,8 @@ from jaxvision.formats.labelled import Value
 
 MOST_VALUES = 50
 """Values of an attribute that are listed."""
+FRACTION = re.compile(r" [01]\.\d+$")
+"""What stands behind the name of a colour, as in `red 0.62` (`attributes`)."""
 
 
 def wrongness(record: ImageRecord) -> list[float]:
@@ -42,7 +45,7 @@ class Filters(NamedTuple):
     """Least probability, or score where there is none (`order.sureness`); what a person has decided has 1."""
     high: float = 1.0
     attribute: tuple[str, Value] | None = None
-    """Key and value, or one of the texts where it has several."""
+    """Key and value, or one of the texts where it has several; of `colours` the name of one."""
     verdict: Literal["new", "accepted", "rejected", "human"] | None = "new"
     """New: not decided, in an image that nobody has looked at as a whole; human: touched by a person."""
     state: State | None = None
@@ -87,7 +90,7 @@ class Queue(NamedTuple):
     entries: list[Entry]
     images: int
     objects: int
-    """How many objects fit, in how many images."""
+    """How many objects fit, in how many images; by images those without an object count, too."""
 
 
 class Index:
@@ -100,6 +103,8 @@ class Index:
         self.wrong: list[dict[int, float]] = []
         """Probability that it is wrong of each object, by number of the image and id."""
         self.numbers: dict[str, int] = {}
+        self.complete: set[int] = set()
+        """Numbers of the images whose objects are all decided, but that are not reviewed (`order.complete`)."""
         self._sources: dict[tuple[Source, ...], tuple[Source, ...]] = {}
         self._seen = self._last()
         for record in store.records():
@@ -126,6 +131,7 @@ class Index:
         self.records[number : number + 1] = [light]
         wrong = zip((each.id for each in record.objects), wrongness(light), strict=True)
         self.wrong[number : number + 1] = [dict(wrong)]
+        (self.complete.add if order.complete(light) else self.complete.discard)(number)
 
     def _light(self, each: Annotation) -> Annotation:
         return each._replace(segmentation=None, sources=self._sources.setdefault(each.sources, each.sources))
@@ -151,7 +157,8 @@ class Index:
             elif filters.without_objects(record):
                 last.append(number)
         found.sort(key=lambda each: -each[0])
-        return Queue([Entry(number, None) for number in [*(number for _, number in found), *last]], len(found), objects)
+        numbers = [*(number for _, number in found), *last]
+        return Queue([Entry(number, None) for number in numbers], len(numbers), objects)
 
     def matching(self, filters: Filters) -> list[tuple[ImageRecord, list[Annotation]]]:
         """The images that have objects which fit, each with those."""
@@ -179,6 +186,8 @@ class Index:
 
 
 def _values(each: Annotation, key: str) -> tuple[Value, ...]:
-    """The values of an attribute: one, several texts, or none."""
+    """The values of an attribute: one, several texts, or none; of `colours` the names, without the fractions after them."""
     value = each.attributes.get(key)
+    if key == "colours" and isinstance(value, tuple):
+        return tuple(dict.fromkeys(FRACTION.sub("", text) for text in value))
     return () if value is None else value if isinstance(value, tuple) else (value,)

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 PORT = 8017
 TYPES = {".html": "text/html", ".js": "text/javascript", ".css": "text/css", ".svg": "image/svg+xml"}
 """Types of the files that the page is made of."""
-ACTIONS = ("change", "many", "undo", "redo")
+ACTIONS = ("change", "many", "finish", "undo", "redo")
 """What a person can do, each a method of `Desk`."""
 
 STATUS: Mapping[Any, int] = {Missing: 404, BadImage: 404, WorkdirError: 503, DataError: 400}

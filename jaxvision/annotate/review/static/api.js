@@ -47,7 +47,7 @@ export class Outbox {
 
   step(direction) { this.push({ path: `/api/${direction}`, number: null }); }
 
-  many(body) { this.push({ path: "/api/many", number: null, body }); }
+  many(body, path = "/api/many") { this.push({ path, number: null, body }); }
 
   push(job) {
     job.key = `${this.tab}-${++this.count}`;

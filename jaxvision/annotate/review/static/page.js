@@ -2,12 +2,14 @@
 
 import { get, Outbox } from "./api.js";
 import { allowed, applied, valueOf } from "./changes.js";
-import { $, amount, fillFilters, inOrder, made, ObjectList, readFilters, showClasses, showObject } from "./panel.js";
+import { $, amount, fillFilters, inOrder, made, ObjectList, percent, readFilters, showClasses, showObject } from "./panel.js";
 import { paint, Stage } from "./stage.js";
 
 const KEPT = 12; // records that the page holds on to
 let session, queue = { entries: [], total: 0 }, position = 0, record = null, selected = null, numbers = new Map();
-let drawings = 0, lastLabel = null, coming = 0; // how many records are waited for: what is shown is not what is meant then
+let drawings = 0, lastLabel = null, lastDrawn = null, coming = 0; // how many records are waited for: what is shown is not what is meant then
+let complete = 0; // images whose objects are all decided, but that nobody has marked as reviewed
+let ended = false, halted = false, asked = null; // the end of the queue is told; behind the last of an image; image that Enter asked about
 const records = new Map(), finished = new Set();
 
 const outbox = new Outbox({ told: tellStored, stored: onStored, conflict: onConflict, refused: onRefused });
@@ -32,7 +34,8 @@ function adopt(found) {
 }
 
 function show(found) {
-  if (found.number !== record?.number) $("changed").hidden = true;
+  const other = found.number !== record?.number;
+  if (other) { $("changed").hidden = true; asked = null; }
   record = found;
   learn(found.objects.map((each) => each.label));
   $("name").textContent = $("name").title = found.name;
@@ -42,6 +45,7 @@ function show(found) {
   $("picture").alt = found.name;
   tellEmpty(found.failure ? `This image can't be read: ${found.failure}` : "");
   stage.show(found, numbers);
+  if (other) pass();
   list.show(found, numbers);
   select(found.objects.some((each) => each.id === selected) ? selected : null);
 }
@@ -71,6 +75,7 @@ function tellEmpty(text) {
 async function loadQueue(keep = false) {
   const at = queue.entries[position];
   queue = await get(`/api/queue?${readFilters()}`);
+  complete = queue.complete;
   if (!keep) finished.clear();
   const again = keep && at ? queue.entries.findIndex(([number, id]) => number === at[0] && id === at[1]) : 0;
   tellCount();
@@ -84,10 +89,13 @@ function tellCount() {
   const { total, images, objects } = queue;
   $("count").textContent = total ? `${amount(objects, "object")} in ${amount(images, "image")}` : "Nothing fits these filters.";
   for (const id of ["accept-all", "reject-all", "rename-all"]) $(id).disabled = !objects;
+  $("finish").hidden = !complete;
+  $("finish-count").textContent = `Mark ${amount(complete, "image")} as reviewed…`;
 }
 
 async function go(to) {
   if (!queue.entries.length) return;
+  halted = false;
   position = Math.min(Math.max(to, 0), queue.entries.length - 1);
   const [number, id] = queue.entries[position], at = position;
   let found;
@@ -118,6 +126,7 @@ function tellPlace() {
 const byImages = () => document.forms[0].elements.by.value === "images";
 
 function nextObject(step) {
+  if (halted && byImages()) return nextImage(step);
   if (!byImages()) {
     if (position + step >= queue.entries.length) return end();
     return go(position + step);
@@ -138,12 +147,28 @@ function nextImage(step) {
 
 function end() {
   if (queue.entries.length < queue.total) return loadQueue();
-  tell("That was the last one of this queue.");
+  tellEnd();
 }
+
+function tellEnd() {
+  const are = complete === 1 ? "it is" : "they are";
+  const rest = complete ? ` All objects of ${amount(complete, "image")} are decided, but ${are} not marked as reviewed: V marks ${complete === 1 ? "it" : "them"}.` : "";
+  hint(`That was the last one of this queue.${rest}`, true);
+  ended = true;
+}
+
+// Whether all objects of an image are decided, by a person, but the image is not marked as reviewed.
+function isComplete({ state, objects }) {
+  return state !== "reviewed" && objects.some((each) => each.human && each.verdict !== "new")
+    && objects.every((each) => each.verdict === "rejected" || (each.human && each.verdict === "accepted"));
+}
+
+const COMPLETE = "All objects of this image are decided. Enter: none is missing, the image is reviewed. A or N: go on without that.";
 
 // What a person does --------------------------------------------------------------------------------------------------
 
 function select(id) {
+  if (id !== null) halted = false;
   selected = id;
   stage.select(id);
   list.select(id);
@@ -159,12 +184,13 @@ function act(changes) {
   if (coming) return;
   if (outbox.state === "gone" || outbox.state === "locked") return tell(AWAY);
   outbox.change(record.number, changes);
-  const after = changes.reduce(applied, record);
+  const after = changes.reduce(applied, record), completes = !isComplete(record) && isComplete(after);
   records.set(after.number, after);
   for (const each of changes) finish(each);
   show(after);
   tellPlace();
-  return after;
+  if (completes) hint(COMPLETE, true);
+  return { completes };
 }
 
 function finish({ action, object }) {
@@ -175,11 +201,14 @@ function finish({ action, object }) {
 function decide(action) {
   if (coming) return;
   const object = chosen();
-  if (!object) return tell("No object is selected.");
+  if (!object && halted) return action === "accept" ? nextObject(1) : hint(COMPLETE, true);
+  if (!object) return hint("No object is selected.");
   const removes = action === "reject" && !object.sources.length;
-  if (!act([{ action: removes ? "delete" : action, object: object.id }])) return;
-  if (removes) return select(null);
-  nextObject(1);
+  const done = act([{ action: removes ? "delete" : action, object: object.id }]);
+  if (!done) return;
+  if (!removes && !done.completes) return nextObject(1);
+  select(null);
+  halted = done.completes;
 }
 
 function rename(label) {
@@ -200,14 +229,33 @@ function setAttribute(id, key, value) {
   if (object) act([{ action: "attribute", object: id, value: [key, value] }]);
 }
 
+// What is drawn waits for its class; without one it is given up.
 function draw(box) {
-  const label = lastLabel ?? chosen()?.label ?? session.classes[0] ?? "object", drawn = -(++drawings);
-  if (act([{ action: "add", value: { label, box }, drawn }])) select(drawn);
+  silence();
+  const add = (label) => {
+    const drawn = -(++drawings);
+    lastDrawn = label;
+    stage.draws(false);
+    if (act([{ action: "add", value: { label, box }, drawn }])) select(drawn);
+  };
+  choose(add, lastDrawn ?? lastLabel ?? session.classes[0] ?? "object", () => stage.draws(false));
 }
 
 function reviewed() {
   if (!record || coming) return;
+  const open = inOrder(record).filter((each) => each.verdict === "new");
+  if (record.state !== "reviewed" && open.length && asked !== record.number) return askAbout(open);
   if (record.state === "reviewed" || act([{ action: "reviewed" }])) nextImage(1);
+}
+
+// Enter once more marks the image although guesses are undecided.
+function askAbout(open) {
+  asked = record.number;
+  select(open[0].id);
+  const sure = (each) => each.probability ?? each.score, more = open.length > 3 ? ", …" : "";
+  const names = open.slice(0, 3).map((each) => each.label + (sure(each) === null ? "" : ` ${percent(sure(each))}`)).join(", ") + more;
+  if (open.length === 1) hint(`1 object is undecided: ${names}. Enter again lets it stand, X rejects it.`, true);
+  else hint(`${amount(open.length, "object")} are undecided: ${names}. Enter again lets them stand, X rejects the selected one.`, true);
 }
 
 function acceptImage() {
@@ -216,20 +264,34 @@ function acceptImage() {
 }
 
 async function many(action, value) {
-  const count = queue.objects, what = { accept: "Accept", reject: "Reject", rename: `Rename to “${value}”` }[action];
-  if (!await ask(`${what}: ${amount(count, "object")} in ${amount(queue.images, "image")}? One undo takes it back.`)) return;
-  outbox.many({ filters: Object.fromEntries(readFilters()), action, value, count });
+  const filters = Object.fromEntries(readFilters()), what = { accept: "Accept", reject: "Reject", rename: `Rename to “${value}”` }[action];
+  if (action === "reject") filters.verdict ??= "new"; // what is accepted is rejected only where the filter asks for it
+  let found;
+  try { found = await get(`/api/queue?${new URLSearchParams({ ...filters, by: "objects" })}`); } catch (error) { return tell(error.message); }
+  const { objects: count, images } = found, kept = queue.objects - count;
+  if (!count) return hint(`All of these are decided by now.${action === "reject" ? " To reject accepted ones, filter by the verdict “accepted”." : ""}`);
+  const stay = kept > 0 ? ` ${amount(kept, "decided object")} ${kept === 1 ? "stays as it is" : "stay as they are"}.` : "";
+  if (!await ask(`${what}: ${amount(count, "object")} in ${amount(images, "image")}?${stay} One undo takes it back.`, action === "reject")) return;
+  outbox.many({ filters, action, value, count });
 }
 
-function ask(text) {
+async function finishAll() {
+  const count = complete, their = count === 1 ? "its" : "their";
+  if (!count) return hint("There is no image whose objects are all decided, but that is not marked as reviewed.");
+  const text = `Mark ${amount(count, "image")} as reviewed: all ${their} objects are decided. Objects without a guess are then held to be absent.`;
+  if (await ask(`${text} One undo takes it back.`)) outbox.many({ count }, "/api/finish");
+}
+
+function ask(text, warns = false) {
   $("question").textContent = text;
+  $("yes").className = warns ? "bad" : "good";
   $("ask").returnValue = "";
   $("ask").showModal();
   return new Promise((answer) => $("ask").addEventListener("close", () => answer($("ask").returnValue === "yes"), { once: true }));
 }
 
-// A class by its first letters.
-function choose(then) {
+// A class by its first letters, or by its number; `first` is the one that Enter takes. `givenUp` is called where none is chosen.
+function choose(then, first = null, givenUp = null) {
   const input = $("class-input"), options = $("class-list");
   const fitting = () => {
     const text = input.value.trim().toLowerCase();
@@ -239,21 +301,28 @@ function choose(then) {
   };
   let at = 0;
   const fill = () => {
-    const names = fitting().slice(0, 12), text = input.value.trim();
+    const text = input.value.trim(), before = first !== null && !text ? [first] : [];
+    const names = [...before, ...fitting().filter((each) => !before.includes(each))].slice(0, 12);
     if (text && !session.classes.includes(text)) names.push(text);
     at = Math.min(at, Math.max(names.length - 1, 0));
     options.replaceChildren(...names.map((name, k) => {
       const item = made("li", { className: k === at ? "current" : "", textContent: name });
       if (!session.classes.includes(name)) item.append(made("em", { textContent: " new class" }));
+      else if (session.classes.indexOf(name) < 9) item.append(made("kbd", { textContent: session.classes.indexOf(name) + 1 }));
       item.addEventListener("click", () => take(name));
       return item;
     }));
     return names;
   };
-  const take = (name) => { $("chooser").close(); if (name) then(name); };
+  let taken = false;
+  const take = (name) => { taken = Boolean(name); $("chooser").close(); if (name) then(name); };
+  $("chooser").onclose = () => taken || givenUp?.();
   input.value = "";
+  input.placeholder = first === null ? "class" : "class of the new object";
   input.oninput = () => { at = 0; fill(); };
   input.onkeydown = (event) => {
+    const numbered = !input.value && /^[1-9]$/.test(event.key) && session.classes[event.key - 1];
+    if (numbered && !session.classes.some((each) => each.startsWith(event.key))) { event.preventDefault(); take(numbered); }
     if (event.key === "Enter") { event.preventDefault(); take(fill()[at]); }
     if (event.key === "ArrowDown" || event.key === "ArrowUp") { event.preventDefault(); at = Math.max(at + (event.key === "ArrowDown" ? 1 : -1), 0); fill(); }
   };
@@ -279,7 +348,7 @@ function startDrawing() {
   if (!record) return;
   if (stage.pencil) return stage.sketchInTheMiddle();
   stage.draws(true);
-  tell("Drag a box. Or press D again, move it with the arrows, with Shift resize it; Enter ends, Escape gives up.");
+  hint("Drag a box. Or press D again, move it with the arrows, with Shift resize it; Enter ends, Escape gives up.", true);
 }
 
 function pencilled() {
@@ -308,7 +377,8 @@ const KEYS = [
   ["← ↑ → ↓", "move the box; with Shift resize it, with Ctrl in large steps. A mask of polygons follows, one of pixels is removed", null, true],
   ["T", "attributes of the object", editAttributes, true],
   ["Y", "accept all of this image that are not decided", acceptImage],
-  ["Enter", "image is reviewed; go on to the next", () => (stage.pencil ? pencilled() : reviewed()), true],
+  ["Enter", "image is reviewed, nothing is missing; go on to the next", () => (stage.pencil ? pencilled() : reviewed()), true],
+  ["V", "images whose objects are all decided are reviewed", finishAll],
   ["PageDown", "next image", () => nextImage(1)],
   ["PageUp", "previous image", () => nextImage(-1)],
   ["U", "undo, also after a restart (Ctrl+Z)", () => step("undo"), true],
@@ -348,6 +418,8 @@ function onKey(event) {
   event.preventDefault();
   if (event.repeat && !REPEATED.has(key)) return;
   if (!ARROWS[key]) letGo();
+  if (key !== "Enter") asked = null;
+  pass();
   run();
 }
 
@@ -363,21 +435,22 @@ function step(direction) {
 }
 
 function escape() {
-  if (stage.pencil) return stage.draws(false);
+  if (stage.pencil) { stage.draws(false); return pass(); }
   stage.stop();
   select(null);
 }
 
 function editAttributes() {
-  if (!chosen()) return tell("No object is selected.");
+  if (!chosen()) return hint("No object is selected.");
   ($("attributes").querySelector("input") ?? $("new-attribute")).focus();
 }
 
 function alike() {
   const object = chosen(), form = document.forms[0].elements;
-  if (!object) return tell("No object is selected.");
+  if (!object) return hint("No object is selected.");
+  const decided = object.human && object.verdict !== "new";
   form.label.value = object.label;
-  form.low.value = Math.floor(20 * (object.probability ?? object.score ?? 0)) / 20;
+  form.low.value = decided ? 1 : object.probability ?? object.score ?? 0.5; // as the filter takes it, exactly: less sure ones are not meant
   form.high.value = 1;
   loadQueue().then(() => $("accept-all").focus());
 }
@@ -385,11 +458,13 @@ function alike() {
 // What the server says ------------------------------------------------------------------------------------------------
 
 function onStored(job, answer, more) {
+  if (answer.complete !== undefined) { complete = answer.complete; tellCount(); }
+  if (ended) tellEnd(); // with what is stored by now
   if (answer.nothing) return tell(job.path.endsWith("undo") ? "Nothing is left to undo." : "Nothing is left to redo.");
-  if (job.path === "/api/many") {
+  if (job.body) {
     records.clear();
     const left = answer.left ? ` ${amount(answer.left, "image")} changed meanwhile, and left as before.` : "";
-    tell(`Stored: ${amount(answer.count, "object")}.${left}`);
+    tell(job.path === "/api/finish" ? `Reviewed: ${amount(answer.count, "image")}.${left}` : `Stored: ${amount(answer.count, "object")}.${left}`);
     return reload();
   }
   if (more || !answer.record) return;
@@ -414,7 +489,7 @@ async function reload() {
 
 function onConflict(error, dropped, job) {
   if (error.answer.record) adopt(error.answer.record);
-  else if (job.path === "/api/many") reload();
+  else if (job.body) reload();
   tell(error.answer.record ? `Changed elsewhere meanwhile: ${amount(dropped, "action")} not stored. This is how it is now.` : error.message);
 }
 
@@ -436,15 +511,34 @@ function tellStored(state, count, reason = "") {
   else if (standing) unsay();
 }
 
-let fading, standing = "";
+let fading, standing = "", passing = false;
 
 // Says something for some seconds, or until `unsay`.
 function tell(text, stays = false) {
   if (stays) standing = text;
+  passing = ended = false;
   $("notice").textContent = text;
   $("notice").hidden = false;
   clearTimeout(fading);
-  if (!stays) fading = setTimeout(() => { $("notice").textContent = standing; $("notice").hidden = !standing; }, 6000);
+  if (!stays) fading = setTimeout(silence, 6000);
+}
+
+// Says something until the next key or click, or another image; if it does not last, for some seconds at most.
+function hint(text, lasts = false) {
+  tell(text);
+  if (lasts) clearTimeout(fading);
+  passing = true;
+}
+
+function pass() {
+  if (passing && !stage.pencil) silence();
+}
+
+function silence() {
+  passing = ended = false;
+  clearTimeout(fading);
+  $("notice").textContent = standing;
+  $("notice").hidden = !standing;
 }
 
 function unsay() {
@@ -465,9 +559,10 @@ function listen() {
   addEventListener("keydown", onKey);
   addEventListener("keyup", (event) => ARROWS[event.key] && letGo());
   addEventListener("blur", letGo);
+  addEventListener("pointerdown", () => { asked = null; pass(); }, true);
   addEventListener("beforeunload", (event) => outbox.waiting.length && event.preventDefault());
   const press = { undo: () => step("undo"), redo: () => step("redo"), accept: () => decide("accept"), reject: () => decide("reject"),
-    "open-help": () => $("help").showModal(), "accept-all": () => many("accept"), "reject-all": () => many("reject"),
+    "open-help": () => $("help").showModal(), "accept-all": () => many("accept"), "reject-all": () => many("reject"), finish: finishAll,
     "rename-all": () => choose((name) => many("rename", name)), yes: () => $("ask").close("yes"), no: () => $("ask").close("no") };
   for (const [id, run] of Object.entries(press)) $(id).addEventListener("click", () => { run(); if (!document.querySelector("dialog[open]")) stage.main.focus(); });
   document.forms[0].addEventListener("change", (event) => {

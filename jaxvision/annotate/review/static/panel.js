@@ -13,7 +13,7 @@ export function made(name, properties = {}, ...children) {
   return node;
 }
 
-const percent = (value) => `${(100 * value).toFixed(value > 0.995 && value < 1 ? 1 : 0)} %`;
+export const percent = (value) => `${(100 * value).toFixed(value > 0.995 && value < 1 ? 1 : 0)} %`;
 const MARKS = { accepted: "✓", rejected: "✕", new: "" };
 
 export function amount(count, noun) {
@@ -148,7 +148,7 @@ function attribute(key, value, session, change) {
     change(key, none ? null : now);
   };
   inputs.forEach((input) => input.addEventListener("change", store));
-  return made("label", {}, made("span", { textContent: key, title: key }), ...inputs, ...suggestions(key, session, inputs));
+  return made("label", { className: several ? "several" : "" }, made("span", { textContent: key, title: key }), ...inputs, ...suggestions(key, session, inputs));
 }
 
 // What other objects have there, as a list under the inputs; none if there is nothing.

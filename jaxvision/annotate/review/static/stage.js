@@ -50,10 +50,11 @@ export class Stage {
     this.record = record;
     this.classes = classes;
     if (other) {
+      if (this.pencil) this.draws(false);
       this.size = record.size;
       this.picture.removeAttribute("src"); // the picture of the image before is not to be seen until this one has come
       this.picture.src = record.picture;
-      this.selected = this.pencil = null;
+      this.selected = null;
       this.fit();
     }
     const kept = new Set(record.objects.map((each) => each.id));
@@ -330,7 +331,6 @@ export class Stage {
   drawn() {
     const box = this.pencil;
     if (!box?.length || box[2] - box[0] < LEAST || box[3] - box[1] < LEAST) return this.draws(true);
-    this.draws(false);
-    this.on.draw(box);
+    this.on.draw(box); // seen as a sketch until whoever is called ends the drawing
   }
 }
