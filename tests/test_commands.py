@@ -1,11 +1,15 @@
 """The list of the commands, and what all of them say to errors."""
 
 import argparse
+import asyncio
 import importlib
 import importlib.util
+import os
 import re
 import runpy
+import signal
 import sys
+import time
 import tomllib
 from pathlib import Path
 
@@ -13,6 +17,7 @@ import pytest
 
 from jaxvision import __main__ as listed
 from jaxvision import commands
+from jaxvision.machine.signals import Stopped, deferred, stoppable
 
 ROOT = Path(listed.__file__).parent
 
@@ -147,3 +152,28 @@ def test_what_takes_a_while_is_told_on_a_terminal_alone(capsys, monkeypatch):
     monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
     commands.under_way("compiling")
     assert capsys.readouterr().err == "jaxvision: compiling\n"
+
+
+def test_sigterm_in_a_callback_of_an_event_loop_ends_what_waits_for_it():
+    async def waiting():
+        asyncio.get_running_loop().call_soon(os.kill, os.getpid(), signal.SIGTERM)
+        await asyncio.sleep(5)
+
+    with pytest.raises(Stopped, match="SIGTERM"), stoppable():
+        asyncio.run(waiting())
+
+
+def test_deferred_signals_come_when_the_block_is_done():
+    seen = []
+
+    def told_to_end():
+        with deferred():
+            os.kill(os.getpid(), signal.SIGTERM)
+            time.sleep(0.05)
+            seen.append("block")
+        seen.append("after")
+
+    with pytest.raises(Stopped, match="SIGTERM"), stoppable():
+        told_to_end()
+    assert seen == ["block"]
+    assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL

@@ -181,7 +181,7 @@ def soon(cluster, job):
 
 
 def test_a_killed_run_is_told_as_failed_and_goes_on(cluster, tmp_path):
-    sweep = ("--sweep.learning_rate=0.01", "--retries=0", "--config.steps=600", *LONG)
+    sweep = ("--sweep.learning_rate=0.01", "--retries=0", "--config.steps=3000", *LONG)
     launch(cluster, tmp_path, *sweep)
     wait_for(cluster, tmp_path, lambda found: all(at.step > 100 for at in found.values()))
     (name,) = states(tmp_path)

@@ -17,8 +17,11 @@ ONCE = 3.0
 """Seconds within which another SIGTERM is the same request: a scheduler and a launcher may both send one."""
 
 
-class Stopped(BaseException):
-    """A signal asked the process to end; no `Exception`, so that nothing goes on after it."""
+class Stopped(SystemExit):
+    """A signal asked the process to end; no `Exception`, so that nothing goes on after it.
+
+    A `SystemExit`, since an event loop, such as Orbax reads in, logs any other error of a callback and goes on.
+    """
 
     def __init__(self, name: str):
         super().__init__(name)
@@ -44,6 +47,29 @@ def stoppable() -> Iterator[None]:
         yield
     finally:
         signal.signal(signal.SIGTERM, signal.SIG_DFL if before is None else before)
+
+
+@contextmanager
+def deferred() -> Iterator[None]:
+    """Inside this block SIGTERM and Ctrl-C wait for its end, where what they raise could be taken for something else.
+
+    Outside the main thread, where no signal can be caught, it changes nothing.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    came: list[int] = []
+    before = {
+        number: signal.signal(number, lambda number, frame: came.append(number))
+        for number in (signal.SIGTERM, signal.SIGINT)
+    }
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, signal.SIG_DFL if handler is None else handler)
+        for number in came:
+            signal.raise_signal(number)
 
 
 def leave_at_once(status: int) -> NoReturn:

@@ -24,6 +24,7 @@ from orbax.checkpoint import v1 as ocp
 
 from jaxvision.errors import CheckpointError
 from jaxvision.experiment import Keep, check_keep
+from jaxvision.machine.signals import deferred
 from jaxvision.run import notes as sealing
 from jaxvision.run import retention
 from jaxvision.run.damage import of_machine
@@ -59,6 +60,20 @@ def in_turn(method: Callable[P, R]) -> Callable[P, R]:
     @functools.wraps(method)
     def called(*args: P.args, **kwargs: P.kwargs) -> R:
         with contextlib.nullcontext() if _in_main_thread() else IN_TURN:
+            return method(*args, **kwargs)
+
+    return called
+
+
+def undisturbed(method: Callable[P, R]) -> Callable[P, R]:
+    """The method to its end, before SIGTERM or Ctrl-C is heeded: Orbax would make an unreadable file of what they raise.
+
+    Of several processes JAX has the signal.
+    """
+
+    @functools.wraps(method)
+    def called(*args: P.args, **kwargs: P.kwargs) -> R:
+        with deferred() if jax.process_count() == 1 else contextlib.nullcontext():
             return method(*args, **kwargs)
 
     return called
@@ -391,6 +406,7 @@ class Checkpoints:
         return DamagedCheckpoint(f"checkpoint {self.folder / str(step)} is damaged: another process can't read it")
 
     @in_turn
+    @undisturbed
     def load(self, step: int, like: PyTree) -> Saved:
         """The checkpoint of this step, verified against the digest that was saved with it.
 
