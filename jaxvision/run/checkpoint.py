@@ -1,19 +1,17 @@
 """Checkpoints on disk, by Orbax: saved asynchronously, verified when read, never half there."""
 
 import contextlib
-import functools
 import itertools
 import logging
 import math
 import os
 import shutil
 import tempfile
-import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Literal, NamedTuple, ParamSpec, TypeVar, cast
+from typing import Any, Literal, NamedTuple, cast
 
 import jax
 import jax.numpy as jnp
@@ -24,19 +22,17 @@ from orbax.checkpoint import v1 as ocp
 
 from jaxvision.errors import CheckpointError
 from jaxvision.experiment import Keep, check_keep
-from jaxvision.machine.signals import deferred
 from jaxvision.run import notes as sealing
 from jaxvision.run import retention
 from jaxvision.run.damage import of_machine
 from jaxvision.run.digest import digest, linear_digest
+from jaxvision.run.exclusive import in_main_thread, in_turn, undisturbed
 from jaxvision.run.notes import Scored
 from jaxvision.run.structure import abstract, check_same, named_types
 
 logger = logging.getLogger(__name__)
 # Where a file can't be read, Orbax logs the failure of every array besides raising it.
 logging.getLogger("asyncio").addFilter(lambda record: "exception was never retrieved" not in record.getMessage())
-P = ParamSpec("P")
-R = TypeVar("R")
 Which = Literal["best", "latest"] | int
 """A checkpoint: one of the two, or that of a step."""
 MISTAKEN = frozenset("[]*?\\")
@@ -49,38 +45,6 @@ LISTED = 32
 """Steps that Orbax may list although they were deleted."""
 OPEN_FILES = Path("/proc/self/fd")
 """Where Linux names the open files and folders of this process."""
-
-
-IN_TURN = threading.RLock()
-
-
-def in_turn(method: Callable[P, R]) -> Callable[P, R]:
-    """The method, at one time in one thread where runs have a thread each: Orbax counts what a process has under way."""
-
-    @functools.wraps(method)
-    def called(*args: P.args, **kwargs: P.kwargs) -> R:
-        with contextlib.nullcontext() if _in_main_thread() else IN_TURN:
-            return method(*args, **kwargs)
-
-    return called
-
-
-def undisturbed(method: Callable[P, R]) -> Callable[P, R]:
-    """The method to its end, before SIGTERM or Ctrl-C is heeded: Orbax would make an unreadable file of what they raise.
-
-    Of several processes JAX has the signal.
-    """
-
-    @functools.wraps(method)
-    def called(*args: P.args, **kwargs: P.kwargs) -> R:
-        with deferred() if jax.process_count() == 1 else contextlib.nullcontext():
-            return method(*args, **kwargs)
-
-    return called
-
-
-def _in_main_thread() -> bool:
-    return threading.current_thread() is threading.main_thread()
 
 
 class Saved(NamedTuple):
@@ -269,7 +233,7 @@ class Checkpoints:
             )
         old = retention.superfluous(self._scored(), self.keep)
         self._pending = (step, old, self._writer.submit(self._commit, response, old))
-        if not _in_main_thread():
+        if not in_main_thread():
             self.wait()
         if not self._proven:
             self._prove(step, state)
