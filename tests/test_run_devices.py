@@ -7,6 +7,7 @@ import shutil
 import socket
 import subprocess
 import sys
+import threading
 from collections import Counter
 from pathlib import Path
 
@@ -248,3 +249,20 @@ def test_a_run_resumes_on_other_devices(runs, tmp_path, saved_on, devices):
     run(tmp_path / "run", devices)
     check_same(before, rows(tmp_path / "run"))
     assert (tmp_path / "run/checkpoints/20").is_dir()
+
+
+def test_a_block_that_ends_does_not_wait_for_a_compilation():
+    going_on, compiled = threading.Event(), []
+
+    class Slow:
+        def lower(self, state, batch):
+            return self
+
+        def compile(self):
+            going_on.wait(20)
+            compiled.append(True)
+
+    with pytest.raises(KeyError), devices.compiling(Slow(), None, None):
+        raise KeyError
+    assert not compiled
+    going_on.set()

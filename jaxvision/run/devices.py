@@ -163,22 +163,25 @@ def step_on(mesh: Mesh, experiment: Experiment) -> tuple[TrainStep, TrainState]:
 def compiling(step: TrainStep, like: TrainState, batch: Batch) -> Iterator[TrainStep]:
     """The jitted step, which a thread compiles for these shapes meanwhile; its first call waits for that.
 
-    So does the end of the block, as nothing ends a compilation. Several processes each compile when they call it: there it
-    is the step as it is.
+    The end of the block does not: what a signal or an error ends is not kept by a compilation, which nothing else could end.
+    Several processes each compile when they call it: there it is the step as it is.
     """
     if jax.process_count() > 1:
         yield step
         return
     lowered = cast(jax.stages.Wrapped, step).lower(like, batch)
-    with ThreadPoolExecutor(1, "compiling") as threads:
-        compiled = threads.submit(lowered.compile)
+    threads = ThreadPoolExecutor(1, "compiling")
+    compiled = threads.submit(lowered.compile)
 
-        def waiting(state: TrainState, batch: Batch) -> tuple[TrainState, dict[str, Scalar]]:
-            if not compiled.done():
-                wait([compiled])  # where it failed, the call fails too, and says why
-            return step(state, batch)
+    def waiting(state: TrainState, batch: Batch) -> tuple[TrainState, dict[str, Scalar]]:
+        if not compiled.done():
+            wait([compiled])  # where it failed, the call fails too, and says why
+        return step(state, batch)
 
+    try:
         yield waiting
+    finally:
+        threads.shutdown(wait=False)
 
 
 def task_on(mesh: Mesh, experiment: Experiment) -> Task:
