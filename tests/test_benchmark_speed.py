@@ -159,13 +159,15 @@ def test_readme_table_has_the_newest_row_of_each(tmp_path):
     text = ["# Measurements", "| a | b |", "|---|---|"]
     for theirs in (0.5, 1.5):
         text += ["", table.HEAD, table.RULE, *table.lines(step, results(theirs), (100.0, 10.0))]
+    one = step._replace(cores=1)
+    text += ["", table.HEAD, table.RULE, *table.lines(one, results(0.5), (100.0, 10.0))]
     assert "0.50 (0.50 to 0.50), aim 1: **missed**" in text[7]
     assert text[7].endswith("| 1.50, aim 1.2: **missed** | 20 % of GEMM, 100 % of copy |")
     readme, file = tmp_path / "README.md", tmp_path / "RESULTS.md"
     file.write_text("\n".join(text))
     readme.write_text(f"before\n{run.BEGIN}\nold\n{run.END}\nafter\n")
     run.write_readme(readme, file)
-    rows = ["| step | all | torch | 1.50 (1.50 to 1.50) | 1 |"]
+    rows = ["| step | torch **1.50** | torch **0.50** (aim 1) |"]
     assert readme.read_text().splitlines() == ["before", run.BEGIN, *table.speed([])[:2], *rows, run.END, "after"]
     before = readme.read_text()
     run.write_readme(readme, file)

@@ -51,14 +51,24 @@ def test_keeps_what_the_loop_keeps(seed, threshold, kinds):
     np.testing.assert_array_equal(found, greedy(boxes, scores, valid, threshold, labels))
 
 
+@pytest.mark.parametrize("classes", [None, 2, 20])
 @pytest.mark.parametrize("threshold", THRESHOLDS)
-def test_block_by_block_keeps_the_same(monkeypatch, threshold):
-    monkeypatch.setattr(module, "WHOLE", 16)  # else so few are settled at once
-    monkeypatch.setattr(module, "BLOCK", 8)
-    monkeypatch.setattr(module, "STRIP", 16)
-    in_blocks = jax.jit(lambda boxes, scores, valid, labels: nms(boxes, scores, valid, threshold, labels))
+def test_block_by_block_keeps_the_same(monkeypatch, threshold, classes):
+    small = {
+        "WHOLE": 16,
+        "BLOCK": 8,
+        "STRIP": 16,
+        "WHOLE_BY_LABEL": 16,
+        "STRIP_BY_LABEL": 8,
+    }  # else all are settled at once
+    for name, value in small.items():
+        monkeypatch.setattr(module, name, value)
+    apart = classes is not None
+    in_blocks = jax.jit(
+        lambda boxes, scores, valid, labels: nms(boxes, scores, valid, threshold, labels if apart else None)
+    )
     for seed in range(5):
-        boxes, scores, valid, labels = crowd(seed, 75, 2)
+        boxes, scores, valid, labels = crowd(seed, 75, classes or 1)
         expected = greedy(boxes, scores, valid, threshold, labels)
         np.testing.assert_array_equal(in_blocks(boxes, scores, valid, labels), expected)
         two = jax.vmap(in_blocks)(*(np.stack([each, each[::-1]]) for each in (boxes, scores, valid, labels)))

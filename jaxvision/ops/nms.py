@@ -4,6 +4,7 @@ Rows that are not `valid` are never kept and remove nothing. Of equal scores the
 """
 
 from collections.abc import Callable
+from functools import partial
 from typing import NamedTuple
 
 import jax
@@ -19,12 +20,13 @@ is removed. Boxes of different labels leave each other alone; None: all compete.
 REMOVED = -1
 """The score of a box that is removed."""
 
-WHOLE = 1024
-"""Largest number of boxes that are settled at once, all pairs of them compared."""
 BLOCK = 128
-"""Boxes of a block, where there are more."""
-STRIP = 512
-"""Boxes behind a block that it is compared with at once; whole blocks."""
+"""Boxes of a block, where there are too many to be settled at once."""
+WHOLE, STRIP = 1024, 512
+"""Where all compete: boxes that are settled at once, all pairs compared; boxes behind a block that are compared with it at
+once, whole blocks."""
+WHOLE_BY_LABEL, STRIP_BY_LABEL = 256, 128
+"""The same where boxes have labels, and most pairs are of different ones."""
 
 
 @allowed(threshold=FINITE)
@@ -47,13 +49,14 @@ def nms(
       threshold: an IoU above it removes (torchvision's strict `>`).
       labels: boxes of different labels leave each other alone; None: all compete.
     """
-    order, n = jnp.argsort(jnp.where(valid, -scores, jnp.inf), stable=True), len(boxes)
-    if labels is None:
-        labels = jnp.zeros_like(order)
-    elif n > WHOLE:
-        order = order[jnp.argsort(labels[order], stable=True)]
-    rows = _Rows(boxes[order].T, labels[order])
-    settle = _at_once if n <= WHOLE else _by_block
+    n, whole, strip = len(boxes), *((WHOLE, STRIP) if labels is None else (WHOLE_BY_LABEL, STRIP_BY_LABEL))
+    keys = jnp.where(valid, -scores, jnp.inf), jnp.arange(n)
+    if labels is not None and n > whole:
+        order = jax.lax.sort((labels, *keys), num_keys=2)[-1]
+    else:
+        order = jax.lax.sort(keys, num_keys=1)[-1]
+    rows = _Rows(boxes[order].T, jnp.zeros_like(order) if labels is None else labels[order])
+    settle = _at_once if n <= whole else partial(_by_block, strip)
     return jnp.zeros(n, bool).at[order].set(settle(rows, valid[order], threshold))
 
 
@@ -92,14 +95,15 @@ def _at_once(rows: _Rows, valid: Bool[Array, "n"], threshold: float | int) -> Bo
     return _settle(_removes(rows, rows, threshold), valid)
 
 
-def _by_block(rows: _Rows, valid: Bool[Array, "n"], threshold: float | int) -> Bool[Array, "n"]:
+def _by_block(strip: int, rows: _Rows, valid: Bool[Array, "n"], threshold: float | int) -> Bool[Array, "n"]:
     """Greedy NMS of many boxes in order of their labels: block after block, each first cleared of what earlier blocks remove.
 
-    A block is compared with strips of the boxes behind it, as far as its last label goes; under `vmap` with all of them.
+    A block is compared with strips of the boxes behind it, as far as its last label goes; under `vmap` as far as any image's.
     """
-    n, padding = len(valid), (0, -len(valid) % STRIP)
+    n, padding = len(valid), (0, -len(valid) % strip)
     rows = _Rows(jnp.pad(rows.sides, ((0, 0), padding)), jnp.pad(rows.label, padding, "edge"))
-    strips = (n + padding[1]) // STRIP
+    ends = jnp.searchsorted(rows.label, rows.label[BLOCK - 1 :: BLOCK], side="right")
+    reached = -(-ends // strip)  # strips, as far as each block's last label goes
 
     def part(start: Array, length: int) -> _Rows:
         return _Rows(*(jax.lax.dynamic_slice_in_dim(each, start, length, axis=-1) for each in rows))
@@ -109,20 +113,17 @@ def _by_block(rows: _Rows, valid: Bool[Array, "n"], threshold: float | int) -> B
         current = part(start, BLOCK)
         kept = _settle(_removes(current, current, threshold), jax.lax.dynamic_slice_in_dim(alive, start, BLOCK))
 
-        def clear(alive: Array, others: _Rows, first: Array) -> Array:
-            hit = (_removes(current, others, threshold) & kept[:, None]).any(0)
-            hit &= jnp.arange(STRIP, dtype=first.dtype) + first >= start + BLOCK
-            before = jax.lax.dynamic_slice_in_dim(alive, first, STRIP)
-            return jax.lax.dynamic_update_slice_in_dim(alive, before & ~hit, first, axis=0)
-
-        def strip(number: Array, state: tuple[Array, _Rows]) -> tuple[Array, _Rows]:
+        def cleared(number: Array, state: tuple[Array, _Rows]) -> tuple[Array, _Rows]:
             alive, others = state  # carried: XLA on CPU is several times slower where it slices anew for each pair
-            reached = jnp.where(number * STRIP >= start, others.label[0], current.label[-1]) <= current.label[-1]
-            alive = jax.lax.cond(reached, clear, lambda alive, *_: alive, alive, others, number * STRIP)
-            return alive, part((number + 1) * STRIP, STRIP)
+            first = number * strip
+            hit = (_removes(current, others, threshold) & kept[:, None]).any(0)
+            hit &= jnp.arange(strip, dtype=first.dtype) + first >= start + BLOCK
+            before = jax.lax.dynamic_slice_in_dim(alive, first, strip)
+            alive = jax.lax.dynamic_update_slice_in_dim(alive, before & ~hit, first, axis=0)
+            return alive, part(first + strip, strip)
 
-        first = (start + BLOCK) // STRIP
+        first = (start + BLOCK) // strip
         alive = jax.lax.dynamic_update_slice_in_dim(alive, kept, start, axis=0)
-        return jax.lax.fori_loop(first, strips, strip, (alive, part(first * STRIP, STRIP)))[0]
+        return jax.lax.fori_loop(first, reached[number], cleared, (alive, part(first * strip, strip)))[0]
 
     return jax.lax.fori_loop(0, -(-n // BLOCK), block, jnp.pad(valid, padding))[:n]

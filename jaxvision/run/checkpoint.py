@@ -10,6 +10,7 @@ import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, cast
 
@@ -133,7 +134,12 @@ class Checkpoints:
 
     @property
     def steps(self) -> list[int]:
-        """The steps that have a checkpoint, ascending."""
+        """The steps that have a checkpoint, ascending; one that is being written is waited for.
+
+        Raises:
+          CheckpointError: if it can't be written.
+        """
+        self.wait()
         return [checkpoint.step for checkpoint in self._there()]
 
     def _there(self) -> list[Any]:
@@ -143,8 +149,10 @@ class Checkpoints:
         """The step of the best checkpoint by `keep.by`, of equal ones the earliest; None if none has that metric.
 
         Raises:
-          CheckpointError: if the metrics of one can't be read for the machine's reason, so that it may be the best.
+          CheckpointError: if the metrics of one can't be read for the machine's reason, so that it may be the best; if
+            one that is being written can't be.
         """
+        self.wait()
         scored = self._scored()
         unread = [each.step for each in scored if not each.known and each.step in self._unread]
         if unread:
@@ -221,26 +229,30 @@ class Checkpoints:
             if not metrics:
                 return
             self._set_aside(step)
-        tree = {"state": state, DIGEST: digest(state)}
         comparable = {k: float(v) for k, v in (metrics or {}).items() if math.isfinite(v)}
         self._metrics[step] = comparable
-        with _writing(self.folder / str(step)):
-            response = self._orbax.save_async(
-                step,
-                tree,
-                force=True,
-                custom_metadata=sealing.sealed(step, notes, comparable),
-            )
-        old = retention.superfluous(self._scored(), self.keep)
-        self._pending = (step, old, self._writer.submit(self._commit, response, old))
+        own = Scored(step, comparable if self.keep.by is not None else None)
+        old = retention.superfluous([*self._scored(), own], self.keep)
+        begin = partial(self._begin, step, sealing.sealed(step, notes, comparable))
+        if _leaves_all_to_its_thread():
+            begun = partial(begin, _copied(state))
+        else:
+            with _writing(self.folder / str(step)):
+                begun = partial(_as_it_is, begin(state))
+        self._pending = (step, old, self._writer.submit(self._commit, begun, old))
         if not in_main_thread():
             self.wait()
         if not self._proven:
             self._prove(step, state)
 
-    def _commit(self, response: Any, old: Sequence[int]) -> None:
+    def _begin(self, step: int, metadata: dict[str, Any], state: PyTree) -> Any:
+        """Copies the arrays to where Orbax writes from; what ends when they are on disk."""
+        tree = {"state": state, DIGEST: digest(state)}
+        return self._orbax.save_async(step, tree, force=True, custom_metadata=metadata)
+
+    def _commit(self, begun: Callable[[], Any], old: Sequence[int]) -> None:
         """Returns when the checkpoint is on disk, and what it takes the place of is gone."""
-        response.result()
+        begun().result()
         if jax.process_index() == 0:
             shutil.rmtree(self._aside, ignore_errors=True)
             self._delete(old)
@@ -481,6 +493,25 @@ def _writing(path: Path) -> Iterator[None]:
         yield
     except Exception as error:
         raise CheckpointError(f"checkpoint {path} could not be written: {_first_line(error)}") from error
+
+
+def _leaves_all_to_its_thread() -> bool:
+    """Whether a copy of the arrays is made first, and all else of saving done beside training.
+
+    So it is on a CPU, where Orbax and the digest take several times what a copy takes. Devices that have memory of their own
+    compute the digest in no time, and may have no room for a copy; several processes must not be in two calls at once.
+    """
+    return jax.process_count() == 1 and in_main_thread() and jax.default_backend() == "cpu"
+
+
+def _copied(state: PyTree) -> PyTree:
+    """The arrays once more, where they are: training may give away its own."""
+    places = jax.tree.map(lambda leaf: leaf.sharding, state)
+    return jax.block_until_ready(jax.device_put(state, places, may_alias=False))
+
+
+def _as_it_is(response: Any) -> Any:
+    return response
 
 
 class _WheneverAsked:

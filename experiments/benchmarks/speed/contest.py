@@ -2,8 +2,8 @@
 
 A side is a function that gets everything ready and returns a `Work`; its module imports what it needs at the top, so that a
 peer's side runs where jaxvision and JAX are not installed. Sides take turns block by block, after a warm-up, so that
-whatever else slows the machine down slows them all. Each block is measured by the clock and in processor time; memory is
-what the work adds at most to the process as it was after the imports.
+whatever else slows the machine down slows them all. All ask for huge pages, as jaxvision's commands do. Each block is
+measured by the clock and in processor time; memory is what the work adds at most to the process as it was after the imports.
 """
 
 import json
@@ -20,6 +20,8 @@ from pathlib import Path
 from threading import TIMEOUT_MAX, Timer
 from types import MappingProxyType
 from typing import Any, NamedTuple
+
+from jaxvision.machine import huge_pages
 
 ROOT = Path(__file__).parents[3]
 PEERS = ROOT / ".peers"
@@ -113,7 +115,7 @@ class Runner:
         peers = PEERS / "bin" / "python"
         python = str(peers) if side.peer and peers.exists() else sys.executable
         command = [python, "-m", "experiments.benchmarks.speed.worker"]
-        environment = {**os.environ, **threads(cores)}
+        environment = {**os.environ, **threads(cores), **huge_pages.asking(os.environ)}
         self.wrote = tempfile.TemporaryFile(mode="w+", errors="replace")  # noqa: SIM115, closed on leaving
         self.process = subprocess.Popen(
             command,

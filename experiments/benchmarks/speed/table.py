@@ -11,7 +11,7 @@ COLUMNS = (
 )
 HEAD = f"| {' | '.join(COLUMNS)} |"
 RULE = f"|{'---|' * len(COLUMNS)}"
-SPEED_HEAD = "| what | cores | beside | theirs / ours (quartiles) | aim |"
+SPEED_HEAD = "| what | all cores: theirs / ours | one core |"
 
 
 class Figure(NamedTuple):
@@ -129,9 +129,15 @@ def read(text: str) -> dict[tuple[str, str, str], Speed]:
 
 
 def speed(rows: Iterable[Speed]) -> Sequence[str]:
-    """The README's table."""
-    out = [SPEED_HEAD, "|---|---|---|---|---|"]
+    """The README's table: what was raced, and for all cores and for one what each peer takes by what ours takes."""
+    told: dict[str, dict[str, list[str]]] = {}
     for each in rows:
-        value, _, aim = each.ratio.partition(", aim ")
-        out.append(row(each.what, each.cores, each.beside, value, aim.replace(": **missed**", ", missed")))
+        median, _, aim = each.ratio.partition(", aim ")
+        missed = f" (aim {aim.partition(':')[0]})" if "missed" in aim else ""
+        cells = told.setdefault(each.what, {})
+        cells.setdefault(each.cores, []).append(f"{each.beside} **{median.split()[0]}**{missed}")
+    out = [SPEED_HEAD, "|---|---|---|"]
+    for what, cells in told.items():
+        several = [", ".join(found) for cores, found in cells.items() if cores != "1"]
+        out.append(row(what, "; ".join(several), ", ".join(cells.get("1", []))))
     return out
