@@ -122,11 +122,13 @@ BANDS = {
 
 
 @pytest.mark.parametrize("name", BANDS)
-def test_large_images_have_the_derivatives_of_xlas_own(float64, monkeypatch, name):
+@pytest.mark.parametrize("groups", [None, 3])
+def test_large_images_have_the_derivatives_of_xlas_own(float64, monkeypatch, name, groups):
     monkeypatch.setattr(module, "LARGE_BYTES", 0)
-    monkeypatch.setattr(module, "BAND_BYTES", 500)
+    monkeypatch.setattr(module, "PART_BYTES", 500)
+    monkeypatch.setattr(module, "_groups", lambda images, parts: groups if images == 6 else None)
     size, stride, pads, dilation = BANDS[name]
-    images, kernel = jnp.asarray(normal(3, 11, 8, 4)), jnp.asarray(normal(*size, 4, 5, seed=1))
+    images, kernel = jnp.asarray(normal(6, 11, 8, 4)), jnp.asarray(normal(*size, 4, 5, seed=1))
 
     def ours(x, k):
         return convolve(x, k, stride=stride, padding=pads, dilation=dilation)
@@ -149,6 +151,18 @@ def test_large_images_have_the_derivatives_of_xlas_own(float64, monkeypatch, nam
     expected = jax.jit(lambda x, k: derivatives(xla, x, k))(images, kernel)
     for one, other in zip(jax.tree.leaves(found), jax.tree.leaves(expected), strict=True):
         assert_allclose(one, other, rtol=1e-11, atol=1e-11)
+
+
+def test_groups_are_as_many_as_parts_and_spread_over_the_devices(monkeypatch):
+    monkeypatch.setattr(jax, "device_count", lambda: 1)
+    assert [module._groups(64, 1), module._groups(64, 5), module._groups(60, 7), module._groups(2, 2)] == [
+        None,
+        8,
+        10,
+        None,
+    ]
+    monkeypatch.setattr(jax, "device_count", lambda: 8)
+    assert [module._groups(64, 5), module._groups(64, 9), module._groups(60, 2)] == [8, None, None]
 
 
 @pytest.mark.parametrize("dtype", [jnp.float32, jnp.bfloat16])

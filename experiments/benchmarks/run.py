@@ -46,6 +46,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("names", nargs="*", metavar="NAME", help="benchmarks (all)")
     parser.add_argument("--list", action="store_true", help="name the benchmarks")
     parser.add_argument("--small", action="store_true", help="tiny sizes, to try whether all runs")
+    parser.add_argument(
+        "--row", default="", metavar="TEXT", help="only the contests whose names have this text in them"
+    )
     parser.add_argument("--cores", type=int, metavar="N", help="cores for every contest that states none (all)")
     parser.add_argument("--output", type=Path, metavar="FILE", help="append the results to this file")
     parser.add_argument("--readme", action="store_true", help="only make the README's table anew, from RESULTS.md")
@@ -60,7 +63,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         if name not in BENCHMARKS:
             parser.error(f"no benchmark {name!r}; there are {', '.join(BENCHMARKS)}")
     for name in flags.names or BENCHMARKS:
-        told = "\n".join(section(name, flags.small, flags.cores))
+        told = "\n".join(section(name, flags.small, flags.cores, flags.row))
         print(told, flush=True)
         if flags.output:
             with flags.output.open("a", encoding="utf-8") as file:
@@ -68,22 +71,28 @@ def main(argv: Sequence[str] | None = None) -> int:
     return 0
 
 
-def section(name: str, small: bool, cores: int | None) -> Iterable[str]:
-    """A section of RESULTS.md."""
+def section(name: str, small: bool, cores: int | None, row: str = "") -> Iterable[str]:
+    """A section of RESULTS.md; with `row`, of the contests alone whose names have it in them."""
     machine = probes.machine(cores)
     rows, figures = [], []
     given: Iterable[Any] = importlib.import_module(BENCHMARKS[name]).rows(small)
     for each in given:
+        if row and not (isinstance(each, Contest) and row in each.name):
+            continue
         if isinstance(each, Contest):
             each = each if each.cores is not None else each._replace(cores=cores)
-            rows += table.lines(each, hold(each), machine)
-        elif isinstance(each, table.Figure):
-            figures.append(table.figure(each))
+            found = list(table.lines(each, hold(each), machine))
+            rows += found
         else:
-            figures += map(table.figure, each())
+            found = list(map(table.figure, [each] if isinstance(each, table.Figure) else each()))
+            figures += found
+        print("\n".join(found), file=sys.stderr, flush=True)  # the whole comes much later
+    if row and not rows:
+        raise SystemExit(f"no contest of {name} has {row!r} in its name")
     yield f"## Benchmark: {name}"
     yield ""
-    yield f"`python -m experiments.benchmarks.run {name}{' --small' if small else ''}`, {date.today()}, {place()}."
+    more = f"{' --small' if small else ''}{f' --cores={cores}' if cores else ''}{f' --row={row!r}' if row else ''}"
+    yield f"`python -m experiments.benchmarks.run {name}{more}`, {date.today()}, {place()}."
     yield f"In that run a matrix product reached {machine[0]:.0f} GFLOP/s, a copy in memory {machine[1]:.1f} GB/s."
     if rows:
         yield from ("", table.HEAD, table.RULE, *rows)

@@ -15,6 +15,7 @@ from jaxtyping import Array, Float
 from jaxvision.nn.conv import Conv
 from jaxvision.nn.norm import layer_norm
 from jaxvision.nn.precision import at_least_float32
+from jaxvision.nn.settled import settled
 from jaxvision.nn.stochastic_depth import StochasticDepth, linear_rates
 from jaxvision.nn.vit import transformer_normal
 
@@ -40,7 +41,7 @@ class Block(nn.Module):
         y = self._dense("dense2", channels)(y)
         scale = self.param("layer_scale", nn.initializers.constant(LAYER_SCALE), (channels,), wide)
         y = y * scale.astype(self.dtype).reshape(1, 1, 1, -1)
-        return x + StochasticDepth(self.drop, name="drop")(y, train=train)
+        return settled(x + StochasticDepth(self.drop, name="drop")(y, train=train))
 
     def _dense(self, name: str, features: int) -> nn.Dense:
         wide = at_least_float32(self.dtype)

@@ -15,6 +15,7 @@ from jaxtyping import Array, Float
 from jaxvision.nn.conv import Conv, ConvNormAct, max_pool
 from jaxvision.nn.norm import BatchNorm, FrozenBatchNorm, Norm
 from jaxvision.nn.precision import at_least_float32
+from jaxvision.nn.settled import settled
 
 darknet_norm: Norm = partial(BatchNorm, epsilon=1e-5, momentum=0.99)
 """Batch normalisation with Darknet's constants, those of its computation on a GPU, where its weights were trained."""
@@ -57,7 +58,7 @@ class Darknet53(nn.Module):
             channels *= 2
             x = layer(x, channels, 3, 2)
             for _ in range(blocks):
-                x = x + layer(layer(x, channels // 2, 1), channels, 3)
+                x = settled(x + layer(layer(x, channels // 2, 1), channels, 3))
             features.append(x)
         return features
 

@@ -17,6 +17,7 @@ from jaxtyping import Array, Float
 from jaxvision.nn.conv import Activation, ConvNormAct, Padding, kaiming_normal
 from jaxvision.nn.norm import BatchNorm, FrozenBatchNorm, Norm
 from jaxvision.nn.precision import at_least_float32
+from jaxvision.nn.settled import settled
 from jaxvision.nn.stochastic_depth import StochasticDepth, linear_rates
 
 tensorflow_norm: Norm = partial(BatchNorm, epsilon=1e-3)
@@ -80,7 +81,7 @@ class InvertedResidual(nn.Module):
         y = _layer(self, "project", y, self.channels, 1, activation=None, train=train)
         if self.stride > 1 or y.shape != x.shape:
             return y, expanded
-        return x + StochasticDepth(self.drop, name="drop")(y, train=train), expanded
+        return settled(x + StochasticDepth(self.drop, name="drop")(y, train=train)), expanded
 
 
 class Backbone(nn.Module):

@@ -19,6 +19,7 @@ from jaxtyping import Array, Float
 from jaxvision.nn.conv import ConvNormAct, max_pool
 from jaxvision.nn.norm import BatchNorm, Norm
 from jaxvision.nn.precision import at_least_float32
+from jaxvision.nn.settled import settled
 from jaxvision.nn.stochastic_depth import StochasticDepth, linear_rates
 
 uniform_fan_in = nn.initializers.variance_scaling(1 / 3, "fan_in", "uniform")
@@ -61,7 +62,7 @@ class BasicBlock(nn.Module):
         last = _layer(self, self.channels, 3, activation=None, scale_init=self.last_scale)
         y = last.flat(y, "conv2", "norm2", train=train)
         y = StochasticDepth(self.drop, name="drop")(y, train=train)
-        return nn.relu(y + _shortcut(self, x, y.shape[-1], train))
+        return settled(nn.relu(y + _shortcut(self, x, y.shape[-1], train)))
 
 
 class Bottleneck(nn.Module):
@@ -92,7 +93,7 @@ class Bottleneck(nn.Module):
         last = _layer(self, self.channels * self.expansion, 1, activation=None, scale_init=self.last_scale)
         y = last.flat(y, "conv3", "norm3", train=train)
         y = StochasticDepth(self.drop, name="drop")(y, train=train)
-        return nn.relu(y + _shortcut(self, x, y.shape[-1], train))
+        return settled(nn.relu(y + _shortcut(self, x, y.shape[-1], train)))
 
 
 Block = type[BasicBlock] | type[Bottleneck]

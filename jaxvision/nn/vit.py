@@ -16,6 +16,7 @@ from jaxtyping import Array, Float
 from jaxvision.nn.conv import Conv, max_pool
 from jaxvision.nn.norm import layer_norm
 from jaxvision.nn.precision import at_least_float32
+from jaxvision.nn.settled import settled
 from jaxvision.nn.stochastic_depth import StochasticDepth, linear_rates
 
 transformer_normal = nn.initializers.normal(0.02)
@@ -57,10 +58,10 @@ class Block(nn.Module):
         x = layer_norm("norm1", tokens).astype(self.dtype)
         qkv = _dense("qkv", 3 * width, self.dtype)(x).reshape(*x.shape[:2], 3, self.heads, width // self.heads)
         attended = attention(qkv[:, :, 0], qkv[:, :, 1], qkv[:, :, 2]).reshape(x.shape)
-        tokens = tokens + self._kept("drop1", _dense("projection", width, self.dtype)(attended))
+        tokens = settled(tokens + self._kept("drop1", _dense("projection", width, self.dtype)(attended)))
         x = layer_norm("norm2", tokens).astype(self.dtype)
         x = nn.gelu(_dense("dense1", 4 * width, self.dtype)(x), approximate=False)
-        return tokens + self._kept("drop2", _dense("dense2", width, self.dtype)(x))
+        return settled(tokens + self._kept("drop2", _dense("dense2", width, self.dtype)(x)))
 
     def _kept(self, name: str, branch: Array) -> Array:
         return StochasticDepth(self.drop, name=name)(branch, train=True)

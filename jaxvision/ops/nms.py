@@ -23,10 +23,10 @@ REMOVED = -1
 BLOCK = 128
 """Boxes of a block, where there are too many to be settled at once."""
 WHOLE, STRIP = 1024, 512
-"""Where all compete: boxes that are settled at once, all pairs compared; boxes behind a block that are compared with it at
-once, whole blocks."""
+"""Numbers of boxes where all compete: most that are settled at once, all pairs of them; those behind a block that are
+compared with it at once, whole blocks."""
 WHOLE_BY_LABEL, STRIP_BY_LABEL = 256, 128
-"""The same where boxes have labels, and most pairs are of different ones."""
+"""Numbers of boxes as above where they have labels, and most pairs are of different ones."""
 
 
 @allowed(threshold=FINITE)

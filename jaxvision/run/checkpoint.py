@@ -25,6 +25,7 @@ from jaxvision.errors import CheckpointError
 from jaxvision.experiment import Keep, check_keep
 from jaxvision.run import notes as sealing
 from jaxvision.run import retention
+from jaxvision.run.copies import apart, copied
 from jaxvision.run.damage import of_machine
 from jaxvision.run.digest import digest, linear_digest
 from jaxvision.run.exclusive import in_main_thread, in_turn, undisturbed
@@ -231,28 +232,31 @@ class Checkpoints:
             self._set_aside(step)
         comparable = {k: float(v) for k, v in (metrics or {}).items() if math.isfinite(v)}
         self._metrics[step] = comparable
-        own = Scored(step, comparable if self.keep.by is not None else None)
-        old = retention.superfluous([*self._scored(), own], self.keep)
-        begin = partial(self._begin, step, sealing.sealed(step, notes, comparable))
-        if _leaves_all_to_its_thread():
-            begun = partial(begin, _copied(state))
+        new = Scored(step, comparable if self.keep.by is not None else None)
+        old = retention.superfluous([*self._scored(), new], self.keep)
+        metadata = sealing.sealed(step, notes, comparable)
+        if apart():
+            written = partial(self._write, step, metadata, copied(state))
         else:
             with _writing(self.folder / str(step)):
-                begun = partial(_as_it_is, begin(state))
-        self._pending = (step, old, self._writer.submit(self._commit, begun, old))
+                written = self._begin(step, metadata, state).result
+        self._pending = (step, old, self._writer.submit(self._commit, written, old))
         if not in_main_thread():
             self.wait()
         if not self._proven:
             self._prove(step, state)
 
     def _begin(self, step: int, metadata: dict[str, Any], state: PyTree) -> Any:
-        """Copies the arrays to where Orbax writes from; what ends when they are on disk."""
+        """Copies the arrays to where Orbax writes from; the result is there when they are on disk."""
         tree = {"state": state, DIGEST: digest(state)}
         return self._orbax.save_async(step, tree, force=True, custom_metadata=metadata)
 
-    def _commit(self, begun: Callable[[], Any], old: Sequence[int]) -> None:
+    def _write(self, step: int, metadata: dict[str, Any], state: PyTree) -> None:
+        self._begin(step, metadata, state).result()
+
+    def _commit(self, written: Callable[[], object], old: Sequence[int]) -> None:
         """Returns when the checkpoint is on disk, and what it takes the place of is gone."""
-        begun().result()
+        written()
         if jax.process_index() == 0:
             shutil.rmtree(self._aside, ignore_errors=True)
             self._delete(old)
@@ -493,25 +497,6 @@ def _writing(path: Path) -> Iterator[None]:
         yield
     except Exception as error:
         raise CheckpointError(f"checkpoint {path} could not be written: {_first_line(error)}") from error
-
-
-def _leaves_all_to_its_thread() -> bool:
-    """Whether a copy of the arrays is made first, and all else of saving done beside training.
-
-    So it is on a CPU, where Orbax and the digest take several times what a copy takes. Devices that have memory of their own
-    compute the digest in no time, and may have no room for a copy; several processes must not be in two calls at once.
-    """
-    return jax.process_count() == 1 and in_main_thread() and jax.default_backend() == "cpu"
-
-
-def _copied(state: PyTree) -> PyTree:
-    """The arrays once more, where they are: training may give away its own."""
-    places = jax.tree.map(lambda leaf: leaf.sharding, state)
-    return jax.block_until_ready(jax.device_put(state, places, may_alias=False))
-
-
-def _as_it_is(response: Any) -> Any:
-    return response
 
 
 class _WheneverAsked:

@@ -16,6 +16,7 @@ from jaxvision.nn import positions, resnet
 from jaxvision.nn.conv import Conv
 from jaxvision.nn.norm import FrozenBatchNorm, Norm
 from jaxvision.nn.precision import at_least_float32
+from jaxvision.nn.settled import settled
 from jaxvision.ops import boxes as box
 from jaxvision.ops import pixels
 from jaxvision.ops.matching import hungarian
@@ -188,13 +189,13 @@ def _attend(
     drop: Drop,
 ) -> Array:
     found = Attention(layer.heads, layer.dtype, name=name)(query, key, value, valid, drop=drop)
-    return _norm(norm, x + drop(found).astype(x.dtype))
+    return _norm(norm, settled(x + drop(found).astype(x.dtype)))
 
 
 def _feed_forward(layer: EncoderLayer | DecoderLayer, norm: str, x: Array, drop: Drop) -> Array:
     hidden = drop(nn.relu(_dense("dense1", layer.hidden, layer.dtype, xavier)(x)))
     found = drop(_dense("dense2", x.shape[-1], layer.dtype, xavier)(hidden))
-    return _norm(norm, x + found.astype(x.dtype))
+    return _norm(norm, settled(x + found.astype(x.dtype)))
 
 
 class DETR(nn.Module):

@@ -12,6 +12,7 @@ from jaxtyping import Array, Float
 from jaxvision.nn.conv import Conv, ConvNormAct, max_pool_rounding_up
 from jaxvision.nn.norm import BatchNorm, Norm
 from jaxvision.nn.precision import at_least_float32
+from jaxvision.nn.settled import settled
 from jaxvision.ops import pixels, resize
 from jaxvision.tasks import detection
 from jaxvision.tasks.segmentation import decode, loss_terms, segmenter_on
@@ -57,7 +58,7 @@ class RSU(nn.Module):
             x = jnp.concatenate([enlarged(x, beside.shape[1], beside.shape[2]), beside], -1)
             dilation = 2 ** (scale - 1) if dilated else 1
             x = self._layer(x, inside if scale > 1 else channels, f"decode{scale}", dilation, train)
-        return x + entry
+        return settled(x + entry)
 
     def _layer(self, x: Array, channels: int, name: str, dilation: int, train: bool) -> Array:
         conv = ConvNormAct(channels, 3, dilation=dilation, use_bias=True, norm=self.norm, dtype=self.dtype)

@@ -19,6 +19,7 @@ from jaxvision.nn.conv import ConvNormAct, max_pool
 from jaxvision.nn.darknet import enlarged
 from jaxvision.nn.norm import BatchNorm, Norm
 from jaxvision.nn.precision import at_least_float32
+from jaxvision.nn.settled import settled
 from jaxvision.ops.box_losses import BoxLoss, squared_iou
 from jaxvision.ops.boxes import area, clip, from_centre, iou, to_centre
 from jaxvision.ops.candidates import after_top_k, best_candidates
@@ -105,7 +106,7 @@ class CSPLayer(nn.Module):
         for number in range(1, self.blocks + 1):
             y = self.make(half, 1, name=f"block{number}_reduce")(x, train=train)
             y = self.make.spatial(half, name=f"block{number}_conv")(y, train=train)
-            x = x + y if self.shortcut else y
+            x = settled(x + y) if self.shortcut else y
         return self.make(self.channels, 1, name="leave")(jnp.concatenate([x, aside], -1), train=train)
 
 
