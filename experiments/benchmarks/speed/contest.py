@@ -71,6 +71,12 @@ class Contest(NamedTuple):
     units: int = 1
     """Units of work in a block."""
     blocks: int = 7
+    lead: int = 0
+    """Units before each block that are not measured.
+
+    For work that takes a lot of memory anew each time: what is free while another has its turn may go back to the host of a
+    virtual machine, and takes seconds a GB to have again. That happens between turns, not between steps of a training.
+    """
     tolerance: float | None = None
     """Largest relative difference between the outcomes of the first side and of another; None: they are not compared."""
     cores: int | None = None
@@ -228,7 +234,7 @@ def turns(contest: Contest, runners: Mapping[str, Runner], results: Results, pat
         for name, runner in runners.items():
             if isinstance(told := results[name], Told):
                 time.sleep(PAUSE)
-                answer = runner.ask({"units": contest.units}, patience)
+                answer = runner.ask({"units": contest.units, "lead": contest.lead}, patience)
                 results[name] = told._replace(blocks=(*told.blocks, Block(**answer)))
     return results
 

@@ -30,7 +30,7 @@ class Network(NamedTuple):
     """Arithmetic of a step: forward, and both gradients, as `training_flops` counts it in the peer's modules."""
     tolerance: float = 1e-3
     units: int = 1
-    blocks: int = 5
+    blocks: int = 3
 
 
 def rows(small: bool) -> Iterator[Contest]:
@@ -46,7 +46,7 @@ def contest(network: Network) -> Contest:
         sides.append(Side("plain Flax", f"{HERE}.training_flax:step", given, least=FLAX, memory=MEMORY))
     for name, work, more in network.peers:
         sides.append(Side(name, f"{HERE}.{work}", {**given, **more}, peer=True, least=PEER, memory=MEMORY))
-    shared = {"blocks": network.blocks, "tolerance": network.tolerance, "gigaflop": network.gigaflop}
+    shared = {"blocks": network.blocks, "lead": 1, "tolerance": network.tolerance, "gigaflop": network.gigaflop}
     return Contest(network.name, tuple(sides), **shared)
 
 

@@ -1,7 +1,8 @@
 """Worker: the process of a side; reads questions as lines of JSON, and answers each with a line.
 
 The first question names the function that makes the work, and its arguments; its answer comes after a warm-up of one unit.
-Each further one asks for so many units. Imports nothing but the standard library before it knows the cores it may use.
+Each further one asks for so many units, after others that are not measured. Imports nothing but the standard library before
+it knows the cores it may use.
 """
 
 import contextlib
@@ -31,7 +32,11 @@ def main() -> None:
     work.settle()
     print(json.dumps({"outcome": outcome}), file=answers, flush=True)
     for line in sys.stdin:
-        print(json.dumps(measured(work, json.loads(line)["units"], before)), file=answers, flush=True)
+        asked = json.loads(line)
+        if asked.get("lead"):
+            work.run(asked["lead"])
+            work.settle()
+        print(json.dumps(measured(work, asked["units"], before)), file=answers, flush=True)
 
 
 def measured(work: Work, units: int, before: float) -> dict[str, Any]:
