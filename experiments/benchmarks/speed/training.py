@@ -47,7 +47,7 @@ def contest(network: Network) -> Contest:
     for name, work, more in network.peers:
         sides.append(Side(name, f"{HERE}.{work}", {**given, **more}, peer=True, least=PEER, memory=MEMORY))
     shared = {"blocks": network.blocks, "lead": 1, "tolerance": network.tolerance, "gigaflop": network.gigaflop}
-    return Contest(network.name, tuple(sides), **shared)
+    return Contest(f"training step of {network.name}", tuple(sides), **shared)
 
 
 TORCH = "training_torch:step"
