@@ -30,6 +30,5 @@ def asking(environment: Mapping[str, str]) -> dict[str, str]:
 def ask() -> None:
     """Starts the command of this process anew, in the same process, so that it asks for huge pages; once."""
     if missing := asking(os.environ):
-        sys.stdout.flush()
         with suppress(OSError):  # as it is, then
             os.execve(sys.executable, [sys.executable, *sys.orig_argv[1:]], {**os.environ, **missing})
