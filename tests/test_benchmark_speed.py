@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+from types import SimpleNamespace
 
 import pytest
 
@@ -130,6 +131,37 @@ def test_living_processes_count_too():
         process.stdout.readline()
         assert 0.15 <= worker.processor_seconds() - before < 1
         process.communicate(b"\n")
+
+
+def slow_at_first(units: int) -> Work:
+    """Work whose first units take long."""
+    left = [units]
+
+    def run(count: int) -> None:
+        for _ in range(count):
+            time.sleep(0.3 if left[0] > 0 else 0)
+            left[0] -= 1
+
+    return Work(run)
+
+
+@pytest.mark.parametrize(("lead", "slow"), [(0, True), (1, False)])
+def test_units_ahead_of_a_block_are_not_measured(lead, slow):
+    side = Side("ours", f"{HERE}:slow_at_first", {"units": 2})  # one is the warm-up
+    (block,) = hold(Contest("work", (side,), blocks=1, lead=lead))["ours"].blocks
+    assert (block.seconds >= 0.3) == slow
+
+
+def test_some_rows_of_a_benchmark_can_be_chosen(monkeypatch):
+    contests = [Contest(name, (Side("ours", ""), Side("torch", ""))) for name in ("short step", "long step")]
+    monkeypatch.setattr(run.probes, "machine", lambda cores: (1.0, 1.0))
+    monkeypatch.setattr(run, "hold", lambda contest: results(2.0))
+    monkeypatch.setattr(run.importlib, "import_module", lambda name: SimpleNamespace(rows=lambda small: contests))
+    told = list(run.section("nms", True, None, "long"))
+    assert sum(line.startswith("| long step |") for line in told) == 2
+    assert not any("short step" in line for line in told)
+    with pytest.raises(SystemExit, match="no contest of nms has 'longest' in its name"):
+        list(run.section("nms", True, None, "longest"))
 
 
 def test_cores_are_limited_before_anything_is_imported():
