@@ -7,7 +7,9 @@ dataset-fashion-mnist has them): --config.idx_dir=/usr/share/datasets/fashion-mn
 accuracy, which the dataset's README reports for ResNet-18. Not measured in full: at the 10 images a second of 2 busy CPU
 cores the 30 epochs would take two days. A short run there (--config.width=16 --config.epochs=2, seed 0, 2026-11-21, JAX
 0.10.2) had 60, 79, 84, 86, 88, 89, 89, 90 and 90 % training accuracy after each 100 of its 937 steps and 90.9 % test accuracy
-with the last weights; the averaged ones, which need some thousand steps, had 39 %.
+with the last weights; the averaged ones, which need some thousand steps, had 39 %. On the bundled sample of 10,000
+(--config.idx_dir=jaxvision/data/samples/fashion_mnist --config.epochs=1 --config.width=32 --config.stem=imagenet
+--config.ema=0.98), so in 468 steps, 86.4 % of its 2,000 test images (seed 0, 2026-12-01).
 """
 
 import jax.numpy as jnp
@@ -35,6 +37,7 @@ def get_config() -> ConfigDict:
             "batch_size": 128,
             "epochs": 30,
             "width": 64,
+            "stem": "cifar",
             "learning_rate": 0.1,
             "weight_decay": 5e-4,
             "ema": 0.999,
@@ -47,7 +50,7 @@ def get_config() -> ConfigDict:
 def build(config) -> Experiment:
     size, classes, train_examples = 28, 10, 60_000
     dtype = jnp.dtype(config.precision)
-    network = resnet18(classes, width=config.width, stem="cifar", dtype=dtype)
+    network = resnet18(classes, width=config.width, stem=config.stem, dtype=dtype)
     options = {"placer": placement.letterbox(size), "batch_size": config.batch_size, "channels": 1}
 
     def data(split: str):

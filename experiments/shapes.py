@@ -69,6 +69,7 @@ from jaxvision.tasks.yolact import SIDES, yolact, yolact_fpn
 from jaxvision.tasks.yolo import YOLOv3Tiny, yolo
 from jaxvision.tasks.yolox import YOLOX, CSPDarknet, Make, yolox
 from jaxvision.train import evenly, exponential_average, intervals
+from jaxvision.trust import groups
 from jaxvision.types import Task
 
 CLASSES = ("circle", "square", "triangle")
@@ -115,18 +116,24 @@ def build(config) -> Experiment:
     def shapes(count, seed):
         return synthetic.shapes(count, seed=seed, size=config.size, max_objects=config.max_objects, classes=CLASSES)
 
-    learned = lambda: shapes(config.examples, config.seed)
-    return learning(config, learned, lambda: shapes(config.test_examples, config.seed + 1000))
+    learned, tested = (
+        (lambda: shapes(config.examples, config.seed)),
+        lambda: shapes(config.test_examples, config.seed + 1000),
+    )
+    made = learning(config, learned, tested, attributes=("colour",))
+    by_colour = {"colour": groups.of_objects("colour", synthetic.COLOURS)}
+    return made._replace(evaluations={name: each._replace(groups=by_colour) for name, each in made.evaluations.items()})
 
 
-def learning(config, learned: Open, tested: Open, rows: TargetForm | None = None) -> Experiment:
+def learning(config, learned: Open, tested: Open, rows: TargetForm | None = None, attributes=()) -> Experiment:
     """The detector of the config, trained on one source of `CLASSES` and tested on another; `rows` None: `max_objects`."""
     if config.detector not in DETECTORS:
         raise ValueError(f"no detector {config.detector!r}{nearest(config.detector, tuple(DETECTORS))}")
     detector = DETECTORS[config.detector]
     fill_in(config, detector)
     tested = learned if config.test_on_train else tested
-    rows = rows or target.objects(config.max_objects, masks="bits" if detector.masks else None)
+    masks = "bits" if detector.masks else None
+    rows = rows or target.objects(config.max_objects, masks=masks, attributes=attributes)
     options = {"canvas": config.size, "batch_size": config.batch_size, "target": rows}
     if detector.searched:
         search = finder(Search(width=2 * config.size, smallest=8))

@@ -51,6 +51,10 @@ class TrackerError(UserError, RuntimeError):
     """A tracker that was asked for (Weights & Biases, say) can't be had."""
 
 
+class ExportError(UserError, RuntimeError):
+    """A model can't be exported in a format, or the file that was written does not give its answers."""
+
+
 class AnotherProcessFailed(UserError, RuntimeError):
     """Not this process, but another has failed; that one says why."""
 

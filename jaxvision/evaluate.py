@@ -1,6 +1,7 @@
 """Evaluation: every example exactly once, its row kept.
 
 python -m jaxvision.evaluate --workdir=runs/quickstart [--checkpoint=best] [--eval=NAME] [--config.FIELD=VALUE ...]
+python -m jaxvision.evaluate --workdir=runs/quickstart --by=ATTRIBUTE[,ATTRIBUTE] [--groups=FILE.csv]
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ import json
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING, NamedTuple
 
 from jaxvision import commands
@@ -19,6 +21,7 @@ if TYPE_CHECKING:
     from jaxvision.run.checkpoint import Which
     from jaxvision.run.evaluation import Results
     from jaxvision.train import Weights
+    from jaxvision.trust.by_group import ByGroup
 
 
 class Flags(NamedTuple):
@@ -33,6 +36,8 @@ class Flags(NamedTuple):
     report: Path | None
     fsdp: int
     traceback: bool
+    by: tuple[tuple[str, ...], ...]
+    groups: Path | None
 
 
 def parse(argv: Sequence[str] | None) -> Flags:
@@ -46,14 +51,36 @@ def parse(argv: Sequence[str] | None) -> Flags:
     parser.add_argument(
         "--eval", action="append", default=[], metavar="NAME", help="one evaluation, of all; may be repeated"
     )
-    parser.add_argument("--output", type=commands.output, metavar="FILE.json", help="write the JSON object there, too")
+    parser.add_argument(
+        "--output",
+        type=commands.output,
+        metavar="FILE.json",
+        help="write the JSON object there, too, with the metrics of each group of --by",
+    )
     parser.add_argument(
         "--report",
         type=commands.output_folder,
         metavar="FOLDER",
         help="write the pictures of the evaluations into this folder",
     )
+    parser.add_argument(
+        "--by",
+        action="append",
+        default=[],
+        type=commands.names,
+        metavar="ATTRIBUTE",
+        help="the metrics of each group by this attribute, or by several crossed, with commas between; may be repeated: "
+        "class, brightness, size (of objects), one that the experiment names, or a column of --groups",
+    )
+    parser.add_argument(
+        "--groups",
+        type=commands.expanded,
+        metavar="FILE.csv",
+        help="groups of the images: the first column has their names, every other one is an attribute",
+    )
     known, overrides = commands.parsed(parser, argv)
+    if known.groups is not None and not known.by:
+        parser.error("--groups needs --by=ATTRIBUTE, one of its columns")
     names = tuple(known.eval)
     return Flags(
         known.workdir,
@@ -65,6 +92,8 @@ def parse(argv: Sequence[str] | None) -> Flags:
         known.report,
         known.fsdp,
         known.traceback,
+        tuple(known.by),
+        known.groups,
     )
 
 
@@ -78,10 +107,12 @@ def report(flags: Flags) -> int:
     """Evaluates a checkpoint as the command line asks; returns the exit status."""
     from jaxvision import run
     from jaxvision.run import devices
+    from jaxvision.trust import grouped
 
     devices.keep_compilations()
     commands.under_way(f"loading {flags.workdir}, then compiling: seconds to minutes")
     before = _pictures(flags.report)
+    grouping = grouped.Grouping(flags.by, flags.groups)
     results = run.evaluate(
         flags.workdir,
         flags.checkpoint,
@@ -90,16 +121,21 @@ def report(flags: Flags) -> int:
         overrides=flags.overrides,
         fsdp=flags.fsdp,
         report=flags.report,
+        change=grouping.observing,
     )
     assert results.step is not None
     metrics = {name: each.metrics for name, each in results.evaluations.items()}
     path = flags.workdir / "checkpoints" / str(results.step)
-    text = as_json(results, path)
+    by_group = grouping.figures(results.evaluations)
     drawn = [file.name for file, written in _pictures(flags.report).items() if before.get(file) != written]
     pictures = f"\npictures in {flags.report}: {', '.join(drawn)}\n" if drawn else ""
-    result(f"step {results.step:,} ({path}), {results.weights} weights\n{table(metrics)}\n{pictures}{text}")
+    told = "".join(f"\n{each}\n" for each in grouped.texts(by_group))
+    head = f"step {results.step:,} ({path}), {results.weights} weights"
+    result(f"{head}\n{table(metrics)}\n{told}{pictures}{as_json(results, path)}")
     if flags.output is not None:
-        write_atomically(flags.output, text + "\n")
+        write_atomically(flags.output, as_json(results, path, by_group) + "\n")
+    if flags.report is not None:
+        grouped.write(by_group, flags.report)
     return 0
 
 
@@ -108,13 +144,21 @@ def _pictures(folder: Path | None) -> dict[Path, int]:
     return {} if folder is None else {file: file.stat().st_mtime_ns for file in sorted(folder.glob("*.png"))}
 
 
-def as_json(results: Results, checkpoint: Path) -> str:
-    """The metrics of each evaluation as one line of JSON; those that are not finite are null."""
+def as_json(
+    results: Results, checkpoint: Path, by_group: Mapping[str, Sequence[ByGroup]] = MappingProxyType({})
+) -> str:
+    """The metrics of each evaluation, and those of groups, as one line of JSON; those that are not finite are null."""
+    from jaxvision.trust import group_table
+
     finite = {
         name: {key: value if math.isfinite(value) else None for key, value in each.metrics.items()}
         for name, each in results.evaluations.items()
     }
     found = {"step": results.step, "checkpoint": str(checkpoint), "weights": results.weights, "evaluations": finite}
+    if any(by_group.values()):
+        found["by"] = {
+            name: {each.attribute: group_table.plain(each) for each in all} for name, all in by_group.items()
+        }
     return json.dumps(found)
 
 

@@ -14,7 +14,7 @@ from PIL import Image
 from jaxvision import optimize
 from jaxvision.gradient import Gradient, mean_gradient
 from jaxvision.train import Average, Every, Metrics, NonFinite, TrainState, TrainStep, init_state, make_train_step
-from jaxvision.types import About, Augment, Canvas, Metric, Prediction, Rows, Stream, Task, Variables
+from jaxvision.types import About, Augment, Canvas, Groups, Metric, Prediction, Rows, Stream, Task, Variables
 
 Report = Callable[[Path, str, Rows, Stream, str], None]
 """Draws an evaluation's pictures into a folder: `(folder, name, rows, stream, of)`; `of` is what the titles say the variables
@@ -76,6 +76,8 @@ class Evaluation(NamedTuple):
     report: Report | None = None
     output: Output | None = None
     """None takes the one for classes, for objects or for pixels (`run.records`) if that is what the task predicts."""
+    groups: Mapping[str, Groups] = MappingProxyType({})
+    """Groups of its examples or objects that `evaluate --by` can ask for, by name."""
 
 
 class Experiment(NamedTuple):

@@ -11,6 +11,8 @@ its mask where there is one, as COCO's run lengths or polygons; of a semantic se
 writes the class of each pixel as PNG with a palette, labels counted from 0, or the segments as COCO's panoptic PNG. In
 `.csv` an object is a row, and a name that a spreadsheet would run as a formula has an apostrophe before it; `.json` is laid
 out as COCO's annotations, with scores; its image ids are numbers of its own: match them by `file_name`, classes by `name`.
+`--draw` draws what is predicted, on images and, of a video, on its frames, as a video. A classifier that
+was calibrated with a coverage writes the `set` of classes, too.
 Images are prepared as the evaluation does it; a detector on given regions searches each file first. With `--tiles=` a large
 file, up to 178 million pixels, is cut into overlapping squares of so many of its pixels, each prepared as an image of its
 own, and objects that a seam cuts are put together: choose a size at which objects look as large as in training. What can't
@@ -30,7 +32,7 @@ from jaxvision import commands
 from jaxvision.data import media
 from jaxvision.errors import ConfigError, DataError, amount, raised_as, replacing
 from jaxvision.experiment import Selection
-from jaxvision.run import devices, pictures, prediction, records
+from jaxvision.run import devices, films, pictures, prediction, records
 from jaxvision.run.checkpoint import Which
 from jaxvision.run.prediction import Model
 from jaxvision.run.tiles import Tiling, checked
@@ -87,7 +89,7 @@ def parse(argv: Sequence[str] | None) -> Flags:
         "--draw",
         type=commands.output_folder,
         metavar="FOLDER",
-        help="write the images with what is predicted drawn on them into this folder",
+        help="write the images with what is predicted drawn on them into this folder, and videos as videos",
     )
     parser.add_argument(
         "--maps",
@@ -220,6 +222,7 @@ def written(flags: Flags, model: Model, complain: Complaints, total: int | None)
         replacing(flags.output) as partial,
         partial.open("w", encoding="utf-8", errors="surrogateescape", newline="") as file,
         records.writer(flags.output.suffix, file, model.output, selection) as write,
+        films.Album(flags.draw or Path(), flags.every) as album,
     ):
         images = prediction.readable(shown, complain)
         for where, canvas, record in model.stream(images, selection, tiling=flags.tiling):
@@ -231,7 +234,7 @@ def written(flags: Flags, model: Model, complain: Complaints, total: int | None)
             if flags.draw and draw is not None:
                 data = originals.of(canvas)
                 with complain.of_picture(where[0]):
-                    pictures.save(flags.draw, rows, where, pictures.picture(data, canvas, record, draw))
+                    album.add(rows, where, pictures.picture(data, canvas, record, draw))
             rows += 1
         if not rows:
             raise DataError(f"none of the files could be read ({len(list(media.files(flags.paths))):,})")

@@ -73,7 +73,8 @@ class Average(NamedTuple):
 
 
 def exponential_average(
-    decay: float | Callable[[Scalar], Scalar], collections: tuple[str, ...] = ("batch_stats",)
+    decay: float | Callable[[Scalar], Scalar],
+    collections: tuple[str, ...] = ("batch_stats",),
 ) -> Average:
     """`ema = decay * ema + (1 - decay) * variables`, of the parameters and of these collections.
 

@@ -135,6 +135,8 @@ class ClassScores(struct.PyTreeNode):
     """Scores of a classifier: unnormalised log probabilities."""
 
     logits: Float[Array, "*b k"]
+    members: Bool[Array, "*b k"] | None = None
+    """Classes of the prediction set, which holds the true one with a wanted probability; of a run calibrated with such."""
 
 
 class Batch(struct.PyTreeNode):
@@ -198,6 +200,19 @@ class Metric(NamedTuple):
     """Rows of the valid examples of one batch, fetched, to smaller ones, on the host and as each batch arrives: run lengths
     in place of masks. Arrays of the same number of rows, `index` among them; one of bytes objects is of dtype object. What
     it is given may hold trees of arrays, such as `Detections.masks`."""
+
+
+class Groups(NamedTuple):
+    """Groups of examples, or of objects, that metrics are told for apart: by an attribute, or several crossed."""
+
+    attribute: str
+    names: tuple[str, ...]
+    number: Callable[[Mapping[str, np.ndarray]], np.ndarray]
+    """Rows to the number of the group of each example, `n`, or of each object, `n m`; -1: of none."""
+    observe: Callable[[Batch], Rows] = lambda batch: {}
+    """Columns of the rows that `number` needs beside those of the metric; pure JAX."""
+    objects: bool = False
+    """Whether objects are grouped, not examples."""
 
 
 class About(NamedTuple):

@@ -46,6 +46,18 @@ PROBE_SECONDS = 0.3
 """Processor time of the probe on the machine that the limit is meant for; a slower one is granted more in proportion."""
 
 
+BEGUN_WITHIN = "JAXVISION_TEST_SECONDS"
+"""Environment variable: seconds after which no further test begins, for a machine that is slower than most."""
+STARTED = time.monotonic()
+
+
+def pytest_runtest_setup(item):
+    """Skips what is left when the time is over, so that a slow machine tells what it has found."""
+    allowed = float(os.environ.get(BEGUN_WITHIN, "inf"))
+    if time.monotonic() - STARTED > allowed:
+        pytest.skip(f"not begun within {BEGUN_WITHIN}={allowed:.0f}")
+
+
 LONG = ("test_learning_detectors.py", "test_run_killed.py", "test_quickstart.py", "eight_devices")
 """Parts of the names of tests that take a minute or more."""
 
@@ -98,7 +110,7 @@ def imported():
     assert font_manager.fontManager.ttflist
 
 
-BIG = {"slow", "parity", "gpu", "network", "slurm", "ray", "formats", "text", "browser"}
+BIG = {"slow", "parity", "gpu", "network", "slurm", "ray", "formats", "text", "browser", "onnx", "benchmark"}
 
 
 def _processor_seconds():

@@ -23,6 +23,7 @@ VARIANTS = {
 
 SAME = {
     *("cifar100_resnet18", "fashion_mnist_resnet18", "optimizers", "imbalanced_fashion_mnist", "folder", "folder_cnn"),
+    "augmix",
     *("torchvision_folder_resnet50", "torchvision_folder_vgg16", "torchvision_folder_inception_v3"),
     *("efficientnet_lite0_fashion", "efficientnet_lite0_trees", "detect_yolo", "detect_yolox", "detect_faster_rcnn"),
     *("detect_retinanet", "detect_detr", "voc_ssd300", "trees_ssd", "trees_yolo", "coco_detr", "coco_yolox"),

@@ -8,10 +8,11 @@ import numpy as np
 import pytest
 from scipy import optimize
 
-from jaxvision.annotate import bounds, calibration, promises
+from jaxvision.annotate import bounds, promises
 from jaxvision.annotate.checked import Checked
 from jaxvision.annotate.promises import Promise
 from jaxvision.errors import DataError
+from jaxvision.metrics import calibration
 
 PROMISE = Promise()
 

@@ -47,13 +47,13 @@ def test_other_rows_stand_still_while_one_is_measured():
 def test_a_second_call_keeps_the_rows_of_the_first(tmp_path):
     found = next(gpu.measured([pair("first")], (1.0, 1.0), 60.0, time.monotonic() + 60, ahead=0))
     file = tmp_path / "gpu.md"
-    file.write_text("\n".join(gpu.report([found], [], (1.0, 1.0))))
+    file.write_text("\n".join(gpu.report([found], [], (1.0, 1.0), "")))
     kept = gpu.kept_lines(file)
     assert kept == list(found.lines)
     assert not gpu.wanted("first", [], kept)
     assert gpu.wanted("second", ["sec"], kept)
     assert not gpu.wanted("second", ["first"], [])
-    assert [line for line in gpu.report([], kept, None) if line in kept] == kept
+    assert [line for line in gpu.report([], kept, None, "") if line in kept] == kept
 
 
 def test_published_peaks_go_by_the_longest_name():

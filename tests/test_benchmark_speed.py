@@ -11,7 +11,7 @@ from types import SimpleNamespace
 import pytest
 
 from experiments.benchmarks import run
-from experiments.benchmarks.speed import contest, table, worker
+from experiments.benchmarks.speed import contest, place, table, worker
 from experiments.benchmarks.speed.contest import Block, Contest, Missing, Side, Spread, Told, Work, hold
 
 HERE = "tests.test_benchmark_speed"
@@ -152,16 +152,36 @@ def test_units_ahead_of_a_block_are_not_measured(lead, slow):
     assert (block.seconds >= 0.3) == slow
 
 
-def test_some_rows_of_a_benchmark_can_be_chosen(monkeypatch):
+def test_some_rows_of_benchmarks_can_be_chosen(monkeypatch, capsys):
     contests = [Contest(name, (Side("ours", ""), Side("torch", ""))) for name in ("short step", "long step")]
     monkeypatch.setattr(run.probes, "machine", lambda cores: (1.0, 1.0))
     monkeypatch.setattr(run, "hold", lambda contest: results(2.0))
     monkeypatch.setattr(run.importlib, "import_module", lambda name: SimpleNamespace(rows=lambda small: contests))
-    told = list(run.section("nms", True, None, "long"))
-    assert sum(line.startswith("| long step |") for line in told) == 2
+    assert run.main(["nms", "masks", "--row=long"]) == 0
+    told = capsys.readouterr().out.splitlines()
+    assert sum(line.startswith("| long step |") for line in told) == 4  # two benchmarks of two sides
     assert not any("short step" in line for line in told)
-    with pytest.raises(SystemExit, match="no contest of nms has 'longest' in its name"):
-        list(run.section("nms", True, None, "longest"))
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        (["nms", "--row=longest"], "no contest has 'longest' in its name; there are short step; long step"),
+        (["nsm"], "no benchmark 'nsm'; there are augmentation"),
+        (["--cores=0"], "--cores=0: there are 1 to"),
+        (["--cores=4096"], "--cores=4096: there are 1 to"),
+        (["--output=nowhere/file.md"], "--output=nowhere/file.md: there is no folder nowhere"),
+        (["--small", "--output=file.md"], "--small says nothing of times"),
+        (["--readme", "nms"], "--list and --readme take no names"),
+    ],
+)
+def test_a_bad_command_line_is_refused_before_anything_is_measured(monkeypatch, capsys, given, said):
+    contests = [Contest(name, (Side("ours", ""),)) for name in ("short step", "long step")]
+    monkeypatch.setattr(run.importlib, "import_module", lambda name: SimpleNamespace(rows=lambda small: contests))
+    monkeypatch.setattr(run.probes, "machine", lambda cores: pytest.fail("measured"))
+    with pytest.raises(SystemExit):
+        run.main(given)
+    assert said in " ".join(capsys.readouterr().err.split())
 
 
 def test_cores_are_limited_before_anything_is_imported():
@@ -199,11 +219,29 @@ def test_readme_table_has_the_newest_row_of_each(tmp_path):
     file.write_text("\n".join(text))
     readme.write_text(f"before\n{run.BEGIN}\nold\n{run.END}\nafter\n")
     run.write_readme(readme, file)
-    rows = ["| step | torch **1.50** | torch **0.50** (aim 1) |"]
+    rows = [
+        *("| step | torch **1.50** | torch **0.50** (aim 1) |", ""),
+        "Memory, ours by theirs: 1.50 (torch, step) to 1.50 (torch, step).",
+    ]
     assert readme.read_text().splitlines() == ["before", run.BEGIN, *table.speed([])[:2], *rows, run.END, "after"]
     before = readme.read_text()
     run.write_readme(readme, file)
     assert readme.read_text() == before
+
+
+def test_a_peer_that_the_newest_measurement_lacks_is_not_told():
+    step = Contest("step", (Side("ours", ""), Side("torch", ""), Side("Flax", "")))
+    both = {**results(2.0), "Flax": results(3.0)["torch"]}
+    text = []
+    for found in (both, {**both, "torch": Missing("gone")}):
+        text += ["", table.HEAD, table.RULE, *table.lines(step, found, (1.0, 1.0))]
+    assert [(each.beside, each.ratio[:4]) for each in table.read("\n".join(text))] == [("Flax", "3.00")]
+
+
+def test_tiny_sizes_are_not_kept(tmp_path, capsys):
+    with pytest.raises(SystemExit):
+        run.main(["nms", "--small", f"--output={tmp_path}/RESULTS.md"])
+    assert "--small says nothing of times" in capsys.readouterr().err
 
 
 def test_a_whole_is_compared_with_its_slowest_part_in_each_turn():
@@ -223,3 +261,10 @@ def test_every_benchmark_gives_contests_whose_first_side_is_ours():
             if isinstance(each, Contest):
                 assert not each.sides[0].peer, name
                 assert len({side.name for side in each.sides}) == len(each.sides), name
+
+
+def test_processors_of_one_name_are_told_apart():
+    core = "processor: {}\ncpu family\t: 25\nmodel\t\t: {}\nmodel name\t: AMD EPYC\nflags\t\t: fma avx2 {}\n"
+    assert place.processor(core.format(0, 1, "") + core.format(1, 17, "")) == "AMD EPYC (family 25, model 1, AVX2)"
+    assert place.processor(core.format(0, 17, "avx512f")) == "AMD EPYC (family 25, model 17, AVX-512)"
+    assert place.processor("processor: 0\n") == "CPU"

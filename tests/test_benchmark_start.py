@@ -72,7 +72,7 @@ def test_ring_sends_what_the_formula_says():
     assert scale.whole(800.0, 16, machine).seconds(machine) == 24.0
     assert scale.split_in_host(800.0, 16, machine) == (2100.0, 100.0)
     assert scale.split_over_all(800.0, 8, machine) == (2100.0, 0.0)
-    assert scale.split_over_all(800.0, 16, machine) == (0.0, 2250.0)
+    assert scale.split_over_all(800.0, 16, machine) == (2100.0, 150.0)
 
 
 FACTS = {

@@ -1,5 +1,6 @@
 """The evaluate command, on finished runs of the tiny experiment: a workdir alone gives the figures of its log again."""
 
+import csv
 import json
 import math
 import os
@@ -312,3 +313,83 @@ def test_pictures_of_the_checkpoint_that_is_evaluated_are_drawn_on_request(run, 
     assert f"pictures in {folder}: {', '.join(sorted(written))}" in printed.splitlines()
     assert last(printed)["step"] == 4
     assert content(finished) == before
+
+
+@pytest.fixture
+def group_file(finished, tmp_path):
+    """Writes a file of groups of the test images, its lines changed; and their number."""
+
+    def write(change=lambda lines: lines):
+        about = restore.restore(finished).experiment.evaluations["test"].stream.about()
+        lines = [f"{about.name(i)},{('odd', 'even')[i % 2]},{'abc'[i % 3]}" for i in range(about.examples)]
+        path = tmp_path / "groups.csv"
+        path.write_text("\n".join(change(["file,parity,letter", *lines])) + "\n")
+        return f"--groups={path}"
+
+    return write
+
+
+def test_figures_by_group_are_printed_and_written(run, group_file, tmp_path):
+    flags = [group_file(), "--by=parity", "--by=class", "--eval=test", f"--report={tmp_path / 'report'}"]
+    status, _, printed = run(*flags, f"--output={tmp_path / 'out.json'}")
+    assert status == 0
+    assert re.search(r"test, by parity\n\n +even \(12\) +odd \(12\)\naccuracy +[01]", printed)
+    assert "fewer than 30 examples, not ranked: even (12), odd (12)" in printed
+    written = json.loads((tmp_path / "out.json").read_text())
+    by, whole = written.pop("by")["test"], written["evaluations"]["test"]
+    assert last(printed) == written
+    assert {name: each["groups"] for name, each in by.items()} == {
+        "parity": {"even": 12, "odd": 12},
+        "class": dict.fromkeys(CLASSES, 8),
+    }
+    for of, n in (("parity", 12), ("class", 8)):
+        values = [each[0] for each in by[of]["figures"]["accuracy"].values()]
+        assert sum(n * value for value in values) / 24 == pytest.approx(whole["accuracy"])
+    lines = list(csv.DictReader((tmp_path / "report" / "by_parity_test.csv").read_text().splitlines()))
+    told = next(line for line in lines if line["figure"] == "accuracy" and line["group"] == "odd")
+    assert [float(told[name]) for name in ("value", "low", "high")] == by["parity"]["figures"]["accuracy"]["odd"]
+    assert by["parity"]["gaps"] == {}
+
+
+WRONG_GROUPS = {
+    "another attribute": (
+        ["--by=colour"],
+        "evaluation test: there are no groups by 'colour'; there are: brightness, class; a ",
+    ),
+    "no file": (["--by=x", "--groups=/nowhere/x.csv"], "can't be read: No such file"),
+}
+
+
+@pytest.mark.parametrize("case", WRONG_GROUPS)
+def test_groups_that_are_not_there(run, case):
+    flags, text = WRONG_GROUPS[case]
+    status, said, _ = run("--eval=test", *flags)
+    assert status == 2
+    assert text in one_line(said)
+
+
+@pytest.mark.parametrize(
+    ("change", "text"),
+    [
+        (lambda lines: lines[:-1], "lacks 1 image of 24"),
+        (lambda lines: [*lines, "other.jpg,odd,a"], "1 name of no image of the data, the first is 'other.jpg'"),
+        (lambda lines: [*lines, lines[1]], "and again in line"),
+        (
+            lambda lines: [lines[0], *(line.split(",")[0] + ",," for line in lines[1:])],
+            "has no value in column 'parity'",
+        ),
+    ],
+)
+def test_a_file_of_groups_that_does_not_fit_the_data(run, group_file, change, text):
+    status, said, _ = run("--eval=test", group_file(change), "--by=parity")
+    assert status == 2
+    assert text in one_line(said)
+
+
+@pytest.mark.parametrize(
+    ("flags", "text"), [(["--groups=x.csv"], "--groups needs --by"), (["--by=x,"], "an empty name")]
+)
+def test_flags_of_groups_that_do_not_fit(flags, text, capsys):
+    with pytest.raises(SystemExit):
+        evaluate.main(["--workdir=x", *flags])
+    assert text in capsys.readouterr().err

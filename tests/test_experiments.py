@@ -34,7 +34,7 @@ TRACED_LONG = {
 }
 """Their own tests trace them in the default suite."""
 ALIKE = {
-    *("imagenet_vgg16", "imagenet_squeezenet", "folder_cnn", "fashion_mnist_cnn", "optimizers"),
+    *("imagenet_vgg16", "imagenet_squeezenet", "folder_cnn", "fashion_mnist_cnn", "optimizers", "augmix"),
     *("coco_mask_rcnn", "nuclei_mask_rcnn", "nuclei_yolact"),
     *("imbalanced_fashion_mnist", "shapes_yolo", "shapes_fast_rcnn", "cifar100_resnet18", "fashion_mnist_resnet18"),
 }

@@ -18,6 +18,7 @@ SMALL = {
     "imagenet_squeezenet": {"image_size": "64", "batch_size": "4"},
     "imagenet_vit_small": {"image_size": "32", "batch_size": "4", "warmup_epochs": "0"},
     "coco_ssd300": {"batch_size": "1"},
+    "shapes_ssd": {"batch_size": "2", "width": "8"},
     "shapes_retinanet": {"batch_size": "2", "width": "8", "retinanet.channels": "16"},
     "shapes_yolox": {"batch_size": "2", "width": "4"},
     "shapes_fast_rcnn": {"batch_size": "2", "width": "8", "fast_rcnn.proposals": "20"},
@@ -28,7 +29,7 @@ SMALL = {
     "nuclei_unet": {"batch_size": "2", "width": "4"},
 }
 ELSEWHERE = {
-    *("shapes_ssd", "shapes_yolo", "shapes_faster_rcnn", "shapes_detr", "shapes_yolact"),
+    *("shapes_yolo", "shapes_faster_rcnn", "shapes_detr", "shapes_yolact"),
     *("detect_ssd", "trees_faster_rcnn", "quickstart", "imagenet_inception_v3", "imagenet_vgg16"),
     "shapes_attributes",
 }

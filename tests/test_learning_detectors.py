@@ -1,6 +1,6 @@
 """Detectors learn: 32 drawn images by heart, by the commands that a user gives. A minute each.
 
-One detector of every way to assign objects: default boxes, a grid, proposals, a set.
+One detector of every way to assign objects: default boxes (YOLACT's), a grid, proposals, a set.
 """
 
 import json
@@ -8,6 +8,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from jaxvision.data import synthetic
@@ -28,7 +29,6 @@ def trained(detector, steps, workdir, environment, *flags):
 @pytest.mark.parametrize(
     ("detector", "steps", "least"),
     [
-        ("ssd", 400, {"AP50": 0.95, "AP": 0.7}),
         ("yolo", 800, {"AP50": 0.9, "AP": 0.5}),
         ("faster_rcnn", 300, {"AP50": 0.95, "AP": 0.7}),
         ("yolact", 400, {"mask_AP50": 0.95, "mask_AP": 0.7}),
@@ -48,15 +48,17 @@ def test_32_images_are_learned_by_heart_and_their_objects_written(detector, step
     (example,) = synthetic.shapes(1, seed=0, size=96, max_objects=6).read([0])
     Image.fromarray(example.image).save(tmp_path / "drawn.png")
     written = tmp_path / "found.jsonl"
-    command = [f"--workdir={workdir}", str(tmp_path / "drawn.png"), f"--output={written}", "--score=0.5"]
+    command = [f"--workdir={workdir}", str(tmp_path / "drawn.png"), f"--output={written}", "--score=0.8"]
     subprocess.run([sys.executable, "-m", "jaxvision.predict", *command], check=True, capture_output=True)
     (line,) = written.read_text().splitlines()
     found = json.loads(line)["objects"]
-    assert len(found) == len(example.objects.boxes)
+    assert len(found) == len(example.objects.boxes)  # below 0.8 the processor's rounding decides what else is seen
     for each in found:
-        label = ("circle", "square", "triangle").index(each["label"])
-        same = example.objects.labels == label
+        same = example.objects.labels == ("circle", "square", "triangle").index(each["label"])
         assert abs(example.objects.boxes[same] - each["box"]).max(1).min() < 6
+    for box, label in zip(example.objects.boxes, example.objects.labels, strict=True):
+        same = [each["box"] for each in found if ("circle", "square", "triangle").index(each["label"]) == label]
+        assert abs(np.asarray(same) - box).max(1).min() < 6
 
 
 def test_the_loss_of_detr_falls(tmp_path, optimised):

@@ -153,16 +153,35 @@ def test_large_images_have_the_derivatives_of_xlas_own(float64, monkeypatch, nam
         assert_allclose(one, other, rtol=1e-11, atol=1e-11)
 
 
-def test_groups_are_as_many_as_parts_and_spread_over_the_devices(monkeypatch):
-    monkeypatch.setattr(jax, "device_count", lambda: 1)
-    assert [module._groups(64, 1), module._groups(64, 5), module._groups(60, 7), module._groups(2, 2)] == [
-        None,
-        8,
-        10,
-        None,
-    ]
-    monkeypatch.setattr(jax, "device_count", lambda: 8)
-    assert [module._groups(64, 5), module._groups(64, 9), module._groups(60, 2)] == [8, None, None]
+def test_groups_are_as_many_as_parts_or_more_and_of_equal_size():
+    images_and_parts = [(64, 1), (64, 5), (60, 7), (2, 2), (502, 32)]
+    assert [module._groups(*each) for each in images_and_parts] == [None, 8, 10, None, None]
+
+
+def test_neither_several_devices_nor_bfloat16_have_parts(monkeypatch):
+    monkeypatch.setattr(module, "LARGE_BYTES", 0)
+    monkeypatch.setattr(module, "PART_BYTES", 2**10)
+    large = jnp.zeros((8, 16, 16, 1))
+    assert module._parts(large, large) == 16
+    assert module._parts(large.astype(jnp.bfloat16), large.astype(jnp.bfloat16)) == 1  # each part would be rounded
+    monkeypatch.setattr(jax, "device_count", lambda: 2)
+    assert module._parts(large, large) == 1
+
+
+@pytest.mark.parametrize("whole", [True, False])
+def test_gradients_are_convolutions_that_xla_on_cpu_knows_in_a_branch_too(monkeypatch, whole):
+    monkeypatch.setattr(module, "LARGE_BYTES", 2**30 if whole else 0)
+    monkeypatch.setattr(module, "PART_BYTES", 500)
+    images, kernel = jnp.ones((6, 11, 8, 4)), jnp.ones((3, 3, 4, 5))
+    gradient = jax.grad(lambda x, k: convolve(x, k, stride=2, padding=1).sum(), (0, 1))
+    program = jax.make_jaxpr(gradient)(images, kernel)
+    found = {
+        str(each.params["dimension_numbers"])
+        for each in program.eqns
+        if each.primitive.name == "conv_general_dilated" and each.invars[0].aval.shape != images.shape
+    }
+    plain = lax.conv_dimension_numbers((1, 1, 1, 1), (1, 1, 1, 1), DIMENSIONS)
+    assert found == {str(plain)}
 
 
 @pytest.mark.parametrize("dtype", [jnp.float32, jnp.bfloat16])

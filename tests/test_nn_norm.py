@@ -10,7 +10,7 @@ from flax import linen as nn
 from jax.test_util import check_grads
 from numpy.testing import assert_allclose, assert_array_equal
 
-from jaxvision.nn.norm import BatchNorm, FrozenBatchNorm, GroupNorm, group_norm, moments, of_valid_rows
+from jaxvision.nn.norm import BatchNorm, FrozenBatchNorm, GroupNorm, LayerNorm, group_norm, moments, of_valid_rows
 
 CHANNELS = 6
 
@@ -247,3 +247,13 @@ def test_group_norm_equals_a_loop_over_groups(float64):
 def test_group_norm_names_what_does_not_divide():
     with pytest.raises(ValueError, match="6 channels do not form 4 groups"):
         GroupNorm(groups=4).init(jax.random.key(0), data(1, 2, CHANNELS))
+
+
+def test_layer_norm_equals_the_one_of_flax(float64):
+    random = np.random.default_rng(0)
+    x, scale, bias = (jnp.asarray(random.normal(3, 2, shape)) for shape in ((2, 5, 7), (7,), (7,)))
+    variables = {"params": {"scale": scale, "bias": bias}}
+    theirs = nn.LayerNorm(epsilon=1e-5, use_fast_variance=False, dtype=jnp.float64, param_dtype=jnp.float64)
+    of = lambda layer: jax.value_and_grad(lambda v, x: jnp.sin(layer.apply(v, x)).sum(), (0, 1))(variables, x)
+    found, expected = of(LayerNorm(1e-5)), of(theirs)
+    jax.tree.map(lambda a, b: assert_allclose(a, b, rtol=1e-11, atol=1e-11), found, expected)

@@ -84,7 +84,7 @@ def test_attention_and_its_gradient_equal_scipy_and_float64(float64, dtype, tole
         assert_allclose(ours, theirs, atol=tolerance * np.abs(theirs).max())
 
 
-def test_float32_and_bfloat16_take_the_attention_of_jax():
+def test_bfloat16_takes_the_attention_of_jax():
     given = jax.ShapeDtypeStruct((2, 5, 3, 4), jnp.bfloat16)
     with jax.numpy_dtype_promotion("strict"):
         text = str(jax.make_jaxpr(vit.attention)(given, given, given))

@@ -54,15 +54,9 @@ def test_keeps_what_the_loop_keeps(seed, threshold, kinds):
 @pytest.mark.parametrize("classes", [None, 2, 20])
 @pytest.mark.parametrize("threshold", THRESHOLDS)
 def test_block_by_block_keeps_the_same(monkeypatch, threshold, classes):
-    small = {
-        "WHOLE": 16,
-        "BLOCK": 8,
-        "STRIP": 16,
-        "WHOLE_BY_LABEL": 16,
-        "STRIP_BY_LABEL": 8,
-    }  # else all are settled at once
-    for name, value in small.items():
-        monkeypatch.setattr(module, name, value)
+    small = {False: module.Sizes(16, 8, 16), True: module.Sizes(16, 8, 8)}  # else all are settled at once
+    monkeypatch.setattr(module, "SMALL_SIZES", small)
+    monkeypatch.setattr(module, "SIZES", small)
     apart = classes is not None
     in_blocks = jax.jit(
         lambda boxes, scores, valid, labels: nms(boxes, scores, valid, threshold, labels if apart else None)
@@ -73,6 +67,16 @@ def test_block_by_block_keeps_the_same(monkeypatch, threshold, classes):
         np.testing.assert_array_equal(in_blocks(boxes, scores, valid, labels), expected)
         two = jax.vmap(in_blocks)(*(np.stack([each, each[::-1]]) for each in (boxes, scores, valid, labels)))
         np.testing.assert_array_equal(two[0], expected)
+
+
+@pytest.mark.parametrize("classes", [None, 20])
+@pytest.mark.parametrize("sizes", ["SIZES", "SMALL_SIZES"])
+def test_the_blocks_of_every_backend_keep_the_same(monkeypatch, sizes, classes):
+    monkeypatch.setattr(module, "SMALL_SIZES", getattr(module, sizes))
+    boxes, scores, valid, labels = crowd(0, 1100, classes or 1)
+    boxes += 40 * np.random.RandomState(1).randint(0, 20, (1100, 1))  # apart, so that many are kept
+    found = jax.jit(nms, static_argnums=3)(boxes, scores, valid, 0.5, None if classes is None else labels)
+    np.testing.assert_array_equal(found, greedy(boxes, scores, valid, 0.5, labels))
 
 
 def test_a_chain_settles_one_by_one():

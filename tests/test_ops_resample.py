@@ -37,18 +37,30 @@ def random_motion(seed):
 
 @pytest.mark.parametrize("fill", ["nearest", "reflect", "wrap", "constant", 77])
 @pytest.mark.parametrize("interpolation", ["nearest", "bilinear"])
-def test_warp_equals_scipy(fill, interpolation):
+@pytest.mark.parametrize("take", [resample.warp, resample.stretch])
+def test_pixels_are_those_of_scipy(take, fill, interpolation):
     canvas = random_canvas()
-    warp = jax.jit(
-        lambda source: resample.warp(jnp.asarray(canvas), jnp.int32([HEIGHT, WIDTH]), source, fill, interpolation)
-    )
+    warp = jax.jit(lambda source: take(jnp.asarray(canvas), jnp.int32([HEIGHT, WIDTH]), source, fill, interpolation))
     for seed in range(8):
-        source = jnp.asarray(random_motion(seed), jnp.float32)
+        motion = random_motion(seed) * (
+            np.eye(3) + [[0, 0, 1], [0, 0, 1], [0, 0, 0]] if take is resample.stretch else 1
+        )
+        source = jnp.asarray(motion, jnp.float32)
         with jax.numpy_dtype_promotion("strict"):
             found = np.asarray(warp(source))[:HEIGHT, :WIDTH]
         image = canvas[:HEIGHT, :WIDTH].astype(np.float64)
         expected = by_scipy(image, source, fill, order=0 if interpolation == "nearest" else 1)
         np.testing.assert_allclose(found, expected, atol=0.05)
+
+
+def test_a_stretch_is_the_warp_by_the_same_matrix_of_whole_numbers_and_of_maps_too():
+    size, source = jnp.int32([HEIGHT, WIDTH]), 2 * jnp.float32([[0.6, 0, 1.3], [0, -1.7, 20.2], [0, 0, 1]])
+    for values in (random_canvas(3, np.uint8), random_canvas(1, np.int32)[..., 0]):
+        for interpolation in ("nearest", "bilinear"):
+            given = (jnp.asarray(values), size, source, "reflect", interpolation)
+            expected, found = (np.asarray(take(*given)) for take in (resample.warp, resample.stretch))
+            assert found.dtype == values.dtype
+            np.testing.assert_array_equal(found[:HEIGHT, :WIDTH], expected[:HEIGHT, :WIDTH])
 
 
 def test_warp_equals_affine_transform_of_scipy():

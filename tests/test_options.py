@@ -39,7 +39,7 @@ NESTED = {
     ("shrunk", "size"),
 }
 """Lists of lists, whose members `around_zero` checks or which are data; ranges that the callers checked; a size."""
-DATA = {("maximum", "a"), ("maximum", "b"), ("minimum", "a"), ("minimum", "b")}
+DATA = {("computed_by", "operator"), ("maximum", "a"), ("maximum", "b"), ("minimum", "a"), ("minimum", "b")}
 
 
 def functions():

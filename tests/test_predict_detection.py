@@ -18,7 +18,7 @@ from jaxvision.draw.boxes import with_boxes
 from jaxvision.draw.palette import COLOURS
 from jaxvision.errors import ConfigError
 from jaxvision.experiment import Selection
-from jaxvision.run import prediction, records
+from jaxvision.run import films, prediction, records
 from jaxvision.types import Canvas, Detections
 
 HERE = Path(__file__).parent
@@ -139,24 +139,46 @@ def clip(path, frames):
 
 
 def test_images_and_frames_are_drawn_in_their_own_size(run, finished, tmp_path):
-    image = scene(0)[0][:60, :60]
+    image = scene(0)[0][:60, :59]
     image[10:30, 20:50, 1] = 250
     video = clip(tmp_path / "clip.mkv", [image] * 2)
     (tmp_path / "a_bad.png").write_bytes(b"no image")
     first = finished.parent / "scenes" / "0.png"
     status, said, output = run(first, tmp_path / "a_bad.png", video, first, f"--draw={tmp_path / 'drawn'}")
     assert status == 0, said
-    names = ["000000_0.png", "000001_clip_000000.jpg", "000002_clip_000001.jpg", "000003_0.png"]
+    names = ["000000_0.png", "000001_clip.mp4", "000003_0.png"]
     assert sorted(path.name for path in (tmp_path / "drawn").iterdir()) == names
+    with av.open(str(tmp_path / "drawn" / names[1])) as container:
+        assert container.streams.video[0].average_rate == 10
+        frames = [frame.to_ndarray(format="rgb24") for frame in container.decode(video=0)]
+    assert [frame.shape for frame in frames] == [(60, 60, 3)] * 2  # its last column twice: the codec needs even sides
+    first, last = (np.asarray(Image.open(tmp_path / "drawn" / name).convert("RGB")) for name in (names[0], names[2]))
     rows = [json.loads(line) for line in output.read_text().splitlines()]
-    for name, row in zip(names, rows, strict=True):
-        with Image.open(tmp_path / "drawn" / name) as picture:
-            assert picture.size == (row["width"], row["height"])
-            pixels = np.asarray(picture.convert("RGB"))
+    brightness = np.array([[0.299, 0.587, 0.114]]).T  # the codec keeps this sharp, colours at half the resolution
+    for pixels, row, seen in zip([first, *frames, last], rows, (np.eye(3), *[brightness] * 2, np.eye(3)), strict=True):
+        assert pixels.shape[:2] == (row["height"], row["width"] + (pixels.shape[1] == 60))
         x0, _, x1, y1 = row["objects"][0]["box"]
         below = pixels[round(y1) - 1, round(x0) + 2 : round(x1) - 2].mean(0)
         colour = 255 * np.asarray(to_rgb(COLOURS[row["objects"][0]["category_id"] - 1]))
-        assert np.abs(below - colour).max() < 40
+        assert np.abs((below - colour) @ seen).max() < 40
+    assert all(np.abs(frame[:, :59].astype(int) - image).mean() > 2 for frame in frames)
+
+
+def test_a_video_is_there_once_all_of_its_frames_are(tmp_path):
+    picture = Image.new("RGB", (32, 24), (200, 30, 30))
+    album = films.Album(tmp_path / "drawn")
+    album.add(0, ("first.mp4", 0), picture)
+    album.add(1, ("first.mp4", 1), picture.resize((40, 24)))
+    album.add(2, ("second.mp4", 0), picture)
+    with pytest.raises(KeyboardInterrupt), album:
+        raise KeyboardInterrupt
+    assert [path.name for path in (tmp_path / "drawn").iterdir()] == ["000000_first.mp4"]
+    with av.open(str(tmp_path / "drawn/000000_first.mp4")) as container:
+        assert container.streams.video[0].average_rate == films.USUAL_RATE
+        assert [frame.to_ndarray(format="rgb24").shape for frame in container.decode(video=0)] == [(24, 32, 3)] * 2
+    (tmp_path / "file").write_text("in the way of a folder")
+    with pytest.raises(OSError, match="file"), films.Album(tmp_path / "file") as album:
+        album.add(0, ("first.mp4", 0), picture)
 
 
 def test_pictures_are_not_written_among_the_images_that_are_read(run, finished, tmp_path):

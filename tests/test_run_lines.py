@@ -6,6 +6,7 @@ import pytest
 from finished_run import TINY
 
 from jaxvision.experiment import Keep
+from jaxvision.machine import freed
 from jaxvision.run import config, lines, training
 from jaxvision.run.log import Clock, Terminal
 from jaxvision.run.watch import FirstCall
@@ -77,10 +78,12 @@ def test_images_a_second_are_those_of_training_alone(monkeypatch):
     assert all("  16 images/s  " in line for line in said)
 
 
-def test_the_first_call_of_a_step_says_how_long_it_took():
-    said = []
+def test_the_first_call_of_a_step_says_how_long_it_took_and_gives_memory_back(monkeypatch):
+    said, given_back = [], []
+    monkeypatch.setattr(freed, "give_back", lambda: given_back.append(len(said)))
     step = FirstCall(lambda state, batch: state + batch, said.append)
     assert [step(1, 2), step(3, 4)] == [3, 7]
+    assert given_back == [0]
     (line,) = said
     assert line.startswith("compiled in ")
     assert line.endswith(" s")

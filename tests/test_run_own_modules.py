@@ -1,6 +1,9 @@
 """An experiment's own modules: found beside its file, kept with the run, compared when it goes on."""
 
+import gc
 import sys
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -9,7 +12,7 @@ from finished_run import TINY
 from jaxvision import run
 from jaxvision.errors import WorkdirError
 from jaxvision.run import config
-from jaxvision.run.own_modules import load, own_modules
+from jaxvision.run.own_modules import load, own_modules, parsed
 
 EXPERIMENT = """
 from mynets.rates import RATE
@@ -174,3 +177,23 @@ def test_a_module_that_can_not_be_imported_is_an_error_where_plain_python_has_on
         module.build()
     files(tmp_path, {"slow": "ONE = 1\n"})
     assert module.build() == 1
+
+
+def test_files_are_parsed_while_other_threads_parse():
+    """Garbage is collected in the middle of parsing and calls Python (JAX does): another thread may go on."""
+    file, threshold, interval = Path(config.__file__), gc.get_threshold(), sys.getswitchinterval()
+
+    def collecting(*_):
+        sum(range(10))
+
+    gc.callbacks.append(collecting)
+    try:
+        gc.set_threshold(50)
+        sys.setswitchinterval(1e-6)
+        with ThreadPoolExecutor(4) as threads:
+            trees = list(threads.map(parsed, [file] * 100))
+    finally:
+        gc.callbacks.remove(collecting)
+        gc.set_threshold(*threshold)
+        sys.setswitchinterval(interval)
+    assert {len(tree.body) for tree in trees} == {len(parsed(file).body)}

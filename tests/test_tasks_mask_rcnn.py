@@ -10,6 +10,7 @@ from detectors import CLASSES, EVERY, loss_and_gradient, make_batch, small_mask_
 from mask_cases import cut_out, roi_align
 from numpy.testing import assert_allclose, assert_array_equal
 
+from jaxvision.nn import roi_heads
 from jaxvision.nn.roi_heads import Doubling, MaskHead
 from jaxvision.ops.masks import packed
 from jaxvision.tasks.faster_rcnn import faster_rcnn_vgg16
@@ -34,6 +35,29 @@ def test_the_head_doubles_the_sides_of_any_leading_axes():
     found, variables = head.init_with_output(jax.random.key(0), jnp.ones((2, 3, 7, 7, 5)))
     assert found.shape == (2, 3, 14, 14, CLASSES + 1)
     assert set(variables["params"]) == {"conv1", "conv2", "up", "logits"}
+
+
+def test_regions_that_are_not_valid_cost_nothing_and_change_nothing(float64, monkeypatch):
+    monkeypatch.setattr(roi_heads, "AT_ONCE", 2)
+    head, random = MaskHead(CLASSES, channels=4, layers=2, dtype=jnp.float64), np.random.default_rng(0)
+    pooled = jnp.asarray(random.normal(size=(2, 5, 4, 4, 3)))
+    wanted = jnp.asarray(random.normal(size=(2, 5, 8, 8, CLASSES + 1)))
+    valid = jnp.array([[True, True, True, False, False], [True, False, False, False, False]])
+    variables = head.init(jax.random.key(0), pooled)
+    whole = head.apply(variables, pooled)
+    some = head.apply(variables, pooled.at[:, 4].set(jnp.nan), valid)
+    assert_allclose(some[:, :4], whole[:, :4], atol=1e-12)  # the fourth is computed beside the third
+    assert_array_equal(some[:, 4], 0)
+
+    def loss(variables, given):
+        logits = head.apply(variables, pooled, given)
+        return jnp.where(valid[..., None, None, None], logits * wanted, 0).sum()
+
+    program = jax.make_jaxpr(lambda v: head.apply(v, pooled, valid))(variables)
+    branches = [each for each in program.eqns if each.primitive.name == "cond"]
+    assert len(branches) == 3  # of two, of two, and of the one that is left
+    found, expected = (jax.jit(jax.grad(loss))(variables, each) for each in (valid, None))
+    jax.tree.map(lambda a, b: assert_allclose(a, b, rtol=1e-9, atol=1e-12), found, expected)
 
 
 def test_the_numbers_of_parameters_are_torchvisions():

@@ -8,12 +8,13 @@ timm, transformers, NumPy and what these bring along; TensorFlow and ml_collecti
 beside them is in the folder that the first command makes where there is a network, and that is carried along (2 MB, pure
 Python). For Fashion-MNIST, carry its four files and set FASHION_MNIST to their folder; without them a sample has to do.
 
-Every side is a process of its own and takes of the GPU's memory what it needs, no more. The sides of a row get ready at
-the same time, and those of the next row with them; while a row is measured, block by block in turns, the processes of other
-rows are stopped. A row whose outcomes do not agree is measured all the same, and says so. Rows come in the order in which
-they are wanted; what there is no time for is named. After each row the file is written, so that what was measured is kept;
-rows that it has already are left out with `--resume`. The table is printed at the end. `--small` tries all on a CPU. With
-less than 100 GB of memory on the GPU, `--ahead=0` has the processes of one row there at a time.
+Every side is a process of its own and takes of the GPU's memory what it needs, no more. The sides of a row get ready at the
+same time, and those of the next row with them; while a row is measured, block by block in turns, the processes of other rows
+are stopped. A row whose outcomes do not agree is measured all the same, and says so. Rows come in the order in which they
+are wanted; what there is no time for is named. After each row the file is written, so that what was measured is kept; rows
+that it has already are left out with `--resume`; without it a file that is there is refused. The table is printed at the
+end. `--small` tries all on a CPU. With less than 100 GB of memory on the GPU, `--ahead=0` has the processes of one row there
+at a time.
 """
 
 import argparse
@@ -67,17 +68,27 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--resume", action="store_true", help="keep the file's rows, and measure the others")
     parser.add_argument("--small", action="store_true", help="tiny sizes, to try whether all runs: on a CPU, too")
     flags = parser.parse_args(argv)
+    if flags.output.exists() and not flags.resume:
+        parser.error(f"{flags.output} is there: --resume keeps its rows, --output=FILE writes another")
+    if not flags.output.absolute().parent.is_dir():
+        parser.error(f"--output={flags.output}: there is no folder {flags.output.parent}")
+    every = list(rows(flags.small))
+    for name in flags.names:
+        if not any(each.name.startswith(name) for each in every):
+            parser.error(f"no row begins with {name!r}; there are {'; '.join(each.name for each in every)}")
     environment(flags.output)
     kept = kept_lines(flags.output) if flags.resume else []
-    contests = [each for each in rows(flags.small) if wanted(each.name, flags.names, kept)]
+    contests = [each for each in every if wanted(each.name, flags.names, kept)]
+    print(f"{len(contests)} rows, {flags.seconds:.0f} s at most; a row is told when it is done", flush=True)
+    command = f"python -m experiments.benchmarks.gpu{' --small' if flags.small else ''}"
     machine, found = probes(flags.small), []
     deadline = began + flags.seconds
     for each in measured(contests, machine, flags.row, deadline, flags.ahead):
         found.append(each)
         print(f"{time.monotonic() - began:.0f} s: {each.name}", *each.notes, sep="\n  ", flush=True)
-        text = "\n".join(report(found, kept, machine))
+        text = "\n".join(report(found, kept, machine, command))
         flags.output.write_text(text + "\n", encoding="utf-8")
-    print("\n" + "\n".join(report(found, kept, machine)))
+    print("\n" + "\n".join(report(found, kept, machine, command)))
     return 0
 
 
@@ -210,11 +221,15 @@ def told_of(row: Row, machine: tuple[float, float] | None, patience: float, dead
     return Found(contest.name, lines, notes, took, contest.gigaflop)
 
 
-def report(found: Sequence[Found], kept: Sequence[str], machine: tuple[float, float] | None) -> Iterator[str]:
+def report(
+    found: Sequence[Found], kept: Sequence[str], machine: tuple[float, float] | None, command: str
+) -> Iterator[str]:
     """A section of RESULTS.md."""
-    yield "## Benchmark: on a GPU"
+    yield f"## Benchmark: {'on a GPU' if gpus() else 'of a GPU, on a CPU'}"
     yield ""
-    yield f"`python -m experiments.benchmarks.gpu`, {date.today()}, {place()}."
+    yield f"`{command}`, {date.today()}, {place()}."
+    if "--small" in command:
+        yield "Tiny sizes, to try whether all runs: the times say nothing."
     if machine:
         reached = f"{machine[0] / 1e3:,.3g} TFLOP/s, a copy in its memory {machine[1]:,.0f} GB/s"
         yield f"In that run a matrix product in bfloat16 reached {reached}."

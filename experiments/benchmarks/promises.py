@@ -23,12 +23,13 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from jaxvision.annotate import calibration, order, promises, verdicts
+from jaxvision.annotate import order, promises, verdicts
 from jaxvision.annotate.checked import Checked, checked
 from jaxvision.annotate.promises import Guesses, Promise
 from jaxvision.annotate.records import Annotation, ImageRecord, Source
 from jaxvision.data import synthetic
 from jaxvision.formats.annotation import AnnotatedImage, AnnotatedObject
+from jaxvision.metrics import calibration
 
 PROMISE = Promise(precision=0.9, confidence=0.9)
 POPULATION, STORE, REST = 60_000, 2_000, 600

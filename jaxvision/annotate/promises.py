@@ -14,9 +14,10 @@ from typing import Literal, NamedTuple
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
-from jaxvision.annotate import bounds, calibration
+from jaxvision.annotate import bounds
 from jaxvision.annotate.checked import Checked
 from jaxvision.errors import DataError
+from jaxvision.metrics import calibration
 
 Where = Literal["accept", "review", "drop"]
 VERSION = 2

@@ -2,11 +2,12 @@
 
 from pathlib import Path
 
-from jaxvision.annotate import calibration, promises
+from jaxvision.annotate import promises
 from jaxvision.annotate.checked import Checked
 from jaxvision.annotate.promises import Calibration, Zones
 from jaxvision.annotate.verdicts import Applied
 from jaxvision.errors import amount
+from jaxvision.metrics import calibration
 
 PICTURE = "reliability.png"
 FEW = 20

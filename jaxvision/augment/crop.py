@@ -11,7 +11,7 @@ from jaxtyping import Array, Bool, Float, Int
 from jaxvision.augment import targets
 from jaxvision.augment.keys import row_keys
 from jaxvision.augment.warp import warped
-from jaxvision.ops import homography
+from jaxvision.ops import homography, resample
 from jaxvision.ops.boxes import iou, pairwise
 from jaxvision.ops.options import COUNT, FRACTION, allowed
 from jaxvision.types import Augment, Batch, Key, Objects, Scalar
@@ -50,7 +50,7 @@ def iou_crop(min_ious: Sequence[float] = MIN_IOUS, trials: int = 40) -> Augment:
         kept = targets.Motion(lambda objects: _centred(objects, corners), lambda map: map)
         batch = targets.move(batch, batch.image, kept, "iou_crop")
         matrices = jax.vmap(_onto_content)(corners, jnp.asarray(batch.size))
-        return warped(batch, matrices, "iou_crop", "nearest", "bilinear")
+        return warped(batch, matrices, "iou_crop", "nearest", "bilinear", resample.stretch)
 
     return augment
 

@@ -150,7 +150,7 @@ def _other(batch: Batch) -> Array:
 
     def stretched(image: Array, size: Array, wanted: Array) -> Array:
         scale = size.astype(jnp.float32) / jnp.maximum(wanted, 1).astype(jnp.float32)
-        return resample.warp(image, size, homography.zoom(scale[1], scale[0]))
+        return resample.stretch(image, size, homography.zoom(scale[1], scale[0]))
 
     return jax.vmap(stretched)(jnp.roll(image, 1, 0), jnp.roll(size, 1, 0), size)
 

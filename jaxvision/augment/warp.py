@@ -9,6 +9,7 @@ and no map `valid`, whatever the image shows there.
 """
 
 import dataclasses
+from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
@@ -70,7 +71,7 @@ def affine(
         if not upright:
             targets.check_upright(batch, "affine")
         matrices = jax.vmap(matrix)(row_keys(key, len(batch.image)), jnp.asarray(batch.size))
-        return warped(batch, matrices, "affine", fill, interpolation)
+        return warped(batch, matrices, "affine", fill, interpolation, resample.stretch if upright else resample.warp)
 
     return augment
 
@@ -128,15 +129,26 @@ def resized_crop(
     def augment(key: Key, step: Scalar, batch: Batch) -> Batch:
         del step
         matrices = jax.vmap(matrix)(row_keys(key, len(batch.image)), jnp.asarray(batch.size))
-        return warped(batch, matrices, "resized_crop", "nearest", interpolation)
+        return warped(batch, matrices, "resized_crop", "nearest", interpolation, resample.stretch)
 
     return augment
 
 
-def warped(batch: Batch, matrices: Float[Array, "b 3 3"], who: str, fill: Fill, interpolation: Interpolation) -> Batch:
-    """The batch, its targets included, with the content of each image moved by its matrix (of `homography`)."""
+def warped(
+    batch: Batch,
+    matrices: Float[Array, "b 3 3"],
+    who: str,
+    fill: Fill,
+    interpolation: Interpolation,
+    moved: Callable[..., Array] = resample.warp,
+) -> Batch:
+    """The batch, its targets included, with the content of each image moved by its matrix (of `homography`).
+
+    `moved` is how pixels are taken: `resample.stretch` where no matrix turns, shears or bends.
+    """
     batch = dataclasses.replace(batch, size=jnp.asarray(batch.size))
-    image = _content(batch, jax.vmap(homography.inverse)(matrices), batch.image, fill, interpolation)
+    sources = jax.vmap(homography.inverse)(matrices)
+    image = _content(batch, sources, batch.image, fill, interpolation, moved=moved)
     return accompanied(batch, image, matrices, who)
 
 
@@ -170,13 +182,14 @@ def _content(
     fill: Fill,
     interpolation: Interpolation,
     size: Int[Array, "b 2"] | None = None,
+    moved: Callable[..., Array] = resample.warp,
 ) -> Shaped[Array, "b h w *c"]:
     """Values moved within the content, what lies outside stays; or into content of another size, nothing outside it."""
 
     def one(values: Array, old: Array, new: Array, source: Array) -> Array:
         content = inside(new, *values.shape[:2]).reshape(*values.shape[:2], *(1,) * (values.ndim - 2))
         outside = values if size is None else jnp.zeros_like(values)
-        return jnp.where(content, resample.warp(values, old, source, fill, interpolation), outside)
+        return jnp.where(content, moved(values, old, source, fill, interpolation), outside)
 
     return jax.vmap(one)(values, batch.size, batch.size if size is None else size, sources)
 

@@ -18,11 +18,13 @@ class Purpose(enum.IntEnum):
     INTERLEAVE = 2
     PLACE = 3
     SAMPLE = 4
+    MARK = 5
+    CORRUPT = 6
 
 
-def philox(seed: int, purpose: Purpose, number: int) -> np.random.Philox:
-    """The bit generator of this seed, purpose and number (an epoch, a position)."""
-    return np.random.Philox(counter=[0, 0, 0, int(purpose)], key=[seed, number])
+def philox(seed: int, purpose: Purpose, number: int, part: int = 0) -> np.random.Philox:
+    """The bit generator of this seed, purpose and number (an epoch, a position), and part of it."""
+    return np.random.Philox(counter=[0, 0, part, int(purpose)], key=[seed, number])
 
 
 def permutation(seed: int, purpose: Purpose, number: int, n: int) -> np.ndarray:

@@ -126,6 +126,7 @@ def _by_tensorflow(load_chunk: Callable[[int], Rows], numbers: Numbers, count: i
             made[int(number)] = error
         return number
 
+    @tf.autograph.experimental.do_not_convert  # nothing to convert, and converting parses our source in this thread
     def mapped(number: Any) -> Any:
         return tf.numpy_function(make, [number], tf.int64, stateful=False)
 

@@ -1,6 +1,6 @@
 """What a row of a batch says of its example beside the image: a class, objects or proposals on the canvas, a class map."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -8,7 +8,7 @@ import numpy as np
 from jaxvision.data import object_masks
 from jaxvision.data.placement import Placement
 from jaxvision.data.source import Annotations, Example, annotations
-from jaxvision.errors import amount
+from jaxvision.errors import amount, nearest
 from jaxvision.formats.image_file import Size
 from jaxvision.types import Labels, Objects, SegmentationMap
 
@@ -48,7 +48,13 @@ NOTHING = TargetForm(lambda n, canvas: None, lambda target, row, example, placem
 """No target at all; the default of `Batch.given`."""
 
 
-def objects(rows: int, *, masks: object_masks.Form | None = None, weights: bool = False) -> TargetForm:
+def objects(
+    rows: int,
+    *,
+    masks: object_masks.Form | None = None,
+    weights: bool = False,
+    attributes: Sequence[str] = (),
+) -> TargetForm:
     """`Objects` of `rows` rows; the boxes go with the image to the canvas, cut at its border there.
 
     An object without area is dropped, and one that the border cut, and of which less than a pixel in height or width is
@@ -64,6 +70,8 @@ def objects(rows: int, *, masks: object_masks.Form | None = None, weights: bool 
         112 say, for masks cut out of the image at the smallest box around them, in a grid of so many cells a side
         (`CutMasks`): a thousandth of the memory of large canvases, and what the canvas cut off is still there. None: none.
       weights: whether there is a weight of each object, 1 where the source has none.
+      attributes: names of attributes of objects that are kept, each the number of its value: int32 `n` by name, -1 where it
+        is unknown. For metrics by group; augmentation does not move them.
 
     Raises:
       ValueError: for less than one row, and for masks that are none of these.
@@ -76,7 +84,8 @@ def objects(rows: int, *, masks: object_masks.Form | None = None, weights: bool 
         area: Any = np.zeros((n, rows), np.float32)
         weight: Any = np.zeros((n, rows), np.float32) if weights else None
         masks = None if layout is None else layout.empty(n, rows, canvas)
-        return _no_objects(n, rows).replace(area=area, weight=weight, masks=masks)
+        known = {name: np.full((n, rows), -1, np.int32) for name in attributes} or None
+        return _no_objects(n, rows).replace(area=area, weight=weight, masks=masks, attributes=known)
 
     def fill(target: Objects, row: int, example: Example, placement: Placement) -> str | None:
         if example.objects is None:
@@ -92,6 +101,8 @@ def objects(rows: int, *, masks: object_masks.Form | None = None, weights: bool 
         for name in ("boxes", "labels", "ignore", "area"):
             getattr(target, name)[row, :n] = getattr(found, name)[kept]
         np.asarray(target.valid)[row, :n] = True
+        for name in attributes:
+            target.attributes[name][row, :n] = _attribute(example.objects, name)[kept]
         if weights:
             np.asarray(target.weight)[row, :n] = 1 if found.weight is None else found.weight[kept]
         if layout is not None:
@@ -100,6 +111,13 @@ def objects(rows: int, *, masks: object_masks.Form | None = None, weights: bool 
         return _left_out(len(shown), rows)
 
     return TargetForm(empty, fill)
+
+
+def _attribute(found: Annotations, name: str) -> np.ndarray:
+    known = found.attributes or {}
+    if name not in known:
+        raise ValueError(f"its objects have no attribute {name!r}{nearest(name, list(known))}")
+    return known[name]
 
 
 def _largest(found: Annotations, shown: np.ndarray, rows: int) -> np.ndarray:

@@ -47,6 +47,8 @@ class Bar(NamedTuple):
 def reliability(curves: Sequence[Reliability], bars: Sequence[Bar], *, summary: str = "") -> Figure:
     """Reliability diagram of two curves, the number of guesses below it, and beside it a bar of the zones of each group.
 
+    Without a group there is nothing beside it.
+
     Args:
       curves: scores as they are, then calibrated.
       bars: up to 14 are drawn, those with most guesses; a line says how many are left out.
@@ -54,14 +56,15 @@ def reliability(curves: Sequence[Reliability], bars: Sequence[Bar], *, summary: 
     """
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(10, 4.9), layout="constrained", facecolor="white")
+    figure = Figure(figsize=(10 if bars else 4.6, 4.9), layout="constrained", facecolor="white")
     figure.get_layout_engine().set(wspace=0.06)  # pyright: ignore[reportOptionalMemberAccess, reportCallIssue]
-    grid = figure.add_gridspec(2, 2, height_ratios=(4, 1), width_ratios=(1, 1.25))
+    grid = figure.add_gridspec(2, 2 if bars else 1, height_ratios=(4, 1), width_ratios=(1, 1.25) if bars else None)
     upper = figure.add_subplot(grid[0, 0])
     _draw_curves(upper, curves)
     _draw_counts(figure.add_subplot(grid[1, 0], sharex=upper), curves)
     upper.tick_params(labelbottom=False)
-    _draw_bars(figure.add_subplot(grid[:, 1]), bars)
+    if bars:
+        _draw_bars(figure.add_subplot(grid[:, 1]), bars)
     if summary:
         figure.suptitle(shorten(summary, 9.5, 9), x=0.01, ha="left", fontsize=9, color=MUTED, parse_math=False)
     return figure

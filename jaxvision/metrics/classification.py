@@ -6,9 +6,10 @@ from collections.abc import Mapping, Sequence
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Bool, Float, Int
+from jaxtyping import Array, Float, Int
 
 from jaxvision.errors import amount
+from jaxvision.metrics import calibration
 from jaxvision.types import Batch, ClassScores, Labels, Metric, Rows
 
 FEW_CLASSES = 20
@@ -53,13 +54,13 @@ def classification(
     named = len(names) <= FEW_CLASSES if per_class is None else per_class
 
     def observe(scores: ClassScores, batch: Batch) -> Rows:
-        return _observe(scores.logits, _labels(batch), len(names))
+        return _observe(scores.logits, labels_of(batch), len(names))
 
     def compute(rows: Mapping[str, np.ndarray]) -> dict[str, float]:
         check_rows(rows, len(names))
         metrics = _ranking(rows["rank"], top, len(names)) | _agreement(rows, len(names))
         metrics["log_loss"] = -_mean(rows["log_probability"])
-        metrics["calibration_error"] = _calibration_error(rows["confidence"], rows["predicted"] == rows["label"], bins)
+        metrics["calibration_error"] = calibration.error(rows["confidence"], rows["predicted"] == rows["label"], bins)
         return metrics | (_class_metrics(rows, names) if named else {})
 
     return Metric(observe, compute)
@@ -87,7 +88,8 @@ def class_names(classes: Sequence[str] | int) -> tuple[str, ...]:
     return tuple(name if times[name] == 1 else f"{name} ({i})" for i, name in enumerate(names))
 
 
-def _labels(batch: Batch) -> Int[Array, "b"]:
+def labels_of(batch: Batch) -> Int[Array, "b"]:
+    """The labels of a batch, int32. Raises TypeError for a target other than Labels."""
     if not isinstance(batch.target, Labels):
         raise TypeError(f"the classification metric needs batch.target to be Labels, got {type(batch.target).__name__}")
     return jnp.asarray(batch.target.label).astype(jnp.int32)
@@ -185,10 +187,3 @@ def _class_metrics(rows: Mapping[str, np.ndarray], names: Sequence[str]) -> dict
         for metric, values in metrics.items()
         for name, v in zip(names, values, strict=True)
     }
-
-
-def _calibration_error(confidence: Float[np.ndarray, "n"], right: Bool[np.ndarray, "n"], bins: int) -> float:
-    upper = np.linspace(0, 1, bins + 1)[1:-1]
-    bin_of = np.searchsorted(upper, confidence.astype(np.float64), side="left")
-    gaps = np.bincount(bin_of, weights=confidence.astype(np.float64) - right, minlength=bins)
-    return float(np.sum(np.abs(gaps)) / len(confidence))

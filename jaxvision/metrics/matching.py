@@ -58,18 +58,26 @@ def same_class(found: Tables, near: Pairs) -> Bool[np.ndarray, "p"]:
     return found.detected.label[near.detection] == found.annotated.label[near.object]
 
 
-def matches(found: Tables, near: Pairs, threshold: float = IOU, *, any_class: bool = False) -> Int[np.ndarray, "n"]:
+def matches(
+    found: Tables,
+    near: Pairs,
+    threshold: float = IOU,
+    *,
+    any_class: bool = False,
+    outside: Bool[np.ndarray, "m"] | None = None,
+) -> Int[np.ndarray, "n"]:
     """The number of the object that each detection found, -1 for none; as COCO's evaluation does it.
 
     The detections of an image in turn, the best first: each takes the free object of its class with the largest IoU, if
     that is at least `threshold`. Where there is none, it takes an object to ignore that covers at least that fraction of it;
     any number of detections may take the same one. With `any_class`, objects of all classes can be taken, and of equal IoUs
-    that of the same class comes first.
+    that of the same class comes first. Objects `outside`, by size or by group, also come last; each is taken once.
     """
     same, ignore = same_class(found, near), found.annotated.ignore[near.object]
     iou = np.where(ignore, near.covered, near.iou)
     able = np.flatnonzero((iou >= threshold) & (same | (any_class & ~ignore)))
-    keys = (-near.object, ~same, -iou, ignore, near.detection)
+    last = ignore if outside is None else ignore | outside[near.object]
+    keys = (-near.object, ~same, -iou, last, near.detection)
     order = able[np.lexsort([key[able] for key in keys])]
     match = np.full(len(found.detected.image), -1)
     taken, settled = set(), -1

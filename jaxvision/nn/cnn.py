@@ -19,8 +19,8 @@ class SmallCNN(nn.Module):
     """
 
     classes: int
-    channels: Sequence[int] = (16, 32, 64)
-    """Channels of every stage."""
+    channels: Sequence[int | Sequence[int]] = (16, 32, 64)
+    """Channels of every stage, or of every convolution of it."""
     depth: int = 2
     """Convolutions of every stage."""
     dropout: float = 0.4
@@ -34,8 +34,8 @@ class SmallCNN(nn.Module):
         if not 0 <= self.dropout < 1:
             raise ValueError(f"dropout is {self.dropout}; it must be at least 0 and less than 1")
         x = images
-        for stage, channels in enumerate(self.channels, 1):
-            for layer in range(1, self.depth + 1):
+        for stage, widths in enumerate(self.widths, 1):
+            for layer, channels in enumerate(widths, 1):
                 conv = ConvNormAct(channels, 3, norm=self.norm, dtype=self.dtype)
                 x = conv.flat(x, f"stage{stage}_conv{layer}", f"stage{stage}_norm{layer}", train=train)
             x = max_pool(x, 2)
@@ -43,6 +43,20 @@ class SmallCNN(nn.Module):
         x = x.astype(wide).reshape(x.shape[0], -1)
         x = nn.Dropout(self.dropout, deterministic=not train)(x)
         return nn.Dense(self.classes, dtype=wide, param_dtype=wide, name="head")(x)
+
+    @property
+    def widths(self) -> tuple[tuple[int, ...], ...]:
+        """Channels of every convolution, stage by stage.
+
+        Raises:
+            ValueError: for a stage with channels of more or fewer convolutions than `depth`.
+        """
+        stages = tuple((each,) * self.depth if isinstance(each, int) else tuple(each) for each in self.channels)
+        if any(len(stage) != self.depth for stage in stages):
+            raise ValueError(
+                f"channels is {self.channels}; of a stage allowed is one number, or depth={self.depth} of them"
+            )
+        return stages
 
 
 class TutorialCNN(nn.Module):

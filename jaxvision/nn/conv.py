@@ -119,9 +119,10 @@ def _(
     (images, kernel), (of_images, of_kernel) = operands, tangents
     result, terms = _in_parts(images, kernel, stride, pads, dilation), []
     if not isinstance(of_images, SymbolicZero):
-        terms.append(_by_xla(of_images, kernel, stride, pads, dilation))
+        terms.append(_with_kernel_transposed(of_images, kernel, stride, pads, dilation))
     if not isinstance(of_kernel, SymbolicZero):
-        count, convolution = _parts(images, result), partial(_by_xla, stride=stride, pads=pads, dilation=dilation)
+        convolution = partial(_with_images_transposed, stride=stride, pads=pads, dilation=dilation)
+        count = _parts(images, result)
         padding_alone = max(pads[0]) > (kernel.shape[0] - 1) * dilation  # a band might be nothing else
         if groups := _groups(len(images), count):
             terms.append(_by_groups(images, of_kernel, groups, convolution))
@@ -132,17 +133,53 @@ def _(
     return result, reduce(jnp.add, terms) if terms else jnp.zeros_like(result)
 
 
+def _with_kernel_transposed(images: Array, kernel: Array, stride: int, pads: Pads, dilation: int) -> Array:
+    """The convolution, with axes of which the gradient of the images is one of NHWC and HWIO, on CPU.
+
+    XLA brings other axes into this order by itself there, but not within a branch or a loop, where convolutions of others
+    take 6 to 90 times as long (jax#12868).
+    """
+    if jax.default_backend() != "cpu":
+        return _by_xla(images, kernel, stride, pads, dilation)
+    return lax.conv_general_dilated(
+        images,
+        kernel.transpose(0, 1, 3, 2),
+        window_strides=(stride, stride),
+        padding=pads,
+        rhs_dilation=(dilation, dilation),
+        dimension_numbers=("NHWC", "HWOI", "NHWC"),
+    )
+
+
+def _with_images_transposed(images: Array, kernel: Array, stride: int, pads: Pads, dilation: int) -> Array:
+    """The convolution, with axes of which the gradient of the kernel is one of NHWC and HWIO, on CPU."""
+    if jax.default_backend() != "cpu":
+        return _by_xla(images, kernel, stride, pads, dilation)
+    convolved = lax.conv_general_dilated(
+        images.transpose(3, 1, 2, 0),
+        kernel.transpose(2, 0, 1, 3),
+        window_strides=(stride, stride),
+        padding=pads,
+        rhs_dilation=(dilation, dilation),
+        dimension_numbers=("CHWN", "IHWO", "HWNC"),
+    )
+    return convolved.transpose(2, 0, 1, 3)
+
+
 def _parts(images: Array, result: Array) -> int:
-    """Parts that the images are computed in: one, but on CPU where they are large."""
-    whole = images.size * images.dtype.itemsize + result.size * result.dtype.itemsize
-    if jax.default_backend() != "cpu" or whole <= LARGE_BYTES:
+    """Parts that the images are computed in: one, but on a CPU alone where they are large.
+
+    Several devices would exchange the gradient of each part; in bfloat16 the sum of the parts would be rounded at each.
+    """
+    whole, width = (images.size + result.size) * images.dtype.itemsize, images.dtype.itemsize
+    if jax.default_backend() != "cpu" or jax.device_count() > 1 or whole <= LARGE_BYTES or width < 4:
         return 1
     return min(-(-whole // PART_BYTES), MOST_PARTS)
 
 
 def _groups(images: int, parts: int) -> int | None:
-    """The number of groups of equally many images, two or more and as many on each device; None where there is no such."""
-    fit = (n for n in range(parts, images // 2 + 1) if images % n == 0 and images // n % jax.device_count() == 0)
+    """The number of groups of equally many images, two or more in each; None where there is no such."""
+    fit = (n for n in range(parts, min(images // 2, MOST_PARTS) + 1) if images % n == 0)
     return next(fit, None) if parts > 1 else None
 
 
@@ -163,7 +200,8 @@ def _by_bands(images: Array, kernel: Array, bands: int, stride: int, pads: Pads,
         top, bottom = first * stride - pads[0][0], (last - 1) * stride + reach - pads[0][0]
         band = lax.optimization_barrier(images[:, max(top, 0) : min(bottom, height)])
         around = ((max(-top, 0), max(bottom - height, 0)), pads[1])
-        parts.append(lax.optimization_barrier(_by_xla(band, kernel, stride, around, dilation)))
+        convolved = _with_images_transposed(band, kernel, stride, around, dilation)
+        parts.append(lax.optimization_barrier(convolved))
     return jnp.concatenate(parts, 1)
 
 

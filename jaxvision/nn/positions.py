@@ -29,7 +29,7 @@ def sine(
     if width % 4:
         raise ValueError(f"sine positions need a width that is a multiple of 4, got {width}")
     down, across = (_waves(extent[:, axis].astype(dtype), shape[axis], width // 2) for axis in (0, 1))
-    full = (len(extent), *shape, width // 2)
+    full = (extent.shape[0], *shape, width // 2)
     return jnp.concatenate([jnp.broadcast_to(down[:, :, None], full), jnp.broadcast_to(across[:, None], full)], -1)
 
 

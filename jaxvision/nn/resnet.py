@@ -42,6 +42,7 @@ class BasicBlock(nn.Module):
     bias: bool
     stride_first: bool
     dilation: int = 1
+    inside: int | None = None
 
     expansion = 1
 
@@ -58,7 +59,7 @@ class BasicBlock(nn.Module):
             )
         if self.dilation != 1:
             raise ValueError(f"dilation={self.dilation}: allowed without bottlenecks is 1, so no output_stride")
-        y = _layer(self, self.channels, 3, self.stride).flat(x, "conv1", "norm1", train=train)
+        y = _layer(self, self.inside or self.channels, 3, self.stride).flat(x, "conv1", "norm1", train=train)
         last = _layer(self, self.channels, 3, activation=None, scale_init=self.last_scale)
         y = last.flat(y, "conv2", "norm2", train=train)
         y = StochasticDepth(self.drop, name="drop")(y, train=train)
@@ -79,13 +80,14 @@ class Bottleneck(nn.Module):
     bias: bool
     stride_first: bool
     dilation: int = 1
+    inside: int | None = None
 
     expansion = 4
 
     @nn.compact
     def __call__(self, x: Float[Array, "b h w i"], *, train: bool) -> Float[Array, "b y x o"]:
         """Run the block; the result has four times `channels` channels."""
-        inside = self.channels * self.width_per_group // 64 * self.groups
+        inside = self.inside or self.channels * self.width_per_group // 64 * self.groups
         first, second = (self.stride, 1) if self.stride_first else (1, self.stride)
         y = _layer(self, inside, 1, first).flat(x, "conv1", "norm1", train=train)
         middle = _layer(self, inside, 3, second, groups=self.groups, dilation=self.dilation)
@@ -129,6 +131,8 @@ class Backbone(nn.Module):
     output_stride: int | None = None
     """Largest stride of a map, for segmentation: stages that would have a larger one have dilated 3x3 convolutions instead
     (arXiv:1706.05587). None: no limit. Weights fit whatever it is."""
+    inside: Sequence[int] | None = None
+    """Channels between the convolutions of each block, one block after another. None: those of the paper."""
 
     @property
     def strides(self) -> tuple[int, ...]:
@@ -148,10 +152,11 @@ class Backbone(nn.Module):
         """Features of all stages, finest first, of type `dtype`: C2, C3, C4, C5 of the literature.
 
         Raises:
-            ValueError: for another stem than these two, and an output stride that no map has; see also the blocks and
-                `stochastic_depth.linear_rates`.
+            ValueError: for another stem than these two, an output stride that no map has, and channels inside of more or
+                fewer blocks than there are; see also the blocks and `stochastic_depth.linear_rates`.
         """
         x = self._stem(images, train)
+        inside = iter(self._inside())
         dilations = self._dilations()
         rates = iter(linear_rates(self.stochastic_depth, sum(self.stage_sizes)))
         last_scale = nn.initializers.zeros if self.zero_init_last else nn.initializers.ones
@@ -171,10 +176,18 @@ class Backbone(nn.Module):
                     bias=self.bias,
                     stride_first=self.stride_first,
                     dilation=dilations[stage - 1] if halving else dilations[stage],
+                    inside=next(inside),
                     name=f"stage{stage + 1}_block{index + 1}",
                 )(x, train=train)
             features.append(x)
         return features
+
+    def _inside(self) -> Sequence[int | None]:
+        """Channels between the convolutions of each block; None: those of the paper."""
+        blocks = sum(self.stage_sizes)
+        if self.inside is not None and len(self.inside) != blocks:
+            raise ValueError(f"inside={tuple(self.inside)} is of {len(self.inside)} blocks, and there are {blocks}")
+        return self.inside or (None,) * blocks
 
     def _dilations(self) -> list[int]:
         """Dilation of each stage: the stride that its map would have, by the one that it has."""

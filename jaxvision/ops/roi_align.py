@@ -220,7 +220,7 @@ def _by_sample(
 
 def _round_half_away(x: Array) -> Array:
     """`x` rounded as C rounds: 0.5 to 1, -0.5 to -1."""
-    return jnp.trunc(x + jnp.copysign(0.5, x).astype(x.dtype))
+    return jnp.trunc(x + jnp.where(x < 0, -0.5, 0.5).astype(x.dtype))
 
 
 def _cells(start: Float[Array, "n"], extent: Float[Array, "n"], size: int, limit: int) -> Bool[Array, "n s {limit}"]:

@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
+from jaxvision.ops import raw_scores
 from jaxvision.ops.boxes import area
 from jaxvision.ops.nms import NMS
 from jaxvision.ops.options import COUNT, FINITE, WHOLE, allowed
@@ -61,6 +62,7 @@ def best_of_each_class(
       max_detections: rows of the result. Of equal scores the class with the smaller number comes first, and in it the
         first box.
     """
+    raw_scores.tell(lambda: raw_scores.Candidates(boxes, scores))
     scores = jnp.where((area(boxes) > 0)[:, None], scores, -1)
     best, anchors = top_k(scores.T, min(pre_nms_top_k, len(boxes)))
     rescored = jax.vmap(lambda box, score, valid: nms(box, score, valid, None))(

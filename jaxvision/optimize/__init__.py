@@ -1,4 +1,4 @@
-"""Which parameters an optimizer trains, and how: groups, rates, weight decay, frozen parts, penalties, early stopping.
+"""Which parameters an optimizer trains, and how: groups, rates, weight decay, frozen parts, penalties, pruning, stopping.
 
 optax.chain(optax.adamw(schedule, weight_decay=0.05, mask=kernels), rates(layerwise(0.75, layers))) gives each layer its own
 rate, `rates({"head/.*": 10.0, ".*": 1.0})` each group, `by_group` another optimizer for each. A pattern that matches nothing
@@ -19,6 +19,7 @@ from jaxvision.optimize.groups import (
 )
 from jaxvision.optimize.patterns import names
 from jaxvision.optimize.penalty import l1, l2
+from jaxvision.optimize.pruning import pruned
 from jaxvision.optimize.stopping import early
 
 __all__ = [
@@ -33,6 +34,7 @@ __all__ = [
     "layerwise",
     "matching",
     "names",
+    "pruned",
     "rates",
     "split",
     "whole",

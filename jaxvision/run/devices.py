@@ -76,14 +76,15 @@ def along_batch(mesh: Mesh) -> NamedSharding:
 def layout(mesh: Mesh, shapes: PyTree) -> PyTree:
     """How to lay out each array of a state on the mesh: split along its longest axis that `fsdp` divides.
 
-    Small arrays, and those with no such axis, are copied to every device.
+    Vectors, small arrays, and those with no such axis are copied to every device: a vector of a normalisation would be
+    gathered at each use, of which each takes as long as one of many more bytes.
     """
     return jax.tree.map(lambda x: NamedSharding(mesh, _split(x.shape, mesh.shape["fsdp"])), shapes)
 
 
 def _split(shape: tuple[int, ...], parts: int) -> PartitionSpec:
     axes = [axis for axis, length in enumerate(shape) if length % parts == 0]
-    if parts == 1 or not axes or np.prod(shape) < SMALL:
+    if parts == 1 or not axes or len(shape) < 2 or np.prod(shape) < SMALL:
         return PartitionSpec()
     axis = max(axes, key=lambda axis: shape[axis])
     return PartitionSpec(*(None,) * axis, "fsdp")

@@ -174,6 +174,7 @@ def evaluate(
     overrides: Mapping[str, str] = MappingProxyType({}),
     fsdp: int = 1,
     report: Path | None = None,
+    change: Callable[[Mapping[str, Evaluation]], Mapping[str, Evaluation]] = lambda chosen: chosen,
 ) -> Results:
     """The metrics of a run or a model, every example seen exactly once, and their rows.
 
@@ -187,6 +188,7 @@ def evaluate(
       overrides: dotted names of fields of the run's config to texts: other data to evaluate on, say.
       fsdp: split parameters over this number of devices.
       report: a folder for the pictures of the evaluations and the curves of the run, made if there is none.
+      change: makes others of the chosen evaluations: with metrics by group, say. Other streams are to be of the same size.
 
     Raises:
       WorkdirError: if the folder holds no run.
@@ -197,30 +199,74 @@ def evaluate(
     if isinstance(source, Model):
         known = source.evaluations if evaluations is None else evaluations
         restore.check_evaluations("the model", known, names)
-        chosen = _chosen(known, names, "the model")
+        chosen = change(_chosen(known, names, "the model"))
         _check_divisible(chosen, source.mesh)
         measured = _measured(source.task, source.variables, chosen, source.mesh)
         results = Results(source.step, source.weights, measured)
         draw_evaluations(chosen, results, report)
         return results
+    found = opened(
+        source,
+        checkpoint,
+        weights=weights,
+        names=names,
+        evaluations=evaluations,
+        experiment=experiment,
+        overrides=overrides,
+        fsdp=fsdp,
+        change=change,
+    )
+    measured = _measured(found.task, found.variables, found.evaluations, found.mesh)
+    results = Results(found.step, found.weights, measured)
+    draw_evaluations(found.evaluations, results, report)
+    if report is not None:
+        draw_curves(JsonLines(found.run.workdir.metrics).read(), report, found.run.experiment.keep.by)
+    return results
+
+
+class Opened(NamedTuple):
+    """A checkpoint of a run on the devices, and the evaluations of it that were asked for."""
+
+    run: restore.Restored
+    step: int
+    weights: Weights
+    task: Task
+    variables: Variables
+    mesh: Mesh
+    evaluations: Mapping[str, Evaluation]
+
+    def measuring(self, name: str) -> Callable[[Stream], Evaluated]:
+        """A function from a stream to its metrics: those of the evaluation of this name, compiled once for all streams."""
+        metric = self.evaluations[name].metric
+        observe = make_observe(self.task.predict, metric, devices.replicated(self.mesh))
+        return lambda stream: measure(observe, self.variables, _fed(stream, self.mesh), metric)
+
+
+def opened(
+    source: str | Path,
+    checkpoint: Which | None = None,
+    *,
+    weights: Weights | None = None,
+    names: Sequence[str] = (),
+    evaluations: Mapping[str, Evaluation] | None = None,
+    experiment: Experiment | None = None,
+    overrides: Mapping[str, str] = MappingProxyType({}),
+    fsdp: int = 1,
+    change: Callable[[Mapping[str, Evaluation]], Mapping[str, Evaluation]] = lambda chosen: chosen,
+) -> Opened:
+    """A run, to evaluate; arguments and errors are those of `evaluate`."""
     found = restore.restore(source, overrides, experiment)
     known = found.experiment.evaluations if evaluations is None else evaluations
     restore.check_evaluations(str(found.workdir.path), known, names)
-    chosen = _chosen(known, names, f"the experiment of {source}")
+    chosen = change(_chosen(known, names, f"the experiment of {source}"))
     with raised_as(ConfigError):
         mesh = devices.device_mesh(fsdp)
     _check_divisible(chosen, mesh)
     if evaluations is None:
         restore.warn_of_other_data(found, [f"evaluation {name}" for name in chosen])
     saved = restore.load_checkpoint(found, checkpoint, mesh)
-    task = devices.task_on(mesh, found.experiment)
     which, variables = restore.chosen_weights(found, saved.state, weights)
-    measured = _measured(task, variables, chosen, mesh)
-    results = Results(saved.step, which, measured)
-    draw_evaluations(chosen, results, report)
-    if report is not None:
-        draw_curves(JsonLines(found.workdir.metrics).read(), report, found.experiment.keep.by)
-    return results
+    return Opened(found, saved.step, which, devices.task_on(mesh, found.experiment), variables, mesh, chosen)
 
 
 def draw_curves(rows: Sequence[Mapping], folder: Path, by: str | None) -> None:
@@ -258,9 +304,10 @@ def _measured(
     task: Task, variables: Variables, evaluations: Mapping[str, Evaluation], mesh: Mesh
 ) -> Mapping[str, Evaluated]:
     evaluator = Evaluator(task, evaluations, devices.replicated(mesh))
-
-    def feed(stream: Stream) -> Iterator[Batch]:
-        return devices.ahead(reading(stream.batches(0)), devices.placer(mesh))
-
-    evaluator.evaluate(variables, feed)
+    evaluator.evaluate(variables, lambda stream: _fed(stream, mesh))
     return evaluator.newest.results
+
+
+def _fed(stream: Stream, mesh: Mesh) -> Iterator[Batch]:
+    """The batches of the stream, from first to last, on the devices."""
+    return devices.ahead(reading(stream.batches(0)), devices.placer(mesh))

@@ -14,6 +14,9 @@ from types import CodeType, ModuleType
 KEPT = "code"
 """The folder beside the experiment file of a workdir that holds copies of its modules."""
 
+PARSED_AT_MOST = 100
+"""How often a file is parsed before a SystemError of Python's is taken for its own fault."""
+
 
 def own_modules(experiment: Path) -> dict[str, Path]:
     """The files of an experiment's own modules by the names they are imported by, found by reading, not by running.
@@ -42,7 +45,7 @@ def _imported(module: str, file: Path) -> Iterator[str]:
       file: to read; one that can't be parsed imports nothing.
     """
     try:
-        tree = ast.parse(file.read_text(encoding="utf-8"))
+        tree = parsed(file)
     except (OSError, ValueError, SyntaxError):
         return
     package = module if file.name == "__init__.py" else module.rpartition(".")[0]
@@ -55,6 +58,22 @@ def _imported(module: str, file: Path) -> Iterator[str]:
         for name in names:
             parts = name.split(".")
             yield from (".".join(parts[: count + 1]) for count in range(len(parts)))
+
+
+def parsed(file: Path) -> ast.Module:
+    """The syntax tree of a Python file, also while other threads parse (TensorFlow's AutoGraph does).
+
+    Before Python 3.11.8 and 3.12.2 two threads that parse at once may get a SystemError (python/cpython#106905); then it is
+    tried again.
+
+    Raises:
+      OSError, ValueError, SyntaxError: if the file can't be read or parsed.
+    """
+    text = file.read_text(encoding="utf-8")
+    for _ in range(PARSED_AT_MOST - 1):
+        with suppress(SystemError):
+            return ast.parse(text)
+    return ast.parse(text)
 
 
 def _base(node: ast.ImportFrom, package: str) -> str:

@@ -41,15 +41,22 @@ def check_classes(scores: ClassScores, classes: Sequence[str]) -> None:
 def class_record(scores: ClassScores, canvas: Canvas, selection: Selection) -> Record:
     """The `top_k` classes, best first, with their probabilities (null where not finite).
 
-    In float32 at least. Of equal scores the class with the smaller number comes first.
+    In float32 at least. Of equal scores the class with the smaller number comes first. `set`, where the model gives one,
+    holds all classes of the prediction set, best first.
     """
     logits = np.asarray(scores.logits)
     logits = logits.astype(np.promote_types(logits.dtype, np.float32) if logits.dtype.kind == "f" else np.float32)
     with np.errstate(invalid="ignore"):
         powers = np.exp(logits - logits.max())
         probabilities = powers / powers.sum()
-    best = np.argsort(-logits, kind="stable")[: selection.top_k]
-    return {"classes": [{"name": selection.classes[i], "probability": _finite(probabilities[i])} for i in best]}
+    order = np.argsort(-logits, kind="stable")
+    best = order[: selection.top_k]
+    record = {"classes": [{"name": selection.classes[i], "probability": _finite(probabilities[i])} for i in best]}
+    return (
+        record
+        if scores.members is None
+        else {**record, "set": [selection.classes[i] for i in order if scores.members[i]]}
+    )
 
 
 def _finite(value: np.floating) -> float | None:
@@ -65,6 +72,16 @@ def class_columns(selection: Selection) -> list[str]:
 def class_lines(record: Record) -> list[list]:
     """One line, with the values of `class_columns`."""
     return [[value for each in record["classes"] for value in (each["name"], each["probability"])]]
+
+
+def set_columns(selection: Selection) -> list[str]:
+    """Those of `class_columns`, and `set`."""
+    return [*class_columns(selection), "set"]
+
+
+def set_lines(record: Record) -> list[list]:
+    """One line, with the values of `set_columns`; the classes of the set with semicolons between."""
+    return [[*line, "; ".join(record["set"])] for line in class_lines(record)]
 
 
 def objects_record(found: Detections, canvas: Canvas, selection: Selection) -> Record:
@@ -136,6 +153,8 @@ def draw_objects(pixels: np.ndarray, record: Record) -> Image.Image:
 
 CLASSES = Output(class_record, class_columns, class_lines, check=check_classes)
 """Output of `ClassScores`: the best classes with their probabilities."""
+SETS = Output(class_record, set_columns, set_lines, check=check_classes)
+"""Output of `ClassScores` with prediction sets."""
 OBJECTS = Output(objects_record, objects_columns, objects_lines, objects_annotations, draw_objects)
 """Output of `Detections`: boxes with labels and scores, and masks if they have some, in pixels of the image file."""
 

@@ -1,12 +1,15 @@
 """What one network learned, for another run: its weights to start from, or its features to train on."""
 
+import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+import jax
 import numpy as np
 
 from jaxvision import optimize
+from jaxvision.errors import ConfigError
 from jaxvision.pretrained.export import named, own_sources
 from jaxvision.pretrained.strict import load
 from jaxvision.run import devices, restore
@@ -27,6 +30,8 @@ class FromRun(NamedTuple):
     def __call__(self, variables: Variables) -> Variables:
         """The variables, filled; it prints what became of every array."""
         saved = restore.load_checkpoint(restore.restore(self.workdir), self.which, devices.device_mesh())
+        if not jax.tree.leaves(saved.state.params):
+            raise ConfigError(f"{self.workdir} holds no parameters to start from{_made_of(self.workdir)}")
         arrays = named(own_sources, optimize.whole(saved.state.averaged))
         try:
             loaded = load(own_sources(variables), arrays, variables, new=self.new, unused=self.unused)
@@ -34,6 +39,14 @@ class FromRun(NamedTuple):
             raise ValueError(f"{self.workdir}, step {saved.step}: {error}") from error
         print(f"{self.workdir}, step {saved.step}: {loaded.report}", flush=True)
         return loaded.variables
+
+
+def _made_of(workdir: Path) -> str:
+    """What a message says of the run that this one was made of, if any."""
+    file = workdir / "starts.jsonl"
+    first = file.read_text(encoding="utf-8").splitlines()[:1] if file.is_file() else []
+    parent = json.loads(first[0]).get("parent") if first else None
+    return f": it was made of {parent}, start from that" if parent else ""
 
 
 def from_run(

@@ -16,6 +16,7 @@
   or `--profile` wrote some.
 - `rows/`: what the metrics of the last evaluation were computed from, a row an example; `parameters.json`: hashes of the
   first and the last parameters.
+- `robustness/`: what `jaxvision.robustness` measured on corrupted images.
 - `tmp/`: temporary files, where the machine has no folder for them.
 
 A workdir that holds another run (other settings, code or data), or that another process uses, is refused; so is one whose
@@ -42,7 +43,7 @@ from jaxvision.run import checksums, provenance
 from jaxvision.run.checksums import Checksums
 from jaxvision.run.damage import cut_torn_end, is_log, json_object, reason, set_aside
 from jaxvision.run.digest import sha256
-from jaxvision.run.own_modules import KEPT, own_modules
+from jaxvision.run.own_modules import KEPT, own_modules, parsed
 from jaxvision.run.provenance import Provenance
 
 try:
@@ -452,7 +453,7 @@ def same_code(a: Path, b: Path) -> bool:
 
 def code_of(path: Path) -> str:
     """The code of a Python file but for comments, layout and docstrings, as text."""
-    tree = ast.parse(path.read_text(encoding="utf-8"))
+    tree = parsed(path)
     for node in ast.walk(tree):
         if isinstance(node, ast.Module | ast.FunctionDef | ast.ClassDef) and ast.get_docstring(node) is not None:
             node.body = node.body[1:]

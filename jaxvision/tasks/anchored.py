@@ -92,7 +92,7 @@ def by_level(
     outputs: Sequence[Predictions],
 ) -> tuple[list[Float[Array, "b _ k"]], list[Float[Array, "b _ 4"]]]:
     """Logits and offsets of every map `b h w k n`, the anchors of a map in one row."""
-    logits, offsets = ([x.reshape(len(x), -1, x.shape[-1]) for x in maps] for maps in zip(*outputs, strict=True))
+    logits, offsets = ([x.reshape(x.shape[0], -1, x.shape[-1]) for x in maps] for maps in zip(*outputs, strict=True))
     return logits, offsets
 
 

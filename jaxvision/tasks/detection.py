@@ -5,13 +5,14 @@ and `decode(..., size) -> Selection`. A task maps them over its batch; so does a
 """
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, PyTree, Shaped
 
-from jaxvision.ops import boxes, pixels
+from jaxvision.ops import boxes, pixels, raw_scores
 from jaxvision.ops.masks import unpacked
 from jaxvision.ops.selection import Selection
 from jaxvision.types import Batch, Detections, LossOutput, Objects, Scalar
@@ -116,14 +117,25 @@ def detections(one: Callable[..., Selection], *each: PyTree) -> Detections:
     """The detections of every image of a batch, `one` giving those of one from the rows of `each`.
 
     Images that are looked at together are taken from all over the batch: so, of one that is split over all devices, each
-    device has its own at every turn.
+    device has its own at every turn. Of a batch of any size (a symbolic dimension, of an export) it is one at a time.
     """
-    count = len(jax.tree.leaves(each)[0])
-    together = _together(count, jax.device_count())
+    if raw_scores.is_heard():
+        found, candidates = jax.vmap(partial(_with_candidates, one))(*each)
+        raw_scores.tell(lambda: candidates)
+        return Detections(found.boxes, found.labels, found.scores, found.valid, index=found.index)
+    count = jax.tree.leaves(each)[0].shape[0]
+    together = _together(count, jax.device_count()) if isinstance(count, int) else 1
     turns = jax.tree.map(lambda x: x.reshape(together, count // together, *x.shape[1:]).swapaxes(0, 1), each)
     found = jax.lax.map(lambda rows: jax.vmap(one)(*rows), turns)
     found = jax.tree.map(lambda x: x.swapaxes(0, 1).reshape(count, *x.shape[2:]), found)
     return Detections(found.boxes, found.labels, found.scores, found.valid, index=found.index)
+
+
+def _with_candidates(one: Callable[..., Selection], *row: PyTree) -> tuple[Selection, raw_scores.Candidates]:
+    """The detections of one image, and what they were selected from."""
+    with raw_scores.listening() as told:
+        found = one(*row)
+    return found, told[0]
 
 
 def _together(count: int, devices: int) -> int:

@@ -14,11 +14,11 @@ from jaxtyping import Array, Bool, Float, Int
 
 from jaxvision.nn import positions, resnet
 from jaxvision.nn.conv import Conv
-from jaxvision.nn.norm import FrozenBatchNorm, Norm
+from jaxvision.nn.norm import FrozenBatchNorm, LayerNorm, Norm
 from jaxvision.nn.precision import at_least_float32
 from jaxvision.nn.settled import settled
 from jaxvision.ops import boxes as box
-from jaxvision.ops import pixels
+from jaxvision.ops import pixels, raw_scores
 from jaxvision.ops.matching import hungarian
 from jaxvision.ops.selection import Selection, padded
 from jaxvision.ops.top_k import top_k
@@ -238,7 +238,7 @@ class DETR(nn.Module):
         for number in range(1, self.encoder_layers + 1):
             memory = EncoderLayer(*options, name=f"encoder{number}")(memory, place, valid, train=train)
         asked = self.param("queries", nn.initializers.normal(1.0), (self.queries, self.width), memory.dtype)[None]
-        x, found = jnp.zeros((len(images), *asked.shape[1:]), memory.dtype), []
+        x, found = jnp.zeros((images.shape[0], *asked.shape[1:]), memory.dtype), []
         for number in range(1, self.decoder_layers + 1):
             x = DecoderLayer(*options, name=f"decoder{number}")(x, asked, memory, place, valid, train=train)
             found.append(x)
@@ -256,7 +256,7 @@ class DETR(nn.Module):
         rows, columns = (_starting_inside(size[:, i], shape[i], sides[i]) for i in (0, 1))
         extent = jnp.stack([rows.sum(1), columns.sum(1)], 1)
         place = positions.sine(extent, shape, self.width, wide)
-        tokens = (len(features), shape[0] * shape[1], self.width)
+        tokens = (features.shape[0], shape[0] * shape[1], self.width)
         valid = (rows[:, :, None] & columns[:, None]).reshape(tokens[:2])
         return projected.reshape(tokens).astype(wide), place.reshape(tokens), valid
 
@@ -287,7 +287,7 @@ def _dense(name: str, features: int, dtype: DTypeLike, kernel_init: nn.initializ
 
 def _norm(name: str, x: Array) -> Array:
     """LayerNorm with PyTorch's epsilon, in the type of `x`."""
-    return nn.LayerNorm(epsilon=1e-5, use_fast_variance=False, dtype=x.dtype, param_dtype=x.dtype, name=name)(x)
+    return LayerNorm(1e-5, name=name)(x)
 
 
 class Weights(NamedTuple):
@@ -422,6 +422,7 @@ def decode(logits: Float[Array, "n c"], boxes: Float[Array, "n 4"], size: Int[Ar
     """The detection of every query of one image, the best first: its likeliest class, boxes in pixels of the canvas."""
     scores = jax.nn.softmax(logits)[:, :-1]
     found = box.clip(box.from_centre(boxes) * _extent(size, boxes.dtype), size)
+    raw_scores.tell(lambda: raw_scores.Candidates(found, scores))
     score = jnp.where(box.area(found) > 0, scores.max(-1), 0)
     best, query = top_k(score, len(score))
     labels = scores.argmax(-1)[query].astype(jnp.int32)

@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 import optax
 from jax.typing import DTypeLike
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Bool, Float, Int
 
 from jaxvision.nn.fpn import FPN, Maps, Predictions, SimplePyramid
 from jaxvision.nn.norm import FrozenBatchNorm, Norm
@@ -32,10 +32,15 @@ class MaskRCNN(FasterRCNN):
     mask_head: MaskHead
     mask_pool: Pool
 
-    def segment(self, maps: Maps, boxes: Float[Array, "b n 4"], *, train: bool) -> Float[Array, "b n s s k"]:
-        """Logits of the masks in these boxes, for background, which means nothing, and every class."""
+    def segment(
+        self, maps: Maps, boxes: Float[Array, "b n 4"], valid: Bool[Array, "b n"] | None = None, *, train: bool
+    ) -> Float[Array, "b n s s k"]:
+        """Logits of the masks in these boxes, for background, which means nothing, and every class.
+
+        Those of boxes that are not valid mean nothing; valid ones are best the first.
+        """
         del train
-        return self.mask_head(jax.vmap(self.mask_pool)(maps, boxes))
+        return self.mask_head(jax.vmap(self.mask_pool)(maps, boxes), valid)
 
     def __call__(
         self, images: Float[Array, "b h w c"], boxes: Float[Array, "b n 4"], *, train: bool
@@ -118,7 +123,7 @@ def mask_rcnn(
         variables = {**variables, **found.collections}
         valid, method = rois.match >= 0, "segment"
         masks, collections = forward_training(
-            network, variables, found.maps, rois.boxes, valid=valid, key=key, method=method
+            network, variables, found.maps, rois.boxes, valid, valid=valid, key=key, method=method
         )
         one = lambda m, k, l, o, s, r, t: loss_terms(k, l, o, found.anchors, s, m, r, t, geometry, rpn, roi_heads)
         return detection.mean_loss(jax.vmap(one)(masks, *found.images), batch, collections)
@@ -128,7 +133,7 @@ def mask_rcnn(
         one = partial(decode, settings=roi_heads)
         detected = detection.detections(one, *found.scores, found.boxes, found.valid, jnp.asarray(batch.size))
         model = model_variables(variables)
-        masks = network.apply(model, found.maps, detected.boxes, train=False, method="segment")
+        masks = network.apply(model, found.maps, detected.boxes, detected.valid, train=False, method="segment")
         probabilities = jax.nn.sigmoid(jax.vmap(_of_class)(cast(Array, masks), detected.labels))
         shown = jnp.where(detected.valid[..., None, None], probabilities, 0)
         return detected.replace(masks=BoxMasks(shown, detected.boxes, geometry))

@@ -91,6 +91,8 @@ RCNN_SETTINGS = ROIHeads(samples_per_image=64, nms=greedy(0.3))
 """ROI heads with the paper's numbers for two images a batch: 32 regions of objects, 96 of background."""
 AT_ONCE = 128
 """Regions, of all images, that are cut out and classified together in prediction; at least one of each image."""
+ANY_SIZE = 16
+"""Regions of each image that are, in a program for batches of any size."""
 
 
 def rcnn(
@@ -154,7 +156,7 @@ def rcnn(
             return jax.tree.map(lambda x: x.reshape(*regions.shape[:2], *x.shape[1:]), scores)
 
         rows, count, _ = boxes.shape
-        at_once = min(max(AT_ONCE // rows, 1), count)
+        at_once = min(max(AT_ONCE // rows, 1) if isinstance(rows, int) else ANY_SIZE, count)
         filled = jnp.pad(boxes, ((0, 0), (0, -count % at_once), (0, 0)))
         turns = filled.reshape(rows, -1, at_once, 4).swapaxes(0, 1)
         scores = jax.lax.map(classify, turns)

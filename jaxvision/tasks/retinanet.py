@@ -16,7 +16,7 @@ from jaxvision.nn.conv import Conv
 from jaxvision.nn.fpn import FPN, Backbone, Convolved, Predictions, first_map
 from jaxvision.nn.norm import FrozenBatchNorm, Norm
 from jaxvision.nn.precision import at_least_float32
-from jaxvision.ops import anchors, box_codec, losses, pixels
+from jaxvision.ops import anchors, box_codec, losses, pixels, raw_scores
 from jaxvision.ops.box_losses import BoxLoss, l1
 from jaxvision.ops.boxes import clip
 from jaxvision.ops.candidates import after_top_k, best_candidates
@@ -182,6 +182,8 @@ def retinanet(
         outputs, collections = forward_training(network, variables, given, valid=batch.valid, key=key)
         logits, offsets = (jnp.concatenate(each, 1) for each in by_level(outputs))
         boxes = np.concatenate(anchors_of(outputs, given.shape, sizes, ratios))
+        at = lambda o: box_codec.decode(o, jnp.asarray(boxes, o.dtype))
+        raw_scores.tell(lambda: raw_scores.Candidates(jax.vmap(at)(offsets), jax.nn.sigmoid(logits)))
         one = lambda l, o, t: loss_terms(l, o, boxes, t, matching, gamma, alpha, box_loss)
         terms = jax.vmap(one)(logits, offsets, detection.targets(batch))
         by_image = LossTerms(detection.means(terms), jax.tree.map(jnp.ones_like, terms.sums))
@@ -244,10 +246,22 @@ def decode(
       selecting: of pairs of anchor and class, the best of every map; `index` counts the anchors of one map after another.
     """
     found = [_candidates(*level, size, selecting.pre_nms_top_k) for level in zip(logits, offsets, boxes, strict=True)]
+    raw_scores.tell(lambda: _all_candidates(logits, offsets, boxes, size))
     first = np.cumsum([0, *map(len, boxes[:-1])])
     anchor = jnp.concatenate([level.anchor + int(start) for level, start in zip(found, first, strict=True)])
     kept, labels, scores = (jnp.concatenate(each) for each in list(zip(*found, strict=True))[:3])
     return best_candidates(kept, labels, scores, scores >= 0, **after_top_k(selecting)).renumbered(anchor)
+
+
+def _all_candidates(
+    logits: Sequence[Float[Array, "_ k"]],
+    offsets: Sequence[Float[Array, "_ 4"]],
+    boxes: Sequence[Float[np.ndarray, "_ 4"]],
+    size: Int[Array, "2"],
+) -> raw_scores.Candidates:
+    """Every anchor of every map, its score for every class."""
+    anchor, offset = jnp.asarray(np.concatenate(boxes), offsets[0].dtype), jnp.concatenate(offsets)
+    return raw_scores.Candidates(clip(box_codec.decode(offset, anchor), size), jax.nn.sigmoid(jnp.concatenate(logits)))
 
 
 class _Candidates(NamedTuple):

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import optax
 from jaxtyping import Array, Bool, Float, Int
 
-from jaxvision.ops import box_codec, matching
+from jaxvision.ops import box_codec, matching, raw_scores
 from jaxvision.ops.box_losses import BoxLoss
 from jaxvision.ops.boxes import clip
 from jaxvision.ops.candidates import best_candidates
@@ -116,6 +116,8 @@ def decode(
 ) -> Selection:
     """What is detected in these regions, and in which; every pair of a region and a class is a candidate."""
     scores = jnp.where(valid[:, None], jax.nn.softmax(logits)[:, 1:], 0)
+    every = lambda: jax.vmap(lambda o: box_codec.decode(o, boxes, settings.box_weights), 1, 1)(offsets[:, 1:])
+    raw_scores.tell(lambda: raw_scores.Candidates(every(), scores))
     best, pair = top_k(scores.reshape(-1), min(settings.pre_nms_top_k, scores.size))
     region, label = jnp.divmod(pair, scores.shape[1])
     found = clip(box_codec.decode(offsets[region, label + 1], boxes[region], settings.box_weights), size)

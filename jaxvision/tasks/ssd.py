@@ -17,7 +17,7 @@ from jaxvision.nn.conv import Conv, ConvNormAct, max_pool
 from jaxvision.nn.mobilenet import relu6, same_padding
 from jaxvision.nn.norm import Norm
 from jaxvision.nn.precision import at_least_float32
-from jaxvision.ops import box_codec
+from jaxvision.ops import box_codec, raw_scores
 from jaxvision.ops.anchors import Anchors, ssd_default_boxes
 from jaxvision.ops.box_losses import BoxLoss, smooth_l1
 from jaxvision.ops.boxes import clip
@@ -310,6 +310,8 @@ def ssd(
         pixels = detection.images(batch, mean, std, dtype)
         outputs, collections = forward_training(network, variables, pixels, valid=batch.valid, key=key)
         logits, offsets, boxes = _flat(outputs, defaults, batch.image.shape)
+        at = lambda o: box_codec.decode(o, jnp.asarray(boxes, o.dtype), box_codec.SSD)
+        raw_scores.tell(lambda: raw_scores.Candidates(jax.vmap(at)(offsets), scores.of(logits)))
         one = lambda l, o, t: loss_terms(l, o, boxes, t, scores, matching, negatives, box_loss)
         terms = jax.vmap(one)(logits, offsets, detection.targets(batch))
         return detection.mean_loss(terms, batch, collections)
@@ -391,7 +393,8 @@ def _flat(
 ) -> tuple[Float[Array, "b a c"], Float[Array, "b a 4"], Anchors]:
     """The outputs of all maps in one row, and the boxes that they are about."""
     logits, offsets = (
-        jnp.concatenate([x.reshape(len(x), -1, x.shape[-1]) for x in maps], 1) for maps in zip(*outputs, strict=True)
+        jnp.concatenate([x.reshape(x.shape[0], -1, x.shape[-1]) for x in maps], 1)
+        for maps in zip(*outputs, strict=True)
     )
     shapes = [(each.logits.shape[1], each.logits.shape[2]) for each in outputs]
     boxes = defaults(shapes, (images[1], images[2]))

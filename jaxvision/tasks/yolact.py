@@ -21,7 +21,7 @@ from jaxvision.nn.conv import Conv
 from jaxvision.nn.fpn import Backbone, Maps, first_map
 from jaxvision.nn.norm import BatchNorm, Norm
 from jaxvision.nn.precision import at_least_float32
-from jaxvision.ops import box_codec, matching
+from jaxvision.ops import box_codec, matching, raw_scores
 from jaxvision.ops.anchors import Anchors
 from jaxvision.ops.box_losses import BoxLoss, smooth_l1
 from jaxvision.ops.boxes import area, clip, covered, iou, pairwise
@@ -457,8 +457,9 @@ def decode(
     """
     boxes = box_codec.decode(offsets, jnp.asarray(anchors), box_codec.SSD)
     scores = jax.nn.softmax(logits)[:, 1:]
-    scores = jnp.where(scores.max(-1, keepdims=True) > selecting.score_threshold, scores, 0)
-    return best_of_each_class(clip(boxes, size), scores, **selecting._replace(score_threshold=0)._asdict())
+    raw_scores.tell(lambda: raw_scores.Candidates(clip(boxes, size), scores))
+    kept = jnp.where(scores.max(-1, keepdims=True) > selecting.score_threshold, scores, 0)
+    return best_of_each_class(clip(boxes, size), kept, **selecting._replace(score_threshold=0)._asdict())
 
 
 def _in_cells(boxes: Float[Array, "n 4"], shape: tuple[int, ...], canvas: tuple[int, ...]) -> Float[Array, "n 4"]:
@@ -474,7 +475,10 @@ def _flat(
     shapes = [(x.logits.shape[1], x.logits.shape[2]) for x in maps]
     anchors = square_anchors(shapes, canvas, sides)
     rows = Anchored(
-        *(jnp.concatenate([x.reshape(len(x), -1, x.shape[-1]) for x in each], 1) for each in zip(*maps, strict=True))
+        *(
+            jnp.concatenate([x.reshape(x.shape[0], -1, x.shape[-1]) for x in each], 1)
+            for each in zip(*maps, strict=True)
+        )
     )
     if len(anchors) != rows.logits.shape[1]:
         raise ValueError(f"the network has outputs for {rows.logits.shape[1]} anchors, and there are {len(anchors)}")

@@ -260,4 +260,4 @@ def anchors_of(shapes: Sequence[tuple[int, int]], priors: Priors, canvas: tuple[
 def _flat(outputs: Sequence[Array], priors: Priors, images: tuple[int, ...]) -> tuple[Float[Array, "b a c"], Anchors]:
     """The outputs of all maps in one row, and what they are about."""
     anchors = anchors_of([(x.shape[1], x.shape[2]) for x in outputs], priors, (images[1], images[2]))
-    return jnp.concatenate([x.reshape(len(x), -1, x.shape[-1]) for x in outputs], 1), anchors
+    return jnp.concatenate([x.reshape(x.shape[0], -1, x.shape[-1]) for x in outputs], 1), anchors

@@ -20,6 +20,7 @@ from jaxvision.nn.darknet import enlarged
 from jaxvision.nn.norm import BatchNorm, Norm
 from jaxvision.nn.precision import at_least_float32
 from jaxvision.nn.settled import settled
+from jaxvision.ops import raw_scores
 from jaxvision.ops.box_losses import BoxLoss, squared_iou
 from jaxvision.ops.boxes import area, clip, from_centre, iou, to_centre
 from jaxvision.ops.candidates import after_top_k, best_candidates
@@ -393,6 +394,7 @@ def decode(
       selecting: of cells, each with its best class; scores are objectness times class; `index` is the cell of a detection.
     """
     scores = jax.nn.sigmoid(predicted[:, 4:5]) * jax.nn.sigmoid(predicted[:, 5:])
+    raw_scores.tell(lambda: raw_scores.Candidates(boxes_of(predicted, cells), scores))
     best, index = top_k(scores.max(1), min(selecting.pre_nms_top_k, len(scores)))
     boxes, labels = boxes_of(predicted, cells)[index], scores.argmax(1)[index].astype(jnp.int32)
     valid = area(clip(boxes, size)) > 0
@@ -440,4 +442,4 @@ def _flat(outputs: Sequence[Array], images: tuple[int, ...]) -> tuple[Float[Arra
     """The outputs of all maps in one row, and which cells they are of."""
     shapes = [(x.shape[1], x.shape[2]) for x in outputs]
     cells = anchors_of(shapes, [[(1, 1)]] * len(shapes), (images[1], images[2]))
-    return jnp.concatenate([x.reshape(len(x), -1, x.shape[-1]) for x in outputs], 1), cells
+    return jnp.concatenate([x.reshape(x.shape[0], -1, x.shape[-1]) for x in outputs], 1), cells

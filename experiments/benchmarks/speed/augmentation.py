@@ -1,7 +1,8 @@
 """Augmentation policies on the device, beside the same of torchvision's `transforms.v2` on tensors; whole batches, uint8.
 
 Each image has random numbers of its own: ours takes the batch, torchvision's policy one image after another, as its data
-loaders call it. What is compared is the mean and the standard deviation of the levels over some batches.
+loaders call it, in one process. Draws differ: what is compared, to a tenth, is the mean and the standard deviation of the
+levels over some batches, and how far they are from those of the images; that is no proof that policies are the same.
 """
 
 from collections.abc import Iterator

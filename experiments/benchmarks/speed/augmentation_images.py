@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-COMPARED = 8
+COMPARED = 40
 """Batches whose levels are compared."""
 
 
@@ -17,7 +17,7 @@ def images(side: int, count: int) -> np.ndarray:
     return np.clip(np.round(levels), 0, 255).astype(np.uint8)
 
 
-def told(batches: Sequence[np.ndarray]) -> list[float]:
-    """Mean and standard deviation of the levels."""
-    levels = np.concatenate(batches).astype(np.float64)
-    return [float(levels.mean()), float(levels.std())]
+def told(before: np.ndarray, batches: Sequence[np.ndarray]) -> list[float]:
+    """Mean and standard deviation of the levels, and how far they are from those before, in the mean."""
+    levels = np.stack(batches).astype(np.float64)
+    return [float(levels.mean()), float(levels.std()), float(abs(levels - before).mean())]

@@ -34,6 +34,6 @@ def work(policy: str, side: int, count: int) -> Work:
 
     def outcome() -> list[float]:
         torch.manual_seed(0)
-        return told([once().numpy() for _ in range(COMPARED)])
+        return told(batch.numpy(), [once().numpy() for _ in range(COMPARED)])
 
     return Work(run, outcome)

@@ -13,6 +13,16 @@ def clusters(count: int, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
     return np.concatenate([centre - half, centre + half], 1).astype(np.float32), random.random(count, np.float32)
 
 
+def chain(count: int) -> tuple[np.ndarray, np.ndarray]:
+    """Boxes in a row, (count, 4), of which each removes the next unless it is removed itself, and their scores."""
+    left = 4 * np.arange(count, dtype=np.float32)
+    ones = np.ones_like(left)
+    return np.stack([left, 0 * ones, left + 15, 10 * ones], 1), np.linspace(1, 0.1, count, dtype=np.float32)
+
+
+FORMS = {"clusters": clusters, "chain": chain}
+
+
 def classed(count: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Boxes in clusters, their scores and classes.
 

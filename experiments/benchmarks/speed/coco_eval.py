@@ -1,7 +1,7 @@
 """COCO evaluation of 5,000 images, boxes and masks: twelve metrics, beside pycocotools, faster-coco-eval and hotcoco.
 
-Ours begins with the rows that a run keeps, the peers with COCO's dicts, made before; hotcoco, which ours stands on, also with
-arrays. All twelve metrics are equal.
+Ours begins with the rows that a run keeps, the peers with COCO's dicts, made before. Ours calls hotcoco, with arrays. All
+twelve metrics are equal.
 """
 
 from collections.abc import Iterator

@@ -21,7 +21,7 @@ from threading import TIMEOUT_MAX, Timer
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
-from jaxvision.machine import huge_pages
+from jaxvision.machine import huge_pages, limits
 
 ROOT = Path(__file__).parents[3]
 PEERS = ROOT / ".peers"
@@ -188,7 +188,7 @@ class Runner:
 def threads(cores: int | None) -> dict[str, str]:
     """Variables by which libraries learn how many threads they may have."""
     names = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
-    return {} if cores is None else dict.fromkeys(names, str(cores))
+    return dict.fromkeys(names, str(cores or limits.cores()))
 
 
 def hold(contest: Contest) -> Results:

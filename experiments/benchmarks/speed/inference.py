@@ -1,4 +1,4 @@
-"""Prediction for JPEG files, from the files to records, beside torchvision and ONNX Runtime, and beside its own parts.
+"""Prediction for JPEG files, from the files to records, beside torchvision, and beside its own parts.
 
 A ResNet-50 and an SSD300 on VGG16 with the same random weights on all sides; every side decodes and resizes by PIL, as
 torchvision's transforms do. A batch of one image tells the latency, one of 32 the throughput; a unit is an image.
@@ -32,7 +32,7 @@ def beside_peers(work: str, given: dict[str, Any]) -> Contest:
         Side("ours", f"{HERE}.inference_ours:{work}", given),
         Side("torch, plain loop", torch, {**given, "loader": False}, peer=True, least=1.0),
         *ahead,
-        Side("ONNX Runtime", f"{HERE}.inference_onnx:{work}", given, peer=True, least=1.0),
+        Side("ONNX Runtime, on our export", f"{HERE}.inference_onnx:{work}", given, least=1.0),
     )
     return Contest(f"predict, {_told(given)}", sides, units=given["count"], tolerance=TOLERANCE)
 

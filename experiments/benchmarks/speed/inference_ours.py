@@ -29,6 +29,16 @@ TOLD = 5
 
 
 def classifier(network: str, side: int, batch: int, count: int, part: str = "whole") -> Work:
+    """A ResNet; of each image the best classes."""
+    return _work(resnet_model(network, side, batch), batch, count, part)
+
+
+def detector(network: str, side: int, batch: int, count: int, part: str = "whole") -> Work:
+    """An SSD; of each image the best detections, their boxes in pixels of the file."""
+    return _work(ssd_model(network, side, batch), batch, count, part)
+
+
+def resnet_model(network: str, side: int, batch: int) -> prediction.Model:
     """A ResNet as torchvision has it, for ImageNet's classes."""
     make, sources = getattr(resnet, network), torchvision.resnet_sources
     image = jnp.zeros((1, side, side, 3))
@@ -37,17 +47,17 @@ def classifier(network: str, side: int, batch: int, count: int, part: str = "who
     shown = preprocessing.TORCHVISION._replace(size=side, fit=fit)
     names = tuple(map(str, range(1000)))
     weights = Published(make, sources, partial(weight_files.path, network), shown, lambda: names)
-    return _work(run.load(weights, batch_size=batch), batch, count, part)
+    return run.load(weights, batch_size=batch)
 
 
-def detector(network: str, side: int, batch: int, count: int, part: str = "whole") -> Work:
+def ssd_model(network: str, side: int, batch: int) -> prediction.Model:
     """SSD300 as torchvision has it."""
     task, sources = _ssd(weight_files.CLASSES), torchvision_detection.ssd_sources
     _write(network, sources, jax.eval_shape(task.init, jax.random.key(0), blank(side)), gain=2**0.5)
     shown = preprocessing.TORCHVISION._replace(size=side, fit=placement.stretch)
     names = tuple(map(str, range(weight_files.CLASSES)))
     weights = PublishedTask(_ssd, sources, partial(weight_files.path, network), shown, names, ())
-    return _work(run.load(weights, batch_size=batch), batch, count, part)
+    return run.load(weights, batch_size=batch)
 
 
 def _ssd(classes: int) -> Any:

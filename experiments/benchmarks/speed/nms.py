@@ -17,3 +17,9 @@ def rows(small: bool) -> Iterator[Contest]:
                 Side("torchvision", f"{HERE}.nms_torch:{program}", given, peer=True, least=1.0),
             )
             yield Contest(f"{what} of {count:,} boxes", sides, units=max(1, 20_000 // count), blocks=9, tolerance=0.0)
+    chain = {"count": 100 if small else 1_000, "form": "chain"}
+    sides = (
+        Side("ours", f"{HERE}.nms_ours:nms", chain),
+        Side("torchvision", f"{HERE}.nms_torch:nms", chain, peer=True),
+    )
+    yield Contest(f"NMS of {chain['count']:,} boxes, the worst: a chain", sides, units=5, blocks=5, tolerance=0.0)

@@ -6,14 +6,14 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from experiments.benchmarks.speed.boxes import classed, clusters
+from experiments.benchmarks.speed.boxes import FORMS, classed
 from experiments.benchmarks.speed.contest import Work
 from jaxvision.ops import nms as ops
 
 
-def nms(count: int) -> Work:
+def nms(count: int, form: str = "clusters") -> Work:
     """NMS at an IoU of 0.5; the outcome is which boxes are kept."""
-    boxes, scores = map(jnp.asarray, clusters(count))
+    boxes, scores = map(jnp.asarray, FORMS[form](count))
     return _work(boxes, scores, None)
 
 

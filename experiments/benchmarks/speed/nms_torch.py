@@ -6,13 +6,13 @@ from functools import partial
 import torch
 from torchvision import ops
 
-from experiments.benchmarks.speed.boxes import classed, clusters
+from experiments.benchmarks.speed.boxes import FORMS, classed
 from experiments.benchmarks.speed.contest import Work
 
 
-def nms(count: int) -> Work:
+def nms(count: int, form: str = "clusters") -> Work:
     """NMS at an IoU of 0.5; the outcome is which boxes are kept."""
-    boxes, scores = map(torch.from_numpy, clusters(count))
+    boxes, scores = map(torch.from_numpy, FORMS[form](count))
     return _work(partial(ops.nms, boxes, scores, 0.5))
 
 

@@ -12,16 +12,29 @@ from jaxvision.machine import limits
 OURS = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy")
 THEIRS = ("torch", "torchvision", "transformers", "timm", "pycocotools", "faster-coco-eval", "hotcoco", "grain")
 
+NUMBERS = {"cpu family": "family", "model": "model"}
+"""Fields of /proc/cpuinfo that tell processors of one name apart, and what they are called here."""
+
 
 def place() -> str:
     """Processor, cores, GPUs, and versions of both environments."""
     return "; ".join(filter(None, (f"{processor()}, {limits.cores()} cores", gpus(), versions())))
 
 
-def processor() -> str:
-    """The name of the processor, as Linux tells it."""
-    told = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
-    return next((line.partition(":")[2].strip() for line in told if line.startswith("model name")), "CPU")
+def processor(cpuinfo: str | None = None) -> str:
+    """Name, family, model and widest vectors of the processor, as Linux tells them: one name stands for many processors.
+
+    Args:
+      cpuinfo: the text of /proc/cpuinfo; it is read if None.
+    """
+    text = cpuinfo if cpuinfo is not None else Path("/proc/cpuinfo").read_text(encoding="utf-8")
+    pairs = [line.partition(":") for line in text.splitlines()]
+    fields = {name.strip(): value.strip() for name, _, value in reversed(pairs)}  # those of the first core
+    flags = fields.get("flags", "").split()
+    vectors = next((name for flag, name in (("avx512f", "AVX-512"), ("avx2", "AVX2")) if flag in flags), "")
+    numbers = ", ".join(f"{short} {fields[name]}" for name, short in NUMBERS.items() if name in fields)
+    more = ", ".join(filter(None, (numbers, vectors)))
+    return fields.get("model name", "CPU") + (f" ({more})" if more else "")
 
 
 def gpus() -> str:

@@ -4,7 +4,7 @@ import json
 import os
 import sys
 
-from jaxvision import main
+from jaxvision import commands, main
 
 CONFIG = "--config=experiments/quickstart.py"
 
@@ -33,4 +33,4 @@ def start(arguments: list[str]) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(start(sys.argv[1:]))
+    commands.enter(lambda: start(sys.argv[1:]))

@@ -43,7 +43,7 @@ def aimed(value: Spread, side: Side) -> str:
     """The ratio, and whether it is as large as the aim."""
     if side.least is None:
         return plain(value)
-    return f"{plain(value)}, aim {side.least:g}{'' if value.median >= side.least else ': **missed**'}"
+    return f"{plain(value)}, aim {side.least:.3g}{'' if value.median >= side.least else ': **missed**'}"
 
 
 def share(contest: Contest, told: Told, machine: tuple[float, float]) -> str:
@@ -103,7 +103,7 @@ def figure(told: Figure) -> str:
     aims = [f"at least {told.least:g}"] if told.least is not None else []
     aims += [f"at most {told.most:g}"] if told.most is not None else []
     aim = f", aim: {' and '.join(aims)}{'' if told.met else ': **missed**'}" if aims else ""
-    return f"- {told.name}: {told.value:,.4g} {told.unit}{aim}"
+    return f"- {told.name}: {told.value:,.4g}{f' {told.unit}' if told.unit else ''}{aim}"
 
 
 class Speed(NamedTuple):
@@ -113,23 +113,40 @@ class Speed(NamedTuple):
     cores: str
     beside: str
     ratio: str
+    memory: str = ""
 
 
-def read(text: str) -> dict[tuple[str, str, str], Speed]:
-    """The newest row of each contest and peer in RESULTS.md, which is appended to."""
-    found = {}
-    inside = False
+def read(text: str) -> list[Speed]:
+    """The rows of peers in RESULTS.md, which is appended to: of each contest those of the newest section that has it."""
+    found: dict[tuple[str, str], list[Speed]] = {}
+    inside, contest = False, ("", "")
     for line in text.splitlines():
         inside = line == HEAD or (inside and line.startswith("|"))
         cells = [cell.strip() for cell in line.strip("|").split("|")]
-        if inside and line not in (HEAD, RULE) and len(cells) == len(COLUMNS) and cells[6]:
-            found.pop(tuple(cells[:3]), None)
-            found[tuple(cells[:3])] = Speed(cells[0], cells[1], cells[2], cells[6])
-    return found
+        if not inside or line in (HEAD, RULE) or len(cells) != len(COLUMNS):
+            contest = ("", "")
+            continue
+        if (cells[0], cells[1]) != contest:
+            contest = cells[0], cells[1]
+            found.pop(contest, None)
+            found[contest] = []
+        if cells[6]:
+            found[contest].append(Speed(*contest, cells[2], cells[6], cells[7]))
+    return [each for rows in found.values() for each in rows]
+
+
+def memories(rows: Iterable[Speed]) -> str:
+    """The least and the most memory, ours by theirs, where an aim is set for it, in a sentence."""
+    told = [(float(each.memory.split(",")[0]), each.beside, each.what) for each in rows if each.memory]
+    if not told:
+        return "Memory was not compared."
+    (least, *of_least), (most, *of_most) = min(told), max(told)
+    return f"Memory, ours by theirs: {least:.2f} ({of_least[0]}, {of_least[1]}) to {most:.2f} ({of_most[0]}, {of_most[1]})."
 
 
 def speed(rows: Iterable[Speed]) -> Sequence[str]:
     """The README's table: what was raced, and for all cores and for one what each peer takes by what ours takes."""
+    rows = list(rows)
     told: dict[str, dict[str, list[str]]] = {}
     for each in rows:
         median, _, aim = each.ratio.partition(", aim ")
@@ -140,4 +157,4 @@ def speed(rows: Iterable[Speed]) -> Sequence[str]:
     for what, cells in told.items():
         several = [", ".join(found) for cores, found in cells.items() if cores != "1"]
         out.append(row(what, "; ".join(several), ", ".join(cells.get("1", []))))
-    return out
+    return [*out, "", memories(rows)]

@@ -1,6 +1,7 @@
 """Worker: the process of a side; reads questions as lines of JSON, and answers each with a line.
 
-The first question names the function that makes the work, and its arguments; its answer comes after a warm-up of one unit.
+The first question names the function that makes the work, and its arguments; its answer comes after a warm-up of one unit,
+and after what was freed by then, by compiling say, went back to the system.
 Each further one asks for so many units, after others that are not measured. Imports nothing but the standard library before
 it knows the cores it may use.
 """
@@ -15,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from experiments.benchmarks.speed.contest import Work
+from jaxvision.machine import freed
 
 
 def main() -> None:
@@ -30,6 +32,7 @@ def main() -> None:
     outcome = [float(each) for each in work.outcome()]
     work.run(1)
     work.settle()
+    freed.give_back()
     print(json.dumps({"outcome": outcome}), file=answers, flush=True)
     for line in sys.stdin:
         asked = json.loads(line)

@@ -58,16 +58,37 @@ class Bins(NamedTuple):
     """Fraction that is right."""
 
 
-def bins(probability: Float[np.ndarray, "n"], right: Bool[np.ndarray, "n"], number: int = BINS) -> Bins:
-    """The bins of probabilities from 0 to 1; a bin has its upper end, the first both."""
-    place = np.clip(np.ceil(np.asarray(probability) * number).astype(int) - 1, 0, number - 1)
+def bins(
+    probability: Float[np.ndarray, "n"], right: Float[np.ndarray, "n"], number: int = BINS, *, equal_mass: bool = False
+) -> Bins:
+    """The bins of probabilities from 0 to 1.
+
+    Args:
+      probability: of each object.
+      right: whether it is, or how much from 0 to 1: its IoU, say.
+      number: of bins.
+      equal_mass: bins hold the same number of objects, up to one, in the order of their probability (arXiv:1904.01685); or
+        else they have the same width, and each has its upper end, the first both.
+    """
+    probability, right = np.asarray(probability, np.float64), np.asarray(right, np.float64)
+    if equal_mass:
+        sizes = [len(part) for part in np.array_split(probability, number)]
+        place = np.empty(len(probability), np.int64)
+        place[np.argsort(probability, kind="stable")] = np.repeat(np.arange(number), sizes)
+    else:
+        place = np.searchsorted(np.linspace(0, 1, number + 1)[1:-1], probability, side="left")
     count = np.bincount(place, minlength=number)
     used = count > 0
-    sums = (np.bincount(place, weights, minlength=number)[used] for weights in (probability, np.asarray(right, float)))
+    sums = (np.bincount(place, weights, minlength=number)[used] for weights in (probability, right))
     return Bins(count[used].astype(float), *(each / count[used] for each in sums))
 
 
-def error(probability: Float[np.ndarray, "n"], right: Bool[np.ndarray, "n"], number: int = BINS) -> float:
-    """Expected calibration error: mean distance of a bin's probability from what is right in it, by objects; 0 of none."""
-    found = bins(probability, right, number)
+def error(
+    probability: Float[np.ndarray, "n"], right: Float[np.ndarray, "n"], number: int = BINS, *, equal_mass: bool = False
+) -> float:
+    """Expected calibration error: mean distance of a bin's probability from what is right in it, by objects; 0 of none.
+
+    Arguments as those of `bins`.
+    """
+    found = bins(probability, right, number, equal_mass=equal_mass)
     return float(np.sum(found.count * abs(found.probability - found.right)) / max(found.count.sum(), 1))

@@ -1,0 +1,1 @@
+"""Trust: where a result fails, for whom, why, and how sure it is of itself."""

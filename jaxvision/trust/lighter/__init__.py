@@ -1,0 +1,1 @@
+"""Lighter models: from a run to another one that computes or stores less."""
