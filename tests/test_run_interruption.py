@@ -171,6 +171,24 @@ with interruption.Interruption() as signals:
     assert (ended.returncode, ended.stdout) == (-signal.SIGTERM, "True\n"), ended.stderr
 
 
+def test_the_same_request_does_not_kill_a_run_that_is_ending():
+    """A scheduler's SIGTERM may come after a launcher's, while the checkpoint and the lease are being written."""
+    program = """
+import signal
+from jaxvision.run import interruption
+signal.signal(signal.SIGTERM, lambda *_: print("as before", flush=True))
+with interruption.Interruption() as signals:
+    signals.requested(1)
+    signal.raise_signal(signal.SIGTERM)
+signal.raise_signal(signal.SIGTERM)
+print("saved", flush=True)
+interruption.ONCE = 0
+signal.raise_signal(signal.SIGTERM)
+"""
+    ended = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60, check=False)
+    assert (ended.returncode, ended.stdout) == (0, "saved\nas before\n"), ended.stderr
+
+
 def test_a_signal_raises_where_nothing_is_lost():
     with interruption.Interruption() as signals, pytest.raises(Stopped):
         signal.raise_signal(signal.SIGTERM)

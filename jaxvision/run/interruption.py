@@ -7,7 +7,7 @@ import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from contextvars import ContextVar
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from jax.experimental import multihost_utils
 
@@ -21,14 +21,16 @@ PATIENCE = 3.0
 
 
 class _Again:
-    """What handles SIGTERM once it came."""
+    """What handles SIGTERM once it came: one that comes within `ONCE` is the same, also while the run ends."""
 
     def __init__(self, first: float):
         self.first = first
+        self.after: Any = signal.SIG_DFL
+        """What handles a later one."""
 
     def __call__(self, number: int, frame) -> None:
         if time.monotonic() - self.first >= ONCE:
-            signal.signal(number, signal.SIG_DFL)
+            signal.signal(number, self.after)
             signal.raise_signal(number)
 
 
@@ -152,7 +154,11 @@ class Interruption:
 
     def __exit__(self, *error) -> None:
         for number, handler in self._before.items():
-            signal.signal(number, handler)
+            again = signal.getsignal(number)
+            if isinstance(again, _Again):  # the checkpoint and the lease are still to be written
+                again.after = handler
+            else:
+                signal.signal(number, handler)
         self._left.set()
         if self._pipe is not None:
             signal.set_wakeup_fd(self._wakeup)
