@@ -229,6 +229,24 @@ def test_readme_table_has_the_newest_row_of_each(tmp_path):
     assert readme.read_text() == before
 
 
+def test_readme_table_marks_rows_of_another_processor():
+    contests = [Contest(name, (Side("ours", ""), Side("torch", ""))) for name in ("step", "loss", "decoding")]
+    text = []
+    for each, processor in zip(contests, ("EPYC", "EPYC", "EPYC (AVX2)"), strict=True):
+        text += [
+            f"`python -m run --row='{each.name}, '`, 2026-12-01, {processor}, 2 cores; jax",
+            "",
+            table.HEAD,
+            table.RULE,
+        ]
+        text += table.lines(each, results(2.0), (1.0, 1.0))
+    out = table.speed(table.read("\n".join(text)))
+    assert out[2:5] == [
+        f"| {row} |" for row in ("step | torch **2.00** |", "loss | torch **2.00** |", "decoding | torch **2.00**¹ |")
+    ]
+    assert out[6] == "¹ Measured on an EPYC (AVX2), the others on an EPYC."
+
+
 def test_a_peer_that_the_newest_measurement_lacks_is_not_told():
     step = Contest("step", (Side("ours", ""), Side("torch", ""), Side("Flax", "")))
     both = {**results(2.0), "Flax": results(3.0)["torch"]}

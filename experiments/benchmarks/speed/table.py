@@ -1,5 +1,7 @@
 """Tables of RESULTS.md: what was measured as lines of Markdown, and what those lines say, for the README's table."""
 
+import re
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple
 
@@ -12,6 +14,10 @@ COLUMNS = (
 HEAD = f"| {' | '.join(COLUMNS)} |"
 RULE = f"|{'---|' * len(COLUMNS)}"
 SPEED_HEAD = "| what | all cores: theirs / ours | one core |"
+PLACE = re.compile(r"^`python -m .*?`, [0-9]{4}-[0-9]{2}-[0-9]{2}, (.*?), [0-9]+ cores")
+"""The line of a section that says where it was measured."""
+OTHER = "¹²³⁴⁵⁶⁷⁸⁹"
+"""Marks of processors other than the one that measured most."""
 
 
 class Figure(NamedTuple):
@@ -114,13 +120,16 @@ class Speed(NamedTuple):
     beside: str
     ratio: str
     memory: str = ""
+    processor: str = ""
 
 
 def read(text: str) -> list[Speed]:
     """The rows of peers in RESULTS.md, which is appended to: of each contest those of the newest section that has it."""
     found: dict[tuple[str, str], list[Speed]] = {}
-    inside, contest = False, ("", "")
+    inside, contest, processor = False, ("", ""), ""
     for line in text.splitlines():
+        if place := PLACE.match(line):
+            processor = place[1]
         inside = line == HEAD or (inside and line.startswith("|"))
         cells = [cell.strip() for cell in line.strip("|").split("|")]
         if not inside or line in (HEAD, RULE) or len(cells) != len(COLUMNS):
@@ -131,7 +140,7 @@ def read(text: str) -> list[Speed]:
             found.pop(contest, None)
             found[contest] = []
         if cells[6]:
-            found[contest].append(Speed(*contest, cells[2], cells[6], cells[7]))
+            found[contest].append(Speed(*contest, cells[2], cells[6], cells[7], processor))
     return [each for rows in found.values() for each in rows]
 
 
@@ -147,14 +156,17 @@ def memories(rows: Iterable[Speed]) -> str:
 def speed(rows: Iterable[Speed]) -> Sequence[str]:
     """The README's table: what was raced, and for all cores and for one what each peer takes by what ours takes."""
     rows = list(rows)
+    usual, *others = [name for name, _ in Counter(each.processor for each in rows).most_common()] or [""]
+    marks = {usual: "", **dict(zip(others, OTHER, strict=False))}
     told: dict[str, dict[str, list[str]]] = {}
     for each in rows:
         median, _, aim = each.ratio.partition(", aim ")
         missed = f" (aim {aim.partition(':')[0]})" if "missed" in aim else ""
         cells = told.setdefault(each.what, {})
-        cells.setdefault(each.cores, []).append(f"{each.beside} **{median.split()[0]}**{missed}")
+        cells.setdefault(each.cores, []).append(f"{each.beside} **{median.split()[0]}**{missed}{marks[each.processor]}")
     out = [SPEED_HEAD, "|---|---|---|"]
     for what, cells in told.items():
         several = [", ".join(found) for cores, found in cells.items() if cores != "1"]
         out.append(row(what, "; ".join(several), ", ".join(cells.get("1", []))))
-    return [*out, "", memories(rows)]
+    where = [f"{mark} Measured on an {name}, the others on an {usual}." for name, mark in marks.items() if mark]
+    return [*out, "", *where, memories(rows)]
