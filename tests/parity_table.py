@@ -1,4 +1,4 @@
-"""The table of what the parity run measured: one row a network, of which a run replaces those that it measured."""
+"""The table of what the parity run measured: one row a network, of which a run replaces the cells that it measured."""
 
 from jaxvision.errors import write_atomically
 
@@ -26,8 +26,9 @@ def read(path):
 
 
 def write(path, rows, order):
-    """Replace these rows, and keep the others; rows are in this order of networks, unknown ones are dropped."""
-    merged = {name: {**row, "network": name} for name, row in {**read(path), **rows}.items()}
+    """Replace these cells, and keep the others; rows are in this order of networks, unknown ones are dropped."""
+    before = read(path)
+    merged = {name: {**before.get(name, {}), **rows.get(name, {}), "network": name} for name in {**before, **rows}}
     lines = [COLUMNS, ["---"] * len(COLUMNS)]
     lines += [[merged[name].get(column, "-") for column in COLUMNS] for name in order if name in merged]
     write_atomically(path, HEAD + "".join(f"| {' | '.join(line)} |\n" for line in lines))
