@@ -22,10 +22,10 @@ Where the maps of `jaxvision.explain` lie is measured by
     python experiments/benchmarks/explanations.py --workdir=runs/shortcut --region=0,0,16,16 --count=50 --masks=300
 
 Energy on the mark, which is 6 % of the image, seeds 0 to 2 of `none`, 50 images each: integrated gradients 52, 70 and 70 %
-(more than half of it for 58, 90 and 82 % of the images), occlusion 38, 76 and 82 (seed 0 after 150 steps: 58 and 74), Grad-CAM
-35, 40 and 35, saliency 20, 30 and 30, RISE 7. Their highest value lies on it for 62, 98 and 88 % (integrated gradients), 54, 100
-and 100 % (occlusion), 74, 76 and 68 % (Grad-CAM). So the first two find the shortcut; Grad-CAM's map of 8 x 8 cells is too
-coarse, and RISE's masks hide half of the image at once.
+(more than half of it for 58, 90 and 82 % of the images), occlusion 38, 76 and 82 (seed 0 after 150 steps: 58 and 74),
+Grad-CAM 35, 40 and 35, saliency 20, 30 and 30, RISE 7. Their highest value lies on it for 62, 98 and 88 % (integrated
+gradients), 54, 100 and 100 % (occlusion), 74, 76 and 68 % (Grad-CAM). So the first two find the shortcut; Grad-CAM's map of
+8 x 8 cells is too coarse, and RISE's masks hide half of the image at once.
 `--config.network=vit` is for attention rollout, not measured.
 """
 

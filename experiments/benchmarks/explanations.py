@@ -1,6 +1,6 @@
 """How far maps of `jaxvision.explain` can be believed, measured on the test images of a run.
 
-    python experiments/benchmarks/explanations.py --workdir=runs/shortcut --region=0,0,8,8 --count=100
+    python experiments/benchmarks/explanations.py --workdir=runs/shortcut --region=0,0,16,16 --count=100
     python experiments/benchmarks/explanations.py --workdir=runs/shapes --methods=odam --count=100
     python experiments/benchmarks/explanations.py --workdir=runs/shapes --methods=d_rise,odam --count=50 --check
 
