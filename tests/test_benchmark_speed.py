@@ -221,7 +221,7 @@ def test_readme_table_has_the_newest_row_of_each(tmp_path):
     run.write_readme(readme, file)
     rows = [
         *("| step | torch **1.50** | torch **0.50** (aim 1) |", ""),
-        "Memory, ours by theirs: 1.50 (torch, step) to 1.50 (torch, step).",
+        "Memory where it has an aim, ours by theirs: 1.50 (torch, step) to 1.50 (torch, step).",
     ]
     assert readme.read_text().splitlines() == ["before", run.BEGIN, *table.speed([])[:2], *rows, run.END, "after"]
     before = readme.read_text()

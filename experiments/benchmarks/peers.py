@@ -29,7 +29,7 @@ PACKAGES = (
     "grain>=0.2.16",
     "onnxruntime>=1.20",
 )
-"""What is installed, each as it was when it was measured last."""
+"""What is installed; RESULTS.md has the versions that were measured."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -9,7 +9,7 @@ from pathlib import Path
 from experiments.benchmarks import peers
 from jaxvision.machine import limits
 
-OURS = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy")
+OURS = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy", "onnxruntime", "jax2onnx")
 THEIRS = ("torch", "torchvision", "transformers", "timm", "pycocotools", "faster-coco-eval", "hotcoco", "grain")
 
 NUMBERS = {"cpu family": "family", "model": "model"}

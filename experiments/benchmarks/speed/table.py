@@ -150,7 +150,8 @@ def memories(rows: Iterable[Speed]) -> str:
     if not told:
         return "Memory was not compared."
     (least, *of_least), (most, *of_most) = min(told), max(told)
-    return f"Memory, ours by theirs: {least:.2f} ({of_least[0]}, {of_least[1]}) to {most:.2f} ({of_most[0]}, {of_most[1]})."
+    told_of = lambda value, of: f"{value:.2f} ({of[0]}, {of[1]})"
+    return f"Memory where it has an aim, ours by theirs: {told_of(least, of_least)} to {told_of(most, of_most)}."
 
 
 def speed(rows: Iterable[Speed]) -> Sequence[str]:
@@ -161,7 +162,9 @@ def speed(rows: Iterable[Speed]) -> Sequence[str]:
     told: dict[str, dict[str, list[str]]] = {}
     for each in rows:
         median, _, aim = each.ratio.partition(", aim ")
-        missed = f" (aim {aim.partition(':')[0]})" if "missed" in aim else ""
+        least = aim.partition(":")[0]
+        just = ", just missed" if "missed" in aim and float(least) == float(median.split()[0]) else ""
+        missed = f" (aim {least}{just})" if "missed" in aim else ""
         cells = told.setdefault(each.what, {})
         cells.setdefault(each.cores, []).append(f"{each.beside} **{median.split()[0]}**{missed}{marks[each.processor]}")
     out = [SPEED_HEAD, "|---|---|---|"]
