@@ -36,7 +36,7 @@ def load(folder=FOLDER, **options):
         arrays = {each["name"]: np.asarray(inputs[each["name"]], each["dtype"]) for each in rows}
         arrays = {name: x for name, x in arrays.items() if name in needed}
         if made["batch"] == "any":
-            return dict(zip(names, session.run(None, arrays), strict=True))
+            return dict(zip(names, map(np.asarray, session.run(None, arrays)), strict=True))
         count = len(next(iter(arrays.values())))
         found = [session.run(None, {name: x[n : n + 1] for name, x in arrays.items()}) for n in range(count)]
         return {name: np.concatenate(each) for name, each in zip(names, zip(*found, strict=True), strict=True)}
