@@ -108,9 +108,10 @@ PROGRAMS = {
     "run.py",
     "peers.py",
     "gpu.py",
+    "convolutions.py",
     *(path.name for path in (CHECKOUT / "experiments/benchmarks/speed").glob("*.py")),
 }
-"""Files of the one command of benchmarks, which is run in the checkout as a module."""
+"""Files of benchmarks that are run in the checkout as modules."""
 EXPERIMENTS = sorted(path for path in (CHECKOUT / "experiments").rglob("*.py") if path.name not in PROGRAMS)
 
 

@@ -40,12 +40,11 @@ def main(argv: Sequence[str] | None = None) -> None:
         told = json.loads(subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout)
         ours = [by_jax(**each["convolution"]) for each in told]
         for number, work in enumerate(WORK):
-            mine = sum(each["count"] * times[number] for each, times in zip(told, ours, strict=True))
-            theirs = sum(each["count"] * each["times"][number] for each in told)
+            our_time = sum(each["count"] * of[number] for each, of in zip(told, ours, strict=True))
+            their_time = sum(each["count"] * each["times"][number] for each in told)
             count = sum(each["count"] for each in told)
-            print(
-                f"| {network} | {count} | {work} | {1e3 * mine:.0f} ms | {1e3 * theirs:.0f} ms | {theirs / mine:.2f} |"
-            )
+            times = f"{1e3 * our_time:.0f} ms | {1e3 * their_time:.0f} ms"
+            print(f"| {network} | {count} | {work} | {times} | {their_time / our_time:.2f} |")
         sys.stdout.flush()
 
 
