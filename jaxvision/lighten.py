@@ -72,6 +72,12 @@ def parse(argv: Sequence[str] | None) -> Flags:
         help="int8: training images that the ranges of activations are taken from (256)",
     )
     options.add_argument("--sparsity", type=float, metavar="S", help="prune: fraction of zeros (0.8)")
+    options.add_argument(
+        "--together",
+        action="store_true",
+        default=None,
+        help="prune: the smallest weights of all arrays together (global pruning), in place of each array's",
+    )
     options.add_argument("--keep", type=float, metavar="F", help="prune_channels: fraction of the channels (0.5)")
     options.add_argument(
         "--only",

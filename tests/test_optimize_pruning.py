@@ -69,6 +69,36 @@ def test_pruning_once_is_the_first_step_of_the_other():
     assert pruning.fraction_of_zeros(once, ".*kernel") == pytest.approx(38 / 66)
 
 
+def test_of_all_arrays_together_the_smallest_weights_go_wherever_they_are(float64):
+    rng = np.random.default_rng(2)
+    small, large = 0.3 * rng.normal(size=(5, 8)), rng.normal(size=(4, 5))
+    gradients = rng.normal(size=(12, 60))
+    every = np.concatenate([small.ravel(), large.ravel()])
+    expected = loop(every, gradients, 0.1, 0.7, 2, 9, 3, 0.1)
+    cut = optimize.pruned(0.7, ".*kernel", begin=2, end=9, every=3, initial=0.1, together=True)
+    optimizer = optax.chain(optax.sgd(0.1), cut)
+    params = {"a": {"kernel": jnp.asarray(small)}, "b": {"kernel": jnp.asarray(large), "bias": jnp.zeros(3)}}
+    state = optimizer.init(params)
+    for gradient, (after, _) in zip(gradients, expected, strict=True):
+        first, second = gradient[:40].reshape(5, 8), gradient[40:].reshape(4, 5)
+        given = {"a": {"kernel": jnp.asarray(first)}, "b": {"kernel": jnp.asarray(second), "bias": jnp.ones(3)}}
+        updates, state = optimizer.update(given, state, params)
+        params = optax.apply_updates(params, updates)
+        found = np.concatenate([params[name]["kernel"].ravel() for name in ("a", "b")])
+        np.testing.assert_allclose(found, after, rtol=0, atol=1e-14)
+    zeros = [int((params[name]["kernel"] == 0).sum()) for name in ("a", "b")]
+    assert sum(zeros) == round(0.7 * 60)
+    assert zeros[0] / 40 > 0.7 > zeros[1] / 20
+
+
+def test_pruning_once_takes_the_smallest_of_all_arrays_together():
+    params = {"a": jnp.array([1.0, -2.0, 3.0, 4.0]), "b": jnp.array([5.0, 0.5, -6.0, 7.0, 8.0, 9.0]), "c": jnp.ones(2)}
+    once = pruning.pruned_once(params, 0.5, "a|b", together=True)
+    np.testing.assert_array_equal(once["a"], np.zeros(4))
+    np.testing.assert_array_equal(once["b"], [5, 0, -6, 7, 8, 9])
+    np.testing.assert_array_equal(once["c"], np.ones(2))
+
+
 @pytest.fixture
 def task(tiny_net):
     return classification(tiny_net(), mean=100.0, std=50.0)

@@ -4,11 +4,12 @@
     python experiments/benchmarks/lighter.py students --teacher=runs/quickstart --seeds=0,1,2,3,4 --epochs=2
     python experiments/benchmarks/lighter.py detectors --seeds=0,1,2
 
-`pruned`: a quickstart trains on as it is, pruned to 80 % zeros in its kernels, and without half of the channels of every
-stage's first convolution; the latter is timed beside the first, in turns. `students`: SmallCNNs with a quarter of
-the parameters, alone and taught by the quickstart, each then with weights of 4 bits, rounded after training and trained for
-it. `detectors`: SSDs on shapes of 64 px with a quarter of the teacher's parameters, alone and taught. Differences are paired
-by seed, with a t interval. Seeds train one after another in one process with one compiled step.
+`pruned`: a quickstart trains on as it is, with 80 % zeros in each of its kernels, with 80 % of all kernels' weights together,
+and without half of the channels of every stage's first convolution; the latter is timed beside the first, in turns.
+`students`: SmallCNNs with a quarter of the parameters, alone and taught by the quickstart, each then with weights of 4 bits,
+rounded after training and trained for it. `detectors`: SSDs on shapes of 64 px with a quarter of the teacher's parameters,
+alone and taught. Differences are paired by seed, with a t interval. Seeds train one after another in one process with one
+compiled step.
 Results are in RESULTS.md beside this file.
 """
 
@@ -135,8 +136,9 @@ def pruned(folder: Path, seeds: Sequence[int], epochs: int) -> None:
     batch = next(iter(plain.evaluations["test"].stream.batches(0)))
     found = without_channels(teacher.task, teacher.variables, batch, 0.5, "stage._conv1")
     task = narrowed(plain.task, found.arguments)
-    sparse = pruned_experiment(plain, 0.8, end=plain.steps // 3)
-    cases = [(plain, teacher.variables), (sparse, teacher.variables), (plain._replace(task=task), found.variables)]
+    sparse, globally = (pruned_experiment(plain, 0.8, end=plain.steps // 3, together=each) for each in (False, True))
+    cases = [(each, teacher.variables) for each in (plain, sparse, globally)]
+    cases.append((plain._replace(task=task), found.variables))
     trains = [trainer(made) for made, _ in cases]
     score, narrow_score = (scorer(each, plain, "accuracy") for each in (plain.task, task))
     pairs = ((plain.task, teacher.variables), (task, found.variables))
@@ -146,13 +148,15 @@ def pruned(folder: Path, seeds: Sequence[int], epochs: int) -> None:
     print(f"before: {score(teacher.variables):.2f}, narrower {narrow_score(found.variables):.2f}", flush=True)
     rows = []
     for seed in seeds:
-        on, zeros, less = (train(tuned(seed, epochs), start) for train, (_, start) in zip(trains, cases, strict=True))
-        rows.append([score(on), score(zeros), narrow_score(less)])
-        fraction = fraction_of_zeros(zeros["params"], KERNELS)
-        print(f"seed {seed}: {' '.join(f'{x:.2f}' for x in rows[-1])}; {100 * fraction:.2f} % zeros", flush=True)
-    on, zeros, less = np.transpose(rows)
-    print(f"trained on {spread(on)}, with 80 % zeros {spread(zeros)}, with half of the FLOPs {spread(less)}")
-    print(f"80 % zeros: {interval(zeros - on)}; half of the FLOPs: {interval(less - on)}", flush=True)
+        *whole, less = (train(tuned(seed, epochs), start) for train, (_, start) in zip(trains, cases, strict=True))
+        rows.append([*map(score, whole), narrow_score(less)])
+        fractions = [100 * fraction_of_zeros(each["params"], KERNELS) for each in whole[1:]]
+        said = ", ".join(f"{each:.2f}" for each in fractions)
+        print(f"seed {seed}: {' '.join(f'{x:.2f}' for x in rows[-1])}; % zeros: {said}", flush=True)
+    on, each, together, less = np.transpose(rows)
+    print(f"trained on {spread(on)}; with half of the FLOPs {spread(less)}: {interval(less - on)}")
+    print(f"with 80 % zeros in each kernel {spread(each)}: {interval(each - on)}")
+    print(f"with 80 % zeros in all together {spread(together)}: {interval(together - on)}", flush=True)
 
 
 def tuned(seed: int, epochs: int) -> Experiment:

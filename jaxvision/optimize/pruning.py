@@ -1,8 +1,9 @@
 """Magnitude pruning while training: the smallest weights of each chosen array become 0 and stay so (arXiv:1710.01878).
 
 `optax.chain(optax.adamw(rate), pruned(0.8, ".*/kernel", begin=100, end=400))`; the mask is in the optimizer's state, and so
-in each checkpoint. Averaged weights keep the zeros with `keeping_zeros(average, optimize.matching(".*/kernel"))` of
-`trust.lighter.pruned`.
+in each checkpoint. `together=True` is global pruning: the smallest weights of all chosen arrays, wherever they are (the
+"global magnitude pruning" of arXiv:2003.03033). Averaged weights keep the zeros with `keeping_zeros(average,
+optimize.matching(".*/kernel"))` of `trust.lighter.pruned`.
 """
 
 from collections.abc import Mapping
@@ -29,7 +30,13 @@ class Pruned(struct.PyTreeNode):
 
 
 def pruned(
-    sparsity: float, *chosen: str, begin: int, end: int, every: int = 10, initial: float = 0.0
+    sparsity: float,
+    *chosen: str,
+    begin: int,
+    end: int,
+    every: int = 10,
+    initial: float = 0.0,
+    together: bool = False,
 ) -> optax.GradientTransformationExtraArgs:
     """Pruning to a fraction of zeros in each array whose name one of the patterns matches; last in a chain.
 
@@ -44,6 +51,7 @@ def pruned(
       end: last step that prunes; `begin` for all at once.
       every: steps from one pruning to the next.
       initial: fraction of zeros at `begin`.
+      together: whether the fraction is of all chosen arrays together (global pruning), in place of each one's.
 
     Raises:
       ValueError: for values that are not allowed; in its `init`, for a pattern that matches no array, with the nearest names.
@@ -63,11 +71,11 @@ def pruned(
         due = (step >= begin) & (step <= end) & (((step - begin) % every == 0) | (step == end))
         row = jnp.clip(-(-(step - begin) // every), 0, len(fractions) - 1)
 
-        def still_kept(name: str, kept: Array) -> Array:
-            zeros = jnp.asarray(_counts(fractions, kept.size))[row]
-            return jax.lax.cond(due, lambda: without_smallest(weights[name], zeros, kept), lambda: kept)
+        def still_kept(kept: Mapping[str, Array]) -> Mapping[str, Array]:
+            zeros = jnp.asarray(_counts(fractions, sum(x.size for x in kept.values())))[row]
+            return jax.lax.cond(due, lambda: without_smallest(weights, zeros, kept), lambda: kept)
 
-        kept = {name: still_kept(name, mask) for name, mask in state.kept.items()}
+        kept = {name: x for group in _groups(state.kept, together) for name, x in still_kept(group).items()}
         masked = lambda name, u: _ending_at_zero(u, weights[name], kept[name]) if name in kept else u
         updates = jax.tree.map(masked, names(updates), updates)
         return updates, state.replace(count=state.count + 1, kept=kept)
@@ -106,31 +114,31 @@ def check_sparsity(sparsity: float, name: str) -> None:
 
 
 def without_smallest(
-    weights: Shaped[Array, "*s"], zeros: Int[Array, ""] | int, kept: Bool[Array, "*s"]
-) -> Bool[Array, "*s"]:
-    """Which weights stay when the `zeros` smallest are left out, ties by index; those that were not kept go first."""
-    size = jnp.where(kept, jnp.abs(weights), -1).reshape(-1)
+    weights: Mapping[str, Shaped[Array, "..."]], zeros: Int[Array, ""] | int, kept: Mapping[str, Bool[Array, "..."]]
+) -> dict[str, Bool[Array, "..."]]:
+    """Which weights of the arrays in `kept` stay when the `zeros` smallest of all are left out.
+
+    Ties go by the order of the arrays, then by index; those that were not kept go first.
+    """
+    size = jnp.concatenate([jnp.where(mask, jnp.abs(weights[name]), -1).reshape(-1) for name, mask in kept.items()])
     order = jnp.argsort(size, stable=True)
     rank = jnp.zeros(len(order), jnp.int32).at[order].set(jnp.arange(len(order), dtype=jnp.int32))
-    return (rank >= zeros).reshape(weights.shape)
+    parts = jnp.split(rank >= zeros, np.cumsum([x.size for x in kept.values()])[:-1])
+    return {name: part.reshape(x.shape) for (name, x), part in zip(kept.items(), parts, strict=True)}
 
 
-def pruned_once(params: Params, sparsity: float, *chosen: str) -> Params:
-    """The parameters with the smallest weights of each chosen array at 0, as `pruned` does in one step.
+def pruned_once(params: Params, sparsity: float, *chosen: str, together: bool = False) -> Params:
+    """The parameters with the smallest weights of each chosen array, or of all `together`, at 0, as by one step of `pruned`.
 
     Raises:
       ValueError: for a sparsity outside [0, 1), and a pattern that matches no array, with the nearest names.
     """
     check_sparsity(sparsity, "sparsity")
-    arrays = by_name(params, chosen, "pruned_once")
-
-    def sparse(name: str, x: Array) -> Array:
-        if name not in arrays:
-            return x
-        zeros = int(_counts(np.asarray([sparsity]), x.size)[0])
-        return jnp.where(without_smallest(x, zeros, jnp.ones(x.shape, bool)), x, 0)
-
-    return jax.tree.map(sparse, names(params), params)
+    arrays, kept = by_name(params, chosen, "pruned_once"), {}
+    for group in _groups({name: jnp.ones(x.shape, bool) for name, x in arrays.items()}, together):
+        zeros = int(_counts(np.asarray([sparsity]), sum(x.size for x in group.values()))[0])
+        kept |= without_smallest(arrays, zeros, group)
+    return jax.tree.map(lambda name, x: jnp.where(kept[name], x, 0) if name in kept else x, names(params), params)
 
 
 def fraction_of_zeros(params: Params, *chosen: str) -> float:
@@ -151,6 +159,11 @@ def by_name(params: Params, chosen: tuple[str, ...], who: str) -> Mapping[str, A
     for pattern in chosen:
         check_matches(pattern, every, who)
     return {name: every[name] for name in first_match(every, chosen)}
+
+
+def _groups(kept: Mapping[str, Array], together: bool) -> list[Mapping[str, Array]]:
+    """The arrays whose weights compete: all of them, or each alone."""
+    return [kept] if together else [{name: x} for name, x in kept.items()]
 
 
 def _counts(fractions: np.ndarray, size: int) -> np.ndarray:

@@ -10,32 +10,37 @@ from jaxvision.trust.lighter.pruned import KERNELS, pruned_experiment
 from jaxvision.trust.lighter.tuned import advice, tuned
 
 
-def prune(given: Given, *, sparsity: float = 0.8, only: Sequence[str] = (), steps: int = 0) -> Lighter:
-    """The run with the smallest weights of each kernel at 0.
+def prune(
+    given: Given, *, sparsity: float = 0.8, only: Sequence[str] = (), steps: int = 0, together: bool = False
+) -> Lighter:
+    """The run with the smallest weights of each kernel, or of all kernels together, at 0.
 
     Args:
       given: the run.
-      sparsity: fraction of zeros of each array, at least 0 and less than 1.
+      sparsity: fraction of zeros, at least 0 and less than 1.
       only: patterns of names of arrays; all kernels if none is given.
       steps: number of steps that the new run trains on.
+      together: whether the fraction is of all these arrays together (global pruning), in place of each one's.
 
     Raises:
       ConfigError: for a sparsity or steps that are not allowed, and a pattern that matches no array, with the nearest names.
     """
     patterns = tuple(only) or (KERNELS,)
     with raised_as(ConfigError):
-        params = pruned_once(given.variables["params"], sparsity, *patterns)
-        pruned_tuned(given.run.experiment, sparsity, patterns, steps)
+        params = pruned_once(given.variables["params"], sparsity, *patterns, together=together)
+        pruned_tuned(given.run.experiment, sparsity, patterns, steps, together)
     zeros = fraction_of_zeros(params, *patterns)
     return Lighter(
         {**given.variables, "params": params},
         ("from jaxvision.trust.lighter.prune import pruned_tuned",),
-        f"pruned_tuned(experiment, {sparsity!r}, {patterns!r}, steps={steps})",
+        f"pruned_tuned(experiment, {sparsity!r}, {patterns!r}, steps={steps}, together={together})",
         [f"{100 * zeros:.1f} % of the weights of these arrays are 0", advice(steps)],
-        {"zeros": zeros, "steps": steps},
+        {"zeros": zeros, "steps": steps, "together": together},
     )
 
 
-def pruned_tuned(experiment: Experiment, sparsity: float, patterns: Sequence[str], steps: int) -> Experiment:
+def pruned_tuned(
+    experiment: Experiment, sparsity: float, patterns: Sequence[str], steps: int, together: bool = False
+) -> Experiment:
     """The experiment with these more steps, in which what is pruned stays 0."""
-    return pruned_experiment(tuned(experiment, steps), sparsity, *patterns)
+    return pruned_experiment(tuned(experiment, steps), sparsity, *patterns, together=together)

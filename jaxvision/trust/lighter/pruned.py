@@ -18,7 +18,13 @@ KERNELS = r"(.*/)?kernel"
 
 
 def pruned_experiment(
-    experiment: Experiment, sparsity: float, *chosen: str, begin: int = 0, end: int = 0, every: int = 10
+    experiment: Experiment,
+    sparsity: float,
+    *chosen: str,
+    begin: int = 0,
+    end: int = 0,
+    every: int = 10,
+    together: bool = False,
 ) -> Experiment:
     """The experiment with `optimize.pruned` behind its optimizer, and its averages 0 where the weights are.
 
@@ -31,13 +37,14 @@ def pruned_experiment(
       begin: first step that prunes.
       end: last step that prunes.
       every: steps from one pruning to the next.
+      together: whether the fraction is of all chosen arrays together (global pruning), in place of each one's.
 
     Raises:
       ValueError: as `optimize.pruned`.
     """
     check_sparsity(sparsity, "sparsity")
     patterns = chosen or (KERNELS,)
-    cut = optimize.pruned(sparsity, *patterns, begin=begin, end=end, every=every)
+    cut = optimize.pruned(sparsity, *patterns, begin=begin, end=end, every=every, together=together)
     average = experiment.average and keeping_zeros(experiment.average, optimize.matching(*patterns))
     return experiment._replace(optimizer=optax.chain(experiment.optimizer, cut), average=average)
 
