@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Literal, NoReturn, TypeVar
 
 from jaxvision.errors import AnotherProcessFailed, UserError, closest, cut, printable
-from jaxvision.machine import huge_pages
+from jaxvision.machine import eigen, huge_pages
 from jaxvision.machine.folders import local
 from jaxvision.machine.output import outlast
 from jaxvision.machine.signals import TOLD_TO_END, Stopped, leave_at_once, stoppable
@@ -127,6 +127,7 @@ def under_way(text: str) -> None:
 def enter(main: Callable[[], int]) -> NoReturn:
     """Runs a command as all that this process does, and ends the process with its exit status."""
     huge_pages.ask()
+    eigen.ask()
     outlast()
     tell_errors_once()
     status = main()

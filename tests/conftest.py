@@ -27,6 +27,7 @@ install_import_hook(["jaxvision.ops", "jaxvision.nn", "jaxvision.tasks"], "beart
 from jaxvision import train  # noqa: E402
 from jaxvision.data import host_tensorflow  # noqa: E402
 from jaxvision.gradient import mean_gradient  # noqa: E402
+from jaxvision.machine import eigen  # noqa: E402
 from jaxvision.run import devices  # noqa: E402
 from jaxvision.types import Batch, Labels  # noqa: E402
 
@@ -35,6 +36,7 @@ if jax.__version_info__ < (
     11,
 ):  # an unknown flag ends the process; MLIR's emitters take twice as long as those before
     os.environ["XLA_FLAGS"] = f"--xla_cpu_use_fusion_emitters=false {os.environ.get('XLA_FLAGS', '')}"
+eigen.ask()
 devices.keep_compilations()
 jax.config.update("jax_numpy_rank_promotion", "raise")
 

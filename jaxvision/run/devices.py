@@ -28,7 +28,7 @@ from jaxtyping import PyTree
 
 from jaxvision.errors import amount
 from jaxvision.experiment import Experiment, first_state_of, task_of, train_step_of
-from jaxvision.machine import folders
+from jaxvision.machine import eigen, folders
 from jaxvision.machine.limits import memory
 from jaxvision.train import TrainState, TrainStep
 from jaxvision.types import Batch, Key, LossOutput, Scalar, Task, Variables
@@ -53,9 +53,12 @@ SMALL = 1024
 def device_mesh(fsdp: int = 1) -> Mesh:
     """All devices of all processes, in the order of the processes; parameters are split over `fsdp` of them.
 
+    Asks for convolutions by Eigen first (`machine.eigen`), where this process has not computed anything.
+
     Raises:
       ValueError: if the number of devices is not a multiple of `fsdp`.
     """
+    eigen.ask()
     devices = sorted(jax.devices(), key=lambda device: (device.process_index, device.id))
     if fsdp < 1 or len(devices) % fsdp:
         raise ValueError(f"fsdp is {fsdp}; it must divide the number of devices, {len(devices)}")
