@@ -436,6 +436,32 @@ def test_a_batch_that_the_devices_can_not_share_is_named():
         devices.check_divisible(pixels(1.0, 2.0, 3.0), mesh)
 
 
+def test_the_host_is_a_few_steps_ahead_and_waits_for_older_ones_alone(monkeypatch):
+    task, optimizer, recorder = linear_task(), optax.sgd(0.1), Recorder()
+    step, wait = jax.jit(train.make_train_step(task, optimizer)), jax.block_until_ready
+    given, ahead, done = [], [], 0
+
+    def counted(state, batch):
+        state, metrics = step(state, batch)
+        given.append(metrics)
+        ahead.append(len(given) - done)
+        return state, metrics
+
+    def waited(metrics):
+        nonlocal done
+        done = 1 + next(number for number, each in enumerate(given) if each is metrics)
+        assert done < len(given)
+        return wait(metrics)
+
+    monkeypatch.setattr(jax, "block_until_ready", waited)
+    progress, every = train.Progress(state_of(task, optimizer, pixels(1.0))), train.Every(5, 0, 0)
+    train.fit(
+        counted, progress, forever(pixels(1.0)), steps=40, every=every, hooks=recorder.hooks, clock=Clock()
+    )
+    assert max(ahead) == train.STEPS_AHEAD
+    assert [row["step"] for row in recorder.rows] == [*range(5, 41, 5)]
+
+
 def test_batches_are_placed_ahead_in_order_and_none_is_lost():
     found = [
         int(b.image[0, 0, 0, 0]) for b in devices.ahead((pixels(float(i)) for i in range(7)), lambda b: b, depth=3)

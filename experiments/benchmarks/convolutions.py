@@ -102,7 +102,10 @@ def by_jax(images: list[int], kernel: list[int], stride: int, padding: int, grou
     import jax
     import jax.numpy as jnp
 
+    from jaxvision.machine import eigen
     from jaxvision.nn.conv import convolve
+
+    eigen.ask()  # as each command of the project does
 
     x = jax.random.normal(jax.random.key(0), [images[each] for each in (0, 2, 3, 1)])
     k = jax.random.normal(jax.random.key(1), [kernel[each] for each in (2, 3, 1, 0)])
