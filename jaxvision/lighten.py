@@ -73,7 +73,7 @@ def parse(argv: Sequence[str] | None) -> Flags:
     )
     options.add_argument("--sparsity", type=float, metavar="S", help="prune: fraction of zeros (0.8)")
     options.add_argument(
-        "--together",
+        "--globally",
         action="store_true",
         default=None,
         help="prune: the smallest weights of all arrays together (global pruning), in place of each array's",

@@ -49,11 +49,11 @@ network = classification(
 )
 detector = small_ssd(jnp.float64)
 pruned = optax.chain(optax.sgd(1e-2), optimize.pruned(0.8, ".*kernel", begin=0, end=1, every=1))
-globally = optax.chain(optax.sgd(1e-2), optimize.pruned(0.8, ".*kernel", begin=0, end=1, every=1, together=True))
+globally = optax.chain(optax.sgd(1e-2), optimize.pruned(0.8, ".*kernel", begin=0, end=1, every=1, globally=True))
 teacher = jax.jit(detector.init)(jax.random.key(1), objects)
 found = {
     "pruned": difference(network, labelled, pruned),
-    "pruned together": difference(network, labelled, globally),
+    "pruned globally": difference(network, labelled, globally),
     "quantised": difference(quantised(network), labelled),
     "narrowed": difference(narrowed(network, {"": {"channels": ((2,), (3,))}}), labelled),
     "taught": difference(taught(detector, detector, teacher), objects),

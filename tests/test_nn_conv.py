@@ -125,7 +125,7 @@ BANDS = {
 @pytest.mark.parametrize("name", BANDS)
 @pytest.mark.parametrize("groups", [None, 3])
 def test_large_images_have_the_derivatives_of_xlas_own(float64, monkeypatch, name, groups):
-    monkeypatch.setattr(eigen, "computes", lambda: False)
+    monkeypatch.setattr(eigen, "convolves", lambda: False)
     monkeypatch.setattr(module, "LARGE_BYTES", 0)
     monkeypatch.setattr(module, "PART_BYTES", 500)
     monkeypatch.setattr(module, "_groups", lambda images, parts: groups if images == 6 else None)
@@ -161,7 +161,7 @@ def test_groups_are_as_many_as_parts_or_more_and_of_equal_size():
 
 
 def test_neither_several_devices_nor_bfloat16_have_parts(monkeypatch):
-    monkeypatch.setattr(eigen, "computes", lambda: False)
+    monkeypatch.setattr(eigen, "convolves", lambda: False)
     monkeypatch.setattr(module, "LARGE_BYTES", 0)
     monkeypatch.setattr(module, "PART_BYTES", 2**10)
     large = jnp.zeros((8, 16, 16, 1))
@@ -175,7 +175,7 @@ def test_eigen_has_no_parts(monkeypatch):
     monkeypatch.setattr(module, "LARGE_BYTES", 0)
     large, found = jnp.zeros((8, 16, 16, 1)), []
     for chosen in (True, False):
-        monkeypatch.setattr(eigen, "computes", lambda: chosen)  # noqa: B023
+        monkeypatch.setattr(eigen, "convolves", lambda: chosen)  # noqa: B023
         monkeypatch.setattr(module, "PART_BYTES", 2**10)
         found.append(module._parts(large, large))
     assert found == [1, 16]
@@ -183,7 +183,7 @@ def test_eigen_has_no_parts(monkeypatch):
 
 @pytest.mark.parametrize("whole", [True, False])
 def test_gradients_are_convolutions_that_xla_on_cpu_knows_in_a_branch_too(monkeypatch, whole):
-    monkeypatch.setattr(eigen, "computes", lambda: False)
+    monkeypatch.setattr(eigen, "convolves", lambda: False)
     monkeypatch.setattr(module, "LARGE_BYTES", 2**30 if whole else 0)
     monkeypatch.setattr(module, "PART_BYTES", 500)
     images, kernel = jnp.ones((6, 11, 8, 4)), jnp.ones((3, 3, 4, 5))

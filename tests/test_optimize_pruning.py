@@ -75,7 +75,7 @@ def test_of_all_arrays_together_the_smallest_weights_go_wherever_they_are(float6
     gradients = rng.normal(size=(12, 60))
     every = np.concatenate([small.ravel(), large.ravel()])
     expected = loop(every, gradients, 0.1, 0.7, 2, 9, 3, 0.1)
-    cut = optimize.pruned(0.7, ".*kernel", begin=2, end=9, every=3, initial=0.1, together=True)
+    cut = optimize.pruned(0.7, ".*kernel", begin=2, end=9, every=3, initial=0.1, globally=True)
     optimizer = optax.chain(optax.sgd(0.1), cut)
     params = {"a": {"kernel": jnp.asarray(small)}, "b": {"kernel": jnp.asarray(large), "bias": jnp.zeros(3)}}
     state = optimizer.init(params)
@@ -93,7 +93,7 @@ def test_of_all_arrays_together_the_smallest_weights_go_wherever_they_are(float6
 
 def test_pruning_once_takes_the_smallest_of_all_arrays_together():
     params = {"a": jnp.array([1.0, -2.0, 3.0, 4.0]), "b": jnp.array([5.0, 0.5, -6.0, 7.0, 8.0, 9.0]), "c": jnp.ones(2)}
-    once = pruning.pruned_once(params, 0.5, "a|b", together=True)
+    once = pruning.pruned_once(params, 0.5, "a|b", globally=True)
     np.testing.assert_array_equal(once["a"], np.zeros(4))
     np.testing.assert_array_equal(once["b"], [5, 0, -6, 7, 8, 9])
     np.testing.assert_array_equal(once["c"], np.ones(2))

@@ -436,7 +436,8 @@ def test_a_batch_that_the_devices_can_not_share_is_named():
         devices.check_divisible(pixels(1.0, 2.0, 3.0), mesh)
 
 
-def test_the_host_is_a_few_steps_ahead_and_waits_for_older_ones_alone(monkeypatch):
+@pytest.mark.parametrize(("seconds", "most"), [(0.0, 2 * train.STEPS_AHEAD), (1.0, train.STEPS_AHEAD + 1)])
+def test_the_host_is_a_few_steps_ahead_and_waits_for_older_ones_alone(monkeypatch, seconds, most):
     task, optimizer, recorder = linear_task(), optax.sgd(0.1), Recorder()
     step, wait = jax.jit(train.make_train_step(task, optimizer)), jax.block_until_ready
     given, ahead, done = [], [], 0
@@ -454,11 +455,10 @@ def test_the_host_is_a_few_steps_ahead_and_waits_for_older_ones_alone(monkeypatc
         return wait(metrics)
 
     monkeypatch.setattr(jax, "block_until_ready", waited)
+    monkeypatch.setattr(train.time, "perf_counter", lambda: seconds * len(given))
     progress, every = train.Progress(state_of(task, optimizer, pixels(1.0))), train.Every(5, 0, 0)
-    train.fit(
-        counted, progress, forever(pixels(1.0)), steps=40, every=every, hooks=recorder.hooks, clock=Clock()
-    )
-    assert max(ahead) == train.STEPS_AHEAD
+    train.fit(counted, progress, forever(pixels(1.0)), steps=40, every=every, hooks=recorder.hooks, clock=Clock())
+    assert max(ahead) == most
     assert [row["step"] for row in recorder.rows] == [*range(5, 41, 5)]
 
 

@@ -43,10 +43,10 @@ def trained_on(folder):
     assert main.main([f"--config={folder}/experiment.py", f"--workdir={folder}", "--no-report"]) == 0
 
 
-@pytest.mark.parametrize("together", [(), ("--together",)])
-def test_a_pruned_run_trains_on_and_its_zeros_stay(place, capsys, together):
-    name = "".join(["pruned", *together])
-    report = made(place, name, "--method=prune", "--sparsity=0.75", "--steps=5", *together)
+@pytest.mark.parametrize("globally", [(), ("--globally",)])
+def test_a_pruned_run_trains_on_and_its_zeros_stay(place, capsys, globally):
+    name = "".join(["pruned", *globally])
+    report = made(place, name, "--method=prune", "--sparsity=0.75", "--steps=5", *globally)
     said = capsys.readouterr().out
     assert "it trains on for 5 steps" in said
     assert report["figures"]["zeros"] == pytest.approx(0.75, abs=0.01)
@@ -95,7 +95,7 @@ def test_a_run_without_channels_is_the_same_network_with_smaller_arguments(place
         ),
         (
             ["--method=prune", "--keep=0.5"],
-            "--keep is no option of --method=prune; it has: --sparsity, --only, --steps, --together",
+            "--keep is no option of --method=prune; it has: --sparsity, --only, --steps, --globally",
         ),
     ],
 )
@@ -114,5 +114,5 @@ def test_eight_devices_compute_what_one_does():
     environment = os.environ | {"XLA_FLAGS": flags, "JAX_ENABLE_X64": "1"}
     done = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
     found = json.loads(done.stdout)
-    assert set(found) == {"pruned", "pruned together", "quantised", "narrowed", "taught"}
+    assert set(found) == {"pruned", "pruned globally", "quantised", "narrowed", "taught"}
     assert max(found.values()) < 1e-9, found

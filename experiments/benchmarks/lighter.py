@@ -136,7 +136,7 @@ def pruned(folder: Path, seeds: Sequence[int], epochs: int) -> None:
     batch = next(iter(plain.evaluations["test"].stream.batches(0)))
     found = without_channels(teacher.task, teacher.variables, batch, 0.5, "stage._conv1")
     task = narrowed(plain.task, found.arguments)
-    sparse, globally = (pruned_experiment(plain, 0.8, end=plain.steps // 3, together=each) for each in (False, True))
+    sparse, globally = (pruned_experiment(plain, 0.8, end=plain.steps // 3, globally=each) for each in (False, True))
     cases = [(each, teacher.variables) for each in (plain, sparse, globally)]
     cases.append((plain._replace(task=task), found.variables))
     trains = [trainer(made) for made, _ in cases]
@@ -153,10 +153,10 @@ def pruned(folder: Path, seeds: Sequence[int], epochs: int) -> None:
         fractions = [100 * fraction_of_zeros(each["params"], KERNELS) for each in whole[1:]]
         said = ", ".join(f"{each:.2f}" for each in fractions)
         print(f"seed {seed}: {' '.join(f'{x:.2f}' for x in rows[-1])}; % zeros: {said}", flush=True)
-    on, each, together, less = np.transpose(rows)
+    on, local, wide, less = np.transpose(rows)
     print(f"trained on {spread(on)}; with half of the FLOPs {spread(less)}: {interval(less - on)}")
-    print(f"with 80 % zeros in each kernel {spread(each)}: {interval(each - on)}")
-    print(f"with 80 % zeros in all together {spread(together)}: {interval(together - on)}", flush=True)
+    print(f"with 80 % zeros in each kernel {spread(local)}: {interval(local - on)}")
+    print(f"with 80 % zeros in all together {spread(wide)}: {interval(wide - on)}", flush=True)
 
 
 def tuned(seed: int, epochs: int) -> Experiment:

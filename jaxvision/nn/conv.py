@@ -176,7 +176,7 @@ def _parts(images: Array, result: Array) -> int:
     whole, width = (images.size + result.size) * images.dtype.itemsize, images.dtype.itemsize
     if jax.default_backend() != "cpu" or jax.device_count() > 1 or whole <= LARGE_BYTES or width < 4:
         return 1
-    if eigen.computes():
+    if eigen.convolves():
         return 1
     return min(-(-whole // PART_BYTES), MOST_PARTS)
 

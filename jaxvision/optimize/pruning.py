@@ -1,7 +1,7 @@
 """Magnitude pruning while training: the smallest weights of each chosen array become 0 and stay so (arXiv:1710.01878).
 
 `optax.chain(optax.adamw(rate), pruned(0.8, ".*/kernel", begin=100, end=400))`; the mask is in the optimizer's state, and so
-in each checkpoint. `together=True` is global pruning: the smallest weights of all chosen arrays, wherever they are (the
+in each checkpoint. `globally=True` is global pruning: the smallest weights of all chosen arrays, wherever they are (the
 "global magnitude pruning" of arXiv:2003.03033). Averaged weights keep the zeros with `keeping_zeros(average,
 optimize.matching(".*/kernel"))` of `trust.lighter.pruned`.
 """
@@ -36,7 +36,7 @@ def pruned(
     end: int,
     every: int = 10,
     initial: float = 0.0,
-    together: bool = False,
+    globally: bool = False,
 ) -> optax.GradientTransformationExtraArgs:
     """Pruning to a fraction of zeros in each array whose name one of the patterns matches; last in a chain.
 
@@ -51,7 +51,9 @@ def pruned(
       end: last step that prunes; `begin` for all at once.
       every: steps from one pruning to the next.
       initial: fraction of zeros at `begin`.
-      together: whether the fraction is of all chosen arrays together (global pruning), in place of each one's.
+      globally: whether the fraction is of all chosen arrays together (global pruning), in place of each one's; inside
+        `optimize.by_group`, of those of the group. An array may then end with zeros alone. The step's plan holds the sizes
+        and the order of all these weights at once.
 
     Raises:
       ValueError: for values that are not allowed; in its `init`, for a pattern that matches no array, with the nearest names.
@@ -75,7 +77,7 @@ def pruned(
             zeros = jnp.asarray(_counts(fractions, sum(x.size for x in kept.values())))[row]
             return jax.lax.cond(due, lambda: without_smallest(weights, zeros, kept), lambda: kept)
 
-        kept = {name: x for group in _groups(state.kept, together) for name, x in still_kept(group).items()}
+        kept = {name: x for group in _groups(state.kept, globally) for name, x in still_kept(group).items()}
         masked = lambda name, u: _ending_at_zero(u, weights[name], kept[name]) if name in kept else u
         updates = jax.tree.map(masked, names(updates), updates)
         return updates, state.replace(count=state.count + 1, kept=kept)
@@ -127,15 +129,15 @@ def without_smallest(
     return {name: part.reshape(x.shape) for (name, x), part in zip(kept.items(), parts, strict=True)}
 
 
-def pruned_once(params: Params, sparsity: float, *chosen: str, together: bool = False) -> Params:
-    """The parameters with the smallest weights of each chosen array, or of all `together`, at 0, as by one step of `pruned`.
+def pruned_once(params: Params, sparsity: float, *chosen: str, globally: bool = False) -> Params:
+    """The parameters with the smallest weights of each chosen array, or of all (`globally`), at 0: one step of `pruned`.
 
     Raises:
       ValueError: for a sparsity outside [0, 1), and a pattern that matches no array, with the nearest names.
     """
     check_sparsity(sparsity, "sparsity")
     arrays, kept = by_name(params, chosen, "pruned_once"), {}
-    for group in _groups({name: jnp.ones(x.shape, bool) for name, x in arrays.items()}, together):
+    for group in _groups({name: jnp.ones(x.shape, bool) for name, x in arrays.items()}, globally):
         zeros = int(_counts(np.asarray([sparsity]), sum(x.size for x in group.values()))[0])
         kept |= without_smallest(arrays, zeros, group)
     return jax.tree.map(lambda name, x: jnp.where(kept[name], x, 0) if name in kept else x, names(params), params)
@@ -161,9 +163,9 @@ def by_name(params: Params, chosen: tuple[str, ...], who: str) -> Mapping[str, A
     return {name: every[name] for name in first_match(every, chosen)}
 
 
-def _groups(kept: Mapping[str, Array], together: bool) -> list[Mapping[str, Array]]:
-    """The arrays whose weights compete: all of them, or each alone."""
-    return [kept] if together else [{name: x} for name, x in kept.items()]
+def _groups(kept: Mapping[str, Array], globally: bool) -> list[Mapping[str, Array]]:
+    """The arrays whose weights compete: all of them, by name, or each alone."""
+    return [dict(sorted(kept.items()))] if globally else [{name: x} for name, x in kept.items()]
 
 
 def _counts(fractions: np.ndarray, size: int) -> np.ndarray:

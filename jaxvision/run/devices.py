@@ -324,8 +324,13 @@ def precision(requested: str, backend: str | None = None) -> str:
 def resolve_precision(config) -> None:
     """Names the precision of a config for this machine, in place, and lets JAX compute in float64 if it is that.
 
-    Raises ValueError for one that is not allowed. A config without `precision` is left as it is.
+    Asks for convolutions by Eigen first (`machine.eigen`), where this process has not computed anything. A config without
+    `precision` is left as it is.
+
+    Raises:
+      ValueError: for a precision that is not allowed.
     """
+    eigen.ask()
     if "precision" not in config:
         return
     try:

@@ -24,7 +24,7 @@ def pruned_experiment(
     begin: int = 0,
     end: int = 0,
     every: int = 10,
-    together: bool = False,
+    globally: bool = False,
 ) -> Experiment:
     """The experiment with `optimize.pruned` behind its optimizer, and its averages 0 where the weights are.
 
@@ -37,14 +37,14 @@ def pruned_experiment(
       begin: first step that prunes.
       end: last step that prunes.
       every: steps from one pruning to the next.
-      together: whether the fraction is of all chosen arrays together (global pruning), in place of each one's.
+      globally: whether the fraction is of all chosen arrays together (global pruning), in place of each one's.
 
     Raises:
       ValueError: as `optimize.pruned`.
     """
     check_sparsity(sparsity, "sparsity")
     patterns = chosen or (KERNELS,)
-    cut = optimize.pruned(sparsity, *patterns, begin=begin, end=end, every=every, together=together)
+    cut = optimize.pruned(sparsity, *patterns, begin=begin, end=end, every=every, globally=globally)
     average = experiment.average and keeping_zeros(experiment.average, optimize.matching(*patterns))
     return experiment._replace(optimizer=optax.chain(experiment.optimizer, cut), average=average)
 
